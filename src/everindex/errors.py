@@ -1,0 +1,247 @@
+"""Every error of everindex: one tree, each composed from facts as what happened, why, and what to do next.
+
+The `slug` of a class is also the name of its page `docs/problems/<slug>.md`, its problem type over HTTP and its key in
+logs. No message ever holds a connection string, a password or a token.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EverindexError(Exception):
+    """An error told in three lines: `slug: what`, `why:`, `next:`. Base of every error that everindex raises."""
+
+    slug: ClassVar[str] = "everindex-error"
+    exit_status: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, what: str, *, why: str, next_step: str) -> None:
+        self.what = what
+        self.why = why
+        self.next_step = next_step
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return f"{self.slug}: {self.what}\n  why:  {self.why}\n  next: {self.next_step}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The error as the JSON object that `--json` and the API print."""
+        return {"slug": self.slug, "what": self.what, "why": self.why, "next": self.next_step}
+
+
+class UsageError(EverindexError):
+    """Input that can never work, told before anything was touched."""
+
+    slug = "bad-input"
+    exit_status = 2
+    http_status = 422
+
+
+class SettingInvalid(UsageError):
+    """A setting of the environment or of `.env` cannot be used."""
+
+    slug = "setting-invalid"
+
+
+# --- reaching the server -------------------------------------------------------------------------------------------
+
+
+class ServerUnreachable(EverindexError):
+    """Nobody answered at the server's address, in the time that the caller was ready to wait."""
+
+    slug = "server-unreachable"
+    http_status = 503
+
+
+class ServerHostUnknown(ServerUnreachable):
+    """The host name of the server does not resolve; waiting cannot help."""
+
+    slug = "server-host-unknown"
+
+
+class CredentialsRefused(EverindexError):
+    """The server answered and refused the user, the password or the way of logging in; waiting cannot help."""
+
+    slug = "credentials-refused"
+
+
+class DatabaseMissing(EverindexError):
+    """The server has no database of that name; waiting cannot help."""
+
+    slug = "database-missing"
+
+
+class EmbeddedServerFailed(EverindexError):
+    """The embedded PostgreSQL could not be made, started or stopped."""
+
+    slug = "embedded-server-failed"
+
+
+# --- what the server can do ----------------------------------------------------------------------------------------
+
+
+class PostgresTooOld(EverindexError):
+    """The server is older than the oldest supported PostgreSQL."""
+
+    slug = "postgres-too-old"
+
+
+class ExtensionUnavailable(EverindexError):
+    """The files of pgvector are not installed on the machine of the server."""
+
+    slug = "extension-unavailable"
+
+
+class ExtensionNotPermitted(EverindexError):
+    """pgvector is installed but not created in this database, and the role may not create it."""
+
+    slug = "extension-not-permitted"
+
+
+class ExtensionTooOld(EverindexError):
+    """The pgvector of this database has no HNSW (before 0.5.0)."""
+
+    slug = "extension-too-old"
+
+
+class PermissionDenied(EverindexError):
+    """The role lacks a privilege on a named object."""
+
+    slug = "permission-denied"
+
+
+class ReadOnlyServer(EverindexError):
+    """The server is a standby or the transaction is read-only: nothing can be changed here."""
+
+    slug = "server-read-only"
+
+
+class StatementFailed(EverindexError):
+    """A statement failed in a way that has no class of its own."""
+
+    slug = "statement-failed"
+
+
+class StatementTimedOut(EverindexError):
+    """A statement was cancelled because it ran into its time limit."""
+
+    slug = "statement-timed-out"
+    http_status = 503
+
+
+class LockNotObtained(EverindexError):
+    """Another process holds what this one needs, longer than the caller was ready to wait."""
+
+    slug = "lock-not-obtained"
+    http_status = 503
+
+
+# --- the chain -----------------------------------------------------------------------------------------------------
+
+
+class ChainBroken(EverindexError):
+    """The revision files do not form one line with one head."""
+
+    slug = "chain-broken"
+
+
+class RevisionUnknown(EverindexError):
+    """The database is at a revision that this version of the chain does not have."""
+
+    slug = "revision-unknown"
+
+
+class MigrationFailed(EverindexError):
+    """A revision failed; the revisions before it stay applied."""
+
+    slug = "migration-failed"
+
+
+class NotMigrated(EverindexError):
+    """The database has no article table, or is not at head."""
+
+    slug = "not-migrated"
+    http_status = 503
+
+
+class ColumnMismatch(EverindexError):
+    """An existing column has a type that cannot hold what the chain needs."""
+
+    slug = "column-mismatch"
+
+
+# --- the index -----------------------------------------------------------------------------------------------------
+
+
+class SpecIllegal(UsageError):
+    """A declared index that no server could build."""
+
+    slug = "spec-illegal"
+
+
+class IndexDefinitionDiffers(EverindexError):
+    """An index of the declared name exists with another definition; it was not touched."""
+
+    slug = "index-definition-differs"
+
+
+class BuildFailed(EverindexError):
+    """The build of an index did not end in a valid index."""
+
+    slug = "build-failed"
+
+
+class PlanOutOfDate(EverindexError):
+    """The catalog has changed since the plan was made."""
+
+    slug = "plan-out-of-date"
+
+
+# --- articles ------------------------------------------------------------------------------------------------------
+
+
+class SourceUnreadable(UsageError):
+    """A file of articles cannot be opened or is not of any format that can be imported."""
+
+    slug = "source-unreadable"
+
+
+class ArticleNotFound(EverindexError):
+    """No article has that uri."""
+
+    slug = "article-not-found"
+    http_status = 404
+
+
+class QueryInvalid(UsageError):
+    """A search that cannot be answered as it was asked."""
+
+    slug = "query-invalid"
+
+
+class EmbeddingFailed(EverindexError):
+    """The embedding provider gave no usable vector for a text."""
+
+    slug = "embedding-failed"
+    http_status = 503
+
+
+class EmbeddingModelUnusable(EverindexError):
+    """The configured model cannot fill this table's column."""
+
+    slug = "embedding-model-unusable"
+
+
+class EmbeddingModelsMixed(EverindexError):
+    """The table holds vectors of another model than the query would be embedded with."""
+
+    slug = "embedding-models-mixed"
+    http_status = 409
+
+
+class IncidentNotFound(EverindexError):
+    """No incident has that name and topic."""
+
+    slug = "incident-not-found"
+    http_status = 404

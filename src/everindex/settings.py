@@ -1,0 +1,136 @@
+"""Which settings does this process run with? The environment wins over `.env`; `NAME_FILE` reads a secret from a file."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from everindex.errors import SettingInvalid
+
+#: Variables whose value may lie in a file named by `<NAME>_FILE`, as container secrets do.
+FILE_VARIABLES = ("DATABASE_URL", "DB_PASSWORD", "OPENAI_API_KEY")
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads `DATABASE_URL_FILE`, `DB_PASSWORD_FILE` and `OPENAI_API_KEY_FILE`; both forms at once are an error."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # pydantic-settings asks for it; __call__ below answers for all fields at once
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in FILE_VARIABLES:
+            path = os.environ.get(f"{name}_FILE")
+            if path is None:
+                continue
+            if name in os.environ:
+                raise SettingInvalid(
+                    f"both {name} and {name}_FILE are set.",
+                    why="only one of the two can be meant, and nothing says which.",
+                    next_step=f"unset {name} or {name}_FILE.",
+                )
+            try:
+                found[name] = Path(path).read_text(encoding="utf-8").rstrip("\n")
+            except OSError as exc:
+                raise SettingInvalid(
+                    f"the file that {name}_FILE names cannot be read: {path}.",
+                    why=exc.strerror or str(exc),
+                    next_step=f"mount the secret there, readable for this user, or unset {name}_FILE.",
+                ) from exc
+        return found
+
+
+def default_home() -> Path:
+    """Where the embedded server keeps its data: `./.everindex` where it exists, else the user's data directory."""
+    local = Path.cwd() / ".everindex"
+    return local if local.is_dir() else Path(platformdirs.user_data_path("everindex"))
+
+
+def _named(name: str, default: Any = ..., **limits: Any) -> Any:
+    return Field(default, validation_alias=AliasChoices(name), **limits)
+
+
+class Settings(BaseSettings):
+    """All settings, each named after its environment variable; `docs/settings.md` lists them for people."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    database_url: SecretStr | None = _named("DATABASE_URL", None)
+    db_host: str | None = _named("DB_HOST", None)
+    db_port: int = _named("DB_PORT", 5432, ge=1, le=65535)
+    db_name: str = _named("DB_NAME", "everindex")
+    db_user: str = _named("DB_USER", "everindex")
+    db_password: SecretStr | None = _named("DB_PASSWORD", None)
+    home: Path = Field(default_factory=default_home, validation_alias=AliasChoices("EVERINDEX_HOME"))
+    wait_seconds: float = _named("EVERINDEX_WAIT", 60.0, ge=0)
+    """How long to wait for a server that is not there yet, seconds."""
+
+    host: str = _named("EVERINDEX_HOST", "127.0.0.1")
+    port: int = _named("PORT", 8000, ge=0, le=65535)
+    """0 picks a free port."""
+
+    dimensions: int = _named("EVERINDEX_DIMENSIONS", 1536, ge=1, le=16000)
+    """Width of `articles.embedding`; read once, by revision 8eadb2079747. Later the column itself is the truth."""
+
+    recall_floor: float = _named("EVERINDEX_RECALL_FLOOR", 0.95, gt=0, le=1)
+    openai_api_key: SecretStr | None = _named("OPENAI_API_KEY", None)
+    openai_base_url: str | None = _named("OPENAI_BASE_URL", None)
+    embedding_model: str | None = _named("EMBEDDING_MODEL", None)
+    """`static` (the default without a key) or a model name of the OpenAI-compatible endpoint."""
+
+    embedding_timeout_seconds: float = _named("EMBEDDING_TIMEOUT", 30.0, gt=0)
+    slow_query_ms: float = _named("EVERINDEX_SLOW_QUERY_MS", 250.0, ge=0)
+    statement_timeout_ms: int = _named("EVERINDEX_STATEMENT_TIMEOUT_MS", 15_000, ge=0)
+    """Time limit of every statement of the web application, milliseconds; 0 means none. Builds never have one."""
+
+    pool_size: int = _named("EVERINDEX_POOL_SIZE", 10, ge=1, le=1000)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _named("EVERINDEX_LOG_LEVEL", "INFO")
+    log_format: Literal["console", "json"] = _named("EVERINDEX_LOG_FORMAT", "console")
+
+    @field_validator("database_url", "db_host", "db_password", "openai_api_key", "openai_base_url", "embedding_model",
+                     mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls), dotenv_settings
+
+    @property
+    def uses_embedded_server(self) -> bool:
+        """True when no server is named, so that everindex runs its own."""
+        return self.database_url is None and self.db_host is None
+
+
+def read_settings() -> Settings:
+    """The settings of this moment. Raises SettingInvalid, naming the variable and never its value."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        first = exc.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "a setting"
+        raise SettingInvalid(
+            f"{name} cannot be used.",
+            why=f"{first['msg']}.",
+            next_step=f"correct {name} in the environment or in .env; docs/settings.md lists what each one takes.",
+        ) from None
+
+
+@cache
+def current_settings() -> Settings:
+    """The settings read once per process, for code that has no caller to hand them over (alembic's env.py)."""
+    return read_settings()
