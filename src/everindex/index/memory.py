@@ -1,0 +1,86 @@
+"""How much memory and how many workers does a build want? The measured formula, and the session settings from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from everindex.pg.capabilities import Capabilities
+from everindex.pg.connections import Connection
+
+MIB = 1024 * 1024
+#: pgvector's graph in memory, per row, measured on five shapes within 1 % (vector bytes + 32 × m + 205): a build
+#: that no longer fits goes on two to five times slower.
+BYTES_PER_ROW_FIXED = 205
+BYTES_PER_ROW_PER_M = 32
+#: Room above the formula for a table that grows while it is being indexed.
+HEADROOM = 1.15
+#: What a build may take of a server of which nothing is known but its defaults.
+CAP_UNCONFIGURED = 1024 * MIB
+#: CVE-2026-3172: parallel HNSW builds of pgvector 0.6.0 to 0.8.1 may read other relations' memory; 0.8.2 has the fix.
+UNSAFE_PARALLEL = ((0, 6, 0), (0, 8, 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """Session settings of one build, with the estimate that they come from."""
+
+    maintenance_work_mem_bytes: int
+    needed_bytes: int
+    parallel_workers: int
+
+    @property
+    def fits(self) -> bool:
+        """True when the whole graph is expected to fit into maintenance_work_mem."""
+        return self.needed_bytes <= self.maintenance_work_mem_bytes
+
+    def as_settings(self) -> dict[str, str]:
+        return {
+            "maintenance_work_mem": f"{self.maintenance_work_mem_bytes // 1024}kB",
+            "max_parallel_maintenance_workers": str(self.parallel_workers),
+            # TOASTed vectors leave a small heap, below the 8 MB from which PostgreSQL builds in parallel.
+            "min_parallel_table_scan_size": "0",
+            # A lock_timeout also counts the waits for old snapshots and leaves an INVALID index behind.
+            "lock_timeout": "0",
+            "statement_timeout": "0",
+            "idle_in_transaction_session_timeout": "0",
+            "client_min_messages": "notice",
+        }
+
+
+def graph_bytes(*, rows: int, dimensions: int, m: int) -> int:
+    """Bytes of an HNSW graph over `rows` vectors of `dimensions` float32 while it is built in memory."""
+    return rows * (4 * dimensions + 8 + BYTES_PER_ROW_PER_M * m + BYTES_PER_ROW_FIXED)
+
+
+def choose_settings(
+    *, rows: int, dimensions: int, m: int, current_bytes: int, cap_bytes: int, server_workers: int, parallel_is_safe: bool
+) -> BuildSettings:
+    """What this build should run with; never less memory than the server's own setting, never more than the cap."""
+    needed = int(graph_bytes(rows=rows, dimensions=dimensions, m=m) * HEADROOM) + 4 * MIB
+    chosen = max(current_bytes, min(needed, cap_bytes))
+    # pgvector wants 32 MB of maintenance_work_mem for each participant, the leader included.
+    workers = min(server_workers, max(0, chosen // (32 * MIB) - 1)) if parallel_is_safe else 0
+    return BuildSettings(maintenance_work_mem_bytes=chosen, needed_bytes=needed, parallel_workers=workers)
+
+
+def settings_for(connection: Connection, found: Capabilities, *, table_rows: int, dimensions: int, m: int) -> BuildSettings:
+    """Reads the server's own settings and chooses. Reads only."""
+    row = connection.execute(
+        """
+        SELECT (SELECT setting::bigint * 1024 FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem'),
+               (SELECT setting::bigint * 8192 FROM pg_catalog.pg_settings WHERE name = 'effective_cache_size'),
+               (SELECT source <> 'default' FROM pg_catalog.pg_settings WHERE name = 'effective_cache_size'),
+               greatest(current_setting('max_parallel_maintenance_workers')::int, 2),
+               current_setting('max_parallel_workers')::int
+        """
+    ).fetchone()
+    assert row is not None
+    current, cache, cache_is_configured, workers, parallel_limit = row
+    # effective_cache_size is what the operator says the machine has for this server: half of it for one build.
+    cap = cache // 2 if cache_is_configured else CAP_UNCONFIGURED
+    version = found.extension_version or (0,)
+    return choose_settings(
+        rows=table_rows, dimensions=dimensions, m=m, current_bytes=current, cap_bytes=cap,
+        server_workers=min(workers, parallel_limit),
+        parallel_is_safe=not UNSAFE_PARALLEL[0] <= version < UNSAFE_PARALLEL[1],
+    )  # fmt: skip

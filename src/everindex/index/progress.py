@@ -1,0 +1,129 @@
+"""How far is a build? Phase, blocks, rows a second and time left, read from pg_stat_progress_create_index."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from everindex.errors import EverindexError
+from everindex.pg.connections import Connection, connect
+
+log = logging.getLogger(__name__)
+
+#: The rate is that of the last so many seconds: once the graph has outgrown its memory, an older rate promises too much.
+RATE_WINDOW_SECONDS = 10.0
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One look at a running build."""
+
+    phase: str
+    """PostgreSQL's own words, such as `building index: loading tuples`."""
+
+    blocks_done: int
+    blocks_total: int
+    """Heap blocks of the phase; 0 while a phase does not count any."""
+
+    rows_done: int
+    rows_total: int
+    """Estimate of the statistics; 0 when the table was never analyzed."""
+
+    elapsed_seconds: float
+    rows_per_second: float | None
+    seconds_left: float | None
+    """None where nothing honest can be said: phases without a count, and before the first rate."""
+
+    waits_for: tuple[int, ...] = ()
+    """Backends whose transactions the build waits for."""
+
+    @property
+    def share_done(self) -> float | None:
+        return self.blocks_done / self.blocks_total if self.blocks_total else None
+
+
+class ProgressMeter:
+    """Turns successive readings into rates over a moving window."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._readings: deque[tuple[float, int, int]] = deque()
+        self._phase = ""
+
+    def read(self, *, phase: str, blocks_done: int, blocks_total: int, rows_done: int, rows_total: int,
+             waits_for: tuple[int, ...]) -> Progress:  # fmt: skip
+        now = time.monotonic()
+        if phase != self._phase:
+            self._readings.clear()
+            self._phase = phase
+        self._readings.append((now, blocks_done, rows_done))
+        while now - self._readings[0][0] > RATE_WINDOW_SECONDS:
+            self._readings.popleft()
+        first_time, first_blocks, first_rows = self._readings[0]
+        span = now - first_time
+        blocks_rate = (blocks_done - first_blocks) / span if span > 0 else 0.0
+        rows_rate = (rows_done - first_rows) / span if span > 0 else 0.0
+        if rows_rate <= 0 and blocks_rate > 0 and blocks_total:
+            rows_rate = blocks_rate * rows_total / blocks_total
+        return Progress(
+            phase=phase, blocks_done=blocks_done, blocks_total=blocks_total, rows_done=rows_done, rows_total=rows_total,
+            elapsed_seconds=now - self._started,
+            rows_per_second=rows_rate if rows_rate > 0 else None,
+            seconds_left=(blocks_total - blocks_done) / blocks_rate if blocks_rate > 0 and blocks_total else None,
+            waits_for=waits_for,
+        )  # fmt: skip
+
+
+def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, rows_total: int) -> Progress | None:
+    """The progress of the build that backend `pid` runs; None when it runs none. Reads only."""
+    row = connection.execute(
+        """
+        SELECT p.phase, p.blocks_done, p.blocks_total, p.tuples_done, p.current_locker_pid
+        FROM pg_catalog.pg_stat_progress_create_index p WHERE p.pid = %s
+        """,
+        (pid,),
+    ).fetchone()
+    if row is None:
+        return None
+    return meter.read(
+        phase=row[0], blocks_done=row[1] or 0, blocks_total=row[2] or 0, rows_done=row[3] or 0,
+        rows_total=rows_total, waits_for=(row[4],) if row[4] else (),
+    )  # fmt: skip
+
+
+@contextmanager
+def watched(conninfo: str, *, pid: int, rows_total: int, on_progress: Callable[[Progress], None] | None) -> Iterator[None]:
+    """While the block runs, a thread with a connection of its own reports the progress of backend `pid`."""
+    if on_progress is None:
+        yield
+        return
+    stop = threading.Event()
+    report = on_progress
+
+    def watch() -> None:
+        meter = ProgressMeter()
+        try:
+            with connect(conninfo, application_name="everindex progress") as connection:
+                while not stop.wait(POLL_SECONDS):
+                    progress = read_progress(connection, meter, pid=pid, rows_total=rows_total)
+                    if progress is not None:
+                        report(progress)
+        except (psycopg.Error, EverindexError) as exc:
+            # Progress is a courtesy: the build goes on without it, and its own connection tells what is wrong.
+            log.debug("no more progress of backend %s: %s", pid, type(exc).__name__)
+
+    thread = threading.Thread(target=watch, name="everindex-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)

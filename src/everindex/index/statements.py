@@ -1,0 +1,39 @@
+"""Which DDL makes and drops an index? The only place that writes it: CONCURRENTLY, every name quoted and qualified."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from everindex.index.spec import IndexSpec
+
+
+def create_statement(spec: IndexSpec, *, extension_schema: str | None = None, concurrently: bool = True,
+                     if_not_exists: bool = False) -> sql.Composed:  # fmt: skip
+    """CREATE INDEX for `spec`. `if_not_exists` only for a name whose definition and validity were checked before."""
+    opclass = sql.Identifier(extension_schema, spec.opclass) if extension_schema else sql.Identifier(spec.opclass)
+    return sql.SQL(
+        "CREATE INDEX {concurrently}{if_not_exists}{name} ON {table} USING hnsw ({column} {opclass}) "
+        "WITH (m = {m}, ef_construction = {ef_construction})"
+    ).format(
+        concurrently=sql.SQL("CONCURRENTLY ") if concurrently else sql.SQL(""),
+        if_not_exists=sql.SQL("IF NOT EXISTS ") if if_not_exists else sql.SQL(""),
+        name=sql.Identifier(spec.name),
+        table=sql.Identifier(spec.schema, spec.table),
+        column=sql.Identifier(spec.column),
+        opclass=opclass,
+        m=sql.Literal(spec.m),
+        ef_construction=sql.Literal(spec.ef_construction),
+    )
+
+
+def drop_statement(spec: IndexSpec, *, name: str | None = None, if_exists: bool = False) -> sql.Composed:
+    """DROP INDEX CONCURRENTLY of the declared index, or of `name` in the same schema."""
+    return sql.SQL("DROP INDEX CONCURRENTLY {if_exists}{name}").format(
+        if_exists=sql.SQL("IF EXISTS ") if if_exists else sql.SQL(""),
+        name=sql.Identifier(spec.schema, name or spec.name),
+    )
+
+
+def create_text(spec: IndexSpec, *, concurrently: bool = True, if_not_exists: bool = False) -> str:
+    """The CREATE INDEX statement as text, for people and for offline scripts."""
+    return create_statement(spec, concurrently=concurrently, if_not_exists=if_not_exists).as_string(None)

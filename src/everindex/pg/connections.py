@@ -1,0 +1,88 @@
+"""How does everindex connect? One way for commands (waits for a starting server) and one pool for the web application."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+from everindex.errors import ServerHostUnknown, ServerUnreachable
+from everindex.pg.address import describe
+from everindex.pg.sqlstate import connect_error
+
+log = logging.getLogger(__name__)
+
+Connection = psycopg.Connection[TupleRow]
+
+#: One attempt to connect may take this long, seconds; a dropped packet must not eat the whole wait.
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+def connect(
+    conninfo: str,
+    *,
+    wait_seconds: float = 0.0,
+    application_name: str = "everindex",
+    autocommit: bool = True,
+    on_wait: Callable[[str, float], None] | None = None,
+) -> Connection:
+    """Opens a connection; a server that refuses connections or is starting up is asked again until `wait_seconds` are over.
+
+    `on_wait(reason, seconds_left)` is told before every pause. The pause doubles from 0.1 s to 3 s, with jitter.
+    Raises ServerUnreachable when the time is over, and at once what waiting cannot cure: CredentialsRefused,
+    DatabaseMissing, ServerHostUnknown.
+    """
+    deadline = time.monotonic() + wait_seconds
+    pause = 0.1
+    while True:
+        try:
+            return psycopg.connect(
+                conninfo,
+                autocommit=autocommit,
+                application_name=application_name,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            )
+        except psycopg.OperationalError as exc:
+            error = connect_error(exc, where=describe(conninfo))
+            left = deadline - time.monotonic()
+            if isinstance(error, ServerHostUnknown) or not isinstance(error, ServerUnreachable) or left <= 0:
+                # `from None`: the driver's exception carries the connection and with it the password.
+                raise error from None
+            if on_wait is not None:
+                on_wait(error.why, left)
+            time.sleep(min(pause * random.uniform(0.7, 1.0), left))  # jitter, not security
+            pause = min(pause * 2, 3.0)
+
+
+def make_pool(
+    conninfo: str,
+    *,
+    size: int,
+    configure: Callable[[Connection], None] | None = None,
+    session_settings: dict[str, str | int] | None = None,
+) -> ConnectionPool[Connection]:
+    """A pool of autocommit connections named `everindex web`, opened lazily; the caller closes it."""
+
+    def set_up(connection: Connection) -> None:
+        for name, value in (session_settings or {}).items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, str(value)))
+        if configure is not None:
+            configure(connection)
+
+    kwargs: dict[str, Any] = {
+        "autocommit": True,
+        "application_name": "everindex web",
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    }
+    return ConnectionPool(
+        conninfo, min_size=min(2, size), max_size=size, kwargs=kwargs, configure=set_up, open=False, timeout=10.0,
+        name="everindex",
+    )  # fmt: skip
+
+

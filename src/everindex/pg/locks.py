@@ -1,0 +1,75 @@
+"""Who else is doing this right now? Session-level advisory locks, obtained by polling and never by waiting.
+
+A blocked `pg_advisory_lock()` is a running statement with a snapshot, and CREATE INDEX CONCURRENTLY waits for every
+older snapshot: the two deadlock (docs/decisions/0003). Polling with short autocommit statements holds no snapshot.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from everindex.errors import LockNotObtained
+from everindex.pg.connections import Connection, connect
+from everindex.pg.sqlstate import told_as_ours
+
+LockName = Literal["migrate", "own-schema", "build"]
+
+#: First half of every key: "ever" in ASCII. Advisory locks belong to one database, so the second half may be small.
+LOCK_CLASS = 0x65766572
+LOCK_IDS: dict[LockName, int] = {"migrate": 1, "own-schema": 2, "build": 3}
+
+
+@contextmanager
+def advisory_lock(
+    conninfo: str,
+    name: LockName,
+    *,
+    wait_seconds: float,
+    poll_seconds: float = 0.2,
+    on_wait: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Holds the lock `name` of this database on a connection of its own, which is closed at the end.
+
+    `on_wait(holder)` is told once, when somebody else holds it. Raises LockNotObtained after `wait_seconds`, naming the
+    holder. The holder's death frees the lock: the server drops session locks with the session.
+    """
+    key = (LOCK_CLASS, LOCK_IDS[name])
+    with connect(conninfo, application_name=f"everindex lock {name}") as connection, told_as_ours(f"taking lock {name}"):
+        deadline = time.monotonic() + wait_seconds
+        told = False
+        while True:
+            row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone()
+            if row is not None and row[0]:
+                break
+            holder = _holder(connection, key)
+            if time.monotonic() >= deadline:
+                raise LockNotObtained(
+                    f"another process is at work on this database (lock {name!r}).",
+                    why=f"{holder} has held it for longer than the {wait_seconds:.0f} s that this one may wait.",
+                    next_step="wait for it to end, then run the same command again; nothing was changed by this one.",
+                )
+            if on_wait is not None and not told:
+                on_wait(holder)
+                told = True
+            time.sleep(poll_seconds)
+        yield
+
+
+def _holder(connection: Connection, key: tuple[int, int]) -> str:
+    row = connection.execute(
+        """
+        SELECT a.pid, a.application_name, a.client_addr::text, round(extract(epoch FROM now() - a.backend_start))
+        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+          AND l.classid = %s::bigint::oid AND l.objid = %s::bigint::oid
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        """,
+        key,
+    ).fetchone()
+    if row is None:
+        return "a process that has just ended"
+    pid, application, address, seconds = row
+    return f"pid {pid} ({application or 'no application name'}{f', from {address}' if address else ''}, since {seconds} s)"

@@ -1,0 +1,115 @@
+"""What does this driver error mean to a person? The one place where psycopg's errors become ours, by SQLSTATE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from everindex.errors import (
+    CredentialsRefused,
+    DatabaseMissing,
+    EverindexError,
+    LockNotObtained,
+    PermissionDenied,
+    ReadOnlyServer,
+    ServerHostUnknown,
+    ServerUnreachable,
+    StatementFailed,
+    StatementTimedOut,
+)
+
+#: While a connection is made libpq keeps the SQLSTATE to itself, so its text is all there is. A text that is not known
+#: here (a server that speaks another language) counts as "not reachable yet": it is waited for and then shown.
+_REFUSED = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "authentication failed",
+            "is not permitted to log in", "role \"", "ident authentication", "peer authentication")  # fmt: skip
+_NO_HOST = ("could not translate host name", "failed to resolve host", "name or service not known")
+
+
+def connect_error(exc: psycopg.Error, *, where: str) -> EverindexError:
+    """The reason why no connection to `where` could be made; ServerUnreachable is the one that waiting may cure."""
+    text = _first_line(exc)
+    lower = text.lower()
+    if any(mark in lower for mark in _NO_HOST):
+        return ServerHostUnknown(
+            f"the host name of {where} is not known.",
+            why=text,
+            next_step="correct the host in DATABASE_URL or DB_HOST; `getent hosts NAME` shows what this machine resolves.",
+        )
+    if "database" in lower and "does not exist" in lower:
+        return DatabaseMissing(
+            f"cannot use {where}: the server has no such database.",
+            why=text,
+            next_step="create it (`createdb NAME`), or correct DATABASE_URL or DB_NAME.",
+        )
+    if any(mark in lower for mark in _REFUSED):
+        return CredentialsRefused(
+            f"cannot log in to {where}.",
+            why=text,
+            next_step="check user and password in DATABASE_URL or in DB_USER and DB_PASSWORD (.env), then pg_hba.conf.",
+        )
+    return ServerUnreachable(
+        f"cannot reach {where}.",
+        why=text,
+        next_step="start the server or correct its address; `--wait SECONDS` waits longer for one that is still starting.",
+    )
+
+
+def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
+    """What went wrong while `doing` ("writing articles"), from the SQLSTATE of a failed statement."""
+    state = exc.sqlstate or ""
+    text = exc.diag.message_primary or _first_line(exc)
+    detail = f"{text} (SQLSTATE {state})." if state else text
+    match state:
+        case "42501":
+            return PermissionDenied(
+                f"{doing} is not permitted for this role.",
+                why=detail,
+                next_step="grant the role that privilege, or connect with the role that owns the tables.",
+            )
+        case "25006":
+            return ReadOnlyServer(
+                f"{doing} is not possible on this server.",
+                why=detail,
+                next_step="connect to the primary: this one is a standby, or its transactions are read-only.",
+            )
+        case "57014":
+            return StatementTimedOut(
+                f"{doing} was cancelled.",
+                why=detail,
+                next_step="ask for less, or raise EVERINDEX_STATEMENT_TIMEOUT_MS.",
+            )
+        case "55P03" | "40P01":
+            return LockNotObtained(
+                f"{doing} could not go on.",
+                why=detail,
+                next_step="see who holds the lock in pg_stat_activity and pg_locks, then run the same command again.",
+            )
+        case _ if isinstance(exc, psycopg.OperationalError) and (not state or state[:2] in ("08", "57")):
+            return ServerUnreachable(
+                f"the connection was lost while {doing}.",
+                why=detail,
+                next_step="check that the server runs, then run the same command again: it goes on where it stopped.",
+            )
+        case _:
+            return StatementFailed(
+                f"{doing} failed.",
+                why=detail,
+                next_step="the server's log has the whole statement; nothing of the failed transaction was kept.",
+            )
+
+
+@contextmanager
+def told_as_ours(doing: str) -> Iterator[None]:
+    """Inside the block, a psycopg error leaves as the EverindexError that says what it means."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise statement_error(exc, doing=doing) from exc
+
+
+def _first_line(exc: psycopg.Error) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    first = lines[0] if lines else type(exc).__name__
+    return first if first.endswith((".", "?", "!")) else f"{first}."
