@@ -1,0 +1,13 @@
+"""The environment of the chain: `alembic …`, `everindex migrate`, `run_migration.py` and the container all run through it."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from everindex.articles.declared import DECLARED_INDEXES
+from everindex.migrate import environment
+
+if context.is_offline_mode():
+    environment.run_offline(context)
+else:
+    environment.run_online(context, declared=DECLARED_INDEXES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
 from everindex.pg.connections import Connection
@@ -73,6 +73,21 @@ def observe(connection: Connection, spec: IndexSpec) -> Observed:
             indexes=_indexes(connection, spec, table_oid=table[0]),
             name_taken_by=_name_taken_by(connection, spec, table_oid=table[0]),
         )
+
+
+def in_search_path(connection: Connection, spec: IndexSpec) -> IndexSpec:
+    """`spec` in the schema where its bare table name leads on this connection; unchanged where it leads nowhere.
+
+    Reads only.
+    """
+    row = connection.execute(
+        """
+        SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(%s))
+        """,
+        (spec.table,),
+    ).fetchone()
+    return spec if row is None else replace(spec, schema=row[0])
 
 
 def _indexes(connection: Connection, spec: IndexSpec, *, table_oid: int) -> tuple[ObservedIndex, ...]:

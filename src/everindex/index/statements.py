@@ -37,3 +37,18 @@ def drop_statement(spec: IndexSpec, *, name: str | None = None, if_exists: bool 
 def create_text(spec: IndexSpec, *, concurrently: bool = True, if_not_exists: bool = False) -> str:
     """The CREATE INDEX statement as text, for people and for offline scripts."""
     return create_statement(spec, concurrently=concurrently, if_not_exists=if_not_exists).as_string(None)
+
+
+def unqualified_create_text(spec: IndexSpec) -> str:
+    """The online CREATE INDEX for a script that runs in whatever schema its reader's search_path leads to.
+
+    With IF NOT EXISTS: the script's guard has looked at definition and validity before.
+    """
+    return (
+        f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {_quoted(spec.name)} ON {_quoted(spec.table)} "
+        f"USING hnsw ({_quoted(spec.column)} {spec.opclass}) WITH (m = {spec.m}, ef_construction = {spec.ef_construction})"
+    )
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)

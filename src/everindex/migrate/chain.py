@@ -1,0 +1,59 @@
+"""Where are the revision files, and do they form one line? The repository's `alembic/`, or the copy packed in the wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+import everindex
+from everindex.errors import ChainBroken
+
+#: The revision before the vector index: a first load goes in here, so that the index is built once over all rows.
+BEFORE_INDEX = "b6a5ff4214f5"
+
+
+def chain_ini() -> Path:
+    """The `alembic.ini` of the chain. Raises ChainBroken when the installation has none."""
+    package = Path(everindex.__file__).parent
+    for ini in (package / "_chain" / "alembic.ini", package.parent.parent / "alembic.ini"):
+        if ini.is_file():
+            return ini
+    raise ChainBroken(
+        "the revision files of everindex are missing.",
+        why="neither the package nor the repository around it has an alembic.ini.",
+        next_step="install everindex again (pip install --force-reinstall everindex).",
+    )
+
+
+def chain_config() -> Config:
+    """Alembic's configuration of the chain, for its commands."""
+    return Config(str(chain_ini()))
+
+
+def script_directory(config: Config | None = None) -> ScriptDirectory:
+    """The loaded chain. Raises ChainBroken unless it is one line with one head and every file can be read."""
+    try:
+        scripts = ScriptDirectory.from_config(config or chain_config())
+        heads = scripts.get_heads()
+    except (CommandError, SyntaxError, KeyError, ImportError) as exc:
+        raise _broken(str(exc)) from exc
+    if len(heads) != 1:
+        raise _broken(f"it has {len(heads)} heads: {', '.join(sorted(heads)) or 'none'}")
+    return scripts
+
+
+def head_revision() -> str:
+    """The revision that a database must be at."""
+    return script_directory().get_heads()[0]
+
+
+def _broken(why: str) -> ChainBroken:
+    return ChainBroken(
+        "the chain of revisions is broken.",
+        why=f"{why.strip().splitlines()[0] if why.strip() else 'a revision file cannot be loaded'}.",
+        next_step="compare alembic/versions/ with the release (git status alembic/), or install everindex again; "
+        "the database was not touched.",
+    )

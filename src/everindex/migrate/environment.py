@@ -1,0 +1,183 @@
+"""What happens around a run of the chain? Called by alembic/env.py, so that every way of migrating is the same way."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+from alembic.config import Config
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from everindex.errors import EverindexError, MigrationFailed, NotMigrated, RevisionUnknown
+from everindex.index.apply import acknowledge, deploy
+from everindex.index.catalog import in_search_path, observe
+from everindex.index.plan import make_plan
+from everindex.index.spec import IndexSpec
+from everindex.migrate import operations
+from everindex.migrate.chain import script_directory
+from everindex.migrate.report import reporter_for
+from everindex.pg import address, capabilities, own_schema
+from everindex.pg.connections import Connection, connect
+from everindex.pg.locks import advisory_lock
+from everindex.pg.sqlstate import statement_error
+from everindex.settings import current_settings
+
+log = logging.getLogger(__name__)
+
+#: Alembic commands that only read; all others take the migration lock.
+READING_COMMANDS = {"current", "history", "heads", "show", "branches", "check"}
+#: Short DDL of the revisions waits this long for its table lock: a waiting ACCESS EXCLUSIVE blocks all who come later.
+DDL_LOCK_TIMEOUT = "10s"
+#: How long to wait for another process that migrates the same database: its index build may take hours.
+LOCK_WAIT_SECONDS = 24 * 3600.0
+
+
+def run_offline(context: Any) -> None:
+    """Writes the SQL of the chain (`--sql`); connects to nothing."""
+    operations.register()
+    context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_online(context: Any, *, declared: Sequence[IndexSpec]) -> None:
+    """Waits for the server, takes the lock, migrates, and brings the declared indexes to their declaration.
+
+    Errors reach a caller in Python as they are; for the `alembic` command they are printed and the exit status is 1.
+    """
+    config: Config = context.config
+    called_by_alembic = "everindex_conninfo" not in config.attributes
+    if called_by_alembic and config.config_file_name is not None:
+        logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+    operations.register()
+    try:
+        with ExitStack() as stack:
+            conninfo = config.attributes.get("everindex_conninfo")
+            if conninfo is None:
+                conninfo = stack.enter_context(address.server(current_settings()))
+            _run(context, str(conninfo), declared)
+    except EverindexError as exc:
+        if not called_by_alembic:
+            raise
+        print(exc, file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
+    attributes = context.config.attributes
+    wait_seconds = attributes.get("everindex_wait_seconds", current_settings().wait_seconds)
+    with connect(conninfo, wait_seconds=wait_seconds, on_wait=_tell_wait) as connection:
+        capabilities.require_postgres(capabilities.look(connection))
+        _refuse_unknown_revision(connection, context.config)
+    if _command(context.config) in READING_COMMANDS:
+        _migrate(context, conninfo)
+        return
+    with advisory_lock(
+        conninfo, "migrate", wait_seconds=LOCK_WAIT_SECONDS,
+        on_wait=lambda holder: log.warning("waiting: another process migrates this database: %s", holder),
+    ):  # fmt: skip
+        with connect(conninfo) as connection:
+            _refuse_unknown_revision(connection, context.config)
+        _migrate(context, conninfo)
+        if _command(context.config) == "upgrade" and _is_at_head(conninfo):
+            own_schema.ensure(conninfo)
+            _keep_declared(context, conninfo, declared)
+
+
+def _migrate(context: Any, conninfo: str) -> None:
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: connect(conninfo, application_name="everindex migrate", autocommit=False),
+        poolclass=NullPool,
+    )
+    with engine.connect() as connection:
+        driver: Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        driver.add_notice_handler(lambda diagnostic: log.info("%s: %s", diagnostic.severity, diagnostic.message_primary))
+        driver.autocommit = True
+        driver.execute("SELECT set_config('lock_timeout', %s, false)", (DDL_LOCK_TIMEOUT,))
+        driver.autocommit = False
+        context.configure(
+            connection=connection,
+            transaction_per_migration=True,
+            everindex_conninfo=conninfo,
+            everindex_reporter=context.config.attributes.get("everindex_reporter"),
+        )
+        try:
+            with context.begin_transaction():
+                context.run_migrations()
+        except Exception as exc:
+            cause = exc.orig if isinstance(getattr(exc, "orig", None), psycopg.Error) else exc
+            if isinstance(cause, psycopg.Error):
+                told = statement_error(cause, doing="a statement of a revision")
+                raise MigrationFailed(
+                    "the migration stopped in the middle; the revisions before the failing one are applied.",
+                    why=told.why,
+                    next_step=f"{told.next_step} `everindex migrate --current` shows where the database is.",
+                ) from exc
+            raise
+
+
+def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
+    """At head nothing of the chain runs, and yet an index may be gone or INVALID: it is brought back here, at every start.
+
+    An index that serves with another definition is somebody's choice: it is told and left alone.
+    """
+    with reporter_for({"everindex_reporter": context.config.attributes.get("everindex_reporter")}) as reporter:
+        for declaration in declared:
+            try:
+                with connect(conninfo) as connection:
+                    spec = in_search_path(connection, declaration)
+                    steps = make_plan(spec, observe(connection, spec))
+                if steps:
+                    for warning in deploy(conninfo, spec, reporter=reporter).warnings:
+                        reporter.say(f"warning: {warning}")
+                elif context.config.attributes.get("everindex_acknowledge"):
+                    acknowledge(conninfo, spec, reporter=reporter)
+            except (NotMigrated,):
+                raise
+            except EverindexError as exc:
+                if exc.slug != "index-definition-differs":
+                    raise
+                log.warning("%s", exc)
+
+
+def _is_at_head(conninfo: str) -> bool:
+    with connect(conninfo) as connection:
+        return current_revisions(connection) == [script_directory().get_heads()[0]]
+
+
+def current_revisions(connection: Connection) -> list[str]:
+    """What the database's alembic_version says; empty where there is none. Reads only."""
+    row = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        return []
+    return sorted(r[0] for r in connection.execute("SELECT version_num FROM alembic_version").fetchall())
+
+
+def _refuse_unknown_revision(connection: Connection, config: Config) -> None:
+    known = {script.revision for script in script_directory(config).walk_revisions()}
+    for revision in current_revisions(connection):
+        if revision not in known:
+            raise RevisionUnknown(
+                f"the database is at revision {revision}, which this version of the chain does not have.",
+                why="a later release, or another application's chain, has migrated it.",
+                next_step="deploy the release that has this revision (or a later one); nothing was changed.",
+            )
+
+
+def _command(config: Config) -> str:
+    given = config.attributes.get("everindex_command")
+    if given is not None:
+        return str(given)
+    command = getattr(config.cmd_opts, "cmd", None)
+    return command[0].__name__ if command else "upgrade"
+
+
+def _tell_wait(reason: str, seconds_left: float) -> None:
+    log.warning("waiting for PostgreSQL, at most %.0f s more: %s", seconds_left, reason)

@@ -1,0 +1,80 @@
+"""How does a running migration tell what it does? A progress bar on a terminal, lines in a log, notices as they come."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from everindex.index.apply import Reporter
+from everindex.index.progress import Progress as BuildProgress
+
+log = logging.getLogger("everindex.build")
+
+#: Where nobody watches, one line of progress in so many seconds is enough.
+LOG_EVERY_SECONDS = 5.0
+
+
+def describe_progress(progress: BuildProgress) -> str:
+    """One line: phase, blocks, rows a second, time left."""
+    parts = [progress.phase]
+    if progress.blocks_total:
+        parts.append(f"block {progress.blocks_done} of {progress.blocks_total}")
+    if progress.rows_per_second:
+        parts.append(f"{progress.rows_per_second:.0f} rows/s")
+    if progress.seconds_left is not None:
+        parts.append(f"about {progress.seconds_left:.0f} s left")
+    if progress.waits_for:
+        parts.append(f"waits for pid {', '.join(map(str, progress.waits_for))}")
+    return ", ".join(parts)
+
+
+@contextmanager
+def terminal_reporter(console: Console | None = None) -> Iterator[Reporter]:
+    """A reporter for a person: sentences and notices on stderr, a bar while an index is built."""
+    console = console or Console(stderr=True, highlight=False)
+    with Progress(
+        TextColumn("  {task.description}"), BarColumn(bar_width=24), TaskProgressColumn(), TimeElapsedColumn(),
+        console=console, transient=True,
+    ) as bars:  # fmt: skip
+        task = bars.add_task("building", total=None, visible=False)
+
+        def show(progress: BuildProgress) -> None:
+            bars.update(task, description=describe_progress(progress), completed=progress.blocks_done,
+                        total=progress.blocks_total or None, visible=True)  # fmt: skip
+
+        def say(text: str) -> None:
+            console.print(text, markup=False)
+
+        yield Reporter(say=say, notice=say, progress=show)
+
+
+@contextmanager
+def log_reporter() -> Iterator[Reporter]:
+    """A reporter for a log: the same sentences as INFO lines, progress every few seconds."""
+    last = time.monotonic()
+
+    def show(progress: BuildProgress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            log.info("%s", describe_progress(progress))
+
+    yield Reporter(say=lambda text: log.info("%s", text), notice=lambda text: log.info("%s", text), progress=show)
+
+
+@contextmanager
+def reporter_for(opts: Mapping[str, Any]) -> Iterator[Reporter]:
+    """The caller's own reporter where it passed one (`everindex_reporter`), else what fits stderr."""
+    given = opts.get("everindex_reporter")
+    if given is not None:
+        yield given
+    else:
+        with terminal_reporter() if sys.stderr.isatty() else log_reporter() as reporter:
+            yield reporter

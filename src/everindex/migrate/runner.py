@@ -1,0 +1,112 @@
+"""How does everindex itself run the chain? Alembic's own commands, with errors that a person understands."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+from everindex.errors import ChainBroken, UsageError
+from everindex.index.apply import Reporter
+from everindex.migrate.chain import chain_config, script_directory
+from everindex.migrate.environment import current_revisions
+from everindex.pg.connections import connect
+
+
+class RevisionNotFound(UsageError):
+    """The asked revision is not in the chain."""
+
+    slug = "revision-not-found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainState:
+    """Where a database stands in the chain."""
+
+    current: list[str]
+    head: str
+
+    @property
+    def is_head(self) -> bool:
+        return self.current == [self.head]
+
+
+def upgrade(conninfo: str, revision: str = "head", *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:
+    """Waits for the server, then applies the chain up to `revision`; at head it also mends the declared indexes."""
+    config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
+    with _told(config):
+        command.upgrade(config, revision)
+
+
+def downgrade(conninfo: str, revision: str, *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:
+    """Takes the chain back to `revision` (`-1`, `base`, or an id)."""
+    config = _config(conninfo, "downgrade", wait_seconds=wait_seconds, reporter=reporter)
+    with _told(config):
+        command.downgrade(config, revision)
+
+
+def offline_sql(revision: str = "head", *, down: bool = False) -> str:
+    """The SQL of the chain as one script for psql; connects to nothing. Downgrades need a range `from:to`."""
+    buffer = io.StringIO()
+    config = chain_config()
+    config.output_buffer = buffer
+    with _told(config):
+        if down:
+            command.downgrade(config, revision, sql=True)
+        else:
+            command.upgrade(config, revision, sql=True)
+    return buffer.getvalue()
+
+
+def state(conninfo: str, *, wait_seconds: float = 0.0) -> ChainState:
+    """Where the database stands. Reads only."""
+    head = script_directory().get_heads()[0]
+    with connect(conninfo, wait_seconds=wait_seconds) as connection:
+        return ChainState(current=current_revisions(connection), head=head)
+
+
+def history() -> list[tuple[str, str | None, str]]:
+    """The chain from its head down: (revision, the one before it, what it is called)."""
+    return [
+        (script.revision, script.down_revision if isinstance(script.down_revision, str) else None, script.doc)
+        for script in script_directory().walk_revisions()
+    ]
+
+
+def _config(conninfo: str, name: str, *, wait_seconds: float, reporter: Reporter | None) -> Config:
+    script_directory()  # a broken chain is told before anything else
+    config = chain_config()
+    config.attributes.update(
+        everindex_conninfo=conninfo,
+        everindex_command=name,
+        everindex_wait_seconds=wait_seconds,
+        everindex_reporter=reporter,
+    )
+    return config
+
+
+class _told:  # noqa: N801 reads as a word of the with statement
+    """Inside the block, Alembic's CommandError leaves as one of ours."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        if not isinstance(exc, CommandError):
+            return
+        text = str(exc).splitlines()[0]
+        if "locate revision" in text or "revision identifier" in text or "Relative revision" in text:
+            raise RevisionNotFound(
+                "the chain has no such revision.",
+                why=f"{text}.",
+                next_step="`everindex migrate --history` lists the revisions; nothing was changed.",
+            ) from exc
+        raise ChainBroken(
+            "Alembic cannot use the chain.", why=f"{text}.", next_step="nothing was changed; see `everindex migrate --history`."
+        ) from exc

@@ -1,0 +1,67 @@
+"""What does everindex keep for itself? The tables of schema `everindex_meta`, versioned apart from the application's chain.
+
+Everything works when the schema is missing: then nothing is known about who made a vector, and the answers say so.
+`DROP SCHEMA everindex_meta CASCADE` removes it without a trace. It is not called
+`everindex`, because a role of that name would find it in its default search_path ("$user", public) before `public`, and
+every unqualified table would be made there (docs/decisions/0002).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from everindex.pg.connections import Connection, connect
+from everindex.pg.locks import advisory_lock
+from everindex.pg.sqlstate import told_as_ours
+
+log = logging.getLogger(__name__)
+
+#: Version n is what the first n entries make. Entries are never edited, only added.
+VERSIONS = (
+    """
+    CREATE TABLE everindex_meta.embedding_record (
+        uri text PRIMARY KEY,
+        model text NOT NULL,
+        embedded_at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE INDEX embedding_record_model_idx ON everindex_meta.embedding_record (model);
+    COMMENT ON TABLE everindex_meta.embedding_record IS 'which model made the vector of an article';
+    CREATE TABLE everindex_meta.embedding_failure (
+        uri text PRIMARY KEY,
+        reason text NOT NULL,
+        attempts integer NOT NULL DEFAULT 1,
+        failed_at timestamptz NOT NULL DEFAULT now()
+    );
+    COMMENT ON TABLE everindex_meta.embedding_failure IS 'why an article has no vector; `everindex embed` tries again';
+    """,
+)
+
+
+def version(connection: Connection) -> int:
+    """The version of the schema in this database, 0 where it is missing. Reads only."""
+    row = connection.execute("SELECT to_regclass('everindex_meta.schema_version') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        return 0
+    row = connection.execute("SELECT max(version) FROM everindex_meta.schema_version").fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def ensure(conninfo: str, *, wait_seconds: float = 60.0) -> None:
+    """Makes or completes the schema; one process at a time. Raises PermissionDenied when the role may not create it."""
+    with connect(conninfo, application_name="everindex own schema") as connection:
+        with told_as_ours("reading schema everindex_meta"):
+            if version(connection) >= len(VERSIONS):
+                return
+        with advisory_lock(conninfo, "own-schema", wait_seconds=wait_seconds), told_as_ours("making schema everindex_meta"):
+            found = version(connection)
+            with connection.transaction():
+                connection.execute("CREATE SCHEMA IF NOT EXISTS everindex_meta")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS everindex_meta.schema_version "
+                    "(version integer PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())"
+                )
+                for number, statements in enumerate(VERSIONS, start=1):
+                    if number > found:
+                        connection.execute(statements)
+                        connection.execute("INSERT INTO everindex_meta.schema_version (version) VALUES (%s)", (number,))
+            log.info("schema everindex_meta is at version %d", len(VERSIONS))
