@@ -94,7 +94,7 @@ def existing_data(home: Path) -> Path | None:
     """The data directory of this home, or None when there is none yet.
 
     `home/data` may be a link: everindex makes one when the server's account cannot reach the home, and people make one
-    to use another disk. Raises EmbeddedServerFailed when the link leads nowhere: a new, empty server would hide the loss.
+    to use another disk. Raises EmbeddedServerFailed when the link leads nowhere: an empty server would hide the loss.
     """
     link = home / "data"
     if link.is_symlink() and not link.exists():

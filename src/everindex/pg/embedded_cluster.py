@@ -96,7 +96,7 @@ def _remove_unfinished(home: Path) -> None:
 
 def _require_same_major(data: Path, version: str) -> None:
     try:
-        of_data = (data / "PG_VERSION").read_text(encoding="ascii").strip()
+        of_data = (data / "PG_VERSION").read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         raise EmbeddedServerFailed(
             f"{data} exists and holds no PostgreSQL data.",
@@ -107,8 +107,8 @@ def _require_same_major(data: Path, version: str) -> None:
         raise EmbeddedServerFailed(
             f"the data in {data} was written by PostgreSQL {of_data}; the embedded server is PostgreSQL {version}.",
             why="a server reads the data of its own major version only. The data was not touched.",
-            next_step=f"install a release of everindex whose embedded server is PostgreSQL {of_data} and carry the data "
-            f"over with pg_dump, or move {data} away and import the articles again.",
+            next_step=f"install a release of everindex whose embedded server is PostgreSQL {of_data} and carry the "
+            f"data over with pg_dump, or move {data} away and import the articles again.",
         )
 
 

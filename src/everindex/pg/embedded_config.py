@@ -57,8 +57,8 @@ def _control_groups() -> list[Path]:
 def _first_number(file: Path) -> int | None:
     """The first word of a control file as a number; None for `max`, `-1`, or no such file."""
     try:
-        word = file.read_text(encoding="ascii").split()[0]
-    except (OSError, IndexError, UnicodeDecodeError):
+        word = file.read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError):
         return None
     return int(word) if word.isdigit() else None
 
@@ -66,7 +66,7 @@ def _first_number(file: Path) -> int | None:
 def _cores_of(folder: Path) -> int | None:
     """The CPU quota of a control group in whole cores, rounded up; None without a quota."""
     try:
-        words = (folder / "cpu.max").read_text(encoding="ascii").split()
+        words = (folder / "cpu.max").read_text(encoding="utf-8").split()
         quota, period = int(words[0]), int(words[1])
     except (OSError, ValueError, IndexError):
         quota = _first_number(folder / "cpu.cfs_quota_us") or 0
