@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from everindex.errors import EmbeddedServerFailed
-from everindex.pg import embedded_account, embedded_process, embedded_programs
+from everindex.pg import embedded_account, embedded_postmaster, embedded_process, embedded_programs
 from everindex.pg.embedded import Binaries, embedded_binaries, running
 from everindex.pg.embedded_config import GIB, MIB, Machine, sized_settings
 
@@ -112,7 +112,7 @@ def postmaster_pid(data: Path) -> int:
 
 def kill_postmaster(data: Path) -> None:
     pid = postmaster_pid(data)
-    assert embedded_process._runs_in(pid, data.resolve())
+    assert embedded_postmaster.runs_in(pid, data.resolve())
     os.kill(pid, signal.SIGKILL)
 
 
@@ -275,6 +275,14 @@ def test_a_pid_file_that_names_somebody_elses_process_does_not_stop_a_start(home
         stranger.kill()
 
 
+def test_an_empty_pid_file_after_a_loss_of_power_does_not_stop_a_start(home: Path) -> None:
+    pid_file = home / "data" / "postmaster.pid"
+    pid_file.touch()
+    embedded_account.give_to(embedded_account.account_for_server((home / "data").resolve()), pid_file)
+    with running(home) as conninfo:
+        assert answer(conninfo, "SELECT 1") == 1
+
+
 def test_a_server_that_cannot_be_seen_from_here_is_never_joined_by_a_second_one(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,7 +400,7 @@ def test_root_puts_the_data_where_the_unprivileged_account_reaches_it(
 def test_root_copies_programs_that_the_unprivileged_account_cannot_read(
     place: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_programs, "SHARED_PLACE", place / "shared")
+    monkeypatch.setattr(embedded_account, "SHARED_PLACE", place / "shared")
     closed = place / "closed"
     closed.mkdir(mode=0o700)
     package = embedded_binaries().bin_dir.parents[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from psycopg.conninfo import make_conninfo
 
 from everindex.errors import EmbeddedServerFailed
 from everindex.pg.embedded_cluster import Cluster, make_home, open_cluster
-from everindex.pg.embedded_process import Postmaster, alive_postmaster, await_ready, start, stop, try_lock
+from everindex.pg.embedded_postmaster import Postmaster, alive_postmaster, try_lock
+from everindex.pg.embedded_process import find, start, stop
 from everindex.pg.embedded_programs import Binaries, embedded_binaries
 
 __all__ = ["Binaries", "embedded_binaries", "running"]
@@ -67,7 +69,7 @@ def _enter(
     cluster = open_cluster(home, binaries)
     fcntl.flock(users, fcntl.LOCK_SH)
     try:
-        server = await_ready(cluster) or start(cluster, settings)
+        server = find(cluster) or start(cluster, settings)
         conninfo = make_conninfo(host=str(server.socket_dir), port=5432, user=USER, dbname=database)
         _require_database(cluster, server, conninfo, database)
     except BaseException:
@@ -103,8 +105,9 @@ def _require_database(cluster: Cluster, server: Postmaster, conninfo: str, datab
                     link.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
                 return
         except psycopg.Error as exc:
-            waiting = isinstance(exc, psycopg.OperationalError) and time.monotonic() < deadline
-            if waiting and (server.socket_dir / ".s.PGSQL.5432").exists() and alive_postmaster(cluster) is not None:
+            may_recover = isinstance(exc, psycopg.OperationalError) and time.monotonic() < deadline
+            has_socket = (server.socket_dir / ".s.PGSQL.5432").exists()
+            if may_recover and has_socket and alive_postmaster(cluster.data) is not None:
                 time.sleep(0.1)
                 continue
             raise EmbeddedServerFailed(
@@ -134,6 +137,12 @@ def _locked(file: Path) -> Iterator[None]:
 def _told_as_failure(home: Path) -> Iterator[None]:
     try:
         yield
+    except subprocess.TimeoutExpired as exc:
+        raise EmbeddedServerFailed(
+            f"the embedded server in {home} cannot be used: {Path(exc.cmd[0]).name} did not come to an end.",
+            why=f"it was given {exc.timeout:.0f} s.",
+            next_step="look whether the disk is full or very slow, then run the command again.",
+        ) from exc
     except OSError as exc:
         raise EmbeddedServerFailed(
             f"the embedded server in {home} cannot be used: {exc.filename or 'a system call'} failed.",

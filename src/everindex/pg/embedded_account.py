@@ -20,6 +20,14 @@ ACCOUNT_NAMES = ("everindex", "postgres", "nobody")
 SHARED_PLACE = Path("/var/lib/everindex")
 
 
+def make_shared_place() -> Path:
+    """SHARED_PLACE, made when missing, open to other accounts whatever the umask is. Raises OSError."""
+    if not SHARED_PLACE.is_dir():
+        SHARED_PLACE.mkdir(parents=True, exist_ok=True)
+        SHARED_PLACE.chmod(0o755)
+    return SHARED_PLACE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """An unprivileged account of the operating system."""
@@ -125,8 +133,7 @@ def new_data_place(home: Path, account: Account | None) -> Path:
         return home / "data"
     short = hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
     try:
-        SHARED_PLACE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f"{short}-", dir=SHARED_PLACE))
+        place = Path(tempfile.mkdtemp(prefix=f"{short}-", dir=make_shared_place()))
         place.chmod(0o755)
     except OSError as exc:
         raise EmbeddedServerFailed(

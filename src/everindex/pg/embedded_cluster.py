@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ from everindex.pg.embedded_programs import (
     supports_lz4,
     usable_binaries,
 )
+
+logger = logging.getLogger(__name__)
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 UNFINISHED = ".data-being-made-"
@@ -132,6 +135,7 @@ def _initdb(data: Path, binaries: Binaries, version: str, account: Account | Non
                 next_step="nothing was left behind. Correct what it names, or name your own server in DATABASE_URL.",
             )
         os.rename(unfinished, data)
+        logger.info("made the data of an embedded PostgreSQL %s in %s", version, data)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

