@@ -1,0 +1,39 @@
+"""Which model embeds here? The endpoint that the settings name, else the static model of the package."""
+
+from __future__ import annotations
+
+from everindex.articles.embedding.endpoint import RetryPolicy
+from everindex.articles.embedding.openai_compatible import DEFAULT_MODEL, OpenAICompatibleEmbedder
+from everindex.articles.embedding.provider import Embedder
+from everindex.articles.embedding.static import StaticEmbedder
+from everindex.errors import EmbeddingModelUnusable
+from everindex.settings import Settings
+
+STATIC = "static"
+
+
+def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | None = None) -> Embedder:
+    """The embedder of `settings` for a column of `width` dimensions; asks and loads nothing yet.
+
+    `retries` bounds the patience with an endpoint: an import can wait, a reader of the search page cannot. Raises
+    EmbeddingModelUnusable when the model cannot fill the column, or needs a key or address that is not set.
+    """
+    name = (settings.embedding_model or "").strip()
+    has_endpoint = settings.openai_api_key is not None or settings.openai_base_url is not None
+    if name.lower() == STATIC or (not name and not has_endpoint):
+        return StaticEmbedder(width=width)
+    if not has_endpoint:
+        raise EmbeddingModelUnusable(
+            f"EMBEDDING_MODEL is {name}, and there is no endpoint to ask for it.",
+            why="neither OPENAI_API_KEY nor OPENAI_BASE_URL is set.",
+            next_step="set one of them, or set EMBEDDING_MODEL to `static` for the model of the package.",
+        )
+    key = settings.openai_api_key
+    return OpenAICompatibleEmbedder(
+        width=width,
+        model_name=name or DEFAULT_MODEL,
+        api_key=None if key is None else key.get_secret_value(),
+        base_url=settings.openai_base_url,
+        timeout_seconds=settings.embedding_timeout_seconds,
+        retries=retries,
+    )

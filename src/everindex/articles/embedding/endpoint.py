@@ -1,0 +1,163 @@
+"""How is an OpenAI-compatible endpoint asked, again if need be, and what do its refusals mean?"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import openai
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+#: A key that a local server without keys ignores; the client refuses to start without one.
+PLACEHOLDER_KEY = "none"
+#: Statuses that another attempt may cure. Source: RFC 9110 section 15; 409 is OpenAI's lock timeout.
+RETRIED = frozenset({408, 409, 425, 429})
+#: Statuses that speak of the texts that were sent, not of the endpoint, key or model.
+ABOUT_THE_TEXTS = frozenset({400, 413, 422})
+MAX_MESSAGE_CHARS = 300
+
+
+class TextsRefusedError(Exception):
+    """The endpoint works and refused what it was sent; fewer texts may pass. The message is the reason, no secret."""
+
+
+class EndpointUnusableError(Exception):
+    """No text will get a vector now: network, key, model or server. The message is the reason, no secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how long a request is repeated. Waits double from the first to the longest, plus jitter."""
+
+    attempts: int = 5
+    total_seconds: float = 120.0
+    """No attempt starts later than this after the first."""
+
+    first_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 20.0
+    jitter_seconds: float = 0.5
+    longest_retry_after_seconds: float = 30.0
+    """A `Retry-After` up to here is obeyed; an endpoint that asks for more is given up for this time."""
+
+
+class Endpoint:
+    """One model of one endpoint. Thread-safe; connects at the first request."""
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        dimensions: int | None,
+        api_key: str | None,
+        base_url: str | None,
+        timeout_seconds: float,
+        retries: RetryPolicy,
+    ) -> None:
+        """`dimensions` is sent only if it is not None: most models refuse it. `timeout_seconds` is per attempt."""
+        self._model_name = model_name
+        self._dimensions = dimensions
+        self._key = (api_key or "").strip() or PLACEHOLDER_KEY
+        self._base_url = (base_url or DEFAULT_BASE_URL).strip()
+        self._timeout_seconds = timeout_seconds
+        self._retries = retries
+        self._connecting = threading.Lock()
+
+    def ask(self, texts: Sequence[str]) -> bytes:
+        """The body of the endpoint's answer for `texts`. Raises TextsRefusedError or EndpointUnusableError only."""
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise EndpointUnusableError("OPENAI_API_KEY holds a character that no HTTP header can, as a line break")
+        import stamina  # as openai: 0.1 s that only a user of an endpoint pays
+
+        policy = self._retries
+        try:
+            for attempt in stamina.retry_context(
+                on=self._again,
+                attempts=policy.attempts,
+                timeout=policy.total_seconds,
+                wait_initial=policy.first_wait_seconds,
+                wait_max=policy.longest_wait_seconds,
+                wait_jitter=policy.jitter_seconds,
+            ):
+                with attempt:
+                    return self._ask_once(texts)
+        except Exception as exc:  # the promise of `ask`; each kind becomes a reason below, the others their class
+            raise self._told(exc) from exc
+        raise AssertionError("stamina ends with an answer or an exception")
+
+    def _ask_once(self, texts: Sequence[str]) -> bytes:
+        optional: dict[str, Any] = {} if self._dimensions is None else {"dimensions": self._dimensions}
+        with self._connecting:
+            client = self._client
+        # The raw answer: the client's own parsing builds a model of every number and trusts their count and order.
+        answer = client.embeddings.with_raw_response.create(
+            model=self._model_name, input=list(texts), encoding_format="float", **optional
+        )
+        return answer.http_response.content
+
+    @cached_property
+    def _client(self) -> openai.OpenAI:
+        import openai  # hundreds of modules: only for who uses it
+
+        return openai.OpenAI(api_key=self._key, base_url=self._base_url, timeout=self._timeout_seconds, max_retries=0)
+
+    def _again(self, exc: Exception) -> bool | float:
+        """Whether to ask again, or after how many seconds."""
+        import openai
+
+        if isinstance(exc, openai.APIConnectionError):  # timeouts too
+            return True
+        if not isinstance(exc, openai.APIStatusError):
+            return False
+        if exc.code == "insufficient_quota" or (exc.status_code not in RETRIED and exc.status_code < 500):
+            return False
+        wait = _retry_after_seconds(exc)
+        if wait is None:
+            return True
+        return wait if wait <= self._retries.longest_retry_after_seconds else False
+
+    def _told(self, exc: Exception) -> TextsRefusedError | EndpointUnusableError:
+        import openai
+
+        match exc:
+            case openai.APITimeoutError():
+                return EndpointUnusableError(f"the endpoint did not answer within {self._timeout_seconds:g} s")
+            case openai.APIConnectionError():
+                return EndpointUnusableError(self._clean(f"the endpoint cannot be reached: {exc.__cause__ or exc}"))
+            case openai.APIStatusError(status_code=401 | 403 as status):
+                # Without the message: it repeats parts of the key.
+                return EndpointUnusableError(f"the endpoint refuses the key (HTTP {status})")
+            case openai.APIStatusError(status_code=status):
+                reason = self._clean(f"the endpoint answered HTTP {status}: {exc.message}")
+                return (TextsRefusedError if status in ABOUT_THE_TEXTS else EndpointUnusableError)(reason)
+            case _:
+                return EndpointUnusableError(
+                    f"the endpoint cannot be asked ({type(exc).__name__}); check its address and key"
+                )
+
+    def _clean(self, message: str) -> str:
+        """One line, of bounded length, without the key or the password of the address."""
+        secrets = [self._key if self._key != PLACEHOLDER_KEY else None, _password(self._base_url)]
+        for secret in filter(None, secrets):
+            message = message.replace(secret, "***")
+        return " ".join(message.split())[:MAX_MESSAGE_CHARS].rstrip(".")
+
+
+def _retry_after_seconds(exc: openai.APIStatusError) -> float | None:
+    """The seconds of `Retry-After`; its date form is rare and taken as absent, as is what is not a number."""
+    try:
+        seconds = float(exc.response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return seconds if seconds >= 0 else None  # NaN compares false: absent
+
+
+def _password(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:
+        return None

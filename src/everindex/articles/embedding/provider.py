@@ -1,0 +1,72 @@
+"""What does an embedding model promise? Vectors for texts, or for each text that has none the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from everindex.articles.embedding.checks import check_vectors
+from everindex.errors import EmbeddingFailed
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingBatch:
+    """The vectors of some texts, in the order of the texts."""
+
+    vectors: Vectors
+    """`(n, dimensions)` float32; the row of a text without a vector is NaN throughout."""
+
+    failures: dict[int, str]
+    """Index of the text → why it has no vector, in words for the operator; never a secret."""
+
+    @classmethod
+    def checked(cls, vectors: Vectors, *, width: int, failures: Mapping[int, str] | None = None) -> Self:
+        """A batch in which every row that the table could not search by is a failure. Copies what it changes."""
+        known = dict(failures or {})
+        found = {row: reason for row, reason in check_vectors(vectors, width).items() if row not in known}
+        together = dict(sorted((known | found).items()))
+        if together:
+            vectors = vectors.copy()
+            vectors[list(together)] = np.nan
+        return cls(vectors=vectors, failures=together)
+
+
+class Embedder(Protocol):
+    """A model that turns texts into vectors of one width. Every implementation is safe to share between threads."""
+
+    @property
+    def model(self) -> str:
+        """The name recorded with each vector; two vectors may be compared only if their names are equal."""
+
+    @property
+    def dimensions(self) -> int:
+        """The width of the vectors, which is that of the column."""
+
+    @property
+    def is_remote(self) -> bool:
+        """True when texts leave this machine's process for an endpoint."""
+
+    def embed(self, texts: Sequence[str]) -> EmbeddingBatch:
+        """The vectors of `texts`. Never raises for what a text or an endpoint does: that is in `failures`."""
+
+
+def embed_query(embedder: Embedder, text: str) -> Vectors:
+    """The vector of one search text, `(dimensions,)` float32. Raises EmbeddingFailed, saying why there is none."""
+    batch = embedder.embed([text])
+    reason = batch.failures.get(0)
+    if reason is None:
+        vector: Vectors = batch.vectors[0]
+        return vector
+    if embedder.is_remote:
+        next_step = "check OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL, or search by keywords meanwhile."
+    else:
+        next_step = "search with other words, or by keywords."
+    raise EmbeddingFailed(
+        f"the search text got no vector from {embedder.model}.", why=f"{reason}.", next_step=next_step
+    )
