@@ -1,3 +1,35 @@
 """everindex: article search on PostgreSQL + pgvector whose HNSW index is declared once and always there."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+__all__ = ["Answer", "Article", "EverindexError", "Filters", "Hit", "Instance", "__version__", "connect"]
+
+_HOMES = {
+    "Answer": ("everindex.articles.model", "Answer"),
+    "Article": ("everindex.articles.model", "Article"),
+    "EverindexError": ("everindex.errors", "EverindexError"),
+    "Filters": ("everindex.articles.model", "Filters"),
+    "Hit": ("everindex.articles.model", "Hit"),
+    "Instance": ("everindex.articles.instance", "Instance"),
+    "connect": ("everindex.articles.instance", "connect_instance"),
+}
+
+if TYPE_CHECKING:
+    from everindex.articles.instance import Instance
+    from everindex.articles.instance import connect_instance as connect
+    from everindex.articles.model import Answer, Article, Filters, Hit
+    from everindex.errors import EverindexError
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: `alembic current` must not pay for numpy and the search.
+    if name in _HOMES:
+        from importlib import import_module  # noqa: PLC0415
+
+        module, attribute = _HOMES[name]
+        return getattr(import_module(module), attribute)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,113 @@
+"""Which articles does a CSV source hold? A header row names the columns; a row may span lines within quotes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+
+from everindex.articles.importers.detect import UTF8_BOM, sniff_delimiter
+from everindex.articles.importers.lines import TOO_LONG, bounded_lines
+from everindex.articles.importers.opening import MAX_LINE_BYTES, OpenSource, unreadable
+from everindex.articles.importers.row import FIELD_OF, column_field, read_row
+from everindex.articles.model import Article, RowProblem
+from everindex.errors import SourceUnreadable
+
+
+class _RowTooLongError(Exception):
+    """Raised through csv.reader, which starts a new row at the next line."""
+
+
+class _RowLines:
+    """The lines of a source as csv.reader asks for them, with what is to be known about the current row."""
+
+    def __init__(self, opened: OpenSource) -> None:
+        self._lines = bounded_lines(opened)
+        self.number = 0
+        self.start_row()
+
+    def start_row(self) -> None:
+        self.first_line = 0
+        self.is_utf8 = True
+        self._size_bytes = 0
+
+    def __iter__(self) -> _RowLines:
+        return self
+
+    def __next__(self) -> str:
+        self.number, data = next(self._lines)
+        self.first_line = self.first_line or self.number
+        self._size_bytes += MAX_LINE_BYTES + 1 if data is None else len(data)
+        if data is None or self._size_bytes > MAX_LINE_BYTES:
+            raise _RowTooLongError
+        if self.number == 1:
+            data = data.removeprefix(UTF8_BOM)
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            self.is_utf8 = False
+            return data.decode("utf-8", "replace")  # keeps the shape of the row; the row itself is refused
+
+
+def read_csv(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[Article | RowProblem]:
+    """One item per row that is not blank, with the file's line number at which the row begins.
+
+    Raises csv's process-wide limit on the size of a field to 10 MB, and never lowers it again.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    lines = _RowLines(opened)
+    # strict: a quote that is never closed is an error instead of one row that swallows the rest of the file
+    reader = csv.reader(lines, delimiter=sniff_delimiter(opened.head), strict=True)
+    columns = _read_header(opened, reader)
+    while True:
+        lines.start_row()
+        try:
+            values = next(reader)
+        except StopIteration:
+            break
+        except (_RowTooLongError, csv.Error) as exc:
+            yield opened.problem(lines.first_line or lines.number, _reason(exc))
+            continue
+        if not any(values):
+            continue
+        yield _read_values(opened, lines, columns, values, defaults)
+    yield from opened.problem_at_end(lines.number + 1)
+
+
+def _read_values(
+    opened: OpenSource, lines: _RowLines, columns: list[str], values: list[str], defaults: Mapping[str, str]
+) -> Article | RowProblem:
+    if not lines.is_utf8:
+        return opened.problem(lines.first_line, "not UTF-8")
+    if len(values) < len(columns) or any(values[len(columns) :]):
+        reason = f"{len(values)} values where the header has {len(columns)} columns"
+        return opened.problem(lines.first_line, reason)
+    row = dict(zip(columns, values, strict=False))  # more values than columns: the empty ones that spreadsheets add
+    return read_row(row, source=opened.name, line=lines.first_line, defaults=defaults)
+
+
+def _read_header(opened: OpenSource, reader: Iterator[list[str]]) -> list[str]:
+    try:
+        header = next((cells for cells in reader if any(cells)), [])
+    except (_RowTooLongError, csv.Error) as exc:
+        raise _bad_header(opened, f"the header row cannot be read: {_reason(exc)}.") from exc
+    columns = [column_field(cell) for cell in header]
+    known = [column for column in columns if column in FIELD_OF]
+    if "uri" not in (FIELD_OF[column] for column in known):
+        raise _bad_header(opened, "the header row has no column named uri, url or link.")
+    if twice := sorted({column for column in known if known.count(column) > 1}):
+        raise _bad_header(opened, f"the header row names a column twice: {', '.join(twice)}.")
+    return columns
+
+
+def _bad_header(opened: OpenSource, why: str) -> SourceUnreadable:
+    return unreadable(
+        opened.name, why=why, next_step="name the columns in the first row; docs/importing.md lists the names."
+    )
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, _RowTooLongError):
+        return f"the row is {TOO_LONG}"
+    if str(exc) == "unexpected end of data":
+        return "a quote that is opened in this row is never closed"
+    return f"not CSV: {exc}"

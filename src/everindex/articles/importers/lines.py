@@ -1,0 +1,26 @@
+"""Which lines does a stream hold? Read one at a time, so that a line without an end costs bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.articles.importers.opening import MAX_LINE_BYTES, OpenSource
+
+TOO_LONG = f"longer than {MAX_LINE_BYTES // 1_000_000} MB"
+
+
+def bounded_lines(opened: OpenSource) -> Iterator[tuple[int, bytes | None]]:
+    """Each line with its 1-based number; None stands for a line above MAX_LINE_BYTES, which is skipped over.
+
+    The piece of a line before the place where the source broke is not given: it would pass for a whole one.
+    """
+    readline = opened.stream.readline
+    number = 0
+    while data := readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(data) > MAX_LINE_BYTES:
+            while data and not data.endswith(b"\n"):
+                data = readline(1 << 16)
+            yield number, None
+        elif data.endswith(b"\n") or opened.damage is None:
+            yield number, data

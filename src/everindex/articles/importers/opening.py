@@ -1,0 +1,142 @@
+"""How does a source become a stream of bytes? File or standard input, gzip or not; damage is kept, not raised."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, cast
+
+from everindex.articles.model import RowProblem
+from everindex.errors import SourceUnreadable
+
+#: A line or a CSV row above this is left out with its reason; the longest articles are far below 1 MB.
+MAX_LINE_BYTES = 10_000_000
+#: Sources that have to be held as a whole (a feed, one JSON list) are refused above this.
+MAX_WHOLE_BYTES = 50_000_000
+GZIP_MAGIC = b"\x1f\x8b"
+UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class _ByteStream(Protocol):
+    def read1(self, size: int = -1, /) -> bytes: ...
+
+
+class _Undamaged(io.RawIOBase):
+    """`head`, then `stream`; an error of reading ends the stream and is kept in `damage`."""
+
+    def __init__(self, head: bytes, stream: _ByteStream) -> None:
+        self._head = head
+        self._stream = stream
+        self.damage: str | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # typeshed asks for any Buffer
+        size = len(buffer)
+        if self._head:
+            piece, self._head = self._head[:size], self._head[size:]
+        elif self.damage is not None:
+            return 0
+        else:
+            try:
+                piece = self._stream.read1(size)
+            except (OSError, EOFError, zlib.error) as exc:  # all that gzip.GzipFile and files raise
+                self.damage = getattr(exc, "strerror", None) or str(exc)
+                return 0
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class OpenSource:
+    """An open source: its name for people, its bytes, and what broke while they were read."""
+
+    def __init__(self, name: str, raw: _Undamaged) -> None:
+        self.name = name
+        self._raw = raw
+        self.stream = io.BufferedReader(raw, 1 << 16)
+        self.head = self.stream.peek(1)
+        """What the first read gave, 1 to 65,536 bytes; still to be read."""
+
+    @property
+    def damage(self) -> str | None:
+        """Why reading ended before the end of the source; None while nothing broke."""
+        return self._raw.damage
+
+    def problem(self, line: int, reason: str) -> RowProblem:
+        return RowProblem(source=self.name, line=line, reason=reason)
+
+    def problem_at_end(self, line: int) -> Iterator[RowProblem]:
+        """The last word of every reader: one problem when the rest of the source could not be read."""
+        if self.damage is not None:
+            yield self.problem(line, f"the rest could not be read: {self.damage}")
+
+    def read_whole(self) -> bytes:
+        """All bytes, or SourceUnreadable when there are more than MAX_WHOLE_BYTES."""
+        data = self.stream.read(MAX_WHOLE_BYTES + 1)
+        if len(data) > MAX_WHOLE_BYTES:
+            raise unreadable(
+                self.name,
+                why=f"it holds more than {MAX_WHOLE_BYTES // 1_000_000} MB, and this format is read as a whole.",
+                next_step="split it, or convert it to JSONL (one object a line), which is read line by line.",
+            )
+        return data
+
+
+def unreadable(name: str, *, why: str, next_step: str) -> SourceUnreadable:
+    return SourceUnreadable(f"nothing could be imported from {name}.", why=why, next_step=next_step)
+
+
+@contextmanager
+def open_source(source: str) -> Iterator[OpenSource]:
+    """Opens a path, or `-` for standard input, unpacking gzip. Raises SourceUnreadable; never uses a network."""
+    name = "standard input" if source == "-" else source.encode("utf-8", "backslashreplace").decode("utf-8")
+    if source == "-":
+        with _buffered(name, cast(io.BufferedReader, sys.stdin.buffer)) as opened:
+            yield opened
+        return
+    if source.partition("://")[0].lower() in ("http", "https", "ftp", "feed"):
+        raise unreadable(
+            name,
+            why="it is an address, and an import fetches nothing from the network.",
+            next_step="download it, for example with curl, and import the file or `-`.",
+        )
+    try:
+        file = Path(source).open("rb")  # noqa: SIM115  # closed below; only opening it may be told as SourceUnreadable
+    except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
+        raise unreadable(
+            name,
+            why=f"{os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else exc}.",
+            next_step="name a file of articles that this user can read, or `-` for standard input.",
+        ) from exc
+    with file, _buffered(name, file) as opened:
+        yield opened
+
+
+@contextmanager
+def _buffered(name: str, stream: io.BufferedReader) -> Iterator[OpenSource]:
+    try:
+        magic = stream.read(len(GZIP_MAGIC))
+    except OSError as exc:
+        raise unreadable(
+            name, why=f"{exc.strerror or exc}.", next_step="check the file and the disk that holds it."
+        ) from exc
+    joined = _Undamaged(magic, stream)
+    if magic == GZIP_MAGIC:
+        joined = _Undamaged(b"", gzip.GzipFile(fileobj=io.BufferedReader(joined), mode="rb"))
+    opened = OpenSource(name, joined)
+    if not opened.head.strip() and opened.damage is not None:
+        raise unreadable(
+            name,
+            why=f"it is damaged from its first bytes on: {opened.damage}.",
+            next_step="fetch or compress the file again.",
+        )
+    if not opened.head:
+        raise unreadable(name, why="it is empty.", next_step="name a file that holds at least one article.")
+    yield opened

@@ -1,0 +1,101 @@
+"""Which incidents are there, and how do they stand? The table `incident_status`: one row per incident name and topic."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from everindex.errors import IncidentNotFound, QueryInvalid
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+STATUSES = ("active", "acknowledged", "resolved")
+MAX_NAME_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One incident of a topic."""
+
+    incident_name: str
+    topic: str
+    status: str
+    created_at: dt.datetime | None
+    updated_at: dt.datetime | None
+
+
+def list_incidents(connection: Connection, *, status: str | None = None, limit: int = 500) -> list[Incident]:
+    """The incidents last changed first. Reads only."""
+    with told_as_ours("reading incidents"):
+        rows = connection.execute(
+            """
+            SELECT incident_name, topic, status, created_at, updated_at FROM incident_status
+            WHERE %(status)s::text IS NULL OR status = %(status)s
+            ORDER BY updated_at DESC NULLS LAST, incident_name, topic LIMIT %(limit)s
+            """,
+            {"status": status, "limit": limit},
+        ).fetchall()
+    return [
+        Incident(incident_name=row[0], topic=row[1], status=row[2], created_at=row[3], updated_at=row[4]) for row in rows
+    ]
+
+
+def create_incident(connection: Connection, *, incident_name: str, topic: str, status: str = "active") -> Incident:
+    """Makes an incident. Raises QueryInvalid for an empty or overlong name, an unknown status, or one that is there."""
+    name, topic = _checked("incident_name", incident_name), _checked("topic", topic)
+    _check_status(status)
+    with told_as_ours("creating an incident"):
+        row = connection.execute(
+            """
+            INSERT INTO incident_status (incident_name, topic, status) VALUES (%s, %s, %s)
+            ON CONFLICT (incident_name, topic) DO NOTHING RETURNING created_at, updated_at
+            """,
+            (name, topic, status),
+        ).fetchone()
+    if row is None:
+        raise QueryInvalid(
+            f"incident {name!r} of topic {topic!r} is there already.",
+            why="an incident is known by its name and topic, and there is one of each.",
+            next_step="change its status, or choose another name.",
+        )
+    return Incident(incident_name=name, topic=topic, status=status, created_at=row[0], updated_at=row[1])
+
+
+def change_status(connection: Connection, *, incident_name: str, topic: str, status: str) -> Incident:
+    """Sets the status of an incident. Raises IncidentNotFound, QueryInvalid."""
+    _check_status(status)
+    with told_as_ours("changing an incident"):
+        row = connection.execute(
+            """
+            UPDATE incident_status SET status = %s, updated_at = now() WHERE incident_name = %s AND topic = %s
+            RETURNING created_at, updated_at
+            """,
+            (status, _checked("incident_name", incident_name), _checked("topic", topic)),
+        ).fetchone()
+    if row is None:
+        raise IncidentNotFound(
+            f"there is no incident {incident_name[:MAX_NAME_CHARS]!r} of topic {topic[:MAX_NAME_CHARS]!r}.",
+            why="it was never created, or under another name or topic.",
+            next_step="look at the list of incidents (/incidents).",
+        )
+    return Incident(incident_name=incident_name.strip(), topic=topic.strip(), status=status, created_at=row[0],
+                    updated_at=row[1])  # fmt: skip
+
+
+def _checked(what: str, value: str) -> str:
+    text = value.strip()
+    if not text or len(text) > MAX_NAME_CHARS or "\0" in text:
+        raise QueryInvalid(
+            f"{what} cannot be used.",
+            why=f"it needs 1 to {MAX_NAME_CHARS} characters, without NUL.",
+            next_step=f"write another {what}.",
+        )
+    return text
+
+
+def _check_status(status: str) -> None:
+    if status not in STATUSES:
+        raise QueryInvalid(
+            f"status {status[:40]!r} is unknown.", why=f"an incident is {', '.join(STATUSES)}.",
+            next_step="choose one of them.",
+        )  # fmt: skip

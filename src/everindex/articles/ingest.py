@@ -1,0 +1,191 @@
+"""How does a source become searchable rows? Read, validate, embed what is new, store; a bad row stays out, the good stay in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from everindex.articles import store
+from everindex.articles.embedding import Embedder, check_vectors
+from everindex.articles.model import Article, RowProblem
+from everindex.articles.store import MaybeVector, Stored
+from everindex.articles.table import ArticleTable, read_table
+from everindex.errors import QueryInvalid
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+log = logging.getLogger(__name__)
+
+#: Rows of one transaction: large enough for COPY to pay, small enough to keep at most 50 MB of vectors in memory.
+BATCH_ROWS = 5000
+#: Rows of one round of `embed`.
+EMBED_ROWS = 500
+#: Problems kept for the report; all of them are counted.
+KEPT_PROBLEMS = 1000
+
+
+@dataclass(slots=True, kw_only=True)
+class ImportReport:
+    """What an import did: rows stored, rows left out, articles stored without a vector."""
+
+    stored: Stored = field(default_factory=Stored)
+    problems: list[RowProblem] = field(default_factory=list)
+    problem_count: int = 0
+    without_vector: int = 0
+    failure_reason: str | None = None
+    """The reason of the first article that got no vector."""
+
+    @property
+    def rows(self) -> int:
+        return self.stored.inserted + self.stored.updated + self.stored.unchanged
+
+
+def import_rows(
+    connection: Connection, rows: Iterable[Article | RowProblem], embedder: Embedder, *,
+    on_rows: Callable[[int], None] | None = None,
+) -> ImportReport:  # fmt: skip
+    """Stores every good row of `rows`, each batch in a transaction of its own, with vectors for what is new or changed.
+
+    `on_rows(n)` is told after each batch how many rows it had, bad ones included. An article that cannot be embedded is
+    stored without a vector and stays queued for `embed_missing`.
+    """
+    table = read_table(connection)
+    report = ImportReport()
+    iterator = iter(rows)
+    while batch := list(islice(iterator, BATCH_ROWS)):
+        good = _note_problems(batch, report)
+        if good:
+            _store(connection, table, good, embedder, report)
+        if on_rows is not None:
+            on_rows(len(batch))
+    return report
+
+
+def upsert_articles(
+    connection: Connection, articles: Sequence[Article], embedder: Embedder, *, vectors: np.ndarray | None = None,
+    model: str | None = None,
+) -> ImportReport:  # fmt: skip
+    """Stores `articles`; with `vectors` ((n, dim) float32) those are taken as they are, else what is new gets embedded.
+
+    Raises QueryInvalid when `vectors` does not fit the articles or holds a vector that no search could use.
+    """
+    if vectors is None:
+        return import_rows(connection, articles, embedder)
+    table = read_table(connection)
+    array = np.asarray(vectors, dtype=np.float32)
+    width = table.dimensions or 0
+    bad = check_vectors(array, width) if array.ndim == 2 and len(array) == len(articles) else {0: f"shape {array.shape}"}
+    if bad:
+        row, reason = next(iter(bad.items()))
+        raise QueryInvalid(
+            f"the vectors cannot be stored: row {row}.", why=f"{reason}.",
+            next_step=f"pass one finite vector of {width} numbers for each of the {len(articles)} articles; nothing was stored.",
+        )  # fmt: skip
+    report = ImportReport()
+    last = {article.uri: number for number, article in enumerate(articles)}
+    for start in range(0, len(last), BATCH_ROWS):
+        numbers = list(last.values())[start : start + BATCH_ROWS]
+        report.stored += store.upsert(
+            connection, table, [articles[i] for i in numbers], [array[i] for i in numbers], model=model
+        )
+    return report
+
+
+def embed_missing(
+    connection: Connection, embedder: Embedder, *, other_models: bool = True,
+    on_rows: Callable[[int], None] | None = None,
+) -> ImportReport:  # fmt: skip
+    """Gives a vector to every article that has none, and with `other_models` to those of another model. Can be repeated
+    and interrupted at any point: what is done stays done."""
+    table = read_table(connection)
+    report = ImportReport()
+    after = ""
+    while batch := _without_vector(connection, table, embedder.model, after=after, other_models=other_models):
+        after = batch[-1].uri
+        embedded = embedder.embed([article.text_to_embed for article in batch])
+        rows = [
+            (article.uri, article.title, article.summary, embedded.vectors[i])
+            for i, article in enumerate(batch)
+            if i not in embedded.failures
+        ]
+        done = store.set_vectors(connection, table, rows, model=embedder.model)
+        report.stored += Stored(updated=done)
+        _note_failures(connection, table, {batch[i].uri: why for i, why in embedded.failures.items()}, report)
+        if on_rows is not None:
+            on_rows(len(batch))
+    return report
+
+
+def count_queue(connection: Connection, embedder_model: str) -> int:
+    """How many articles `embed_missing` would work on. Reads only."""
+    table = read_table(connection)
+    with told_as_ours("counting articles without a vector"):
+        row = connection.execute(f"SELECT count(*) {_queue(table)}", {"model": embedder_model, "after": ""}).fetchone()  # noqa: S608
+    return int(row[0]) if row else 0
+
+
+def _queue(table: ArticleTable, *, other_models: bool = True) -> str:
+    by_model = (
+        " OR EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = a.uri AND r.model <> %(model)s)"
+        if table.has_embedding_records and other_models
+        else " OR %(model)s IS NULL"
+    )
+    return f"FROM articles a WHERE a.uri > %(after)s AND (a.embedding IS NULL{by_model})"  # noqa: S608 fixed text
+
+
+def _without_vector(
+    connection: Connection, table: ArticleTable, model: str, *, after: str, other_models: bool
+) -> list[Article]:
+    with told_as_ours("reading articles without a vector"):
+        return [
+            Article(uri=row[0], title=row[1], summary=row[2])
+            for row in connection.execute(
+                f"SELECT a.uri, a.title, a.summary {_queue(table, other_models=other_models)} "
+                f"ORDER BY a.uri LIMIT {EMBED_ROWS}",
+                {"model": model, "after": after},
+            )
+        ]
+
+
+def _note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) -> list[Article]:
+    good: list[Article] = []
+    for row in batch:
+        if isinstance(row, Article):
+            good.append(row)
+        else:
+            report.problem_count += 1
+            if len(report.problems) < KEPT_PROBLEMS:
+                report.problems.append(row)
+    return store.last_of_each(good)
+
+
+def _store(
+    connection: Connection, table: ArticleTable, articles: list[Article], embedder: Embedder, report: ImportReport
+) -> None:
+    vectors: list[MaybeVector] = [None] * len(articles)
+    failures: dict[str, str] = {}
+    if table.dimensions is not None:
+        needed = store.needs_vector(connection, table, articles, model=embedder.model)
+        # Outside of any transaction: a slow provider must not hold one open.
+        if needed:
+            embedded = embedder.embed([articles[i].text_to_embed for i in needed])
+            for position, number in enumerate(needed):
+                if position in embedded.failures:
+                    failures[articles[number].uri] = embedded.failures[position]
+                else:
+                    vectors[number] = embedded.vectors[position]
+    report.stored += store.upsert(connection, table, articles, vectors, model=embedder.model)
+    _note_failures(connection, table, failures, report)
+
+
+def _note_failures(connection: Connection, table: ArticleTable, failures: dict[str, str], report: ImportReport) -> None:
+    report.without_vector += len(failures)
+    if failures and report.failure_reason is None:
+        report.failure_reason = next(iter(failures.values()))
+    store.record_failures(connection, table, failures)
+
+

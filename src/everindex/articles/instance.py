@@ -1,0 +1,303 @@
+"""One article instance as a Python object: upsert, search, similar, article, verify. What the library, the commands and the
+web application share."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from psycopg import sql
+
+from everindex.articles import ingest, verification
+from everindex.articles.embedding import Embedder, choose_embedder, embed_query
+from everindex.articles.ingest import ImportReport
+from everindex.articles.model import MAX_QUERY_CHARS, Answer, Article, Filters, RowProblem
+from everindex.articles.search.engine import SearchEngine, register_vector
+from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
+from everindex.pg import address
+from everindex.pg.connections import Connection, connect, make_pool
+from everindex.pg.sqlstate import told_as_ours
+from everindex.settings import Settings, read_settings
+
+#: Which models made the table's vectors is asked anew after so many seconds.
+MODELS_SECONDS = 10.0
+
+
+class Instance:
+    """An open instance; safe to use from many threads. Made by `everindex.connect()`; `close()` when done."""
+
+    def __init__(self, conninfo: str, settings: Settings) -> None:
+        self.conninfo = conninfo
+        self.settings = settings
+        self._pool = make_pool(
+            conninfo, size=settings.pool_size, configure=register_vector,
+            session_settings={"statement_timeout": settings.statement_timeout_ms},
+        )  # fmt: skip
+        self._pool.open()
+        self.engine = SearchEngine(self._pool, slow_query_ms=settings.slow_query_ms)
+        self._embedder: Embedder | None = None
+        self._embedder_lock = threading.Lock()
+        self._models: tuple[float, dict[str, int]] | None = None
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._pool.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection of the pool, with the statement timeout of the settings. Raises ServerUnreachable."""
+        with self.engine.connection() as connection:
+            yield connection
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model that embeds queries and articles, loaded at its first use. Raises EmbeddingModelUnusable, NotMigrated."""
+        with self._embedder_lock:
+            if self._embedder is None:
+                table, _ = self.engine.known()
+                self._embedder = choose_embedder(self.settings, width=table.dimensions or self.settings.dimensions)
+            return self._embedder
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def upsert(
+        self, articles: Iterable[Article | Mapping[str, Any]], *, vectors: np.ndarray | None = None, model: str | None = None
+    ) -> ImportReport:
+        """Stores articles (Article or dicts with its fields) and embeds what has no vector or changed.
+
+        `vectors` ((n, dim) float32, finite, not zero) are taken as they are; `model` names what made them. Raises
+        QueryInvalid for a row or vector that cannot be stored; nothing is stored then.
+        """
+        rows = [_as_article(item) for item in articles]
+        with self._writer() as connection:
+            report = ingest.upsert_articles(connection, rows, self.embedder, vectors=vectors, model=model)
+        self.forget()
+        return report
+
+    def import_rows(self, rows: Iterable[Article | RowProblem], **options: Any) -> ImportReport:
+        """Stores the rows of an importer; see `ingest.import_rows`."""
+        with self._writer() as connection:
+            report = ingest.import_rows(connection, rows, self.embedder, **options)
+        self.forget()
+        return report
+
+    def embed_missing(self, **options: Any) -> ImportReport:
+        """Completes the vectors of articles that have none; see `ingest.embed_missing`."""
+        with self._writer() as connection:
+            report = ingest.embed_missing(connection, self.embedder, **options)
+        self.forget()
+        return report
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def search(
+        self, text: str, *, k: int = 10, filters: Filters | Mapping[str, str] | None = None, ef_search: int | None = None,
+        exact: bool = False,
+    ) -> Answer:  # fmt: skip
+        """The k articles nearest in meaning to `text`, nearest first, among those that pass `filters`.
+
+        Raises QueryInvalid, EmbeddingFailed, EmbeddingModelsMixed, NotMigrated, ServerUnreachable, StatementTimedOut.
+        """
+        return self.search_vector(self.embed_query(text), k=k, filters=filters, ef_search=ef_search, exact=exact)
+
+    def embed_query(self, text: str) -> np.ndarray:
+        """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
+        cleaned = check_query(text)
+        embedder = self.embedder
+        self._require_one_model(embedder)
+        try:
+            return embed_query(embedder, cleaned)
+        except EmbeddingFailed as exc:
+            if embedder.is_remote:
+                raise
+            raise QueryInvalid(exc.what, why=exc.why, next_step="search with other words.") from exc
+
+    def search_vector(
+        self, vector: np.ndarray, *, k: int = 10, filters: Filters | Mapping[str, str] | None = None,
+        ef_search: int | None = None, exact: bool = False,
+    ) -> Answer:  # fmt: skip
+        """The k articles nearest to `vector` ((dim,) float32). Raises as `search`, but for embedding."""
+        return self.engine.search(vector, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
+
+    def similar(self, uri: str, *, k: int = 10, filters: Filters | Mapping[str, str] | None = None) -> Answer:
+        """The k articles nearest to an article, itself left out. Raises ArticleNotFound; an article without a vector has an
+        empty answer that says so."""
+        table, _ = self.engine.known()
+        with self.connection() as connection, told_as_ours("reading an article"):
+            row = connection.execute(
+                sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier), (_without_nul(uri),), binary=True
+            ).fetchone()
+        if row is None:
+            raise _not_found(uri)
+        if row[0] is None:
+            notice = "this article has no vector yet: `everindex embed` completes it"
+            return Answer(hits=[], k=k, strategy="none-match", ef_search=None, elapsed_ms=0.0, notices=[notice])
+        return self.engine.search(row[0].to_numpy(), k=k, filters=_as_filters(filters), without_uri=uri)
+
+    def article(self, uri: str) -> Article:
+        """One article with all that is known of it. Raises ArticleNotFound."""
+        table, _ = self.engine.known()
+        columns = table.writable_columns
+        raw = sql.SQL("(SELECT r.raw_markdown FROM raw_articles r WHERE r.uri = a.uri)")
+        with self.connection() as connection, told_as_ours("reading an article"):
+            row = connection.execute(
+                sql.SQL("SELECT {columns}, {raw} FROM {table} a WHERE uri = %s").format(
+                    columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns),
+                    raw=raw if table.has_raw_articles else sql.SQL("NULL"),
+                    table=table.identifier,
+                ),
+                (_without_nul(uri),),
+            ).fetchone()
+        if row is None:
+            raise _not_found(uri)
+        return stored_article(dict(zip((*columns, "raw_text"), row, strict=True)))
+
+    def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> verification.Verification:
+        """The three proofs of the index, and the revision; see `verification.verify`."""
+        return verification.verify(
+            self.conninfo, floor=self.settings.recall_floor, samples=samples, max_seconds=max_seconds
+        )
+
+    def embedding_models(self) -> dict[str, int]:
+        """Which models made how many of the table's vectors, as far as it is recorded; kept for a few seconds."""
+        kept = self._models
+        if kept is not None and time.monotonic() - kept[0] <= MODELS_SECONDS:
+            return kept[1]
+        table, _ = self.engine.known()
+        models: dict[str, int] = {}
+        if table.has_embedding_records:
+            with self.connection() as connection, told_as_ours("reading which models made the vectors"):
+                rows = connection.execute("SELECT model, count(*) FROM everindex_meta.embedding_record GROUP BY model")
+                models = {row[0]: row[1] for row in rows}
+        self._models = (time.monotonic(), models)
+        return models
+
+    def forget(self) -> None:
+        """Reads table, index and models anew at the next use: after this process has changed them."""
+        self._models = None
+        self.engine.forget()
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writer(self) -> Iterator[Connection]:
+        with connect(self.conninfo, application_name="everindex import") as connection:
+            register_vector(connection)
+            yield connection
+
+    def _require_one_model(self, embedder: Embedder) -> None:
+        others = {model: rows for model, rows in self.embedding_models().items() if model != embedder.model}
+        if others:
+            names = ", ".join(f"{model} ({rows} rows)" for model, rows in sorted(others.items()))
+            raise EmbeddingModelsMixed(
+                f"the query would be embedded with {embedder.model}, but the table also holds vectors of other models.",
+                why=f"distances between vectors of two models mean nothing. In the table: {names}.",
+                next_step="run  everindex embed  to bring every article to this model, or set EMBEDDING_MODEL back.",
+            )
+
+
+@contextmanager
+def connect_instance(conninfo: str | None = None, *, settings: Settings | None = None) -> Iterator[Instance]:
+    """Opens an instance: at `conninfo`, else where the settings point, else the embedded server (started for the time).
+
+    Waits up to the setting EVERINDEX_WAIT for the server. Raises what connecting raises.
+    """
+    settings = settings or read_settings()
+    if conninfo is not None:
+        with _opened(conninfo, settings) as instance:
+            yield instance
+    else:
+        with address.server(settings) as found, _opened(found, settings) as instance:
+            yield instance
+
+
+@contextmanager
+def _opened(conninfo: str, settings: Settings) -> Iterator[Instance]:
+    connect(conninfo, wait_seconds=settings.wait_seconds).close()
+    instance = Instance(conninfo, settings)
+    try:
+        yield instance
+    finally:
+        instance.close()
+
+
+def check_query(text: str) -> str:
+    """A search text without surrounding space. Raises QueryInvalid for an empty or overlong one."""
+    cleaned = text.replace("\0", " ").strip()
+    if not cleaned:
+        raise QueryInvalid("the search text is empty.", why="there is nothing to look for.", next_step="write some words.")
+    if len(cleaned) > MAX_QUERY_CHARS:
+        raise QueryInvalid(
+            f"the search text has {len(cleaned)} characters.",
+            why=f"at most {MAX_QUERY_CHARS} are read; a longer text has no single meaning to search for.",
+            next_step="search with its title or its main sentence.",
+        )
+    return cleaned
+
+
+def stored_article(values: Mapping[str, Any]) -> Article:
+    """An Article from the text of its columns, whatever types an existing instance gave them."""
+    known = dict(values)
+    known["tags"] = _tags(known.get("tags"))
+    known["analyzed"] = None if known.get("analyzed") is None else str(known["analyzed"]).lower() in ("true", "t", "1", "yes")
+    for name in ("quality_score", "relevance_score"):
+        try:
+            known[name] = None if known.get(name) in (None, "") else float(known[name])
+        except ValueError:
+            known[name] = None
+    return Article(**known)
+
+
+def _tags(text: Any) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    if str(text).startswith("["):
+        try:
+            return tuple(map(str, json.loads(text)))
+        except ValueError:
+            pass
+    return tuple(part.strip() for part in str(text).split(",") if part.strip())
+
+
+def _as_article(item: Article | Mapping[str, Any]) -> Article:
+    if isinstance(item, Article):
+        return item
+    unknown = set(item) - {f.name for f in fields(Article)}
+    if unknown or not item.get("uri"):
+        raise QueryInvalid(
+            "an article cannot be stored.",
+            why=f"unknown fields: {', '.join(sorted(unknown))}" if unknown else "it has no uri.",
+            next_step="give each article a uri and the fields of everindex.Article; nothing was stored.",
+        )
+    return Article(**item)
+
+
+def _as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
+    if filters is None or isinstance(filters, Filters):
+        return filters or Filters()
+    unknown = set(filters) - {f.name for f in fields(Filters)}
+    if unknown:
+        raise QueryInvalid(
+            f"unknown filter: {', '.join(sorted(unknown))}.",
+            why=f"articles are filtered by {', '.join(f.name for f in fields(Filters))}.",
+            next_step="correct the name.",
+        )
+    return Filters(**filters)
+
+
+def _not_found(uri: str) -> ArticleNotFound:
+    return ArticleNotFound(
+        f"there is no article {uri[:200]!r}.",
+        why="no row has that uri: it was never imported, or was deleted.",
+        next_step="search for it by its title.",
+    )
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "")

@@ -1,0 +1,133 @@
+"""Which SQL answers a search? Only shapes that an HNSW index can serve: ORDER BY column <=> constant, literal LIMIT."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+
+from psycopg import sql
+
+from everindex.articles.model import MAX_FILTER_BYTES, REQUIRED_COLUMNS, Filters
+from everindex.articles.table import ArticleTable
+from everindex.errors import QueryInvalid
+
+_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:[T ].*)?", re.ASCII)
+
+
+def nearest(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
+    """The statement of a search, with its parameters but for `vector` ((dim,) float32, sent in binary).
+
+    The LIMIT is a literal: with a parameter a generic plan guesses 10 % of the rows and reads them all.
+    """
+    condition, parameters = where(table, filters)
+    return (
+        sql.SQL(
+            "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM {table} "
+            "WHERE embedding IS NOT NULL{condition} ORDER BY embedding {distance} %(vector)b LIMIT {k}"
+        ).format(
+            columns=_columns(), distance=table.distance, table=table.identifier, condition=condition, k=sql.Literal(k)
+        ),
+        parameters,
+    )
+
+
+def nearest_of_filtered(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
+    """The exact search over the rows that pass the filters: they are collected first, so that no index on the vector can
+    serve the order, and then sorted by distance."""
+    condition, parameters = where(table, filters)
+    return (
+        sql.SQL(
+            "WITH passing AS MATERIALIZED (SELECT {columns}, embedding FROM {table} WHERE embedding IS NOT NULL{condition}) "
+            "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM passing "
+            "ORDER BY embedding {distance} %(vector)b LIMIT {k}"
+        ).format(
+            columns=_columns(), distance=table.distance, table=table.identifier, condition=condition, k=sql.Literal(k)
+        ),
+        parameters,
+    )
+
+
+def count_passing(table: ArticleTable, filters: Filters, *, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
+    """How many rows with a vector pass the filters, counted up to `limit`."""
+    condition, parameters = where(table, filters)
+    return (
+        sql.SQL(
+            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE embedding IS NOT NULL{condition} LIMIT {limit}) AS passing"
+        ).format(table=table.identifier, condition=condition, limit=sql.Literal(limit)),
+        parameters,
+    )
+
+
+def where(table: ArticleTable, filters: Filters) -> tuple[sql.Composed, dict[str, Any]]:
+    """The filters as ` AND …`, with parameters cast to the column's own type so that its index can serve them.
+
+    Raises QueryInvalid for a date that is none, or a value that no row can have.
+    """
+    clauses: list[sql.Composed] = []
+    parameters: dict[str, Any] = {}
+
+    def add(column: str, operator: str, name: str, value: str) -> None:
+        clauses.append(
+            sql.SQL(" AND {column} {operator} {value}::{kind}").format(
+                column=sql.Identifier(column), operator=sql.SQL(operator), value=sql.Placeholder(name),
+                kind=sql.SQL(table.columns[column]),
+            )  # fmt: skip
+        )
+        parameters[name] = value
+
+    for column in ("category", "topic", "news_source"):
+        value = getattr(filters, column)
+        if value:
+            add(column, "=", column, _value(column, value))
+    if filters.since:
+        add("publication_date", ">=", "since", first_day(filters.since, name="since").isoformat())
+    if filters.until:
+        after = day_after(filters.until, name="until")
+        if after is not None:
+            add("publication_date", "<", "until", after.isoformat())
+    return sql.Composed(clauses), parameters
+
+
+def first_day(text: str, *, name: str) -> dt.date:
+    """The first day of an ISO-8601 date or prefix (`2023`, `2023-02`, `2023-02-07`). Raises QueryInvalid."""
+    match = _DATE.fullmatch(text.strip())
+    try:
+        if match is None:
+            raise ValueError
+        return dt.date(int(match[1]), int(match[2] or 1), int(match[3] or 1))
+    except ValueError:
+        raise QueryInvalid(
+            f"{name} is not a date: {text[:40]!r}.",
+            why="dates are ISO-8601: a year, a month or a day.",
+            next_step="write it as 2023, 2023-02 or 2023-02-07.",
+        ) from None
+
+
+def day_after(text: str, *, name: str) -> dt.date | None:
+    """The first day after an ISO-8601 date or prefix, so that `until=2023-02` includes all of February; None after 9999."""
+    first = first_day(text, name=name)
+    match = _DATE.fullmatch(text.strip())
+    assert match is not None  # first_day refuses what does not match
+    try:
+        if match[3]:
+            return first + dt.timedelta(days=1)
+        if match[2]:
+            return (first.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
+        return first.replace(year=first.year + 1)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _value(column: str, value: str) -> str:
+    if "\0" in value or len(value.encode(errors="replace")) > MAX_FILTER_BYTES:
+        raise QueryInvalid(
+            f"the filter {column} cannot match any article.",
+            why=f"its value has a NUL character or more than {MAX_FILTER_BYTES} bytes, which no article can have.",
+            next_step="correct the value; `everindex search --help` shows the filters.",
+        )
+    return value
+
+
+def _columns() -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS))

@@ -1,0 +1,265 @@
+"""How do articles get into the table? Binary COPY into a staging table, then one upsert that touches only what changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pgvector import Vector
+from psycopg import sql
+
+from everindex.articles.model import ARTICLE_COLUMNS, Article
+from everindex.articles.table import ArticleTable
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+#: A vector of one article, (dim,) float32, or None where there is none yet.
+MaybeVector = np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What an upsert did, in rows."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: Stored) -> Stored:
+        return Stored(
+            inserted=self.inserted + other.inserted,
+            updated=self.updated + other.updated,
+            unchanged=self.unchanged + other.unchanged,
+        )
+
+
+def needs_vector(connection: Connection, table: ArticleTable, articles: Sequence[Article], *, model: str) -> list[int]:
+    """Which of `articles` have to be embedded: new ones, those with another text, without a vector, or with one that is
+    known to be of another model. Indexes into `articles`. Reads only."""
+    model_is = (
+        sql.SQL(
+            "(SELECT r.model <> %(model)s FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)"
+        )
+        if table.has_embedding_records
+        else sql.SQL("false AND %(model)s = ''")
+    )
+    with told_as_ours("comparing articles"):
+        known = {
+            row[0]: (row[1], row[2], row[3])
+            for row in connection.execute(
+                sql.SQL(
+                    "SELECT a.uri, a.title, a.summary, a.embedding IS NULL OR coalesce({model_is}, false) "
+                    "FROM {table} a WHERE a.uri = ANY(%(uris)s)"
+                ).format(model_is=model_is, table=table.identifier),
+                {"uris": [article.uri for article in articles], "model": model},
+            )
+        }
+    needed = []
+    for number, article in enumerate(articles):
+        found = known.get(article.uri)
+        if found is None or found[2] or _text(article, found) != (found[0], found[1]):
+            needed.append(number)
+    return needed
+
+
+def _text(article: Article, known: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+    """Title and summary as they will be after the upsert: a field that is None leaves the stored one."""
+    return (
+        article.title if article.title is not None else known[0],
+        article.summary if article.summary is not None else known[1],
+    )
+
+
+def upsert(
+    connection: Connection, table: ArticleTable, articles: Sequence[Article], vectors: Sequence[MaybeVector], *,
+    model: str | None,
+) -> Stored:  # fmt: skip
+    """Writes `articles` (one uri only once) with their `vectors` in one transaction.
+
+    A field that is None leaves what is stored. A row that would not change is not written. A changed text without a new
+    vector loses its old one: a vector of another text is worse than none. `model` is recorded with each new vector (None:
+    not known). Takes ROW EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer, StatementFailed.
+    """
+    columns = table.writable_columns
+    with told_as_ours("writing articles"), connection.transaction():
+        _stage(connection, table, columns, articles, vectors)
+        inserted, updated = _merge(connection, table, columns)
+        if table.has_raw_articles and any(article.raw_text is not None for article in articles):
+            connection.execute(_MERGE_RAW)
+        if table.has_embedding_records and table.dimensions is not None:
+            connection.execute(_FORGET_RECORDS)
+            if model is not None:
+                connection.execute(_RECORD, {"model": model})
+        connection.execute("DROP TABLE pg_temp.everindex_staging, pg_temp.everindex_written")
+    return Stored(inserted=inserted, updated=updated, unchanged=len(articles) - inserted - updated)
+
+
+def last_of_each(articles: Iterable[Article]) -> list[Article]:
+    """The articles with each uri once, its last row winning."""
+    return list({article.uri: article for article in articles}.values())
+
+
+def _stage(
+    connection: Connection, table: ArticleTable, columns: Sequence[str], articles: Sequence[Article],
+    vectors: Sequence[MaybeVector],
+) -> None:  # fmt: skip
+    connection.execute(
+        sql.SQL("CREATE TEMP TABLE everindex_staging ({columns}, raw_text text, embedding {vector})").format(
+            columns=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column)) for column in columns),
+            vector=table.vector_type if table.dimensions is not None else sql.SQL("text"),
+        )
+    )
+    names = [*columns, "raw_text", "embedding"]
+    copy = sql.SQL("COPY pg_temp.everindex_staging ({}) FROM STDIN (FORMAT binary)").format(
+        sql.SQL(", ").join(map(sql.Identifier, names))
+    )
+    with connection.cursor() as cursor, cursor.copy(copy) as writer:
+        vector_oid = connection.adapters.types.get("vector")
+        writer.set_types(["text"] * (len(names) - 1) + [vector_oid.oid if vector_oid else "text"])
+        for article, vector in zip(articles, vectors, strict=True):
+            values = [_as_text(getattr(article, column)) for column in columns]
+            writer.write_row([*values, article.raw_text, None if vector is None else Vector(vector)])
+
+
+def _as_text(value: Any) -> str | None:
+    match value:
+        case None:
+            return None
+        case tuple():
+            return json.dumps(list(value), ensure_ascii=False)
+        case bool():
+            return "true" if value else "false"
+        case _:
+            return str(value)
+
+
+def _merge(connection: Connection, table: ArticleTable, columns: Sequence[str]) -> tuple[int, int]:
+    """One INSERT … ON CONFLICT over the staging table; (inserted, updated)."""
+    others = [column for column in columns if column != "uri"]
+    text_changes = sql.SQL(
+        "(a.title, a.summary) IS DISTINCT FROM (coalesce(excluded.title, a.title), coalesce(excluded.summary, a.summary))"
+    )
+    kept = sql.SQL(
+        "CASE WHEN excluded.embedding IS NOT NULL THEN excluded.embedding WHEN {text_changes} THEN NULL ELSE a.embedding END"
+    ).format(text_changes=text_changes)
+    has_vectors = table.dimensions is not None
+    assignments = [
+        sql.SQL("{0} = coalesce(excluded.{0}, a.{0})").format(sql.Identifier(column)) for column in others
+    ] + ([sql.SQL("embedding = {}").format(kept)] if has_vectors else [])
+    changes = [
+        sql.SQL("(excluded.{0} IS NOT NULL AND excluded.{0} IS DISTINCT FROM a.{0})").format(sql.Identifier(column))
+        for column in others
+    ] + ([sql.SQL("excluded.embedding IS NOT NULL")] if has_vectors else [])
+    names = list(map(sql.Identifier, columns)) + ([sql.Identifier("embedding")] if has_vectors else [])
+    values = [
+        sql.SQL("s.{}::{}").format(sql.Identifier(column), sql.SQL(table.columns[column])) for column in columns
+    ] + ([sql.SQL("s.embedding")] if has_vectors else [])
+    connection.execute(
+        sql.SQL(
+            """
+            CREATE TEMP TABLE everindex_written ON COMMIT DROP AS SELECT NULL::text AS uri, NULL::boolean AS is_new LIMIT 0;
+            """
+        )
+    )
+    row = connection.execute(
+        sql.SQL(
+            """
+            WITH merged AS (
+                INSERT INTO {table} AS a ({names}) SELECT {values} FROM pg_temp.everindex_staging s
+                ON CONFLICT (uri) DO UPDATE SET {assignments} WHERE {changes}
+                RETURNING a.uri, (a.xmax = 0) AS is_new
+            ), kept AS (
+                INSERT INTO pg_temp.everindex_written SELECT uri, is_new FROM merged RETURNING is_new
+            )
+            SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM kept
+            """
+        ).format(
+            table=table.identifier,
+            names=sql.SQL(", ").join(names),
+            values=sql.SQL(", ").join(values),
+            assignments=sql.SQL(", ").join(assignments),
+            changes=sql.SQL(" OR ").join(changes),
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+#: Full texts go beside, only where they changed.
+_MERGE_RAW = """
+    INSERT INTO raw_articles AS r (uri, raw_markdown, submission_date, last_updated, topic)
+    SELECT s.uri, s.raw_text, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+           to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), s.topic
+    FROM pg_temp.everindex_staging s WHERE s.raw_text IS NOT NULL
+    ON CONFLICT (uri) DO UPDATE SET raw_markdown = excluded.raw_markdown, last_updated = excluded.last_updated
+    WHERE r.raw_markdown IS DISTINCT FROM excluded.raw_markdown
+"""
+
+#: A vector that was dropped because its text changed has no model any more.
+_FORGET_RECORDS = """
+    DELETE FROM everindex_meta.embedding_record r
+    USING pg_temp.everindex_written w, pg_temp.everindex_staging s
+    WHERE r.uri = w.uri AND s.uri = w.uri AND s.embedding IS NULL AND NOT w.is_new
+      AND EXISTS (SELECT FROM articles a WHERE a.uri = w.uri AND a.embedding IS NULL)
+"""
+
+_RECORD = """
+    WITH recorded AS (
+        INSERT INTO everindex_meta.embedding_record (uri, model)
+        SELECT s.uri, %(model)s FROM pg_temp.everindex_staging s WHERE s.embedding IS NOT NULL
+        ON CONFLICT (uri) DO UPDATE SET model = excluded.model, embedded_at = now()
+        RETURNING uri
+    )
+    DELETE FROM everindex_meta.embedding_failure f USING recorded WHERE f.uri = recorded.uri
+"""
+
+
+def record_failures(connection: Connection, table: ArticleTable, failures: dict[str, str]) -> None:
+    """Notes why articles (uri → reason) have no vector, for `everindex embed` and the pages."""
+    if not failures or not table.has_embedding_records:
+        return
+    with told_as_ours("noting failed embeddings"), connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO everindex_meta.embedding_failure AS f (uri, reason) VALUES (%s, %s)
+            ON CONFLICT (uri) DO UPDATE SET reason = excluded.reason, attempts = f.attempts + 1, failed_at = now()
+            """,
+            list(failures.items()),
+        )
+
+
+def set_vectors(
+    connection: Connection, table: ArticleTable, rows: Sequence[tuple[str, str | None, str | None, np.ndarray]], *, model: str
+) -> int:
+    """Gives articles (uri, title, summary, vector) their vectors, unless their text has changed meanwhile; how many got one."""
+    done = 0
+    with told_as_ours("storing vectors"), connection.transaction():
+        for uri, title, summary, vector in rows:
+            cursor = connection.execute(
+                sql.SQL(
+                    "UPDATE {} SET embedding = %s WHERE uri = %s AND (title, summary) IS NOT DISTINCT FROM (%s, %s)"
+                ).format(table.identifier),
+                (Vector(vector), uri, title, summary),
+            )
+            done += cursor.rowcount
+        if table.has_embedding_records:
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    """
+                    INSERT INTO everindex_meta.embedding_record (uri, model) VALUES (%s, %s)
+                    ON CONFLICT (uri) DO UPDATE SET model = excluded.model, embedded_at = now()
+                    """,
+                    [(row[0], model) for row in rows],
+                )
+                cursor.executemany(
+                    "DELETE FROM everindex_meta.embedding_failure WHERE uri = %s", [(row[0],) for row in rows]
+                )
+    return done
+
+
+__all__ = [
+    "ARTICLE_COLUMNS", "MaybeVector", "Stored", "last_of_each", "needs_vector", "record_failures", "set_vectors", "upsert",
+]  # fmt: skip

@@ -1,0 +1,100 @@
+"""What does this instance's `articles` look like? Existing instances have other types and more columns; all that is needed
+is the seven columns of `model.REQUIRED_COLUMNS` and `embedding`. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from everindex.articles.model import ARTICLE_COLUMNS, REQUIRED_COLUMNS
+from everindex.errors import ColumnMismatch, NotMigrated
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArticleTable:
+    """The table as it is: where it lies, its columns with their types, and where pgvector's operators are."""
+
+    schema: str
+    columns: dict[str, str]
+    """Column → type as SQL writes it (`format_type`)."""
+
+    dimensions: int | None
+    """Width of `embedding`; None before revision 8eadb2079747."""
+
+    extension_schema: str | None
+    has_raw_articles: bool
+    has_embedding_records: bool
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, "articles")
+
+    @property
+    def writable_columns(self) -> tuple[str, ...]:
+        """Those of `Article`'s columns that this table has, in its order."""
+        return tuple(column for column in ARTICLE_COLUMNS if column in self.columns)
+
+    @property
+    def vector_type(self) -> sql.Composed:
+        return sql.SQL("{}").format(sql.Identifier(self.extension_schema or "public", "vector"))
+
+    @property
+    def distance(self) -> sql.Composed:
+        """pgvector's cosine distance operator, qualified: the extension may lie outside the search_path."""
+        return sql.SQL("OPERATOR({}.<=>)").format(sql.Identifier(self.extension_schema or "public"))
+
+
+def read_table(connection: Connection) -> ArticleTable:
+    """Looks at the table that `articles` leads to. Raises NotMigrated when there is none, ColumnMismatch when it lacks a
+    column that everything needs."""
+    with told_as_ours("reading the article table"):
+        rows = connection.execute(
+            """
+            SELECT n.nspname, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
+                   nullif(a.atttypmod, -1)
+            FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+            WHERE c.oid = to_regclass('articles')
+            """
+        ).fetchall()
+        other = connection.execute(
+            """
+            SELECT to_regclass('raw_articles') IS NOT NULL, to_regclass('everindex_meta.embedding_record') IS NOT NULL,
+                   (SELECT n.nspname FROM pg_catalog.pg_extension e
+                    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector')
+            """
+        ).fetchone()
+    if not rows or other is None:
+        raise NotMigrated(
+            "this database has no article table.",
+            why="the chain has not been applied here.",
+            next_step="run  everindex migrate  (or alembic upgrade head).",
+        )
+    columns = {row[1]: row[2] for row in rows}
+    missing = [column for column in REQUIRED_COLUMNS if column not in columns]
+    if missing:
+        raise ColumnMismatch(
+            f"table articles lacks {', '.join(missing)}.",
+            why="revision d8d9cdcec340 adds what is missing, and has not been applied here.",
+            next_step="run  everindex migrate.",
+        )
+    embedding = next((row for row in rows if row[1] == "embedding"), None)
+    if embedding is not None and embedding[3] != "vector":
+        raise ColumnMismatch(
+            f"column articles.embedding has type {embedding[2]}.",
+            why="everindex stores embeddings as pgvector's type vector.",
+            next_step="convert it:  ALTER TABLE articles ALTER COLUMN embedding TYPE vector(N) USING embedding::vector(N).",
+        )
+    return ArticleTable(
+        schema=rows[0][0],
+        columns={name: kind for name, kind in columns.items() if name != "embedding"},
+        dimensions=embedding[4] if embedding is not None else None,
+        extension_schema=other[2],
+        has_raw_articles=other[0],
+        has_embedding_records=other[1],
+    )

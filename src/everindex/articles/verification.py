@@ -1,0 +1,112 @@
+"""Does this deployment meet the guide's success criteria? Revision, index, planner and recall, for the application's own
+search statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pgvector import Vector
+from psycopg import sql
+
+from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.model import Filters
+from everindex.articles.search import statement
+from everindex.articles.search.engine import register_vector
+from everindex.articles.search.strategy import Serving, choose
+from everindex.articles.table import ArticleTable, read_table
+from everindex.errors import NotMigrated
+from everindex.index.catalog import in_search_path
+from everindex.index.verify import Proof, prove_index, prove_planner, prove_recall, unasked
+from everindex.migrate.chain import head_revision
+from everindex.migrate.environment import current_revisions
+from everindex.pg.capabilities import look
+from everindex.pg.connections import Connection, connect
+from everindex.pg.sqlstate import told_as_ours
+
+#: What a search asks for unless told otherwise; the proofs are about this.
+DEFAULT_K = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The proofs in the order of the guide's criteria."""
+
+    proofs: tuple[Proof, ...]
+
+    @property
+    def holds(self) -> bool:
+        return all(proof.holds for proof in self.proofs)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"holds": self.holds, "proofs": [proof.as_dict() for proof in self.proofs]}
+
+
+def verify(
+    conninfo: str, *, floor: float, samples: int = 50, max_seconds: float = 10.0,
+    on_query: Callable[[int, int], None] | None = None,
+) -> Verification:  # fmt: skip
+    """Proves it all on a connection of its own. Reads only; takes ACCESS SHARE; reads every vector of the table a few
+    dozen times. Raises what connecting raises; a proof that fails is an answer and not an error."""
+    with connect(conninfo, application_name="everindex verify") as connection:
+        revision = prove_revision(connection)
+        spec = in_search_path(connection, EMBEDDING_INDEX)
+        index, observed = prove_index(connection, spec)
+        if not index.holds:
+            why = "the index does not serve"
+            return Verification(proofs=(revision, index, unasked("planner", why), unasked("recall", why)))
+        register_vector(connection)
+        table = read_table(connection)
+        rows, vector = _rows_and_vector(connection, table)
+        # The whole table is read on purpose below: no limit of the role may cut that off half-way.
+        connection.execute("SELECT set_config('statement_timeout', '0', false)")
+        serving = Serving(
+            index_name=spec.name, estimated_rows=observed.estimated_rows,
+            has_iterative_scan=look(connection).has_iterative_scan,
+        )  # fmt: skip
+        approach = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
+        search, parameters = statement.nearest(table, Filters(), k=DEFAULT_K)
+        planner = prove_planner(
+            connection, spec, observed, statement=search, parameters=parameters | {"vector": vector},
+            settings=approach.settings, rows=rows,
+        )  # fmt: skip
+        # The row itself is always its own nearest neighbour and is left out: ask for one more.
+        sampled, _ = statement.nearest(table, Filters(), k=DEFAULT_K + 1)
+        recall = prove_recall(
+            connection, spec, statement=sampled, settings=approach.settings,
+            extension_schema=table.extension_schema or "public", floor=floor, k=DEFAULT_K, samples=samples,
+            max_seconds=max_seconds, on_query=on_query,
+        )  # fmt: skip
+        return Verification(proofs=(revision, index, planner, recall))
+
+
+def prove_revision(connection: Connection) -> Proof:
+    """The database is at the head of the chain. Reads only."""
+    head = head_revision()
+    current = current_revisions(connection)
+    if current == [head]:
+        return Proof(name="revision", holds=True, sentence=f"the database is at revision {head} (head)")
+    return Proof(
+        name="revision", holds=False, sentence=f"the database is at revision {', '.join(current) or 'none'}; head is {head}",
+        next_step="run  everindex migrate  (or alembic upgrade head).",
+    )  # fmt: skip
+
+
+def _rows_and_vector(connection: Connection, table: ArticleTable) -> tuple[int, Any]:
+    """How many rows have a vector, and one of them (a unit vector where there is none) to ask the planner with."""
+    if table.dimensions is None:
+        raise NotMigrated(
+            "articles.embedding is missing or has no width.",
+            why="revision 8eadb2079747 has not been applied here.",
+            next_step="run  everindex migrate.",
+        )
+    with told_as_ours("counting rows"):
+        row = connection.execute(
+            sql.SQL("SELECT count(embedding), (SELECT embedding FROM {0} WHERE embedding IS NOT NULL LIMIT 1) FROM {0}").format(
+                table.identifier
+            ),
+            binary=True,
+        ).fetchone()
+    assert row is not None
+    return int(row[0]), row[1] if row[1] is not None else Vector([1.0] + [0.0] * (table.dimensions - 1))

@@ -1,0 +1,69 @@
+"""Would the planner use the index? EXPLAIN of a statement under given settings, read as data. Runs nothing but EXPLAIN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+Settings = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What the planner chose."""
+
+    scans: tuple[str, ...]
+    """The scan nodes in words: `Index Scan using articles_embedding_hnsw_idx`, `Seq Scan on articles`."""
+
+    index_names: tuple[str, ...]
+    total_cost: float
+
+    @property
+    def summary(self) -> str:
+        return ", ".join(self.scans) or "no scan"
+
+
+def explain(
+    connection: Connection, statement: str | sql.Composed, parameters: Mapping[str, Any], *, settings: Settings = ()
+) -> Explained:
+    """The plan of `statement` under transaction-local `settings`. Takes what planning takes: ACCESS SHARE."""
+    text = statement if isinstance(statement, str) else statement.as_string(connection)
+    with told_as_ours("asking for a plan"), connection.transaction(force_rollback=True):
+        set_local(connection, settings)
+        row = connection.execute("EXPLAIN (FORMAT JSON) " + text, parameters, prepare=False).fetchone()
+    assert row is not None
+    return _read(row[0][0]["Plan"])
+
+
+def set_local(connection: Connection, settings: Settings) -> None:
+    """Settings that end with the transaction that is open."""
+    for name, value in settings:
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (name, value))
+
+
+def _read(plan: dict[str, Any]) -> Explained:
+    nodes = list(_nodes(plan))
+    return Explained(
+        scans=tuple(_words(node) for node in nodes if "Scan" in node["Node Type"]),
+        index_names=tuple(node["Index Name"] for node in nodes if "Index Name" in node),
+        total_cost=float(plan.get("Total Cost", 0.0)),
+    )
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from _nodes(child)
+
+
+def _words(node: dict[str, Any]) -> str:
+    kind = ("Parallel " if node.get("Parallel Aware") else "") + str(node["Node Type"])
+    if "Index Name" in node:
+        return f"{kind} using {node['Index Name']}"
+    return f"{kind} on {node.get('Relation Name') or node.get('CTE Name') or '?'}"

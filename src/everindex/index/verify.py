@@ -1,0 +1,122 @@
+"""Is the index true? Three proofs, each a sentence: it is there, valid and as declared; the planner uses it; it is accurate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from psycopg import sql
+
+from everindex.index.catalog import Observed, observe
+from everindex.index.drift import declared_index, differences
+from everindex.index.planner import Settings, explain
+from everindex.index.recall import Recall, measure_recall
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+
+#: The planner rightly reads the whole of a table this small; there usability is proven instead of use.
+SMALL_TABLE_ROWS = 2000
+#: What makes the planner take the index where it is not the cheapest way: the proof that it could.
+FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"))
+
+ProofName = Literal["revision", "index", "planner", "recall"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """One answered question. `holds` is None where it could not be asked because an earlier proof failed."""
+
+    name: ProofName
+    holds: bool | None
+    sentence: str
+    next_step: str | None = None
+    recall: Recall | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        measured = self.recall
+        return {
+            "name": self.name, "holds": self.holds, "sentence": self.sentence, "next": self.next_step,
+            **({"recall": {"k": measured.k, "value": measured.recall, "low": measured.low, "high": measured.high,
+                           "queries": measured.queries, "exact_ms": measured.exact_ms,
+                           "approximate_ms": measured.approximate_ms}} if measured else {}),
+        }  # fmt: skip
+
+
+def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observed]:
+    """It exists, is valid and as declared. Reads only."""
+    observed = observe(connection, spec)
+    found = declared_index(spec, observed)
+    mend = "run  everindex migrate : it builds what is missing and rebuilds what is INVALID."
+    if found is None:
+        return _fails("index", f"index {spec.name} does not exist", mend), observed
+    if not found.is_valid and found.builder_pid is not None:
+        return _fails("index", f"index {spec.name} is being built by pid {found.builder_pid}", "wait for it."), observed
+    if not found.is_valid:
+        return _fails("index", f"index {spec.name} is INVALID: an interrupted build left it", mend), observed
+    drift = differences(spec, found)
+    if drift:
+        sentence = f"index {spec.name} is not as declared: {'; '.join(drift)}"
+        return _fails("index", sentence, "rename it and run  everindex migrate , or change the declaration."), observed
+    sentence = (
+        f"index {spec.name} exists, is valid and as declared (hnsw, {spec.opclass}, m = {found.m}, "
+        f"ef_construction = {found.ef_construction}, {found.size_bytes / 1048576:.1f} MB)"
+    )
+    return Proof(name="index", holds=True, sentence=sentence), observed
+
+
+def prove_planner(
+    connection: Connection, spec: IndexSpec, observed: Observed, *, statement: sql.Composed, parameters: Mapping[str, Any],
+    settings: Settings, rows: int,
+) -> Proof:  # fmt: skip
+    """The planner uses the index for the application's own `statement` under its own `settings`.
+
+    On a table of fewer than SMALL_TABLE_ROWS rows it rightly may not: then that it can is proven.
+    """
+    chosen = explain(connection, statement, parameters, settings=settings)
+    if spec.name in chosen.index_names:
+        return Proof(name="planner", holds=True, sentence=f"the planner uses it for the application's search: {chosen.summary}")
+    forced = explain(connection, statement, parameters, settings=(*settings, *FORCED))
+    if rows < SMALL_TABLE_ROWS and spec.name in forced.index_names:
+        return Proof(
+            name="planner", holds=True,
+            sentence=f"the planner rightly reads all of {rows} rows ({chosen.summary}); the index is usable: {forced.summary}",
+        )  # fmt: skip
+    able = "though it could be used" if spec.name in forced.index_names else "and cannot use it at all"
+    return _fails(
+        "planner", f"the planner does not use it: {chosen.summary}, {able}",
+        "run ANALYZE on the table; then look for enable_indexscan = off in the role's or database's settings.",
+    )  # fmt: skip
+
+
+def prove_recall(
+    connection: Connection, spec: IndexSpec, *, statement: sql.Composed, settings: Settings, extension_schema: str,
+    floor: float, k: int = 10, samples: int = 50, max_seconds: float = 10.0,
+    on_query: Callable[[int, int], None] | None = None,
+) -> Proof:  # fmt: skip
+    """recall@k is at or above `floor`, on queries sampled from the table; the index is forced, so that it is measured."""
+    measured = measure_recall(
+        connection, spec, statement=statement, settings=(*settings, *FORCED), extension_schema=extension_schema, k=k,
+        samples=samples, max_seconds=max_seconds, on_query=on_query,
+    )  # fmt: skip
+    if measured is None:
+        return Proof(name="recall", holds=True, sentence="recall is not measured: fewer than two rows have a vector")
+    text = (
+        f"recall@{k} is {measured.recall:.3f} (95 % interval {measured.low:.3f} to {measured.high:.3f}, "
+        f"{measured.queries} queries, floor {floor:.2f})"
+    )
+    if measured.recall >= floor:
+        return Proof(name="recall", holds=True, sentence=text, recall=measured)
+    return Proof(
+        name="recall", holds=False, sentence=text, recall=measured,
+        next_step="raise ef_search for your searches; if the table has changed much, REINDEX INDEX CONCURRENTLY the index.",
+    )  # fmt: skip
+
+
+def unasked(name: ProofName, why: str) -> Proof:
+    """A proof that makes no sense while an earlier one fails."""
+    return Proof(name=name, holds=None, sentence=f"{name} was not examined: {why}")
+
+
+def _fails(name: ProofName, sentence: str, next_step: str) -> Proof:
+    return Proof(name=name, holds=False, sentence=sentence, next_step=next_step)
