@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `alembic current` must not pay for numpy and the search.
     if name in _HOMES:
-        from importlib import import_module  # noqa: PLC0415
+        from importlib import import_module
 
         module, attribute = _HOMES[name]
         return getattr(import_module(module), attribute)

@@ -93,8 +93,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _named("EVERINDEX_LOG_LEVEL", "INFO")
     log_format: Literal["console", "json"] = _named("EVERINDEX_LOG_FORMAT", "console")
 
-    @field_validator("database_url", "db_host", "db_password", "openai_api_key", "openai_base_url", "embedding_model",
-                     mode="before")
+    @field_validator(
+        "database_url", "db_host", "db_password", "openai_api_key", "openai_base_url", "embedding_model", mode="before"
+    )
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value

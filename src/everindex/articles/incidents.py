@@ -36,7 +36,8 @@ def list_incidents(connection: Connection, *, status: str | None = None, limit: 
             {"status": status, "limit": limit},
         ).fetchall()
     return [
-        Incident(incident_name=row[0], topic=row[1], status=row[2], created_at=row[3], updated_at=row[4]) for row in rows
+        Incident(incident_name=row[0], topic=row[1], status=row[2], created_at=row[3], updated_at=row[4])
+        for row in rows
     ]
 
 
@@ -78,8 +79,9 @@ def change_status(connection: Connection, *, incident_name: str, topic: str, sta
             why="it was never created, or under another name or topic.",
             next_step="look at the list of incidents (/incidents).",
         )
-    return Incident(incident_name=incident_name.strip(), topic=topic.strip(), status=status, created_at=row[0],
-                    updated_at=row[1])  # fmt: skip
+    return Incident(
+        incident_name=incident_name.strip(), topic=topic.strip(), status=status, created_at=row[0], updated_at=row[1]
+    )
 
 
 def _checked(what: str, value: str) -> str:
@@ -96,6 +98,7 @@ def _checked(what: str, value: str) -> str:
 def _check_status(status: str) -> None:
     if status not in STATUSES:
         raise QueryInvalid(
-            f"status {status[:40]!r} is unknown.", why=f"an incident is {', '.join(STATUSES)}.",
+            f"status {status[:40]!r} is unknown.",
+            why=f"an incident is {', '.join(STATUSES)}.",
             next_step="choose one of them.",
-        )  # fmt: skip
+        )

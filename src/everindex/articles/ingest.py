@@ -45,9 +45,12 @@ class ImportReport:
 
 
 def import_rows(
-    connection: Connection, rows: Iterable[Article | RowProblem], embedder: Embedder, *,
+    connection: Connection,
+    rows: Iterable[Article | RowProblem],
+    embedder: Embedder,
+    *,
     on_rows: Callable[[int], None] | None = None,
-) -> ImportReport:  # fmt: skip
+) -> ImportReport:
     """Stores every good row of `rows`, each batch in a transaction of its own, with vectors for what is new or changed.
 
     `on_rows(n)` is told after each batch how many rows it had, bad ones included. An article that cannot be embedded is
@@ -66,9 +69,13 @@ def import_rows(
 
 
 def upsert_articles(
-    connection: Connection, articles: Sequence[Article], embedder: Embedder, *, vectors: np.ndarray | None = None,
+    connection: Connection,
+    articles: Sequence[Article],
+    embedder: Embedder,
+    *,
+    vectors: np.ndarray | None = None,
     model: str | None = None,
-) -> ImportReport:  # fmt: skip
+) -> ImportReport:
     """Stores `articles`; with `vectors` ((n, dim) float32) those are taken as they are, else what is new gets embedded.
 
     Raises QueryInvalid when `vectors` does not fit the articles or holds a vector that no search could use.
@@ -78,13 +85,16 @@ def upsert_articles(
     table = read_table(connection)
     array = np.asarray(vectors, dtype=np.float32)
     width = table.dimensions or 0
-    bad = check_vectors(array, width) if array.ndim == 2 and len(array) == len(articles) else {0: f"shape {array.shape}"}
+    bad = (
+        check_vectors(array, width) if array.ndim == 2 and len(array) == len(articles) else {0: f"shape {array.shape}"}
+    )
     if bad:
         row, reason = next(iter(bad.items()))
         raise QueryInvalid(
-            f"the vectors cannot be stored: row {row}.", why=f"{reason}.",
+            f"the vectors cannot be stored: row {row}.",
+            why=f"{reason}.",
             next_step=f"pass one finite vector of {width} numbers for each of the {len(articles)} articles; nothing was stored.",
-        )  # fmt: skip
+        )
     report = ImportReport()
     last = {article.uri: number for number, article in enumerate(articles)}
     for start in range(0, len(last), BATCH_ROWS):
@@ -96,9 +106,12 @@ def upsert_articles(
 
 
 def embed_missing(
-    connection: Connection, embedder: Embedder, *, other_models: bool = True,
+    connection: Connection,
+    embedder: Embedder,
+    *,
+    other_models: bool = True,
     on_rows: Callable[[int], None] | None = None,
-) -> ImportReport:  # fmt: skip
+) -> ImportReport:
     """Gives a vector to every article that has none, and with `other_models` to those of another model. Can be repeated
     and interrupted at any point: what is done stays done."""
     table = read_table(connection)
@@ -124,7 +137,7 @@ def count_queue(connection: Connection, embedder_model: str) -> int:
     """How many articles `embed_missing` would work on. Reads only."""
     table = read_table(connection)
     with told_as_ours("counting articles without a vector"):
-        row = connection.execute(f"SELECT count(*) {_queue(table)}", {"model": embedder_model, "after": ""}).fetchone()  # noqa: S608
+        row = connection.execute(f"SELECT count(*) {_queue(table)}", {"model": embedder_model, "after": ""}).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -134,7 +147,7 @@ def _queue(table: ArticleTable, *, other_models: bool = True) -> str:
         if table.has_embedding_records and other_models
         else " OR %(model)s IS NULL"
     )
-    return f"FROM articles a WHERE a.uri > %(after)s AND (a.embedding IS NULL{by_model})"  # noqa: S608 fixed text
+    return f"FROM articles a WHERE a.uri > %(after)s AND (a.embedding IS NULL{by_model})"
 
 
 def _without_vector(
@@ -187,5 +200,3 @@ def _note_failures(connection: Connection, table: ArticleTable, failures: dict[s
     if failures and report.failure_reason is None:
         report.failure_reason = next(iter(failures.values()))
     store.record_failures(connection, table, failures)
-
-

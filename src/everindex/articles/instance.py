@@ -36,9 +36,11 @@ class Instance:
         self.conninfo = conninfo
         self.settings = settings
         self._pool = make_pool(
-            conninfo, size=settings.pool_size, configure=register_vector,
+            conninfo,
+            size=settings.pool_size,
+            configure=register_vector,
             session_settings={"statement_timeout": settings.statement_timeout_ms},
-        )  # fmt: skip
+        )
         self._pool.open()
         self.engine = SearchEngine(self._pool, slow_query_ms=settings.slow_query_ms)
         self._embedder: Embedder | None = None
@@ -67,7 +69,11 @@ class Instance:
     # --- writing ---------------------------------------------------------------------------------------------------
 
     def upsert(
-        self, articles: Iterable[Article | Mapping[str, Any]], *, vectors: np.ndarray | None = None, model: str | None = None
+        self,
+        articles: Iterable[Article | Mapping[str, Any]],
+        *,
+        vectors: np.ndarray | None = None,
+        model: str | None = None,
     ) -> ImportReport:
         """Stores articles (Article or dicts with its fields) and embeds what has no vector or changed.
 
@@ -97,9 +103,14 @@ class Instance:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def search(
-        self, text: str, *, k: int = 10, filters: Filters | Mapping[str, str] | None = None, ef_search: int | None = None,
+        self,
+        text: str,
+        *,
+        k: int = 10,
+        filters: Filters | Mapping[str, str] | None = None,
+        ef_search: int | None = None,
         exact: bool = False,
-    ) -> Answer:  # fmt: skip
+    ) -> Answer:
         """The k articles nearest in meaning to `text`, nearest first, among those that pass `filters`.
 
         Raises QueryInvalid, EmbeddingFailed, EmbeddingModelsMixed, NotMigrated, ServerUnreachable, StatementTimedOut.
@@ -119,9 +130,14 @@ class Instance:
             raise QueryInvalid(exc.what, why=exc.why, next_step="search with other words.") from exc
 
     def search_vector(
-        self, vector: np.ndarray, *, k: int = 10, filters: Filters | Mapping[str, str] | None = None,
-        ef_search: int | None = None, exact: bool = False,
-    ) -> Answer:  # fmt: skip
+        self,
+        vector: np.ndarray,
+        *,
+        k: int = 10,
+        filters: Filters | Mapping[str, str] | None = None,
+        ef_search: int | None = None,
+        exact: bool = False,
+    ) -> Answer:
         """The k articles nearest to `vector` ((dim,) float32). Raises as `search`, but for embedding."""
         return self.engine.search(vector, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
 
@@ -131,7 +147,9 @@ class Instance:
         table, _ = self.engine.known()
         with self.connection() as connection, told_as_ours("reading an article"):
             row = connection.execute(
-                sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier), (_without_nul(uri),), binary=True
+                sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier),
+                (_without_nul(uri),),
+                binary=True,
             ).fetchone()
         if row is None:
             raise _not_found(uri)
@@ -148,7 +166,9 @@ class Instance:
         with self.connection() as connection, told_as_ours("reading an article"):
             row = connection.execute(
                 sql.SQL("SELECT {columns}, {raw} FROM {table} a WHERE uri = %s").format(
-                    columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns),
+                    columns=sql.SQL(", ").join(
+                        sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns
+                    ),
                     raw=raw if table.has_raw_articles else sql.SQL("NULL"),
                     table=table.identifier,
                 ),
@@ -231,7 +251,9 @@ def check_query(text: str) -> str:
     """A search text without surrounding space. Raises QueryInvalid for an empty or overlong one."""
     cleaned = text.replace("\0", " ").strip()
     if not cleaned:
-        raise QueryInvalid("the search text is empty.", why="there is nothing to look for.", next_step="write some words.")
+        raise QueryInvalid(
+            "the search text is empty.", why="there is nothing to look for.", next_step="write some words."
+        )
     if len(cleaned) > MAX_QUERY_CHARS:
         raise QueryInvalid(
             f"the search text has {len(cleaned)} characters.",
@@ -245,7 +267,9 @@ def stored_article(values: Mapping[str, Any]) -> Article:
     """An Article from the text of its columns, whatever types an existing instance gave them."""
     known = dict(values)
     known["tags"] = _tags(known.get("tags"))
-    known["analyzed"] = None if known.get("analyzed") is None else str(known["analyzed"]).lower() in ("true", "t", "1", "yes")
+    known["analyzed"] = (
+        None if known.get("analyzed") is None else str(known["analyzed"]).lower() in ("true", "t", "1", "yes")
+    )
     for name in ("quality_score", "relevance_score"):
         try:
             known[name] = None if known.get(name) in (None, "") else float(known[name])

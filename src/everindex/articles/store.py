@@ -40,9 +40,7 @@ def needs_vector(connection: Connection, table: ArticleTable, articles: Sequence
     """Which of `articles` have to be embedded: new ones, those with another text, without a vector, or with one that is
     known to be of another model. Indexes into `articles`. Reads only."""
     model_is = (
-        sql.SQL(
-            "(SELECT r.model <> %(model)s FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)"
-        )
+        sql.SQL("(SELECT r.model <> %(model)s FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)")
         if table.has_embedding_records
         else sql.SQL("false AND %(model)s = ''")
     )
@@ -74,9 +72,13 @@ def _text(article: Article, known: tuple[Any, Any, Any]) -> tuple[Any, Any]:
 
 
 def upsert(
-    connection: Connection, table: ArticleTable, articles: Sequence[Article], vectors: Sequence[MaybeVector], *,
+    connection: Connection,
+    table: ArticleTable,
+    articles: Sequence[Article],
+    vectors: Sequence[MaybeVector],
+    *,
     model: str | None,
-) -> Stored:  # fmt: skip
+) -> Stored:
     """Writes `articles` (one uri only once) with their `vectors` in one transaction.
 
     A field that is None leaves what is stored. A row that would not change is not written. A changed text without a new
@@ -103,9 +105,12 @@ def last_of_each(articles: Iterable[Article]) -> list[Article]:
 
 
 def _stage(
-    connection: Connection, table: ArticleTable, columns: Sequence[str], articles: Sequence[Article],
+    connection: Connection,
+    table: ArticleTable,
+    columns: Sequence[str],
+    articles: Sequence[Article],
     vectors: Sequence[MaybeVector],
-) -> None:  # fmt: skip
+) -> None:
     connection.execute(
         sql.SQL("CREATE TEMP TABLE everindex_staging ({columns}, raw_text text, embedding {vector})").format(
             columns=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column)) for column in columns),
@@ -232,7 +237,11 @@ def record_failures(connection: Connection, table: ArticleTable, failures: dict[
 
 
 def set_vectors(
-    connection: Connection, table: ArticleTable, rows: Sequence[tuple[str, str | None, str | None, np.ndarray]], *, model: str
+    connection: Connection,
+    table: ArticleTable,
+    rows: Sequence[tuple[str, str | None, str | None, np.ndarray]],
+    *,
+    model: str,
 ) -> int:
     """Gives articles (uri, title, summary, vector) their vectors, unless their text has changed meanwhile; how many got one."""
     done = 0
@@ -261,5 +270,12 @@ def set_vectors(
 
 
 __all__ = [
-    "ARTICLE_COLUMNS", "MaybeVector", "Stored", "last_of_each", "needs_vector", "record_failures", "set_vectors", "upsert",
-]  # fmt: skip
+    "ARTICLE_COLUMNS",
+    "MaybeVector",
+    "Stored",
+    "last_of_each",
+    "needs_vector",
+    "record_failures",
+    "set_vectors",
+    "upsert",
+]

@@ -44,9 +44,13 @@ class Verification:
 
 
 def verify(
-    conninfo: str, *, floor: float, samples: int = 50, max_seconds: float = 10.0,
+    conninfo: str,
+    *,
+    floor: float,
+    samples: int = 50,
+    max_seconds: float = 10.0,
     on_query: Callable[[int, int], None] | None = None,
-) -> Verification:  # fmt: skip
+) -> Verification:
     """Proves it all on a connection of its own. Reads only; takes ACCESS SHARE; reads every vector of the table a few
     dozen times. Raises what connecting raises; a proof that fails is an answer and not an error."""
     with connect(conninfo, application_name="everindex verify") as connection:
@@ -62,22 +66,35 @@ def verify(
         # The whole table is read on purpose below: no limit of the role may cut that off half-way.
         connection.execute("SELECT set_config('statement_timeout', '0', false)")
         serving = Serving(
-            index_name=spec.name, estimated_rows=observed.estimated_rows,
+            index_name=spec.name,
+            estimated_rows=observed.estimated_rows,
             has_iterative_scan=look(connection).has_iterative_scan,
-        )  # fmt: skip
+        )
         approach = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
         search, parameters = statement.nearest(table, Filters(), k=DEFAULT_K)
         planner = prove_planner(
-            connection, spec, observed, statement=search, parameters=parameters | {"vector": vector},
-            settings=approach.settings, rows=rows,
-        )  # fmt: skip
+            connection,
+            spec,
+            observed,
+            statement=search,
+            parameters=parameters | {"vector": vector},
+            settings=approach.settings,
+            rows=rows,
+        )
         # The row itself is always its own nearest neighbour and is left out: ask for one more.
         sampled, _ = statement.nearest(table, Filters(), k=DEFAULT_K + 1)
         recall = prove_recall(
-            connection, spec, statement=sampled, settings=approach.settings,
-            extension_schema=table.extension_schema or "public", floor=floor, k=DEFAULT_K, samples=samples,
-            max_seconds=max_seconds, on_query=on_query,
-        )  # fmt: skip
+            connection,
+            spec,
+            statement=sampled,
+            settings=approach.settings,
+            extension_schema=table.extension_schema or "public",
+            floor=floor,
+            k=DEFAULT_K,
+            samples=samples,
+            max_seconds=max_seconds,
+            on_query=on_query,
+        )
         return Verification(proofs=(revision, index, planner, recall))
 
 
@@ -88,9 +105,11 @@ def prove_revision(connection: Connection) -> Proof:
     if current == [head]:
         return Proof(name="revision", holds=True, sentence=f"the database is at revision {head} (head)")
     return Proof(
-        name="revision", holds=False, sentence=f"the database is at revision {', '.join(current) or 'none'}; head is {head}",
+        name="revision",
+        holds=False,
+        sentence=f"the database is at revision {', '.join(current) or 'none'}; head is {head}",
         next_step="run  everindex migrate  (or alembic upgrade head).",
-    )  # fmt: skip
+    )
 
 
 def _rows_and_vector(connection: Connection, table: ArticleTable) -> tuple[int, Any]:
@@ -103,9 +122,9 @@ def _rows_and_vector(connection: Connection, table: ArticleTable) -> tuple[int, 
         )
     with told_as_ours("counting rows"):
         row = connection.execute(
-            sql.SQL("SELECT count(embedding), (SELECT embedding FROM {0} WHERE embedding IS NOT NULL LIMIT 1) FROM {0}").format(
-                table.identifier
-            ),
+            sql.SQL(
+                "SELECT count(embedding), (SELECT embedding FROM {0} WHERE embedding IS NOT NULL LIMIT 1) FROM {0}"
+            ).format(table.identifier),
             binary=True,
         ).fetchone()
     assert row is not None

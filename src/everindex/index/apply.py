@@ -67,7 +67,9 @@ class _Run:
     warnings: list[str] = field(default_factory=list)
 
 
-def deploy(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 3600.0) -> Deployed:
+def deploy(
+    conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 3600.0
+) -> Deployed:
     """Brings the index to its declaration, online; returns when it is there and valid.
 
     Locks: SHARE UPDATE EXCLUSIVE on the table while building or dropping, so readers and writers go on; one builder in a
@@ -81,9 +83,11 @@ def deploy(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, 
         if not make_plan(spec, observe(connection, spec)):
             return _finished(run, connection)
         with advisory_lock(
-            conninfo, "build", wait_seconds=wait_seconds,
+            conninfo,
+            "build",
+            wait_seconds=wait_seconds,
             on_wait=lambda holder: run.reporter.say(f"waiting for another build: {holder}"),
-        ):  # fmt: skip
+        ):
             deadline = time.monotonic() + wait_seconds
             for _ in range(MAX_ROUNDS):
                 steps = make_plan(spec, observe(connection, spec))
@@ -100,9 +104,12 @@ def deploy(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, 
 def drop(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None) -> bool:
     """Drops the declared index online (DROP INDEX CONCURRENTLY, SHARE UPDATE EXCLUSIVE); False when there was none."""
     tell = reporter or Reporter()
-    with connect(conninfo, application_name="everindex drop") as connection, advisory_lock(
-        conninfo, "build", wait_seconds=3600.0, on_wait=lambda holder: tell.say(f"waiting for a build: {holder}")
-    ):  # fmt: skip
+    with (
+        connect(conninfo, application_name="everindex drop") as connection,
+        advisory_lock(
+            conninfo, "build", wait_seconds=3600.0, on_wait=lambda holder: tell.say(f"waiting for a build: {holder}")
+        ),
+    ):
         if declared_index(spec, observe(connection, spec)) is None:
             tell.say(f"index {spec.qualified_name} was not there")
             return False
@@ -124,7 +131,9 @@ def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
         try:
             connection.execute(create_statement(spec, if_not_exists=True))
         except psycopg.errors.LockNotAvailable:
-            reporter.say(f"index {spec.qualified_name} is there and valid (its table is locked by another build or VACUUM)")
+            reporter.say(
+                f"index {spec.qualified_name} is there and valid (its table is locked by another build or VACUUM)"
+            )
 
 
 def _finished(run: _Run, connection: Connection) -> Deployed:

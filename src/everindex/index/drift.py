@@ -33,9 +33,12 @@ def serving_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
     fits = [
         index
         for index in observed.indexes
-        if index.is_valid and index.method == "hnsw" and index.column == spec.column
-        and index.opclass == spec.opclass and index.predicate is None
-    ]  # fmt: skip
+        if index.is_valid
+        and index.method == "hnsw"
+        and index.column == spec.column
+        and index.opclass == spec.opclass
+        and index.predicate is None
+    ]
     return next((index for index in fits if index.name == spec.name), fits[0] if fits else None)
 
 

@@ -53,7 +53,14 @@ def graph_bytes(*, rows: int, dimensions: int, m: int) -> int:
 
 
 def choose_settings(
-    *, rows: int, dimensions: int, m: int, current_bytes: int, cap_bytes: int, server_workers: int, parallel_is_safe: bool
+    *,
+    rows: int,
+    dimensions: int,
+    m: int,
+    current_bytes: int,
+    cap_bytes: int,
+    server_workers: int,
+    parallel_is_safe: bool,
 ) -> BuildSettings:
     """What this build should run with; never less memory than the server's own setting, never more than the cap."""
     needed = int(graph_bytes(rows=rows, dimensions=dimensions, m=m) * HEADROOM) + 4 * MIB
@@ -63,7 +70,9 @@ def choose_settings(
     return BuildSettings(maintenance_work_mem_bytes=chosen, needed_bytes=needed, parallel_workers=workers)
 
 
-def settings_for(connection: Connection, found: Capabilities, *, table_rows: int, dimensions: int, m: int) -> BuildSettings:
+def settings_for(
+    connection: Connection, found: Capabilities, *, table_rows: int, dimensions: int, m: int
+) -> BuildSettings:
     """Reads the server's own settings and chooses. Reads only."""
     row = connection.execute(
         """
@@ -80,7 +89,11 @@ def settings_for(connection: Connection, found: Capabilities, *, table_rows: int
     cap = cache // 2 if cache_is_configured else CAP_UNCONFIGURED
     version = found.extension_version or (0,)
     return choose_settings(
-        rows=table_rows, dimensions=dimensions, m=m, current_bytes=current, cap_bytes=cap,
+        rows=table_rows,
+        dimensions=dimensions,
+        m=m,
+        current_bytes=current,
+        cap_bytes=cap,
         server_workers=min(workers, parallel_limit),
         parallel_is_safe=not UNSAFE_PARALLEL[0] <= version < UNSAFE_PARALLEL[1],
-    )  # fmt: skip
+    )

@@ -58,8 +58,16 @@ class ProgressMeter:
         self._readings: deque[tuple[float, int, int]] = deque()
         self._phase = ""
 
-    def read(self, *, phase: str, blocks_done: int, blocks_total: int, rows_done: int, rows_total: int,
-             waits_for: tuple[int, ...]) -> Progress:  # fmt: skip
+    def read(
+        self,
+        *,
+        phase: str,
+        blocks_done: int,
+        blocks_total: int,
+        rows_done: int,
+        rows_total: int,
+        waits_for: tuple[int, ...],
+    ) -> Progress:
         now = time.monotonic()
         if phase != self._phase:
             self._readings.clear()
@@ -74,12 +82,16 @@ class ProgressMeter:
         if rows_rate <= 0 and blocks_rate > 0 and blocks_total:
             rows_rate = blocks_rate * rows_total / blocks_total
         return Progress(
-            phase=phase, blocks_done=blocks_done, blocks_total=blocks_total, rows_done=rows_done, rows_total=rows_total,
+            phase=phase,
+            blocks_done=blocks_done,
+            blocks_total=blocks_total,
+            rows_done=rows_done,
+            rows_total=rows_total,
             elapsed_seconds=now - self._started,
             rows_per_second=rows_rate if rows_rate > 0 else None,
             seconds_left=(blocks_total - blocks_done) / blocks_rate if blocks_rate > 0 and blocks_total else None,
             waits_for=waits_for,
-        )  # fmt: skip
+        )
 
 
 def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, rows_total: int) -> Progress | None:
@@ -94,13 +106,19 @@ def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, row
     if row is None:
         return None
     return meter.read(
-        phase=row[0], blocks_done=row[1] or 0, blocks_total=row[2] or 0, rows_done=row[3] or 0,
-        rows_total=rows_total, waits_for=(row[4],) if row[4] else (),
-    )  # fmt: skip
+        phase=row[0],
+        blocks_done=row[1] or 0,
+        blocks_total=row[2] or 0,
+        rows_done=row[3] or 0,
+        rows_total=rows_total,
+        waits_for=(row[4],) if row[4] else (),
+    )
 
 
 @contextmanager
-def watched(conninfo: str, *, pid: int, rows_total: int, on_progress: Callable[[Progress], None] | None) -> Iterator[None]:
+def watched(
+    conninfo: str, *, pid: int, rows_total: int, on_progress: Callable[[Progress], None] | None
+) -> Iterator[None]:
     """While the block runs, a thread with a connection of its own reports the progress of backend `pid`."""
     if on_progress is None:
         yield

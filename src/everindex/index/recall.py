@@ -40,10 +40,18 @@ class Recall:
 
 
 def measure_recall(
-    connection: Connection, spec: IndexSpec, *, statement: sql.Composed, settings: Settings, extension_schema: str, k: int = 10,
-    samples: int = 50, seed: str = "everindex", max_seconds: float = 10.0,
+    connection: Connection,
+    spec: IndexSpec,
+    *,
+    statement: sql.Composed,
+    settings: Settings,
+    extension_schema: str,
+    k: int = 10,
+    samples: int = 50,
+    seed: str = "everindex",
+    max_seconds: float = 10.0,
     on_query: Callable[[int, int], None] | None = None,
-) -> Recall | None:  # fmt: skip
+) -> Recall | None:
     """Compares `statement` (its last column the distance, `%(vector)b` the query, LIMIT k + 1) with an exact scan.
 
     The queries are the vectors of `samples` stored rows, chosen by `seed`; the row itself does not count as a neighbour.
@@ -71,9 +79,15 @@ def measure_recall(
 
 
 def _compare(
-    connection: Connection, statement: sql.Composed, settings: Settings, exact: sql.Composed, queries: list[Any], k: int,
-    max_seconds: float, on_query: Callable[[int, int], None] | None,
-) -> Recall:  # fmt: skip
+    connection: Connection,
+    statement: sql.Composed,
+    settings: Settings,
+    exact: sql.Composed,
+    queries: list[Any],
+    k: int,
+    max_seconds: float,
+    on_query: Callable[[int, int], None] | None,
+) -> Recall:
     deadline = time.monotonic() + max_seconds
     found = wanted = measured = 0
     exact_times: list[float] = []
@@ -94,12 +108,19 @@ def _compare(
             on_query(measured, len(queries))
     low, high = wilson(found, wanted)
     return Recall(
-        k=k, queries=measured, recall=found / wanted if wanted else 1.0, low=low, high=high,
-        exact_ms=_median(exact_times) * 1000, approximate_ms=_median(approximate_times) * 1000,
-    )  # fmt: skip
+        k=k,
+        queries=measured,
+        recall=found / wanted if wanted else 1.0,
+        low=low,
+        high=high,
+        exact_ms=_median(exact_times) * 1000,
+        approximate_ms=_median(approximate_times) * 1000,
+    )
 
 
-def _distances(connection: Connection, statement: sql.Composed, settings: Settings, vector: Any) -> tuple[list[float], float]:
+def _distances(
+    connection: Connection, statement: sql.Composed, settings: Settings, vector: Any
+) -> tuple[list[float], float]:
     with told_as_ours("measuring recall"), connection.transaction():
         set_local(connection, settings)
         started = time.perf_counter()

@@ -40,27 +40,42 @@ class IndexSpec:
     """The recall@10 that `verify` demands, 0 to 1."""
 
     def __post_init__(self) -> None:
-        for what, name in (("index", self.name), ("table", self.table), ("column", self.column), ("schema", self.schema)):
+        for what, name in (
+            ("index", self.name),
+            ("table", self.table),
+            ("column", self.column),
+            ("schema", self.schema),
+        ):
             size = len(name.encode())
             if not 1 <= size <= MAX_NAME_BYTES or "\0" in name:
                 raise _illegal(
-                    self, f"the {what} name has {size} bytes",
-                    f"PostgreSQL names have 1 to {MAX_NAME_BYTES} bytes (NAMEDATALEN) and no NUL.", f"choose another {what} name.",
-                )  # fmt: skip
+                    self,
+                    f"the {what} name has {size} bytes",
+                    f"PostgreSQL names have 1 to {MAX_NAME_BYTES} bytes (NAMEDATALEN) and no NUL.",
+                    f"choose another {what} name.",
+                )
         if self.opclass not in OPCLASSES:
             raise _illegal(
-                self, f"opclass {self.opclass!r} is not one of {', '.join(OPCLASSES)}",
-                "pgvector has no HNSW operator class of that name for vector columns.", "correct the opclass.",
-            )  # fmt: skip
+                self,
+                f"opclass {self.opclass!r} is not one of {', '.join(OPCLASSES)}",
+                "pgvector has no HNSW operator class of that name for vector columns.",
+                "correct the opclass.",
+            )
         if self.m not in M_RANGE:
-            raise _illegal(self, f"m = {self.m}", "pgvector takes 2 to 100 (hnsw.h).", "16 is the default and a good start.")
+            raise _illegal(
+                self, f"m = {self.m}", "pgvector takes 2 to 100 (hnsw.h).", "16 is the default and a good start."
+            )
         if self.ef_construction not in EF_CONSTRUCTION_RANGE or self.ef_construction < 2 * self.m:
             raise _illegal(
-                self, f"ef_construction = {self.ef_construction} with m = {self.m}",
-                "pgvector takes 4 to 1000 and at least 2 × m (hnswbuild.c).", "64 is the default for m = 16.",
-            )  # fmt: skip
+                self,
+                f"ef_construction = {self.ef_construction} with m = {self.m}",
+                "pgvector takes 4 to 1000 and at least 2 × m (hnswbuild.c).",
+                "64 is the default for m = 16.",
+            )
         if not 0 < self.recall_floor <= 1:
-            raise _illegal(self, f"recall_floor = {self.recall_floor}", "recall is a share, above 0 to 1.", "0.95 is usual.")
+            raise _illegal(
+                self, f"recall_floor = {self.recall_floor}", "recall is a share, above 0 to 1.", "0.95 is usual."
+            )
 
     @property
     def column_type(self) -> str:
@@ -82,16 +97,18 @@ def check_dimensions(spec: IndexSpec, dimensions: int | None) -> None:
     limit = MAX_DIMENSIONS[spec.column_type]
     if dimensions is None:
         raise _illegal(
-            spec, f"column {spec.column} has no fixed width",
+            spec,
+            f"column {spec.column} has no fixed width",
             "pgvector indexes only columns with a width, such as vector(1536).",
             f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE vector(N)  with the width of your model.",
-        )  # fmt: skip
+        )
     if dimensions > limit:
         raise _illegal(
-            spec, f"column {spec.column} has {dimensions} dimensions",
+            spec,
+            f"column {spec.column} has {dimensions} dimensions",
             f"an HNSW index holds at most {limit} dimensions of type {spec.column_type} (pgvector, hnsw.h).",
             "use a model, or its `dimensions` option, with fewer dimensions.",
-        )  # fmt: skip
+        )
 
 
 def _illegal(spec: IndexSpec, what: str, why: str, next_step: str) -> SpecIllegal:

@@ -7,8 +7,9 @@ from psycopg import sql
 from everindex.index.spec import IndexSpec
 
 
-def create_statement(spec: IndexSpec, *, extension_schema: str | None = None, concurrently: bool = True,
-                     if_not_exists: bool = False) -> sql.Composed:  # fmt: skip
+def create_statement(
+    spec: IndexSpec, *, extension_schema: str | None = None, concurrently: bool = True, if_not_exists: bool = False
+) -> sql.Composed:
     """CREATE INDEX for `spec`. `if_not_exists` only for a name whose definition and validity were checked before."""
     opclass = sql.Identifier(extension_schema, spec.opclass) if extension_schema else sql.Identifier(spec.opclass)
     return sql.SQL(

@@ -36,11 +36,26 @@ class Proof:
     def as_dict(self) -> dict[str, Any]:
         measured = self.recall
         return {
-            "name": self.name, "holds": self.holds, "sentence": self.sentence, "next": self.next_step,
-            **({"recall": {"k": measured.k, "value": measured.recall, "low": measured.low, "high": measured.high,
-                           "queries": measured.queries, "exact_ms": measured.exact_ms,
-                           "approximate_ms": measured.approximate_ms}} if measured else {}),
-        }  # fmt: skip
+            "name": self.name,
+            "holds": self.holds,
+            "sentence": self.sentence,
+            "next": self.next_step,
+            **(
+                {
+                    "recall": {
+                        "k": measured.k,
+                        "value": measured.recall,
+                        "low": measured.low,
+                        "high": measured.high,
+                        "queries": measured.queries,
+                        "exact_ms": measured.exact_ms,
+                        "approximate_ms": measured.approximate_ms,
+                    }
+                }
+                if measured
+                else {}
+            ),
+        }
 
 
 def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observed]:
@@ -66,39 +81,64 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
 
 
 def prove_planner(
-    connection: Connection, spec: IndexSpec, observed: Observed, *, statement: sql.Composed, parameters: Mapping[str, Any],
-    settings: Settings, rows: int,
-) -> Proof:  # fmt: skip
+    connection: Connection,
+    spec: IndexSpec,
+    observed: Observed,
+    *,
+    statement: sql.Composed,
+    parameters: Mapping[str, Any],
+    settings: Settings,
+    rows: int,
+) -> Proof:
     """The planner uses the index for the application's own `statement` under its own `settings`.
 
     On a table of fewer than SMALL_TABLE_ROWS rows it rightly may not: then that it can is proven.
     """
     chosen = explain(connection, statement, parameters, settings=settings)
     if spec.name in chosen.index_names:
-        return Proof(name="planner", holds=True, sentence=f"the planner uses it for the application's search: {chosen.summary}")
+        return Proof(
+            name="planner", holds=True, sentence=f"the planner uses it for the application's search: {chosen.summary}"
+        )
     forced = explain(connection, statement, parameters, settings=(*settings, *FORCED))
     if rows < SMALL_TABLE_ROWS and spec.name in forced.index_names:
         return Proof(
-            name="planner", holds=True,
+            name="planner",
+            holds=True,
             sentence=f"the planner rightly reads all of {rows} rows ({chosen.summary}); the index is usable: {forced.summary}",
-        )  # fmt: skip
+        )
     able = "though it could be used" if spec.name in forced.index_names else "and cannot use it at all"
     return _fails(
-        "planner", f"the planner does not use it: {chosen.summary}, {able}",
+        "planner",
+        f"the planner does not use it: {chosen.summary}, {able}",
         "run ANALYZE on the table; then look for enable_indexscan = off in the role's or database's settings.",
-    )  # fmt: skip
+    )
 
 
 def prove_recall(
-    connection: Connection, spec: IndexSpec, *, statement: sql.Composed, settings: Settings, extension_schema: str,
-    floor: float, k: int = 10, samples: int = 50, max_seconds: float = 10.0,
+    connection: Connection,
+    spec: IndexSpec,
+    *,
+    statement: sql.Composed,
+    settings: Settings,
+    extension_schema: str,
+    floor: float,
+    k: int = 10,
+    samples: int = 50,
+    max_seconds: float = 10.0,
     on_query: Callable[[int, int], None] | None = None,
-) -> Proof:  # fmt: skip
+) -> Proof:
     """recall@k is at or above `floor`, on queries sampled from the table; the index is forced, so that it is measured."""
     measured = measure_recall(
-        connection, spec, statement=statement, settings=(*settings, *FORCED), extension_schema=extension_schema, k=k,
-        samples=samples, max_seconds=max_seconds, on_query=on_query,
-    )  # fmt: skip
+        connection,
+        spec,
+        statement=statement,
+        settings=(*settings, *FORCED),
+        extension_schema=extension_schema,
+        k=k,
+        samples=samples,
+        max_seconds=max_seconds,
+        on_query=on_query,
+    )
     if measured is None:
         return Proof(name="recall", holds=True, sentence="recall is not measured: fewer than two rows have a vector")
     text = (
@@ -108,9 +148,12 @@ def prove_recall(
     if measured.recall >= floor:
         return Proof(name="recall", holds=True, sentence=text, recall=measured)
     return Proof(
-        name="recall", holds=False, sentence=text, recall=measured,
+        name="recall",
+        holds=False,
+        sentence=text,
+        recall=measured,
         next_step="raise ef_search for your searches; if the table has changed much, REINDEX INDEX CONCURRENTLY the index.",
-    )  # fmt: skip
+    )
 
 
 def unasked(name: ProofName, why: str) -> Proof:

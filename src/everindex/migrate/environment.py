@@ -42,6 +42,8 @@ def run_offline(context: Any) -> None:
     """Writes the SQL of the chain (`--sql`); connects to nothing."""
     operations.register()
     context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
+    # psql's default is to go on after an error; a script that builds and stamps must not.
+    context.static_output("\\set ON_ERROR_STOP on")
     with context.begin_transaction():
         context.run_migrations()
 
@@ -79,9 +81,11 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
         _migrate(context, conninfo)
         return
     with advisory_lock(
-        conninfo, "migrate", wait_seconds=LOCK_WAIT_SECONDS,
+        conninfo,
+        "migrate",
+        wait_seconds=LOCK_WAIT_SECONDS,
         on_wait=lambda holder: log.warning("waiting: another process migrates this database: %s", holder),
-    ):  # fmt: skip
+    ):
         with connect(conninfo) as connection:
             _refuse_unknown_revision(connection, context.config)
         _migrate(context, conninfo)
@@ -98,7 +102,9 @@ def _migrate(context: Any, conninfo: str) -> None:
     )
     with engine.connect() as connection:
         driver: Connection = connection.connection.driver_connection  # type: ignore[assignment]
-        driver.add_notice_handler(lambda diagnostic: log.info("%s: %s", diagnostic.severity, diagnostic.message_primary))
+        driver.add_notice_handler(
+            lambda diagnostic: log.info("%s: %s", diagnostic.severity, diagnostic.message_primary)
+        )
         driver.autocommit = True
         driver.execute("SELECT set_config('lock_timeout', %s, false)", (DDL_LOCK_TIMEOUT,))
         driver.autocommit = False
@@ -112,7 +118,7 @@ def _migrate(context: Any, conninfo: str) -> None:
             with context.begin_transaction():
                 context.run_migrations()
         except Exception as exc:
-            cause = exc.orig if isinstance(getattr(exc, "orig", None), psycopg.Error) else exc
+            cause = getattr(exc, "orig", exc)  # SQLAlchemy wraps the driver's error
             if isinstance(cause, psycopg.Error):
                 told = statement_error(cause, doing="a statement of a revision")
                 raise MigrationFailed(
@@ -139,7 +145,7 @@ def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -
                         reporter.say(f"warning: {warning}")
                 elif context.config.attributes.get("everindex_acknowledge"):
                     acknowledge(conninfo, spec, reporter=reporter)
-            except (NotMigrated,):
+            except NotMigrated:
                 raise
             except EverindexError as exc:
                 if exc.slug != "index-definition-differs":

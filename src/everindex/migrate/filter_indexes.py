@@ -27,7 +27,7 @@ def create_filter_indexes(op: Any, table: str, indexes: dict[str, str]) -> None:
         ),
         {"table": table, "names": list(indexes)},
     )
-    is_valid = {name: valid for name, valid in rows}
+    is_valid = {row[0]: row[1] for row in rows}
     missing = {name: column for name, column in indexes.items() if not is_valid.get(name)}
     if not missing:
         return

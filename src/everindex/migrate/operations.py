@@ -21,53 +21,88 @@ from everindex.migrate.report import reporter_for
 class VectorIndexOp(MigrateOperation):
     """What both operations hold: the declaration of one HNSW index."""
 
-    def __init__(self, name: str, table: str, column: str, *, schema: str | None, opclass: str, m: int,
-                 ef_construction: int) -> None:  # fmt: skip
+    def __init__(
+        self, name: str, table: str, column: str, *, schema: str | None, opclass: str, m: int, ef_construction: int
+    ) -> None:
         self.schema = schema
         self.spec = IndexSpec(
-            name=name, table=table, column=column, schema=schema or "public", opclass=opclass, m=m,
+            name=name,
+            table=table,
+            column=column,
+            schema=schema or "public",
+            opclass=opclass,
+            m=m,
             ef_construction=ef_construction,
-        )  # fmt: skip
+        )
 
     def resolved(self, operations: Operations) -> IndexSpec:
         """The declaration in the schema where the unqualified table name leads."""
         if self.schema is not None:
             return self.spec
-        return in_search_path(operations.get_bind().connection.driver_connection, self.spec)
+        driver: Any = operations.get_bind().connection.driver_connection
+        return in_search_path(driver, self.spec)
 
 
 class CreateVectorIndexOp(VectorIndexOp):
     @classmethod
     def create_vector_index(
-        cls, operations: Operations, name: str, table: str, column: str, *, schema: str | None = None,
-        opclass: str = "vector_cosine_ops", m: int = DEFAULT_M, ef_construction: int = DEFAULT_EF_CONSTRUCTION,
-    ) -> Any:  # fmt: skip
+        cls,
+        operations: Operations,
+        name: str,
+        table: str,
+        column: str,
+        *,
+        schema: str | None = None,
+        opclass: str = "vector_cosine_ops",
+        m: int = DEFAULT_M,
+        ef_construction: int = DEFAULT_EF_CONSTRUCTION,
+    ) -> Any:
         """Brings the HNSW index to its declaration online; an index that is there and as declared is left alone."""
-        return operations.invoke(cls(name, table, column, schema=schema, opclass=opclass, m=m,
-                                     ef_construction=ef_construction))  # fmt: skip
+        return operations.invoke(
+            cls(name, table, column, schema=schema, opclass=opclass, m=m, ef_construction=ef_construction)
+        )
 
     def reverse(self) -> DropVectorIndexOp:
         return DropVectorIndexOp(
-            self.spec.name, self.spec.table, self.spec.column, schema=self.schema, opclass=self.spec.opclass,
-            m=self.spec.m, ef_construction=self.spec.ef_construction,
-        )  # fmt: skip
+            self.spec.name,
+            self.spec.table,
+            self.spec.column,
+            schema=self.schema,
+            opclass=self.spec.opclass,
+            m=self.spec.m,
+            ef_construction=self.spec.ef_construction,
+        )
 
 
 class DropVectorIndexOp(VectorIndexOp):
     @classmethod
     def drop_vector_index(
-        cls, operations: Operations, name: str, table: str, column: str, *, schema: str | None = None,
-        opclass: str = "vector_cosine_ops", m: int = DEFAULT_M, ef_construction: int = DEFAULT_EF_CONSTRUCTION,
-    ) -> Any:  # fmt: skip
+        cls,
+        operations: Operations,
+        name: str,
+        table: str,
+        column: str,
+        *,
+        schema: str | None = None,
+        opclass: str = "vector_cosine_ops",
+        m: int = DEFAULT_M,
+        ef_construction: int = DEFAULT_EF_CONSTRUCTION,
+    ) -> Any:
         """Drops the HNSW index online (DROP INDEX CONCURRENTLY); one that is not there is no error."""
-        return operations.invoke(cls(name, table, column, schema=schema, opclass=opclass, m=m,
-                                     ef_construction=ef_construction))  # fmt: skip
+        return operations.invoke(
+            cls(name, table, column, schema=schema, opclass=opclass, m=m, ef_construction=ef_construction)
+        )
 
     def reverse(self) -> CreateVectorIndexOp:
         return CreateVectorIndexOp(
-            self.spec.name, self.spec.table, self.spec.column, schema=self.schema, opclass=self.spec.opclass,
-            m=self.spec.m, ef_construction=self.spec.ef_construction,
-        )  # fmt: skip
+            self.spec.name,
+            self.spec.table,
+            self.spec.column,
+            schema=self.schema,
+            opclass=self.spec.opclass,
+            m=self.spec.m,
+            ef_construction=self.spec.ef_construction,
+        )
 
 
 def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
@@ -110,30 +145,43 @@ def _conninfo(operations: Operations) -> str:
 
 def _offline_guard(spec: IndexSpec) -> str:
     """A DO block that stops a script where IF NOT EXISTS would step over an INVALID or a different index."""
-    name = sql.Literal(sql.Identifier(spec.name).as_string(None)).as_string(None)
-    return f"""
+    wanted = {"opclass": spec.opclass, "m": str(spec.m), "ef_construction": str(spec.ef_construction)}
+    return _GUARD.format(
+        relation=_literal(sql.Identifier(spec.name).as_string(None)),
+        differs=_literal(f"index-definition-differs: {spec.name} exists with another definition"),
+        invalid=_literal(f"index {spec.name} is INVALID, left by an interrupted build"),
+        default_m=_literal(str(DEFAULT_M)),
+        default_ef_construction=_literal(str(DEFAULT_EF_CONSTRUCTION)),
+        **{name: _literal(value) for name, value in wanted.items()},
+    )
+
+
+def _literal(text: str) -> str:
+    return sql.Literal(text).as_string(None)
+
+
+_GUARD = """
 DO $everindex$
 DECLARE
     found record;
 BEGIN
-    SELECT i.indisvalid, pg_get_indexdef(c.oid) AS definition, am.amname = 'hnsw' AND opc.opcname = '{spec.opclass}'
-               AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions)
-                             WHERE option_name = 'm'), '{DEFAULT_M}') = '{spec.m}'
-               AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions)
-                             WHERE option_name = 'ef_construction'), '{DEFAULT_EF_CONSTRUCTION}') = '{spec.ef_construction}'
-               AS is_as_declared
+    SELECT i.indisvalid, pg_get_indexdef(c.oid) AS definition,
+           am.amname = 'hnsw' AND opc.opcname = {opclass}
+           AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'm'),
+                        {default_m}) = {m}
+           AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'ef_construction'),
+                        {default_ef_construction}) = {ef_construction} AS is_as_declared
     INTO found
     FROM pg_class c
     LEFT JOIN pg_index i ON i.indexrelid = c.oid
     LEFT JOIN pg_opclass opc ON opc.oid = i.indclass[0]
     LEFT JOIN pg_am am ON am.oid = c.relam
-    WHERE c.oid = to_regclass({name});
+    WHERE c.oid = to_regclass({relation});
     IF FOUND AND NOT coalesce(found.is_as_declared, false) THEN
-        RAISE EXCEPTION 'index-definition-differs: {spec.name} exists with another definition'
-            USING DETAIL = found.definition, HINT = 'ALTER INDEX ... RENAME TO another name, then run this script again.';
+        RAISE EXCEPTION USING MESSAGE = {differs}, DETAIL = found.definition,
+            HINT = 'ALTER INDEX ... RENAME TO another name, then run this script again.';
     ELSIF FOUND AND NOT found.indisvalid THEN
-        RAISE EXCEPTION 'index {spec.name} is INVALID, left by an interrupted build'
-            USING HINT = 'DROP INDEX CONCURRENTLY {spec.name}; then run this script again.';
+        RAISE EXCEPTION USING MESSAGE = {invalid}, HINT = 'DROP INDEX CONCURRENTLY it, then run this script again.';
     END IF;
 END $everindex$"""
 

@@ -40,14 +40,23 @@ def terminal_reporter(console: Console | None = None) -> Iterator[Reporter]:
     """A reporter for a person: sentences and notices on stderr, a bar while an index is built."""
     console = console or Console(stderr=True, highlight=False)
     with Progress(
-        TextColumn("  {task.description}"), BarColumn(bar_width=24), TaskProgressColumn(), TimeElapsedColumn(),
-        console=console, transient=True,
-    ) as bars:  # fmt: skip
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bars:
         task = bars.add_task("building", total=None, visible=False)
 
         def show(progress: BuildProgress) -> None:
-            bars.update(task, description=describe_progress(progress), completed=progress.blocks_done,
-                        total=progress.blocks_total or None, visible=True)  # fmt: skip
+            bars.update(
+                task,
+                description=describe_progress(progress),
+                completed=progress.blocks_done,
+                total=progress.blocks_total or None,
+                visible=True,
+            )
 
         def say(text: str) -> None:
             console.print(text, markup=False)

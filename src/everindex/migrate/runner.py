@@ -34,7 +34,9 @@ class ChainState:
         return self.current == [self.head]
 
 
-def upgrade(conninfo: str, revision: str = "head", *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:
+def upgrade(
+    conninfo: str, revision: str = "head", *, wait_seconds: float = 60.0, reporter: Reporter | None = None
+) -> None:
     """Waits for the server, then applies the chain up to `revision`; at head it also mends the declared indexes."""
     config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
     with _told(config):
@@ -108,5 +110,7 @@ class _told:  # noqa: N801 reads as a word of the with statement
                 next_step="`everindex migrate --history` lists the revisions; nothing was changed.",
             ) from exc
         raise ChainBroken(
-            "Alembic cannot use the chain.", why=f"{text}.", next_step="nothing was changed; see `everindex migrate --history`."
+            "Alembic cannot use the chain.",
+            why=f"{text}.",
+            next_step="nothing was changed; see `everindex migrate --history`.",
         ) from exc

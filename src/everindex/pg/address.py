@@ -22,9 +22,13 @@ def configured_conninfo(settings: Settings) -> str:
     if settings.database_url is None:
         password = settings.db_password.get_secret_value() if settings.db_password else None
         return make_conninfo(
-            "", host=settings.db_host, port=settings.db_port, dbname=settings.db_name, user=settings.db_user,
+            "",
+            host=settings.db_host,
+            port=settings.db_port,
+            dbname=settings.db_name,
+            user=settings.db_user,
             password=password,
-        )  # fmt: skip
+        )
     url = _DRIVER_SUFFIX.sub(r"\1://", settings.database_url.get_secret_value().strip())
     try:
         conninfo_to_dict(url)

@@ -110,7 +110,7 @@ def require_pgvector(found: Capabilities) -> None:
         major = found.server_version_num // 10000
         raise ExtensionUnavailable(
             f"the PostgreSQL server of database {found.database} has no pgvector.",
-            why="its files are not installed on the server's machine: pg_available_extensions has no \"vector\".",
+            why='its files are not installed on the server\'s machine: pg_available_extensions has no "vector".',
             next_step=f"install it there (Debian: apt install postgresql-{major}-pgvector; container: an image of "
             "pgvector/pgvector), then run the same command again.",
         )

@@ -81,8 +81,12 @@ def make_pool(
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     }
     return ConnectionPool(
-        conninfo, min_size=min(2, size), max_size=size, kwargs=kwargs, configure=set_up, open=False, timeout=10.0,
+        conninfo,
+        min_size=min(2, size),
+        max_size=size,
+        kwargs=kwargs,
+        configure=set_up,
+        open=False,
+        timeout=10.0,
         name="everindex",
-    )  # fmt: skip
-
-
+    )

@@ -37,7 +37,10 @@ def advisory_lock(
     holder. The holder's death frees the lock: the server drops session locks with the session.
     """
     key = (LOCK_CLASS, LOCK_IDS[name])
-    with connect(conninfo, application_name=f"everindex lock {name}") as connection, told_as_ours(f"taking lock {name}"):
+    with (
+        connect(conninfo, application_name=f"everindex lock {name}") as connection,
+        told_as_ours(f"taking lock {name}"),
+    ):
         deadline = time.monotonic() + wait_seconds
         told = False
         while True:
@@ -72,4 +75,6 @@ def _holder(connection: Connection, key: tuple[int, int]) -> str:
     if row is None:
         return "a process that has just ended"
     pid, application, address, seconds = row
-    return f"pid {pid} ({application or 'no application name'}{f', from {address}' if address else ''}, since {seconds} s)"
+    return (
+        f"pid {pid} ({application or 'no application name'}{f', from {address}' if address else ''}, since {seconds} s)"
+    )

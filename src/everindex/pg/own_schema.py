@@ -52,7 +52,10 @@ def ensure(conninfo: str, *, wait_seconds: float = 60.0) -> None:
         with told_as_ours("reading schema everindex_meta"):
             if version(connection) >= len(VERSIONS):
                 return
-        with advisory_lock(conninfo, "own-schema", wait_seconds=wait_seconds), told_as_ours("making schema everindex_meta"):
+        with (
+            advisory_lock(conninfo, "own-schema", wait_seconds=wait_seconds),
+            told_as_ours("making schema everindex_meta"),
+        ):
             found = version(connection)
             with connection.transaction():
                 connection.execute("CREATE SCHEMA IF NOT EXISTS everindex_meta")

@@ -22,8 +22,16 @@ from everindex.errors import (
 
 #: While a connection is made libpq keeps the SQLSTATE to itself, so its text is all there is. A text that is not known
 #: here (a server that speaks another language) counts as "not reachable yet": it is waited for and then shown.
-_REFUSED = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "authentication failed",
-            "is not permitted to log in", "role \"", "ident authentication", "peer authentication")  # fmt: skip
+_REFUSED = (
+    "password authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "authentication failed",
+    "is not permitted to log in",
+    'role "',
+    "ident authentication",
+    "peer authentication",
+)
 _NO_HOST = ("could not translate host name", "failed to resolve host", "name or service not known")
 
 

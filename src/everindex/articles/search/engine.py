@@ -51,9 +51,15 @@ class SearchEngine:
         self._texts: dict[tuple[Any, ...], tuple[str, dict[str, Any]]] = {}
 
     def search(
-        self, vector: np.ndarray, *, k: int = 10, filters: Filters | None = None, ef_search: int | None = None,
-        exact: bool = False, without_uri: str | None = None,
-    ) -> Answer:  # fmt: skip
+        self,
+        vector: np.ndarray,
+        *,
+        k: int = 10,
+        filters: Filters | None = None,
+        ef_search: int | None = None,
+        exact: bool = False,
+        without_uri: str | None = None,
+    ) -> Answer:
         """The k nearest articles to `vector` ((dim,) float32), nearest first.
 
         Fewer than k only where fewer exist. `without_uri` leaves out that article. Raises QueryInvalid for what cannot be
@@ -69,16 +75,20 @@ class SearchEngine:
             passing = None if filters.is_empty else self._count(connection, table, filters)
             approach = choose(serving, k=wanted, passing=passing, ef_search=ef_search, exact=exact)
             rows = self._run(connection, table, filters, approach, vector, k=wanted)
-            notices = []
+            notices: list[str] = []
             if approach.strategy in ("index", "index-filtered") and len(rows) < wanted:
                 rows, approach, notices = self._complete(connection, table, filters, approach, vector, rows, wanted)
         hits = sorted((_hit(row) for row in rows if row[0] != without_uri), key=lambda hit: (hit.distance, hit.uri))[:k]
         if approach.strategy == "exact" and not exact and serving.index_name is None:
             notices.append("no valid vector index serves at the moment: every row was read (exact search)")
         answer = Answer(
-            hits=hits, k=k, strategy=approach.strategy, ef_search=approach.ef_search,
-            elapsed_ms=(time.perf_counter() - started) * 1000, notices=notices,
-        )  # fmt: skip
+            hits=hits,
+            k=k,
+            strategy=approach.strategy,
+            ef_search=approach.ef_search,
+            elapsed_ms=(time.perf_counter() - started) * 1000,
+            notices=notices,
+        )
         self._log(answer, table, filters, approach, vector, wanted)
         return answer
 
@@ -105,10 +115,19 @@ class SearchEngine:
         """Reads table and index anew at the next search."""
         self._known = None
 
-    def statement_for(self, table: ArticleTable, filters: Filters, approach: Approach, k: int) -> tuple[str, dict[str, Any]]:
+    def statement_for(
+        self, table: ArticleTable, filters: Filters, approach: Approach, k: int
+    ) -> tuple[str, dict[str, Any]]:
         """The text of the statement (kept, so that it is composed once and prepared once) and its parameters."""
-        key = (approach.strategy == "filtered-exact", k, bool(filters.category), bool(filters.topic),
-               bool(filters.news_source), bool(filters.since), bool(filters.until))  # fmt: skip
+        key = (
+            approach.strategy == "filtered-exact",
+            k,
+            bool(filters.category),
+            bool(filters.topic),
+            bool(filters.news_source),
+            bool(filters.since),
+            bool(filters.until),
+        )
         build = statement.nearest_of_filtered if approach.strategy == "filtered-exact" else statement.nearest
         kept = self._texts.get(key)
         if kept is not None and filters.is_empty:
@@ -119,7 +138,14 @@ class SearchEngine:
         return text, parameters
 
     def _run(
-        self, connection: Connection, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray, *, k: int
+        self,
+        connection: Connection,
+        table: ArticleTable,
+        filters: Filters,
+        approach: Approach,
+        vector: np.ndarray,
+        *,
+        k: int,
     ) -> list[Row]:
         if approach.strategy == "none-match":
             return []
@@ -133,9 +159,15 @@ class SearchEngine:
         return [row for row in rows if row[-1] == row[-1]]
 
     def _complete(
-        self, connection: Connection, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray,
-        rows: list[Row], wanted: int,
-    ) -> tuple[list[Row], Approach, list[str]]:  # fmt: skip
+        self,
+        connection: Connection,
+        table: ArticleTable,
+        filters: Filters,
+        approach: Approach,
+        vector: np.ndarray,
+        rows: list[Row],
+        wanted: int,
+    ) -> tuple[list[Row], Approach, list[str]]:
         """The index gave fewer rows than asked: either no more exist, or it stopped early. An exact search tells, and is
         then the answer; that it was needed is an incident of the index and logged as such."""
         without = Serving(index_name=None, estimated_rows=0, has_iterative_scan=False)
@@ -145,9 +177,16 @@ class SearchEngine:
             return rows, approach, []
         log.warning(
             "short-answer: the index gave %d of %d rows at ef_search %s, an exact search found %d",
-            len(rows), wanted, approach.ef_search, len(complete),
-        )  # fmt: skip
-        return complete, exactly, ["the index gave too few rows for this filter or k: every row was read (exact search)"]
+            len(rows),
+            wanted,
+            approach.ef_search,
+            len(complete),
+        )
+        return (
+            complete,
+            exactly,
+            ["the index gave too few rows for this filter or k: every row was read (exact search)"],
+        )
 
     def _count(self, connection: Connection, table: ArticleTable, filters: Filters) -> int:
         text, parameters = statement.count_passing(table, filters, limit=FILTERED_EXACT_ROWS + 1)
@@ -166,10 +205,13 @@ class SearchEngine:
         finally:
             self._pool.putconn(connection)
 
-    def _log(self, answer: Answer, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray,
-             k: int) -> None:  # fmt: skip
+    def _log(
+        self, answer: Answer, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray, k: int
+    ) -> None:
         if answer.elapsed_ms < self._slow_query_ms:
-            log.debug("search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(answer.hits), answer.elapsed_ms)
+            log.debug(
+                "search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(answer.hits), answer.elapsed_ms
+            )
             return
         plan = "no plan: nothing was run"
         if approach.strategy != "none-match":
@@ -179,21 +221,31 @@ class SearchEngine:
                 with self.connection() as connection:
                     explained = in_settings(connection, approach.settings, "EXPLAIN " + text, parameters, prepare=False)
                 # the vector and the filters' values stand in the plan as literals: only its shape is logged
-                plan = " / ".join(_shape(str(row[0])) for row in explained if "->" in str(row[0]) or "cost=" in str(row[0]))
+                plan = " / ".join(
+                    _shape(str(row[0])) for row in explained if "->" in str(row[0]) or "cost=" in str(row[0])
+                )
             except psycopg.Error as exc:
                 plan = f"no plan: {type(exc).__name__}"
         log.warning(
             "slow-query: %.1f ms, k=%d strategy=%s ef_search=%s filters=%s plan: %s",
-            answer.elapsed_ms, k, answer.strategy, answer.ef_search,
-            ",".join(name for name in ("category", "topic", "news_source", "since", "until") if getattr(filters, name)) or "-",
+            answer.elapsed_ms,
+            k,
+            answer.strategy,
+            answer.ef_search,
+            ",".join(name for name in ("category", "topic", "news_source", "since", "until") if getattr(filters, name))
+            or "-",
             plan,
-        )  # fmt: skip
+        )
 
 
 def in_settings(
-    connection: Connection, settings: tuple[tuple[str, str], ...], text: str, parameters: dict[str, Any], *,
+    connection: Connection,
+    settings: tuple[tuple[str, str], ...],
+    text: str,
+    parameters: dict[str, Any],
+    *,
     prepare: bool = True,
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """Runs one statement in a transaction of its own with `settings` that end with it, all in one round trip."""
     with connection.pipeline():
         connection.execute("BEGIN READ ONLY", prepare=True)
@@ -244,21 +296,29 @@ def _checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
 def _check_numbers(k: int, ef_search: int | None) -> None:
     if not 1 <= k <= MAX_K:
         raise QueryInvalid(
-            f"k = {k} cannot be answered.", why=f"k is the number of articles to return, 1 to {MAX_K}.",
+            f"k = {k} cannot be answered.",
+            why=f"k is the number of articles to return, 1 to {MAX_K}.",
             next_step="ask for fewer, and narrow the rest with filters." if k > MAX_K else "ask for at least one.",
-        )  # fmt: skip
+        )
     if ef_search is not None and not 1 <= ef_search <= MAX_EF_SEARCH:
         raise QueryInvalid(
-            f"ef_search = {ef_search} cannot be used.", why=f"pgvector takes 1 to {MAX_EF_SEARCH}.",
+            f"ef_search = {ef_search} cannot be used.",
+            why=f"pgvector takes 1 to {MAX_EF_SEARCH}.",
             next_step="leave it out: it then follows k.",
-        )  # fmt: skip
+        )
 
 
 def _hit(row: Row) -> Hit:
     return Hit(
-        uri=row[0], title=row[1], summary=row[2], news_source=row[3], category=row[4], topic=row[5],
-        publication_date=None if row[6] is None else str(row[6]), distance=float(row[7]),
-    )  # fmt: skip
+        uri=row[0],
+        title=row[1],
+        summary=row[2],
+        news_source=row[3],
+        category=row[4],
+        topic=row[5],
+        publication_date=None if row[6] is None else str(row[6]),
+        distance=float(row[7]),
+    )
 
 
 def _shape(line: str) -> str:

@@ -70,9 +70,11 @@ def where(table: ArticleTable, filters: Filters) -> tuple[sql.Composed, dict[str
     def add(column: str, operator: str, name: str, value: str) -> None:
         clauses.append(
             sql.SQL(" AND {column} {operator} {value}::{kind}").format(
-                column=sql.Identifier(column), operator=sql.SQL(operator), value=sql.Placeholder(name),
+                column=sql.Identifier(column),
+                operator=sql.SQL(operator),
+                value=sql.Placeholder(name),
                 kind=sql.SQL(table.columns[column]),
-            )  # fmt: skip
+            )
         )
         parameters[name] = value
 
