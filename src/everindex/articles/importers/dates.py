@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
+from itertools import chain
 
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.,+\-Zz]+)?")
 _ISO_SPACED_ZONE = re.compile(r"([0-9-]{10})[T ]([0-9:.,]+) ?(UTC|GMT|[+-][0-9]{2}:?[0-9]{2})")
@@ -15,17 +16,15 @@ _DAY_FIRST = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4})(?:,? ([0-9:]{4,
 _DAY_MONTH = re.compile(r"([0-9]{1,2})(?:st|nd|rd|th)? ([a-z]{3,9})\.?,? ([0-9]{4})")
 _MONTH_DAY = re.compile(r"([a-z]{3,9})\.? ([0-9]{1,2})(?:st|nd|rd|th)?,? ([0-9]{4})")
 _RFC_2822 = re.compile(r"(?:[a-z]{3,9},? )?[0-9]{1,2}[ -][a-z]{3,9}[ -][0-9]{2,4},? [0-9]{1,2}:[0-9]{2}.{0,30}")
+_MONTH_NAMES = (
+    ("january", "february", "march", "april", "may", "june"),
+    ("july", "august", "september", "october", "november", "december"),
+)
 _MONTHS = {
-    name[:length]: month
-    for month, name in enumerate(
-        ("january", "february", "march", "april", "may", "june")
-        + ("july", "august", "september", "october", "november", "december"),
-        start=1,
-    )
-    for length in (3, len(name))
+    name[:length]: month for month, name in enumerate(chain(*_MONTH_NAMES), start=1) for length in (3, len(name))
 } | {"sept": 9}
 #: No date that is meant to be one is longer; it bounds what the patterns are run over.
-_MAX_CHARS = 64
+MAX_DATE_CHARS = 64
 
 
 def iso_date(value: object) -> str | None:
@@ -42,7 +41,7 @@ def iso_date(value: object) -> str | None:
     if isinstance(value, int) and not 0 <= value < 10**13:
         return None
     text = str(value).strip()
-    if len(text) > _MAX_CHARS:
+    if len(text) > MAX_DATE_CHARS:
         return None
     try:
         return _read(text)

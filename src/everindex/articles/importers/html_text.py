@@ -19,10 +19,12 @@ _TAG = re.compile(
 )
 #: html.unescape hands the digits to int(), which refuses more than 4,300 of them.
 _ENDLESS_REFERENCE = re.compile(r"&#(?:x[0-9a-f]{9,}|[0-9]{9,});?", re.IGNORECASE)
-_BLOCKS = frozenset(
-    ("address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "figcaption", "figure", "footer")
-    + ("h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "ol", "p", "pre", "section", "table", "tr", "ul")
-)
+# fmt: off
+_BLOCKS = frozenset({
+    "address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "figcaption", "figure", "footer",
+    "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "ol", "p", "pre", "section", "table", "tr", "ul",
+})
+# fmt: on
 _SILENT = frozenset({"script", "style"})
 _HTML_HINT = re.compile(r"<(?:br|img|p|a|b|i|div|span|em|strong|ul|li)\b[^<>]*>|</[a-z]+>", re.IGNORECASE)
 

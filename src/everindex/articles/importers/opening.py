@@ -40,16 +40,12 @@ class _Undamaged(io.RawIOBase):
 
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # typeshed asks for any Buffer
         size = len(buffer)
-        if self._head:
-            piece, self._head = self._head[:size], self._head[size:]
-        elif self.damage is not None:
-            return 0
-        else:
+        piece, self._head = self._head[:size], self._head[size:]
+        if self.damage is None and len(piece) < size:
             try:
-                piece = self._stream.read1(size)
+                piece += self._stream.read1(size - len(piece))
             except (OSError, EOFError, zlib.error) as exc:  # all that gzip.GzipFile and files raise
                 self.damage = getattr(exc, "strerror", None) or str(exc)
-                return 0
         buffer[: len(piece)] = piece
         return len(piece)
 
@@ -79,14 +75,16 @@ class OpenSource:
 
     def read_whole(self) -> bytes:
         """All bytes, or SourceUnreadable when there are more than MAX_WHOLE_BYTES."""
-        data = self.stream.read(MAX_WHOLE_BYTES + 1)
+        data = bytearray()
+        while len(data) <= MAX_WHOLE_BYTES and (piece := self.stream.read(1 << 16)):  # read(50 MB) would take 100 MB
+            data += piece
         if len(data) > MAX_WHOLE_BYTES:
             raise unreadable(
                 self.name,
                 why=f"it holds more than {MAX_WHOLE_BYTES // 1_000_000} MB, and this format is read as a whole.",
                 next_step="split it, or convert it to JSONL (one object a line), which is read line by line.",
             )
-        return data
+        return bytes(data)
 
 
 def unreadable(name: str, *, why: str, next_step: str) -> SourceUnreadable:
