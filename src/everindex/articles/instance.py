@@ -6,20 +6,23 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 from psycopg import sql
 
 from everindex.articles import ingest, verification
+from everindex.articles.bulk import LARGE_LOAD_ROWS, index_aside
 from everindex.articles.embedding import Embedder, choose_embedder, embed_query
 from everindex.articles.ingest import ImportReport
 from everindex.articles.model import MAX_QUERY_CHARS, Answer, Article, Filters, RowProblem
 from everindex.articles.search.engine import SearchEngine, register_vector
 from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
+from everindex.index.apply import Reporter
 from everindex.pg import address
 from everindex.pg.connections import Connection, connect, make_pool
 from everindex.pg.sqlstate import told_as_ours
@@ -81,24 +84,42 @@ class Instance:
         QueryInvalid for a row or vector that cannot be stored; nothing is stored then.
         """
         rows = [_as_article(item) for item in articles]
-        with self._writer() as connection:
+        with self._large_load(len(rows), None), self._writer() as connection:
             report = ingest.upsert_articles(connection, rows, self.embedder, vectors=vectors, model=model)
         self.forget()
         return report
 
-    def import_rows(self, rows: Iterable[Article | RowProblem], **options: Any) -> ImportReport:
-        """Stores the rows of an importer; see `ingest.import_rows`."""
-        with self._writer() as connection:
-            report = ingest.import_rows(connection, rows, self.embedder, **options)
+    def import_rows(
+        self,
+        rows: Iterable[Article | RowProblem],
+        *,
+        on_rows: Callable[[int], None] | None = None,
+        reporter: Reporter | None = None,
+    ) -> ImportReport:
+        """Stores the rows of an importer, see `ingest.import_rows`; a large load into a tiny table goes in before the index."""
+        iterator = iter(rows)
+        first = list(islice(iterator, LARGE_LOAD_ROWS))
+        with self._large_load(len(first), reporter), self._writer() as connection:
+            report = ingest.import_rows(connection, chain(first, iterator), self.embedder, on_rows=on_rows)
         self.forget()
         return report
 
-    def embed_missing(self, **options: Any) -> ImportReport:
-        """Completes the vectors of articles that have none; see `ingest.embed_missing`."""
-        with self._writer() as connection:
-            report = ingest.embed_missing(connection, self.embedder, **options)
+    def embed_missing(
+        self,
+        *,
+        on_rows: Callable[[int], None] | None = None,
+        reporter: Reporter | None = None,
+    ) -> ImportReport:
+        """Completes the vectors of articles that have none, or one of another model; see `ingest.embed_missing`."""
+        with self._large_load(self.embedding_queue(), reporter), self._writer() as connection:
+            report = ingest.embed_missing(connection, self.embedder, on_rows=on_rows)
         self.forget()
         return report
+
+    def embedding_queue(self) -> int:
+        """How many articles have no vector of the current model."""
+        with self._writer() as connection:
+            return ingest.count_queue(connection, self.embedder.model)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -204,6 +225,14 @@ class Instance:
         self.engine.forget()
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _large_load(self, vectors_coming: int, reporter: Reporter | None) -> Iterator[None]:
+        if vectors_coming < LARGE_LOAD_ROWS or self.engine.known()[1].index_name is None:
+            yield
+            return
+        with index_aside(self.conninfo, vectors_coming=vectors_coming, reporter=reporter):
+            yield
 
     @contextmanager
     def _writer(self) -> Iterator[Connection]:

@@ -244,16 +244,15 @@ def set_vectors(
     model: str,
 ) -> int:
     """Gives articles (uri, title, summary, vector) their vectors, unless their text has changed meanwhile; how many got one."""
-    done = 0
+    if not rows:
+        return 0
+    update = sql.SQL(
+        "UPDATE {} SET embedding = %s WHERE uri = %s AND (title, summary) IS NOT DISTINCT FROM (%s, %s)"
+    ).format(table.identifier)
     with told_as_ours("storing vectors"), connection.transaction():
-        for uri, title, summary, vector in rows:
-            cursor = connection.execute(
-                sql.SQL(
-                    "UPDATE {} SET embedding = %s WHERE uri = %s AND (title, summary) IS NOT DISTINCT FROM (%s, %s)"
-                ).format(table.identifier),
-                (Vector(vector), uri, title, summary),
-            )
-            done += cursor.rowcount
+        with connection.cursor() as cursor:
+            cursor.executemany(update, [(Vector(vector), uri, title, summary) for uri, title, summary, vector in rows])
+            done = cursor.rowcount
         if table.has_embedding_records:
             with connection.cursor() as cursor:
                 cursor.executemany(

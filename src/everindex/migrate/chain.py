@@ -8,7 +8,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-import everindex
+
 from everindex.errors import ChainBroken
 
 #: The revision before the vector index: a first load goes in here, so that the index is built once over all rows.
@@ -17,7 +17,7 @@ BEFORE_INDEX = "b6a5ff4214f5"
 
 def chain_ini() -> Path:
     """The `alembic.ini` of the chain. Raises ChainBroken when the installation has none."""
-    package = Path(everindex.__file__).parent
+    package = Path(__file__).parent.parent
     for ini in (package / "_chain" / "alembic.ini", package.parent.parent / "alembic.ini"):
         if ini.is_file():
             return ini

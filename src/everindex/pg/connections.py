@@ -67,7 +67,11 @@ def make_pool(
     configure: Callable[[Connection], None] | None = None,
     session_settings: dict[str, str | int] | None = None,
 ) -> ConnectionPool[Connection]:
-    """A pool of autocommit connections named `everindex web`, opened lazily; the caller closes it."""
+    """A pool of autocommit connections named `everindex web`, not opened yet; the caller closes it.
+
+    One connection until more are needed at once: the pool hands them out in turn, and one that is used again and again
+    has its plans and pages warm (a tenth of a search, docs/measurements/search.md).
+    """
 
     def set_up(connection: Connection) -> None:
         for name, value in (session_settings or {}).items():
@@ -82,7 +86,7 @@ def make_pool(
     }
     return ConnectionPool(
         conninfo,
-        min_size=min(2, size),
+        min_size=1,
         max_size=size,
         kwargs=kwargs,
         configure=set_up,

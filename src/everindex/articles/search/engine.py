@@ -246,17 +246,21 @@ def in_settings(
     *,
     prepare: bool = True,
 ) -> list[Row]:
-    """Runs one statement in a transaction of its own with `settings` that end with it, all in one round trip."""
+    """Runs one statement with `settings` that hold for it alone, both in one round trip.
+
+    The statements of a pipeline up to its Sync are one implicit transaction (PostgreSQL docs, 55.2.4 Pipelining): a
+    transaction-local setting made by the first holds for the second and ends with it, without BEGIN and COMMIT. The
+    rows are fetched after the Sync; fetched before, they would cost a second round trip. `connection` is in autocommit.
+    """
+    flat = [part for setting in settings for part in setting]
     with connection.pipeline():
-        connection.execute("BEGIN READ ONLY", prepare=True)
-        for name, value in settings:
-            connection.execute(SET_LOCAL, (name, value), prepare=True)
+        connection.execute(_set_local(len(settings)), flat, prepare=True)
         cursor = connection.execute(text, parameters, binary=prepare, prepare=prepare)
-        connection.execute("COMMIT", prepare=True)
-        return cursor.fetchall()
+    return cursor.fetchall()
 
 
-SET_LOCAL = "SELECT pg_catalog.set_config(%s, %s, true)"
+def _set_local(count: int) -> str:
+    return "SELECT " + ", ".join(["pg_catalog.set_config(%s, %s, true)"] * count)
 
 
 def register_vector(connection: Connection) -> None:

@@ -1,0 +1,108 @@
+"""How much does a search cost above raw SQL? The same statement, index and settings, in one run, in turns."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from everindex.articles.instance import Instance
+from everindex.articles.model import Filters
+from everindex.articles.search import statement
+from everindex.articles.search.engine import in_settings, register_vector
+from everindex.articles.search.strategy import choose
+from everindex.errors import NotMigrated
+from everindex.pg.connections import connect
+
+K = 10
+
+
+def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
+    """Median milliseconds of a search with k = 10: raw psycopg with the settings in the session (the floor), raw psycopg
+    with them in a transaction, and `search_vector`. Each round takes the three in turn over the same query vectors."""
+    vectors = query_vectors(instance, queries)
+    table, serving = instance.engine.known()
+    approach = choose(serving, k=K, passing=None, ef_search=None, exact=False)
+    composed, _ = statement.nearest(table, Filters(), k=K)
+    text = composed.as_string(None)
+    with (
+        connect(instance.conninfo, application_name="everindex bench") as raw,
+        connect(instance.conninfo, application_name="everindex bench") as local,
+    ):
+        for connection in (raw, local):
+            register_vector(connection)
+        for name, value in approach.settings:
+            raw.execute("SELECT set_config(%s, %s, false)", (name, value))
+        subjects: dict[str, Callable[[np.ndarray], Any]] = {
+            "raw": lambda vector: raw.execute(text, {"vector": vector}, binary=True, prepare=True).fetchall(),
+            "raw_local": lambda vector: in_settings(local, approach.settings, text, {"vector": vector}),
+            "library": lambda vector: instance.search_vector(vector, k=K),
+        }
+        medians = in_turns(subjects, vectors, rounds=rounds)
+    return {
+        "rows": rows_with_vector(instance),
+        "queries": len(vectors),
+        "rounds": rounds,
+        "strategy": approach.strategy,
+        "ef_search": approach.ef_search,
+        **{f"{name}_ms": value for name, value in medians.items()},
+        "library_over_raw": medians["library"] / medians["raw"],
+    }
+
+
+def in_turns(subjects: dict[str, Callable[[Any], Any]], inputs: list[Any], *, rounds: int) -> dict[str, float]:
+    """The median milliseconds of each subject over all inputs and rounds. The subjects take turns input by input, so that
+    each sees the same moments of a noisy machine, and the order within a turn rotates: who comes second finds warm pages."""
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    names = list(subjects)
+    for subject in subjects.values():
+        for value in inputs[:20]:
+            subject(value)
+    for round_number in range(rounds):
+        for number, value in enumerate(inputs):
+            turn = (number + round_number) % len(names)
+            for name in names[turn:] + names[:turn]:
+                started = time.perf_counter()
+                subjects[name](value)
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) * 1000 for name, values in times.items()}
+
+
+def query_vectors(instance: Instance, queries: int) -> list[np.ndarray]:
+    """Vectors of stored rows, each moved a little: near the data and equal to no row. Raises NotMigrated without any."""
+    with instance.connection() as connection:
+        rows = connection.execute(
+            "SELECT embedding FROM articles WHERE embedding IS NOT NULL ORDER BY md5(uri) LIMIT %s", (queries,), binary=True
+        ).fetchall()
+    if not rows:
+        raise NotMigrated(
+            "there is nothing to measure.", why="no article has a vector.", next_step="run  everindex up --sample  first."
+        )
+    noise = np.random.default_rng(7)
+    found = []
+    for row in rows:
+        vector = row[0].to_numpy()
+        spread = float(np.linalg.norm(vector)) * 0.1 / np.sqrt(vector.size)
+        found.append((vector + noise.standard_normal(vector.size) * spread).astype(np.float32))
+    return found
+
+
+def rows_with_vector(instance: Instance) -> int:
+    with instance.connection() as connection:
+        row = connection.execute("SELECT count(embedding) FROM articles").fetchone()
+    return int(row[0]) if row else 0
+
+
+def resident_mb() -> float:
+    """Resident memory of this process now, MB (Linux), else its peak."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize() / 1e6
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

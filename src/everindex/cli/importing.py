@@ -1,0 +1,71 @@
+"""`everindex import`: articles from JSONL, CSV, RSS/Atom files or standard input."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from everindex.articles.importers import Format, read_source
+from everindex.articles.ingest import ImportReport
+from everindex.articles.instance import connect_instance
+from everindex.cli.output import JsonOption, err, print_json, row_progress, say, tell
+from everindex.migrate.report import log_reporter, terminal_reporter
+
+#: Problems printed; the rest is counted.
+SHOWN_PROBLEMS = 20
+
+
+def import_articles(
+    sources: Annotated[list[str], typer.Argument(help="Files (.jsonl, .csv, .rss, .atom, .xml, also .gz), or - for stdin.")],
+    format_name: Annotated[Format | None, typer.Option("--format", help="Format, where the file's name does not tell.")] = None,
+    news_source: Annotated[str | None, typer.Option("--source", help="news_source of rows that have none.")] = None,
+    category: Annotated[str | None, typer.Option("--category", help="Category of rows that have none.")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", help="Topic of rows that have none.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import articles and embed what is new or changed. Exit 1 if a row was left out; the good rows are stored."""
+    started = time.monotonic()
+    reports: dict[str, ImportReport] = {}
+    with connect_instance() as instance:
+        for source in sources:
+            rows = read_source(source, format=format_name, news_source=news_source, category=category, topic=topic)
+            with (
+                terminal_reporter(err) if err.is_terminal else log_reporter() as reporter,
+                row_progress(source) as advance,
+            ):
+                reports[source] = instance.import_rows(rows, on_rows=advance, reporter=reporter)
+    if as_json:
+        print_json({source: _as_dict(report) for source, report in reports.items()})
+    else:
+        for source, report in reports.items():
+            _print(source, report)
+        tell(f"in {time.monotonic() - started:.1f} s")
+    if any(report.problem_count for report in reports.values()):
+        raise typer.Exit(1)
+
+
+def _print(source: str, report: ImportReport) -> None:
+    stored = report.stored
+    say(f"{source}: {stored.inserted} new, {stored.updated} changed, {stored.unchanged} unchanged")
+    if report.without_vector:
+        say(f"  {report.without_vector} stored without a vector ({report.failure_reason}): run  everindex embed")
+    for problem in report.problems[:SHOWN_PROBLEMS]:
+        tell(f"  left out: line {problem.line}{f' ({problem.uri})' if problem.uri else ''}: {problem.reason}")
+    if report.problem_count > SHOWN_PROBLEMS:
+        tell(f"  … and {report.problem_count - SHOWN_PROBLEMS} more")
+    if report.problem_count:
+        say(f"  {report.problem_count} rows were left out; correct them and import again: what is stored stays as it is")
+
+
+def _as_dict(report: ImportReport) -> dict[str, Any]:
+    return {
+        "inserted": report.stored.inserted,
+        "updated": report.stored.updated,
+        "unchanged": report.stored.unchanged,
+        "without_vector": report.without_vector,
+        "failure_reason": report.failure_reason,
+        "left_out": report.problem_count,
+        "problems": [{"line": p.line, "uri": p.uri, "reason": p.reason} for p in report.problems],
+    }

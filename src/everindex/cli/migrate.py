@@ -1,0 +1,68 @@
+"""`everindex migrate`: wait for the server, then the chain; the same path as `alembic upgrade head`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everindex.cli.output import JsonOption, err, print_json, say
+from everindex.errors import UsageError
+from everindex.migrate import runner
+from everindex.migrate.report import log_reporter, terminal_reporter
+from everindex.pg import address
+from everindex.settings import read_settings
+
+
+def migrate(
+    revision: Annotated[str, typer.Argument(help="Revision to go to; with --down: -1, an id or base.")] = "head",
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for psql instead of running it.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Downgrade to REVISION (default -1).")] = False,
+    current: Annotated[bool, typer.Option("--current", help="Print where the database is.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Print the chain.")] = False,
+    wait: Annotated[float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the database to REVISION (head); an index that is missing or INVALID there is built online."""
+    if sum((sql, current, history)) > 1:
+        raise _several_questions()
+    settings = read_settings()
+    if down and revision == "head":
+        revision = "-1"
+    if history:
+        _print_history(as_json)
+        return
+    if sql:
+        print(runner.offline_sql(revision, down=down), end="")
+        return
+    wait_seconds = settings.wait_seconds if wait is None else wait
+    with address.server(settings) as conninfo:
+        if not current:
+            with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
+                if down:
+                    runner.downgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporter)
+                else:
+                    runner.upgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporter)
+        state = runner.state(conninfo, wait_seconds=wait_seconds)
+    if as_json:
+        print_json({"current": state.current, "head": state.head, "is_head": state.is_head})
+    else:
+        say(" ".join(state.current) + (" (head)" if state.is_head else "") if state.current else "no revision: not migrated")
+
+
+def _print_history(as_json: bool) -> None:
+    rows = runner.history()
+    if as_json:
+        print_json([{"revision": revision, "down_revision": before, "title": title} for revision, before, title in rows])
+        return
+    head = rows[0][0]
+    for revision, before, title in rows:
+        say(f"{before or '<base>'} -> {revision}{' (head)' if revision == head else ''}, {title}")
+
+
+def _several_questions() -> UsageError:
+    return UsageError(
+        "--sql, --current and --history cannot be used together.",
+        why="each of them prints something of its own.",
+        next_step="choose one of them.",
+    )

@@ -1,0 +1,100 @@
+"""How does the `everindex` command start and end? Logging, signals, and errors as three lines with an exit status."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+
+import structlog
+
+from everindex.errors import EverindexError
+from everindex.settings import read_settings
+
+
+def main() -> None:
+    """Runs one command and exits: 0 done, 1 failed, 2 usage, 3 a proof does not hold, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        configure_logging(debug=debug)
+        from everindex.cli.app import app  # noqa: PLC0415 only now: a broken setting must be told, not traced
+
+        app()
+    except EverindexError as exc:
+        if debug:
+            raise
+        if "--json" in sys.argv:
+            print(json.dumps({"error": exc.as_dict()}, ensure_ascii=False))
+        print(exc, file=sys.stderr)
+        sys.exit(exc.exit_status)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader has gone (`everindex search … | head`): nothing is wrong, and nobody is there to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as exc:
+        if debug:
+            raise
+        print(
+            f"internal: everindex met an error that it does not know.\n  why:  {type(exc).__name__}: {_one_line(exc)}\n"
+            "  next: run the same command with --debug and report what it prints.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def configure_logging(*, debug: bool = False) -> None:
+    """Log lines to stderr, for people or as JSON (EVERINDEX_LOG_FORMAT), from EVERINDEX_LOG_LEVEL on."""
+    settings = read_settings()
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ExtraAdder(),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
+            # Locals in tracebacks would show connection strings.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info if settings.log_format == "json" else _pass,
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("everindex").setLevel(logging.DEBUG if debug else settings.log_level)
+    # Chatty at INFO about themselves; the errors of a pool that cannot connect are told by whoever asked for it.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def _pass(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return event
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _one_line(exc: BaseException) -> str:
+    lines = str(exc).strip().splitlines()
+    return lines[0][:300] if lines else "no text"

@@ -1,0 +1,67 @@
+"""`everindex search`: the search of the page, in the terminal."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from everindex.articles.instance import connect_instance
+from everindex.articles.model import Answer, Filters
+from everindex.cli.output import JsonOption, print_json, say, tell
+
+
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    k: Annotated[int, typer.Option("-k", "--k", help="How many articles, 1 to 1000.")] = 10,
+    category: Annotated[str | None, typer.Option("--category", help="Only this category.")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", help="Only this topic.")] = None,
+    news_source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="From this date on: 2023, 2023-02 or 2023-02-07.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Up to and with this date.")] = None,
+    ef_search: Annotated[int | None, typer.Option("--ef-search", help="Width of the index scan, 1 to 1000.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search articles by meaning."""
+    filters = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
+    with connect_instance() as instance:
+        answer = instance.search(text, k=k, filters=filters, ef_search=ef_search, exact=exact)
+    if as_json:
+        print_json(answer_as_dict(answer))
+        return
+    for number, hit in enumerate(answer.hits, start=1):
+        say(f"{number:>3}. {hit.title or hit.uri}")
+        facts = (hit.news_source, hit.category, hit.topic, hit.publication_date)
+        say(f"     similarity {hit.similarity:.3f} · {' · '.join(fact for fact in facts if fact)}")
+        say(f"     {hit.uri}")
+    if not answer.hits:
+        say("no article matches: widen the filters, or import articles first (everindex import FILE)")
+    for notice in answer.notices:
+        tell(f"note: {notice}")
+    tell(f"{len(answer.hits)} of {answer.k} asked, {answer.strategy}, {answer.elapsed_ms:.1f} ms")
+
+
+def answer_as_dict(answer: Answer) -> dict[str, Any]:
+    """The answer as the API gives it."""
+    return {
+        "hits": [
+            {
+                "uri": hit.uri,
+                "title": hit.title,
+                "summary": hit.summary,
+                "news_source": hit.news_source,
+                "category": hit.category,
+                "topic": hit.topic,
+                "publication_date": hit.publication_date,
+                "distance": hit.distance,
+                "similarity": hit.similarity,
+            }
+            for hit in answer.hits
+        ],
+        "k": answer.k,
+        "strategy": answer.strategy,
+        "ef_search": answer.ef_search,
+        "elapsed_ms": round(answer.elapsed_ms, 3),
+        "notices": answer.notices,
+    }

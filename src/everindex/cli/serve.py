@@ -1,0 +1,32 @@
+"""`everindex serve`: only the web application, on a database that is migrated already."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everindex.articles.instance import Instance, connect_instance
+from everindex.cli.output import say
+from everindex.settings import Settings, read_settings
+from everindex.web.serving import serve as serve_web
+
+HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1); 0.0.0.0 is all of them.")]
+PortOption = Annotated[int | None, typer.Option("--port", "-p", help="Port (8000); 0 picks a free one.", min=0, max=65535)]
+
+
+def serve(host: HostOption = None, port: PortOption = None) -> None:
+    """Serve the pages and the API until Ctrl-C or SIGTERM."""
+    settings = read_settings()
+    with connect_instance(settings=settings) as instance:
+        serve_instance(instance, settings, host=host, port=port)
+
+
+def serve_instance(instance: Instance, settings: Settings, *, host: str | None, port: int | None) -> None:
+    """Serves an open instance; returns after SIGINT or SIGTERM, when the last answer is out."""
+    serve_web(
+        instance,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
+        on_ready=lambda url: say(f"everindex serves at {url}  (Ctrl-C stops it)"),
+    )

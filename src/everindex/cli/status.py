@@ -1,0 +1,37 @@
+"""`everindex status`: where the database is, and every declared index with its state; quick, nothing is measured."""
+
+from __future__ import annotations
+
+import typer
+
+from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.verification import Verification, prove_revision
+from everindex.cli.output import JsonOption, print_json, say
+from everindex.cli.verify import print_proofs
+from everindex.index.catalog import in_search_path
+from everindex.index.verify import prove_index
+from everindex.pg import address
+from everindex.pg.capabilities import look, version_text
+from everindex.pg.connections import connect
+from everindex.settings import read_settings
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Show the revision and the state of every declared index. Exit 3 when something is not as declared."""
+    settings = read_settings()
+    with (
+        address.server(settings) as conninfo,
+        connect(conninfo, wait_seconds=settings.wait_seconds, application_name="everindex status") as connection,
+    ):
+        found = look(connection)
+        proofs = [prove_revision(connection)]
+        proofs += [prove_index(connection, in_search_path(connection, spec))[0] for spec in DECLARED_INDEXES]
+    server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
+    result = Verification(proofs=tuple(proofs))
+    if as_json:
+        print_json({"server": server, "database": address.describe(conninfo), **result.as_dict()})
+    else:
+        say(f"{server}, {address.describe(conninfo)}")
+        print_proofs(result, to=say)
+    if not result.holds:
+        raise typer.Exit(3)

@@ -1,0 +1,80 @@
+"""`everindex up`: from nothing to a searched article. Server, chain, sample, index, proofs, pages."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from everindex.articles.importers import read_source, sample_source
+from everindex.articles.instance import Instance, connect_instance
+from everindex.cli.output import err, row_progress, tell
+from everindex.cli.serve import HostOption, PortOption, serve_instance
+from everindex.cli.verify import print_proofs
+from everindex.index.apply import Reporter
+from everindex.migrate import runner
+from everindex.migrate.chain import BEFORE_INDEX
+from everindex.migrate.report import log_reporter, terminal_reporter
+from everindex.pg import address
+from everindex.settings import Settings, read_settings
+
+#: A short look at the proofs before serving; `everindex verify` takes its time.
+SAMPLES, SECONDS = 20, 3.0
+
+
+def up(
+    host: HostOption = None,
+    port: PortOption = None,
+    sample: Annotated[
+        bool | None,
+        typer.Option(
+            "--sample/--no-sample",
+            help="Import the sample of 9,940 articles. Default: only into a new embedded server, never into a named one.",
+        ),
+    ] = None,
+) -> None:
+    """Start everything: the server (embedded where none is named), the chain, the sample, the index; verify; serve."""
+    started = time.monotonic()
+    settings = read_settings()
+    with address.server(settings) as conninfo:
+        tell(f"PostgreSQL: {address.describe(conninfo)}")
+        with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
+            is_new = _set_up_before_index(conninfo, settings, reporter)
+        wants_sample = sample if sample is not None else (is_new and settings.uses_embedded_server)
+        if wants_sample:
+            with connect_instance(conninfo, settings=settings) as instance:
+                _import_sample(instance)
+        with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
+            runner.upgrade(conninfo, wait_seconds=settings.wait_seconds, reporter=reporter)
+        with connect_instance(conninfo, settings=settings) as instance:
+            print_proofs(instance.verify(samples=SAMPLES, max_seconds=SECONDS), to=tell)
+            tell(f"ready after {time.monotonic() - started:.1f} s")
+            serve_instance(instance, settings, host=host, port=port)
+
+
+def _set_up_before_index(conninfo: str, settings: Settings, reporter: Reporter) -> bool:
+    """On a database that has not reached head, applies all but the index: a first load is many times faster without it.
+
+    True where that was so: this is a new instance, or one whose first start was cut short.
+    """
+    state = runner.state(conninfo, wait_seconds=settings.wait_seconds)
+    if state.is_head or state.current not in ([], *([revision] for revision in _before_index())):
+        return False
+    runner.upgrade(conninfo, BEFORE_INDEX, wait_seconds=settings.wait_seconds, reporter=reporter)
+    return True
+
+
+def _before_index() -> list[str]:
+    return [revision for revision, _, _ in runner.history()[1:]]
+
+
+def _import_sample(instance: Instance) -> None:
+    tell("importing the sample: 9,940 news items of CPython")
+    started = time.monotonic()
+    with row_progress("embedding and storing", total=9940) as advance:
+        report = instance.import_rows(read_source(str(sample_source())), on_rows=advance)
+    tell(
+        f"{report.stored.inserted} articles new, {report.stored.unchanged} unchanged, {report.without_vector} without a "
+        f"vector, in {time.monotonic() - started:.1f} s"
+    )

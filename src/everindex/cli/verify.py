@@ -1,0 +1,51 @@
+"""`everindex verify`: the guide's success criteria, a line each; exit 0 when all hold, 3 when one does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from everindex.articles.verification import Verification
+from everindex.articles.verification import verify as verify_database
+from everindex.cli.output import JsonOption, print_json, row_progress, say
+from everindex.pg import address
+from everindex.pg.connections import connect
+from everindex.settings import read_settings
+
+
+def verify(
+    samples: Annotated[int, typer.Option("--samples", help="Queries to measure recall with.", min=2, max=10_000)] = 100,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", help="Stop measuring recall after that.", min=0.1)] = 30.0,
+    floor: Annotated[float | None, typer.Option("--recall", help="Floor of recall@10 (0.95).", min=0.0, max=1.0)] = None,
+    wait: Annotated[float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that the index is there, used and accurate. Reads only. Exit 0 or 3."""
+    settings = read_settings()
+    with address.server(settings) as conninfo:
+        connect(conninfo, wait_seconds=settings.wait_seconds if wait is None else wait).close()
+        with row_progress("measuring recall", total=samples) as advance:
+            result = verify_database(
+                conninfo,
+                floor=settings.recall_floor if floor is None else floor,
+                samples=samples,
+                max_seconds=max_seconds,
+                on_query=lambda done, of: advance(1),
+            )
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        print_proofs(result, to=say)
+    if not result.holds:
+        raise typer.Exit(3)
+
+
+def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:
+    """A line for each proof, with what to do where one does not hold."""
+    marks = {True: "✓", False: "✗", None: "–"}
+    for proof in result.proofs:
+        to(f"{marks[proof.holds]} {proof.sentence}")
+        if proof.next_step:
+            to(f"    next: {proof.next_step}")

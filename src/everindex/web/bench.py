@@ -1,0 +1,68 @@
+"""How much does HTTP add to a search? The application on a port of its own, asked over one kept connection."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from everindex.articles.bench import K, in_turns, query_vectors, resident_mb
+from everindex.articles.instance import Instance
+from everindex.web.serving import serve_in_thread
+
+TEXTS = ("memory leak in the parser", "deadlock when a thread is forked", "wrong timezone in datetime", "crash on Windows")
+
+
+def measure_http(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
+    """Median milliseconds of `GET /api/search?q=` against `instance.search`, and of a posted vector against
+    `search_vector`, in turns; and the resident memory of the process that serves."""
+    vectors = query_vectors(instance, queries)
+    cases = [(TEXTS[number % len(TEXTS)], vector) for number, vector in enumerate(vectors)]
+    with _client(instance) as ask:
+        subjects: dict[str, Callable[[tuple[str, np.ndarray]], Any]] = {
+            "text": lambda case: instance.search(case[0], k=K),
+            "http_text": lambda case: ask("GET", f"/api/search?{urllib.parse.urlencode({'q': case[0], 'k': K})}", None),
+            "vector": lambda case: instance.search_vector(case[1], k=K),
+            "http_vector": lambda case: ask("POST", "/api/search", _body(case[1])),
+        }
+        medians = in_turns(subjects, cases, rounds=rounds)
+        memory = resident_mb()
+    return {
+        **{f"{name}_ms": value for name, value in medians.items()},
+        "http_text_over_search_ms": medians["http_text"] - medians["text"],
+        "http_vector_over_search_ms": medians["http_vector"] - medians["vector"],
+        "rss_mb": memory,
+    }
+
+
+def _body(vector: np.ndarray) -> bytes:
+    numbers = ",".join(format(number, ".7g") for number in vector.tolist())
+    return f'{{"vector":[{numbers}],"k":{K}}}'.encode()
+
+
+@contextmanager
+def _client(instance: Instance) -> Iterator[Callable[[str, str, bytes | None], bytes]]:
+    """The application behind a real socket; yields a function that sends one request and returns the body of a 200."""
+    with serve_in_thread(instance) as url:
+        parts = urllib.parse.urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=30)
+        lock = threading.Lock()
+
+        def ask(method: str, path: str, body: bytes | None) -> bytes:
+            with lock:
+                connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+                response = connection.getresponse()
+                content = response.read()
+            if response.status != 200:
+                raise RuntimeError(f"{method} {path.split('?')[0]} answered {response.status}: {content[:200]!r}")
+            return content
+
+        try:
+            yield ask
+        finally:
+            connection.close()
