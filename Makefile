@@ -1,0 +1,111 @@
+# everindex, from a clone. `make` alone lists what there is to make.
+#
+# Needed: Python 3.11 or later, make, a network for the first run. No compiler, no server, no root. `uv`, where it is
+# on PATH, makes the environment faster. The recipes keep to relative paths: a directory with a space in its name works.
+
+SHELL = /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help up test lint lock clean env-run env-test
+
+PYTEST_WORKERS ?= auto
+PYTEST_ARGS ?=
+LOCK_ARGS ?=
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  make up obeys the environment and .env: PORT=0 make up picks a free port, DATABASE_URL names your own server"
+	@echo "  (docs/settings.md). Without one it runs its own PostgreSQL with pgvector in EVERINDEX_HOME (./.everindex)."
+
+up: env-run ## everything: server, migrations, sample, embeddings, index, pages; Ctrl-C stops it
+	@EVERINDEX_HOME="$${EVERINDEX_HOME:-$$(pwd)/.everindex}"; export EVERINDEX_HOME; exec .venv/bin/everindex up
+
+test: lint ## lint, then every test; fails on the first red step
+	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadgroup --durations=10 $(PYTEST_ARGS)
+
+lint: env-test ## ruff, mypy, import-linter
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+lock: ## resolve both lock files anew (needs uv; LOCK_ARGS=--upgrade takes newer releases)
+	@command -v uv >/dev/null || { \
+	  echo "uv-missing: the lock files cannot be made." >&2; \
+	  echo "  why:  make lock resolves for every platform and Python at once, which uv does and pip does not." >&2; \
+	  echo "  next: install uv (pip install uv), then run make lock again." >&2; exit 1; }
+	@$(find_python); \
+	build() { "$$python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "editables<1", sep="\n")'; }; \
+	set -e; \
+	build | $(compile) pyproject.toml - -o requirements.lock; \
+	build | $(compile) pyproject.toml - --extra test -c requirements.lock -o requirements-test.lock; \
+	echo "requirements.lock and requirements-test.lock are made."
+
+clean: ## remove the environment and caches; the data in .everindex stays
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+env-run:
+	@$(call environment,requirements.lock,run)
+
+env-test:
+	@$(call environment,requirements-test.lock,test)
+
+# No address of an index goes into a lock file: whoever installs from it uses an index of their own choice.
+compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS)
+
+# Sets $python to a Python that can do it, else explains and ends. A Debian without python3-venv has `venv` and no
+# `ensurepip`; uv needs neither.
+find_python = \
+	python= ; lame= ; \
+	for each in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	  "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  if command -v uv >/dev/null || "$$each" -c 'import venv, ensurepip' 2>/dev/null; then \
+	    python=$$("$$each" -c 'import sys; print(sys.executable)'); break; \
+	  fi; \
+	  lame=$$each; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$lame" ]; then \
+	  echo "venv-missing: $$lame cannot make a virtual environment." >&2; \
+	  echo "  why:  its modules venv and ensurepip are not installed; Debian and Ubuntu pack them apart." >&2; \
+	  echo "  next: apt install python3-venv (or install uv), then run make again." >&2; exit 1; \
+	elif [ -z "$$python" ]; then \
+	  echo "python-missing: there is no Python 3.11 or later on PATH." >&2; \
+	  echo "  why:  looked for python3.14, python3.13, python3.12, python3.11, python3 and python." >&2; \
+	  echo "  next: install one (Debian: apt install python3 python3-venv), then run make again." >&2; exit 1; \
+	fi
+
+# Brings .venv to what the lock file $(1) says, at once when it is there already. .venv/.made-$(2) holds what it was
+# made from: path, interpreter, pyproject.toml and lock. An environment that make has made is thrown away when that
+# changes; one that somebody else has made is installed into and never removed.
+environment = set -eu; umask 022; \
+	want="$$(pwd) $$(cat pyproject.toml $(1) | cksum)"; \
+	base="$$(pwd) $$(cat pyproject.toml requirements.lock | cksum)"; \
+	works() { .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
+	is() { [ "$$(cat ".venv/.made-$$1" 2>/dev/null)" = "$$2" ]; }; \
+	if is $(2) "$$want" && works; then exit 0; fi; \
+	$(find_python); \
+	if [ -e .venv ] && { ! works || ! is run "$$base"; }; then \
+	  if [ -e .venv/.made-by-make ]; then rm -rf .venv; \
+	  elif ! works; then \
+	    echo "environment-unusable: .venv is there, and it has no Python 3.11 or later that works." >&2; \
+	    echo "  why:  make did not make it, so make does not remove it." >&2; \
+	    echo "  next: move it away (mv .venv .venv-old), then run make again." >&2; exit 1; \
+	  fi; \
+	fi; \
+	echo "making .venv from $(1) (once; again only when it or pyproject.toml changes)" >&2; \
+	if ! [ -e .venv ]; then mkdir .venv; : >.venv/.made-by-make; fi; \
+	rm -f .venv/.made-run .venv/.made-test; \
+	if command -v uv >/dev/null; then \
+	  works || uv venv --quiet --allow-existing --python "$$python" .venv; \
+	  uv pip install --quiet --python .venv/bin/python --require-hashes -r $(1); \
+	  uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .; \
+	else \
+	  works || "$$python" -m venv .venv; \
+	  .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null; \
+	  PIP_DISABLE_PIP_VERSION_CHECK=1; export PIP_DISABLE_PIP_VERSION_CHECK; \
+	  .venv/bin/python -m pip install --quiet --require-hashes -r $(1); \
+	  .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
+	fi; \
+	printf '%s\n' "$$want" >.venv/.made-$(2); \
+	printf '%s\n' "$$base" >.venv/.made-run

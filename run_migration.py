@@ -1,0 +1,23 @@
+"""Migrates by hand: `python run_migration.py` is `everindex migrate`, with the same arguments and the same exit status."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Runs `everindex migrate` with the arguments of this script."""
+    try:
+        from everindex.cli import main as everindex
+    except ModuleNotFoundError as exc:
+        sys.exit(
+            f"not-installed: {exc.name} is not installed in this Python ({sys.executable}).\n"
+            "  why:  run_migration.py is a door to `everindex migrate`, and brings nothing of its own.\n"
+            "  next: source .venv/bin/activate, or pip install everindex; then run it again."
+        )
+    sys.argv[1:] = ["migrate", *sys.argv[1:]]
+    everindex()
+
+
+if __name__ == "__main__":
+    main()
