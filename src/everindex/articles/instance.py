@@ -142,13 +142,24 @@ class Instance:
         """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
         cleaned = check_query(text)
         embedder = self.embedder
-        self._require_one_model(embedder)
+        self.require_one_model(embedder)
         try:
             return embed_query(embedder, cleaned)
         except EmbeddingFailed as exc:
             if embedder.is_remote:
                 raise
             raise QueryInvalid(exc.what, why=exc.why, next_step="search with other words.") from exc
+
+    def require_one_model(self, embedder: Embedder) -> None:
+        """Raises EmbeddingModelsMixed when the table holds vectors of another model than `embedder`'s."""
+        others = {model: rows for model, rows in self.embedding_models().items() if model != embedder.model}
+        if others:
+            names = ", ".join(f"{model} ({rows} rows)" for model, rows in sorted(others.items()))
+            raise EmbeddingModelsMixed(
+                f"the query would be embedded with {embedder.model}, but the table also holds vectors of other models.",
+                why=f"distances between vectors of two models mean nothing. In the table: {names}.",
+                next_step="run  everindex embed  to bring every article to this model, or set EMBEDDING_MODEL back.",
+            )
 
     def search_vector(
         self,
@@ -239,16 +250,6 @@ class Instance:
         with connect(self.conninfo, application_name="everindex import") as connection:
             register_vector(connection)
             yield connection
-
-    def _require_one_model(self, embedder: Embedder) -> None:
-        others = {model: rows for model, rows in self.embedding_models().items() if model != embedder.model}
-        if others:
-            names = ", ".join(f"{model} ({rows} rows)" for model, rows in sorted(others.items()))
-            raise EmbeddingModelsMixed(
-                f"the query would be embedded with {embedder.model}, but the table also holds vectors of other models.",
-                why=f"distances between vectors of two models mean nothing. In the table: {names}.",
-                next_step="run  everindex embed  to bring every article to this model, or set EMBEDDING_MODEL back.",
-            )
 
 
 @contextmanager
