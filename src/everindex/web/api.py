@@ -1,0 +1,167 @@
+"""What does the JSON API answer? Searches, articles, incidents, the state of the index; described at /docs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
+from everindex.articles.model import MAX_K
+from everindex.errors import UsageError
+from everindex.web.inputs import read_filters, read_json
+from everindex.web.schemas import (
+    AnswerOut,
+    ArticleOut,
+    FacetsOut,
+    IncidentBody,
+    IncidentChangeBody,
+    IncidentOut,
+    IncidentsOut,
+    ProblemOut,
+    SearchBody,
+)
+from everindex.web.searching import Question, answer, answer_as_dict, vector_of
+from everindex.web.site import site_of
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    422: {"model": ProblemOut, "description": "The request cannot be answered as it was asked."},
+    503: {"model": ProblemOut, "description": "Not now: the database or the embedding endpoint does not answer."},
+}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut, "description": "There is no such thing."}}
+
+router = APIRouter(prefix="/api", responses=PROBLEMS)
+
+
+def as_json(value: Any, status_code: int = 200) -> Response:
+    """JSON of plain values and dataclasses, without a model in between."""
+    return Response(to_json(value), status_code=status_code, media_type="application/json")
+
+
+def _body(model: type[Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+@router.get("/search", summary="Search by a text", response_model=AnswerOut, tags=["search"])
+async def search(
+    request: Request,
+    q: Annotated[str, Query(description="What to look for, in words.")] = "",
+    k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.")] = 10,
+    category: str | None = None,
+    topic: str | None = None,
+    source: Annotated[str | None, Query(description="The articles' news_source.")] = None,
+    since: Annotated[str | None, Query(description="First date: 2023, 2023-02 or 2023-02-07.")] = None,
+    until: Annotated[str | None, Query(description="Last date, inclusive, as `since`.")] = None,
+    ef_search: Annotated[int | None, Query(description="Beam of the index search, 1 to 1000; follows k.")] = None,
+    exact: Annotated[bool, Query(description="Read every row instead of the index.")] = False,
+) -> Any:
+    """The k articles nearest in meaning to `q`, nearest first, among those that pass the filters."""
+    question = Question(
+        text=q, k=k, filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
+        ef_search=ef_search, exact=exact,
+    )  # fmt: skip
+    return as_json(answer_as_dict(await answer(site_of(request), question)))
+
+
+@router.post(
+    "/search", summary="Search by a vector or a text", response_model=AnswerOut, tags=["search"],
+    openapi_extra=_body(SearchBody),
+)  # fmt: skip
+async def search_by_body(request: Request) -> Any:
+    """As GET, with a JSON body: `{"vector": [...], "k": 10}` or `{"text": "...", "category": "..."}`."""
+    body = await read_json(request, SearchBody)
+    if (body.text is None) == (body.vector is None):
+        raise UsageError(
+            "a search needs either text or vector.", why="both or neither of them is there.", next_step="send one of the two."
+        )
+    question = Question(
+        text=body.text, vector=None if body.vector is None else vector_of(body.vector), k=body.k,
+        filters=read_filters(
+            category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until
+        ),
+        ef_search=body.ef_search, exact=body.exact,
+    )  # fmt: skip
+    return as_json(answer_as_dict(await answer(site_of(request), question)))
+
+
+@router.get("/similar", summary="Articles like an article", response_model=AnswerOut, responses=MISSING, tags=["search"])
+async def similar(request: Request, uri: str, k: int = 10) -> Any:
+    """The k articles nearest to the article `uri`, itself left out."""
+    site = site_of(request)
+    return as_json(answer_as_dict(await site.in_database(lambda: site.instance.similar(uri, k=k))))
+
+
+@router.get("/article", summary="One article", response_model=ArticleOut, responses=MISSING, tags=["articles"])
+async def article(request: Request, uri: str) -> Any:
+    """All that is known of one article."""
+    site = site_of(request)
+    return as_json(dataclasses.asdict(await site.in_database(lambda: site.instance.article(uri))))
+
+
+@router.get("/facets", summary="Values to filter by", response_model=FacetsOut, tags=["search"])
+async def facets(request: Request) -> Any:
+    """The 200 most frequent values of category, topic and news_source with their counts, at most a minute old."""
+    found = await site_of(request).facets.get()
+    return as_json({column: [facet.as_dict() for facet in values] for column, values in found.items()})
+
+
+@router.get("/incidents", summary="Incidents", response_model=IncidentsOut, tags=["incidents"])
+async def incidents(request: Request, status: str | None = None) -> Any:
+    """The incidents last changed first, 500 at most; `status` narrows them."""
+    site = site_of(request)
+
+    def read() -> list[Incident]:
+        with site.instance.connection() as connection:
+            return list_incidents(connection, status=status_filter(status))
+
+    return as_json({"incidents": await site.in_database(read)})
+
+
+@router.post(
+    "/incidents", summary="Create an incident", response_model=IncidentOut, status_code=201, tags=["incidents"],
+    openapi_extra=_body(IncidentBody),
+)  # fmt: skip
+async def new_incident(request: Request) -> Any:
+    """An incident is known by its name and topic; there is one of each."""
+    body = await read_json(request, IncidentBody)
+    site = site_of(request)
+
+    def create() -> Incident:
+        with site.instance.connection() as connection:
+            return create_incident(
+                connection, incident_name=body.incident_name, topic=body.topic, status=body.status
+            )
+
+    return as_json(await site.in_database(create), status_code=201)
+
+
+@router.patch(
+    "/incidents", summary="Change the status of an incident", response_model=IncidentOut, responses=MISSING,
+    tags=["incidents"], openapi_extra=_body(IncidentChangeBody),
+)  # fmt: skip
+async def changed_incident(request: Request) -> Any:
+    """Sets the status of the incident of that name and topic."""
+    body = await read_json(request, IncidentChangeBody)
+    site = site_of(request)
+
+    def change() -> Incident:
+        with site.instance.connection() as connection:
+            return change_status(connection, incident_name=body.incident_name, topic=body.topic, status=body.status)
+
+    return as_json(await site.in_database(change))
+
+
+@router.get("/index", summary="State of the vector index", tags=["operations"])
+async def index(request: Request) -> Any:
+    """What the page /index shows: proofs (run in the background), definition, size, use, queue, plan."""
+    site = site_of(request)
+    report = await site.index.get()
+    return as_json({"verification": site.proofs.state().as_dict(), **report.as_dict()})
+
+
+def status_filter(status: str | None) -> str | None:
+    """An empty or unknown status; NUL cannot be sent to PostgreSQL and matches nothing."""
+    return status.replace("\0", "\N{REPLACEMENT CHARACTER}") if status else None

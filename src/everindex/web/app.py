@@ -1,0 +1,68 @@
+"""Which application serves an instance? Pages, JSON API, probes and assets, in one envelope."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+import everindex
+from everindex.articles.instance import Instance
+from everindex.web import api, incident_page, index_page, operations, search_page
+from everindex.web.assets import serve_asset
+from everindex.web.envelope import Envelope
+from everindex.web.problems import InternalError, as_ours
+from everindex.web.reference import operations as described_operations
+from everindex.web.render import error_response, page
+from everindex.web.site import Site
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = "Article search on PostgreSQL + pgvector. Errors are problem+json (RFC 9457); `next` says what to do."
+
+
+def create_app(
+    instance: Instance, *, facets_seconds: float = 60.0, index_seconds: float = 10.0, verification_seconds: float = 300.0
+) -> FastAPI:
+    """The web application of an open instance, which the caller closes after it.
+
+    The three times say how long the values of the filters, the state of the index and its proofs are kept.
+    """
+    app = FastAPI(
+        title="everindex", version=everindex.__version__, description=DESCRIPTION, docs_url=None, redoc_url=None,
+        redirect_slashes=False, middleware=[Middleware(Envelope, answer_exception=answer_exception)],
+        exception_handlers={HTTPException: _answer_refusal, RequestValidationError: _answer_refusal},
+    )  # fmt: skip
+    app.state.site = Site(
+        instance, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds
+    )
+    for part in (api, operations, search_page, incident_page, index_page):
+        app.include_router(part.router)
+    app.add_route("/static/{name:path}", serve_asset, include_in_schema=False)
+    app.add_route("/docs", reference_page, include_in_schema=False)
+    return app
+
+
+async def reference_page(request: Request) -> Response:
+    """GET /docs: what the API takes and gives."""
+    return page("docs.html", groups=described_operations(request.app.openapi()), here="/docs")
+
+
+async def _answer_refusal(request: Request, exc: Exception) -> Response:
+    return answer_exception(request, exc)
+
+
+def answer_exception(request: Request, exc: Exception) -> Response:
+    """Any exception as an answer. What is not known is logged with its traceback and told without it."""
+    request_id = str(request.scope.get("everindex.request_id", "unknown"))
+    error = as_ours(exc, request_id)
+    if isinstance(error, InternalError):
+        log.error("request %s failed: a fault of the program", request_id, exc_info=exc)
+    elif error.http_status >= 500:
+        log.warning("request %s failed: %s: %s (%s)", request_id, error.slug, error.what, error.why)
+    return error_response(request, error, dict(exc.headers or {}) if isinstance(exc, HTTPException) else {})

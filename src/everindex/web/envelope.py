@@ -1,0 +1,127 @@
+"""What does every request and response get? An id, headers, a size limit, a check of its origin, one line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from everindex.web.origin import is_cross_site
+from everindex.web.problems import BodyTooLarge, CrossSiteRefused
+
+access_log = logging.getLogger("everindex.access")
+log = logging.getLogger(__name__)
+
+#: A request body may have so many bytes: a vector of 16,000 numbers as JSON has some 350,000.
+MAX_BODY_BYTES = 1_000_000
+#: An incoming X-Request-ID is taken over when it can stand in a log line.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+_ENCODED_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+#: Answers an exception in the way that the request asks for.
+Answering = Callable[[Request, Exception], Response]
+
+
+class Envelope:
+    """Pure ASGI, outermost of ours: nothing passes it without an answer."""
+
+    def __init__(self, app: ASGIApp, *, answer_exception: Answering) -> None:
+        self._app = app
+        self._answer_exception = answer_exception
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await _Exchange(self._app, self._answer_exception, scope, receive, send).run()
+
+
+class _Exchange:
+    """One request with its response."""
+
+    def __init__(self, app: ASGIApp, answer_exception: Answering, scope: Scope, receive: Receive, send: Send) -> None:
+        self._app = app
+        self._answer_exception = answer_exception
+        self._headers = Headers(scope=scope)
+        self._method: str = scope["method"]
+        # HEAD is GET without the body, which the server leaves out.
+        self._scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
+        self._receive_outer = receive
+        self._send_outer = send
+        self._received = 0
+        self._status: int | None = None
+        wanted = self._headers.get("x-request-id", "")
+        self._request_id = wanted if _REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+        self._scope["everindex.request_id"] = self._request_id
+
+    async def run(self) -> None:
+        started = time.perf_counter()
+        try:
+            self._refuse_unwanted()
+            await self._app(self._scope, self._receive, self._send)
+        except Exception as exc:  # the last place where an error can still become an answer
+            if self._status is not None:
+                log.exception("request %s broke off after its answer had begun", self._request_id)
+                raise
+            response = self._answer_exception(Request(self._scope), exc)
+            await response(self._scope, self._receive, self._send)
+        finally:
+            access_log.info(
+                "%s %s %s %.1f ms", self._method, self._scope["path"].encode("unicode_escape").decode(), self._status,
+                (time.perf_counter() - started) * 1000,
+                extra={"request_id": self._request_id, "method": self._method, "path": self._scope["path"],
+                       "status": self._status, "duration_ms": round((time.perf_counter() - started) * 1000, 1)},
+            )  # fmt: skip
+
+    def _refuse_unwanted(self) -> None:
+        if is_cross_site(self._method, self._headers):
+            raise CrossSiteRefused(
+                "this request came from another site and was refused.",
+                why="only everindex's own pages may change something through a browser.",
+                next_step="open everindex itself and do it there.",
+            )
+        length = self._headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            raise _too_large()
+
+    async def _receive(self) -> Message:
+        message = await self._receive_outer()
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            if self._received > MAX_BODY_BYTES:
+                raise _too_large()
+        return message
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = [*message.get("headers", ()), *_ENCODED_HEADERS, (b"x-request-id", self._request_id.encode())]
+            message = {**message, "headers": headers}
+        await self._send_outer(message)
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(
+        "the request is too large.",
+        why=f"at most {MAX_BODY_BYTES} bytes are read.",
+        next_step="send less; articles are imported by  everindex import.",
+    )

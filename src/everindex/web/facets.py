@@ -1,0 +1,84 @@
+"""Which values can a search be narrowed to, and what is new? Reads only; the counts read the whole table once a minute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from everindex.articles.instance import Instance
+from everindex.articles.model import REQUIRED_COLUMNS
+from everindex.pg.sqlstate import told_as_ours
+
+FACET_COLUMNS = ("category", "topic", "news_source")
+#: More values than this are no help in a select: only the most frequent are offered. A filter takes any value.
+MAX_VALUES = 200
+LATEST = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facet:
+    """One value of a column and how many articles have it."""
+
+    value: str
+    articles: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "articles": self.articles}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An article as a list shows it, without a distance."""
+
+    uri: str
+    title: str | None
+    summary: str | None
+    news_source: str | None
+    category: str | None
+    topic: str | None
+    publication_date: str | None
+
+
+def read_facets(instance: Instance) -> dict[str, list[Facet]]:
+    """The most frequent values of category, topic and news_source, most frequent first."""
+    table, _ = instance.engine.known()
+    found: dict[str, list[Facet]] = {}
+    for column in FACET_COLUMNS:
+        statement = sql.SQL(
+            "SELECT {column}::text, count(*) FROM {table} WHERE {column} IS NOT NULL AND {column}::text <> '' "
+            "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {limit}"
+        ).format(column=sql.Identifier(column), table=table.identifier, limit=sql.Literal(MAX_VALUES))
+        with instance.connection() as connection, told_as_ours("counting the values of filters"):
+            found[column] = [Facet(value=row[0], articles=row[1]) for row in connection.execute(statement)]
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What the search page shows before anything is asked."""
+
+    has_articles: bool
+    latest: list[Listed]
+
+
+def read_start(instance: Instance) -> Start:
+    """The newest articles. Walks the index on publication_date backwards where there is one."""
+    table, _ = instance.engine.known()
+    is_text = table.columns["publication_date"] in ("text", "character varying")
+    statement = sql.SQL(
+        "SELECT {columns} FROM {table} WHERE publication_date IS NOT NULL{dated} ORDER BY publication_date DESC LIMIT {limit}"
+    ).format(
+        columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in REQUIRED_COLUMNS),
+        table=table.identifier,
+        # As text, "unknown" would be later than any date.
+        dated=sql.SQL(" AND publication_date < '3'" if is_text else ""),
+        limit=sql.Literal(LATEST),
+    )
+    with instance.connection() as connection, told_as_ours("reading the latest articles"):
+        latest = [Listed(**dict(zip(REQUIRED_COLUMNS, row, strict=True))) for row in connection.execute(statement)]
+        if latest:
+            return Start(has_articles=True, latest=latest)
+        row = connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table.identifier)).fetchone()
+        return Start(has_articles=bool(row and row[0]), latest=[])

@@ -1,0 +1,135 @@
+"""Is this process ready for readers? Asked of the database on a connection of its own, and answered in time in any case."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.table import read_table
+from everindex.errors import EverindexError
+from everindex.index.catalog import Observed, in_search_path, observe
+from everindex.index.drift import declared_index, serving_index
+from everindex.migrate.chain import head_revision
+from everindex.migrate.environment import current_revisions
+from everindex.pg.connections import Connection, connect
+
+#: A probe of Kubernetes gives up after one to a few seconds: the answer is there before.
+ANSWER_SECONDS = 1.5
+#: Probes that come faster than this share one look.
+KEPT_SECONDS = 1.0
+
+IndexState = Literal["valid", "building", "invalid", "missing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """One look at what a search needs."""
+
+    is_ready: bool
+    is_degraded: bool
+    """Every search is answered, but slower than it should be, or the database is not at head."""
+
+    revision: str | None = None
+    head: str | None = None
+    index_state: IndexState | None = None
+    percent: float | None = None
+    """How far a running build is, where PostgreSQL counts it."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "ready": self.is_ready, "degraded": self.is_degraded,
+            "database": "unreachable" if self.head is None and not self.is_ready else "reachable",
+            "revision": {"current": self.revision, "head": self.head},
+            "index": {"state": self.index_state, "percent": self.percent},
+            "reasons": self.reasons,
+        }  # fmt: skip
+
+
+class ReadyProbe:
+    """Looks at most once at a time, in a thread that nobody has to wait for: a database that hangs holds one thread."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._lock = threading.Lock()
+        self._looking: Future[Readiness] | None = None
+        self._last: tuple[float, Readiness] | None = None
+
+    def look(self) -> Future[Readiness]:
+        """A look that is running or done; never raises."""
+        with self._lock:
+            if self._last is not None and time.monotonic() - self._last[0] <= KEPT_SECONDS:
+                known: Future[Readiness] = Future()
+                known.set_result(self._last[1])
+                return known
+            if self._looking is None:
+                self._looking = Future()
+                threading.Thread(target=self._run, args=(self._looking,), name="everindex-ready", daemon=True).start()
+            return self._looking
+
+    def _run(self, looking: Future[Readiness]) -> None:
+        try:
+            with connect(self._conninfo, application_name="everindex probe") as connection:
+                found = read_readiness(connection)
+        except Exception as exc:  # any failure to look is the answer "not ready"
+            found = unreachable(exc.what if isinstance(exc, EverindexError) else type(exc).__name__)
+        with self._lock:
+            self._last = (time.monotonic(), found)
+            self._looking = None
+        looking.set_result(found)
+
+
+def unreachable(reason: str) -> Readiness:
+    return Readiness(is_ready=False, is_degraded=False, reasons=[reason])
+
+
+def read_readiness(connection: Connection) -> Readiness:
+    """Reads only; takes ACCESS SHARE on catalogs."""
+    connection.execute("SELECT set_config('statement_timeout', '5000', false)")
+    head = _head()
+    current = ", ".join(current_revisions(connection)) or None
+    try:
+        table = read_table(connection)
+    except EverindexError as exc:
+        return Readiness(is_ready=False, is_degraded=False, revision=current, head=head, reasons=[exc.what])
+    if table.dimensions is None:
+        reason = "articles.embedding is missing: run  everindex migrate"
+        return Readiness(is_ready=False, is_degraded=False, revision=current, head=head, reasons=[reason])
+    spec = in_search_path(connection, EMBEDDING_INDEX)
+    observed = observe(connection, spec)
+    state, percent = index_state(connection, observed)
+    reasons = [] if current == head else [f"the database is at revision {current or 'none'}, head is {head}"]
+    if state != "valid":
+        reasons.append(f"the vector index is {state}: every search reads all rows (exact search)")
+    return Readiness(
+        is_ready=True, is_degraded=bool(reasons), revision=current, head=head, index_state=state, percent=percent,
+        reasons=reasons,
+    )  # fmt: skip
+
+
+def index_state(connection: Connection, observed: Observed) -> tuple[IndexState, float | None]:
+    """How the index stands that serves the search, and the percent of a running build."""
+    if serving_index(EMBEDDING_INDEX, observed) is not None:
+        return "valid", None
+    found = declared_index(EMBEDDING_INDEX, observed)
+    row = connection.execute(
+        """
+        SELECT CASE WHEN p.blocks_total > 0 THEN round(100.0 * p.blocks_done / p.blocks_total, 1) END::float8
+        FROM pg_catalog.pg_stat_progress_create_index p WHERE p.relid = to_regclass('articles')
+        """
+    ).fetchone()
+    if row is not None or (found is not None and found.builder_pid is not None):
+        return "building", row[0] if row else None
+    return ("missing", None) if found is None or found.method != "hnsw" else ("invalid", None)
+
+
+@cache
+def _head() -> str:
+    return head_revision()  # 50 ms of reading files that do not change
+

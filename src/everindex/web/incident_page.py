@@ -1,0 +1,92 @@
+"""What does `/incidents` show, and how is one created or changed there? Plain forms: POST, then a redirect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from everindex.articles.incidents import STATUSES, Incident, change_status, create_incident, list_incidents
+from everindex.errors import EverindexError, UsageError
+from everindex.pg.connections import Connection
+from everindex.web.api import status_filter
+from everindex.web.inputs import read_form
+from everindex.web.problems import as_problem
+from everindex.web.render import address, page
+from everindex.web.search_page import known_facets
+from everindex.web.site import Site, site_of
+
+T = TypeVar("T")
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/incidents")
+async def incidents_page(request: Request) -> Response:
+    """The incidents, narrowed to a status where one is asked for."""
+    return await _listed(site_of(request), status=request.query_params.get("status", ""))
+
+
+@router.post("/incidents")
+async def create(request: Request) -> Response:
+    """Creates an incident and goes back to the list; what cannot be created is told above the form, which keeps its input."""
+    form = await read_form(request)
+    return await _changed(
+        site_of(request), form, is_new=True,
+        change=lambda site: _with_connection(
+            site, lambda connection: create_incident(
+                connection, incident_name=form.get("incident_name", ""), topic=form.get("topic", ""),
+                status=form.get("status", "active"),
+            ),
+        ),
+    )  # fmt: skip
+
+
+@router.post("/incidents/status")
+async def change(request: Request) -> Response:
+    """Sets the status of an incident and goes back to the list."""
+    form = await read_form(request)
+    return await _changed(
+        site_of(request), form, is_new=False,
+        change=lambda site: _with_connection(
+            site, lambda connection: change_status(
+                connection, incident_name=form.get("incident_name", ""), topic=form.get("topic", ""),
+                status=form.get("status", ""),
+            ),
+        ),
+    )  # fmt: skip
+
+
+async def _changed(
+    site: Site, form: Mapping[str, str], *, is_new: bool, change: Callable[[Site], Incident]
+) -> Response:
+    shown = form.get("shown", "")
+    try:
+        await site.in_database(lambda: change(site))
+    except EverindexError as exc:
+        if not isinstance(exc, UsageError) and exc.http_status != 404:
+            raise
+        return await _listed(site, status=shown, error=exc, draft=form if is_new else {})
+    return RedirectResponse(address("/incidents", status=shown if shown in STATUSES else ""), status_code=303)
+
+
+async def _listed(
+    site: Site, *, status: str, error: EverindexError | None = None, draft: Mapping[str, str] | None = None
+) -> Response:
+    incidents = await site.in_database(
+        lambda: _with_connection(site, lambda connection: list_incidents(connection, status=status_filter(status)))
+    )
+    facets = await known_facets(site)
+    return page(
+        "incidents.html", status_code=error.http_status if error else 200, incidents=incidents, shown=status,
+        statuses=STATUSES, error=as_problem(error) if error else None, draft=dict(draft or {}), topics=facets["topic"],
+        here="/incidents",
+    )  # fmt: skip
+
+
+def _with_connection(site: Site, work: Callable[[Connection], T]) -> T:
+    with site.instance.connection() as connection:
+        return work(connection)

@@ -1,0 +1,76 @@
+"""What does `/index` show? The proofs of the index and how it stands; at once, whatever is still being read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from everindex.errors import EverindexError
+from everindex.web.inputs import read_form
+from everindex.web.problems import as_problem
+from everindex.web.proofs import ProofState
+from everindex.web.render import page, wants_fragment
+from everindex.web.site import Site, site_of
+
+router = APIRouter(include_in_schema=False)
+
+#: The page is there by then; what took longer is there at the next look.
+REPORT_WAIT_SECONDS = 1.0
+QUESTIONS = {
+    "revision": "Is the database at head?",
+    "index": "Is the index there, valid and as declared?",
+    "planner": "Does PostgreSQL use it?",
+    "recall": "Does it find the true neighbours?",
+}
+
+
+@router.get("/index")
+async def index_page(request: Request) -> Response:
+    """The page of operations."""
+    site = site_of(request)
+    return page("index.html", here="/index", **proof_values(site.proofs.state()), **await _report_values(site))
+
+
+@router.get("/index/proofs")
+async def proofs_fragment(request: Request) -> Response:
+    """The proofs alone, for htmx."""
+    return page("_proofs.html", **proof_values(site_of(request).proofs.state()))
+
+
+@router.get("/index/report")
+async def report_fragment(request: Request) -> Response:
+    """All but the proofs, for htmx, while a build runs or the report is still being read."""
+    return page("_report.html", **await _report_values(site_of(request)))
+
+
+@router.post("/index/verify")
+async def verify_again(request: Request) -> Response:
+    """Starts the proofs anew unless they are running."""
+    await read_form(request)
+    site = site_of(request)
+    site.proofs.start()
+    if wants_fragment(request):
+        return page("_proofs.html", **proof_values(site.proofs.state()))
+    return RedirectResponse("/index", status_code=303)
+
+
+def proof_values(state: ProofState) -> dict[str, Any]:
+    """The proofs for the templates; before the first run ends, one running proof for each question."""
+    return {
+        "proofs": list(state.verification.proofs) if state.verification else [],
+        "questions": QUESTIONS, "is_running": state.is_running, "finished_at": state.finished_at,
+        "holds": state.verification.holds if state.verification else None,
+        "proof_error": as_problem(state.error) if state.error else None,
+    }  # fmt: skip
+
+
+async def _report_values(site: Site) -> dict[str, Any]:
+    try:
+        return {"report": await site.index.get(wait_seconds=REPORT_WAIT_SECONDS), "report_error": None}
+    except TimeoutError:
+        return {"report": None, "report_error": None}
+    except EverindexError as exc:
+        return {"report": None, "report_error": as_problem(exc)}

@@ -1,0 +1,217 @@
+"""How does the index stand, for the page of operations? Everything but the proofs, in one look of bounded cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from pgvector import Vector
+from psycopg import sql
+
+from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.instance import Instance
+from everindex.articles.model import Filters
+from everindex.articles.search.engine import in_settings
+from everindex.articles.search.strategy import Serving, choose
+from everindex.articles.table import ArticleTable
+from everindex.index.catalog import Observed, ObservedIndex, in_search_path, observe
+from everindex.index.drift import differences
+from everindex.index.planner import explain
+from everindex.index.spec import IndexSpec
+from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+from everindex.web.health import IndexState, index_state
+
+#: Counting rows reads the table; after this time its statistics have to do.
+COUNT_TIMEOUT_MS = 2000
+#: pg_stat_user_indexes has the time of the last scan since PostgreSQL 16.
+LAST_SCAN_VERSION = 160000
+_VECTOR_LITERAL = re.compile(r"'\[[^\]]*\]'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexUse:
+    """One vector index of the table, with its counters since the statistics were last reset."""
+
+    index: ObservedIndex
+    drift: list[str]
+    """What is not as declared; empty for an index of another purpose, too, when it is not the declared one."""
+
+    scans: int
+    tuples_read: int
+    tuples_fetched: int
+    last_scan: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """How many rows there are; `is_estimate` where counting would have taken too long."""
+
+    total: int
+    with_vector: int | None
+    is_estimate: bool
+
+    @property
+    def without_vector(self) -> int | None:
+        return None if self.with_vector is None else self.total - self.with_vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """A build that runs now."""
+
+    pid: int
+    phase: str
+    percent: float | None
+    running_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why articles got no vector, most frequent reason first."""
+
+    reason: str
+    articles: int
+    last_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexReport:
+    """What the page /index and GET /api/index show, but for the proofs."""
+
+    state: IndexState
+    declared: IndexSpec
+    dimensions: int | None
+    uses: list[IndexUse]
+    rows: Rows
+    table_bytes: int
+    indexes_bytes: int
+    models: dict[str, int]
+    failures: list[Failure]
+    builds: list[Build]
+    plan_words: str
+    plan_text: list[str]
+    plan_settings: tuple[tuple[str, str], ...]
+    server_version: str
+    pgvector_version: str
+    warnings: list[str] = field(default_factory=list)
+    read_at: dt.datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        known = dataclasses.asdict(self)
+        known["rows"]["without_vector"] = self.rows.without_vector
+        known["plan_settings"] = dict(self.plan_settings)
+        return known
+
+
+def read_index_report(instance: Instance) -> IndexReport:
+    """Reads only; takes ACCESS SHARE. Counts rows for at most COUNT_TIMEOUT_MS. Raises NotMigrated without a table."""
+    table, serving = instance.engine.known()
+    models = instance.embedding_models()
+    with instance.connection() as connection:
+        server = look(connection)
+        spec = in_search_path(connection, EMBEDDING_INDEX)
+        observed = observe(connection, spec)
+        state, _ = index_state(connection, observed)
+        words, text, settings = _plan(instance, connection, table, serving)
+        with told_as_ours("reading the index's statistics"):
+            sizes = connection.execute(
+                "SELECT pg_catalog.pg_table_size(%(name)s::regclass), pg_catalog.pg_indexes_size(%(name)s::regclass)",
+                {"name": table.identifier.as_string(connection)},
+            ).fetchone()
+            assert sizes is not None
+            return IndexReport(
+                state=state, declared=spec, dimensions=table.dimensions,
+                uses=_uses(connection, spec, observed, server.server_version_num), rows=_rows(connection, table, observed),
+                table_bytes=sizes[0], indexes_bytes=sizes[1], models=models, failures=_failures(connection),
+                builds=_builds(connection, table), plan_words=words, plan_text=text, plan_settings=settings,
+                server_version=server.server_version, pgvector_version=version_text(server.extension_version),
+                warnings=_warnings(server.extension_version), read_at=dt.datetime.now(dt.UTC),
+            )  # fmt: skip
+
+
+def _uses(connection: Connection, spec: IndexSpec, observed: Observed, server_version: int) -> list[IndexUse]:
+    last_scan = sql.SQL("last_idx_scan" if server_version >= LAST_SCAN_VERSION else "NULL::timestamptz")
+    rows = connection.execute(
+        sql.SQL(
+            "SELECT indexrelid, idx_scan, idx_tup_read, idx_tup_fetch, {} FROM pg_catalog.pg_stat_user_indexes "
+            "WHERE indexrelid = ANY(%s::oid[])"
+        ).format(last_scan),
+        ([index.oid for index in observed.indexes],),
+    ).fetchall()
+    counters = {row[0]: row[1:] for row in rows}
+    return [
+        IndexUse(
+            index=index, drift=differences(spec, index) if index.name == spec.name else [],
+            scans=counted[0], tuples_read=counted[1], tuples_fetched=counted[2], last_scan=counted[3],
+        )
+        for index in observed.indexes
+        for counted in [counters.get(index.oid, (0, 0, 0, None))]
+    ]
+
+
+def _rows(connection: Connection, table: ArticleTable, observed: Observed) -> Rows:
+    embedded = sql.SQL("count(embedding)" if table.dimensions is not None else "0")
+    try:
+        with connection.transaction():
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(COUNT_TIMEOUT_MS),))
+            row = connection.execute(
+                sql.SQL("SELECT count(*), {} FROM {}").format(embedded, table.identifier)
+            ).fetchone()
+    except psycopg.errors.QueryCanceled:
+        return Rows(total=observed.estimated_rows, with_vector=None, is_estimate=True)
+    assert row is not None
+    return Rows(total=row[0], with_vector=row[1], is_estimate=False)
+
+
+def _plan(
+    instance: Instance, connection: Connection, table: ArticleTable, serving: Serving
+) -> tuple[str, list[str], tuple[tuple[str, str], ...]]:
+    """The plan of the search that the page runs: its scans in words, its text, and the settings it runs under."""
+    if table.dimensions is None:
+        return "", [], ()
+    approach = choose(serving, k=10, passing=None, ef_search=None, exact=False)
+    text, parameters = instance.engine.statement_for(table, Filters(), approach, 10)
+    parameters = parameters | {"vector": Vector([1.0] + [0.0] * (table.dimensions - 1))}
+    words = explain(connection, text, parameters, settings=approach.settings).summary
+    with told_as_ours("asking for a plan"):
+        lines = in_settings(connection, approach.settings, "EXPLAIN " + text, parameters, prepare=False)
+    return words, [_VECTOR_LITERAL.sub("'[…]'", str(line[0])) for line in lines], approach.settings
+
+
+def _builds(connection: Connection, table: ArticleTable) -> list[Build]:
+    rows = connection.execute(
+        """
+        SELECT p.pid, p.phase, CASE WHEN p.blocks_total > 0 THEN 100.0 * p.blocks_done / p.blocks_total END::float8,
+               coalesce(extract(epoch FROM now() - a.query_start), 0)::float8
+        FROM pg_catalog.pg_stat_progress_create_index p LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = p.pid
+        WHERE p.relid = %s::regclass
+        """,
+        (table.identifier.as_string(connection),),
+    ).fetchall()
+    return [Build(pid=row[0], phase=row[1], percent=row[2], running_seconds=row[3]) for row in rows]
+
+
+def _failures(connection: Connection) -> list[Failure]:
+    row = connection.execute("SELECT to_regclass('everindex_meta.embedding_failure') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        return []
+    rows = connection.execute(
+        "SELECT reason, count(*), max(failed_at) FROM everindex_meta.embedding_failure GROUP BY reason "
+        "ORDER BY 2 DESC, 1 LIMIT 10"
+    ).fetchall()
+    return [Failure(reason=row[0], articles=row[1], last_at=row[2]) for row in rows]
+
+
+def _warnings(pgvector: tuple[int, ...] | None) -> list[str]:
+    if pgvector is None or pgvector >= SAFE_PGVECTOR:
+        return []
+    return [
+        f"pgvector {version_text(pgvector)} is older than {version_text(SAFE_PGVECTOR)}, the first release whose HNSW index "
+        "is safe under VACUUM: install a newer one and run  ALTER EXTENSION vector UPDATE."
+    ]

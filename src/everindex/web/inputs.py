@@ -1,0 +1,91 @@
+"""How is a request read? JSON and form bodies by their declared type, dates of a form, all without ever failing unsaid."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from everindex.articles.model import Filters
+from everindex.articles.search.statement import day_after, first_day
+from everindex.errors import QueryInvalid, UsageError
+from everindex.web.problems import ContentTypeRefused, validation_error
+
+M = TypeVar("M", bound=BaseModel)
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+async def read_json(request: Request, model: type[M]) -> M:
+    """The body as `model`. Raises ContentTypeRefused, UsageError (bad-input), BodyTooLarge."""
+    _require_type(request, JSON)
+    body = await request.body()
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as exc:
+        raise validation_error(exc.errors(include_input=False, include_url=False)) from None
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form, the last value of each; bytes that are no UTF-8 become U+FFFD."""
+    _require_type(request, FORM)
+    body = await request.body()
+    try:
+        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100, errors="replace")
+    except ValueError:
+        raise UsageError(
+            "the form cannot be read.", why="it has more than 100 fields.", next_step="send the form of the page."
+        ) from None
+    return dict(pairs)
+
+
+def read_filters(
+    *, category: str | None, topic: str | None, source: str | None, since: str | None, until: str | None
+) -> Filters:
+    """Filters of a request; an empty value filters nothing."""
+    return Filters(
+        category=category or None, topic=topic or None, news_source=source or None, since=since or None, until=until or None
+    )
+
+
+def shown_date(text: str | None, *, is_last: bool) -> tuple[str, bool]:
+    """A date for an input field, and whether the field can be of type date: `2023-02` as its first or last day. What is no
+    date is shown as it was written."""
+    if not text:
+        return "", True
+    try:
+        if not is_last:
+            return first_day(text, name="since").isoformat(), True
+        after = day_after(text, name="until")
+        return ((after - dt.timedelta(days=1)).isoformat(), True) if after else (text, False)
+    except QueryInvalid:
+        return text, False
+
+
+def read_number(text: str | None, *, name: str, default: int) -> int:
+    """A whole number of a form or address. Raises QueryInvalid; an empty field is the default."""
+    if text is None or not text.strip():
+        return default
+    try:
+        return int(text.strip()) if len(text) <= 20 else _refuse()
+    except ValueError:
+        raise QueryInvalid(
+            f"{name} is not a whole number: {text[:40]!r}.", why=f"{name} counts articles.", next_step="write it in digits."
+        ) from None
+
+
+def _refuse() -> int:
+    raise ValueError
+
+
+def _require_type(request: Request, wanted: str) -> None:
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != wanted:
+        raise ContentTypeRefused(
+            f"the body of this request must be {wanted}.", why=f"its Content-Type is {given[:80] or 'missing'}.",
+            next_step=f"send it with  Content-Type: {wanted}.",
+        )  # fmt: skip

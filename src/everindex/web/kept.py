@@ -1,0 +1,51 @@
+"""How is a dear answer kept for a while? One load at a time for all who ask, and nobody waits longer than they said."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """The answer of `load`, kept for `seconds`. Belongs to one event loop."""
+
+    def __init__(self, load: Callable[[], Awaitable[T]], *, seconds: float) -> None:
+        self._load = load
+        self._seconds = seconds
+        self._value: tuple[float, T] | None = None
+        self._loading: asyncio.Task[T] | None = None
+
+    async def get(self, *, wait_seconds: float | None = None) -> T:
+        """The kept answer, or a fresh one. A load that takes longer than `wait_seconds` goes on without the caller, who gets
+        the old answer, or TimeoutError where there is none. Raises what the load raises; an error is not kept."""
+        if self._value is not None and time.monotonic() - self._value[0] <= self._seconds:
+            return self._value[1]
+        loading = self._loading
+        if loading is None or loading.get_loop() is not asyncio.get_running_loop():
+            loading = self._loading = asyncio.ensure_future(self._run())
+            loading.add_done_callback(self._done)
+        done, _ = await asyncio.wait({loading}, timeout=wait_seconds)
+        if done:
+            return loading.result()
+        if self._value is not None:
+            return self._value[1]
+        raise TimeoutError
+
+    def forget(self) -> None:
+        """Loads anew at the next question."""
+        self._value = None
+
+    async def _run(self) -> T:
+        value = await self._load()
+        self._value = (time.monotonic(), value)
+        return value
+
+    def _done(self, task: asyncio.Task[T]) -> None:
+        if self._loading is task:
+            self._loading = None
+        if not task.cancelled():
+            task.exception()  # looked at: who stopped waiting does not leave an unread exception behind

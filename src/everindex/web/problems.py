@@ -1,0 +1,138 @@
+"""How is an error told over HTTP? As problem+json (RFC 9457), or as a page for browsers; never with a stack trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import psycopg
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from everindex.errors import EverindexError, UsageError
+from everindex.pg.sqlstate import statement_error
+
+#: Clients are asked to wait so many seconds before they repeat what was refused with 503.
+RETRY_AFTER_SECONDS = 5
+
+
+class BodyTooLarge(UsageError):
+    """A request with more bytes than are read."""
+
+    slug = "body-too-large"
+    http_status = 413
+
+
+class ContentTypeRefused(UsageError):
+    """A request whose body is not of the type that is read there."""
+
+    slug = "content-type-refused"
+    http_status = 415
+
+
+class CrossSiteRefused(EverindexError):
+    """A changing request that another site sent through somebody's browser."""
+
+    slug = "cross-site-refused"
+    http_status = 403
+
+
+class PageNotFound(EverindexError):
+    """No page or API has that address."""
+
+    slug = "page-not-found"
+    http_status = 404
+
+
+class MethodRefused(EverindexError):
+    """The address exists, but does not take that method."""
+
+    slug = "method-refused"
+    http_status = 405
+
+
+class ServerBusy(EverindexError):
+    """More requests at once than can be worked on; waited for as long as a reader would."""
+
+    slug = "server-busy"
+    http_status = 503
+
+
+class InternalError(EverindexError):
+    """A fault of everindex itself. The log has the details under the request's id."""
+
+    slug = "internal"
+    ours: ClassVar[bool] = True
+
+
+def internal_error(request_id: str) -> InternalError:
+    return InternalError(
+        "everindex could not answer: an internal error.",
+        why=f"it is a fault of the program and not of the request; the log has the details under request id {request_id}.",
+        next_step="try again; if it happens again, report it with that id.",
+    )
+
+
+def as_problem(error: EverindexError) -> dict[str, Any]:
+    """The members of the problem document."""
+    return {
+        "type": f"/problems/{error.slug}", "title": error.what, "status": error.http_status, "detail": error.why,
+        "next": error.next_step,
+    }  # fmt: skip
+
+
+def problem_headers(error: EverindexError) -> dict[str, str]:
+    return {"retry-after": str(RETRY_AFTER_SECONDS)} if error.http_status == 503 else {}
+
+
+def problem_response(error: EverindexError, headers: Mapping[str, str] | None = None) -> Response:
+    """The error as `application/problem+json`."""
+    return Response(
+        to_json(as_problem(error)), status_code=error.http_status, media_type="application/problem+json",
+        headers=problem_headers(error) | dict(headers or {}),
+    )  # fmt: skip
+
+
+def prefers_html(request: Request) -> bool:
+    """A browser asks for a page: errors of the API and of the probes stay JSON for everybody."""
+    path = request.url.path
+    return "text/html" in request.headers.get("accept", "") and not path.startswith("/api/")
+
+
+def as_ours(exc: Exception, request_id: str) -> EverindexError:
+    """Any exception as one of the tree; what is not known is `internal` and tells nothing of the inside."""
+    match exc:
+        case EverindexError():
+            return exc
+        case RequestValidationError():
+            return validation_error(exc.errors())
+        case HTTPException(status_code=404):
+            return PageNotFound(
+                "there is no such page.", why="nothing has this address.", next_step="start at the search page, / ."
+            )
+        case HTTPException(status_code=405):
+            allowed = (exc.headers or {}).get("Allow", "another method")
+            return MethodRefused(
+                "this address does not take that method.", why=f"it takes {allowed}.",
+                next_step="see /docs for what each address takes.",
+            )  # fmt: skip
+        case psycopg.Error():
+            return statement_error(exc, doing="answering the request")
+        case _:
+            return internal_error(request_id)
+
+
+def validation_error(errors: Sequence[Any]) -> UsageError:
+    """What FastAPI or pydantic found wrong, as one sentence each."""
+    told = []
+    for error in errors[:5]:
+        place = ".".join(str(part) for part in error["loc"] if part not in ("query", "body"))
+        told.append(f"{place}: {error['msg']}" if place else str(error["msg"]))
+    return UsageError(
+        "the request cannot be read as it was sent.",
+        why="; ".join(told)[:1000] + ".",
+        next_step="correct it; /docs shows what is taken.",
+    )

@@ -1,0 +1,91 @@
+"""How does a page show proofs that take seconds? They run in the background, one at a time, and are kept for minutes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from everindex.articles.verification import Verification
+from everindex.errors import EverindexError
+from everindex.pg.sqlstate import statement_error
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofState:
+    """What is known now. Before the first run ends, neither `verification` nor `error`."""
+
+    is_running: bool
+    verification: Verification | None = None
+    error: EverindexError | None = None
+    """Why the last run ended without proofs."""
+
+    finished_at: dt.datetime | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "running": self.is_running,
+            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+            "holds": self.verification.holds if self.verification else None,
+            "proofs": self.verification.as_dict()["proofs"] if self.verification else [],
+            "error": self.error.as_dict() if self.error else None,
+        }
+
+
+class BackgroundProofs:
+    """Runs `verify` at most once at a time, in a thread that does not keep the process alive."""
+
+    def __init__(self, verify: Callable[[], Verification], *, seconds: float) -> None:
+        self._verify = verify
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._state = ProofState(is_running=False)
+        self._finished = 0.0
+
+    def state(self) -> ProofState:
+        """What is known now; starts a run where nothing is, or it is too old."""
+        with self._lock:
+            is_known = self._state.finished_at is not None and time.monotonic() - self._finished <= self._seconds
+        if not is_known:
+            self.start()
+        return self._state
+
+    def start(self) -> None:
+        """Starts a run unless one is running."""
+        with self._lock:
+            if self._state.is_running:
+                return
+            last = self._state
+            self._state = ProofState(
+                is_running=True, verification=last.verification, error=last.error, finished_at=last.finished_at
+            )
+        threading.Thread(target=self._run, name="everindex-verify", daemon=True).start()
+
+    def _run(self) -> None:
+        verification: Verification | None = None
+        error: EverindexError | None = None
+        try:
+            verification = self._verify()
+        except EverindexError as exc:
+            error = exc
+        except psycopg.Error as exc:
+            error = statement_error(exc, doing="verifying the index")
+        except Exception:
+            log.exception("verification ended with a fault of the program")
+            error = EverindexError(
+                "the verification could not be finished.", why="it is a fault of the program; the log has the details.",
+                next_step="run  everindex verify --debug  and report what it says.",
+            )  # fmt: skip
+        with self._lock:
+            self._finished = time.monotonic()
+            self._state = ProofState(
+                is_running=False, verification=verification, error=error, finished_at=dt.datetime.now(dt.UTC)
+            )

@@ -1,0 +1,107 @@
+"""How does a page come about? Jinja2 with escaping of everything, and the few words that templates need."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+import everindex
+from everindex.errors import EverindexError
+from everindex.web.assets import asset_url
+from everindex.web.problems import as_problem, prefers_html, problem_headers, problem_response
+
+STRATEGIES = {
+    "index": "through the vector index",
+    "index-filtered": "through the vector index, until enough pass the filters",
+    "filtered-exact": "exact, over the articles that pass the filters",
+    "exact": "exact, every article read",
+    "none-match": "no article passes the filters",
+}
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates of the package. Everything is escaped; an unknown name is an error and not an empty text."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("everindex.web"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.globals.update(asset=asset_url, version=everindex.__version__, strategies=STRATEGIES)
+    made.filters.update(
+        size=size, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration
+    )
+    return made
+
+
+def page(
+    template: str, *, status_code: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> HTMLResponse:
+    """A rendered template. A page may be kept for going back, but is asked for anew; a fragment is never kept."""
+    kept = "no-store" if template.startswith("_") else "private, no-cache"
+    return HTMLResponse(
+        environment().get_template(template).render(values), status_code=status_code,
+        headers={"cache-control": kept, "vary": "HX-Request"} | dict(headers or {}),
+    )  # fmt: skip
+
+
+def wants_fragment(request: Request) -> bool:
+    """htmx asks for a part of the page; going back in history asks for all of it."""
+    headers = request.headers
+    return headers.get("hx-request") == "true" and headers.get("hx-history-restore-request") != "true"
+
+
+def error_response(request: Request, error: EverindexError, headers: Mapping[str, str] | None = None) -> Response:
+    """The error as a page for browsers, as problem+json for everybody else."""
+    if not prefers_html(request):
+        return problem_response(error, headers)
+    return page(
+        "_error.html" if wants_fragment(request) else "error.html", status_code=error.http_status,
+        headers=problem_headers(error) | dict(headers or {}), error=as_problem(error),
+        request_id=request.scope.get("everindex.request_id", ""), here="",
+    )  # fmt: skip
+
+
+def size(count: int) -> str:
+    """Bytes for people, as PostgreSQL counts them."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1024 or unit == "GB":
+            return f"{value:,.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:,.1f} {unit}"
+        value /= 1024
+    raise AssertionError("GB is the last unit")
+
+
+def safe_link(uri: str | None) -> str | None:
+    """The uri where a browser may follow it: http and https only, never a script."""
+    try:
+        parts = urlsplit(uri or "")
+    except ValueError:
+        return None
+    return uri if parts.scheme in ("http", "https") and parts.netloc else None
+
+
+def address(path: str, **parameters: Any) -> str:
+    """A path of this application with its parameters; empty ones are left out."""
+    given = {name: value for name, value in parameters.items() if value not in (None, "")}
+    return f"{path}?{urlencode(given, errors='replace')}" if given else path
+
+
+def moment(value: dt.datetime | None) -> str:
+    """A time for people, in UTC to the minute; most servers and readers do not share a time zone."""
+    if value is None:
+        return "never"
+    return (value.astimezone(dt.UTC) if value.tzinfo else value).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def duration(seconds: float) -> str:
+    """A time span for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

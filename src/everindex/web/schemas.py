@@ -1,0 +1,120 @@
+"""What does the JSON API take and give? Pydantic models: bodies are read by them; answers are only documented by them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from everindex.articles.model import MAX_K, Strategy
+
+
+class SearchBody(BaseModel):
+    """A search by a text or by a ready vector: exactly one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str | None = Field(None, description="What to look for, in words.")
+    vector: list[float] | None = Field(None, description="A ready query vector, as wide as the column.", max_length=16000)
+    k: int = Field(10, description=f"How many articles to return, 1 to {MAX_K}.")
+    category: str | None = None
+    topic: str | None = None
+    source: str | None = Field(None, description="The articles' news_source.")
+    since: str | None = Field(None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.")
+    until: str | None = Field(None, description="Last date, inclusive, as `since`.")
+    ef_search: int | None = Field(None, description="Beam of the index search, 1 to 1000; follows k when left out.")
+    exact: bool = Field(False, description="Read every row instead of the index: slow, and always right.")
+
+
+class IncidentBody(BaseModel):
+    """An incident to create, or the status to give to one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    incident_name: str
+    topic: str
+    status: Literal["active", "acknowledged", "resolved"] = "active"
+
+
+class IncidentChangeBody(IncidentBody):
+    """The incident that is meant, and its new status."""
+
+    status: Literal["active", "acknowledged", "resolved"]
+
+
+class HitOut(BaseModel):
+    uri: str
+    title: str | None
+    summary: str | None
+    news_source: str | None
+    category: str | None
+    topic: str | None
+    publication_date: str | None
+    distance: Annotated[float, Field(description="Cosine distance, 0 to 2.")]
+    similarity: Annotated[float, Field(description="1 − distance.")]
+
+
+class AnswerOut(BaseModel):
+    hits: list[HitOut]
+    k: int
+    strategy: Strategy
+    ef_search: int | None
+    elapsed_ms: Annotated[float, Field(description="Time of the search in the database, milliseconds.")]
+    notices: Annotated[list[str], Field(description="Sentences for people: what limits this answer.")]
+
+
+class ArticleOut(BaseModel):
+    uri: str
+    title: str | None
+    summary: str | None
+    news_source: str | None
+    publication_date: str | None
+    submission_date: str | None
+    category: str | None
+    topic: str | None
+    tags: list[str] | None
+    sentiment: str | None
+    sentiment_explanation: str | None
+    future_signal: str | None
+    future_signal_explanation: str | None
+    time_to_impact: str | None
+    time_to_impact_explanation: str | None
+    driver_type: str | None
+    driver_type_explanation: str | None
+    analyzed: bool | None
+    quality_score: float | None
+    relevance_score: float | None
+    raw_text: str | None
+
+
+class IncidentOut(BaseModel):
+    incident_name: str
+    topic: str
+    status: str
+    created_at: str | None
+    updated_at: str | None
+
+
+class IncidentsOut(BaseModel):
+    incidents: list[IncidentOut]
+
+
+class FacetOut(BaseModel):
+    value: str
+    articles: int
+
+
+class FacetsOut(BaseModel):
+    category: list[FacetOut]
+    topic: list[FacetOut]
+    news_source: list[FacetOut]
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457 problem details; `next` says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    next: str

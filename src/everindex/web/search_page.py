@@ -1,0 +1,141 @@
+"""What do `/` and `/article` show? The search with its results, and one article with those like it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from everindex.articles.model import Answer, Article
+from everindex.errors import EverindexError, UsageError
+from everindex.web.facets import Facet, Start, read_start
+from everindex.web.inputs import read_filters, read_number, shown_date
+from everindex.web.problems import as_problem, problem_headers
+from everindex.web.render import address, page, wants_fragment
+from everindex.web.searching import Question, answer
+from everindex.web.site import Site, site_of
+
+router = APIRouter(include_in_schema=False)
+
+#: The selects of the form are a convenience: the page does not wait longer for their values.
+FACETS_WAIT_SECONDS = 1.0
+SIMILAR = 6
+#: Queries to try on the bundled sample; other tables are shown their own topics.
+SAMPLE_SOURCE = "CPython NEWS"
+SAMPLE_QUERIES = ("memory leak in the parser", "faster regular expressions", "TLS certificate check", "crash on Windows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchForm:
+    """The fields of the form as they were filled in."""
+
+    q: str
+    category: str
+    topic: str
+    source: str
+    since: str
+    until: str
+    k: str
+
+    @property
+    def is_narrowed(self) -> bool:
+        return any((self.category, self.topic, self.source, self.since, self.until, self.k not in ("", "10")))
+
+    @property
+    def address(self) -> str:
+        """The shortest address of this search."""
+        return address(
+            "/", q=self.q.strip(), category=self.category, topic=self.topic, source=self.source, since=self.since,
+            until=self.until, k="" if self.k == "10" else self.k,
+        )  # fmt: skip
+
+    def question(self) -> Question:
+        """Raises QueryInvalid."""
+        return Question(
+            text=self.q, k=read_number(self.k, name="k", default=10),
+            filters=read_filters(
+                category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until
+            ),
+        )  # fmt: skip
+
+
+@router.get("/")
+async def search_page(request: Request) -> Response:
+    """The search; htmx asks for the results alone."""
+    site = site_of(request)
+    given = request.query_params
+    form = SearchForm(
+        q=given.get("q", ""), category=given.get("category", ""), topic=given.get("topic", ""),
+        source=given.get("source", ""), since=given.get("since", ""), until=given.get("until", ""), k=given.get("k") or "10",
+    )  # fmt: skip
+    facets = await known_facets(site)
+    found: Answer | None = None
+    start: Start | None = None
+    error: EverindexError | None = None
+    if form.q.strip():
+        try:
+            found = await answer(site, form.question())
+        except EverindexError as exc:
+            error = exc
+    else:
+        start = await site.in_database(lambda: read_start(site.instance))
+    values: dict[str, Any] = {
+        "form": form, "found": found, "start": start, "error": as_problem(error) if error else None,
+        "examples": examples(facets), "here": "/",
+    }  # fmt: skip
+    headers = problem_headers(error) if error else {}
+    status = error.http_status if error else 200
+    if wants_fragment(request):
+        headers |= history_header(request.headers.get("hx-current-url", ""), form)
+        return page("_results.html", status_code=status, headers=headers, **values)
+    return page(
+        "search.html", status_code=status, headers=headers, facets=facets,
+        since=shown_date(form.since, is_last=False), until=shown_date(form.until, is_last=True), **values,
+    )  # fmt: skip
+
+
+@router.get("/article")
+async def article_page(request: Request) -> Response:
+    """One article with all that is known of it and those like it."""
+    site = site_of(request)
+    uri = request.query_params.get("uri", "")
+    if not uri:
+        raise UsageError(
+            "no article is named.", why="the address lacks  ?uri= .", next_step="choose an article on the search page."
+        )
+
+    def read() -> tuple[Article, Answer]:
+        return site.instance.article(uri), site.instance.similar(uri, k=SIMILAR)
+
+    article, similar = await site.in_database(read)
+    return page("article.html", article=article, similar=similar, here="")
+
+
+async def known_facets(site: Site) -> dict[str, list[Facet]]:
+    """The values of the selects; none of them where they cannot be had at once."""
+    try:
+        return await site.facets.get(wait_seconds=FACETS_WAIT_SECONDS)
+    except (EverindexError, TimeoutError):
+        return {"category": [], "topic": [], "news_source": []}
+
+
+def examples(facets: dict[str, list[Facet]]) -> list[str]:
+    """A few searches to try."""
+    if any(facet.value == SAMPLE_SOURCE for facet in facets["news_source"]):
+        return list(SAMPLE_QUERIES)
+    return [facet.value for facet in (facets["topic"] or facets["category"])[:5]]
+
+
+def history_header(current: str, form: SearchForm) -> dict[str, str]:
+    """A new entry in the browser's history for a new search; while a text is being typed, the same entry."""
+    try:
+        before = parse_qs(urlsplit(current).query).get("q", [""])[0].strip()
+    except ValueError:
+        before = ""
+    now = form.q.strip()
+    is_typing = bool(before) and before != now and (now.startswith(before) or before.startswith(now))
+    return {"HX-Replace-Url" if is_typing else "HX-Push-Url": form.address}

@@ -1,0 +1,166 @@
+"""How is the application served? By one uvicorn process on a socket bound here, until a signal or the caller ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from everindex.articles.instance import Instance
+from everindex.errors import EverindexError
+from everindex.web.app import create_app
+
+log = logging.getLogger(__name__)
+
+GRACEFUL_SECONDS = 10
+#: A request line may be this long: a text of 10,000 characters that are no ASCII, percent-encoded, fits several times.
+MAX_REQUEST_LINE_BYTES = 512 * 1024
+#: Load balancers keep connections for a minute; a server that closes them earlier makes them fail now and then.
+KEEP_ALIVE_SECONDS = 75
+
+
+class AddressUnusable(EverindexError):
+    """The web application cannot listen at its address."""
+
+    slug = "address-unusable"
+
+
+def serve(instance: Instance, *, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serves `instance` until SIGINT or SIGTERM, then lets running requests end and returns.
+
+    Port 0 takes a free one. `on_ready(url)` is told in a thread of its own, once the address answers. Raises
+    AddressUnusable, and whatever `on_ready` raises. Signals are only taken in the main thread.
+    """
+    sock = bind(host, port)
+    server = _Server(_config(instance), on_ready=on_ready, url=url_of(host, sock))
+    try:
+        server.run(sockets=[sock])
+    finally:
+        sock.close()
+    if server.ready_error is not None:
+        raise server.ready_error
+
+
+@contextmanager
+def serve_in_thread(instance: Instance, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serves `instance` in a thread for the time of the block, and gives its address. Raises AddressUnusable."""
+    sock = bind(host, port)
+    answers = threading.Event()
+    server = _Server(_config(instance), on_ready=lambda url: answers.set(), url=url_of(host, sock))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="everindex-web", daemon=True)
+    thread.start()
+    try:
+        if not answers.wait(30):
+            raise AddressUnusable(
+                f"the web application did not start at {server.url}.", why="it gave no answer for 30 seconds.",
+                next_step="look at its log.",
+            )  # fmt: skip
+        yield server.url
+    finally:
+        server.should_exit = True
+        thread.join(GRACEFUL_SECONDS + 5)
+        sock.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; `host` is a name or an address of either family. Raises AddressUnusable."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError as exc:
+        raise AddressUnusable(
+            f"cannot listen on {host}: no such host.", why=f"{exc.strerror or exc}.",
+            next_step="correct EVERINDEX_HOST or --host: 127.0.0.1 for this machine alone, 0.0.0.0 for the network.",
+        ) from exc  # fmt: skip
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and host in ("::", ""):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # both families, as people expect of "all"
+        sock.bind(where)
+        sock.listen(2048)
+    except OSError as exc:
+        sock.close()
+        raise _unusable(host, port, exc) from exc
+    sock.setblocking(False)
+    return sock
+
+
+def url_of(host: str, sock: socket.socket) -> str:
+    """The address for a browser on this machine: "all addresses" is none that one can open."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{sock.getsockname()[1]}"
+
+
+def _unusable(host: str, port: int, exc: OSError) -> AddressUnusable:
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return AddressUnusable(
+                f"port {port} on {host} is taken.", why="another program, or another everindex, listens there.",
+                next_step="choose another port (--port or PORT; 0 takes a free one), or end the other program.",
+            )  # fmt: skip
+        case errno.EACCES:
+            return AddressUnusable(
+                f"port {port} on {host} may not be used.", why="ports below 1024 are reserved for the system.",
+                next_step="choose a port from 1024 on, such as 8000.",
+            )  # fmt: skip
+        case _:
+            return AddressUnusable(
+                f"cannot listen on {host}, port {port}.", why=f"{exc.strerror or exc}.",
+                next_step="correct EVERINDEX_HOST or --host: it must be an address of this machine.",
+            )  # fmt: skip
+
+
+def _config(instance: Instance) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(instance), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
+        timeout_graceful_shutdown=GRACEFUL_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        h11_max_incomplete_event_size=MAX_REQUEST_LINE_BYTES, http="h11",
+    )  # fmt: skip
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells when it answers and takes a signal for an order and not for a crash."""
+
+    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[str], None] | None, url: str) -> None:
+        super().__init__(config)
+        self.url = url
+        self.ready_error: BaseException | None = None
+        self._on_ready = on_ready
+        self._telling: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started and self._on_ready is not None:
+            self._telling = asyncio.ensure_future(self._tell(self._on_ready))
+
+    async def _tell(self, on_ready: Callable[[str], None]) -> None:
+        try:
+            await asyncio.to_thread(on_ready, self.url)
+        except Exception as exc:  # handed to the caller of `serve`, who gave us the function
+            self.ready_error = exc
+            self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal once more after a clean end, and the process dies of it.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before: dict[int, Any] = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self.handle_exit(number, frame)

@@ -1,0 +1,108 @@
+"""What do all handlers of one application share? The instance, the places where its work runs, and what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from everindex.articles.embedding import Embedder
+from everindex.articles.embedding.choose import choose_embedder
+from everindex.articles.embedding.endpoint import RetryPolicy
+from everindex.articles.instance import Instance
+from everindex.errors import EmbeddingFailed, EverindexError
+from everindex.pg.capabilities import Capabilities, look
+from everindex.web.facets import Facet, read_facets
+from everindex.web.health import ReadyProbe
+from everindex.web.index_report import IndexReport, read_index_report
+from everindex.web.kept import Kept
+from everindex.web.places import Places
+from everindex.web.problems import ServerBusy
+from everindex.web.proofs import BackgroundProofs
+
+T = TypeVar("T")
+
+#: Questions to a remote embedding endpoint at one time, and how long a reader waits for one of these places.
+EMBEDDING_PLACES = 8
+EMBEDDING_WAIT_SECONDS = 3.0
+#: A reader waits so long for a connection to the database before the page says that it is busy.
+DATABASE_WAIT_SECONDS = 10.0
+#: A reader of the search page has not the patience of an import: one repetition, and no answer after this is waited for.
+QUERY_RETRIES = RetryPolicy(attempts=2, total_seconds=5.0, longest_wait_seconds=1.0, longest_retry_after_seconds=2.0)
+QUERY_TIMEOUT_SECONDS = 15.0
+
+
+class Site:
+    """The shared parts of one application."""
+
+    def __init__(
+        self, instance: Instance, *, facets_seconds: float, index_seconds: float, verification_seconds: float
+    ) -> None:
+        self.instance = instance
+        self.proofs = BackgroundProofs(instance.verify, seconds=verification_seconds)
+        self.ready = ReadyProbe(instance.conninfo)
+        self._database = Places(instance.settings.pool_size, wait_seconds=DATABASE_WAIT_SECONDS, refusal=_database_busy)
+        self._embedding = Places(EMBEDDING_PLACES, wait_seconds=EMBEDDING_WAIT_SECONDS, refusal=_embedding_busy)
+        self._query_embedder: Embedder | None = None
+        self.facets: Kept[dict[str, list[Facet]]] = Kept(
+            lambda: self.in_database(lambda: read_facets(instance)), seconds=facets_seconds
+        )
+        self.versions: Kept[Capabilities] = Kept(lambda: self.in_database(self._look), seconds=facets_seconds)
+        self.index: Kept[IndexReport] = Kept(
+            lambda: self.in_database(lambda: read_index_report(instance)), seconds=index_seconds
+        )
+
+    def _look(self) -> Capabilities:
+        with self.instance.connection() as connection:
+            return look(connection)
+
+    async def in_database(self, work: Callable[[], T]) -> T:
+        """Runs work that uses one connection of the pool at a time. Raises ServerBusy when none gets free."""
+        return await self._database.run(work)
+
+    async def in_embedding(self, work: Callable[[], T]) -> T:
+        """Runs a question to a remote embedding endpoint; holds no connection meanwhile."""
+        return await self._embedding.run(work)
+
+    def query_embedder(self) -> Embedder:
+        """The model that embeds queries; a remote one with the patience of a reader. May ask the database once."""
+        if self._query_embedder is None:
+            chosen = self.instance.embedder
+            if chosen.is_remote:
+                settings = self.instance.settings
+                patience = min(settings.embedding_timeout_seconds, QUERY_TIMEOUT_SECONDS)
+                chosen = choose_embedder(
+                    settings.model_copy(update={"embedding_timeout_seconds": patience}), width=chosen.dimensions,
+                    retries=QUERY_RETRIES,
+                )  # fmt: skip
+            self._query_embedder = chosen
+        return self._query_embedder
+
+    @property
+    def known_query_embedder(self) -> Embedder | None:
+        """The same, without asking anybody: None before the first use."""
+        return self._query_embedder
+
+
+def site_of(request: Request) -> Site:
+    """The site that answers `request`."""
+    site: Site = request.app.state.site
+    return site
+
+
+def _database_busy() -> EverindexError:
+    return ServerBusy(
+        "too many requests are waiting for the database.",
+        why=f"every connection of the pool was in use for {DATABASE_WAIT_SECONDS:g} seconds.",
+        next_step="try again in a moment; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
+    )
+
+
+def _embedding_busy() -> EverindexError:
+    return EmbeddingFailed(
+        "the search text got no vector in time.",
+        why=f"the embedding endpoint is slow: {EMBEDDING_PLACES} questions to it were still open after "
+        f"{EMBEDDING_WAIT_SECONDS:g} seconds.",
+        next_step="try again in a moment; searching by vector and every other page work meanwhile.",
+    )
