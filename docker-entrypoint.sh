@@ -49,12 +49,12 @@ alembic() {
   return "$status"
 }
 
-# What is to run? Without a command, or with options only, the server.
+# What is to run? Without a command, the server; options and commands of everindex are given to it.
 case "${1:-}" in
-  '' | -*)
-    set -- everindex serve "$@"
+  '')
+    set -- everindex serve
     ;;
-  serve | up | migrate | import | embed | search | status | verify | bench | health)
+  -* | serve | up | migrate | import | embed | search | status | verify | bench | health)
     set -- everindex "$@"
     ;;
 esac

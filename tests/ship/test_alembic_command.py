@@ -1,0 +1,99 @@
+"""`alembic` in a clone, and run_migration.py, as the deployment guide promises them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from shipping import HEAD, REPOSITORY, Shell, is_told_in_three_lines
+
+from everindex.pg.embedded import embedded_binaries
+
+INDEX = "articles_embedding_hnsw_idx"
+#: Every table, column, constraint and index of the application's schema, in PostgreSQL's own words.
+SCHEMA = """
+    SELECT c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod) || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
+    UNION ALL
+    SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    UNION ALL
+    SELECT 'revision', version_num FROM alembic_version
+    UNION ALL
+    SELECT relname, array_to_string(reloptions, ',') FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    ORDER BY 1, 2
+"""
+
+
+def schema_of(conninfo: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute(SCHEMA).fetchall()
+
+
+def test_the_commands_of_the_guide_do_what_it_says(shell: Shell, empty: str) -> None:
+    assert shell.succeed("alembic", "current") == ""
+    shell.succeed("alembic", "upgrade", "head")
+    assert shell.succeed("alembic", "current") == f"{HEAD} (head)\n"
+    whole = schema_of(empty)
+    assert INDEX in dict(whole)
+
+    shell.succeed("alembic", "downgrade", "-1")
+    assert shell.succeed("alembic", "current") == "b6a5ff4214f5\n"
+    assert INDEX not in dict(schema_of(empty))
+
+    shell.succeed("alembic", "downgrade", "base")
+    assert shell.succeed("alembic", "current") == ""
+    shell.succeed("alembic", "upgrade", "head")
+    assert schema_of(empty) == whole
+
+
+def test_the_history_is_the_guides_chain(lone_shell: Shell) -> None:
+    assert [line.split(", ")[0] for line in lone_shell.succeed("alembic", "history").splitlines()] == [
+        f"b6a5ff4214f5 -> {HEAD} (head)",
+        "8eadb2079747 -> b6a5ff4214f5",
+        "1745b4f22f68 -> 8eadb2079747",
+        "d8d9cdcec340 -> 1745b4f22f68",
+        "<base> -> d8d9cdcec340",
+    ]
+
+
+def test_the_sql_of_the_chain_runs_unchanged_through_psql(lone_shell: Shell, empty: str, migrated: str) -> None:
+    script = lone_shell.succeed("alembic", "upgrade", "head", "--sql")
+    psql = embedded_binaries().program("psql")
+    server = Shell(empty)
+    server.succeed(psql, "--no-psqlrc", "--quiet", "--dbname", empty, stdin=script)
+    assert schema_of(empty) == schema_of(migrated)
+    # A second time it stops at its first statement, and by its own means: a psql that went on would end with 0.
+    again = server.run(psql, "--no-psqlrc", "--quiet", "--dbname", empty, stdin=script)
+    assert again.returncode == 3
+    assert again.stderr.count("ERROR:") == 1
+
+
+def test_alembic_tells_errors_in_three_lines_without_the_password(empty: str) -> None:
+    server = conninfo_to_dict(empty)
+    done = Shell().run(
+        "alembic", "upgrade", "head", env={"DATABASE_URL": f"postgresql://nobody_here:s3cret@/{server['dbname']}?host={server['host']}"}
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert is_told_in_three_lines(done.stderr, "credentials-refused"), done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_run_migration_is_everindex_migrate(shell: Shell, tmp_path: Path) -> None:
+    script = REPOSITORY / "run_migration.py"
+    assert shell.succeed("python", script, cwd=tmp_path) == f"{HEAD} (head)\n"
+    assert shell.succeed("python", script, "--current", cwd=tmp_path) == f"{HEAD} (head)\n"
+    failed = shell.run("python", script, cwd=tmp_path, env={"DB_NAME": "nowhere"})
+    assert failed.returncode == 1
+    assert is_told_in_three_lines(failed.stderr, "database-missing")
+
+
+def test_run_migration_in_a_python_without_everindex_says_what_to_do(lone_shell: Shell) -> None:
+    done = lone_shell.run(sys.executable, "-I", "-S", "run_migration.py")
+    assert done.returncode == 1
+    assert is_told_in_three_lines(done.stderr, "not-installed"), done.stderr
