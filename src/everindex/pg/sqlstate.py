@@ -25,7 +25,7 @@ from everindex.errors import (
 _REFUSED = (
     "password authentication failed",
     "no password supplied",
-    "no pg_hba.conf entry",
+    "pg_hba.conf",
     "authentication failed",
     "is not permitted to log in",
     'role "',
