@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
 
-from everindex.articles.bench import measure
 from everindex.articles.instance import connect_instance
 from everindex.cli.output import JsonOption, print_json, say
-from everindex.web.bench import measure_http
 
 
 def bench(
@@ -18,15 +17,28 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Compare a search in process and over HTTP with raw psycopg on the same index and settings."""
+    from everindex.articles.bench import measure
+    from everindex.web.bench import measure_http
+
+    logging.getLogger("everindex.access").setLevel(logging.WARNING)
     with connect_instance() as instance:
         result = measure(instance, queries=queries, rounds=rounds)
         result |= measure_http(instance, queries=queries, rounds=rounds)
     if as_json:
         print_json(result)
         return
-    say(f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef_search = {result['ef_search']}")
-    say(f"raw psycopg, prepared, binary vector   {result['raw_ms']:.2f} ms")
-    say(f"raw psycopg, the same settings locally {result['raw_local_ms']:.2f} ms")
-    say(f"search_vector in process               {result['library_ms']:.2f} ms   {result['library_over_raw']:.2f} × raw")
-    say(f"GET /api/search by text                {result['http_ms']:.2f} ms   {result['http_over_library_ms']:+.2f} ms on search")
-    say(f"resident memory of this process        {result['rss_mb']:.0f} MB")
+    say(f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef {result['ef_search']}")
+        f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef_search = {result['ef_search']}"
+    )
+    lines = [
+        ("raw psycopg, prepared, binary vector", "raw_ms", ""),
+        ("the same, settings local to each search", "raw_local_ms", ""),
+        ("search_vector in process", "library_ms", f"{result['library_over_raw']:.2f} x raw"),
+        ("search of a text in process", "text_ms", ""),
+        ("GET /api/search?q=", "http_text_ms", f"+{result['http_text_over_search_ms']:.2f} ms"),
+        ("search_vector in process, again", "vector_ms", ""),
+        ("POST /api/search with a vector", "http_vector_ms", f"+{result['http_vector_over_search_ms']:.2f} ms"),
+    ]
+    for name, key, note in lines:
+        say(f"{name:<42} {result[key]:>7.2f} ms   {note}".rstrip())
+    say(f"{'resident memory, server and client':<42} {result['rss_mb']:>7.0f} MB")

@@ -18,8 +18,12 @@ SHOWN_PROBLEMS = 20
 
 
 def import_articles(
-    sources: Annotated[list[str], typer.Argument(help="Files (.jsonl, .csv, .rss, .atom, .xml, also .gz), or - for stdin.")],
-    format_name: Annotated[Format | None, typer.Option("--format", help="Format, where the file's name does not tell.")] = None,
+    sources: Annotated[
+        list[str], typer.Argument(help="Files (.jsonl, .csv, .rss, .atom, .xml, also .gz), or - for stdin.")
+    ],
+    format_name: Annotated[
+        Format | None, typer.Option("--format", help="Format, where the file's name does not tell.")
+    ] = None,
     news_source: Annotated[str | None, typer.Option("--source", help="news_source of rows that have none.")] = None,
     category: Annotated[str | None, typer.Option("--category", help="Category of rows that have none.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Topic of rows that have none.")] = None,
@@ -56,7 +60,9 @@ def _print(source: str, report: ImportReport) -> None:
     if report.problem_count > SHOWN_PROBLEMS:
         tell(f"  … and {report.problem_count - SHOWN_PROBLEMS} more")
     if report.problem_count:
-        say(f"  {report.problem_count} rows were left out; correct them and import again: what is stored stays as it is")
+        say(
+            f"  {report.problem_count} rows were left out; correct them and import again: what is stored stays as it is"
+        )
 
 
 def _as_dict(report: ImportReport) -> dict[str, Any]:

@@ -20,7 +20,9 @@ def migrate(
     down: Annotated[bool, typer.Option("--down", help="Downgrade to REVISION (default -1).")] = False,
     current: Annotated[bool, typer.Option("--current", help="Print where the database is.")] = False,
     history: Annotated[bool, typer.Option("--history", help="Print the chain.")] = False,
-    wait: Annotated[float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)] = None,
+    wait: Annotated[
+        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring the database to REVISION (head); an index that is missing or INVALID there is built online."""
@@ -47,13 +49,19 @@ def migrate(
     if as_json:
         print_json({"current": state.current, "head": state.head, "is_head": state.is_head})
     else:
-        say(" ".join(state.current) + (" (head)" if state.is_head else "") if state.current else "no revision: not migrated")
+        say(
+            " ".join(state.current) + (" (head)" if state.is_head else "")
+            if state.current
+            else "no revision: not migrated"
+        )
 
 
 def _print_history(as_json: bool) -> None:
     rows = runner.history()
     if as_json:
-        print_json([{"revision": revision, "down_revision": before, "title": title} for revision, before, title in rows])
+        print_json(
+            [{"revision": revision, "down_revision": before, "title": title} for revision, before, title in rows]
+        )
         return
     head = rows[0][0]
     for revision, before, title in rows:

@@ -23,7 +23,7 @@ def main() -> None:
         sys.argv.remove("--debug")
     try:
         configure_logging(debug=debug)
-        from everindex.cli.app import app  # noqa: PLC0415 only now: a broken setting must be told, not traced
+        from everindex.cli.app import app
 
         app()
     except EverindexError as exc:

@@ -17,7 +17,9 @@ def search(
     category: Annotated[str | None, typer.Option("--category", help="Only this category.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Only this topic.")] = None,
     news_source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
-    since: Annotated[str | None, typer.Option("--since", help="From this date on: 2023, 2023-02 or 2023-02-07.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="From this date on: 2023, 2023-02 or 2023-02-07.")
+    ] = None,
     until: Annotated[str | None, typer.Option("--until", help="Up to and with this date.")] = None,
     ef_search: Annotated[int | None, typer.Option("--ef-search", help="Width of the index scan, 1 to 1000.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,

@@ -9,10 +9,13 @@ import typer
 from everindex.articles.instance import Instance, connect_instance
 from everindex.cli.output import say
 from everindex.settings import Settings, read_settings
-from everindex.web.serving import serve as serve_web
 
-HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on (127.0.0.1); 0.0.0.0 is all of them.")]
-PortOption = Annotated[int | None, typer.Option("--port", "-p", help="Port (8000); 0 picks a free one.", min=0, max=65535)]
+HostOption = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on (127.0.0.1); 0.0.0.0 is all of them.")
+]
+PortOption = Annotated[
+    int | None, typer.Option("--port", "-p", help="Port (8000); 0 picks a free one.", min=0, max=65535)
+]
 
 
 def serve(host: HostOption = None, port: PortOption = None) -> None:
@@ -24,6 +27,9 @@ def serve(host: HostOption = None, port: PortOption = None) -> None:
 
 def serve_instance(instance: Instance, settings: Settings, *, host: str | None, port: int | None) -> None:
     """Serves an open instance; returns after SIGINT or SIGTERM, when the last answer is out."""
+    # Only now: the other commands start without the web framework.
+    from everindex.web.serving import serve as serve_web
+
     serve_web(
         instance,
         host=settings.host if host is None else host,

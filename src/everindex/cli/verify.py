@@ -17,9 +17,15 @@ from everindex.settings import read_settings
 
 def verify(
     samples: Annotated[int, typer.Option("--samples", help="Queries to measure recall with.", min=2, max=10_000)] = 100,
-    max_seconds: Annotated[float, typer.Option("--max-seconds", help="Stop measuring recall after that.", min=0.1)] = 30.0,
-    floor: Annotated[float | None, typer.Option("--recall", help="Floor of recall@10 (0.95).", min=0.0, max=1.0)] = None,
-    wait: Annotated[float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)] = None,
+    max_seconds: Annotated[
+        float, typer.Option("--max-seconds", help="Stop measuring recall after that.", min=0.1)
+    ] = 30.0,
+    floor: Annotated[
+        float | None, typer.Option("--recall", help="Floor of recall@10 (0.95).", min=0.0, max=1.0)
+    ] = None,
+    wait: Annotated[
+        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that the index is there, used and accurate. Reads only. Exit 0 or 3."""

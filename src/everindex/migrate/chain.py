@@ -8,7 +8,6 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-
 from everindex.errors import ChainBroken
 
 #: The revision before the vector index: a first load goes in here, so that the index is built once over all rows.

@@ -14,7 +14,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from everindex.errors import EverindexError, MigrationFailed, NotMigrated, RevisionUnknown
+from everindex.errors import EverindexError, MigrationFailed, NotMigrated, PermissionDenied, RevisionUnknown
 from everindex.index.apply import acknowledge, deploy
 from everindex.index.catalog import in_search_path, observe
 from everindex.index.plan import make_plan
@@ -89,9 +89,10 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
         with connect(conninfo) as connection:
             _refuse_unknown_revision(connection, context.config)
         _migrate(context, conninfo)
-        if _command(context.config) == "upgrade" and _is_at_head(conninfo):
-            own_schema.ensure(conninfo)
-            _keep_declared(context, conninfo, declared)
+        if _command(context.config) == "upgrade":
+            _ensure_own_schema(conninfo)
+            if _is_at_head(conninfo):
+                _keep_declared(context, conninfo, declared)
 
 
 def _migrate(context: Any, conninfo: str) -> None:
@@ -127,6 +128,14 @@ def _migrate(context: Any, conninfo: str) -> None:
                     next_step=f"{told.next_step} `everindex migrate --current` shows where the database is.",
                 ) from exc
             raise
+
+
+def _ensure_own_schema(conninfo: str) -> None:
+    """What everindex keeps for itself is a help and no condition: a role that may not create schemas migrates all the same."""
+    try:
+        own_schema.ensure(conninfo)
+    except PermissionDenied as exc:
+        log.warning("without schema everindex_meta nothing is recorded about who made a vector: %s", exc)
 
 
 def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:

@@ -163,7 +163,7 @@ def _literal(text: str) -> str:
 _GUARD = """
 DO $everindex$
 DECLARE
-    found record;
+    existing record;
 BEGIN
     SELECT i.indisvalid, pg_get_indexdef(c.oid) AS definition,
            am.amname = 'hnsw' AND opc.opcname = {opclass}
@@ -171,16 +171,16 @@ BEGIN
                         {default_m}) = {m}
            AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'ef_construction'),
                         {default_ef_construction}) = {ef_construction} AS is_as_declared
-    INTO found
+    INTO existing
     FROM pg_class c
     LEFT JOIN pg_index i ON i.indexrelid = c.oid
     LEFT JOIN pg_opclass opc ON opc.oid = i.indclass[0]
     LEFT JOIN pg_am am ON am.oid = c.relam
     WHERE c.oid = to_regclass({relation});
-    IF FOUND AND NOT coalesce(found.is_as_declared, false) THEN
-        RAISE EXCEPTION USING MESSAGE = {differs}, DETAIL = found.definition,
+    IF FOUND AND NOT coalesce(existing.is_as_declared, false) THEN
+        RAISE EXCEPTION USING MESSAGE = {differs}, DETAIL = existing.definition,
             HINT = 'ALTER INDEX ... RENAME TO another name, then run this script again.';
-    ELSIF FOUND AND NOT found.indisvalid THEN
+    ELSIF FOUND AND NOT existing.indisvalid THEN
         RAISE EXCEPTION USING MESSAGE = {invalid}, HINT = 'DROP INDEX CONCURRENTLY it, then run this script again.';
     END IF;
 END $everindex$"""

@@ -50,9 +50,9 @@ async def search(
     request: Request,
     q: Annotated[str, Query(description="What to look for, in words.")] = "",
     k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.")] = 10,
-    category: str | None = None,
-    topic: str | None = None,
-    source: Annotated[str | None, Query(description="The articles' news_source.")] = None,
+    category: Annotated[str | None, Query(description="Only articles of this category.")] = None,
+    topic: Annotated[str | None, Query(description="Only articles of this topic.")] = None,
+    source: Annotated[str | None, Query(description="Only articles of this news_source.")] = None,
     since: Annotated[str | None, Query(description="First date: 2023, 2023-02 or 2023-02-07.")] = None,
     until: Annotated[str | None, Query(description="Last date, inclusive, as `since`.")] = None,
     ef_search: Annotated[int | None, Query(description="Beam of the index search, 1 to 1000; follows k.")] = None,
@@ -88,14 +88,18 @@ async def search_by_body(request: Request) -> Any:
 
 
 @router.get("/similar", summary="Articles like an article", response_model=AnswerOut, responses=MISSING, tags=["search"])
-async def similar(request: Request, uri: str, k: int = 10) -> Any:
+async def similar(
+    request: Request,
+    uri: Annotated[str, Query(description="The article to start from.")],
+    k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.")] = 10,
+) -> Any:
     """The k articles nearest to the article `uri`, itself left out."""
     site = site_of(request)
     return as_json(answer_as_dict(await site.in_database(lambda: site.instance.similar(uri, k=k))))
 
 
 @router.get("/article", summary="One article", response_model=ArticleOut, responses=MISSING, tags=["articles"])
-async def article(request: Request, uri: str) -> Any:
+async def article(request: Request, uri: Annotated[str, Query(description="The article's uri.")]) -> Any:
     """All that is known of one article."""
     site = site_of(request)
     return as_json(dataclasses.asdict(await site.in_database(lambda: site.instance.article(uri))))
@@ -109,7 +113,9 @@ async def facets(request: Request) -> Any:
 
 
 @router.get("/incidents", summary="Incidents", response_model=IncidentsOut, tags=["incidents"])
-async def incidents(request: Request, status: str | None = None) -> Any:
+async def incidents(
+    request: Request, status: Annotated[str | None, Query(description="active, acknowledged or resolved.")] = None
+) -> Any:
     """The incidents last changed first, 500 at most; `status` narrows them."""
     site = site_of(request)
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import jinja2
+import markupsafe
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -35,8 +36,9 @@ def environment() -> jinja2.Environment:
     )  # fmt: skip
     made.globals.update(asset=asset_url, version=everindex.__version__, strategies=STRATEGIES)
     made.filters.update(
-        size=size, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration
-    )
+        size=size, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration,
+        code=code_spans, sentence=sentence,
+    )  # fmt: skip
     return made
 
 
@@ -66,6 +68,19 @@ def error_response(request: Request, error: EverindexError, headers: Mapping[str
         headers=problem_headers(error) | dict(headers or {}), error=as_problem(error),
         request_id=request.scope.get("everindex.request_id", ""), here="",
     )  # fmt: skip
+
+
+def code_spans(text: str) -> markupsafe.Markup:
+    """A docstring's text with its `code` as such; everything is escaped."""
+    parts = [markupsafe.escape(part) for part in text.split("`")]
+    return markupsafe.Markup("").join(
+        markupsafe.Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
+
+
+def sentence(text: str) -> str:
+    """With a capital letter: errors are written to stand after a colon."""
+    return text[:1].upper() + text[1:]
 
 
 def size(count: int) -> str:

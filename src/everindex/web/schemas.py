@@ -17,9 +17,9 @@ class SearchBody(BaseModel):
     text: str | None = Field(None, description="What to look for, in words.")
     vector: list[float] | None = Field(None, description="A ready query vector, as wide as the column.", max_length=16000)
     k: int = Field(10, description=f"How many articles to return, 1 to {MAX_K}.")
-    category: str | None = None
-    topic: str | None = None
-    source: str | None = Field(None, description="The articles' news_source.")
+    category: str | None = Field(None, description="Only articles of this category.")
+    topic: str | None = Field(None, description="Only articles of this topic.")
+    source: str | None = Field(None, description="Only articles of this news_source.")
     since: str | None = Field(None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.")
     until: str | None = Field(None, description="Last date, inclusive, as `since`.")
     ef_search: int | None = Field(None, description="Beam of the index search, 1 to 1000; follows k when left out.")

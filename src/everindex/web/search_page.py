@@ -42,6 +42,12 @@ class SearchForm:
     k: str
 
     @property
+    def title(self) -> str:
+        """Of the page."""
+        text = self.q.strip()
+        return f"{text[:80]} · everindex" if text else "everindex"
+
+    @property
     def is_narrowed(self) -> bool:
         return any((self.category, self.topic, self.source, self.since, self.until, self.k not in ("", "10")))
 
@@ -85,11 +91,11 @@ async def search_page(request: Request) -> Response:
         start = await site.in_database(lambda: read_start(site.instance))
     values: dict[str, Any] = {
         "form": form, "found": found, "start": start, "error": as_problem(error) if error else None,
-        "examples": examples(facets), "here": "/",
+        "examples": examples(facets), "here": "/", "is_fragment": wants_fragment(request),
     }  # fmt: skip
     headers = problem_headers(error) if error else {}
     status = error.http_status if error else 200
-    if wants_fragment(request):
+    if values["is_fragment"]:
         headers |= history_header(request.headers.get("hx-current-url", ""), form)
         return page("_results.html", status_code=status, headers=headers, **values)
     return page(
