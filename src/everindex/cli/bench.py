@@ -28,8 +28,6 @@ def bench(
         print_json(result)
         return
     say(f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef {result['ef_search']}")
-        f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef_search = {result['ef_search']}"
-    )
     lines = [
         ("raw psycopg, prepared, binary vector", "raw_ms", ""),
         ("the same, settings local to each search", "raw_local_ms", ""),
