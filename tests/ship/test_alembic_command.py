@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psycopg
+import pytest
 from psycopg.conninfo import conninfo_to_dict
 from shipping import HEAD, REPOSITORY, Shell, is_told_in_three_lines
 
@@ -72,6 +73,29 @@ def test_the_sql_of_the_chain_runs_unchanged_through_psql(lone_shell: Shell, emp
     again = server.run(psql, "--no-psqlrc", "--quiet", "--dbname", empty, stdin=script)
     assert again.returncode == 3
     assert again.stderr.count("ERROR:") == 1
+
+
+@pytest.mark.parametrize(
+    ("made_by_hand", "status", "word"),
+    [
+        ("USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)", 0, "already exists, skipping"),
+        ("USING hnsw (embedding vector_cosine_ops)", 0, "already exists, skipping"),
+        ("USING hnsw (embedding vector_l2_ops)", 3, "index-definition-differs"),
+        ("USING btree (title)", 3, "index-definition-differs"),
+    ],
+)
+def test_the_sql_of_the_index_stops_at_an_index_of_another_definition_and_keeps_the_declared_one(
+    migrated: str, made_by_hand: str, status: int, word: str
+) -> None:
+    with psycopg.connect(migrated, autocommit=True) as connection:
+        connection.execute(f"DROP INDEX {INDEX}")
+        connection.execute(f"CREATE INDEX {INDEX} ON articles {made_by_hand}")
+        connection.execute("UPDATE alembic_version SET version_num = 'b6a5ff4214f5'")
+    script = Shell().succeed("alembic", "upgrade", f"b6a5ff4214f5:{HEAD}", "--sql")
+    psql = embedded_binaries().program("psql")
+    done = Shell(migrated).run(psql, "--no-psqlrc", "--quiet", "--dbname", migrated, stdin=script)
+    assert done.returncode == status, done.stderr
+    assert word in done.stderr
 
 
 def test_alembic_tells_errors_in_three_lines_without_the_password(empty: str) -> None:

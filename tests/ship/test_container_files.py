@@ -59,7 +59,9 @@ def test_both_stages_have_one_base_with_a_version_and_a_distribution() -> None:
 
 def test_what_the_image_copies_is_there_and_passes_the_dockerignore() -> None:
     allowed = {
-        line[1:] for line in (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines() if line.startswith("!")
+        line[1:]
+        for line in (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
     }
     copied = {
         word.rstrip("/") for line in instructions("COPY") if not line.startswith("--from") for word in line.split()[:-1]

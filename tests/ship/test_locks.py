@@ -30,8 +30,8 @@ def names(requirements: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_holds_no_address(lock: str) -> None:
-    for word in ("http", "://", "--index-url", "--extra-index-url", "--find-links", "file:", " @ ", "/"):
-        assert word not in text_of(lock).replace("requirements.lock", "")
+    for word in ("http:", "https:", "--index-url", "--extra-index-url", "--find-links", "file:", " @ ", "/"):
+        assert word not in text_of(lock)
 
 
 @pytest.mark.parametrize("lock", LOCKS)

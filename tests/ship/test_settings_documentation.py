@@ -31,8 +31,10 @@ def settings() -> dict[str, object]:
 
 
 def limits(variable: str) -> list[float]:
-    field = next(f for f in Settings.model_fields.values() if f.validation_alias.choices[0] == variable)  # type: ignore[union-attr]
-    return [value for rule in field.metadata for name in ("ge", "gt", "le", "lt") if (value := getattr(rule, name, None)) is not None]
+    """The ends of its range, of numbers."""
+    alias = {str(field.validation_alias.choices[0]): field for field in Settings.model_fields.values()}  # type: ignore[union-attr]
+    ends = (getattr(rule, name, None) for rule in alias[variable].metadata for name in ("ge", "gt", "le", "lt"))
+    return [end for end in ends if end is not None]
 
 
 def test_every_setting_is_documented_and_nothing_else() -> None:
