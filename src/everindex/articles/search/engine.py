@@ -40,6 +40,8 @@ SERVING_SECONDS = 5.0
 
 Row = tuple[Any, ...]
 
+_STATEMENTS = {"filtered-exact": statement.nearest_of_filtered, "exact": statement.nearest_of_all}
+
 
 class SearchEngine:
     """Searches one instance through a pool of connections; safe to use from many threads."""
@@ -119,8 +121,9 @@ class SearchEngine:
         self, table: ArticleTable, filters: Filters, approach: Approach, k: int
     ) -> tuple[str, dict[str, Any]]:
         """The text of the statement (kept, so that it is composed once and prepared once) and its parameters."""
+        # Strategies of other settings or another order must not share a text: a prepared statement keeps its plan.
         key = (
-            approach.strategy == "filtered-exact",
+            approach.strategy,
             k,
             bool(filters.category),
             bool(filters.topic),
@@ -128,7 +131,7 @@ class SearchEngine:
             bool(filters.since),
             bool(filters.until),
         )
-        build = statement.nearest_of_filtered if approach.strategy == "filtered-exact" else statement.nearest
+        build = _STATEMENTS.get(approach.strategy, statement.nearest)
         kept = self._texts.get(key)
         if kept is not None and filters.is_empty:
             return kept[0], {}

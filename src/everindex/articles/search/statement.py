@@ -1,4 +1,5 @@
-"""Which SQL answers a search? Only shapes that an HNSW index can serve: ORDER BY column <=> constant, literal LIMIT."""
+"""Which SQL answers a search? Shapes that an HNSW index can serve (ORDER BY column <=> constant, literal LIMIT), or that it
+cannot, where the answer is to be exact."""
 
 from __future__ import annotations
 
@@ -25,6 +26,25 @@ def nearest(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Compo
         sql.SQL(
             "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM {table} "
             "WHERE embedding IS NOT NULL{condition} ORDER BY embedding {distance} %(vector)b LIMIT {k}"
+        ).format(
+            columns=_columns(), distance=table.distance, table=table.identifier, condition=condition, k=sql.Literal(k)
+        ),
+        parameters,
+    )
+
+
+def nearest_of_all(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
+    """The exact search: it orders by an expression that no index on the vector can serve.
+
+    A setting (enable_indexscan) would not do: the statement is prepared, PostgreSQL may keep its plan from the sixth
+    execution on, and a kept plan does not look at settings again (docs: SQL-PREPARE). With the text of `nearest`, exact
+    searches went through the index once ten others had.
+    """
+    condition, parameters = where(table, filters)
+    return (
+        sql.SQL(
+            "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} "
+            "WHERE embedding IS NOT NULL{condition} ORDER BY distance LIMIT {k}"
         ).format(
             columns=_columns(), distance=table.distance, table=table.identifier, condition=condition, k=sql.Literal(k)
         ),

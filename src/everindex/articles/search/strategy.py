@@ -45,7 +45,7 @@ def choose(serving: Serving, *, k: int, passing: int | None, ef_search: int | No
     if passing is not None and (passing <= FILTERED_EXACT_ROWS or exact or serving.index_name is None):
         return Approach(strategy="filtered-exact", ef_search=None, settings=())
     if exact or serving.index_name is None:
-        return Approach(strategy="exact", ef_search=None, settings=(("enable_indexscan", "off"),))
+        return Approach(strategy="exact", ef_search=None, settings=())
     if passing is not None:
         chosen = ef_search or max(FILTERED_EF_SEARCH, ef_search_for(k))
         return Approach(strategy="index-filtered", ef_search=chosen, settings=index_settings(serving, chosen))

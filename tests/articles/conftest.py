@@ -1,0 +1,53 @@
+"""Fixtures of the article tests: golden answers, a table of the test's own, an endpoint that really answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import ThreadingHTTPServer
+
+import psycopg
+import pytest
+from golden_answers import Golden, golden_of
+from http_embedder import Endpoint, handler_of
+
+from everindex.articles.instance import Instance, connect_instance
+from everindex.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def golden(read_only_instance: Instance) -> Golden:
+    """The rows of `read_only_instance`, for answers computed without PostgreSQL."""
+    return golden_of(read_only_instance)
+
+
+@pytest.fixture
+def sql(instance: Instance) -> Iterator[psycopg.Connection]:
+    """A connection of somebody else to the database of `instance`."""
+    with psycopg.connect(instance.conninfo, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def open_instance() -> Iterator[Callable[..., Instance]]:
+    """Opens instances, with settings of the test's choice, and closes them at its end."""
+    with ExitStack() as stack:
+        yield lambda conninfo, **settings: stack.enter_context(
+            connect_instance(conninfo, settings=Settings(**settings))
+        )
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """An HTTP server that embeds as its `width`, `down` and `refused` say."""
+    endpoint = Endpoint()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(endpoint))
+    server.daemon_threads = True
+    endpoint.url = f"http://127.0.0.1:{server.server_port}/v1/embeddings"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield endpoint
+    server.shutdown()
+    server.server_close()
+    thread.join()
