@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+from pgvector import Vector
 from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
 from psycopg.types import TypeInfo
@@ -26,9 +27,10 @@ from everindex.articles.search.strategy import (
     choose,
 )
 from everindex.articles.table import ArticleTable, read_table
-from everindex.errors import NotMigrated, QueryInvalid, ServerUnreachable
+from everindex.errors import EverindexError, NotMigrated, QueryInvalid, ServerUnreachable
 from everindex.index.catalog import in_search_path, observe
 from everindex.index.drift import serving_index
+from everindex.pg import roundtrip
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -37,6 +39,9 @@ log = logging.getLogger("everindex.search")
 
 #: What is known of table and index is read anew after so many seconds: a dropped or finished index is noticed by then.
 SERVING_SECONDS = 5.0
+
+#: Between these sums of squares a query vector goes to pgvector as it is.
+_SQUARES = (1e-6, 1e12)
 
 Row = tuple[Any, ...]
 
@@ -51,6 +56,7 @@ class SearchEngine:
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, ArticleTable, Serving] | None = None
         self._texts: dict[tuple[Any, ...], tuple[str, dict[str, Any]]] = {}
+        self._positionals: dict[str, tuple[str, tuple[str, ...]]] = {}
 
     def search(
         self,
@@ -110,6 +116,7 @@ class SearchEngine:
                 )
             if known is None or (table, serving) != known[1:]:
                 self._texts = {}
+                self._positionals = {}
             known = self._known = (time.monotonic(), table, serving)
         return known[1], known[2]
 
@@ -153,13 +160,17 @@ class SearchEngine:
         if approach.strategy == "none-match":
             return []
         text, parameters = self.statement_for(table, filters, approach, k)
-        parameters["vector"] = vector
-        if not approach.settings:
-            rows = connection.execute(text, parameters, binary=True, prepare=True).fetchall()
-        else:
-            rows = in_settings(connection, approach.settings, text, parameters)
+        parameters["vector"] = Vector(vector).to_binary()
+        text, names = self._positional(text)
+        rows = roundtrip.run(connection, approach.settings, text, [parameters[name] for name in names])
         # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
         return [row for row in rows if row[-1] == row[-1]]
+
+    def _positional(self, text: str) -> tuple[str, tuple[str, ...]]:
+        kept = self._positionals.get(text)
+        if kept is None:
+            kept = self._positionals[text] = roundtrip.positional(text)
+        return kept
 
     def _complete(
         self,
@@ -227,7 +238,8 @@ class SearchEngine:
                 plan = " / ".join(
                     _shape(str(row[0])) for row in explained if "->" in str(row[0]) or "cost=" in str(row[0])
                 )
-            except psycopg.Error as exc:
+            except (psycopg.Error, EverindexError) as exc:
+                # The answer is there; that nobody could be asked for its plan must not take it away.
                 plan = f"no plan: {type(exc).__name__}"
         log.warning(
             "slow-query: %.1f ms, k=%d strategy=%s ef_search=%s filters=%s plan: %s",
@@ -278,26 +290,49 @@ def register_vector(connection: Connection) -> None:
 
 
 def _checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
+    width = require_width(table)
+    try:
+        array = np.asarray(vector)
+        if array.dtype.kind not in "fiu":
+            raise ValueError
+    except ValueError:
+        raise QueryInvalid(
+            "the query vector does not hold numbers.",
+            why=f"articles.embedding is vector({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+        ) from None
+    if array.shape != (width,):
+        raise QueryInvalid(
+            f"the query vector has shape {array.shape}.",
+            why=f"articles.embedding is vector({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+        )
+    usual = np.ascontiguousarray(array, dtype=np.float32) if array.dtype == np.float32 else None
+    if usual is not None and _SQUARES[0] < float(np.dot(usual, usual)) < _SQUARES[1]:
+        return usual
+    # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
+    # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
+    wide = array.astype(np.float64)
+    largest = float(np.abs(wide).max())
+    if not np.isfinite(wide).all() or largest == 0:
+        raise QueryInvalid(
+            "the query vector has no direction.",
+            why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
+            next_step="pass a finite vector that is not zero.",
+        )
+    wide /= largest
+    return (wide / np.linalg.norm(wide)).astype(np.float32)
+
+
+def require_width(table: ArticleTable) -> int:
+    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
     if table.dimensions is None:
         raise NotMigrated(
             "articles.embedding is missing or has no width.",
             why="revision 8eadb2079747 adds it as vector(1536), and has not been applied here.",
             next_step="run  everindex migrate.",
         )
-    array = np.ascontiguousarray(vector, dtype=np.float32)
-    if array.shape != (table.dimensions,):
-        raise QueryInvalid(
-            f"the query vector has shape {array.shape}.",
-            why=f"articles.embedding is vector({table.dimensions}).",
-            next_step=f"pass {table.dimensions} numbers, made by the model that made the articles' vectors.",
-        )
-    if not np.isfinite(array).all() or not array.any():
-        raise QueryInvalid(
-            "the query vector has no direction.",
-            why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
-            next_step="pass a finite vector that is not zero.",
-        )
-    return array
+    return table.dimensions
 
 
 def _check_numbers(k: int, ef_search: int | None) -> None:

@@ -1,0 +1,88 @@
+"""A statement with settings of its own in one round trip: right, leaving nothing, and safe when something breaks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from everindex.pg import roundtrip
+from everindex.pg.connections import Connection, connect
+
+
+@pytest.fixture
+def connection(empty: str) -> Iterator[Connection]:
+    with connect(empty) as opened:
+        yield opened
+
+
+def test_named_placeholders_become_numbers_in_the_order_of_their_first_use() -> None:
+    text, names = roundtrip.positional("SELECT %(b)s::int, %(a)b, %(b)s::int, '100 %%'")
+    assert text == "SELECT $1::int, $2, $1::int, '100 %'"
+    assert names == ("b", "a")
+
+
+def test_settings_hold_for_the_statement_and_end_with_it(connection: Connection) -> None:
+    settings = (("work_mem", "7MB"), ("enable_seqscan", "off"))
+    for _ in range(3):
+        rows = roundtrip.run(connection, settings, "SELECT current_setting('work_mem'), current_setting('enable_seqscan')", [])
+        assert rows == [("7MB", "off")]
+    assert connection.execute("SELECT current_setting('enable_seqscan')").fetchone() == ("on",)
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_values_of_every_kind_arrive_as_they_were_sent(connection: Connection) -> None:
+    text = "SELECT $1::text, $2::int, $3::bytea, $4::text"
+    assert roundtrip.run(connection, (), text, ["ü'\"%s", "42", b"\x00\xff", None]) == [("ü'\"%s", 42, b"\x00\xff", None)]
+
+
+def test_an_error_is_psycopgs_own_and_the_connection_goes_on(connection: Connection) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        roundtrip.run(connection, (("work_mem", "7MB"),), "SELECT 1 / $1::int", ["0"])
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        roundtrip.run(connection, (), "SELECT * FROM no_such_table", [])
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        roundtrip.run(connection, (("work_mem", "nonsense"),), "SELECT 1", [])
+    assert roundtrip.run(connection, (), "SELECT 1", []) == [(1,)]
+    assert connection.execute("SHOW work_mem").fetchone() != ("7MB",)
+
+
+def test_a_time_limit_ends_the_statement_and_not_the_connection(connection: Connection) -> None:
+    connection.execute("SET statement_timeout = 200")
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        roundtrip.run(connection, (), "SELECT pg_sleep(30)", [])
+    assert roundtrip.run(connection, (), "SELECT 1", []) == [(1,)]
+
+
+def test_a_changed_table_is_noticed_and_the_statement_prepared_anew(connection: Connection) -> None:
+    connection.execute("CREATE TABLE t AS SELECT 1 AS a")
+    for _ in range(7):
+        assert roundtrip.run(connection, (), "SELECT a FROM t", []) == [(1,)]
+    connection.execute("ALTER TABLE t ALTER COLUMN a TYPE text")
+    assert roundtrip.run(connection, (), "SELECT a FROM t", []) == [("1",)]
+
+
+def test_a_killed_backend_closes_the_connection_so_that_no_pool_keeps_it(empty: str) -> None:
+    with connect(empty) as connection, connect(empty) as other:
+        pid = connection.info.backend_pid
+
+        def kill() -> None:
+            while not other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", (pid,)).fetchone():
+                time.sleep(0.02)
+            other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        with pytest.raises(psycopg.OperationalError):
+            roundtrip.run(connection, (("work_mem", "7MB"),), "SELECT pg_sleep(30)", [])
+        thread.join()
+        assert connection.closed
+
+
+def test_a_large_statement_and_a_large_answer_do_not_block_each_other(connection: Connection) -> None:
+    blob = bytes(8 * 1024 * 1024)
+    rows = roundtrip.run(connection, (("work_mem", "7MB"),), "SELECT $1::bytea || $1::bytea", [blob])
+    assert len(rows[0][0]) == 16 * 1024 * 1024
