@@ -6,7 +6,7 @@
 # (python:3.13-slim-trixie@sha256:...): which digest is current when you build cannot be known here.
 
 FROM python:3.13-slim-trixie AS builder
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 
 # Every dependency by its hash, and first, so that a change of the source does not install them anew.
@@ -20,8 +20,8 @@ COPY src/ src/
 # The wheel is built by the locked hatchling, which then leaves the environment with what only it needs.
 RUN /opt/everindex/bin/python -m hatchling build -t wheel -d dist \
     && python -m pip --python /opt/everindex/bin/python install --no-deps --no-index dist/*.whl \
-    && python -m pip --python /opt/everindex/bin/python uninstall --yes hatchling editables pathspec pluggy trove-classifiers \
-    && python -m compileall -q /opt/everindex/lib
+    && python -m pip --python /opt/everindex/bin/python uninstall --yes \
+        hatchling editables pathspec pluggy tomlkit trove-classifiers
 
 
 FROM python:3.13-slim-trixie
