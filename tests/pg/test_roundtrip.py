@@ -65,6 +65,15 @@ def test_a_changed_table_is_noticed_and_the_statement_prepared_anew(connection: 
     assert roundtrip.run(connection, (), "SELECT a FROM t", []) == [("1",)]
 
 
+def test_a_rollback_by_psycopg_takes_no_statement_away(connection: Connection) -> None:
+    settings = (("work_mem", "7MB"),)
+    assert roundtrip.run(connection, settings, "SELECT 1", []) == [(1,)]
+    for _ in range(7):  # psycopg prepares what it has seen five times, and drops everything prepared at a rollback
+        with connection.transaction(force_rollback=True):
+            connection.execute("SELECT 2", prepare=True)
+    assert roundtrip.run(connection, settings, "SELECT 1", []) == [(1,)]
+
+
 def test_a_killed_backend_closes_the_connection_so_that_no_pool_keeps_it(empty: str) -> None:
     with connect(empty) as connection, connect(empty) as other:
         pid = connection.info.backend_pid

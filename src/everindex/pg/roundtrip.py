@@ -27,8 +27,9 @@ Parameter = str | bytes | None
 Settings = Sequence[tuple[str, str]]
 
 _NAMED = re.compile(r"%\((\w+)\)[bst]|%%")
-#: "cached plan must not change result type": the table has changed since the statement was prepared.
-STALE_PLAN = "0A000"
+#: "cached plan must not change result type": the table has changed since the statement was prepared. "prepared statement
+#: does not exist": psycopg sends DEALLOCATE ALL after a ROLLBACK or DROP on the connection (its _preparing.py).
+PREPARED_ANEW = ("0A000", "26000")
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ def run(
     try:
         return _run(connection, settings, text, parameters)
     except psycopg.Error as exc:
-        if exc.sqlstate != STALE_PLAN or connection.closed:
+        if exc.sqlstate not in PREPARED_ANEW or connection.closed:
             raise
         _PREPARED.pop(connection, None)
         return _run(connection, settings, text, parameters)
