@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from everindex.errors import EverindexError
-from everindex.web.inputs import read_form
 from everindex.web.problems import as_problem
 from everindex.web.proofs import ProofState
 from everindex.web.render import page, wants_fragment
@@ -49,7 +48,6 @@ async def report_fragment(request: Request) -> Response:
 @router.post("/index/verify")
 async def verify_again(request: Request) -> Response:
     """Starts the proofs anew unless they are running."""
-    await read_form(request)
     site = site_of(request)
     site.proofs.start()
     if wants_fragment(request):

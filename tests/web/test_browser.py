@@ -1,0 +1,160 @@
+"""The pages in a real browser: with and without scripts, by keyboard, for everybody, and talking to no other host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from everindex.articles.instance import Instance
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PAGES = [
+    "/", "/?q=memory+leak&category=Library", "/incidents", "/index", "/docs", "/article?uri=nowhere", "/?q=crash&since=never",
+]  # fmt: skip
+HOSTILE_SEARCH = "/?q=%3Cscript%3Ewindow.hacked%3D1%3C/script%3E&category=%22%3E%3Csvg/onload%3Dhacked%3D1%3E"
+
+
+@contextmanager
+def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """A page of a fresh profile; fails when anything was asked of another host, or anything was reported as wrong."""
+    context = browser.new_context(base_url=url, **options)
+    wrong: list[str] = []
+    page = context.new_page()
+    page.on("request", lambda request: None if request.url.startswith((url, "data:")) else wrong.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console",
+        # The browser reports a page's own status 404 or 422 as an error of the console; that is the page's answer.
+        lambda message: wrong.append(message.text)
+        if message.type in ("error", "warning") and "the server responded with a status of" not in message.text
+        else None,
+    )
+    try:
+        yield page
+        assert wrong == []
+        assert page.evaluate("window.hacked") is None if options.get("java_script_enabled", True) else True
+    finally:
+        context.close()
+
+
+def test_no_page_asks_another_host_or_breaks_its_own_policy(browser: Browser, web_url: str) -> None:
+    for scheme in ("light", "dark"):
+        with opened(browser, web_url, color_scheme=scheme) as page:
+            for path in PAGES:
+                page.goto(path)
+                page.wait_for_timeout(100)  # scripts that run after loading have run
+
+
+def test_every_page_is_usable_without_scripts(browser: Browser, web_url: str) -> None:
+    with opened(browser, web_url, java_script_enabled=False) as page:
+        page.goto("/")
+        page.get_by_role("searchbox").fill("memory leak in the parser")
+        page.get_by_role("button", name="Search").click()
+        assert page.locator(".hit").count() == 10
+        page.locator(".hit h2 a").first.click()
+        assert page.get_by_role("heading", name="Similar articles").is_visible()
+        page.get_by_role("link", name="Incidents").click()
+        page.get_by_label("Name").fill("without scripts")
+        page.get_by_label("Topic").fill("browser")
+        page.get_by_role("button", name="Create").click()
+        row = page.locator(".incident", has_text="without scripts")
+        row.get_by_role("combobox").select_option("resolved")
+        row.get_by_role("button").click()
+        assert page.locator(".incident", has_text="without scripts").locator(".mark").inner_text() == "resolved"
+        page.get_by_role("link", name="Index", exact=True).click()
+        assert page.get_by_text("Is the database at head?").is_visible()
+        page.get_by_role("link", name="API", exact=True).click()
+        assert page.get_by_text("/api/similar").first.is_visible()
+
+
+def test_results_come_while_writing_and_going_back_brings_the_page_back(browser: Browser, web_url: str) -> None:
+    with opened(browser, web_url) as page:
+        page.goto("/")
+        page.get_by_role("searchbox").type("memory leak", delay=20)
+        page.locator(".result-line").wait_for()
+        page.wait_for_url("**/?q=memory+leak")
+        assert page.evaluate("document.activeElement.id") == "q", "the focus stays where one writes"
+        assert page.locator("#announcement").inner_text() == "10 articles found"
+        assert page.title() == "memory leak · everindex"
+        page.get_by_text("Filters").click()
+        page.get_by_label("Category").select_option("Library")
+        page.wait_for_url("**/?q=memory+leak&category=Library")
+        page.go_back()
+        page.wait_for_url("**/?q=memory+leak")
+        assert page.get_by_role("searchbox").input_value() == "memory leak"
+        page.locator(".result-line").wait_for()
+
+
+def test_a_search_needs_no_mouse(browser: Browser, web_url: str) -> None:
+    with opened(browser, web_url) as page:
+        page.goto("/?q=crash")
+        page.keyboard.press("/")
+        assert page.evaluate("document.activeElement.id") == "q"
+        page.keyboard.type("regular expressions")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/?q=regular+expressions")
+        page.locator(".result-line").wait_for()
+        page.keyboard.press("Tab")  # the button
+        page.keyboard.press("Tab")  # the filters
+        page.keyboard.press("Enter")
+        assert page.get_by_label("Category").is_visible()
+        page.keyboard.press("j")
+        title = page.evaluate("document.activeElement.innerText")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert title == page.locator(".hit h2 a").first.inner_text()
+        assert outline == "solid"
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/article?uri=*")
+        assert page.get_by_role("heading", level=1).inner_text() == title
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.innerText") == "Skip to content"
+
+
+def test_hostile_articles_never_run(browser: Browser, web_url: str, web_instance: Instance) -> None:
+    uris = [hit.uri for hit in web_instance.search("hostile", k=40).hits if "hostile" in (hit.title or "")]
+    with opened(browser, web_url) as page:
+        for path in ("/?q=hostile&k=40", "/incidents", HOSTILE_SEARCH):
+            page.goto(path)
+            page.wait_for_timeout(100)  # scripts that run after loading have run
+            assert page.evaluate("window.hacked") is None
+        for uri in uris:
+            page.goto("/article")
+            page.evaluate("uri => location.assign('/article?' + new URLSearchParams({uri}))", uri)
+            page.get_by_role("heading", name="Similar articles").wait_for()
+            page.locator("summary").first.click()
+            assert page.evaluate("window.hacked") is None
+            assert page.locator("a[href^='javascript' i]").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier(browser: Browser, web_url: str, web_instance: Instance, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    uri = web_instance.search("crash", k=1).hits[0].uri
+    found: dict[str, list[str]] = {}
+    with opened(browser, web_url, color_scheme=scheme, bypass_csp=True) as page:
+        for path in [*PAGES, f"/article?uri={uri}"]:
+            page.goto(path)
+            page.wait_for_timeout(100)  # scripts that run after loading have run
+            violations = Axe().run(page).response["violations"]
+            bad = [
+                f"{violation['id']}: {violation['nodes'][0]['html'][:200]}"
+                for violation in violations
+                if violation["impact"] in ("serious", "critical")
+            ]
+            if bad:
+                found[path] = bad
+
+    assert found == {}
+
+
+def test_every_page_fits_a_narrow_screen(browser: Browser, web_url: str) -> None:
+    with opened(browser, web_url, viewport={"width": 360, "height": 740}) as page:
+        for path in PAGES:
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, path

@@ -1,0 +1,82 @@
+"""The server says where it answers, refuses an address it cannot have, and ends when told to."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx2
+import pytest
+
+from everindex.articles.instance import Instance
+from everindex.web.serving import AddressUnusable, bind, serve_in_thread, url_of
+
+PROGRAM = """
+import sys, everindex
+from everindex.web.serving import serve
+with everindex.connect(sys.argv[1]) as instance:
+    serve(instance, host="127.0.0.1", port=0, on_ready=lambda url: print(url, flush=True))
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_cleanly(web_instance: Instance, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, web_instance.conninfo], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert httpx2.get(f"{url}/livez").json() == {"alive": True}
+        assert httpx2.get(f"{url}/?q=crash", timeout=30).status_code == 200
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+
+    assert out.strip() == "ended", err
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
+def test_a_taken_port_is_told_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(AddressUnusable) as refused:
+        bind("127.0.0.1", taken.getsockname()[1])
+
+    assert "is taken" in refused.value.what
+    assert "another port" in refused.value.next_step
+
+
+def test_an_unknown_host_and_a_foreign_address_are_told() -> None:
+    with pytest.raises(AddressUnusable, match="no such host"):
+        bind("no-such-host.invalid", 0)
+    with pytest.raises(AddressUnusable, match="cannot listen"):
+        bind("192.0.2.1", 0)
+
+
+def test_an_ipv6_address_is_served_and_written_as_one(web_instance: Instance) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with serve_in_thread(web_instance, host="::1") as url:
+        assert url.startswith("http://[::1]:")
+        assert httpx2.get(f"{url}/livez").status_code == 200
+
+
+@pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "localhost")])
+def test_the_address_told_is_one_that_a_browser_can_open(host: str, shown: str) -> None:
+    with bind(host, 0) as sock:
+        assert url_of(host, sock) == f"http://{shown}:{sock.getsockname()[1]}"
+
+
+def test_what_on_ready_raises_reaches_the_caller(web_instance: Instance) -> None:
+    program = PROGRAM.replace("print(url, flush=True)", "1 / 0")
+    ended = subprocess.run(
+        [sys.executable, "-c", program, web_instance.conninfo], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 1
+    assert "ZeroDivisionError" in ended.stderr
