@@ -18,7 +18,10 @@ help: ## show this list
 	@echo "  (docs/settings.md). Without one it runs its own PostgreSQL with pgvector in EVERINDEX_HOME (./.everindex)."
 
 up: env-run ## everything: server, migrations, sample, embeddings, index, pages; Ctrl-C stops it
-	@EVERINDEX_HOME="$${EVERINDEX_HOME:-$$(pwd)/.everindex}"; export EVERINDEX_HOME; exec .venv/bin/everindex up
+	@if [ -z "$${EVERINDEX_HOME:-}" ] && ! grep -qs '^ *\(export  *\)*EVERINDEX_HOME *=' .env; then \
+	  EVERINDEX_HOME="$$(pwd)/.everindex"; export EVERINDEX_HOME; \
+	fi; \
+	exec .venv/bin/everindex up
 
 test: lint ## lint, then every test; fails on the first red step
 	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadgroup --durations=10 $(PYTEST_ARGS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from shipping import REPOSITORY, Shell, executable, is_told_in_three_lines
 
-TOOLS = ("make", "sh", "awk", "cat", "cksum", "rm", "mkdir", "pwd", "sleep", "ln", "echo")
+TOOLS = ("make", "sh", "awk", "cat", "cksum", "rm", "mkdir", "pwd", "sleep", "ln", "echo", "grep")
 
 #: Stands in for uv: notes what it was asked for, and makes an environment whose everindex runs until it is stopped.
 UV = """\
@@ -114,15 +114,27 @@ def test_the_environment_is_made_once_and_again_when_the_lock_changes(machine: S
     assert asked("env-test") == ["requirements-test.lock", "-e"]
 
 
-def test_up_runs_everindex_with_its_data_in_the_clone_and_passes_a_stop_on(machine: Shell, clone: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "dotenv", "home"),
+    [
+        ({}, "PORT=0\n", "{clone}/.everindex"),
+        ({"EVERINDEX_HOME": "/else where"}, "", "/else where"),
+        ({}, "EVERINDEX_HOME=data\n", ""),
+    ],
+)
+def test_up_runs_everindex_with_its_data_in_the_clone_and_passes_a_stop_on(
+    machine: Shell, clone: Path, given: dict[str, str], dotenv: str, home: str
+) -> None:
     give(machine, "python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     give(machine, "uv", UV)
-    environment = {name: value for name, value in machine.environment.items() if name != "EVERINDEX_HOME"}
+    (clone / ".env").write_text(dotenv)
+    environment = {name: value for name, value in machine.environment.items() if name != "EVERINDEX_HOME"} | given
     with subprocess.Popen(
         ["make", "up"], cwd=clone, env=environment, stdout=subprocess.PIPE, encoding="utf-8"
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == f"up with {clone}/.everindex\n"
+        # Where .env names the home, everindex reads it there: the environment would win over it.
+        assert process.stdout.readline() == f"up with {home.format(clone=clone)}\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "stopped\n"
         process.wait(timeout=20)
