@@ -145,7 +145,7 @@ def _queue(table: ArticleTable, *, other_models: bool = True) -> str:
     by_model = (
         " OR EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = a.uri AND r.model <> %(model)s)"
         if table.has_embedding_records and other_models
-        else " OR %(model)s IS NULL"
+        else " OR %(model)s::text IS NULL"
     )
     return f"FROM articles a WHERE a.uri > %(after)s AND (a.embedding IS NULL{by_model})"
 

@@ -18,9 +18,10 @@ from psycopg import sql
 from everindex.articles import ingest, verification
 from everindex.articles.bulk import LARGE_LOAD_ROWS, index_aside
 from everindex.articles.embedding import Embedder, choose_embedder, embed_query
+from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
 from everindex.articles.model import MAX_QUERY_CHARS, Answer, Article, Filters, RowProblem
-from everindex.articles.search.engine import SearchEngine, register_vector
+from everindex.articles.search.engine import SearchEngine, register_vector, require_width
 from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
 from everindex.index.apply import Reporter
 from everindex.pg import address
@@ -30,6 +31,12 @@ from everindex.settings import Settings, read_settings
 
 #: Which models made the table's vectors is asked anew after so many seconds.
 MODELS_SECONDS = 10.0
+
+_RECORDED_MODELS = "SELECT model, count(*) FROM everindex_meta.embedding_record GROUP BY model"
+_MODELS_THERE = """
+    SELECT r.model, count(*) FROM everindex_meta.embedding_record r JOIN {} a ON a.uri = r.uri
+    WHERE a.embedding IS NOT NULL GROUP BY r.model
+"""
 
 
 class Instance:
@@ -73,17 +80,17 @@ class Instance:
 
     def upsert(
         self,
-        articles: Iterable[Article | Mapping[str, Any]],
+        articles: Iterable[Article | Mapping[str, Any] | object],
         *,
         vectors: np.ndarray | None = None,
         model: str | None = None,
     ) -> ImportReport:
-        """Stores articles (Article or dicts with its fields) and embeds what has no vector or changed.
+        """Stores articles (Article, or dicts or dataclasses with its fields) and embeds what has no vector or changed.
 
         `vectors` ((n, dim) float32, finite, not zero) are taken as they are; `model` names what made them. Raises
         QueryInvalid for a row or vector that cannot be stored; nothing is stored then.
         """
-        rows = [_as_article(item) for item in articles]
+        rows = as_articles(articles)
         with self._large_load(len(rows), None), self._writer() as connection:
             report = ingest.upsert_articles(connection, rows, self.embedder, vectors=vectors, model=model)
         self.forget()
@@ -177,18 +184,21 @@ class Instance:
         """The k articles nearest to an article, itself left out. Raises ArticleNotFound; an article without a vector has an
         empty answer that says so."""
         table, _ = self.engine.known()
+        require_width(table)
         with self.connection() as connection, told_as_ours("reading an article"):
             row = connection.execute(
                 sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier),
-                (_without_nul(uri),),
+                (_storable(uri),),
                 binary=True,
             ).fetchone()
         if row is None:
             raise _not_found(uri)
-        if row[0] is None:
-            notice = "this article has no vector yet: `everindex embed` completes it"
+        vector = None if row[0] is None else row[0].to_numpy()
+        if vector is None or not vector.any():
+            what = "no vector yet" if vector is None else "a vector of zeros, which is like nothing"
+            notice = f"this article has {what}: `everindex embed` completes those that have none"
             return Answer(hits=[], k=k, strategy="none-match", ef_search=None, elapsed_ms=0.0, notices=[notice])
-        return self.engine.search(row[0].to_numpy(), k=k, filters=_as_filters(filters), without_uri=uri)
+        return self.engine.search(vector, k=k, filters=_as_filters(filters), without_uri=uri)
 
     def article(self, uri: str) -> Article:
         """One article with all that is known of it. Raises ArticleNotFound."""
@@ -204,7 +214,7 @@ class Instance:
                     raw=raw if table.has_raw_articles else sql.SQL("NULL"),
                     table=table.identifier,
                 ),
-                (_without_nul(uri),),
+                (_storable(uri),),
             ).fetchone()
         if row is None:
             raise _not_found(uri)
@@ -217,7 +227,11 @@ class Instance:
         )
 
     def embedding_models(self) -> dict[str, int]:
-        """Which models made how many of the table's vectors, as far as it is recorded; kept for a few seconds."""
+        """Which models made how many of the table's vectors, as far as it is recorded; kept for a few seconds.
+
+        A record whose article is gone, or has lost its vector, through somebody's SQL counts for nothing; that is looked
+        at only where more than one model is recorded.
+        """
         kept = self._models
         if kept is not None and time.monotonic() - kept[0] <= MODELS_SECONDS:
             return kept[1]
@@ -225,8 +239,9 @@ class Instance:
         models: dict[str, int] = {}
         if table.has_embedding_records:
             with self.connection() as connection, told_as_ours("reading which models made the vectors"):
-                rows = connection.execute("SELECT model, count(*) FROM everindex_meta.embedding_record GROUP BY model")
-                models = {row[0]: row[1] for row in rows}
+                models = dict(connection.execute(_RECORDED_MODELS).fetchall())
+                if len(models) > 1:
+                    models = dict(connection.execute(sql.SQL(_MODELS_THERE).format(table.identifier)).fetchall())
         self._models = (time.monotonic(), models)
         return models
 
@@ -319,19 +334,6 @@ def _tags(text: Any) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in str(text).split(",") if part.strip())
 
 
-def _as_article(item: Article | Mapping[str, Any]) -> Article:
-    if isinstance(item, Article):
-        return item
-    unknown = set(item) - {f.name for f in fields(Article)}
-    if unknown or not item.get("uri"):
-        raise QueryInvalid(
-            "an article cannot be stored.",
-            why=f"unknown fields: {', '.join(sorted(unknown))}" if unknown else "it has no uri.",
-            next_step="give each article a uri and the fields of everindex.Article; nothing was stored.",
-        )
-    return Article(**item)
-
-
 def _as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
     if filters is None or isinstance(filters, Filters):
         return filters or Filters()
@@ -353,5 +355,12 @@ def _not_found(uri: str) -> ArticleNotFound:
     )
 
 
-def _without_nul(text: str) -> str:
-    return text.replace("\0", "")
+def _storable(uri: str) -> str:
+    """The uri, if any row can have it. Raises ArticleNotFound for a NUL or half of a surrogate pair."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise _not_found(uri) from None
+    if "\0" in uri:
+        raise _not_found(uri)
+    return uri

@@ -93,8 +93,7 @@ def upsert(
             connection.execute(_MERGE_RAW)
         if table.has_embedding_records and table.dimensions is not None:
             connection.execute(_FORGET_RECORDS)
-            if model is not None:
-                connection.execute(_RECORD, {"model": model})
+            connection.execute(_FORGET_UNKNOWN if model is None else _RECORD, {"model": model})
         connection.execute("DROP TABLE pg_temp.everindex_staging, pg_temp.everindex_written")
     return Stored(inserted=inserted, updated=updated, unchanged=len(articles) - inserted - updated)
 
@@ -151,13 +150,17 @@ def _merge(connection: Connection, table: ArticleTable, columns: Sequence[str]) 
         "CASE WHEN excluded.embedding IS NOT NULL THEN excluded.embedding WHEN {text_changes} THEN NULL ELSE a.embedding END"
     ).format(text_changes=text_changes)
     has_vectors = table.dimensions is not None
+    # pgvector's own operator by its full name: IS DISTINCT FROM looks for `=` in the search_path.
+    other_vector = sql.SQL(
+        "(excluded.embedding IS NOT NULL AND (a.embedding IS NULL OR a.embedding OPERATOR({}.<>) excluded.embedding))"
+    ).format(sql.Identifier(table.extension_schema or "public"))
     assignments = [
         sql.SQL("{0} = coalesce(excluded.{0}, a.{0})").format(sql.Identifier(column)) for column in others
     ] + ([sql.SQL("embedding = {}").format(kept)] if has_vectors else [])
     changes = [
         sql.SQL("(excluded.{0} IS NOT NULL AND excluded.{0} IS DISTINCT FROM a.{0})").format(sql.Identifier(column))
         for column in others
-    ] + ([sql.SQL("excluded.embedding IS NOT NULL")] if has_vectors else [])
+    ] + ([other_vector] if has_vectors else [])
     names = list(map(sql.Identifier, columns)) + ([sql.Identifier("embedding")] if has_vectors else [])
     values = [
         sql.SQL("s.{}::{}").format(sql.Identifier(column), sql.SQL(table.columns[column])) for column in columns
@@ -211,6 +214,16 @@ _FORGET_RECORDS = """
       AND EXISTS (SELECT FROM articles a WHERE a.uri = w.uri AND a.embedding IS NULL)
 """
 
+#: A vector of which nobody says what made it takes the place of one that had a record.
+_FORGET_UNKNOWN = """
+    WITH forgotten AS (
+        DELETE FROM everindex_meta.embedding_record r USING pg_temp.everindex_staging s
+        WHERE r.uri = s.uri AND s.embedding IS NOT NULL AND %(model)s::text IS NULL
+    )
+    DELETE FROM everindex_meta.embedding_failure f USING pg_temp.everindex_staging s
+    WHERE f.uri = s.uri AND s.embedding IS NOT NULL
+"""
+
 _RECORD = """
     WITH recorded AS (
         INSERT INTO everindex_meta.embedding_record (uri, model)
@@ -249,23 +262,20 @@ def set_vectors(
     update = sql.SQL(
         "UPDATE {} SET embedding = %s WHERE uri = %s AND (title, summary) IS NOT DISTINCT FROM (%s, %s)"
     ).format(table.identifier)
-    with told_as_ours("storing vectors"), connection.transaction():
-        with connection.cursor() as cursor:
-            cursor.executemany(update, [(Vector(vector), uri, title, summary) for uri, title, summary, vector in rows])
-            done = cursor.rowcount
-        if table.has_embedding_records:
-            with connection.cursor() as cursor:
-                cursor.executemany(
-                    """
-                    INSERT INTO everindex_meta.embedding_record (uri, model) VALUES (%s, %s)
-                    ON CONFLICT (uri) DO UPDATE SET model = excluded.model, embedded_at = now()
-                    """,
-                    [(row[0], model) for row in rows],
-                )
-                cursor.executemany(
-                    "DELETE FROM everindex_meta.embedding_failure WHERE uri = %s", [(row[0],) for row in rows]
-                )
-    return done
+    if table.has_embedding_records:
+        # Only what the UPDATE has reached is recorded: of another text, or gone, there is no vector to tell of.
+        update = sql.SQL(
+            """
+            WITH done AS ({update} RETURNING uri), solved AS (
+                DELETE FROM everindex_meta.embedding_failure f USING done WHERE f.uri = done.uri
+            )
+            INSERT INTO everindex_meta.embedding_record (uri, model) SELECT uri, {model} FROM done
+            ON CONFLICT (uri) DO UPDATE SET model = excluded.model, embedded_at = now()
+            """
+        ).format(update=update, model=sql.Literal(model))
+    with told_as_ours("storing vectors"), connection.transaction(), connection.cursor() as cursor:
+        cursor.executemany(update, [(Vector(vector), uri, title, summary) for uri, title, summary, vector in rows])
+        return cursor.rowcount
 
 
 __all__ = [

@@ -19,7 +19,7 @@ class ArticleTable:
 
     schema: str
     columns: dict[str, str]
-    """Column → type as SQL writes it (`format_type`)."""
+    """Column → type as SQL writes it (`format_type`), without a length: a cast to varchar(20) would cut off silently."""
 
     dimensions: int | None
     """Width of `embedding`; None before revision 8eadb2079747."""
@@ -53,7 +53,8 @@ def read_table(connection: Connection) -> ArticleTable:
     with told_as_ours("reading the article table"):
         rows = connection.execute(
             """
-            SELECT n.nspname, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
+            SELECT n.nspname, a.attname, pg_catalog.format_type(a.atttypid, -1),
+                   pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
                    nullif(a.atttypmod, -1)
             FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -84,16 +85,16 @@ def read_table(connection: Connection) -> ArticleTable:
             next_step="run  everindex migrate.",
         )
     embedding = next((row for row in rows if row[1] == "embedding"), None)
-    if embedding is not None and embedding[3] != "vector":
+    if embedding is not None and embedding[4] != "vector":
         raise ColumnMismatch(
-            f"column articles.embedding has type {embedding[2]}.",
+            f"column articles.embedding has type {embedding[3]}.",
             why="everindex stores embeddings as pgvector's type vector.",
             next_step="convert it:  ALTER TABLE articles ALTER COLUMN embedding TYPE vector(N) USING embedding::vector(N).",
         )
     return ArticleTable(
         schema=rows[0][0],
         columns={name: kind for name, kind in columns.items() if name != "embedding"},
-        dimensions=embedding[4] if embedding is not None else None,
+        dimensions=embedding[5] if embedding is not None else None,
         extension_schema=other[2],
         has_raw_articles=other[0],
         has_embedding_records=other[1],

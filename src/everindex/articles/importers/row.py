@@ -59,7 +59,7 @@ def read_row(
             raise RefusedError("uri is missing or empty")
         values["uri"] = read_text("uri", found.pop("uri"))
         for name, raw in found.items():
-            values[name] = _READERS[name](name, raw)
+            values[name] = READERS[name](name, raw)
         if values.get("title") is None and values.get("summary") is None:
             raise RefusedError("neither title nor summary: there is nothing to search by")
     except RefusedError as refused:
@@ -153,7 +153,7 @@ def _tags_of_text(text: str) -> list[object]:
     return list(text.split(","))
 
 
-_READERS: Final[dict[str, Callable[[str, object], object]]] = {f.name: read_text for f in fields(Article)} | {
+READERS: Final[dict[str, Callable[[str, object], object]]] = {f.name: read_text for f in fields(Article)} | {
     "publication_date": _read_date,
     "submission_date": _read_date,
     "analyzed": _read_bool,

@@ -142,10 +142,14 @@ def day_after(text: str, *, name: str) -> dt.date | None:
 
 
 def _value(column: str, value: str) -> str:
-    if "\0" in value or len(value.encode(errors="replace")) > MAX_FILTER_BYTES:
+    try:
+        is_possible = "\0" not in value and len(value.encode()) <= MAX_FILTER_BYTES
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
         raise QueryInvalid(
             f"the filter {column} cannot match any article.",
-            why=f"its value has a NUL character or more than {MAX_FILTER_BYTES} bytes, which no article can have.",
+            why=f"its value is not valid Unicode, has a NUL character or more than {MAX_FILTER_BYTES} bytes; no article has.",
             next_step="correct the value; `everindex search --help` shows the filters.",
         )
     return value
