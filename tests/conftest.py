@@ -5,10 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -23,23 +20,13 @@ from everindex.migrate.chain import BEFORE_INDEX
 from everindex.pg import embedded
 from everindex.pg.embedded import Binaries
 from everindex.settings import Settings, current_settings
+from places import open_place
 
 #: Rows of the filled template: enough for the planner to want the index, few enough to build it in seconds.
 FILLED_ROWS = 2500
 
 #: What a test must not take over from whoever runs it.
 SETTING_PREFIXES = ("DATABASE_URL", "DB_", "EVERINDEX_", "OPENAI_", "EMBEDDING_", "PG")
-
-
-@contextmanager
-def open_place() -> Iterator[Path]:
-    """A directory that the server's account may enter, also when root runs the tests (pytest's tmp_path is closed to it)."""
-    made = Path(tempfile.mkdtemp(prefix="everindex-test-"))
-    made.chmod(0o755)
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -83,7 +70,9 @@ class Cluster:
         """A new database, cloned from `template` where one is named; its connection string."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
         self.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template or "template0"))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template or "template0")
+            )
         )
         return self.conninfo(name)
 

@@ -143,7 +143,9 @@ def test_a_missing_index_at_head_is_built_again(filled: str) -> None:
         ("(title)", "btree"),
     ],
 )
-def test_an_index_of_another_definition_stops_the_upgrade_and_is_not_touched(filled: str, definition: str, word: str) -> None:
+def test_an_index_of_another_definition_stops_the_upgrade_and_is_not_touched(
+    filled: str, definition: str, word: str
+) -> None:
     runner.downgrade(filled, "-1")
     run(filled, f"CREATE INDEX {INDEX} ON articles {definition}")
     before = rows(filled, f"SELECT '{INDEX}'::regclass::oid, pg_get_indexdef('{INDEX}'::regclass)")
@@ -182,7 +184,8 @@ def test_an_instance_set_up_by_hand_with_text_everywhere_keeps_its_rows_and_type
         "CREATE TABLE articles (uri text PRIMARY KEY, title text, summary text, analyzed text, quality_score text, "
         "bias text, embedding vector(8))",
         "CREATE TABLE something_else (id int)",
-        "INSERT INTO articles VALUES ('a', 'A', 'aa', 'yes', 'high', 'left', '[1,0,0,0,0,0,0,0]'), ('b', 'B', 'bb', NULL, NULL, NULL, NULL)",
+        "INSERT INTO articles VALUES ('a', 'A', 'aa', 'yes', 'high', 'left', '[1,0,0,0,0,0,0,0]')",
+        "INSERT INTO articles (uri, title, summary) VALUES ('b', 'B', 'bb')",
     )
     runner.upgrade(empty)
     assert rows(empty, "SELECT uri, title, analyzed, quality_score, bias FROM articles ORDER BY uri") == [
@@ -216,7 +219,9 @@ def test_an_embedding_column_of_another_type_is_refused_with_the_statement_that_
     with pytest.raises(ColumnMismatch, match="type text") as raised:
         runner.upgrade(empty)
     assert "USING embedding::vector" in raised.value.next_step
-    assert rows(empty, "SELECT data_type FROM information_schema.columns WHERE column_name = 'embedding'") == [("text",)]
+    assert rows(empty, "SELECT data_type FROM information_schema.columns WHERE column_name = 'embedding'") == [
+        ("text",)
+    ]
 
 
 def test_a_later_revision_is_a_clear_error_and_changes_nothing(filled: str) -> None:
@@ -238,9 +243,9 @@ def test_a_revision_that_is_not_in_the_chain_is_told_as_such(empty: str) -> None
 def test_the_width_of_the_column_is_a_setting_of_revision_8ead(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERINDEX_DIMENSIONS", "384")
     runner.upgrade(empty)
-    assert rows(empty, "SELECT atttypmod FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'embedding'") == [
-        (384,)
-    ]
+    assert rows(
+        empty, "SELECT atttypmod FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'embedding'"
+    ) == [(384,)]
     monkeypatch.setenv("EVERINDEX_DIMENSIONS", "768")
     runner.upgrade(empty)
     assert runner.state(empty).is_head
@@ -278,7 +283,9 @@ def test_the_extension_may_lie_in_a_schema_outside_the_search_path(empty: str) -
 def test_eight_processes_that_upgrade_one_empty_database_all_succeed(empty: str) -> None:
     program = "import sys; from everindex.migrate import runner; runner.upgrade(sys.argv[1])"
     processes = [
-        subprocess.Popen([sys.executable, "-c", program, empty], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", program, empty], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(8)
     ]
     errors = [process.communicate(timeout=120)[1] for process in processes]

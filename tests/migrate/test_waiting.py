@@ -18,6 +18,7 @@ from everindex.migrate import runner
 from everindex.pg import embedded
 from everindex.pg.connections import connect
 from everindex.pg.locks import advisory_lock
+from places import open_place
 
 PASSWORD = "never-show-this-4711"
 
@@ -45,8 +46,6 @@ def allow_tcp(admin: str, method: str) -> None:
 @pytest.fixture(scope="module")
 def with_password() -> Iterator[str]:
     """A server on loopback that asks for a password (scram), as a container's does."""
-    from conftest import open_place
-
     address = own_address(1)
     with open_place() as place:
         settings = {"listen_addresses": address, "password_encryption": "scram-sha-256"}
@@ -69,8 +68,6 @@ def told_at_once(conninfo: str, error: type[Exception]) -> str:
 
 
 def test_a_server_that_takes_no_connection_from_here_is_told_at_once() -> None:
-    from conftest import open_place
-
     with open_place() as place, embedded.running(place / "server", settings={"listen_addresses": own_address(3)}):
         told_at_once(f"host={own_address(3)} port=5432 dbname=everindex user=everindex", CredentialsRefused)
 
@@ -105,8 +102,6 @@ def test_a_refused_connection_is_waited_for_as_long_as_asked() -> None:
 
 
 def test_a_server_that_comes_up_meanwhile_is_used() -> None:
-    from conftest import open_place
-
     address = own_address(2)
     settings = {"listen_addresses": address}
     stop = threading.Event()
@@ -135,7 +130,10 @@ def test_a_server_that_comes_up_meanwhile_is_used() -> None:
 def test_a_lock_that_somebody_holds_is_named_and_given_up_after_the_wait(empty: str) -> None:
     with advisory_lock(empty, "migrate", wait_seconds=5):
         started = time.monotonic()
-        with pytest.raises(LockNotObtained, match="another process") as raised, advisory_lock(empty, "migrate", wait_seconds=0.5):
+        with (
+            pytest.raises(LockNotObtained, match="another process") as raised,
+            advisory_lock(empty, "migrate", wait_seconds=0.5),
+        ):
             pass
         assert time.monotonic() - started < 5
     assert "everindex lock migrate" in raised.value.why
@@ -159,8 +157,10 @@ def test_a_waiter_holds_no_snapshot_that_a_concurrent_build_would_wait_for(empty
         deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
             row = observer.execute(
-                "SELECT count(*) FILTER (WHERE state = 'idle'), count(*) FILTER (WHERE state = 'idle' AND backend_xmin IS NOT NULL) "
-                "FROM pg_stat_activity WHERE application_name = 'everindex lock migrate' AND datname = current_database()"
+                "SELECT count(*) FILTER (WHERE state = 'idle'), "
+                "count(*) FILTER (WHERE state = 'idle' AND backend_xmin IS NOT NULL) "
+                "FROM pg_stat_activity "
+                "WHERE application_name = 'everindex lock migrate' AND datname = current_database()"
             ).fetchone()
             assert row is not None
             idle = max(idle, row[0])

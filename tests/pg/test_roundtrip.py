@@ -28,7 +28,9 @@ def test_named_placeholders_become_numbers_in_the_order_of_their_first_use() -> 
 def test_settings_hold_for_the_statement_and_end_with_it(connection: Connection) -> None:
     settings = (("work_mem", "7MB"), ("enable_seqscan", "off"))
     for _ in range(3):
-        rows = roundtrip.run(connection, settings, "SELECT current_setting('work_mem'), current_setting('enable_seqscan')", [])
+        rows = roundtrip.run(
+            connection, settings, "SELECT current_setting('work_mem'), current_setting('enable_seqscan')", []
+        )
         assert rows == [("7MB", "off")]
     assert connection.execute("SELECT current_setting('enable_seqscan')").fetchone() == ("on",)
     assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
@@ -36,7 +38,9 @@ def test_settings_hold_for_the_statement_and_end_with_it(connection: Connection)
 
 def test_values_of_every_kind_arrive_as_they_were_sent(connection: Connection) -> None:
     text = "SELECT $1::text, $2::int, $3::bytea, $4::text"
-    assert roundtrip.run(connection, (), text, ["ü'\"%s", "42", b"\x00\xff", None]) == [("ü'\"%s", 42, b"\x00\xff", None)]
+    assert roundtrip.run(connection, (), text, ["ü'\"%s", "42", b"\x00\xff", None]) == [
+        ("ü'\"%s", 42, b"\x00\xff", None)
+    ]
 
 
 def test_an_error_is_psycopgs_own_and_the_connection_goes_on(connection: Connection) -> None:
@@ -79,7 +83,9 @@ def test_a_killed_backend_closes_the_connection_so_that_no_pool_keeps_it(empty: 
         pid = connection.info.backend_pid
 
         def kill() -> None:
-            while not other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", (pid,)).fetchone():
+            while not other.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", (pid,)
+            ).fetchone():
                 time.sleep(0.02)
             other.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
