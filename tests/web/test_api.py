@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import httpx2
 import numpy as np
 
@@ -27,6 +29,10 @@ def test_a_search_by_vector_gives_what_the_instance_gives(client: httpx2.Client,
     expected = web_instance.search_vector(vector, k=7)
 
     answer = client.post("/api/search", json={"vector": [float(x) for x in vector], "k": 7}).json()
+    for alphabet in (base64.b64encode, base64.urlsafe_b64encode):
+        encoded = alphabet(vector.astype("<f4").tobytes()).decode()
+        for text in (encoded, encoded.rstrip("=")):
+            assert client.get("/api/search", params={"vector": text, "k": 7}).json()["hits"] == answer["hits"]
 
     assert [hit["uri"] for hit in answer["hits"]] == [hit.uri for hit in expected.hits]
     assert np.allclose([hit["distance"] for hit in answer["hits"]], [hit.distance for hit in expected.hits])

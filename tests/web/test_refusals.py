@@ -214,3 +214,10 @@ def test_a_fault_of_the_program_is_logged_and_tells_nothing_of_the_inside(
     assert "the secret" not in as_json.text + as_page.text
     assert "the secret is 42" in caplog.text
     assert as_json.headers["x-request-id"] in caplog.text
+
+
+@pytest.mark.parametrize("vector", ["A", "AAAA", "****", "AAAAAA==", "AACAfw", "\u00e9", "AAAA" * 5000])
+def test_a_vector_in_the_address_that_is_none_is_refused_in_words(client: httpx2.Client, vector: str) -> None:
+    response = client.get("/api/search", params={"vector": vector})
+    assert response.status_code == 422
+    assert response.json()["type"] == "/problems/query-invalid"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 #: Columns every instance has; revision e0aa2eb4fa0a, search and verify need no others.
 REQUIRED_COLUMNS = ("uri", "title", "summary", "news_source", "category", "topic", "publication_date")
@@ -100,6 +100,20 @@ class Hit:
         """Cosine similarity, 1 − distance, 1 to −1."""
         return 1.0 - self.distance
 
+    def as_dict(self) -> dict[str, Any]:
+        """The hit as `--json` and the API give it."""
+        return {
+            "uri": self.uri,
+            "title": self.title,
+            "summary": self.summary,
+            "news_source": self.news_source,
+            "category": self.category,
+            "topic": self.topic,
+            "publication_date": self.publication_date,
+            "distance": self.distance,
+            "similarity": self.similarity,
+        }
+
 
 Strategy = Literal["index", "exact", "filtered-exact", "index-filtered", "none-match"]
 
@@ -118,3 +132,14 @@ class Answer:
     elapsed_ms: float
     notices: list[str] = field(default_factory=list)
     """Sentences for people: no index serves at the moment, articles still without a vector, and so on."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The answer as `--json` and the API give it."""
+        return {
+            "hits": [hit.as_dict() for hit in self.hits],
+            "k": self.k,
+            "strategy": self.strategy,
+            "ef_search": self.ef_search,
+            "elapsed_ms": round(self.elapsed_ms, 3),
+            "notices": self.notices,
+        }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from everindex.articles.instance import connect_instance
-from everindex.articles.model import Answer, Filters
+from everindex.articles.model import Filters
 from everindex.cli.output import JsonOption, print_json, say, tell
 
 
@@ -30,7 +30,7 @@ def search(
     with connect_instance() as instance:
         answer = instance.search(text, k=k, filters=filters, ef_search=ef_search, exact=exact)
     if as_json:
-        print_json(answer_as_dict(answer))
+        print_json(answer.as_dict())
         return
     for number, hit in enumerate(answer.hits, start=1):
         say(f"{number:>3}. {hit.title or hit.uri}")
@@ -42,28 +42,3 @@ def search(
     for notice in answer.notices:
         tell(f"note: {notice}")
     tell(f"{len(answer.hits)} of {answer.k} asked, {answer.strategy}, {answer.elapsed_ms:.1f} ms")
-
-
-def answer_as_dict(answer: Answer) -> dict[str, Any]:
-    """The answer as the API gives it."""
-    return {
-        "hits": [
-            {
-                "uri": hit.uri,
-                "title": hit.title,
-                "summary": hit.summary,
-                "news_source": hit.news_source,
-                "category": hit.category,
-                "topic": hit.topic,
-                "publication_date": hit.publication_date,
-                "distance": hit.distance,
-                "similarity": hit.similarity,
-            }
-            for hit in answer.hits
-        ],
-        "k": answer.k,
-        "strategy": answer.strategy,
-        "ef_search": answer.ef_search,
-        "elapsed_ms": round(answer.elapsed_ms, 3),
-        "notices": answer.notices,
-    }

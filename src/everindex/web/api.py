@@ -24,7 +24,7 @@ from everindex.web.schemas import (
     ProblemOut,
     SearchBody,
 )
-from everindex.web.searching import Question, answer, answer_as_dict, vector_of
+from everindex.web.searching import Question, answer, vector_of, vector_of_base64
 from everindex.web.site import site_of
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -45,10 +45,11 @@ def _body(model: type[Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
-@router.get("/search", summary="Search by a text", response_model=AnswerOut, tags=["search"])
+@router.get("/search", summary="Search by a text or a vector", response_model=AnswerOut, tags=["search"])
 async def search(
     request: Request,
     q: Annotated[str, Query(description="What to look for, in words.")] = "",
+    vector: Annotated[str | None, Query(description="Instead of q: base64 of little-endian float32 numbers.")] = None,
     k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.")] = 10,
     category: Annotated[str | None, Query(description="Only articles of this category.")] = None,
     topic: Annotated[str | None, Query(description="Only articles of this topic.")] = None,
@@ -58,12 +59,15 @@ async def search(
     ef_search: Annotated[int | None, Query(description="Beam of the index search, 1 to 1000; follows k.")] = None,
     exact: Annotated[bool, Query(description="Read every row instead of the index.")] = False,
 ) -> Any:
-    """The k articles nearest in meaning to `q`, nearest first, among those that pass the filters."""
+    """The k articles nearest in meaning to `q` (or to `vector`), nearest first, among those that pass the filters."""
+    if q and vector:
+        raise _one_of_two()
     question = Question(
-        text=q, k=k, filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
+        text=q, vector=vector_of_base64(vector) if vector else None, k=k,
+        filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
         ef_search=ef_search, exact=exact,
     )  # fmt: skip
-    return as_json(answer_as_dict(await answer(site_of(request), question)))
+    return as_json((await answer(site_of(request), question)).as_dict())
 
 
 @router.post(
@@ -74,9 +78,7 @@ async def search_by_body(request: Request) -> Any:
     """As GET, with a JSON body: `{"vector": [...], "k": 10}` or `{"text": "...", "category": "..."}`."""
     body = await read_json(request, SearchBody)
     if (body.text is None) == (body.vector is None):
-        raise UsageError(
-            "a search needs either text or vector.", why="both or neither of them is there.", next_step="send one of the two."
-        )
+        raise _one_of_two()
     question = Question(
         text=body.text, vector=None if body.vector is None else vector_of(body.vector), k=body.k,
         filters=read_filters(
@@ -84,7 +86,13 @@ async def search_by_body(request: Request) -> Any:
         ),
         ef_search=body.ef_search, exact=body.exact,
     )  # fmt: skip
-    return as_json(answer_as_dict(await answer(site_of(request), question)))
+    return as_json((await answer(site_of(request), question)).as_dict())
+
+
+def _one_of_two() -> UsageError:
+    return UsageError(
+        "a search needs either a text or a vector.", why="both or neither of them is there.", next_step="send one of the two."
+    )
 
 
 @router.get("/similar", summary="Articles like an article", response_model=AnswerOut, responses=MISSING, tags=["search"])
@@ -95,7 +103,7 @@ async def similar(
 ) -> Any:
     """The k articles nearest to the article `uri`, itself left out."""
     site = site_of(request)
-    return as_json(answer_as_dict(await site.in_database(lambda: site.instance.similar(uri, k=k))))
+    return as_json((await site.in_database(lambda: site.instance.similar(uri, k=k))).as_dict())
 
 
 @router.get("/article", summary="One article", response_model=ArticleOut, responses=MISSING, tags=["articles"])

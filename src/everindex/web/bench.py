@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import threading
 import urllib.parse
@@ -19,17 +20,17 @@ TEXTS = ("memory leak in the parser", "deadlock when a thread is forked", "wrong
 
 
 def measure_http(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
-    """Median milliseconds of `GET /api/search?q=` against `instance.search`, and of a posted vector against
+    """Median milliseconds of `GET /api/search?q=` against `instance.search`, and of `?vector=` against
     `search_vector`, in turns; and the resident memory of the process that serves."""
     vectors = query_vectors(instance, queries)
     # What the client writes is ready before the clock runs: it is not the server's time.
-    cases = [(TEXTS[number % len(TEXTS)], vector, _body(vector)) for number, vector in enumerate(vectors)]
+    cases = [(TEXTS[number % len(TEXTS)], vector, _path(vector)) for number, vector in enumerate(vectors)]
     with _client(instance) as ask:
-        subjects: dict[str, Callable[[tuple[str, np.ndarray, bytes]], Any]] = {
+        subjects: dict[str, Callable[[tuple[str, np.ndarray, str]], Any]] = {
             "text": lambda case: instance.search(case[0], k=K),
-            "http_text": lambda case: ask("GET", f"/api/search?{urllib.parse.urlencode({'q': case[0], 'k': K})}", None),
+            "http_text": lambda case: ask(f"/api/search?{urllib.parse.urlencode({'q': case[0], 'k': K})}"),
             "vector": lambda case: instance.search_vector(case[1], k=K),
-            "http_vector": lambda case: ask("POST", "/api/search", case[2]),
+            "http_vector": lambda case: ask(case[2]),
         }
         medians = in_turns(subjects, cases, rounds=rounds)
         memory = resident_mb()
@@ -41,26 +42,26 @@ def measure_http(instance: Instance, *, queries: int, rounds: int) -> dict[str, 
     }
 
 
-def _body(vector: np.ndarray) -> bytes:
-    numbers = ",".join(format(number, ".7g") for number in vector.tolist())
-    return f'{{"vector":[{numbers}],"k":{K}}}'.encode()
+def _path(vector: np.ndarray) -> str:
+    encoded = base64.urlsafe_b64encode(vector.astype("<f4").tobytes()).decode()
+    return f"/api/search?vector={encoded}&k={K}"
 
 
 @contextmanager
-def _client(instance: Instance) -> Iterator[Callable[[str, str, bytes | None], bytes]]:
-    """The application behind a real socket; yields a function that sends one request and returns the body of a 200."""
+def _client(instance: Instance) -> Iterator[Callable[[str], bytes]]:
+    """The application behind a real socket; yields a function that gets one path and returns the body of a 200."""
     with serve_in_thread(instance) as url:
         parts = urllib.parse.urlsplit(url)
         connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=30)
         lock = threading.Lock()
 
-        def ask(method: str, path: str, body: bytes | None) -> bytes:
+        def ask(path: str) -> bytes:
             with lock:
-                connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+                connection.request("GET", path)
                 response = connection.getresponse()
                 content = response.read()
             if response.status != 200:
-                raise RuntimeError(f"{method} {path.split('?')[0]} answered {response.status}: {content[:200]!r}")
+                raise RuntimeError(f"{path.split('?')[0]} answered {response.status}: {content[:200]!r}")
             return content
 
         try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from everindex.articles.embedding import embed_query
 from everindex.articles.instance import check_query
-from everindex.articles.model import Answer, Filters, Hit
+from everindex.articles.model import Answer, Filters
 from everindex.errors import QueryInvalid
 from everindex.web.site import Site
 
@@ -55,22 +55,6 @@ def _by_text(site: Site, question: Question, text: str) -> Answer:
     )
 
 
-def answer_as_dict(found: Answer) -> dict[str, Any]:
-    """The answer as the JSON of the API."""
-    return {
-        "hits": [hit_as_dict(hit) for hit in found.hits], "k": found.k, "strategy": found.strategy,
-        "ef_search": found.ef_search, "elapsed_ms": round(found.elapsed_ms, 3), "notices": found.notices,
-    }  # fmt: skip
-
-
-def hit_as_dict(hit: Hit) -> dict[str, Any]:
-    return {
-        "uri": hit.uri, "title": hit.title, "summary": hit.summary, "news_source": hit.news_source,
-        "category": hit.category, "topic": hit.topic, "publication_date": hit.publication_date,
-        "distance": hit.distance, "similarity": hit.similarity,
-    }  # fmt: skip
-
-
 def vector_of(numbers: list[float]) -> np.ndarray:
     """The numbers of a request as (n,) float32. Raises QueryInvalid for one that float32 cannot hold."""
     with np.errstate(over="ignore"):
@@ -82,3 +66,18 @@ def vector_of(numbers: list[float]) -> np.ndarray:
         )  # fmt: skip
     return vector
 
+
+def vector_of_base64(text: str) -> np.ndarray:
+    """The vector of an address: base64 (either alphabet) of little-endian float32, as OpenAI's `encoding_format=base64`.
+
+    Raises QueryInvalid for what is none."""
+    try:
+        # In a query string + means a space, and padding is often left out.
+        plain = text.strip().replace(" ", "+").replace("-", "+").replace("_", "/").rstrip("=")
+        content = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        return np.frombuffer(content, dtype="<f4").astype(np.float32)
+    except ValueError:
+        raise QueryInvalid(
+            "the query vector cannot be read.", why="it is not base64 of float32 numbers, 4 bytes each, little-endian.",
+            next_step="encode it as OpenAI's encoding_format=base64 does, or POST it as a list of numbers.",
+        ) from None  # fmt: skip
