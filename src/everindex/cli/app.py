@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from everindex import __version__
-from everindex.cli import bench, embed, health, importing, migrate, search, serve, status, up, verify
+from everindex.cli import article, bench, embed, health, importing, migrate, search, serve, status, up, verify
 from everindex.cli.output import say
 
 app = typer.Typer(
@@ -41,6 +41,8 @@ app.command("migrate")(migrate.migrate)
 app.command("import")(importing.import_articles)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
+app.command("similar")(article.similar)
+app.command("article")(article.article)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)

@@ -20,7 +20,8 @@ def bench(
     from everindex.articles.bench import measure
     from everindex.web.bench import measure_http
 
-    logging.getLogger("everindex.access").setLevel(logging.WARNING)
+    for name in ("everindex.access", "everindex.search"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with connect_instance() as instance:
         result = measure(instance, queries=queries, rounds=rounds)
         result |= measure_http(instance, queries=queries, rounds=rounds)

@@ -83,6 +83,8 @@ def configure_logging(*, debug: bool = False) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("everindex").setLevel(logging.DEBUG if debug else settings.log_level)
+    # The query log belongs to a server (cli/serve.py switches it on); a single search prints its time itself.
+    logging.getLogger("everindex.search").setLevel(logging.DEBUG if debug else logging.WARNING)
     # Chatty at INFO about themselves; the errors of a pool that cannot connect are told by whoever asked for it.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 

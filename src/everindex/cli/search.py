@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from everindex.articles.instance import connect_instance
-from everindex.articles.model import Filters
+from everindex.articles.model import Answer, Filters
 from everindex.cli.output import JsonOption, print_json, say, tell
 
 
@@ -31,7 +31,12 @@ def search(
         answer = instance.search(text, k=k, filters=filters, ef_search=ef_search, exact=exact)
     if as_json:
         print_json(answer.as_dict())
-        return
+    else:
+        print_answer(answer)
+
+
+def print_answer(answer: Answer) -> None:
+    """The hits with their facts; how they were found goes to stderr."""
     for number, hit in enumerate(answer.hits, start=1):
         say(f"{number:>3}. {hit.title or hit.uri}")
         facts = (hit.news_source, hit.category, hit.topic, hit.publication_date)

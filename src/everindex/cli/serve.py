@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -30,6 +31,7 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
     # Only now: the other commands start without the web framework.
     from everindex.web.serving import serve as serve_web
 
+    logging.getLogger("everindex.search").setLevel(logging.NOTSET)
     serve_web(
         instance,
         host=settings.host if host is None else host,
