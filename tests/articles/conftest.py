@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -36,6 +39,15 @@ def open_instance() -> Iterator[Callable[..., Instance]]:
         yield lambda conninfo, **settings: stack.enter_context(
             connect_instance(conninfo, settings=Settings(**settings))
         )
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that the server's account may enter, also when root runs the tests."""
+    made = Path(tempfile.mkdtemp(prefix="everindex-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture

@@ -86,13 +86,21 @@ def change_status(connection: Connection, *, incident_name: str, topic: str, sta
 
 def _checked(what: str, value: str) -> str:
     text = value.strip()
-    if not text or len(text) > MAX_NAME_CHARS or "\0" in text:
+    if not text or len(text) > MAX_NAME_CHARS or "\0" in text or not _is_unicode(text):
         raise QueryInvalid(
             f"{what} cannot be used.",
-            why=f"it needs 1 to {MAX_NAME_CHARS} characters, without NUL.",
+            why=f"it needs 1 to {MAX_NAME_CHARS} characters, without NUL and half surrogate pairs.",
             next_step=f"write another {what}.",
         )
     return text
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_status(status: str) -> None:

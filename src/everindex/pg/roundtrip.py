@@ -94,7 +94,7 @@ def _run(
         connection.close()
         raise
     if result.status != pq.ExecStatus.TUPLES_OK:
-        raise error_from_result(result, encoding=connection.info.encoding)
+        raise _error(connection, result)
     transformer = Transformer(connection)
     transformer.set_pgresult(result)
     return transformer.load_rows(0, result.ntuples, tuple)
@@ -112,9 +112,17 @@ def _name(connection: Connection, prepared: _Prepared, text: str) -> bytes:
         name = f"everindex_{next(prepared.numbers)}_{id(prepared)}".encode()
         result = connection.pgconn.prepare(name, text.encode())
         if result.status != pq.ExecStatus.COMMAND_OK:
-            raise error_from_result(result, encoding=connection.info.encoding)
+            raise _error(connection, result)
         prepared.names[text] = name
     return name
+
+
+def _error(connection: Connection, result: pq.abc.PGresult) -> psycopg.Error:
+    """The server's error; one that libpq made up because the connection was lost has no SQLSTATE and is operational."""
+    error = error_from_result(result, encoding=connection.info.encoding)
+    if connection.pgconn.status != pq.ConnStatus.OK and not isinstance(error, psycopg.OperationalError):
+        return psycopg.OperationalError(str(error))
+    return error
 
 
 def _exchange(

@@ -73,8 +73,24 @@ class SearchEngine:
         Fewer than k only where fewer exist. `without_uri` leaves out that article. Raises QueryInvalid for what cannot be
         asked, NotMigrated, StatementTimedOut, ServerUnreachable.
         """
+        def once() -> Answer:
+            return self._search(vector, k, filters or Filters(), ef_search, exact, without_uri)
+
+        try:
+            return once()
+        except NoConnectionFree:
+            raise
+        except ServerUnreachable as exc:
+            # The server was restarted, or ended idle connections. A search only reads, so it is asked once more, over
+            # connections that have been looked at.
+            log.info("connection-lost: a search is asked again: %s", exc.why)
+            self._pool.check()
+            return once()
+
+    def _search(
+        self, vector: np.ndarray, k: int, filters: Filters, ef_search: int | None, exact: bool, without_uri: str | None
+    ) -> Answer:
         started = time.perf_counter()
-        filters = filters or Filters()
         table, serving = self.known()
         vector = _checked_vector(vector, table)
         _check_numbers(k, ef_search)
@@ -223,7 +239,7 @@ class SearchEngine:
         self, answer: Answer, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray, k: int
     ) -> None:
         if answer.elapsed_ms < self._slow_query_ms:
-            log.debug(
+            log.info(
                 "search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(answer.hits), answer.elapsed_ms
             )
             return
@@ -308,8 +324,9 @@ def _checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
             next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
         )
     usual = np.ascontiguousarray(array, dtype=np.float32) if array.dtype == np.float32 else None
-    if usual is not None and _SQUARES[0] < float(np.dot(usual, usual)) < _SQUARES[1]:
-        return usual
+    with np.errstate(over="ignore", invalid="ignore"):
+        if usual is not None and _SQUARES[0] < float(np.dot(usual, usual)) < _SQUARES[1]:
+            return usual
     # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
     # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
     wide = array.astype(np.float64)
@@ -367,8 +384,12 @@ def _shape(line: str) -> str:
     return line.split("(cost=")[0].replace("->", "").strip()
 
 
-def _no_connection() -> ServerUnreachable:
-    return ServerUnreachable(
+class NoConnectionFree(ServerUnreachable):
+    """All connections of the pool are taken, or none can be made."""
+
+
+def _no_connection() -> NoConnectionFree:
+    return NoConnectionFree(
         "no connection to the database was free in time.",
         why="all connections of the pool are in use, or the server cannot be reached.",
         next_step="try again; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
