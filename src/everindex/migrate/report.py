@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from everindex.index.apply import Reporter
 from everindex.index.progress import Progress as BuildProgress
@@ -25,11 +25,11 @@ def describe_progress(progress: BuildProgress) -> str:
     """One line: phase, blocks, rows a second, time left."""
     parts = [progress.phase]
     if progress.blocks_total:
-        parts.append(f"block {progress.blocks_done} of {progress.blocks_total}")
+        parts.append(f"block {progress.blocks_done}/{progress.blocks_total}")
     if progress.rows_per_second:
         parts.append(f"{progress.rows_per_second:.0f} rows/s")
     if progress.seconds_left is not None:
-        parts.append(f"about {progress.seconds_left:.0f} s left")
+        parts.append(f"{progress.seconds_left:.0f} s left")
     if progress.waits_for:
         parts.append(f"waits for pid {', '.join(map(str, progress.waits_for))}")
     return ", ".join(parts)
@@ -41,20 +41,22 @@ def terminal_reporter(console: Console | None = None) -> Iterator[Reporter]:
     console = console or Console(stderr=True, highlight=False)
     with Progress(
         TextColumn("  {task.description}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
         console=console,
         transient=True,
     ) as bars:
-        task = bars.add_task("building", total=None, visible=False)
+        task = bars.add_task("building", total=None, visible=False, figures="")
 
         def show(progress: BuildProgress) -> None:
+            phase, *figures = describe_progress(progress).split(", ")
             bars.update(
                 task,
-                description=describe_progress(progress),
+                description=phase.removeprefix("building index: "),
                 completed=progress.blocks_done,
                 total=progress.blocks_total or None,
+                figures=", ".join(figures),
                 visible=True,
             )
 
