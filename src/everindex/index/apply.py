@@ -16,7 +16,8 @@ from typing import Literal, assert_never
 import psycopg
 from psycopg import sql
 
-from everindex.errors import BuildFailed, EverindexError, LockNotObtained
+from everindex.errors import BuildFailed, EverindexError, LockNotObtained, PermissionDenied
+from everindex.index.busy import at_work_on
 from everindex.index.catalog import observe
 from everindex.index.drift import declared_index, duplicates
 from everindex.index.memory import settings_for
@@ -25,7 +26,7 @@ from everindex.index.progress import Progress, watched
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import create_statement, drop_statement
 from everindex.pg.capabilities import look, require_pgvector
-from everindex.pg.connections import Connection, connect
+from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import statement_error, told_as_ours
 
@@ -35,7 +36,14 @@ log = logging.getLogger(__name__)
 MAX_ROUNDS = 8
 #: PostgreSQL: "could not resize shared memory segment": /dev/shm is smaller than a parallel build asks for.
 NO_SHARED_MEMORY = "53100"
+#: PostgreSQL: "relation already exists": somebody made it between our look and our statement.
+ALREADY_EXISTS = "42P07"
+CANCELLED = "57014"
 POLL_SECONDS = 0.3
+#: A session that was ended gives its locks back a moment after its client has learned of it.
+LAST_LOCKS_SECONDS = 5.0
+#: Cleaning up is done in passing: what a long transaction holds up is left to the next deploy.
+CLEAN_UP_LOCK_TIMEOUT = "5s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +87,8 @@ def deploy(
     run = _Run(conninfo=conninfo, spec=spec, reporter=reporter or Reporter())
     with connect(conninfo, application_name="everindex build") as connection:
         require_pgvector(look(connection))
+        # A lock_timeout, for one, also counts the waits for old snapshots and leaves an INVALID index behind.
+        lift_time_limits(connection)
         connection.add_notice_handler(lambda diagnostic: _on_notice(run, diagnostic))
         if not make_plan(spec, observe(connection, spec)):
             return _finished(run, connection)
@@ -93,6 +103,7 @@ def deploy(
                 steps = make_plan(spec, observe(connection, spec))
                 if not steps:
                     return _finished(run, connection)
+                _wait_for_table(run, connection, steps[0], deadline)
                 _take(run, connection, steps[0], deadline)
     raise BuildFailed(
         f"index {spec.qualified_name} did not reach its declared state in {MAX_ROUNDS} rounds.",
@@ -101,21 +112,25 @@ def deploy(
     )
 
 
-def drop(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None) -> bool:
+def drop(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 3600.0) -> bool:
     """Drops the declared index online (DROP INDEX CONCURRENTLY, SHARE UPDATE EXCLUSIVE); False when there was none."""
-    tell = reporter or Reporter()
+    run = _Run(conninfo=conninfo, spec=spec, reporter=reporter or Reporter())
+    tell = run.reporter
     with (
         connect(conninfo, application_name="everindex drop") as connection,
         advisory_lock(
-            conninfo, "build", wait_seconds=3600.0, on_wait=lambda holder: tell.say(f"waiting for a build: {holder}")
+            conninfo,
+            "build",
+            wait_seconds=wait_seconds,
+            on_wait=lambda holder: tell.say(f"waiting for a build: {holder}"),
         ),
     ):
+        lift_time_limits(connection)
         if declared_index(spec, observe(connection, spec)) is None:
             tell.say(f"index {spec.qualified_name} was not there")
             return False
-        with told_as_ours(f"dropping index {spec.qualified_name}"):
-            _set_session(connection, {"lock_timeout": "0", "statement_timeout": "0"})
-            connection.execute(drop_statement(spec))
+        _wait_for_table(run, connection, None, time.monotonic() + wait_seconds)
+        _drop(run, connection)
         tell.say(f"dropped index {spec.qualified_name}")
         return True
 
@@ -127,13 +142,14 @@ def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
     """
     with connect(conninfo, application_name="everindex build") as connection:
         connection.add_notice_handler(lambda diagnostic: reporter.notice(_notice_text(diagnostic)))
-        _set_session(connection, {"lock_timeout": "2s", "client_min_messages": "notice"})
+        # Shorter than deadlock_timeout: another build must never find itself waiting for this courtesy.
+        _set_session(connection, {"lock_timeout": "500ms", "client_min_messages": "notice"})
+        schema = look(connection).extension_schema
         try:
-            connection.execute(create_statement(spec, if_not_exists=True))
-        except psycopg.errors.LockNotAvailable:
-            reporter.say(
-                f"index {spec.qualified_name} is there and valid (its table is locked by another build or VACUUM)"
-            )
+            connection.execute(create_statement(spec, extension_schema=schema, if_not_exists=True))
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as exc:
+            why = "its table is locked" if exc.sqlstate == "55P03" else "and owned by another role"
+            reporter.say(f"index {spec.qualified_name} is there and valid ({why})")
 
 
 def _finished(run: _Run, connection: Connection) -> Deployed:
@@ -156,7 +172,7 @@ def _take(run: _Run, connection: Connection, step: Step, deadline: float) -> Non
         case DropInvalid(name=name):
             run.rebuilt = True
             run.reporter.say(f"index {run.spec.schema}.{name} is INVALID (left by an interrupted build): rebuilding it")
-            _drop_invalid(run, connection)
+            _drop(run, connection)
         case Build():
             _build(run, connection, step)
         case _:
@@ -177,9 +193,35 @@ def _wait_for_build(run: _Run, connection: Connection, pid: int, deadline: float
     )
 
 
-def _drop_invalid(run: _Run, connection: Connection) -> None:
-    with told_as_ours(f"dropping the invalid index {run.spec.qualified_name}"):
-        _set_session(connection, {"lock_timeout": "0", "statement_timeout": "0"})
+def _wait_for_table(run: _Run, connection: Connection, step: Step | None, deadline: float) -> None:
+    """Until nobody else builds, drops or vacuums on the table, asked again and again.
+
+    Waiting inside CREATE INDEX would hold a snapshot, and the other build waits for every older snapshot: PostgreSQL
+    then ends one of the two as a deadlock, and not always ours.
+    """
+    if isinstance(step, WaitForBuild):
+        return
+    told: str | None = None
+    while (worker := at_work_on(connection, run.spec)) is not None:
+        if worker != told:
+            run.reporter.say(f"waiting for other work on table {run.spec.schema}.{run.spec.table}: {worker}")
+            told = worker
+        if time.monotonic() >= deadline:
+            raise LockNotObtained(
+                f"table {run.spec.schema}.{run.spec.table} is in use by another builder or maintenance command.",
+                why=f"{worker} did not end in the time that this process may wait.",
+                next_step="wait for it or end it, then run the same command again; nothing was changed by this one.",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _drop(run: _Run, connection: Connection, *, lock_timeout: str = "0") -> None:
+    """Drops the index of the declared name; waits for whoever has a lock on its table, and reports whom."""
+    with (
+        told_as_ours(f"dropping index {run.spec.qualified_name}"),
+        watched(run.conninfo, pid=connection.info.backend_pid, rows_total=0, on_progress=run.reporter.progress),
+    ):
+        _set_session(connection, {"lock_timeout": lock_timeout})
         connection.execute(drop_statement(run.spec))
 
 
@@ -207,7 +249,7 @@ def _build(run: _Run, connection: Connection, step: Build) -> None:
         with watched(run.conninfo, pid=pid, rows_total=rows, on_progress=run.reporter.progress):
             connection.execute(create_statement(run.spec, extension_schema=capabilities.extension_schema))
     except BaseException as exc:
-        _after_failure(run, exc)
+        _after_failure(run, exc, pid)
         return
     run.built_seconds = time.monotonic() - started
     run.reporter.say(f"built index {run.spec.qualified_name} in {run.built_seconds:.1f} s")
@@ -215,41 +257,58 @@ def _build(run: _Run, connection: Connection, step: Build) -> None:
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(run.spec.schema, run.spec.table)))
 
 
-def _after_failure(run: _Run, exc: BaseException) -> None:
-    """Removes what a failed build left, on a new connection; returns when a serial attempt may help, else raises."""
-    left = _clean_up(run)
-    if isinstance(exc, psycopg.Error):
-        if exc.sqlstate == NO_SHARED_MEMORY and "shared memory" in str(exc) and not run.serial:
-            run.serial = True
-            run.warnings.append(
-                "shared memory (/dev/shm) is too small for a parallel build, so it was built by one process; "
-                "give the container shm_size of at least maintenance_work_mem + 64 MB"
-            )
-            run.reporter.say(f"{run.warnings[-1]}")
-            return
-        cause = statement_error(exc, doing=f"building index {run.spec.qualified_name}")
-        raise BuildFailed(
-            f"could not build index {run.spec.qualified_name}.",
-            why=cause.why,
-            next_step=f"{left} Then: {cause.next_step}",
+def _after_failure(run: _Run, exc: BaseException, pid: int) -> None:
+    """Removes what the failed build of backend `pid` left; returns when a new plan may help, else raises."""
+    if isinstance(exc, psycopg.Error) and exc.sqlstate == ALREADY_EXISTS:
+        run.reporter.say(f"index {run.spec.qualified_name} was made by somebody else meanwhile")
+        return
+    left = _clean_up(run, pid)
+    if not isinstance(exc, psycopg.Error):
+        run.reporter.say(f"the build of {run.spec.qualified_name} was interrupted. {left}")
+        raise exc
+    if exc.sqlstate == NO_SHARED_MEMORY and "shared memory" in str(exc) and not run.serial:
+        run.serial = True
+        run.warnings.append(
+            "shared memory (/dev/shm) is too small for a parallel build, so it was built by one process; "
+            "give the container shm_size of at least maintenance_work_mem + 64 MB"
+        )
+        run.reporter.say(f"{run.warnings[-1]}")
+        return
+    what = f"could not build index {run.spec.qualified_name}."
+    cause = statement_error(exc, doing=f"building index {run.spec.qualified_name}")
+    if isinstance(cause, PermissionDenied):
+        raise PermissionDenied(
+            what, why=cause.why, next_step=f"{left} Then: connect as the role that owns table {run.spec.table}."
         ) from exc
-    run.reporter.say(f"the build of {run.spec.qualified_name} was interrupted. {left}")
-    raise exc
+    if exc.sqlstate == CANCELLED:
+        next_step = f"{left} Then: run the same command again; somebody cancelled it (pg_cancel_backend)."
+    else:
+        next_step = f"{left} Then: {cause.next_step}"
+    raise BuildFailed(what, why=cause.why, next_step=next_step) from exc
 
 
-def _clean_up(run: _Run) -> str:
+def _clean_up(run: _Run, pid: int) -> str:
+    """Drops the INVALID index that backend `pid` left and says what became of it; never one that somebody else builds."""
     try:
         with connect(run.conninfo, application_name="everindex clean-up", wait_seconds=5) as connection:
+            lift_time_limits(connection)
+            deadline = time.monotonic() + LAST_LOCKS_SECONDS
             found = declared_index(run.spec, observe(connection, run.spec))
+            while found is not None and found.builder_pid == pid and time.monotonic() < deadline:
+                time.sleep(0.1)
+                found = declared_index(run.spec, observe(connection, run.spec))
             if found is None:
                 return "Nothing was left behind."
             if found.is_valid:
                 return "The index is there and valid."
-            _drop_invalid(run, connection)
-            return "The unfinished index was removed."
-    except (psycopg.Error, EverindexError) as exc:
+            if found.builder_pid is not None and found.builder_pid != pid:
+                return f"The index is being built by pid {found.builder_pid}, and was left alone."
+            if at_work_on(connection, run.spec) is None:
+                _drop(run, connection, lock_timeout=CLEAN_UP_LOCK_TIMEOUT)
+                return "The unfinished index was removed."
+    except (psycopg.Error, EverindexError, KeyboardInterrupt) as exc:
         log.debug("clean-up failed: %s", type(exc).__name__)
-        return f"An unfinished, INVALID index {run.spec.qualified_name} may be left; the next deploy removes it."
+    return f"An unfinished, INVALID index {run.spec.qualified_name} may be left; the next deploy removes it."
 
 
 def _count_rows(connection: Connection, spec: IndexSpec) -> int:

@@ -92,7 +92,8 @@ def in_search_path(connection: Connection, spec: IndexSpec) -> IndexSpec:
 
 def _indexes(connection: Connection, spec: IndexSpec, *, table_oid: int) -> tuple[ObservedIndex, ...]:
     # A builder is who reports progress on the index; a role that may not see that still sees who holds the table's
-    # SHARE UPDATE EXCLUSIVE lock, which CREATE INDEX CONCURRENTLY keeps for all of its phases.
+    # SHARE UPDATE EXCLUSIVE lock, which CREATE INDEX CONCURRENTLY keeps for all of its phases. Autovacuum has that lock
+    # too, and is known by having no user: its backend_type is hidden from such a role.
     rows = connection.execute(
         """
         SELECT c.oid, c.relname, am.amname, opc.opcname, a.attname,
@@ -105,7 +106,7 @@ def _indexes(connection: Connection, spec: IndexSpec, *, table_oid: int) -> tupl
                       AND l.mode = 'ShareUpdateExclusiveLock'
                       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity v
-                                      WHERE v.pid = l.pid AND v.backend_type = 'autovacuum worker')
+                                      WHERE v.pid = l.pid AND v.usesysid IS NULL)
                     LIMIT 1)) END
         FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid

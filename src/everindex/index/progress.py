@@ -27,7 +27,7 @@ class Progress:
     """One look at a running build."""
 
     phase: str
-    """PostgreSQL's own words, such as `building index: loading tuples`."""
+    """PostgreSQL's own words, such as `building index: loading tuples`; `waiting for locks` before the build has begun."""
 
     blocks_done: int
     blocks_total: int
@@ -95,7 +95,10 @@ class ProgressMeter:
 
 
 def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, rows_total: int) -> Progress | None:
-    """The progress of the build that backend `pid` runs; None when it runs none. Reads only."""
+    """The progress of the build that backend `pid` runs, or whom it waits for without having begun one; else None.
+
+    Reads only.
+    """
     row = connection.execute(
         """
         SELECT p.phase, p.blocks_done, p.blocks_total, p.tuples_done, p.current_locker_pid
@@ -104,7 +107,17 @@ def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, row
         (pid,),
     ).fetchone()
     if row is None:
-        return None
+        blockers = connection.execute("SELECT pg_catalog.pg_blocking_pids(%s)", (pid,)).fetchone()
+        if blockers is None or not blockers[0]:
+            return None
+        return meter.read(
+            phase="waiting for locks",
+            blocks_done=0,
+            blocks_total=0,
+            rows_done=0,
+            rows_total=rows_total,
+            waits_for=tuple(sorted(set(blockers[0]))),
+        )
     return meter.read(
         phase=row[0],
         blocks_done=row[1] or 0,
@@ -119,7 +132,7 @@ def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, row
 def watched(
     conninfo: str, *, pid: int, rows_total: int, on_progress: Callable[[Progress], None] | None
 ) -> Iterator[None]:
-    """While the block runs, a thread with a connection of its own reports the progress of backend `pid`."""
+    """While the block runs, a thread with a connection of its own reports the progress of backend `pid`: build or drop."""
     if on_progress is None:
         yield
         return

@@ -23,7 +23,7 @@ from everindex.migrate import operations
 from everindex.migrate.chain import script_directory
 from everindex.migrate.report import reporter_for
 from everindex.pg import address, capabilities, own_schema
-from everindex.pg.connections import Connection, connect
+from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import statement_error
 from everindex.settings import current_settings
@@ -108,6 +108,7 @@ def _migrate(context: Any, conninfo: str) -> None:
         )
         driver.autocommit = True
         driver.execute("SELECT set_config('lock_timeout', %s, false)", (DDL_LOCK_TIMEOUT,))
+        lift_time_limits(driver, "idle_session_timeout")  # idle while the engine builds on a connection of its own
         driver.autocommit = False
         context.configure(
             connection=connection,

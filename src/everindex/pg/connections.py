@@ -60,6 +60,25 @@ def connect(
             pause = min(pause * 2, 3.0)
 
 
+#: Limits that an administrator may set for a role or a database, and that would cut an index build off half-way, or the
+#: session that waits for one. transaction_timeout came with PostgreSQL 17.
+TIME_LIMITS = (
+    "lock_timeout",
+    "statement_timeout",
+    "transaction_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+)
+
+
+def lift_time_limits(connection: Connection, *names: str) -> None:
+    """Switches the named limits off for this session, or all of TIME_LIMITS; those that the server lacks are passed over."""
+    connection.execute(
+        "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
+        (list(names or TIME_LIMITS),),
+    )
+
+
 def make_pool(
     conninfo: str,
     *,

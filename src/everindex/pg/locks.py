@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from everindex.errors import LockNotObtained
-from everindex.pg.connections import Connection, connect
+from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.sqlstate import told_as_ours
 
 LockName = Literal["migrate", "own-schema", "build"]
@@ -41,6 +41,8 @@ def advisory_lock(
         connect(conninfo, application_name=f"everindex lock {name}") as connection,
         told_as_ours(f"taking lock {name}"),
     ):
+        # This session is idle while its owner builds for hours, and the lock ends with it.
+        lift_time_limits(connection)
         deadline = time.monotonic() + wait_seconds
         told = False
         while True:

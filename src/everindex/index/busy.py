@@ -1,0 +1,36 @@
+"""Who is at work on the table already? Builds, drops, VACUUM and the like, of which PostgreSQL lets one run at a time."""
+
+from __future__ import annotations
+
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+
+def at_work_on(connection: Connection, spec: IndexSpec) -> str | None:
+    """The session whose lock on the table conflicts with an online build, as `pid 4121 (psql: VACUUM articles)`; or None.
+
+    Autovacuum does not count: PostgreSQL cancels it for whoever waits. It is known by having no user, which every role
+    may see. Reads only.
+    """
+    with told_as_ours("reading the locks"):
+        row = connection.execute(
+            """
+            SELECT a.pid, a.application_name, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 60)
+            FROM pg_catalog.pg_locks l
+            JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+            JOIN pg_catalog.pg_class c ON c.oid = l.relation
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE l.locktype = 'relation' AND l.granted AND n.nspname = %s AND c.relname = %s
+              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+              AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+                             'AccessExclusiveLock')
+              AND l.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL AND a.leader_pid IS NULL
+            ORDER BY a.backend_start LIMIT 1
+            """,
+            (spec.schema, spec.table),
+        ).fetchone()
+    if row is None:
+        return None
+    told = ": ".join(part for part in (row[1], row[2]) if part)
+    return f"pid {row[0]} ({told})" if told else f"pid {row[0]}"
