@@ -40,16 +40,17 @@ def create_text(spec: IndexSpec, *, concurrently: bool = True, if_not_exists: bo
     return create_statement(spec, concurrently=concurrently, if_not_exists=if_not_exists).as_string(None)
 
 
-def unqualified_create_text(spec: IndexSpec) -> str:
-    """The online CREATE INDEX for a script that runs in whatever schema its reader's search_path leads to.
+def script_create_text(spec: IndexSpec, *, schema: str | None) -> str:
+    """The online CREATE INDEX for a script; without a schema it goes where its reader's search_path leads.
 
     With IF NOT EXISTS: the script's guard has looked at definition and validity before.
     """
     return (
-        f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {_quoted(spec.name)} ON {_quoted(spec.table)} "
-        f"USING hnsw ({_quoted(spec.column)} {spec.opclass}) WITH (m = {spec.m}, ef_construction = {spec.ef_construction})"
+        f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {quoted(spec.name)} ON {quoted(spec.table, schema=schema)} "
+        f"USING hnsw ({quoted(spec.column)} {spec.opclass}) WITH (m = {spec.m}, ef_construction = {spec.ef_construction})"
     )
 
 
-def _quoted(name: str) -> str:
-    return sql.Identifier(name).as_string(None)
+def quoted(name: str, *, schema: str | None = None) -> str:
+    """A name as SQL reads it back, always in quotes."""
+    return (sql.Identifier(name) if schema is None else sql.Identifier(schema, name)).as_string(None)

@@ -14,7 +14,7 @@ from psycopg import sql
 from everindex.index.apply import acknowledge, deploy, drop
 from everindex.index.catalog import in_search_path
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
-from everindex.index.statements import unqualified_create_text
+from everindex.index.statements import quoted, script_create_text
 from everindex.migrate.report import reporter_for
 
 
@@ -109,8 +109,8 @@ def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
     context = operations.migration_context
     if context.as_sql:
         with context.autocommit_block():
-            operations.execute(_offline_guard(operation.spec))
-            operations.execute(unqualified_create_text(operation.spec))
+            _write(context, _offline_guard(operation))
+            _write(context, script_create_text(operation.spec, schema=operation.schema))
         return
     spec = operation.resolved(operations)
     with context.autocommit_block(), reporter_for(context.opts) as reporter:
@@ -125,9 +125,9 @@ def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
 def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
     context = operations.migration_context
     if context.as_sql:
-        name = sql.Identifier(operation.spec.name).as_string(None)
+        name = quoted(operation.spec.name, schema=operation.schema)
         with context.autocommit_block():
-            operations.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            _write(context, f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         return
     spec = operation.resolved(operations)
     with context.autocommit_block(), reporter_for(context.opts) as reporter:
@@ -143,11 +143,27 @@ def _conninfo(operations: Operations) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def _offline_guard(spec: IndexSpec) -> str:
+def _write(context: Any, statement: str) -> None:
+    """Adds a statement to the script as it is: `execute` would take `:word` in a name for a parameter and double each %."""
+    context.impl.static_output(f"{statement};")
+
+
+def _offline_guard(operation: VectorIndexOp) -> str:
     """A DO block that stops a script where IF NOT EXISTS would step over an INVALID or a different index."""
-    wanted = {"opclass": spec.opclass, "m": str(spec.m), "ef_construction": str(spec.ef_construction)}
+    spec = operation.spec
+    wanted = {
+        "column": spec.column,
+        "opclass": spec.opclass,
+        "m": str(spec.m),
+        "ef_construction": str(spec.ef_construction),
+    }
+    tag = "everindex"
+    while f"${tag}$" in spec.name + spec.table + spec.column + spec.schema:
+        tag += "_"
     return _GUARD.format(
-        relation=_literal(sql.Identifier(spec.name).as_string(None)),
+        tag=tag,
+        relation=_literal(quoted(spec.name, schema=operation.schema)),
+        table=_literal(quoted(spec.table, schema=operation.schema)),
         differs=_literal(f"index-definition-differs: {spec.name} exists with another definition"),
         invalid=_literal(f"index {spec.name} is INVALID, left by an interrupted build"),
         default_m=_literal(str(DEFAULT_M)),
@@ -161,12 +177,13 @@ def _literal(text: str) -> str:
 
 
 _GUARD = """
-DO $everindex$
+DO ${tag}$
 DECLARE
     existing record;
 BEGIN
     SELECT i.indisvalid, pg_get_indexdef(c.oid) AS definition,
-           am.amname = 'hnsw' AND opc.opcname = {opclass}
+           i.indrelid = to_regclass({table}) AND a.attname = {column} AND i.indpred IS NULL
+           AND am.amname = 'hnsw' AND opc.opcname = {opclass}
            AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'm'),
                         {default_m}) = {m}
            AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'ef_construction'),
@@ -175,6 +192,7 @@ BEGIN
     FROM pg_class c
     LEFT JOIN pg_index i ON i.indexrelid = c.oid
     LEFT JOIN pg_opclass opc ON opc.oid = i.indclass[0]
+    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     LEFT JOIN pg_am am ON am.oid = c.relam
     WHERE c.oid = to_regclass({relation});
     IF FOUND AND NOT coalesce(existing.is_as_declared, false) THEN
@@ -183,7 +201,7 @@ BEGIN
     ELSIF FOUND AND NOT existing.indisvalid THEN
         RAISE EXCEPTION USING MESSAGE = {invalid}, HINT = 'DROP INDEX CONCURRENTLY it, then run this script again.';
     END IF;
-END $everindex$"""
+END ${tag}$"""
 
 
 def register() -> None:
