@@ -39,10 +39,6 @@ class BuildSettings:
             "max_parallel_maintenance_workers": str(self.parallel_workers),
             # TOASTed vectors leave a small heap, below the 8 MB from which PostgreSQL builds in parallel.
             "min_parallel_table_scan_size": "0",
-            # A lock_timeout also counts the waits for old snapshots and leaves an INVALID index behind.
-            "lock_timeout": "0",
-            "statement_timeout": "0",
-            "idle_in_transaction_session_timeout": "0",
             "client_min_messages": "notice",
         }
 
@@ -79,7 +75,7 @@ def settings_for(
         SELECT (SELECT setting::bigint * 1024 FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem'),
                (SELECT setting::bigint * 8192 FROM pg_catalog.pg_settings WHERE name = 'effective_cache_size'),
                (SELECT source <> 'default' FROM pg_catalog.pg_settings WHERE name = 'effective_cache_size'),
-               greatest(current_setting('max_parallel_maintenance_workers')::int, 2),
+               current_setting('max_parallel_maintenance_workers')::int,
                current_setting('max_parallel_workers')::int
         """
     ).fetchone()

@@ -39,6 +39,13 @@ class Recall:
     approximate_ms: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexUnused:
+    """Nothing was measured, because the approximate side would not have gone through the index: `plan` says how."""
+
+    plan: str
+
+
 def measure_recall(
     connection: Connection,
     spec: IndexSpec,
@@ -51,11 +58,12 @@ def measure_recall(
     seed: str = "everindex",
     max_seconds: float = 10.0,
     on_query: Callable[[int, int], None] | None = None,
-) -> Recall | None:
+) -> Recall | IndexUnused | None:
     """Compares `statement` (its last column the distance, `%(vector)b` the query, LIMIT k + 1) with an exact scan.
 
     The queries are the vectors of `samples` stored rows, chosen by `seed`; the row itself does not count as a neighbour.
-    Stops early, but not before MIN_QUERIES, when `max_seconds` are over. None for a table with fewer than two vectors.
+    Stops early, but not before MIN_QUERIES, when `max_seconds` are over. None for a table with fewer than two vectors;
+    IndexUnused when `settings` do not lead the planner to the index: a scan would be compared with a scan, recall 1.
     Reads only; an exact scan reads every vector. Raises StatementFailed if the exact side would not be exact.
     """
     table, column = sql.Identifier(spec.schema, spec.table), sql.Identifier(spec.column)
@@ -75,6 +83,9 @@ def measure_recall(
     if len(queries) < 2:
         return None
     _require_exact(connection, exact, {"vector": queries[0][0]}, spec)
+    plan = explain(connection, statement, {"vector": queries[0][0]}, settings=settings)
+    if spec.name not in plan.index_names:
+        return IndexUnused(plan=plan.summary)
     return _compare(connection, statement, settings, exact, [row[0] for row in queries], k, max_seconds, on_query)
 
 

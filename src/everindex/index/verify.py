@@ -11,14 +11,14 @@ from psycopg import sql
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences
 from everindex.index.planner import Settings, explain
-from everindex.index.recall import Recall, measure_recall
+from everindex.index.recall import IndexUnused, Recall, measure_recall
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 
 #: The planner rightly reads the whole of a table this small; there usability is proven instead of use.
 SMALL_TABLE_ROWS = 2000
 #: What makes the planner take the index where it is not the cheapest way: the proof that it could.
-FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"))
+FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"), ("enable_indexscan", "on"))
 
 ProofName = Literal["revision", "index", "planner", "recall"]
 
@@ -95,6 +95,14 @@ def prove_planner(
     On a table of fewer than SMALL_TABLE_ROWS rows it rightly may not: then that it can is proven.
     """
     chosen = explain(connection, statement, parameters, settings=settings)
+    switched_off = _where_switched_off(connection)
+    if switched_off is not None:
+        # A search of this application may get by, since it switches sequential scans off too; other statements do not.
+        return _fails(
+            "planner",
+            f"enable_indexscan is off (set by: {switched_off}); the application's search is planned as {chosen.summary}",
+            "take it back where it was set: ALTER DATABASE or ALTER ROLE ... RESET enable_indexscan, or postgresql.conf.",
+        )
     if spec.name in chosen.index_names:
         return Proof(
             name="planner", holds=True, sentence=f"the planner uses it for the application's search: {chosen.summary}"
@@ -110,8 +118,16 @@ def prove_planner(
     return _fails(
         "planner",
         f"the planner does not use it: {chosen.summary}, {able}",
-        "run ANALYZE on the table; then look for enable_indexscan = off in the role's or database's settings.",
+        "run ANALYZE on the table, then verify again; a plan that stays so comes from the planner's cost settings.",
     )
+
+
+def _where_switched_off(connection: Connection) -> str | None:
+    """Where enable_indexscan = off comes from, in PostgreSQL's word ("database", "user"); None while it is on."""
+    row = connection.execute(
+        "SELECT source FROM pg_catalog.pg_settings WHERE name = 'enable_indexscan' AND setting = 'off'"
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def prove_recall(
@@ -141,6 +157,12 @@ def prove_recall(
     )
     if measured is None:
         return Proof(name="recall", holds=True, sentence="recall is not measured: fewer than two rows have a vector")
+    if isinstance(measured, IndexUnused):
+        return _fails(
+            "recall",
+            f"recall was not measured: even when it is forced, the planner does not take the index ({measured.plan})",
+            "see the proof of the planner.",
+        )
     text = (
         f"recall@{k} is {measured.recall:.3f} (95 % interval {measured.low:.3f} to {measured.high:.3f}, "
         f"{measured.queries} queries, floor {floor:.2f})"
