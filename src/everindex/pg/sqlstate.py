@@ -76,6 +76,12 @@ def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
                 why=detail,
                 next_step="grant the role that privilege, or connect with the role that owns the tables.",
             )
+        case "3F000":  # "no schema has been selected to create in": none of the search_path may be used
+            return PermissionDenied(
+                f"{doing} found no schema that this role may use.",
+                why=detail,
+                next_step="GRANT USAGE, CREATE ON SCHEMA public TO the role, or set its search_path to a schema of its own.",
+            )
         case "25006":
             return ReadOnlyServer(
                 f"{doing} is not possible on this server.",
