@@ -37,12 +37,13 @@ class SecretFiles(PydanticBaseSettingsSource):
                 )
             try:
                 found[name] = Path(path).read_text(encoding="utf-8").rstrip("\n")
-            except OSError as exc:
+            except (OSError, UnicodeDecodeError) as exc:
+                why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else "it is not UTF-8 text"
                 raise SettingInvalid(
                     f"the file that {name}_FILE names cannot be read: {path}.",
-                    why=exc.strerror or str(exc),
+                    why=f"{why}.",
                     next_step=f"mount the secret there, readable for this user, or unset {name}_FILE.",
-                ) from exc
+                ) from None
         return found
 
 

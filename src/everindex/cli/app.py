@@ -37,7 +37,8 @@ def options(
 
 app.command("up")(up.up)
 app.command("serve")(serve.serve)
-app.command("migrate")(migrate.migrate)
+# `--down -1`: what looks like an option that there is not is a revision.
+app.command("migrate", context_settings={"ignore_unknown_options": True})(migrate.migrate)
 app.command("import")(importing.import_articles)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -40,27 +41,26 @@ def import_articles(
                 row_progress(source) as advance,
             ):
                 reports[source] = instance.import_rows(rows, on_rows=advance, reporter=reporter)
+            # At once: a later source may be unreadable, and what is stored by then must have been told.
+            _print(source, reports[source], to=tell if as_json else say)
+    tell(f"in {time.monotonic() - started:.1f} s")
     if as_json:
         print_json({source: _as_dict(report) for source, report in reports.items()})
-    else:
-        for source, report in reports.items():
-            _print(source, report)
-        tell(f"in {time.monotonic() - started:.1f} s")
     if any(report.problem_count for report in reports.values()):
         raise typer.Exit(1)
 
 
-def _print(source: str, report: ImportReport) -> None:
+def _print(source: str, report: ImportReport, *, to: Callable[[str], None]) -> None:
     stored = report.stored
-    say(f"{source}: {stored.inserted} new, {stored.updated} changed, {stored.unchanged} unchanged")
+    to(f"{source}: {stored.inserted} new, {stored.updated} changed, {stored.unchanged} unchanged")
     if report.without_vector:
-        say(f"  {report.without_vector} stored without a vector ({report.failure_reason}): run  everindex embed")
+        to(f"  {report.without_vector} stored without a vector ({report.failure_reason}): run  everindex embed")
     for problem in report.problems[:SHOWN_PROBLEMS]:
         tell(f"  left out: line {problem.line}{f' ({problem.uri})' if problem.uri else ''}: {problem.reason}")
     if report.problem_count > SHOWN_PROBLEMS:
         tell(f"  … and {report.problem_count - SHOWN_PROBLEMS} more")
     if report.problem_count:
-        say(
+        to(
             f"  {report.problem_count} rows were left out; correct them and import again: what is stored stays as it is"
         )
 

@@ -35,7 +35,7 @@ def migrate(
         _print_history(as_json)
         return
     if sql:
-        print(runner.offline_sql(revision, down=down), end="")
+        say(runner.offline_sql(revision, down=down).rstrip("\n"))
         return
     wait_seconds = settings.wait_seconds if wait is None else wait
     with address.server(settings) as conninfo:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -15,23 +16,48 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 #: Every command takes it; the text of the option is the same everywhere.
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
-out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+#: Control characters of both sets: a title must not steer the terminal that shows it. Line ends and tabs stay.
+_HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+#: JSON escapes the first set by itself.
+_HARMLESS_IN_JSON = {code: f"\\u{code:04x}" for code in range(127, 160)}
 
 
 def say(text: str) -> None:
     """A line of the result."""
-    out.print(text, markup=False)
+    _write(sys.stdout, harmless(text))
 
 
 def tell(text: str) -> None:
-    """A line about what is going on."""
-    err.print(text, markup=False)
+    """A line about what is going on; above a progress bar where there is one."""
+    if err.is_terminal:
+        err.print(harmless(text), markup=False)
+    else:
+        _write(sys.stderr, harmless(text))
 
 
 def print_json(document: Any) -> None:
     """The result as JSON, indented on a terminal."""
-    print(json.dumps(document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None, default=str))
+    # An encoding that lacks a character would have it written as Python escapes it, which is not JSON.
+    is_utf8 = getattr(sys.stdout, "encoding", "utf-8").lower().replace("-", "") == "utf8"
+    text = json.dumps(document, ensure_ascii=not is_utf8, indent=2 if sys.stdout.isatty() else None, default=str)
+    _write(sys.stdout, text.translate(_HARMLESS_IN_JSON))
+
+
+def harmless(text: str) -> str:
+    """The text with its control characters written out."""
+    return text.translate(_HARMLESS)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """A line to a stream. When its reader has gone (`everindex import … | head`) the command goes on in silence: it ends
+    with the status of what it did."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import os
 import signal
@@ -11,6 +11,7 @@ from types import FrameType
 
 import structlog
 
+from everindex.cli.output import print_json, tell
 from everindex.errors import EverindexError
 from everindex.settings import read_settings
 
@@ -18,6 +19,10 @@ from everindex.settings import read_settings
 def main() -> None:
     """Runs one command and exits: 0 done, 1 failed, 2 usage, 3 a proof does not hold, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character shows its escape; the command does not fail over it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -30,23 +35,18 @@ def main() -> None:
         if debug:
             raise
         if "--json" in sys.argv:
-            print(json.dumps({"error": exc.as_dict()}, ensure_ascii=False))
-        print(exc, file=sys.stderr)
+            print_json({"error": exc.as_dict()})
+        tell(str(exc))
         sys.exit(exc.exit_status)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        tell("interrupted")
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader has gone (`everindex search … | head`): nothing is wrong, and nobody is there to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as exc:
         if debug:
             raise
-        print(
+        tell(
             f"internal: everindex met an error that it does not know.\n  why:  {type(exc).__name__}: {_one_line(exc)}\n"
-            "  next: run the same command with --debug and report what it prints.",
-            file=sys.stderr,
+            "  next: run the same command with --debug and report what it prints."
         )
         sys.exit(1)
 
@@ -76,6 +76,13 @@ def configure_logging(*, debug: bool = False) -> None:
             structlog.processors.format_exc_info if settings.log_format == "json" else _pass,
             renderer,
         ],
+    )
+    # Whoever logs through structlog itself (stamina, when an endpoint is asked again) goes the same way: unconfigured, it
+    # prints to stdout, in the middle of the result.
+    structlog.configure(
+        processors=[*shared[:3], structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)

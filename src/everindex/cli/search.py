@@ -38,9 +38,9 @@ def search(
 def print_answer(answer: Answer) -> None:
     """The hits with their facts; how they were found goes to stderr."""
     for number, hit in enumerate(answer.hits, start=1):
-        say(f"{number:>3}. {hit.title or hit.uri}")
+        say(f"{number:>3}. {' '.join((hit.title or hit.uri).split())}")
         facts = (hit.news_source, hit.category, hit.topic, hit.publication_date)
-        say(f"     similarity {hit.similarity:.3f} · {' · '.join(fact for fact in facts if fact)}")
+        say(f"     similarity {hit.similarity:.3f} · {' · '.join(' '.join(fact.split()) for fact in facts if fact)}")
         say(f"     {hit.uri}")
     if not answer.hits:
         say("no article matches: widen the filters, or import articles first (everindex import FILE)")
