@@ -44,8 +44,8 @@ def test_a_drop_that_waits_for_a_transaction_names_its_pid(items: str) -> None:
     assert state(items) == []
 
 
-def test_writers_and_readers_go_on_while_it_builds_and_while_it_waits(cluster: object, empty: str) -> None:
-    scene.fill_items(empty, count=4000, dimensions=256)
+def test_writers_and_readers_go_on_while_it_builds_and_while_it_waits(empty: str) -> None:
+    vectors = scene.fill_items(empty, count=4000, dimensions=256)
     stop = threading.Event()
     slowest: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -57,7 +57,8 @@ def test_writers_and_readers_go_on_while_it_builds_and_while_it_waits(cluster: o
             number = 10_000
             while not stop.is_set():
                 started = time.perf_counter()
-                connection.execute(statement, {"id": number, "vector": random.normal(size=256).astype(np.float32)})
+                near = vectors[number % len(vectors)] + 0.05 * random.normal(size=256)
+                connection.execute(statement, {"id": number, "vector": near.astype(np.float32)})
                 slowest[name] = max(slowest.get(name, 0.0), time.perf_counter() - started)
                 counts[name] = counts.get(name, 0) + 1
                 number += 1
@@ -85,15 +86,17 @@ def test_writers_and_readers_go_on_while_it_builds_and_while_it_waits(cluster: o
     total = rows(empty, "SELECT count(*) FROM items")[0][0]
     assert total == 4000 + counts["write"]
     with psycopg.connect(empty) as connection:
+        register_vector(connection)
         connection.execute("SET LOCAL enable_seqscan = off")
         connection.execute("SET LOCAL enable_sort = off")
-        register_vector(connection)
-        for (wanted,) in connection.execute("SELECT id FROM items WHERE id >= 10000 ORDER BY id LIMIT 5").fetchall():
-            found = connection.execute(
-                "SELECT id FROM items ORDER BY embedding <=> (SELECT embedding FROM items WHERE id = %s) LIMIT 1",
-                (wanted,),
-            ).fetchone()
-            assert found == (wanted,)
+        connection.execute("SET LOCAL hnsw.ef_search = 1000")
+        written = connection.execute(
+            "SELECT id, embedding FROM items WHERE id >= 10000 ORDER BY id LIMIT 20"
+        ).fetchall()
+        nearest = "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 1"
+        found = sum(connection.execute(nearest, (vector,)).fetchone() == (number,) for number, vector in written)
+        # An approximate index: nearly every one of them, where none would be found if they were missing.
+        assert found >= 0.8 * len(written)
 
 
 def test_eight_deploys_at_once_build_one_index_and_all_succeed(items: str) -> None:

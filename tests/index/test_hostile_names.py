@@ -38,6 +38,8 @@ HOSTILE = [
     "é" * 31,
 ]
 
+OTHER_SCHEMA = 'Other "schema" 100%'
+
 
 def hostile_spec(name: str, *, schema: str = "public") -> IndexSpec:
     return IndexSpec(
@@ -93,8 +95,9 @@ def with_vector(cluster: Any) -> Any:
     cluster.drop(conninfo)
 
 
-@pytest.mark.parametrize("schema", ["public", 'Other "schema" 100%'])
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    ("name", "schema"), [*((name, OTHER_SCHEMA) for name in HOSTILE), ("plain", "public"), ("100%", "public")]
+)
 def test_a_hostile_name_is_deployed_acknowledged_and_dropped(with_vector: str, name: str, schema: str) -> None:
     spec = hostile_spec(name, schema=schema)
     make_table(with_vector, spec)
@@ -109,8 +112,9 @@ def test_a_hostile_name_is_deployed_acknowledged_and_dropped(with_vector: str, n
     run(with_vector, sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, spec.table)))
 
 
-@pytest.mark.parametrize("schema", [None, 'Other "schema" 100%'])
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    ("name", "schema"), [*((name, None) for name in HOSTILE), ("plain", OTHER_SCHEMA), ("100%", OTHER_SCHEMA)]
+)
 def test_the_offline_script_of_a_hostile_name_makes_and_drops_that_very_index(
     with_vector: str, name: str, schema: str | None
 ) -> None:
@@ -155,7 +159,7 @@ def test_the_offline_script_stops_at_an_invalid_index(items: str) -> None:
 
 @pytest.mark.parametrize("name", ["100% :word", 'Quote"d', "ünïcode"])
 def test_the_operations_of_alembic_take_hostile_names_and_schemas_online(with_vector: str, name: str) -> None:
-    spec = hostile_spec(name, schema='Other "schema" 100%')
+    spec = hostile_spec(name, schema=OTHER_SCHEMA)
     make_table(with_vector, spec)
     operations.register()
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(with_vector))

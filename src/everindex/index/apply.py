@@ -43,7 +43,7 @@ POLL_SECONDS = 0.3
 #: A session that was ended gives its locks back a moment after its client has learned of it.
 LAST_LOCKS_SECONDS = 5.0
 #: Cleaning up is done in passing: what a long transaction holds up is left to the next deploy.
-CLEAN_UP_LOCK_TIMEOUT = "5s"
+CLEAN_UP_LOCK_TIMEOUT = "3s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
