@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,17 +22,6 @@ from everindex.migrate.chain import BEFORE_INDEX
 
 DIMENSIONS = 64
 SPEC = IndexSpec(name="items_embedding_idx", table="items", column="embedding")
-
-
-def open_place() -> Any:
-    """`open_place` of the outermost conftest, which other conftests hide from `import`."""
-    file = Path(__file__).parents[1] / "conftest.py"
-    spec = importlib.util.spec_from_file_location("outermost_conftest", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.open_place()
 
 
 def rows(conninfo: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:

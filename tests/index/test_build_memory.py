@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scene
@@ -19,6 +20,7 @@ from everindex.index.apply import deploy
 from everindex.index.memory import MIB, choose_settings, graph_bytes, settings_for
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
+from places import open_place
 
 
 @pytest.mark.parametrize(
@@ -100,11 +102,11 @@ def test_memory_is_never_under_the_servers_nor_over_the_cap(
     ],
 )
 def test_versions_whose_parallel_build_is_unsafe_build_with_one_process(
-    items: str, version: tuple[int, ...], is_parallel: bool
+    cluster: Any, version: tuple[int, ...], is_parallel: bool
 ) -> None:
     from dataclasses import replace
 
-    with connect(items) as connection:
+    with connect(cluster.admin) as connection:
         found = replace(look(connection), extension_version=version)
         settings = settings_for(connection, found, table_rows=100_000, dimensions=1536, m=16)
     assert (settings.parallel_workers > 0) == is_parallel
@@ -154,7 +156,7 @@ def test_with_enough_memory_there_is_no_warning(many_items: str) -> None:
 
 PROGRAM = """
 import pathlib, sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = {here!r}
 import scene
 from everindex.index.apply import deploy
 from everindex.pg import embedded
@@ -183,8 +185,10 @@ def test_too_little_shared_memory_makes_the_build_serial_and_says_so() -> None:
         pytest.skip("only root can give a process a small /dev/shm of its own")
     if subprocess.run([*limited, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("this machine does not let root mount")
-    with scene.open_place() as place:
-        program = PROGRAM.format(here=str(Path(scene.__file__).parent), home=str(place / "server"))
+    with open_place() as place:
+        program = PROGRAM.format(
+            here=[str(folder) for folder in Path(scene.__file__).parents[:2]], home=str(place / "server")
+        )
         done = subprocess.run(
             [*limited, sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
         )

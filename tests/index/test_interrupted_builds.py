@@ -21,6 +21,7 @@ from everindex.index import apply
 from everindex.index.apply import deploy
 from everindex.migrate import runner
 from everindex.pg import embedded
+from places import open_place
 
 INDEX = "articles_embedding_hnsw_idx"
 PROGRAM = "from everindex.cli.run import main; main()"
@@ -167,7 +168,7 @@ def test_a_server_that_stops_at_once_keeps_the_rows_and_the_next_upgrade_builds_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("EVERINDEX_DIMENSIONS", str(scene.DIMENSIONS))
-    with scene.open_place() as place:
+    with open_place() as place:
         with embedded.running(place / "server") as conninfo:  # fsync is on
             scene.fill_before_index(conninfo)
             before = articles(conninfo)

@@ -16,6 +16,7 @@ import pytest
 
 from everindex.pg import embedded
 from everindex.pg.embedded import Binaries, embedded_binaries
+from places import open_place
 
 
 def _outermost_conftest() -> ModuleType:
@@ -70,7 +71,7 @@ def debian_binaries() -> Binaries:
 def server(binaries: Binaries) -> Iterator[str]:
     """A running server of its own in a private place; the connection string of its superuser."""
     with (
-        outermost.open_place() as place,
+        open_place() as place,
         embedded.running(place / "server", binaries=binaries, settings={"fsync": "off"}) as conninfo,
     ):
         yield conninfo
