@@ -177,6 +177,8 @@ def _merge(connection: Connection, table: ArticleTable, columns: Sequence[str]) 
             """
             WITH merged AS (
                 INSERT INTO {table} AS a ({names}) SELECT {values} FROM pg_temp.everindex_staging s
+                -- In one order everywhere: two importers of the same articles wait for each other and do not deadlock.
+                ORDER BY s.uri
                 ON CONFLICT (uri) DO UPDATE SET {assignments} WHERE {changes}
                 RETURNING a.uri, (a.xmax = 0) AS is_new
             ), kept AS (
@@ -201,7 +203,7 @@ _MERGE_RAW = """
     INSERT INTO raw_articles AS r (uri, raw_markdown, submission_date, last_updated, topic)
     SELECT s.uri, s.raw_text, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
            to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), s.topic
-    FROM pg_temp.everindex_staging s WHERE s.raw_text IS NOT NULL
+    FROM pg_temp.everindex_staging s WHERE s.raw_text IS NOT NULL ORDER BY s.uri
     ON CONFLICT (uri) DO UPDATE SET raw_markdown = excluded.raw_markdown, last_updated = excluded.last_updated
     WHERE r.raw_markdown IS DISTINCT FROM excluded.raw_markdown
 """
@@ -227,7 +229,7 @@ _FORGET_UNKNOWN = """
 _RECORD = """
     WITH recorded AS (
         INSERT INTO everindex_meta.embedding_record (uri, model)
-        SELECT s.uri, %(model)s FROM pg_temp.everindex_staging s WHERE s.embedding IS NOT NULL
+        SELECT s.uri, %(model)s FROM pg_temp.everindex_staging s WHERE s.embedding IS NOT NULL ORDER BY s.uri
         ON CONFLICT (uri) DO UPDATE SET model = excluded.model, embedded_at = now()
         RETURNING uri
     )

@@ -22,7 +22,7 @@ from everindex.index.verify import Proof, prove_index, prove_planner, prove_reca
 from everindex.migrate.chain import head_revision
 from everindex.migrate.environment import current_revisions
 from everindex.pg.capabilities import look
-from everindex.pg.connections import Connection, connect
+from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.sqlstate import told_as_ours
 
 #: What a search asks for unless told otherwise; the proofs are about this.
@@ -64,7 +64,7 @@ def verify(
         table = read_table(connection)
         rows, vector = _rows_and_vector(connection, table)
         # The whole table is read on purpose below: no limit of the role may cut that off half-way.
-        connection.execute("SELECT set_config('statement_timeout', '0', false)")
+        lift_time_limits(connection)
         serving = Serving(
             index_name=spec.name,
             estimated_rows=observed.estimated_rows,
