@@ -8,7 +8,7 @@ from everindex.errors import ColumnMismatch, IndexDefinitionDiffers, NotMigrated
 from everindex.index.catalog import Observed
 from everindex.index.drift import declared_index, differences
 from everindex.index.spec import IndexSpec, check_dimensions
-from everindex.index.statements import create_text
+from everindex.index.statements import create_text, rename_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def make_plan(spec: IndexSpec, observed: Observed) -> tuple[Step, ...]:
     found = declared_index(spec, observed)
     if found is None:
         if observed.name_taken_by is not None:
-            raise _differs(spec, observed.name_taken_by, "the name is taken")
+            raise _differs(spec, observed.name_taken_by, "the name belongs to something else")
         return (build,)
     if not found.is_valid:
         if found.builder_pid is not None:
@@ -96,6 +96,6 @@ def _differs(spec: IndexSpec, found: str, why: str) -> IndexDefinitionDiffers:
         f"{spec.qualified_name!r} exists with another definition; it was not touched.\n"
         f"  found:    {found}\n  declared: {create_text(spec)}",
         why=f"{why}.",
-        next_step=f"rename it (ALTER INDEX {spec.name} RENAME TO {spec.name[:50]}_old), then run the same command "
-        "again: the declared index is built beside it; drop the old one when `everindex verify` is content.",
+        next_step=f"rename what bears the name (an index: {rename_text(spec)}), then run the same command again: the "
+        "declared index is built beside it; drop the old one when `everindex verify` is content.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
 
 
 def create_statement(
@@ -54,3 +54,13 @@ def script_create_text(spec: IndexSpec, *, schema: str | None) -> str:
 def quoted(name: str, *, schema: str | None = None) -> str:
     """A name as SQL reads it back, always in quotes."""
     return (sql.Identifier(name) if schema is None else sql.Identifier(schema, name)).as_string(None)
+
+
+def rename_text(spec: IndexSpec) -> str:
+    """The statement that moves an index of the declared name out of the way, as text for people."""
+    old = spec.name.encode()[: MAX_NAME_BYTES - 4].decode(errors="ignore") + "_old"
+    return (
+        sql.SQL("ALTER INDEX {} RENAME TO {}")
+        .format(sql.Identifier(spec.schema, spec.name), sql.Identifier(old))
+        .as_string(None)
+    )

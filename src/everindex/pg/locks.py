@@ -37,30 +37,40 @@ def advisory_lock(
     holder. The holder's death frees the lock: the server drops session locks with the session.
     """
     key = (LOCK_CLASS, LOCK_IDS[name])
-    with (
-        connect(conninfo, application_name=f"everindex lock {name}") as connection,
-        told_as_ours(f"taking lock {name}"),
-    ):
-        # This session is idle while its owner builds for hours, and the lock ends with it.
-        lift_time_limits(connection)
-        deadline = time.monotonic() + wait_seconds
-        told = False
-        while True:
-            row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone()
-            if row is not None and row[0]:
-                break
-            holder = _holder(connection, key)
-            if time.monotonic() >= deadline:
-                raise LockNotObtained(
-                    f"another process is at work on this database (lock {name!r}).",
-                    why=f"{holder} has held it for longer than the {wait_seconds:.0f} s that this one may wait.",
-                    next_step="wait for it to end, then run the same command again; nothing was changed by this one.",
-                )
-            if on_wait is not None and not told:
-                on_wait(holder)
-                told = True
-            time.sleep(poll_seconds)
+    with connect(conninfo, application_name=f"everindex lock {name}") as connection:
+        with told_as_ours(f"taking lock {name}"):
+            # This session is idle while its owner builds for hours, and the lock ends with it.
+            lift_time_limits(connection)
+            _poll(connection, key, name, wait_seconds=wait_seconds, poll_seconds=poll_seconds, on_wait=on_wait)
         yield
+
+
+def _poll(
+    connection: Connection,
+    key: tuple[int, int],
+    name: LockName,
+    *,
+    wait_seconds: float,
+    poll_seconds: float,
+    on_wait: Callable[[str], None] | None,
+) -> None:
+    deadline = time.monotonic() + wait_seconds
+    told = False
+    while True:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone()
+        if row is not None and row[0]:
+            return
+        holder = _holder(connection, key)
+        if time.monotonic() >= deadline:
+            raise LockNotObtained(
+                f"another process is at work on this database (lock {name!r}).",
+                why=f"{holder} has held it for longer than the {wait_seconds:.0f} s that this one may wait.",
+                next_step="wait for it to end, then run the same command again; nothing was changed by this one.",
+            )
+        if on_wait is not None and not told:
+            on_wait(holder)
+            told = True
+        time.sleep(poll_seconds)
 
 
 def _holder(connection: Connection, key: tuple[int, int]) -> str:
