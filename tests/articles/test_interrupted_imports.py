@@ -43,10 +43,18 @@ def valid_index(connection: psycopg.Connection) -> bool | None:
 
 def backends_end(connection: psycopg.Connection) -> None:
     """Waits until the server has noticed that the importing process is gone."""
-    deadline = time.monotonic() + 10
-    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'everindex import' AND datname = current_database()"
-    while connection.execute(query).fetchone()[0] and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30
+    while importing := backends(connection):
+        assert time.monotonic() < deadline, importing
         time.sleep(0.02)
+
+
+def backends(connection: psycopg.Connection) -> list[tuple[object, ...]]:
+    """What the importers' backends do."""
+    return connection.execute(
+        "SELECT pid, state, wait_event_type, wait_event, now() - state_change, left(query, 100), pg_blocking_pids(pid) "
+        "FROM pg_stat_activity WHERE application_name = 'everindex import' AND datname = current_database()"
+    ).fetchall()
 
 
 def check_whole(connection: psycopg.Connection, embedder: StaticEmbedder) -> Counter[str]:
@@ -75,7 +83,8 @@ def rows_stored(connection: psycopg.Connection, number: int, *, at_least: int) -
     """Waits until so many rows of a round are there."""
     deadline = time.monotonic() + 20
     query = "SELECT count(*) FROM articles WHERE category = %s"
-    while connection.execute(query, (f"round {number}",)).fetchone()[0] < at_least and time.monotonic() < deadline:
+    while connection.execute(query, (f"round {number}",)).fetchone()[0] < at_least:
+        assert time.monotonic() < deadline, backends(connection)
         time.sleep(0.002)
 
 
