@@ -13,7 +13,6 @@ from golden_answers import Golden, check_answer, check_exact
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search import engine as engine_module
 from everindex.errors import QueryInvalid, StatementTimedOut
 from everindex.pg import roundtrip
 
@@ -63,10 +62,6 @@ def test_a_search_that_fails_leaves_no_setting_either(filled: str, open_instance
     instance = open_instance(filled, EVERINDEX_POOL_SIZE=1)
     vector = instance.embed_query("anything")
     with instance.connection() as connection:
-        with pytest.raises(psycopg.Error):
-            engine_module.in_settings(connection, (("hnsw.ef_search", "77"),), "SELECT 1/0", {})
-        with pytest.raises(psycopg.Error):
-            engine_module.in_settings(connection, (("hnsw.ef_search", "77777"),), "SELECT 1", {})
         with pytest.raises(psycopg.Error):
             roundtrip.run(connection, (("hnsw.ef_search", "77"),), "SELECT 1/0", [])
         with pytest.raises(psycopg.Error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -186,7 +187,7 @@ def test_a_slow_search_is_logged_with_its_plan_and_without_what_was_asked(
     assert "articles_embedding_hnsw_idx" not in told[1]
     assert "strategy=filtered-exact ef_search=None filters=category,since" in told[2]
     assert "CTE Scan" in told[2]
-    assert "no plan: nothing was run" in told[3]
+    assert "plan: none: nothing was run" in told[3]
     together = "\n".join(told)
     for secret in ("secret", category, "2017", "[", str(float(vector[0]))[:8]):
         assert secret not in together
@@ -207,14 +208,14 @@ def test_the_plan_of_a_slow_search_that_cannot_be_had_takes_no_answer_away(
     instance = open_instance(filled, EVERINDEX_SLOW_QUERY_MS=0, EVERINDEX_POOL_SIZE=1)
     vector = instance.embed_query("anything")
     engine, taken = instance.engine, []
-    log = engine._log
+    plan = engine._plan
 
-    def with_a_full_pool(*arguments: object) -> None:
+    def with_a_full_pool(*arguments: Any, **options: Any) -> str:
         taken.append(instance._pool.getconn())
         monkeypatch.setattr(instance._pool, "timeout", 0.1)
-        log(*arguments)
+        return plan(*arguments, **options)
 
-    monkeypatch.setattr(engine, "_log", with_a_full_pool)
+    monkeypatch.setattr(engine, "_plan", with_a_full_pool)
     assert len(instance.search_vector(vector).hits) == 10
     instance._pool.putconn(taken[0])
 

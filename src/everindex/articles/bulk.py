@@ -39,7 +39,8 @@ def index_aside(conninfo: str, *, vectors_coming: int, reporter: Reporter | None
         index = declared_index(spec, observe(connection, spec))
         with told_as_ours("counting vectors"):
             row = connection.execute(
-                "SELECT count(*) FROM (SELECT 1 FROM articles WHERE embedding IS NOT NULL LIMIT %s) AS few", (SMALL_TABLE_ROWS,)
+                "SELECT count(*) FROM (SELECT 1 FROM articles WHERE embedding IS NOT NULL LIMIT %s) AS few",
+                (SMALL_TABLE_ROWS,),
             ).fetchone()
     there = int(row[0]) if row else 0
     if index is None or not index.is_valid or not pays(vectors_there=there, vectors_coming=vectors_coming):

@@ -21,12 +21,14 @@ from everindex.articles.embedding import Embedder, choose_embedder, embed_query
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
 from everindex.articles.model import MAX_QUERY_CHARS, Answer, Article, Filters, RowProblem
-from everindex.articles.search.engine import SearchEngine, register_vector, require_width
+from everindex.articles.search.engine import SearchEngine
+from everindex.articles.search.question import require_width
 from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
 from everindex.index.apply import Reporter
 from everindex.pg import address
 from everindex.pg.connections import Connection, connect, make_pool
 from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings, read_settings
 
 #: Which models made the table's vectors is asked anew after so many seconds.

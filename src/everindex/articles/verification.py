@@ -13,7 +13,6 @@ from psycopg import sql
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.model import Filters
 from everindex.articles.search import statement
-from everindex.articles.search.engine import register_vector
 from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import NotMigrated
@@ -24,6 +23,7 @@ from everindex.migrate.environment import current_revisions
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.vector_type import register_vector
 
 #: What a search asks for unless told otherwise; the proofs are about this.
 DEFAULT_K = 10

@@ -33,12 +33,27 @@ def explain(
     connection: Connection, statement: str | sql.Composed, parameters: Mapping[str, Any], *, settings: Settings = ()
 ) -> Explained:
     """The plan of `statement` under transaction-local `settings`. Takes what planning takes: ACCESS SHARE."""
+    return _read(_explain(connection, "EXPLAIN (FORMAT JSON) ", statement, parameters, settings)[0][0][0]["Plan"])
+
+
+def explain_text(
+    connection: Connection, statement: str | sql.Composed, parameters: Mapping[str, Any], *, settings: Settings = ()
+) -> list[str]:
+    """The same as the lines that EXPLAIN prints; parameters stand in them as literals."""
+    return [str(row[0]) for row in _explain(connection, "EXPLAIN ", statement, parameters, settings)]
+
+
+def _explain(
+    connection: Connection,
+    verb: str,
+    statement: str | sql.Composed,
+    parameters: Mapping[str, Any],
+    settings: Settings,
+) -> list[tuple[Any, ...]]:
     text = statement if isinstance(statement, str) else statement.as_string(connection)
     with told_as_ours("asking for a plan"), connection.transaction(force_rollback=True):
         set_local(connection, settings)
-        row = connection.execute("EXPLAIN (FORMAT JSON) " + text, parameters, prepare=False).fetchone()
-    assert row is not None
-    return _read(row[0][0]["Plan"])
+        return connection.execute(verb + text, parameters, prepare=False).fetchall()
 
 
 def set_local(connection: Connection, settings: Settings) -> None:

@@ -15,12 +15,11 @@ from psycopg import sql
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search.engine import in_settings
 from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable
 from everindex.index.catalog import Observed, ObservedIndex, in_search_path, observe
 from everindex.index.drift import differences
-from everindex.index.planner import explain
+from everindex.index.planner import explain, explain_text
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection
@@ -179,9 +178,8 @@ def _plan(
     text, parameters = instance.engine.statement_for(table, Filters(), approach, 10)
     parameters = parameters | {"vector": Vector([1.0] + [0.0] * (table.dimensions - 1))}
     words = explain(connection, text, parameters, settings=approach.settings).summary
-    with told_as_ours("asking for a plan"):
-        lines = in_settings(connection, approach.settings, "EXPLAIN " + text, parameters, prepare=False)
-    return words, [_VECTOR_LITERAL.sub("'[…]'", str(line[0])) for line in lines], approach.settings
+    lines = explain_text(connection, text, parameters, settings=approach.settings)
+    return words, [_VECTOR_LITERAL.sub("'[…]'", line) for line in lines], approach.settings
 
 
 def _builds(connection: Connection, table: ArticleTable) -> list[Build]:

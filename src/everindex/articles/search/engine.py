@@ -9,27 +9,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import psycopg
 from pgvector import Vector
-from pgvector.psycopg.vector import register_vector_info
-from psycopg import sql
-from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.articles.model import MAX_K, Answer, Filters, Hit
+from everindex.articles.model import Answer, Filters, Hit
 from everindex.articles.search import statement
-from everindex.articles.search.strategy import (
-    FILTERED_EXACT_ROWS,
-    MAX_EF_SEARCH,
-    Approach,
-    Serving,
-    choose,
-)
+from everindex.articles.search.question import check_numbers, checked_vector
+from everindex.articles.search.slow import log_slow
+from everindex.articles.search.strategy import FILTERED_EXACT_ROWS, Approach, Serving, choose
 from everindex.articles.table import ArticleTable, read_table
-from everindex.errors import EverindexError, NotMigrated, QueryInvalid, ServerUnreachable
+from everindex.errors import EverindexError, ServerUnreachable
 from everindex.index.catalog import in_search_path, observe
 from everindex.index.drift import serving_index
+from everindex.index.planner import explain
 from everindex.pg import roundtrip
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
@@ -39,9 +32,6 @@ log = logging.getLogger("everindex.search")
 
 #: What is known of table and index is read anew after so many seconds: a dropped or finished index is noticed by then.
 SERVING_SECONDS = 5.0
-
-#: Between these sums of squares a query vector goes to pgvector as it is.
-_SQUARES = (1e-6, 1e12)
 
 Row = tuple[Any, ...]
 
@@ -73,6 +63,7 @@ class SearchEngine:
         Fewer than k only where fewer exist. `without_uri` leaves out that article. Raises QueryInvalid for what cannot be
         asked, NotMigrated, StatementTimedOut, ServerUnreachable.
         """
+
         def once() -> Answer:
             return self._search(vector, k, filters or Filters(), ef_search, exact, without_uri)
 
@@ -92,8 +83,8 @@ class SearchEngine:
     ) -> Answer:
         started = time.perf_counter()
         table, serving = self.known()
-        vector = _checked_vector(vector, table)
-        _check_numbers(k, ef_search)
+        vector = checked_vector(vector, table)
+        check_numbers(k, ef_search)
         wanted = k + (without_uri is not None)
         with self.connection() as connection, told_as_ours("searching"):
             passing = None if filters.is_empty else self._count(connection, table, filters)
@@ -113,7 +104,10 @@ class SearchEngine:
             elapsed_ms=(time.perf_counter() - started) * 1000,
             notices=notices,
         )
-        self._log(answer, table, filters, approach, vector, wanted)
+        if answer.elapsed_ms < self._slow_query_ms:
+            log.info("search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(hits), answer.elapsed_ms)
+        else:
+            log_slow(answer, filters, plan=self._plan(table, filters, approach, vector, k=wanted))
         return answer
 
     def known(self) -> tuple[ArticleTable, Serving]:
@@ -235,136 +229,17 @@ class SearchEngine:
         finally:
             self._pool.putconn(connection)
 
-    def _log(
-        self, answer: Answer, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray, k: int
-    ) -> None:
-        if answer.elapsed_ms < self._slow_query_ms:
-            log.info(
-                "search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(answer.hits), answer.elapsed_ms
-            )
-            return
-        plan = "no plan: nothing was run"
-        if approach.strategy != "none-match":
-            text, parameters = self.statement_for(table, filters, approach, k)
-            parameters["vector"] = vector
-            try:
-                with self.connection() as connection:
-                    explained = in_settings(connection, approach.settings, "EXPLAIN " + text, parameters, prepare=False)
-                # the vector and the filters' values stand in the plan as literals: only its shape is logged
-                plan = " / ".join(
-                    _shape(str(row[0])) for row in explained if "->" in str(row[0]) or "cost=" in str(row[0])
-                )
-            except (psycopg.Error, EverindexError) as exc:
-                # The answer is there; that nobody could be asked for its plan must not take it away.
-                plan = f"no plan: {type(exc).__name__}"
-        log.warning(
-            "slow-query: %.1f ms, k=%d strategy=%s ef_search=%s filters=%s plan: %s",
-            answer.elapsed_ms,
-            k,
-            answer.strategy,
-            answer.ef_search,
-            ",".join(name for name in ("category", "topic", "news_source", "since", "until") if getattr(filters, name))
-            or "-",
-            plan,
-        )
-
-
-def in_settings(
-    connection: Connection,
-    settings: tuple[tuple[str, str], ...],
-    text: str,
-    parameters: dict[str, Any],
-    *,
-    prepare: bool = True,
-) -> list[Row]:
-    """Runs one statement with `settings` that hold for it alone, both in one round trip.
-
-    The statements of a pipeline up to its Sync are one implicit transaction (PostgreSQL docs, 55.2.4 Pipelining): a
-    transaction-local setting made by the first holds for the second and ends with it, without BEGIN and COMMIT. The
-    rows are fetched after the Sync; fetched before, they would cost a second round trip. `connection` is in autocommit.
-    """
-    flat = [part for setting in settings for part in setting]
-    with connection.pipeline():
-        connection.execute(_set_local(len(settings)), flat, prepare=True)
-        cursor = connection.execute(text, parameters, binary=prepare, prepare=prepare)
-    return cursor.fetchall()
-
-
-def _set_local(count: int) -> str:
-    return "SELECT " + ", ".join(["pg_catalog.set_config(%s, %s, true)"] * count)
-
-
-def register_vector(connection: Connection) -> None:
-    """Teaches a connection pgvector's type, wherever the extension lies; does nothing before it is created."""
-    row = connection.execute(
-        "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
-        "WHERE e.extname = 'vector'"
-    ).fetchone()
-    if row is not None:
-        name = sql.Identifier(row[0], "vector").as_string(connection)
-        register_vector_info(connection, TypeInfo.fetch(connection, name))
-
-
-def _checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
-    width = require_width(table)
-    try:
-        array = np.asarray(vector)
-        if array.dtype.kind not in "fiu":
-            raise ValueError
-    except ValueError:
-        raise QueryInvalid(
-            "the query vector does not hold numbers.",
-            why=f"articles.embedding is vector({width}).",
-            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
-        ) from None
-    if array.shape != (width,):
-        raise QueryInvalid(
-            f"the query vector has shape {array.shape}.",
-            why=f"articles.embedding is vector({width}).",
-            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
-        )
-    usual = np.ascontiguousarray(array, dtype=np.float32) if array.dtype == np.float32 else None
-    with np.errstate(over="ignore", invalid="ignore"):
-        if usual is not None and _SQUARES[0] < float(np.dot(usual, usual)) < _SQUARES[1]:
-            return usual
-    # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
-    # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
-    wide = array.astype(np.float64)
-    largest = float(np.abs(wide).max())
-    if not np.isfinite(wide).all() or largest == 0:
-        raise QueryInvalid(
-            "the query vector has no direction.",
-            why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
-            next_step="pass a finite vector that is not zero.",
-        )
-    wide /= largest
-    return (wide / np.linalg.norm(wide)).astype(np.float32)
-
-
-def require_width(table: ArticleTable) -> int:
-    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
-    if table.dimensions is None:
-        raise NotMigrated(
-            "articles.embedding is missing or has no width.",
-            why="revision 8eadb2079747 adds it as vector(1536), and has not been applied here.",
-            next_step="run  everindex migrate.",
-        )
-    return table.dimensions
-
-
-def _check_numbers(k: int, ef_search: int | None) -> None:
-    if not 1 <= k <= MAX_K:
-        raise QueryInvalid(
-            f"k = {k} cannot be answered.",
-            why=f"k is the number of articles to return, 1 to {MAX_K}.",
-            next_step="ask for fewer, and narrow the rest with filters." if k > MAX_K else "ask for at least one.",
-        )
-    if ef_search is not None and not 1 <= ef_search <= MAX_EF_SEARCH:
-        raise QueryInvalid(
-            f"ef_search = {ef_search} cannot be used.",
-            why=f"pgvector takes 1 to {MAX_EF_SEARCH}.",
-            next_step="leave it out: it then follows k.",
-        )
+    def _plan(self, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray, *, k: int) -> str:
+        """How the planner answers a search, in words and without its values."""
+        if approach.strategy == "none-match":
+            return "none: nothing was run"
+        text, parameters = self.statement_for(table, filters, approach, k)
+        try:
+            with self.connection() as connection:
+                return explain(connection, text, parameters | {"vector": vector}, settings=approach.settings).summary
+        except EverindexError as exc:
+            # The answer is there; that nobody could be asked for its plan must not take it away.
+            return f"unknown: {exc.slug}"
 
 
 def _hit(row: Row) -> Hit:
@@ -378,10 +253,6 @@ def _hit(row: Row) -> Hit:
         publication_date=None if row[6] is None else str(row[6]),
         distance=float(row[7]),
     )
-
-
-def _shape(line: str) -> str:
-    return line.split("(cost=")[0].replace("->", "").strip()
 
 
 class NoConnectionFree(ServerUnreachable):

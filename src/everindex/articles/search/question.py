@@ -1,0 +1,77 @@
+"""Can this be asked? The vector, k and ef_search of a search, checked before any statement runs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from everindex.articles.model import MAX_K
+from everindex.articles.search.strategy import MAX_EF_SEARCH
+from everindex.articles.table import ArticleTable
+from everindex.errors import NotMigrated, QueryInvalid
+
+#: Between these sums of squares a query vector goes to pgvector as it is.
+_SQUARES = (1e-6, 1e12)
+
+
+def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
+    """`vector` as (dim,) float32 that pgvector can compare. Raises QueryInvalid, NotMigrated."""
+    width = require_width(table)
+    try:
+        array = np.asarray(vector)
+        if array.dtype.kind not in "fiu":
+            raise ValueError
+    except ValueError:
+        raise QueryInvalid(
+            "the query vector does not hold numbers.",
+            why=f"articles.embedding is vector({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+        ) from None
+    if array.shape != (width,):
+        raise QueryInvalid(
+            f"the query vector has shape {array.shape}.",
+            why=f"articles.embedding is vector({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+        )
+    usual = np.ascontiguousarray(array, dtype=np.float32) if array.dtype == np.float32 else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if usual is not None and _SQUARES[0] < float(np.dot(usual, usual)) < _SQUARES[1]:
+            return usual
+    # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
+    # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
+    wide = array.astype(np.float64)
+    largest = float(np.abs(wide).max())
+    if not np.isfinite(wide).all() or largest == 0:
+        raise QueryInvalid(
+            "the query vector has no direction.",
+            why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
+            next_step="pass a finite vector that is not zero.",
+        )
+    wide /= largest
+    return (wide / np.linalg.norm(wide)).astype(np.float32)
+
+
+def require_width(table: ArticleTable) -> int:
+    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
+    if table.dimensions is None:
+        raise NotMigrated(
+            "articles.embedding is missing or has no width.",
+            why="revision 8eadb2079747 adds it as vector(1536), and has not been applied here.",
+            next_step="run  everindex migrate.",
+        )
+    return table.dimensions
+
+
+def check_numbers(k: int, ef_search: int | None) -> None:
+    """Raises QueryInvalid for a k or ef_search out of range."""
+    if not 1 <= k <= MAX_K:
+        raise QueryInvalid(
+            f"k = {k} cannot be answered.",
+            why=f"k is the number of articles to return, 1 to {MAX_K}.",
+            next_step="ask for fewer, and narrow the rest with filters." if k > MAX_K else "ask for at least one.",
+        )
+    if ef_search is not None and not 1 <= ef_search <= MAX_EF_SEARCH:
+        raise QueryInvalid(
+            f"ef_search = {ef_search} cannot be used.",
+            why=f"pgvector takes 1 to {MAX_EF_SEARCH}.",
+            next_step="leave it out: it then follows k.",
+        )
