@@ -349,6 +349,26 @@ def test_a_vector_is_not_recorded_where_the_text_has_changed_meanwhile(remote: I
     assert np.array_equal(stored_vector(remote, "u0"), vector_of("somebody else was here\n\nwords 0"))
 
 
+def test_an_article_that_another_importer_changed_in_between_does_not_stay_without_a_vector(
+    remote: Instance, endpoint: Endpoint
+) -> None:
+    """It is compared, found unchanged and not embedded; then somebody writes another text, and the upsert writes back."""
+    remote.upsert(some(1))
+
+    class Meanwhile(HttpEmbedder):
+        def embed(self, texts: Any) -> Any:
+            if texts == ["title 1\n\nwords 1"]:
+                run(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
+            return super().embed(texts)
+
+    remote._embedder = Meanwhile(endpoint)
+    report = remote.upsert(some(2))
+    assert (counts(report), report.without_vector) == ((1, 1, 0), 0)
+    assert remote.article("u0").title == "title 0"
+    assert np.array_equal(stored_vector(remote, "u0"), vector_of("title 0\n\nwords 0"))
+    assert ask(remote, RECORDS) == [("u0", "small"), ("u1", "small")]
+
+
 def test_everything_works_without_the_schema_of_everindex(remote: Instance, endpoint: Endpoint) -> None:
     run(remote, "DROP SCHEMA everindex_meta CASCADE")
     assert counts(remote.upsert(some(3))) == (3, 0, 0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
+from psycopg import sql
 
 from everindex.articles import store
 from everindex.articles.embedding import Embedder, check_vectors
@@ -191,8 +192,32 @@ def _store(
                     failures[articles[number].uri] = embedded.failures[position]
                 else:
                     vectors[number] = embedded.vectors[position]
-    report.stored += store.upsert(connection, table, articles, vectors, model=embedder.model)
+    stored = store.upsert(connection, table, articles, vectors, model=embedder.model)
+    report.stored += stored
     _note_failures(connection, table, failures, report)
+    if table.dimensions is not None and stored.inserted + stored.updated:
+        unsure = [article.uri for article, vector in zip(articles, vectors, strict=True) if vector is None]
+        _embed_lost(connection, table, [uri for uri in unsure if uri not in failures], embedder, report)
+
+
+def _embed_lost(
+    connection: Connection, table: ArticleTable, uris: list[str], embedder: Embedder, report: ImportReport
+) -> None:
+    """Embeds articles that were taken for unchanged and have no vector now: between the comparison and the upsert another
+    importer had written a text of its own, and with that text went its vector. The text itself is left as it is found."""
+    with told_as_ours("looking for lost vectors"):
+        lost = connection.execute(
+            sql.SQL("SELECT uri, title, summary FROM {} WHERE uri = ANY(%s) AND embedding IS NULL ORDER BY uri").format(
+                table.identifier
+            ),
+            (uris,),
+        ).fetchall()
+    if not lost:
+        return
+    embedded = embedder.embed([Article(uri=row[0], title=row[1], summary=row[2]).text_to_embed for row in lost])
+    found = [(*row, embedded.vectors[i]) for i, row in enumerate(lost) if i not in embedded.failures]
+    store.set_vectors(connection, table, found, model=embedder.model)
+    _note_failures(connection, table, {lost[i][0]: why for i, why in embedded.failures.items()}, report)
 
 
 def _note_failures(connection: Connection, table: ArticleTable, failures: dict[str, str], report: ImportReport) -> None:
