@@ -5,10 +5,11 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up test lint lock clean env-run env-test
+.PHONY: help up test test-long lint lock clean env-run env-test
 
 PYTEST_WORKERS ?= auto
 PYTEST_ARGS ?=
+COUNT ?= 1
 LOCK_ARGS ?=
 
 help: ## show this list
@@ -24,7 +25,10 @@ up: env-run ## everything: server, migrations, sample, embeddings, index, pages;
 	exec .venv/bin/everindex up
 
 test: lint ## lint, then every test; fails on the first red step
-	@.venv/bin/python -m pytest -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadgroup --durations=10 $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -m "not long" -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadgroup --durations=10 $(PYTEST_ARGS)
+
+test-long: env-test ## the long campaigns alone; COUNT=n repeats them
+	@for round in $$(seq $(COUNT)); do .venv/bin/python -m pytest -m long --durations=10 $(PYTEST_ARGS) || exit 1; done
 
 lint: env-test ## ruff, mypy, import-linter
 	.venv/bin/ruff check .

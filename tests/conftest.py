@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +23,11 @@ from everindex.pg import embedded
 from everindex.pg.embedded import Binaries
 from everindex.settings import Settings, current_settings
 from places import open_place
+
+# A run started in the background of a script has SIGINT ignored, and so would have every command that a test starts and
+# then interrupts. A handler of this process is back to the default in its children.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Rows of the filled template: enough for the planner to want the index, few enough to build it in seconds.
 FILLED_ROWS = 2500

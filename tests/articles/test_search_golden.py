@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -119,11 +118,10 @@ def test_dates_are_prefixes_and_both_ends_are_included(
 def test_a_filter_that_no_row_passes_is_answered_at_once(read_only_instance: Instance) -> None:
     vector = read_only_instance.embed_query("anything")
     for filters in ({"category": "no such category"}, {"since": "2999"}, {"until": "1900-01"}, {"topic": "'; --"}):
-        read_only_instance.search_vector(vector, filters=filters)  # connects and prepares
-        started = time.perf_counter()
-        answer = read_only_instance.search_vector(vector, filters=filters)
-        assert (answer.strategy, answer.hits, answer.notices) == ("none-match", [], [])
-        assert time.perf_counter() - started < 0.5
+        answers = [read_only_instance.search_vector(vector, filters=filters) for _ in range(5)]
+        for answer in answers:
+            assert (answer.strategy, answer.hits, answer.notices) == ("none-match", [], [])
+        assert min(answer.elapsed_ms for answer in answers) < 50
 
 
 def test_similar_articles_leave_out_the_article_itself(read_only_instance: Instance, golden: Golden) -> None:

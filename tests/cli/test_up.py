@@ -96,8 +96,11 @@ def test_up_goes_from_nothing_to_an_answer_and_from_there_to_the_next_start(
 
 @pytest.mark.parametrize(
     ("moment", "after_seconds"),
-    [("PostgreSQL:", 0.0), ("importing the sample", 1.0), ("articles new", 0.5)],
-    ids=["before-the-chain", "in-the-import", "in-the-build"],
+    [
+        pytest.param("PostgreSQL:", 0.0, id="before-the-chain", marks=pytest.mark.long),
+        pytest.param("importing the sample", 1.0, id="in-the-import", marks=pytest.mark.long),
+        pytest.param("articles new", 0.5, id="in-the-build"),
+    ],
 )
 def test_up_that_is_killed_at_its_first_start_completes_at_the_next(
     place: Path, servers_left: Callable[[], list[int]], moment: str, after_seconds: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def test_a_slow_embedding_endpoint_slows_nothing_that_does_not_need_it(slow_url:
             client.request(method, path, content=body, headers={"content-type": "application/json"})
         searches = [readers.submit(httpx2.get, f"{slow_url}/api/search?q=leak+{n}", timeout=30) for n in range(SEARCHES)]
         SlowEndpoint.asked.acquire(timeout=5)
-        slowest: dict[str, float] = {}
+        taken: dict[str, list[float]] = {path: [] for _, path, _ in others}
         until = time.monotonic() + 4
         while time.monotonic() < until:
             for method, path, body in others:
@@ -83,10 +84,12 @@ def test_a_slow_embedding_endpoint_slows_nothing_that_does_not_need_it(slow_url:
                 response = client.request(method, path, content=body, headers={"content-type": "application/json"})
                 seconds = time.perf_counter() - started
                 assert response.status_code == 200, response.text
-                slowest[path] = max(slowest.get(path, 0.0), seconds)
+                taken[path].append(seconds)
         answers = [search.result() for search in searches]
 
-    assert max(slowest.values()) < 0.5, slowest
+    # The endpoint takes 5 s. One request may meet a busy moment of the machine; what waits for the endpoint meets all.
+    assert max(map(statistics.median, taken.values())) < 0.25, taken
+    assert max(map(max, taken.values())) < 2, taken
     assert {answer.status_code for answer in answers} == {200, 503}
     refused = [answer for answer in answers if answer.status_code == 503]
     assert {answer.json()["type"] for answer in refused} == {"/problems/embedding-failed"}
