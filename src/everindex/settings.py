@@ -21,7 +21,7 @@ class SecretFiles(PydanticBaseSettingsSource):
     """Reads `DATABASE_URL_FILE`, `DB_PASSWORD_FILE` and `OPENAI_API_KEY_FILE`; both forms at once are an error."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # pydantic-settings asks for it; __call__ below answers for all fields at once
+        return None, field_name, False  # __call__ below answers for all fields at once
 
     def __call__(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
