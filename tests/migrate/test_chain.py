@@ -296,6 +296,32 @@ def test_eight_processes_that_upgrade_one_empty_database_all_succeed(empty: str)
     assert rows(empty, "SELECT count(*) FROM everindex_meta.schema_version") == [(1,)]
 
 
+@pytest.mark.parametrize("moment", ["before the build", "after the build, before the revision is stamped"])
+def test_a_process_killed_around_the_build_leaves_a_state_that_the_next_upgrade_completes(filled: str, moment: str) -> None:
+    runner.downgrade(filled, "-1")
+    articles = rows(filled, "SELECT count(*), count(embedding), md5(string_agg(uri, ',' ORDER BY uri)) FROM articles")
+    program = f"""
+import os, signal, sys
+from everindex.migrate import operations, runner
+build = operations.deploy
+def build_and_die(*arguments, **options):
+    if {moment.startswith("after")}:
+        build(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+operations.deploy = build_and_die
+runner.upgrade(sys.argv[1])
+"""
+    killed = subprocess.run([sys.executable, "-c", program, filled], capture_output=True, timeout=60, check=False)
+    assert killed.returncode == -9, killed.stderr
+    assert runner.state(filled).current == [BEFORE_INDEX]
+    assert [row[0] for row in index_state(filled)] == ([True] if moment.startswith("after") else [])
+    lines = said(filled)
+    assert any("already exists, skipping" in line for line in lines) is moment.startswith("after")
+    assert runner.state(filled).is_head
+    assert index_state(filled) == [(True, "hnsw", ["m=16", "ef_construction=64"])]
+    assert rows(filled, "SELECT count(*), count(embedding), md5(string_agg(uri, ',' ORDER BY uri)) FROM articles") == articles
+
+
 def test_a_read_of_the_state_does_not_wait_for_a_running_migration(empty: str) -> None:
     runner.upgrade(empty)
     from everindex.pg.locks import advisory_lock

@@ -9,7 +9,7 @@ from everindex.articles.model import Strategy
 #: pgvector's range of hnsw.ef_search (src/hnsw.c), and its default.
 MAX_EF_SEARCH = 1000
 DEFAULT_EF_SEARCH = 40
-#: Up to so many passing rows an exact search over them is both right and fast: about 6.7 µs a row, since every vector is
+#: Up to so many passing rows an exact search over them is both right and fast: about 8 µs a row, since every vector is
 #: fetched from TOAST (docs/measurements/search.md).
 FILTERED_EXACT_ROWS = 5000
 #: Below so many rows the planner rightly reads the whole table: it is not pushed to the index.
