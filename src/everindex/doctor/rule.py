@@ -1,0 +1,121 @@
+"""What is a rule, and what does it say? One question about a database, asked of the catalog, answered in words."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from everindex.doctor.examined import Examined
+
+Severity = Literal["critical", "warning", "notice"]
+"""critical: wrong or missing answers, data in danger, or an index that does not serve. warning: will hurt, or hurts
+already in speed or memory. notice: worth knowing."""
+
+Status = Literal["good", "finding", "unknown"]
+"""unknown: could not be asked, for want of a privilege, a version or statistics. It never reads as good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """What to do about a finding."""
+
+    statements: tuple[str, ...] = ()
+    """SQL, each one a statement of its own outside any transaction, names quoted and qualified."""
+
+    is_safe: bool = False
+    """True when `--fix` may run it: online, reversible, nothing lost, no choice of the operator's in it."""
+
+    advice: str = ""
+    """What no statement can do, or what to think of before running one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one rule says about one thing (an index, a table, the server)."""
+
+    status: Status
+    sentence: str
+    """In the user's own names, with the figures that were read."""
+
+    about: str = ""
+    """The quoted name of the index or table that it is about; empty for the server."""
+
+    fix: Fix | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One question. Its slug is also its file's name (with underscores) and that of its page docs/doctor/<slug>.md."""
+
+    slug: str
+    severity: Severity
+    title: str
+    """The good state in a few words, such as `no vector index is INVALID`."""
+
+    reason: str
+    """Why it matters, with its source."""
+
+    ask: Callable[[Examined], Iterable[Answer]]
+    """Reads only. No answer at all means that the rule does not apply here (no such table, no such index)."""
+
+
+def good(sentence: str, *, about: str = "") -> Answer:
+    return Answer(status="good", sentence=sentence, about=about)
+
+
+def finding(sentence: str, *, about: str = "", fix: Fix | None = None) -> Answer:
+    return Answer(status="finding", sentence=sentence, about=about, fix=fix)
+
+
+def unknown(sentence: str, *, about: str = "") -> Answer:
+    return Answer(status="unknown", sentence=sentence, about=about)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Every answer of every rule, worst first."""
+
+    answers: tuple[tuple[Rule, Answer], ...]
+
+    @property
+    def findings(self) -> tuple[tuple[Rule, Answer], ...]:
+        return tuple(pair for pair in self.answers if pair[1].status == "finding")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "findings": len(self.findings),
+            "answers": [
+                {
+                    "rule": rule.slug,
+                    "severity": rule.severity,
+                    "status": answer.status,
+                    "sentence": answer.sentence,
+                    "about": answer.about or None,
+                    "reason": rule.reason,
+                    "fix": None
+                    if answer.fix is None
+                    else {
+                        "statements": list(answer.fix.statements),
+                        "is_safe": answer.fix.is_safe,
+                        "advice": answer.fix.advice,
+                    },
+                }
+                for rule, answer in self.answers
+            ],
+        }
+
+
+@cache
+def all_rules() -> tuple[Rule, ...]:
+    """The rule of every file of `everindex.doctor.rules`, by slug."""
+    from everindex.doctor import rules
+
+    found = [
+        importlib.import_module(f"{rules.__name__}.{module.name}").RULE
+        for module in pkgutil.iter_modules(rules.__path__)
+    ]
+    return tuple(sorted(found, key=lambda rule: rule.slug))

@@ -1,0 +1,39 @@
+"""Is a vector index INVALID, so that writers pay for it and no search uses it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for index in examined.indexes:
+        if index.is_valid:
+            yield good(f"index {index.quoted} is valid", about=index.quoted)
+        elif index.is_being_built:
+            yield good(f"index {index.quoted} is being built now", about=index.quoted)
+        elif (index.comment or "").startswith("everindex: previous generation"):
+            yield good(f"index {index.quoted} is a previous generation, kept and hidden on purpose", about=index.quoted)
+        else:
+            cost = "every write maintains it" if index.is_ready else "its build failed early"
+            yield finding(
+                f"index {index.quoted} on {index.quoted_table} is INVALID: no search uses it, {cost}",
+                about=index.quoted,
+                fix=Fix(
+                    statements=(f"DROP INDEX CONCURRENTLY {index.quoted}",),
+                    is_safe=not index.is_partitioned,
+                    advice="for a declared index: `everindex heal` drops and builds it in one go.",
+                ),
+            )
+
+
+RULE = Rule(
+    slug="index-is-invalid",
+    severity="critical",
+    title="no vector index is INVALID",
+    reason="an interrupted CREATE INDEX CONCURRENTLY leaves it behind, and IF NOT EXISTS then reports success for ever "
+    "(PostgreSQL documentation, CREATE INDEX, Building Indexes Concurrently).",
+    ask=ask,
+)
