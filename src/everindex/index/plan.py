@@ -73,12 +73,12 @@ def _usable_width(spec: IndexSpec, observed: Observed) -> int:
             why="revision 8eadb2079747 adds it, and has not been applied here.",
             next_step="run  everindex migrate  first.",
         )
-    if observed.column_type != spec.column_type:
+    if observed.column_type != spec.key_type:
         raise ColumnMismatch(
             f"column {spec.table}.{spec.column} has type {observed.column_type}.",
-            why=f"opclass {spec.opclass} indexes columns of type {spec.column_type} only.",
-            next_step=f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE {spec.column_type}(N) "
-            f"USING {spec.column}::{spec.column_type}(N)  with the width of your model; nothing was changed here.",
+            why=f"opclass {spec.opclass} indexes columns of type {spec.key_type} only.",
+            next_step=f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE {spec.key_type}(N) "
+            f"USING {spec.column}::{spec.key_type}(N)  with the width of your model; nothing was changed here.",
         )
     if observed.is_partitioned:
         raise SpecIllegal(

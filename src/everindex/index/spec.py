@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 
 from everindex.errors import SpecIllegal
 
@@ -15,29 +16,75 @@ DEFAULT_EF_CONSTRUCTION = 64
 MAX_DIMENSIONS = {"vector": 2000, "halfvec": 4000, "bit": 64000}
 #: PostgreSQL, NAMEDATALEN - 1: longer names are cut silently, and then the declared name is not the made one.
 MAX_NAME_BYTES = 63
+#: What a generation beside the declared index is called: the declared name with one of these.
+GENERATION_SUFFIXES = ("__next", "__prev")
+WEEK_SECONDS = 7 * 24 * 3600.0
 
-#: Opclass → (type, distance operator). pgvector README, "HNSW" and "Querying".
+#: Opclass → (type of what is indexed, distance operator). pgvector README, "HNSW" and "Querying". halfvec and bit came
+#: with pgvector 0.7.0, and so did l1 for vector.
 OPCLASSES = {
     "vector_cosine_ops": ("vector", "<=>"),
     "vector_l2_ops": ("vector", "<->"),
     "vector_ip_ops": ("vector", "<#>"),
     "vector_l1_ops": ("vector", "<+>"),
+    "halfvec_cosine_ops": ("halfvec", "<=>"),
+    "halfvec_l2_ops": ("halfvec", "<->"),
+    "halfvec_ip_ops": ("halfvec", "<#>"),
+    "halfvec_l1_ops": ("halfvec", "<+>"),
+    "bit_hamming_ops": ("bit", "<~>"),
+    "bit_jaccard_ops": ("bit", "<%>"),
 }
+#: The opclasses of pgvector 0.5 and 0.6.
+OLD_OPCLASSES = ("vector_cosine_ops", "vector_l2_ops", "vector_ip_ops")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildPolicy:
+    """How an index may be built and kept. Times in seconds; None means without end."""
+
+    give_up_after_seconds: float | None = None
+    """A build that has not ended by then is cancelled and removed."""
+
+    wait_for_transactions_seconds: float | None = None
+    """How long a build may wait for one other transaction; longer, and it is cancelled and removed, with who it was."""
+
+    keep_previous_seconds: float = WEEK_SECONDS
+    """For how long the previous generation is kept for a rollback; 0 drops it once its successor is proven."""
+
+    memory_share: float = 0.5
+    """The share of what the server has for caching (effective_cache_size) that one build may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSpec:
-    """A declared HNSW index on one column. Raises SpecIllegal, with the limit and its source, when no server could build it."""
+    """A declared HNSW index. Raises SpecIllegal, with the limit and its source, when no server could build it.
+
+    It indexes `column` itself where the opclass is of the column's type; the column cast to halfvec, or binary-quantized,
+    where the opclass is one of halfvec or bit and the column a vector; or `expression`, any SQL over the table's columns.
+    """
 
     name: str
     table: str
-    column: str
+    column: str | None = None
+    """The vector column. With an expression: whose vectors recall is measured on, if given."""
+
     schema: str = "public"
     opclass: str = "vector_cosine_ops"
     m: int = DEFAULT_M
     ef_construction: int = DEFAULT_EF_CONSTRUCTION
+    expression: str | None = None
+    """SQL as in CREATE INDEX, such as `subvector(embedding, 1, 256)::vector(256)`."""
+
+    predicate: str | None = None
+    """SQL of a partial index, such as `topic = 'news'`."""
+
+    dimensions: int | None = None
+    """The declared width; None takes that of the column. Needed by offline scripts that cast."""
+
     recall_floor: float = 0.95
     """The recall@10 that `verify` demands, 0 to 1."""
+
+    build: BuildPolicy = field(default=BuildPolicy())
 
     def __post_init__(self) -> None:
         for what, name in (
@@ -46,39 +93,68 @@ class IndexSpec:
             ("column", self.column),
             ("schema", self.schema),
         ):
+            if name is None:
+                continue
             size = len(name.encode())
             if not 1 <= size <= MAX_NAME_BYTES or "\0" in name:
-                raise _illegal(
+                raise illegal(
                     self,
                     f"the {what} name has {size} bytes",
                     f"PostgreSQL names have 1 to {MAX_NAME_BYTES} bytes (NAMEDATALEN) and no NUL.",
                     f"choose another {what} name.",
                 )
-        if self.opclass not in OPCLASSES:
-            raise _illegal(
-                self,
-                f"opclass {self.opclass!r} is not one of {', '.join(OPCLASSES)}",
-                "pgvector has no HNSW operator class of that name for vector columns.",
-                "correct the opclass.",
-            )
+        self._check_key()
         if self.m not in M_RANGE:
-            raise _illegal(
+            raise illegal(
                 self, f"m = {self.m}", "pgvector takes 2 to 100 (hnsw.h).", "16 is the default and a good start."
             )
         if self.ef_construction not in EF_CONSTRUCTION_RANGE or self.ef_construction < 2 * self.m:
-            raise _illegal(
+            raise illegal(
                 self,
                 f"ef_construction = {self.ef_construction} with m = {self.m}",
                 "pgvector takes 4 to 1000 and at least 2 × m (hnswbuild.c).",
                 "64 is the default for m = 16.",
             )
         if not 0 < self.recall_floor <= 1:
-            raise _illegal(
+            raise illegal(
                 self, f"recall_floor = {self.recall_floor}", "recall is a share, above 0 to 1.", "0.95 is usual."
+            )
+        if not 0 < self.build.memory_share <= 1:
+            raise illegal(
+                self,
+                f"memory_share = {self.build.memory_share}",
+                "it is a share of the server's cache, above 0 to 1.",
+                "0.5 is the default.",
+            )
+        if self.dimensions is not None:
+            check_dimensions(self, self.dimensions)
+
+    def _check_key(self) -> None:
+        if self.name.endswith(GENERATION_SUFFIXES):
+            raise illegal(
+                self,
+                f"its name ends with {' or '.join(GENERATION_SUFFIXES)}",
+                "so are the generations named that stand beside a declared index.",
+                "choose another index name.",
+            )
+        if self.column is None and self.expression is None:
+            raise illegal(
+                self, "it has neither a column nor an expression", "something must be indexed.", "name the column."
+            )
+        for what, text in (("expression", self.expression), ("predicate", self.predicate)):
+            if text is not None and (not text.strip() or "\0" in text):
+                raise illegal(self, f"its {what} is empty", f"an empty {what} means nothing.", f"leave the {what} out.")
+        if self.opclass not in OPCLASSES:
+            raise illegal(
+                self,
+                f"opclass {self.opclass!r} is not one of {', '.join(OPCLASSES)}",
+                "pgvector has no HNSW operator class of that name for vector, halfvec and bit.",
+                "correct the opclass.",
             )
 
     @property
-    def column_type(self) -> str:
+    def key_type(self) -> str:
+        """The type of what is indexed: vector, halfvec or bit."""
         return OPCLASSES[self.opclass][0]
 
     @property
@@ -87,29 +163,46 @@ class IndexSpec:
         return OPCLASSES[self.opclass][1]
 
     @property
+    def definition_digest(self) -> str:
+        """12 hex digits that stand for what is indexed and how; neither name nor policy is in it."""
+        parts = (self.schema, self.table, self.column, self.expression, self.predicate, self.opclass)
+        text = repr((*parts, self.m, self.ef_construction))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
     def qualified_name(self) -> str:
         """`schema.name`, for people."""
         return f"{self.schema}.{self.name}"
 
 
 def check_dimensions(spec: IndexSpec, dimensions: int | None) -> None:
-    """Raises SpecIllegal when an HNSW index cannot hold a column of that width (None: a column without one)."""
-    limit = MAX_DIMENSIONS[spec.column_type]
+    """Raises SpecIllegal when an HNSW index of that opclass cannot hold such a width (None: a column without one)."""
+    limit = MAX_DIMENSIONS[spec.key_type]
     if dimensions is None:
-        raise _illegal(
+        raise illegal(
             spec,
             f"column {spec.column} has no fixed width",
             "pgvector indexes only columns with a width, such as vector(1536).",
             f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE vector(N)  with the width of your model.",
         )
     if dimensions > limit:
-        raise _illegal(
+        raise illegal(
             spec,
-            f"column {spec.column} has {dimensions} dimensions",
-            f"an HNSW index holds at most {limit} dimensions of type {spec.column_type} (pgvector, hnsw.h).",
-            "use a model, or its `dimensions` option, with fewer dimensions.",
+            f"{spec.column or 'the expression'} has {dimensions} dimensions",
+            f"an HNSW index holds at most {limit} dimensions of type {spec.key_type} (pgvector, hnsw.h).",
+            _narrower(spec.key_type, dimensions),
         )
 
 
-def _illegal(spec: IndexSpec, what: str, why: str, next_step: str) -> SpecIllegal:
+def _narrower(key_type: str, dimensions: int) -> str:
+    ways = [f"opclass {kind}_…" for kind, limit in MAX_DIMENSIONS.items() if kind != key_type and dimensions <= limit]
+    return (
+        f"declare it with {' or '.join(ways)}, or use a model with fewer dimensions."
+        if ways
+        else ("use a model, or its `dimensions` option, with fewer dimensions.")
+    )
+
+
+def illegal(spec: IndexSpec, what: str, why: str, next_step: str) -> SpecIllegal:
+    """The error of a declaration, in its three lines."""
     return SpecIllegal(f"index {spec.name!r} cannot be declared: {what}.", why=why, next_step=next_step)
