@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from everindex.doctor.made_settings import MadeSetting, stored_settings
+from everindex.doctor.details import IndexDetails, TableDetails, read_index_details, read_table_details
+from everindex.doctor.sampled import SAMPLED_COLUMNS, Sample, read_sample
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
@@ -85,6 +89,8 @@ class Examined:
     """Time limit of one statement: a rule that reads rows samples them, and says so."""
 
     _settings: dict[str, str] = field(default_factory=dict)
+    _samples: dict[tuple[int, str], Sample | str] = field(default_factory=dict)
+    _timed_out: dict[str, psycopg.Error] = field(default_factory=dict)
 
     def setting(self, name: str) -> str | None:
         """A server setting as SHOW prints it; None where this server has no setting of that name."""
@@ -96,6 +102,17 @@ class Examined:
     def rows(self, statement: str | sql.Composed, parameters: Any = None) -> list[tuple[Any, ...]]:
         """The rows of a reading statement within the time limit. Raises psycopg.Error; the caller of the rule makes
         `unknown` of it."""
+        asked = repr((statement, parameters))
+        if asked in self._timed_out:
+            # A lock that somebody holds would cost the time limit once for every rule that asks the same.
+            raise self._timed_out[asked]
+        try:
+            return self._rows(statement, parameters)
+        except psycopg.errors.QueryCanceled as exc:
+            self._timed_out[asked] = exc
+            raise
+
+    def _rows(self, statement: str | sql.Composed, parameters: Any) -> list[tuple[Any, ...]]:
         with self.connection.transaction(force_rollback=True):
             self.connection.execute(
                 "SELECT set_config('statement_timeout', %s, true)", (str(int(self.max_seconds * 1000)),)
@@ -109,6 +126,56 @@ class Examined:
         if not found:
             raise psycopg.DataError("no row")
         return found[0]
+
+    def bytes_of(self, name: str) -> int:
+        """A setting of memory or storage in bytes, or its special value (-1). Raises psycopg.Error where this server has no
+        such setting."""
+        return int(self.row("SELECT pg_catalog.pg_size_bytes(current_setting(%s))", (name,))[0])
+
+    def number_of(self, name: str) -> float:
+        """A setting that is a number. Raises psycopg.Error where this server has no such setting."""
+        return float(self.row("SELECT current_setting(%s)", (name,))[0])
+
+    def is_default(self, name: str) -> bool:
+        """True where nobody chose the value: neither the server's files nor the database, the role or the connection."""
+        found = self.rows(
+            "SELECT source IN ('default', 'override') FROM pg_catalog.pg_settings WHERE name = %s", (name,)
+        )
+        return bool(found and found[0][0])
+
+    @cached_property
+    def stored_settings(self) -> tuple[MadeSetting, ...]:
+        """What ALTER ROLE … SET and ALTER DATABASE … SET keep for this database."""
+        return stored_settings(self)
+
+    @cached_property
+    def now(self) -> datetime:
+        """The server's time, with its zone."""
+        found: datetime = self.row("SELECT now()")[0]
+        return found
+
+    @cached_property
+    def sees_other_sessions(self) -> bool:
+        """May this role see what sessions of other roles do? Without it their columns read as NULL."""
+        return bool(self.row("SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")[0])
+
+    @cached_property
+    def library_settings(self) -> frozenset[str]:
+        """The names of the settings that the loaded pgvector knows, such as hnsw.ef_search; empty without pgvector.
+
+        Loads the library by using its type: until then every name with a dot is a placeholder that takes any value.
+        """
+        schema = self.capabilities.extension_schema
+        if schema is None:
+            return frozenset()
+        self.rows(sql.SQL("SELECT {}").format(sql.SQL("'[1]'::{}").format(sql.Identifier(schema, "vector"))))
+        self._settings.clear()
+        return frozenset(
+            row[0]
+            for row in self.rows(
+                "SELECT name FROM pg_catalog.pg_settings WHERE name ~ '^(hnsw|ivfflat)[.]' ORDER BY name"
+            )
+        )
 
     @cached_property
     def tables(self) -> tuple[VectorTable, ...]:
@@ -194,3 +261,84 @@ class Examined:
         """The table of an index, where its column is of a vector type."""
         found = [table for table in self.tables if table.oid == index.table_oid]
         return next((table for table in found if table.column == index.column), found[0] if found else None)
+
+    @cached_property
+    def heaps(self) -> tuple[VectorTable, ...]:
+        """Every table that has rows of its own (no partitioned one), once, with the first of its vector columns."""
+        return tuple({table.oid: table for table in reversed(self.tables) if table.relkind != "p"}.values())[::-1]
+
+    @cached_property
+    def table_details(self) -> dict[int, TableDetails]:
+        """Storage, options and counters of every table of `tables`, by oid."""
+        return read_table_details(self.rows, sorted({table.oid for table in self.tables}))
+
+    @cached_property
+    def index_details(self) -> dict[int, IndexDetails]:
+        """Key, element type and counters of every index of `indexes`, by oid."""
+        return read_index_details(self.rows, [index.oid for index in self.indexes])
+
+    @cached_property
+    def counting_since(self) -> datetime | None:
+        """Since when this server counts scans and updates of this database; None where it does not say.
+
+        pg_stat_database.stats_reset is empty until somebody resets it and again after a crash; the crash also resets the
+        counters that are shared by all databases, so theirs is the earliest possible beginning.
+        """
+        since = self.row(
+            """
+            SELECT greatest((SELECT stats_reset FROM pg_catalog.pg_stat_database WHERE datname = current_database()),
+                            (SELECT stats_reset FROM pg_catalog.pg_stat_bgwriter))
+            """
+        )[0]
+        return since if since is None else datetime.fromisoformat(str(since))
+
+    @cached_property
+    def tables_at_work(self) -> frozenset[int]:
+        """Tables on which a session builds, reindexes, drops or vacuums: it holds SHARE UPDATE EXCLUSIVE. The lock is
+        seen by every role, the progress only by some. Autovacuum has no user and gives way, so it is left out."""
+        return frozenset(
+            row[0]
+            for row in self.rows(
+                """
+                SELECT l.relation FROM pg_catalog.pg_locks l
+                WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+                  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity v WHERE v.pid = l.pid AND v.usesysid IS NULL)
+                """
+            )
+        )
+
+    def indexes_on(self, table: VectorTable) -> tuple[VectorIndex, ...]:
+        """The vector indexes that read the table's vector column, plainly or in an expression, valid or not."""
+        return tuple(
+            index
+            for index in self.indexes
+            if index.table_oid == table.oid and table.column in self.index_details[index.oid].columns
+        )
+
+    def samples(self, tables: Iterable[VectorTable]) -> Iterator[tuple[VectorTable, Sample | str]]:
+        """A sample of each column, the biggest tables first, or the reason why there is none. One forbidden, locked or
+        slow table takes no other with it. A lost connection raises psycopg.Error."""
+        for table in sorted(tables, key=lambda table: -(table.estimated_rows or 0)):
+            key = (table.oid, table.column)
+            if key not in self._samples and len(self._samples) >= SAMPLED_COLUMNS:
+                yield (
+                    table,
+                    f"table {table.quoted} was not sampled: {SAMPLED_COLUMNS} columns are read, this is one more",
+                )
+                continue
+            if key not in self._samples:
+                self._samples[key] = self._sample(table)
+            yield table, self._samples[key]
+
+    def _sample(self, table: VectorTable) -> Sample | str:
+        try:
+            sample = read_sample(self.rows, table, extension_schema=self.capabilities.extension_schema or "public")
+        except psycopg.Error as exc:
+            if self.connection.closed:
+                raise
+            why = exc.diag.message_primary or type(exc).__name__
+            return f"table {table.quoted} could not be sampled: {why}"
+        if sample.rows == 0 and table.estimated_rows:
+            return f"of table {table.quoted} no row was seen (row security, or its statistics are old)"
+        return sample

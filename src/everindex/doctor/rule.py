@@ -85,8 +85,14 @@ class Report:
     def findings(self) -> tuple[tuple[Rule, Answer], ...]:
         return tuple(pair for pair in self.answers if pair[1].status == "finding")
 
+    @property
+    def is_healthy(self) -> bool:
+        """No finding that is critical or a warning. What is unknown does not count, and is shown."""
+        return all(rule.severity == "notice" for rule, _ in self.findings)
+
     def as_dict(self) -> dict[str, Any]:
         return {
+            "is_healthy": self.is_healthy,
             "findings": len(self.findings),
             "answers": [
                 {

@@ -1,0 +1,105 @@
+"""`everindex doctor`: every rule about server, settings, indexes, tables and data asked, worst first; `--fix` mends."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everindex.articles.declared import DECLARED_INDEXES
+from everindex.cli.output import JsonOption, print_json, say, tell
+from everindex.doctor.examine import chosen_rules, examine
+from everindex.doctor.fix import Mended, mend
+from everindex.doctor.rule import Answer, Report, Rule
+from everindex.index.catalog import in_search_path
+from everindex.index.spec import IndexSpec
+from everindex.pg import address
+from everindex.pg.capabilities import look, version_text
+from everindex.pg.connections import Connection, connect
+from everindex.settings import read_settings
+
+_MARKS = {"critical": "✗", "warning": "!", "notice": "·"}
+_OUTCOMES = {"done": "done", "failed": "failed", "left": "left alone"}
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Run the fixes that are safe; the others are shown.")] = False,
+    rules: Annotated[list[str] | None, typer.Option("--rule", help="Ask this rule only; repeatable.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show what is good, too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Examine the server and its vector indexes. Exit 3 when a finding is critical or a warning."""
+    slugs = tuple(rules or ())
+    chosen_rules(slugs)
+    settings = read_settings()
+    with address.server(settings) as conninfo:
+        mended: tuple[Mended, ...] = ()
+        with connect(conninfo, wait_seconds=settings.wait_seconds, application_name="everindex doctor") as connection:
+            found = look(connection)
+            declared = _declared(connection)
+            report = examine(connection, declared, slugs=slugs)
+        if fix:
+            mended = mend(conninfo, report, declared=declared, on_mended=_tell_mended)
+        if mended:
+            with connect(conninfo, application_name="everindex doctor") as connection:
+                report = examine(connection, declared, slugs=slugs)
+        where = address.describe(conninfo)
+    server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
+    if as_json:
+        print_json(
+            {"server": server, "database": where, **report.as_dict(), "fixed": [one.as_dict() for one in mended]}
+        )
+    else:
+        say(f"{server}, {where}")
+        _print(report, show_all=show_all)
+    if not report.is_healthy:
+        raise typer.Exit(3)
+
+
+def _declared(connection: Connection) -> tuple[IndexSpec, ...]:
+    return tuple(in_search_path(connection, spec) for spec in DECLARED_INDEXES)
+
+
+def _print(report: Report, *, show_all: bool) -> None:
+    for rule, answer in report.answers:
+        match answer.status:
+            case "finding":
+                say(f"{_MARKS[rule.severity]} {rule.severity}: {answer.sentence}  [{rule.slug}]")
+                _print_fix(rule, answer)
+            case "unknown":
+                say(f"? unknown: {answer.sentence}  [{rule.slug}]")
+            case "good":
+                if show_all:
+                    say(f"✓ {answer.sentence}  [{rule.slug}]")
+    say(_summary(report, show_all=show_all))
+
+
+def _print_fix(rule: Rule, answer: Answer) -> None:
+    say(f"    why:  {rule.reason}")
+    if answer.fix is None:
+        return
+    safe = "  (safe: --fix runs it)" if answer.fix.is_safe else ""
+    for statement in answer.fix.statements:
+        say(f"    fix:  {statement};{safe}")
+    if answer.fix.advice:
+        say(f"    next: {answer.fix.advice}")
+
+
+def _summary(report: Report, *, show_all: bool) -> str:
+    counts = [
+        (sum(rule.severity == severity for rule, _ in report.findings), severity)
+        for severity in ("critical", "warning", "notice")
+    ]
+    statuses = [answer.status for _, answer in report.answers]
+    told = [f"{count} {severity}" for count, severity in counts if count]
+    if "unknown" in statuses:
+        told.append(f"{statuses.count('unknown')} unknown")
+    told.append(
+        f"{statuses.count('good')} good" + ("" if show_all or "good" not in statuses else " (--all shows them)")
+    )
+    return ", ".join(told)
+
+
+def _tell_mended(mended: Mended) -> None:
+    why = f": {mended.why}" if mended.why else ""
+    tell(f"{_OUTCOMES[mended.outcome]}: {mended.statement}{why}")

@@ -1,0 +1,83 @@
+"""What is wrong with this database? Every rule asked, each on its own: one that cannot be asked is unknown, never good."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+
+import psycopg
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Report, Rule, all_rules, unknown
+from everindex.errors import UsageError
+from everindex.index.spec import IndexSpec
+from everindex.pg.capabilities import look
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import statement_error
+
+_SEVERITIES = ("critical", "warning", "notice")
+_STATUSES = ("finding", "unknown", "good")
+
+
+def examine(
+    connection: Connection,
+    declared: tuple[IndexSpec, ...] = (),
+    *,
+    slugs: Collection[str] = (),
+    max_seconds: float = 2.0,
+) -> Report:
+    """Asks every rule, or those named, over one autocommit connection. Reads only; no statement runs longer than
+    `max_seconds`.
+
+    Raises UsageError for a rule that there is not, and ServerUnreachable and its kin when the connection is lost.
+    """
+    rules = chosen_rules(slugs)
+    examined = Examined(
+        connection=connection, capabilities=look(connection), declared=declared, max_seconds=max_seconds
+    )
+    return ask_all(examined, rules)
+
+
+def ask_all(examined: Examined, rules: Collection[Rule]) -> Report:
+    """The answers of these rules, worst first: findings by severity, then what is unknown, then what is good."""
+    pairs = [(rule, answer) for rule in rules for answer in _ask(rule, examined)]
+    return Report(answers=tuple(sorted(pairs, key=_rank)))
+
+
+def chosen_rules(slugs: Collection[str]) -> tuple[Rule, ...]:
+    """The rules of these slugs; all of them where none is named. Raises UsageError for a slug that there is not."""
+    known = {rule.slug: rule for rule in all_rules()}
+    for slug in slugs:
+        if slug not in known:
+            close = get_close_matches(slug, known, n=1, cutoff=0.5)
+            raise UsageError(
+                f"there is no rule {slug!r}.",
+                why=f"the doctor has {len(known)} rules, and none of that name.",
+                next_step=f"did you mean {close[0]}?" if close else "docs/doctor.md lists them all.",
+            )
+    return tuple(rule for slug, rule in known.items() if not slugs or slug in slugs)
+
+
+def _ask(rule: Rule, examined: Examined) -> Iterator[Answer]:
+    try:
+        yield from rule.ask(examined)
+    except psycopg.Error as exc:
+        if examined.connection.closed:
+            raise statement_error(exc, doing="examining the database") from exc
+        yield unknown(f"{rule.title}: could not be asked, {_why(exc, examined)}")
+
+
+def _why(exc: psycopg.Error, examined: Examined) -> str:
+    if isinstance(exc, psycopg.errors.QueryCanceled):
+        return f"the server did not answer within {examined.max_seconds:g} s"
+    text = exc.diag.message_primary or str(exc).strip().partition("\n")[0] or type(exc).__name__
+    if isinstance(exc, psycopg.errors.InsufficientPrivilege):
+        return f'{text}; role "{examined.capabilities.role}" lacks the privilege'
+    return f"{text} (SQLSTATE {exc.sqlstate})" if exc.sqlstate else text
+
+
+def _rank(pair: tuple[Rule, Answer]) -> tuple[int, int, str, str]:
+    rule, answer = pair
+    # Severity orders findings only: what is good or unknown has none.
+    severity = _SEVERITIES.index(rule.severity) if answer.status == "finding" else 0
+    return _STATUSES.index(answer.status), severity, rule.slug, answer.about
