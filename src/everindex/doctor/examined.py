@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -10,8 +11,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from everindex.doctor.made_settings import MadeSetting, stored_settings
 from everindex.doctor.details import IndexDetails, TableDetails, read_index_details, read_table_details
+from everindex.doctor.made_settings import MadeSetting, stored_settings
 from everindex.doctor.sampled import SAMPLED_COLUMNS, Sample, read_sample
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
