@@ -1,0 +1,197 @@
+"""How is an index declared without SQLAlchemy? As a JSON object, or a row of a table, with the words of IndexSpec.
+
+A file holds one object or a list of them. `null`, as in a row with empty columns, means that nothing is declared and the
+default holds. What is unknown, of another type or out of range is refused by name before any database is touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from everindex.errors import SourceUnreadable, SpecIllegal
+from everindex.index.spec import MAX_DIMENSIONS, OPCLASSES, BuildPolicy, IndexSpec
+
+#: The opclass of a declaration that names only the type: cosine, as IndexSpec; Hamming for bits.
+OPCLASS_OF_TYPE = {"vector": "vector_cosine_ops", "halfvec": "halfvec_cosine_ops", "bit": "bit_hamming_ops"}
+
+_TEXT = ("name", "table", "column", "schema", "opclass", "expression", "predicate", "type")
+_WHOLE = ("m", "ef_construction", "dimensions")
+_KEYS = (*(field.name for field in dataclasses.fields(IndexSpec)), "type")
+_POLICY_KEYS = tuple(field.name for field in dataclasses.fields(BuildPolicy))
+
+
+def from_json(document: object) -> tuple[IndexSpec, ...]:
+    """The declared indexes of a parsed document: one object or a list of them. Raises SpecIllegal."""
+    if isinstance(document, Mapping):
+        return (from_row(document),)
+    if not isinstance(document, Sequence) or isinstance(document, str | bytes):
+        raise _refused(
+            "the declaration", f"it is {_kind(document)}", "a declaration is an object, or a list of objects."
+        )
+    specs = tuple(from_row(row, place=f"declaration {number}") for number, row in enumerate(document, start=1))
+    seen: set[tuple[str, str]] = set()
+    for spec in specs:
+        if (spec.schema, spec.name) in seen:
+            raise _refused(
+                f"index {spec.name!r}",
+                f"{spec.qualified_name} is declared twice",
+                "a name can stand for one index of a schema only.",
+                "take one of the two away, or give it another name.",
+            )
+        seen.add((spec.schema, spec.name))
+    return specs
+
+
+def from_row(row: object, *, place: str = "the declaration") -> IndexSpec:
+    """The declared index of one object, or of one row of a table. Raises SpecIllegal; `place` names it until it has a name."""
+    if not isinstance(row, Mapping):
+        raise _refused(place, f"it is {_kind(row)}", "an index is declared by an object with names and values.")
+    name = row.get("name")
+    what = f"index {name!r}" if isinstance(name, str) else place
+    _refuse_unknown(what, row, _KEYS)
+    given: dict[str, Any] = {}
+    for key, value in row.items():
+        if value is None:
+            continue
+        if key in _TEXT:
+            given[key] = _text(what, key, value)
+        elif key in _WHOLE:
+            given[key] = _whole(what, key, value)
+        elif key == "recall_floor":
+            given[key] = _number(what, key, value)
+        else:
+            given[key] = policy(what, value)
+    for key in ("name", "table"):
+        if key not in given:
+            raise _refused(what, f"it has no {key}", f"an index is declared with at least {_listed(_NEEDED)}.")
+    kind = given.pop("type", None)
+    if kind is not None:
+        given["opclass"] = _opclass_of(what, kind, given.get("opclass"))
+    return IndexSpec(**given)
+
+
+def policy(what: str, value: object) -> BuildPolicy:
+    """The build policy of an object such as {"give_up_after_seconds": 3600}. Raises SpecIllegal; `what` names the index."""
+    if not isinstance(value, Mapping):
+        raise _refused(
+            what, f"its build is {_kind(value)}", f"a build policy is an object with any of {_listed(_POLICY_KEYS)}."
+        )
+    _refuse_unknown(what, value, _POLICY_KEYS, inside="build.")
+    numbers = {key: _number(what, f"build.{key}", number) for key, number in value.items() if number is not None}
+    for key, number in numbers.items():
+        if number < 0:
+            raise _refused(what, f"its build.{key} is {number}", "a time cannot be negative.")
+    return BuildPolicy(**numbers)
+
+
+def to_json(spec: IndexSpec) -> dict[str, object]:
+    """The declaration as an object for JSON, with all that is not left out; `from_json` reads it back as it was."""
+    document = {key: value for key, value in dataclasses.asdict(spec).items() if value is not None and key != "build"}
+    given = {
+        field.name: getattr(spec.build, field.name)
+        for field in dataclasses.fields(BuildPolicy)
+        if getattr(spec.build, field.name) != field.default
+    }
+    return {**document, "type": spec.key_type, **({"build": given} if given else {})}
+
+
+def read_declarations(path: Path) -> tuple[IndexSpec, ...]:
+    """The declared indexes of a JSON file (UTF-8). Raises SourceUnreadable, SpecIllegal."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_doubles)
+    except (OSError, ValueError) as exc:
+        raise SourceUnreadable(
+            f"the declarations in {path} cannot be read.",
+            why=f"{exc.strerror if isinstance(exc, OSError) else exc}.",
+            next_step="name a JSON file (UTF-8) with one declaration or a list of them; docs/alembic-kit.md shows one.",
+        ) from exc
+    return from_json(document)
+
+
+_NEEDED = ("name", "table", "column or expression")
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """JSON lets a key stand twice and Python takes the last: which of the two was meant, nobody knows."""
+    document: dict[str, object] = {}
+    for key, value in pairs:
+        if key in document:
+            raise ValueError(f"key {key!r} stands twice in one object")
+        document[key] = value
+    return document
+
+
+def _refuse_unknown(what: str, row: Mapping[Any, object], known: Sequence[str], *, inside: str = "") -> None:
+    unknown = sorted(str(key) for key in row if key not in known)
+    if unknown:
+        raise _refused(
+            what,
+            f"it has unknown {'keys' if len(unknown) > 1 else 'key'} {_listed([inside + key for key in unknown])}",
+            f"the known ones are {_listed([inside + key for key in known])}.",
+            "correct the spelling, or take it away: nothing is passed over in silence.",
+        )
+
+
+def _opclass_of(what: str, kind: str, opclass: str | None) -> str:
+    if kind not in MAX_DIMENSIONS:
+        raise _refused(
+            what, f"its type is {kind!r}", f"HNSW indexes here are of type {_listed(tuple(MAX_DIMENSIONS))}."
+        )
+    if opclass is not None and opclass in OPCLASSES and OPCLASSES[opclass][0] != kind:
+        raise _refused(
+            what,
+            f"its type is {kind} and its opclass {opclass}",
+            f"{opclass} is of type {OPCLASSES[opclass][0]}.",
+            "leave one of the two out, or make them agree.",
+        )
+    return opclass or OPCLASS_OF_TYPE[kind]
+
+
+def _text(what: str, key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} is a text.")
+    return value
+
+
+def _whole(what: str, key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} is a whole number.")
+    return value
+
+
+def _number(what: str, key: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value != value:
+        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} is a number.")
+    return float(value)
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"the text {value[:60]!r}"
+        case int() | float() | Decimal():
+            return f"the number {value}"
+        case Mapping():
+            return "an object"
+        case Sequence():
+            return "a list"
+    return f"of type {type(value).__name__}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _refused(
+    what: str, fault: str, why: str, next_step: str = "correct the declaration; no database was touched."
+) -> SpecIllegal:
+    return SpecIllegal(f"{what} cannot be declared: {fault}.", why=why, next_step=next_step)
