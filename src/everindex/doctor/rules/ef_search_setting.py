@@ -1,0 +1,55 @@
+"""Is hnsw.ef_search set to something that truncates answers, slows every search, or is refused?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.made_settings import made_settings
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+#: pgvector, hnsw.h: HNSW_DEFAULT_EF_SEARCH and the range of the setting.
+SHIPPED = 40
+ALLOWED = range(1, 1001)
+#: From here on the planner left the index for tables with vectors stored out of line (measured at random_page_cost 4).
+LARGE = 200
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    if "hnsw.ef_search" not in examined.library_settings:
+        return
+    made_at = made_settings(examined, ["hnsw.ef_search"])
+    if not made_at:
+        yield good(f"hnsw.ef_search is the default of {SHIPPED} wherever a statement does not set it")
+    for made in made_at:
+        what = _what_is_wrong(made.value)
+        if what is None:
+            yield good(f"hnsw.ef_search is {made.value} {made.where}")
+        else:
+            yield finding(
+                f"hnsw.ef_search is {made.value} {made.where}: {what}",
+                fix=Fix(
+                    statements=made.undo,
+                    advice=made.undo_advice or "set it in the transaction of the search, to at least its LIMIT.",
+                ),
+            )
+
+
+def _what_is_wrong(value: str) -> str | None:
+    if not value.isdigit() or int(value) not in ALLOWED:
+        return "pgvector takes 1 to 1000, so every session falls back to 40 with a WARNING"
+    if int(value) < SHIPPED:
+        return f"without iterative scans no search returns more than {value} rows, and recall is lower"
+    if int(value) > LARGE:
+        return "every search pays for it, and the planner may leave the index"
+    return None
+
+
+RULE = Rule(
+    slug="ef-search-setting",
+    severity="warning",
+    title="hnsw.ef_search is left to the search",
+    reason="it bounds both the rows that a search returns and what it costs, so that it belongs to the statement: SET LOCAL "
+    "(pgvector README, Query Options; pgvector#716; measured: LIMIT 100 returned 40 rows).",
+    ask=ask,
+)

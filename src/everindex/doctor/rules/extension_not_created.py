@@ -1,0 +1,35 @@
+"""Is pgvector created in this database, where it is installed on the server?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.pg.capabilities import version_text
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    found = examined.capabilities
+    if found.extension_version is not None:
+        yield good(f"database {found.database} has pgvector {version_text(found.extension_version)}")
+    elif found.available_version is not None:
+        who = "" if found.is_superuser else f"; role {found.role} may not create it"
+        yield finding(
+            f"extension vector {version_text(found.available_version)} is installed and not created in database "
+            f"{found.database}{who}",
+            fix=Fix(
+                statements=("CREATE EXTENSION vector",),
+                advice="once, as superuser or in the provider's own way; `everindex migrate` does it where the role may.",
+            ),
+        )
+
+
+RULE = Rule(
+    slug="extension-not-created",
+    severity="critical",
+    title="pgvector is created in this database",
+    reason="an extension is created in each database by itself, and vector is not a trusted one: only a superuser or the "
+    "provider's role may (vector.control has no `trusted`; evoila/meho#558).",
+    ask=ask,
+)

@@ -1,0 +1,38 @@
+"""Is pgvector installed on the server's machine?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.pg.capabilities import version_text
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    found = examined.capabilities
+    if found.available_version is not None:
+        yield good(f"pgvector {version_text(found.available_version)} is installed on the server")
+        return
+    major = found.server_version_num // 10000
+    lost = (
+        f"; database {found.database} was made with pgvector {version_text(found.extension_version)}, whose files are gone"
+        if found.extension_version
+        else ""
+    )
+    yield finding(
+        f"the server has no pgvector: pg_available_extensions has no vector{lost}",
+        fix=Fix(
+            advice=f"install it on the server's machine (Debian: apt install postgresql-{major}-pgvector; container: an "
+            "image of pgvector/pgvector), then CREATE EXTENSION vector."
+        ),
+    )
+
+
+RULE = Rule(
+    slug="pgvector-missing",
+    severity="critical",
+    title="pgvector is installed",
+    reason="without its files no vector can be stored, read or searched (pgvector README, Installation).",
+    ask=ask,
+)

@@ -1,0 +1,71 @@
+"""Is there a security advisory against this pgvector?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.pg.capabilities import Version, version_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisory:
+    """Versions from `since` up to, and without, `fixed_in`."""
+
+    name: str
+    since: Version
+    fixed_in: Version
+    what: str
+    only_32_bit: bool = False
+    until_then: str = ""
+    source: str
+
+
+ADVISORIES = (
+    Advisory(
+        name="CVE-2026-3172",
+        since=(0, 6, 0),
+        fixed_in=(0, 8, 2),
+        what="a parallel HNSW build can read other relations' memory or crash the server",
+        until_then="until then build with one process: SET max_parallel_maintenance_workers = 0 (everindex does).",
+        source="pgvector#959",
+    ),
+    Advisory(
+        name="CVE-2026-18022",
+        since=(0, 1, 0),
+        fixed_in=(0, 8, 6),
+        what="an IVFFlat build can write out of bounds on a 32-bit server",
+        only_32_bit=True,
+        source="pgvector#1006",
+    ),
+)
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    version = examined.capabilities.extension_version
+    if version is None:
+        return
+    is_32_bit = "32-bit" in str(examined.row("SELECT version()")[0])
+    hit = [one for one in ADVISORIES if one.since <= version < one.fixed_in and (is_32_bit or not one.only_32_bit)]
+    if not hit:
+        yield good(f"no known advisory is against pgvector {version_text(version)} on this server")
+    for advisory in hit:
+        yield finding(
+            f"pgvector {version_text(version)} has {advisory.name}: {advisory.what} ({advisory.source})",
+            fix=Fix(
+                statements=("ALTER EXTENSION vector UPDATE",),
+                advice=f"first install pgvector {version_text(advisory.fixed_in)} or later on the server. "
+                f"{advisory.until_then}".strip(),
+            ),
+        )
+
+
+RULE = Rule(
+    slug="pgvector-unsafe-version",
+    severity="critical",
+    title="no advisory is against this pgvector",
+    reason="CVE-2026-3172 is fixed in pgvector 0.8.2, CVE-2026-18022 in 0.8.6 (pgvector CHANGELOG).",
+    ask=ask,
+)

@@ -1,0 +1,35 @@
+"""Are prepared statements forced onto generic plans, which read the whole table?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.made_settings import made_settings
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    forced = [
+        made for made in made_settings(examined, ["plan_cache_mode"]) if made.value.lower() == "force_generic_plan"
+    ]
+    if not forced:
+        yield good("no prepared statement is forced onto a generic plan")
+    for made in forced:
+        yield finding(
+            f"plan_cache_mode is force_generic_plan {made.where}: a prepared search with LIMIT $2 reads the whole table",
+            fix=Fix(
+                statements=made.undo,
+                advice=made.undo_advice or "where it has to stay: write LIMIT as a number, not as a parameter.",
+            ),
+        )
+
+
+RULE = Rule(
+    slug="plan-cache-forced-generic",
+    severity="warning",
+    title="prepared searches get plans of their own",
+    reason="for LIMIT $2 a generic plan assumes a tenth of the rows and takes a Seq Scan, and it cannot use a partial index "
+    "whose condition is a parameter (measured on PostgreSQL 18; PostgreSQL documentation, plan_cache_mode).",
+    ask=ask,
+)

@@ -1,0 +1,39 @@
+"""Was a planner method switched off for good, as one does for a test?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.made_settings import made_settings
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+#: The setting and what comes of it. Without the first one no search uses a vector index.
+METHODS = {
+    "enable_indexscan": "no search uses a vector index",
+    "enable_seqscan": "plans for small tables and exact searches are worse, and tests of the index prove nothing",
+    "enable_sort": "exact searches and filters get odd plans",
+    "enable_bitmapscan": "filters beside the vector search get odd plans",
+    "enable_incremental_sort": "ORDER BY distance, id cannot use the index",
+}
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    off = [made for made in made_settings(examined, METHODS) if made.value.lower() in ("off", "false", "no", "0")]
+    if not off:
+        yield good("no planner method is switched off for a role, this database or the server")
+    for made in off:
+        yield finding(
+            f"{made.name} is off {made.where}: {METHODS[made.name.lower()]}",
+            fix=Fix(statements=made.undo, advice=made.undo_advice or "it holds for new connections."),
+        )
+
+
+RULE = Rule(
+    slug="planner-methods-off",
+    severity="warning",
+    title="no planner method is switched off",
+    reason="these are for a session that tests something; left in a role or database they change every plan in silence "
+    "(pgvector#853; PostgreSQL documentation, Planner Method Configuration).",
+    ask=ask,
+)

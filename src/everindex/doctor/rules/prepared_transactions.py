@@ -1,0 +1,45 @@
+"""Does a prepared transaction that nobody finishes hold up builds and VACUUM?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.figures import duration_text
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+#: A coordinator finishes what it prepared within seconds.
+OLD_SECONDS = 300.0
+
+
+def ask(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[Answer]:
+    old = examined.rows(
+        """
+        SELECT gid, owner, extract(epoch FROM now() - prepared)::float8 FROM pg_catalog.pg_prepared_xacts
+        WHERE database = current_database() AND now() - prepared >= make_interval(secs => %s) ORDER BY prepared
+        """,
+        (older_than_seconds,),
+    )
+    if not old:
+        yield good("no prepared transaction is left over")
+    for gid, owner, seconds in old:
+        yield finding(
+            f"transaction {gid!r} of role {owner} was prepared {duration_text(seconds)} ago and not finished: it keeps its locks "
+            "and its snapshot, over restarts too",
+            fix=Fix(
+                statements=(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)).as_string(None),),
+                advice="or COMMIT PREPARED: ask its coordinator (the transaction manager) first.",
+            ),
+        )
+
+
+RULE = Rule(
+    slug="prepared-transactions",
+    severity="warning",
+    title="no prepared transaction is left over",
+    reason="a prepared transaction has no session: pg_stat_activity lacks it, and a concurrent build waits for it without end "
+    "(PostgreSQL documentation, PREPARE TRANSACTION).",
+    ask=ask,
+)

@@ -1,0 +1,37 @@
+"""Is this server a standby, where no index can be built and long searches are cancelled?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    if not examined.capabilities.is_standby:
+        yield good("this server is a primary")
+        return
+    feedback = examined.setting("hot_standby_feedback") == "on"
+    told = (
+        "hot_standby_feedback is on, so its long searches hold up builds and VACUUM on the primary"
+        if feedback
+        else "hot_standby_feedback is off, so VACUUM on the primary cancels its long searches"
+    )
+    yield finding(
+        f"this server is a standby: indexes are built on the primary and arrive by WAL; {told}",
+        fix=Fix(
+            advice="give everindex the primary's address for migrate, deploy and heal. Repeat a search once on SQLSTATE 40001: "
+            "REINDEX CONCURRENTLY on the primary cancels readers of the old index. Usage counters are each server's own."
+        ),
+    )
+
+
+RULE = Rule(
+    slug="running-on-standby",
+    severity="notice",
+    title="this server is a primary",
+    reason="an HNSW index is WAL-logged and serves on standbys, and nothing can be created there (PostgreSQL documentation, Hot "
+    "Standby).",
+    ask=ask,
+)

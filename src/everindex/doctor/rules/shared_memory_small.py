@@ -1,0 +1,71 @@
+"""Can a parallel build get its memory from /dev/shm?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.figures import MIB, size_text
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+
+SHARED_MEMORY = Path("/dev/shm")
+#: Room above maintenance_work_mem; with both at 64 MB it still fails (als-apg/osprey#1026).
+HEADROOM_BYTES = 64 * MIB
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    if examined.capabilities.extension_version is None:
+        return
+    if int(examined.number_of("max_parallel_maintenance_workers")) == 0:
+        yield good("no build runs in parallel, so none needs /dev/shm")
+        return
+    kind = examined.setting("dynamic_shared_memory_type")
+    if kind != "posix":
+        yield good(f"dynamic_shared_memory_type is {kind}: builds do not depend on the size of /dev/shm")
+        return
+    needed = examined.bytes_of("maintenance_work_mem") + HEADROOM_BYTES
+    size = shared_memory_bytes(examined)
+    if size is None:
+        yield unknown(
+            f"the server is not on this machine: its /dev/shm should have {size_text(needed)}; containers start with 64 MB "
+            "(docker run --shm-size, shm_size in compose, a memory emptyDir in Kubernetes)"
+        )
+    elif size < needed:
+        yield finding(
+            f"/dev/shm has {size_text(size)}, a parallel build with maintenance_work_mem of "
+            f"{size_text(needed - HEADROOM_BYTES)} wants {size_text(needed)}",
+            fix=Fix(
+                statements=("SET max_parallel_maintenance_workers = 0",),
+                advice="in the session that builds; or give the server's container more (--shm-size, shm_size).",
+            ),
+        )
+    else:
+        yield good(f"/dev/shm has {size_text(size)}, a parallel build wants {size_text(needed)}")
+
+
+def shared_memory_bytes(examined: Examined) -> int | None:
+    """The size of the server's /dev/shm; None unless the server's process is seen to run on this very machine."""
+    info = examined.connection.info
+    if not info.host.startswith("/"):
+        return None
+    # A socket may be shared with a container: then its process has another number here, and another /dev/shm.
+    try:
+        name = Path(f"/proc/{info.backend_pid}/comm").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    if not name.startswith("postgres") or not SHARED_MEMORY.is_dir():
+        return None
+    found = os.statvfs(SHARED_MEMORY)
+    return found.f_frsize * found.f_blocks
+
+
+RULE = Rule(
+    slug="shared-memory-small",
+    severity="warning",
+    title="a parallel build gets its shared memory",
+    reason="a parallel HNSW build asks for its whole maintenance_work_mem at once in /dev/shm, and fails with `could not resize "
+    "shared memory segment` in the 64 MB of a container (pgvector#453, #714; pgvector README).",
+    ask=ask,
+)

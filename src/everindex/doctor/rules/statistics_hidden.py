@@ -1,0 +1,35 @@
+"""May this role see what everindex asks about other sessions?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    role = examined.capabilities.role
+    if examined.sees_other_sessions:
+        yield good(f'role "{role}" sees the sessions and builds of every role')
+        return
+    yield finding(
+        f'role "{role}" does not see sessions and builds of other roles: who holds up a build cannot be named, and a running '
+        "build of another role looks like an INVALID index",
+        fix=Fix(
+            statements=(sql.SQL("GRANT pg_read_all_stats TO {}").format(sql.Identifier(role)).as_string(None),),
+            advice="as superuser or a role that has it WITH ADMIN OPTION.",
+        ),
+    )
+
+
+RULE = Rule(
+    slug="statistics-hidden",
+    severity="notice",
+    title="the role sees sessions and builds of others",
+    reason="pg_stat_activity and pg_stat_progress_create_index show rows of other roles as NULL without pg_read_all_stats "
+    "(PostgreSQL documentation, Predefined Roles).",
+    ask=ask,
+)

@@ -1,0 +1,42 @@
+"""Do the usage counters go back far enough to call an index unused?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.figures import duration_text
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+#: A week has every job of the week in it.
+LONG_ENOUGH = timedelta(days=7)
+
+
+def ask(examined: Examined, *, now: datetime | None = None) -> Iterator[Answer]:
+    if not examined.indexes:
+        return
+    reset = examined.row("SELECT stats_reset FROM pg_catalog.pg_stat_database WHERE datname = current_database()")[0]
+    if reset is None:
+        yield good("the usage counters of this database were never reset")
+        return
+    age = (now or examined.now) - reset
+    if age >= LONG_ENOUGH:
+        yield good(f"the usage counters count since {duration_text(age.total_seconds())}")
+    else:
+        yield finding(
+            f"the usage counters count since {duration_text(age.total_seconds())} only: an index without scans may still be used",
+            fix=Fix(
+                advice="drop no index as unused before they are seven days old; every standby has counters of its own."
+            ),
+        )
+
+
+RULE = Rule(
+    slug="statistics-young",
+    severity="notice",
+    title="usage counters are a week old",
+    reason="idx_scan counts from stats_reset on, and a crash or pg_stat_reset() starts anew; plans shown by EXPLAIN do not count "
+    "(PostgreSQL documentation, The Cumulative Statistics System).",
+    ask=ask,
+)

@@ -1,0 +1,51 @@
+"""Would a time limit of the owner's role, the database or the server cut a build by hand off half-way?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.made_settings import made_settings
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.pg.connections import TIME_LIMITS
+
+_OFF = frozenset({"0", "0ms", "0s", "0min"})
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    if not examined.tables:
+        return
+    owners = {
+        row[0]
+        for row in examined.rows(
+            "SELECT DISTINCT pg_catalog.pg_get_userbyid(relowner) FROM pg_catalog.pg_class WHERE oid = ANY(%s)",
+            ([table.oid for table in examined.tables],),
+        )
+    }
+    # Limits of roles that own no vector table cut no build: they are good practice.
+    limits = [
+        made
+        for made in made_settings(examined, TIME_LIMITS)
+        if made.value not in _OFF and (made.role is None or made.role in owners)
+    ]
+    if not limits:
+        yield good("no time limit is set for those who build the vector indexes")
+    for made in limits:
+        yield finding(
+            f"{made.name} is {made.value} {made.where}: it cuts off a CREATE INDEX CONCURRENTLY or REINDEX by hand, and leaves "
+            "an INVALID index",
+            fix=Fix(
+                statements=(f"SET {made.name} = 0",),
+                advice="in the session that builds by hand; the limit itself may stay. everindex lifts it for its own builds.",
+            ),
+        )
+
+
+RULE = Rule(
+    slug="timeouts-cut-builds",
+    severity="notice",
+    title="no time limit cuts a build off",
+    reason="lock_timeout counts the waits of a concurrent build for old snapshots, too; when it strikes, an INVALID index stays "
+    "(measured: SQLSTATE 55P03; yetone/cumora#236).",
+    ask=ask,
+)

@@ -1,0 +1,42 @@
+"""Does a build write more WAL than the server keeps between checkpoints?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.figures import size_setting, size_text
+from everindex.doctor.made_settings import set_for_server
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    indexes = [index for index in examined.indexes if not index.is_partitioned]
+    if not indexes:
+        return
+    limit = examined.bytes_of("max_wal_size")
+    largest = max(indexes, key=lambda index: index.size_bytes)
+    if largest.size_bytes <= limit:
+        yield good(
+            f"the largest vector index ({size_text(largest.size_bytes)}) is below max_wal_size ({size_text(limit)})"
+        )
+        return
+    yield finding(
+        f"a rebuild of {largest.quoted} writes {size_text(largest.size_bytes)} of WAL at its end, max_wal_size is "
+        f"{size_text(limit)}: checkpoints follow each other and standbys fall behind",
+        about=largest.quoted,
+        fix=Fix(
+            statements=set_for_server("max_wal_size", size_setting(2 * largest.size_bytes)),
+            advice="if the disk has the room; otherwise rebuild at a quiet hour.",
+        ),
+    )
+
+
+RULE = Rule(
+    slug="wal-smaller-than-index",
+    severity="notice",
+    title="max_wal_size holds a rebuild",
+    reason="an HNSW build writes the whole index to WAL when the graph is done (pgvector, hnswbuild.c; PostgreSQL documentation, "
+    "WAL Configuration).",
+    ask=ask,
+)
