@@ -14,6 +14,7 @@ from psycopg import sql
 from everindex.doctor.details import IndexDetails, TableDetails, read_index_details, read_table_details
 from everindex.doctor.made_settings import MadeSetting, stored_settings
 from everindex.doctor.sampled import SAMPLED_COLUMNS, Sample, read_sample
+from everindex.index.generations import PREVIOUS, next_name
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
@@ -41,6 +42,10 @@ class VectorTable:
     @property
     def quoted(self) -> str:
         return sql.Identifier(self.schema, self.name).as_string(None)
+
+    @property
+    def quoted_column(self) -> str:
+        return sql.Identifier(self.column).as_string(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +269,16 @@ class Examined:
         return next((table for table in found if table.column == index.column), found[0] if found else None)
 
     @cached_property
+    def settled_indexes(self) -> tuple[VectorIndex, ...]:
+        """The valid indexes, without a generation that is being proven or that is kept for a rollback."""
+        proven = {next_name(spec.name) for spec in self.declared}
+        return tuple(
+            index
+            for index in self.indexes
+            if index.is_valid and index.name not in proven and not (index.comment or "").startswith(PREVIOUS)
+        )
+
+    @cached_property
     def heaps(self) -> tuple[VectorTable, ...]:
         """Every table that has rows of its own (no partitioned one), once, with the first of its vector columns."""
         return tuple({table.oid: table for table in reversed(self.tables) if table.relkind != "p"}.values())[::-1]
@@ -309,6 +324,15 @@ class Examined:
             )
         )
 
+    @property
+    def extension_schema(self) -> str:
+        """Where pgvector's types and functions lie."""
+        return self.capabilities.extension_schema or "public"
+
+    def of_pgvector(self, name: str) -> str:
+        """A type, function or opclass of pgvector's, quoted, in the schema where the extension lies."""
+        return sql.Identifier(self.extension_schema, name).as_string(None)
+
     def indexes_on(self, table: VectorTable) -> tuple[VectorIndex, ...]:
         """The vector indexes that read the table's vector column, plainly or in an expression, valid or not."""
         return tuple(
@@ -334,7 +358,7 @@ class Examined:
 
     def _sample(self, table: VectorTable) -> Sample | str:
         try:
-            sample = read_sample(self.rows, table, extension_schema=self.capabilities.extension_schema or "public")
+            sample = read_sample(self.rows, table, extension_schema=self.extension_schema)
         except psycopg.Error as exc:
             if self.connection.closed:
                 raise

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rules.leftover_of_reindex import is_leftover
 
 
 def ask(examined: Examined) -> Iterator[Answer]:
     for index in examined.indexes:
+        if is_leftover(index.name) and not index.is_valid:
+            continue  # the index that it should have replaced serves: leftover-of-reindex
         if index.is_valid:
             yield good(f"index {index.quoted} is valid", about=index.quoted)
         elif index.is_being_built:

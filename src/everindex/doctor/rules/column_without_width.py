@@ -1,0 +1,62 @@
+"""Has a vector column no fixed width, so that no index can be built on it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.sampled import Sample
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    without = []
+    for table in examined.tables:
+        if table.is_partition:
+            continue  # the width is that of the parent's column
+        if table.dimensions is not None:
+            yield good(
+                f"column {table.quoted_column} of {table.quoted} has {table.dimensions} dimensions", about=table.quoted
+            )
+        elif examined.indexes_on(table):
+            yield good(
+                f"column {table.quoted_column} of {table.quoted} has no width, and is indexed by an expression that gives one",
+                about=table.quoted,
+            )
+        else:
+            without.append(table)
+    for table, sample in examined.samples(without):
+        seen, statements = _seen(sample)
+        yield finding(
+            f"column {table.quoted_column} of {table.quoted} is {table.column_type} without a width{seen}: no index can be "
+            "built on it",
+            about=table.quoted,
+            fix=Fix(
+                statements=tuple(
+                    f"ALTER TABLE {table.quoted} ALTER COLUMN {table.quoted_column} TYPE "
+                    f"{examined.of_pgvector(table.column_type)}({width})"
+                    for width in statements
+                ),
+                advice="ALTER TABLE locks the table against everybody and rewrites it; on a big table add a new column with "
+                "a width and fill it in batches. Vectors of several models belong into a column each, or under "
+                "partial indexes on an expression with a width.",
+            ),
+        )
+
+
+def _seen(sample: Sample | str) -> tuple[str, tuple[int, ...]]:
+    if isinstance(sample, str) or sample.narrowest is None or sample.widest is None:
+        return "", ()
+    if sample.narrowest == sample.widest:
+        return f" (all of {sample.with_vector} sampled vectors have {sample.widest})", (sample.widest,)
+    return f" ({sample.with_vector} sampled vectors have from {sample.narrowest} to {sample.widest})", ()
+
+
+RULE = Rule(
+    slug="column-without-width",
+    severity="warning",
+    title="every vector column has a width",
+    reason="pgvector refuses to index a column without one (`column does not have dimensions`, hnswbuild.c), and nothing then "
+    "keeps the vectors of two models apart.",
+    ask=ask,
+)

@@ -1,0 +1,47 @@
+"""Is a declared index there with another definition?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.errors import EverindexError
+from everindex.index.catalog import observe
+from everindex.index.drift import declared_index, differences
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for spec in examined.declared:
+        about = spec.qualified_name
+        try:
+            observed = observe(examined.connection, spec)
+        except EverindexError as exc:
+            yield unknown(f"declared index {about}: {exc.what} {exc.why}", about=about)
+            continue
+        found = declared_index(spec, observed)
+        # Missing and other distance are rules of their own.
+        if found is None or found.opclass != spec.opclass:
+            continue
+        differing = differences(spec, observed, found)
+        if not differing:
+            yield good(f"declared index {about} is as declared", about=about)
+        else:
+            yield finding(
+                f"declared index {about} has another definition: {'; '.join(differing)}",
+                about=about,
+                fix=Fix(
+                    advice="`everindex deploy` builds the declared one beside it and takes over when it is proven; or "
+                    "correct the declaration, when the index is right."
+                ),
+            )
+
+
+RULE = Rule(
+    slug="declared-index-drifted",
+    severity="warning",
+    title="every declared index is as declared",
+    reason="an index is known by its name only, also to Alembic, which compares neither method, opclass nor options of it "
+    "(sqlalchemy/alembic#1603): a change of the declaration then never reaches the database.",
+    ask=ask,
+)

@@ -1,0 +1,45 @@
+"""Is a declared index there with an opclass that the application's searches cannot use?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.errors import EverindexError
+from everindex.index.catalog import observe
+from everindex.index.drift import declared_index
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for spec in examined.declared:
+        about = spec.qualified_name
+        try:
+            found = declared_index(spec, observe(examined.connection, spec))
+        except EverindexError as exc:
+            yield unknown(f"declared index {about}: {exc.what} {exc.why}", about=about)
+            continue
+        if found is None:
+            continue
+        if found.opclass == spec.opclass:
+            yield good(f"declared index {about} is for {spec.operator}, as its searches are", about=about)
+        else:
+            yield finding(
+                f"declared index {about} is of {found.opclass}, declared {spec.opclass}: a search by {spec.operator} cannot "
+                "use it and reads the whole table",
+                about=about,
+                fix=Fix(
+                    advice="`everindex deploy` builds the declared one beside it; no option changes the distance of an "
+                    "index that is there."
+                ),
+            )
+
+
+RULE = Rule(
+    slug="declared-index-for-other-distance",
+    severity="critical",
+    title="every declared index is for the distance that its searches ask for",
+    reason="an index answers only the operator of its opclass: an L2 index under cosine searches is there, valid, written "
+    "to, and never used (vectorize-io/hindsight#1667).",
+    ask=ask,
+)

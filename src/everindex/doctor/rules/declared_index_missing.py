@@ -1,0 +1,56 @@
+"""Is an index that the application declares not there?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.errors import EverindexError
+from everindex.index.catalog import observe
+from everindex.index.drift import declared_index, serving_index
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for spec in examined.declared:
+        about = spec.qualified_name
+        try:
+            observed = observe(examined.connection, spec)
+        except EverindexError as exc:
+            yield unknown(f"declared index {about}: {exc.what} {exc.why}", about=about)
+            continue
+        found = declared_index(spec, observed)
+        if not observed.table_exists:
+            yield finding(
+                f"declared index {about}: its table {spec.schema}.{spec.table} does not exist",
+                about=about,
+                fix=Fix(advice="`everindex migrate` makes the table and then the index."),
+            )
+        elif found is not None:
+            state = "is there" if found.is_valid else "is there, INVALID (rule index-is-invalid)"
+            yield good(f"declared index {about} {state}", about=about)
+        elif (serving := serving_index(spec, observed)) is not None:
+            yield finding(
+                f"declared index {about} is not there; {serving.name} has its definition and serves under another name",
+                about=about,
+                fix=Fix(
+                    advice="rename it (ALTER INDEX … RENAME TO …): building the declared one beside it costs twice."
+                ),
+            )
+        else:
+            taken = f"; its name is taken by {observed.name_taken_by}" if observed.name_taken_by else ""
+            yield finding(
+                f"declared index {about} on {spec.schema}.{spec.table} is not there: every search reads the whole table{taken}",
+                about=about,
+                fix=Fix(advice="`everindex heal` builds it online."),
+            )
+
+
+RULE = Rule(
+    slug="declared-index-missing",
+    severity="critical",
+    title="every declared index is there",
+    reason="without it every search sorts the whole table; a restore, a hand or a migration tool that does not know HNSW "
+    "drops it unseen (prisma/orm#27770).",
+    ask=ask,
+)

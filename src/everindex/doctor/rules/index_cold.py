@@ -1,0 +1,56 @@
+"""Do searches read a vector index from disk instead of from shared_buffers?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.figures import size_text
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+
+HIT_SHARE = 0.99
+#: A search with ef_search = 40 visits some hundred blocks: fewer than this are the first searches after a start.
+ENOUGH_BLOCKS = 10_000
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for index in examined.settled_indexes:
+        if index.is_partitioned:
+            continue
+        details = examined.index_details[index.oid]
+        visits = details.blocks_found + details.blocks_read
+        if visits < ENOUGH_BLOCKS:
+            yield unknown(f"index {index.quoted}: only {visits} of its blocks were visited so far", about=index.quoted)
+            continue
+        share = details.blocks_found / visits
+        found = f"{share:.1%} of {visits} visits to index {index.quoted} found the block in shared_buffers"
+        if share >= HIT_SHARE:
+            yield good(found, about=index.quoted)
+            continue
+        has_prewarm = examined.rows(
+            "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
+            "WHERE e.extname = 'pg_prewarm'"
+        )
+        yield finding(
+            f"{found}; it takes {size_text(index.size_bytes)} and shared_buffers has {examined.setting('shared_buffers')}",
+            about=index.quoted,
+            fix=Fix(
+                advice=(
+                    "SELECT pg_prewarm(…) of the index"
+                    if has_prewarm
+                    else "CREATE EXTENSION pg_prewarm, and pg_prewarm(…)"
+                )
+                + " after each start; give shared_buffers more than the index takes, or build it over halfvec, which halves "
+                "it. The counters also hold the build's own visits: pg_stat_reset_single_table_counters() begins anew.",
+            ),
+        )
+
+
+RULE = Rule(
+    slug="index-cold",
+    severity="warning",
+    title="vector indexes are read from memory",
+    reason="a graph search jumps from block to block: below 99 % in shared_buffers the disk sets its pace (5 searches a second "
+    "cold, 110 warm: pgvector/pgvector#455).",
+    ask=ask,
+)

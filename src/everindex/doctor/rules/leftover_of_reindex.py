@@ -1,0 +1,54 @@
+"""Did a REINDEX CONCURRENTLY that failed leave an index behind, which every write maintains?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+#: PostgreSQL, ReindexRelationConcurrently: `_ccnew` while the new one is built, `_ccold` for the one it has replaced, with
+#: a number where that name is taken.
+_LEFTOVER = re.compile(r"_cc(new|old)\d*$")
+
+
+def is_leftover(name: str) -> bool:
+    """Is it a name that only REINDEX CONCURRENTLY gives?"""
+    return _LEFTOVER.search(name) is not None
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for index in examined.indexes:
+        match = _LEFTOVER.search(index.name)
+        if match is None or index.is_valid:
+            continue
+        if index.is_being_built or index.table_oid in examined.tables_at_work:
+            yield good(
+                f"index {index.quoted} belongs to work on {index.quoted_table} that goes on now", about=index.quoted
+            )
+            continue
+        if match[1] == "new":
+            meaning = "the new one was never finished; the index that it should have replaced still serves"
+        else:
+            meaning = "the old one was never dropped; the index that replaced it serves"
+        cost = ", and every write maintains it" if index.is_ready else ""
+        yield finding(
+            f"index {index.quoted} was left INVALID by a REINDEX CONCURRENTLY that failed: {meaning}{cost}",
+            about=index.quoted,
+            fix=Fix(
+                statements=(f"DROP INDEX CONCURRENTLY {index.quoted}",),
+                is_safe=True,
+                advice="then repeat the REINDEX, if its reason still holds." if match[1] == "new" else "",
+            ),
+        )
+
+
+RULE = Rule(
+    slug="leftover-of-reindex",
+    severity="warning",
+    title="no REINDEX CONCURRENTLY has left an index behind",
+    reason="a REINDEX CONCURRENTLY that fails leaves `_ccnew` (drop it, the old index serves) or `_ccold` (drop it, the new "
+    "one serves) behind, INVALID and still written to (PostgreSQL documentation, REINDEX, Rebuilding Indexes Concurrently).",
+    ask=ask,
+)

@@ -1,0 +1,42 @@
+"""Which share of the rows has no vector, and is so not found by any search through the index?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+
+#: One in a hundred may be on its way to be embedded.
+SHARE = 0.01
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    indexed = [table for table in examined.tables if table.relkind != "p" and examined.indexes_on(table)]
+    for table, sample in examined.samples(indexed):
+        if isinstance(sample, str):
+            yield unknown(sample, about=table.quoted)
+            continue
+        column = f"column {table.quoted_column} of {table.quoted}"
+        told = f"{sample.without_vector} of {sample.rows} sampled rows have no vector in {column}"
+        if sample.without_vector <= SHARE * sample.rows:
+            yield good(told, about=table.quoted)
+        else:
+            yield finding(
+                told,
+                about=table.quoted,
+                fix=Fix(
+                    advice="embed them (`everindex embed` for the articles), or count them where the application tells "
+                    "its users what a search covers."
+                ),
+            )
+
+
+RULE = Rule(
+    slug="null-vectors",
+    severity="notice",
+    title="nearly every row has a vector",
+    reason="a row without a vector is in no vector index and is never found by a search through it (measured: 20 of 22 rows), "
+    "without any error.",
+    ask=ask,
+)

@@ -1,0 +1,45 @@
+"""Does an ivfflat index stand beside an hnsw index that answers the same searches?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined, VectorIndex
+from everindex.doctor.figures import size_text
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    hnsw = {_searches(index, examined): index for index in examined.settled_indexes if index.method == "hnsw"}
+    for index in examined.settled_indexes:
+        if index.method != "ivfflat" or examined.index_details[index.oid].is_attached:
+            continue
+        beside = hnsw.get(_searches(index, examined))
+        if beside is None:
+            yield good(f"ivfflat index {index.quoted} has no hnsw index beside it", about=index.quoted)
+            continue
+        yield finding(
+            f"ivfflat index {index.quoted} ({size_text(index.size_bytes)}) stands beside hnsw index {beside.quoted} on the "
+            "same key and for the same operator: the planner takes the cheaper one, writers pay for both",
+            about=index.quoted,
+            fix=Fix(
+                statements=(f"DROP INDEX {'' if index.is_partitioned else 'CONCURRENTLY '}{index.quoted}",),
+                advice="see with EXPLAIN which one the application's searches use before dropping either.",
+            ),
+        )
+
+
+def _searches(index: VectorIndex, examined: Examined) -> tuple[object, ...]:
+    # The opclasses of both methods have the same names.
+    details = examined.index_details[index.oid]
+    return index.table_oid, index.opclass, details.key, details.predicate
+
+
+RULE = Rule(
+    slug="second-method-on-column",
+    severity="warning",
+    title="no ivfflat index stands beside an hnsw index for the same searches",
+    reason="with both on one column the planner takes the cheaper, usually hnsw, and the other is only written to "
+    "(pgvector/pgvector#420, pgvector/pgvector#743).",
+    ask=ask,
+)

@@ -1,0 +1,35 @@
+"""Was a table with vectors never analyzed, so that the planner guesses?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for table in examined.heaps:
+        details = examined.table_details[table.oid]
+        if details.size_bytes == 0:
+            yield good(f"table {table.quoted} is empty", about=table.quoted)
+        elif table.estimated_rows is None or details.has_statistics is False:
+            yield finding(
+                f"table {table.quoted} was never analyzed: the planner guesses how many rows it has and what is in them",
+                about=table.quoted,
+                fix=Fix(statements=(f"ANALYZE {table.quoted}",), is_safe=True),
+            )
+        elif details.has_statistics is None:
+            yield unknown(f"table {table.quoted}: this role may not see its statistics", about=table.quoted)
+        else:
+            yield good(f"table {table.quoted} has statistics for about {table.estimated_rows} rows", about=table.quoted)
+
+
+RULE = Rule(
+    slug="statistics-missing",
+    severity="warning",
+    title="every table with vectors was analyzed",
+    reason="without row counts the planner takes the whole table instead of the index; ANALYZE after a bulk load "
+    "(PostgreSQL documentation, Populating a Database; reltuples is -1 until then).",
+    ask=ask,
+)

@@ -1,0 +1,34 @@
+"""Is a table of vectors unlogged, and so empty after a crash?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for table in examined.heaps:
+        if not examined.table_details[table.oid].is_unlogged:
+            yield good(f"table {table.quoted} is logged", about=table.quoted)
+            continue
+        yield finding(
+            f"table {table.quoted} is UNLOGGED: a crash empties it and its indexes, and no replica has its rows",
+            about=table.quoted,
+            fix=Fix(
+                statements=(f"ALTER TABLE {table.quoted} SET LOGGED",),
+                advice="it rewrites the table and its indexes, locked against everybody. A table that can be filled anew at "
+                "any time may stay as it is.",
+            ),
+        )
+
+
+RULE = Rule(
+    slug="table-is-unlogged",
+    severity="warning",
+    title="tables of vectors survive a crash",
+    reason="an unlogged table is truncated after a crash and not replicated (PostgreSQL documentation, CREATE TABLE, UNLOGGED); "
+    "pgvector before 0.7.2 also had a fault in HNSW indexes on them (CHANGELOG).",
+    ask=ask,
+)

@@ -1,0 +1,49 @@
+"""Does one column have vector indexes for different distances, of which an application uses one?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined, VectorIndex
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    on_key: dict[tuple[object, ...], list[VectorIndex]] = defaultdict(list)
+    for index in examined.settled_indexes:
+        details = examined.index_details[index.oid]
+        if not details.is_attached:
+            on_key[index.table_oid, details.key, details.predicate].append(index)
+    for indexes in on_key.values():
+        first = indexes[0]
+        key = examined.index_details[first.oid].key
+        opclasses = sorted({index.opclass for index in indexes})
+        if len(opclasses) == 1:
+            yield good(
+                f"{key} of {first.quoted_table} is indexed for one distance ({opclasses[0]})", about=first.quoted_table
+            )
+            continue
+        described = ", ".join(
+            f"{index.quoted} ({index.opclass}, scanned {examined.index_details[index.oid].scans} times)"
+            for index in indexes
+        )
+        yield finding(
+            f"{key} of {first.quoted_table} is indexed for {len(opclasses)} distances: {described}; a search uses only the "
+            "one of its own operator, writers pay for all",
+            about=first.quoted_table,
+            fix=Fix(
+                advice="find the operator of the application's searches (<=> cosine, <-> L2, <#> inner product, <+> L1) and "
+                "drop the indexes of the others with DROP INDEX CONCURRENTLY."
+            ),
+        )
+
+
+RULE = Rule(
+    slug="two-distances-on-column",
+    severity="notice",
+    title="a column is indexed for one distance",
+    reason="an index answers only the operator of its opclass; an L2 index under cosine searches is written to and never "
+    "read (vectorize-io/hindsight#1667).",
+    ask=ask,
+)

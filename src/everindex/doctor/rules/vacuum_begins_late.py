@@ -1,0 +1,56 @@
+"""Does autovacuum begin on a big table with an HNSW index only when searches already come back short?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+
+#: Share of dead rows from which searches show it (see dead-tuples).
+LATE_SHARE = 0.10
+RECOMMENDED_SHARE = 0.05
+BIG_ROWS = 100_000
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    indexed = {index.table_oid for index in examined.indexes if index.method == "hnsw"}
+    for table in (table for table in examined.heaps if table.oid in indexed):
+        if table.estimated_rows is None:
+            yield unknown(f"table {table.quoted} was never analyzed: how big it is is not known", about=table.quoted)
+            continue
+        if table.estimated_rows < BIG_ROWS:
+            yield good(f"table {table.quoted} is small: about {table.estimated_rows} rows", about=table.quoted)
+            continue
+        own = examined.table_details[table.oid].options.get("autovacuum_vacuum_scale_factor")
+        share = float(own or examined.setting("autovacuum_vacuum_scale_factor") or 0.2)
+        begins = share * table.estimated_rows
+        # PostgreSQL 18: no table waits for more dead rows than this.
+        limit = float(examined.setting("autovacuum_vacuum_max_threshold") or -1)
+        if limit >= 0:
+            begins = min(begins, limit)
+        told = f"autovacuum begins on {table.quoted} at about {begins:.0f} dead rows of {table.estimated_rows}"
+        if begins <= LATE_SHARE * table.estimated_rows:
+            yield good(told, about=table.quoted)
+        else:
+            yield finding(
+                f"{told}: that is {begins / table.estimated_rows:.0%}",
+                about=table.quoted,
+                fix=Fix(
+                    statements=(
+                        f"ALTER TABLE {table.quoted} SET (autovacuum_vacuum_scale_factor = {RECOMMENDED_SHARE})",
+                    ),
+                    advice="each VACUUM goes through the whole graph: on a table that changes all day, add "
+                    "autovacuum_vacuum_cost_delay = 0 so that it ends.",
+                ),
+            )
+
+
+RULE = Rule(
+    slug="vacuum-begins-late",
+    severity="notice",
+    title="autovacuum begins before dead rows are felt",
+    reason="by default it begins at 20 % dead rows (autovacuum_vacuum_scale_factor), and searches through an HNSW index return "
+    "fewer rows from about 10 % on (see dead-tuples).",
+    ask=ask,
+)

@@ -1,0 +1,61 @@
+"""Has a VACUUM been at work on a table with a vector index for long?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.figures import duration_text
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+
+LONG_SECONDS = 1800.0
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    tables = {index.table_oid: index.quoted_table for index in examined.indexes}
+    if not tables:
+        return
+    running = examined.rows(
+        # From a role without pg_read_all_stats the server hides on which table another role's VACUUM works. A VACUUM has
+        # one transaction for each table, so its age is that of the work on this one.
+        """
+        SELECT p.relid, p.pid, p.phase, extract(epoch FROM clock_timestamp() - a.xact_start)::float8,
+               a.backend_type = 'autovacuum worker'
+        FROM pg_catalog.pg_stat_progress_vacuum p
+        LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = p.pid
+        WHERE p.datname = current_database()
+        """
+    )
+    hidden = [pid for relid, pid, _, seconds, _ in running if relid is None or seconds is None]
+    if hidden:
+        yield unknown(f"on what VACUUM of pid {hidden[0]} works is hidden from this role (pg_read_all_stats shows it)")
+    seen = [row for row in running if row[1] not in hidden and row[0] in tables]
+    for relid, pid, phase, seconds, is_autovacuum in seen:
+        told = (
+            f"{'autovacuum' if is_autovacuum else 'VACUUM'} (pid {pid}) has been at work on {tables[relid]} for "
+            f"{duration_text(seconds)}, now {phase}"
+        )
+        if seconds < LONG_SECONDS:
+            yield good(told, about=tables[relid])
+        else:
+            yield finding(
+                told,
+                about=tables[relid],
+                fix=Fix(
+                    advice="no index can be built or rebuilt on the table meanwhile. Let it end if it can; else cancel it "
+                    f"(SELECT pg_cancel_backend({pid})), REINDEX INDEX CONCURRENTLY the vector index, then VACUUM. "
+                    "autovacuum_vacuum_cost_delay = 0 on the table makes autovacuum faster.",
+                ),
+            )
+    if not running:
+        yield good("no VACUUM is at work")
+
+
+RULE = Rule(
+    slug="vacuum-running-long",
+    severity="notice",
+    title="no VACUUM is stuck in a vector index",
+    reason="VACUUM repairs the graph around every deleted row and cannot skip it: ten hours in pgvector/pgvector#450. Building "
+    "on the same table has to wait for it.",
+    ask=ask,
+)

@@ -1,0 +1,53 @@
+"""Has a table with many vectors no vector index?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rules.dimensions_beyond_limit import LIMITS
+
+#: From about 2,000 rows on the planner takes the index (measured, 384 and 1536 dimensions); at 10,000 a search that reads
+#: everything is felt.
+MANY_ROWS = 10_000
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for table in examined.tables:
+        too_wide = table.dimensions is not None and table.dimensions > LIMITS.get(table.column_type, table.dimensions)
+        if table.relkind == "p" or table.dimensions is None or too_wide:
+            continue  # column-without-width and dimensions-beyond-limit answer for these
+        column = f"column {table.quoted_column} of {table.quoted}"
+        details = examined.table_details[table.oid]
+        rows = details.live_rows if table.estimated_rows is None else table.estimated_rows
+        indexes = examined.indexes_on(table)
+        if indexes:
+            yield good(f"{column} has a vector index ({indexes[0].quoted})", about=table.quoted)
+        elif table.estimated_rows is None and rows == 0 and details.size_bytes > 0:
+            yield unknown(f"{column}: how many rows it has is not known, ANALYZE {table.quoted}", about=table.quoted)
+        elif rows < MANY_ROWS:
+            yield good(f"{column} needs no index for about {rows} rows", about=table.quoted)
+        else:
+            opclass = examined.of_pgvector(f"{table.column_type}_cosine_ops")
+            yield finding(
+                f"{column} has about {rows} rows and no vector index: every search reads all of them",
+                about=table.quoted,
+                fix=Fix(
+                    statements=(
+                        f"CREATE INDEX CONCURRENTLY ON {table.quoted} USING hnsw ({table.quoted_column} {opclass})",
+                    ),
+                    advice="that is for cosine (<=>): take the opclass of the application's operator. An application that "
+                    "always filters down to a few thousand rows is better off with an index on its filter.",
+                ),
+            )
+
+
+RULE = Rule(
+    slug="vector-column-without-index",
+    severity="warning",
+    title="every column with many vectors has a vector index",
+    reason="without one each search computes the distance to every row; the planner prefers an index from about 2,000 rows on "
+    "(measured).",
+    ask=ask,
+)

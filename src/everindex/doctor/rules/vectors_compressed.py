@@ -1,0 +1,55 @@
+"""Does PostgreSQL try to compress every vector, as columns from before pgvector 0.6.0 have it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+
+#: pg_attribute.attstorage
+EXTENDED = "x"
+EXTERNAL = "e"
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    if not examined.tables:
+        return
+    storages = {
+        (row[0], row[1]): (row[2], row[3])
+        for row in examined.rows(
+            sql.SQL(
+                """
+                SELECT a.attrelid, a.attname, a.attstorage::text, t.typstorage::text
+                FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                WHERE a.attrelid = ANY({tables}) AND a.attnum > 0 AND NOT a.attisdropped
+                """
+            ).format(tables=sql.Literal([table.oid for table in examined.tables]))
+        )
+    }
+    for table in examined.tables:
+        column = f"column {table.quoted_column} of {table.quoted}"
+        storage, of_type = storages.get((table.oid, table.column), ("", ""))
+        if storage == EXTENDED and of_type == EXTERNAL:
+            yield finding(
+                f"{column} has storage EXTENDED: every vector is tried to be compressed, and vectors do not compress",
+                about=table.quoted,
+                fix=Fix(
+                    statements=(f"ALTER TABLE {table.quoted} ALTER COLUMN {table.quoted_column} SET STORAGE EXTERNAL",),
+                    advice="for what is written from then on; it needs an ACCESS EXCLUSIVE lock for a moment.",
+                ),
+            )
+        else:
+            yield good(f"{column} is not compressed", about=table.quoted)
+
+
+RULE = Rule(
+    slug="vectors-compressed",
+    severity="notice",
+    title="vectors are stored uncompressed",
+    reason="pgvector 0.6.0 made EXTERNAL the storage of vector (CHANGELOG); columns from before, and those that a dump of such "
+    "a database made, keep EXTENDED and pay for compressing at every write and read.",
+    ask=ask,
+)

@@ -1,0 +1,52 @@
+"""Does an inner product index order vectors of different lengths?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.sampled import UNIT_TOLERANCE
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for_inner_product = {
+        (table.oid, table.column): any(index.opclass.endswith("_ip_ops") for index in examined.indexes_on(table))
+        for table in examined.tables
+        if table.relkind != "p"
+        and any(index.opclass.endswith(("_ip_ops", "_cosine_ops")) for index in examined.indexes_on(table))
+    }
+    tables = [table for table in examined.tables if (table.oid, table.column) in for_inner_product]
+    for table, sample in examined.samples(tables):
+        if isinstance(sample, str):
+            yield unknown(sample, about=table.quoted)
+            continue
+        column = f"column {table.quoted_column} of {table.quoted}"
+        lengths = f"{sample.not_unit} of {sample.with_vector} sampled vectors in {column} are not of length 1 ± {UNIT_TOLERANCE}"
+        if for_inner_product[table.oid, table.column] and sample.not_unit:
+            yield finding(
+                f"{lengths}, and an inner product index orders them: longer vectors come first, whatever they mean",
+                about=table.quoted,
+                fix=Fix(
+                    advice="if the model means it so, all is well. Else search by cosine (<=>, with an index for it), or "
+                    "store unit vectors (l2_normalize)."
+                ),
+            )
+        elif (
+            not for_inner_product[table.oid, table.column] and sample.with_vector and not sample.not_unit + sample.zero
+        ):
+            yield good(
+                f"{lengths}: an inner product index would give the same order as cosine, faster", about=table.quoted
+            )
+        else:
+            yield good(lengths, about=table.quoted)
+
+
+RULE = Rule(
+    slug="vectors-not-normalised",
+    severity="notice",
+    title="an inner product index holds unit vectors",
+    reason="inner product gives the order of cosine, and faster, for vectors of length 1 only (pgvector, README, Performance); "
+    "for others it prefers the long ones.",
+    ask=ask,
+)
