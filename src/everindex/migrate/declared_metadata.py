@@ -1,0 +1,369 @@
+"""How is an index declared in SQLAlchemy's own words? From the `Index` objects of any MetaData to specs, and back.
+
+An `Index(..., postgresql_using="hnsw", postgresql_with=..., postgresql_ops=...)` is a declaration as it stands. What
+SQLAlchemy has no word for is in its `info`: `info={"everindex": {"recall_floor": 0.97, "build": {...}}}`; with
+`info={"everindex": False}` an index is left to Alembic. No database is touched here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from psycopg import sql
+from sqlalchemy import Column, Index, MetaData, Table, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.elements import ClauseElement, Grouping, Label
+
+from everindex.errors import SpecIllegal
+from everindex.index.declaration import from_row, to_json
+from everindex.index.key import DERIVED
+from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, OPCLASSES, IndexSpec, check_dimensions
+
+METHOD = "hnsw"
+#: The key in `Index.info`, and what may stand under it.
+INFO = "everindex"
+INFO_KEYS = ("recall_floor", "build", "column", "dimensions")
+
+#: paramstyle: those of the drivers double each percent sign, and this text goes to no driver.
+_DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+_TYPE = re.compile(r'(?:[\w"]+\.)?"?(?P<type>vector|halfvec|bit)"?(?:\s*\(\s*(?P<width>\d+)\s*\))?', re.IGNORECASE)
+_NAME = r'(?P<column>"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_SCHEMA = r'(?:(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)\.)?'
+_HALFVEC = rf"{_SCHEMA}halfvec\s*\(\s*(?P<width>\d+)\s*\)"
+_QUANTIZED = rf"{_SCHEMA}binary_quantize\s*\(\s*{_NAME}\s*\)"
+_BIT = r"bit\s*\(\s*(?P<width>\d+)\s*\)"
+#: The expressions that the engine derives from column and opclass, in all the ways to write them.
+_DERIVED = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"\(?\s*{_NAME}\s*\)?\s*::\s*{_HALFVEC}",
+        rf"CAST\s*\(\s*{_NAME}\s+AS\s+{_HALFVEC}\s*\)",
+        rf"\(?\s*{_QUANTIZED}\s*\)?\s*::\s*{_BIT}",
+        rf"CAST\s*\(\s*{_QUANTIZED}\s+AS\s+{_BIT}\s*\)",
+    )
+)
+#: The end of a text such as "(embedding::halfvec(64)) halfvec_cosine_ops".
+_OPCLASS_AT_END = re.compile(rf"^(?P<key>.*\S)\s+{_SCHEMA}(?P<opclass>\w+_ops)\s*$", re.DOTALL)
+
+
+def specs_of(metadata: MetaData | Sequence[MetaData], *, default_schema: str = "public") -> tuple[IndexSpec, ...]:
+    """Every HNSW index that the metadata declares, by table and name. Raises SpecIllegal for one that no server could build.
+
+    `default_schema` is where tables without a schema are.
+    """
+    all_metadata = [metadata] if isinstance(metadata, MetaData) else metadata
+    tables = [table for each in all_metadata for table in each.tables.values()]
+    specs = [spec_of(index, default_schema=default_schema) for table in tables for index in table.indexes]
+    return tuple(sorted(filter(None, specs), key=lambda spec: (spec.schema, spec.table, spec.name)))
+
+
+def declares_vector_index(index: Index) -> bool:
+    """True for an index that is ours to compare: HNSW, and not given to Alembic by `info={"everindex": False}`."""
+    return _option(index, "using") == METHOD and index.info.get(INFO) is not False
+
+
+def spec_of(index: Index, *, default_schema: str = "public") -> IndexSpec | None:
+    """The declaration that an `Index` is; None for one of another method. Raises SpecIllegal."""
+    if not declares_vector_index(index):
+        return None
+    table = index.table
+    name = name_of(index)
+    what = f"index {name!r}"
+    if table is None or name is None:
+        raise _refused(what, "it has no name or no table", "only then is it told from others.", "give it both.")
+    _refuse_what_hnsw_lacks(what, index)
+    column, expression, width, opclass = _key_of(what, index, table)
+    extra = _extra(what, index)
+    fields: dict[str, Any] = {
+        "name": name,
+        "table": str(table.name),
+        "schema": str(table.schema or default_schema),
+        "column": column,
+        "expression": expression,
+        "predicate": _predicate(what, index),
+        "opclass": opclass,
+        "dimensions": width,
+        **_graph(what, index),
+        **extra,
+    }
+    spec = from_row(fields)
+    if expression is None:
+        _check_column(spec, table)
+    return spec
+
+
+def index_of(spec: IndexSpec, table: Table | None = None) -> Index:
+    """The declaration as an `Index`, on `table` where it is given; a cast has the width that the spec declares."""
+    column = None if table is None else _column(table, spec.column)
+    key = key_text(spec, None if column is None else _type_of(column)[0])
+    extra = {name: value for name, value in to_json(spec).items() if name in ("recall_floor", "build")}
+    defaults = to_json(IndexSpec(name="i", table="t", column="c"))
+    info = {INFO: given} if (given := {n: v for n, v in extra.items() if v != defaults.get(n)}) else {}
+    arguments: dict[str, Any] = {
+        "postgresql_using": METHOD,
+        "postgresql_with": {"m": spec.m, "ef_construction": spec.ef_construction},
+        "info": info,
+    }
+    if spec.predicate is not None:
+        arguments["postgresql_where"] = text(_escaped(spec.predicate))
+    if column is not None and key is None:
+        return Index(spec.name, column, postgresql_ops={column.key: spec.opclass}, **arguments)
+    element = text(_escaped(f"{key or quoted(str(spec.column))} {spec.opclass}"))
+    if table is None:
+        return Index(spec.name, element, **arguments)
+    return Index(spec.name, element, **arguments, _table=table)
+
+
+def key_text(spec: IndexSpec, column_type: str | None) -> str | None:
+    """The expression in parentheses that an index on a column of that type holds; None for the column itself.
+
+    Where the type is not known, a declared width tells that the column is cast.
+    """
+    if spec.expression is not None:
+        return f"({spec.expression})"
+    assert spec.column is not None
+    is_cast = spec.dimensions is not None if column_type is None else (column_type, spec.key_type) in DERIVED
+    if spec.key_type == "vector" or not is_cast or spec.dimensions is None:
+        return None
+    if spec.key_type == "halfvec":
+        return f"({quoted(spec.column)}::halfvec({spec.dimensions}))"
+    return f"(binary_quantize({quoted(spec.column)})::bit({spec.dimensions}))"
+
+
+def quoted(name: str) -> str:
+    """A name as SQL reads it back, always in quotes."""
+    return sql.Identifier(name).as_string(None)
+
+
+def name_of(index: Index) -> str | None:
+    """The name as it will be in the database: resolved by the naming convention, cut as SQLAlchemy cuts it."""
+    if index.name is None:
+        return None
+    preparer = _DIALECT.identifier_preparer
+    rendered = preparer.truncate_and_render_index_name(index.name)
+    return _unquoted(rendered)
+
+
+# --- the key ---------------------------------------------------------------------------------------------------------
+
+
+def _key_of(what: str, index: Index, table: Table) -> tuple[str | None, str | None, int | None, str]:
+    """(column, expression, width, opclass) of the one thing that the index holds."""
+    if len(index.expressions) != 1:
+        raise _refused(
+            what,
+            f"it has {len(index.expressions)} columns",
+            "an HNSW index holds one column or expression (pgvector).",
+            "declare one index for each.",
+        )
+    element: Any = index.expressions[0]
+    ops: Mapping[str, str] = _option(index, "ops") or {}
+    opclass = ops.get(getattr(element, "key", None) or "")
+    while isinstance(element, Label | Grouping):
+        element = element.element
+    if opclass is None:
+        opclass = ops.get(getattr(element, "key", None) or "")
+    if isinstance(element, Column):
+        width = _type_of(element)[1]
+        return element.name, None, width, _opclass(what, opclass, element.name, ops)
+    written = _sql(what, element)
+    if opclass is None and (found := _OPCLASS_AT_END.match(written)):
+        written, opclass = found["key"], found["opclass"]
+    opclass = _opclass(what, opclass, written, ops)
+    written = _without_parentheses(written)
+    if plain := re.fullmatch(_NAME, written):
+        name = _folded(plain["column"])
+        if (column := _column(table, name)) is not None:
+            return name, None, _type_of(column)[1], opclass
+    for pattern in _DERIVED:
+        if found := pattern.fullmatch(written):
+            width = int(found["width"])
+            name = _folded(found["column"])
+            _refuse_another_width(what, table, name, width)
+            return name, None, width, opclass
+    return None, written, None, opclass
+
+
+def _opclass(what: str, opclass: str | None, key: str, ops: Mapping[str, str]) -> str:
+    if opclass is None:
+        given = f"postgresql_ops names {', '.join(map(repr, ops))}" if ops else "postgresql_ops is missing"
+        raise _refused(
+            what,
+            f"it has no operator class for {key}",
+            f"{given}, and pgvector has no default for hnsw.",
+            'say postgresql_ops={"…": "vector_cosine_ops"} with the column\'s key, or the label of the expression.',
+        )
+    return opclass.rpartition(".")[2].strip('"')
+
+
+def _refuse_another_width(what: str, table: Table, name: str, width: int) -> None:
+    column = _column(table, name)
+    declared = None if column is None else _type_of(column)[1]
+    if declared is not None and declared != width:
+        raise _refused(
+            what,
+            f"it casts to {width} dimensions, and column {name} has {declared}",
+            "a cast does not shorten a vector: every row would be an error.",
+            f"cast to {declared} dimensions; for a part of the vector index subvector({name}, 1, {width})::vector({width}).",
+        )
+
+
+def _check_column(spec: IndexSpec, table: Table) -> None:
+    column = _column(table, spec.column)
+    if column is None:
+        return
+    kind, width = _type_of(column)
+    if kind is None:
+        return
+    if kind != spec.key_type and (kind, spec.key_type) not in DERIVED:
+        raise _refused(
+            f"index {spec.name!r}",
+            f"opclass {spec.opclass} is of type {spec.key_type}, and column {spec.column} is a {kind}",
+            f"a {kind} cannot be indexed as {spec.key_type}.",
+            f"take one of {', '.join(name for name, (of, _) in OPCLASSES.items() if of == kind)}.",
+        )
+    check_dimensions(spec, width)
+
+
+def _column(table: Table, name: str | None) -> Column[Any] | None:
+    """The column that has that name in the database; its key in the table may be another."""
+    return next((column for column in table.c if column.name == name), None)
+
+
+def _type_of(column: Column[Any]) -> tuple[str | None, int | None]:
+    """(vector, halfvec or bit; width) of a column's type, as its DDL says; (None, None) for another type."""
+    try:
+        found = _TYPE.fullmatch(column.type.compile(dialect=_DIALECT))
+    except CompileError:
+        return None, None
+    if found is None:
+        return None, None
+    kind = found["type"].lower()
+    width = int(found["width"]) if found["width"] else (1 if kind == "bit" else None)
+    return kind, width
+
+
+# --- the rest of the definition --------------------------------------------------------------------------------------
+
+
+def _graph(what: str, index: Index) -> dict[str, int]:
+    """m and ef_construction of `postgresql_with`; SQLAlchemy takes numbers and texts alike."""
+    graph = {"m": DEFAULT_M, "ef_construction": DEFAULT_EF_CONSTRUCTION}
+    for key, value in (_option(index, "with") or {}).items():
+        if key not in graph:
+            raise _refused(
+                what,
+                f"postgresql_with has {key!r}",
+                "an HNSW index has the options m and ef_construction (pgvector).",
+                "take it away.",
+            )
+        written = str(value).strip()
+        if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", written):
+            raise _refused(what, f"its {key} is {value!r}", f"{key} is a whole number.", "correct postgresql_with.")
+        graph[key] = int(written)
+    return graph
+
+
+def _predicate(what: str, index: Index) -> str | None:
+    where = _option(index, "where")
+    if where is None or where == "":
+        return None
+    return where if isinstance(where, str) else _sql(what, where)
+
+
+def _extra(what: str, index: Index) -> dict[str, Any]:
+    given = index.info.get(INFO, {})
+    if not isinstance(given, Mapping) or (unknown := sorted(set(map(str, given)) - set(INFO_KEYS))):
+        told = f"unknown {', '.join(unknown)}" if isinstance(given, Mapping) else f"{given!r}"
+        raise _refused(
+            what,
+            f'its info["{INFO}"] has {told}',
+            f"it is a dictionary with any of {', '.join(INFO_KEYS)}, or False to leave the index to Alembic.",
+            "correct it.",
+        )
+    return dict(given)
+
+
+def _refuse_what_hnsw_lacks(what: str, index: Index) -> None:
+    lacking = {
+        "unique": bool(index.unique),
+        "postgresql_include": bool(_option(index, "include")),
+        "postgresql_tablespace": bool(_option(index, "tablespace")),
+        "postgresql_nulls_not_distinct": bool(_option(index, "nulls_not_distinct")),
+    }
+    for option, is_given in lacking.items():
+        if is_given:
+            raise _refused(
+                what,
+                f"it has {option}",
+                "an HNSW index has nothing of that kind, or everindex does not keep it.",
+                f'take it away, or leave the index to Alembic with info={{"{INFO}": False}}.',
+            )
+
+
+def _option(index: Index, name: str) -> Any:
+    return index.dialect_options["postgresql"].get(name)
+
+
+# --- SQL text --------------------------------------------------------------------------------------------------------
+
+
+def _sql(what: str, element: Any) -> str:
+    if isinstance(element, str):
+        return element
+    if not isinstance(element, ClauseElement):
+        raise _refused(what, f"it holds {element!r}", "that is no SQL expression.", "correct the index.")
+    try:
+        return str(element.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True, "include_table": False}))
+    except CompileError as exc:
+        raise _refused(
+            what, "one of its expressions has no SQL", f"SQLAlchemy: {str(exc).splitlines()[0]}", "write it as text()."
+        ) from exc
+
+
+def _escaped(written: str) -> str:
+    """For text(): a colon that begins no parameter. `::` is none."""
+    return re.sub(r"(?<!:):(?=[A-Za-z_])(?!:)", r"\\:", written)
+
+
+def _without_parentheses(written: str) -> str:
+    written = written.strip()
+    while written.startswith("(") and _closes_at_end(written):
+        written = written[1:-1].strip()
+    return written
+
+
+def _closes_at_end(written: str) -> bool:
+    depth = 0
+    quote = ""
+    for position, sign in enumerate(written):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        else:
+            depth += (sign == "(") - (sign == ")")
+            if depth == 0:
+                return position == len(written) - 1
+    return False
+
+
+def _folded(name: str) -> str:
+    """A name as PostgreSQL reads it: bare ones in lower case."""
+    return _unquoted(name) if name.startswith('"') else name.lower()
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _refused(what: str, fault: str, why: str, next_step: str) -> SpecIllegal:
+    return SpecIllegal(f"{what} cannot be declared: {fault}.", why=why, next_step=next_step)
+
+
+def names_of(indexes: Iterable[Index]) -> set[str]:
+    """The names of those that are ours to compare."""
+    return {name for index in indexes if declares_vector_index(index) and (name := name_of(index)) is not None}
