@@ -27,9 +27,8 @@ def ask(examined: Examined) -> Iterator[Answer]:
                 told,
                 about=table.quoted,
                 fix=Fix(
-                    advice="look at these rows: the same text many times (keep one), or a fallback of the embedding "
-                    f"provider. SELECT {table.quoted_column}, count(*) FROM {table.quoted} GROUP BY 1 ORDER BY 2 DESC LIMIT 5 "
-                    "shows them, and reads every vector."
+                    advice="look at these rows: the same text many times (keep one), or a fallback of the embedding provider. "
+                    "Grouping by the vector shows them, and reads every one."
                 ),
             )
 
