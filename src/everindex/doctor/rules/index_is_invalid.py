@@ -13,9 +13,13 @@ def ask(examined: Examined) -> Iterator[Answer]:
     for index in examined.indexes:
         if is_leftover(index.name) and not index.is_valid:
             continue  # the index that it should have replaced serves: leftover-of-reindex
+        if index.is_partitioned or examined.index_details[index.oid].is_attached:
+            continue  # neither can be dropped on its own: partitioned-index-incomplete
         if index.is_valid:
             yield good(f"index {index.quoted} is valid", about=index.quoted)
-        elif index.is_being_built:
+        elif index.is_being_built or index.table_oid in examined.tables_at_work:
+            # The second is what a role sees that may not see another role's progress. A drop would wait for the build,
+            # and then take away what it has made.
             yield good(f"index {index.quoted} is being built now", about=index.quoted)
         elif (index.comment or "").startswith("everindex: previous generation"):
             yield good(f"index {index.quoted} is a previous generation, kept and hidden on purpose", about=index.quoted)

@@ -16,62 +16,74 @@ NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Partition:
+class _Part:
     oid: int
     schema: str
     name: str
     is_partitioned: bool
-    has_part: bool
+    index: tuple[str, str] | None
+    """Schema and name of its part of the index."""
+
+    is_valid: bool
+    """Is that part valid?"""
 
     @property
     def quoted(self) -> str:
         return _quoted(self.schema, self.name)
+
+    @property
+    def quoted_index(self) -> str:
+        return "" if self.index is None else _quoted(*self.index)
 
 
 def ask(examined: Examined) -> Iterator[Answer]:
     for index in examined.indexes:
         if not index.is_partitioned:
             continue
-        partitions, invalid = _partitions(examined, index)
-        missing = [partition for partition in partitions if not partition.has_part]
+        parts = _partitions(examined, index)
+        missing = [part for part in parts if part.index is None]
         if index.is_valid and not missing:
-            yield good(f"index {index.quoted} is complete over {len(partitions)} partitions", about=index.quoted)
+            yield good(f"index {index.quoted} is complete over {len(parts)} partitions", about=index.quoted)
             continue
         if missing:
-            names = ", ".join(partition.quoted for partition in missing[:NAMED])
+            names = ", ".join(part.quoted for part in missing[:NAMED])
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
             yield finding(
-                f"index {index.quoted} on {index.quoted_table} is incomplete: {len(missing)} of {len(partitions)} partitions "
+                f"index {index.quoted} on {index.quoted_table} is incomplete: {len(missing)} of {len(parts)} partitions "
                 f"have no part of it ({names}{more}), and are read in full",
                 about=index.quoted,
                 fix=Fix(
-                    statements=tuple(
-                        statement for partition in missing for statement in _statements(examined, index, partition)
-                    ),
+                    statements=tuple(statement for part in missing for statement in _statements(examined, index, part)),
                     advice="each build is online; ATTACH locks only the index. The parent turns valid with the last one.",
                 ),
             )
+        elif any(part.is_partitioned and not part.is_valid for part in parts):
+            continue  # an incomplete part is a partitioned index itself, and makes this one valid when it turns so
         else:
+            invalid = [part.quoted_index for part in parts if not part.is_valid]
             why = f"its parts {', '.join(invalid)} are INVALID" if invalid else "all of its parts are there and valid"
             yield finding(
                 f"index {index.quoted} on {index.quoted_table} is INVALID as a whole: {why}",
                 about=index.quoted,
                 fix=Fix(
-                    statements=tuple(f"REINDEX INDEX CONCURRENTLY {part}" for part in invalid),
-                    advice="the parent turns valid when a part is attached while all others are valid; an ATTACH of a part "
-                    "that is attached already checks it again.",
+                    statements=(
+                        *(f"REINDEX INDEX CONCURRENTLY {part}" for part in invalid),
+                        # Looks at all parts again and marks the whole valid.
+                        *(f"ALTER INDEX {index.quoted} ATTACH PARTITION {part.quoted_index}" for part in parts[:1]),
+                    ),
+                    advice="where the whole stays INVALID after that (an older PostgreSQL may not look again), "
+                    "make a new one with CREATE INDEX ON ONLY and attach new parts to it.",
                 ),
             )
 
 
-def _partitions(examined: Examined, index: VectorIndex) -> tuple[list[_Partition], list[str]]:
-    """The partitions of the index's table, each with whether it has a part of the index; and the parts that are INVALID."""
+def _partitions(examined: Examined, index: VectorIndex) -> list[_Part]:
+    """The partitions of the index's table."""
     rows = examined.rows(
         # A foreign table has no indexes; a partition that is partitioned itself has a partitioned part, asked on its own.
         sql.SQL(
             """
-            SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', part.oid IS NOT NULL,
-                   part.relkind = 'i' AND NOT i.indisvalid, pn.nspname, part.relname
+            SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', pn.nspname, part.relname, coalesce(i.indisvalid, false)
             FROM pg_catalog.pg_inherits h
             JOIN pg_catalog.pg_class c ON c.oid = h.inhrelid
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -84,36 +96,43 @@ def _partitions(examined: Examined, index: VectorIndex) -> tuple[list[_Partition
             """
         ).format(index=sql.Literal(index.oid), table=sql.Literal(index.table_oid))
     )
-    partitions = [
-        _Partition(oid=row[0], schema=row[1], name=row[2], is_partitioned=row[3], has_part=row[4]) for row in rows
+    return [
+        _Part(
+            oid=row[0],
+            schema=row[1],
+            name=row[2],
+            is_partitioned=row[3],
+            index=None if row[4] is None else (row[4], row[5]),
+            is_valid=row[6],
+        )
+        for row in rows
     ]
-    return partitions, [_quoted(row[6], row[7]) for row in rows if row[5]]
 
 
-def _statements(examined: Examined, index: VectorIndex, partition: _Partition) -> Iterator[str]:
+def _statements(examined: Examined, index: VectorIndex, part: _Part) -> Iterator[str]:
     """Builds the missing part online, or takes a valid index of the same definition, and attaches it."""
     tail = examined.index_details[index.oid].tail
     own = [
         other
         for other in examined.indexes
-        if other.table_oid == partition.oid
+        if other.table_oid == part.oid
         and other.is_valid
         and not examined.index_details[other.oid].is_attached
         and examined.index_details[other.oid].tail == tail
     ]
     if own:
-        part = own[0].quoted
+        made = own[0].quoted
     else:
         suffix = f"_{index.method}_{index.oid}"
-        part_name = partition.name.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
-        part = _quoted(partition.schema, part_name)
-        new = sql.Identifier(part_name).as_string(None)
-        if partition.is_partitioned:
+        name = part.name.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
+        made = _quoted(part.schema, name)
+        new = sql.Identifier(name).as_string(None)
+        if part.is_partitioned:
             # Nothing is built by it: its own partitions are the next finding.
-            yield f"CREATE INDEX {new} ON ONLY {partition.quoted} {tail}"
+            yield f"CREATE INDEX {new} ON ONLY {part.quoted} {tail}"
         else:
-            yield f"CREATE INDEX CONCURRENTLY {new} ON {partition.quoted} {tail}"
-    yield f"ALTER INDEX {index.quoted} ATTACH PARTITION {part}"
+            yield f"CREATE INDEX CONCURRENTLY {new} ON {part.quoted} {tail}"
+    yield f"ALTER INDEX {index.quoted} ATTACH PARTITION {made}"
 
 
 def _quoted(schema: str, name: str) -> str:
