@@ -192,10 +192,34 @@ class BuildFailed(EverindexError):
     slug = "build-failed"
 
 
+class DiskSpaceShort(EverindexError):
+    """The server's disk certainly has no room for the index."""
+
+    slug = "disk-space-short"
+
+
+class GenerationUnproven(EverindexError):
+    """A new generation is worse than it must be; the old one goes on serving."""
+
+    slug = "generation-unproven"
+
+
+class NothingToRollBack(EverindexError):
+    """No previous generation is kept."""
+
+    slug = "nothing-to-roll-back"
+
+
 class PlanOutOfDate(EverindexError):
     """The catalog has changed since the plan was made."""
 
     slug = "plan-out-of-date"
+
+
+class StatementNotCheckable(UsageError):
+    """A statement of an application that cannot be checked: several, none, no SELECT, refused, or without its values."""
+
+    slug = "statement-not-checkable"
 
 
 # --- articles ------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from everindex.articles.embedding.static import StaticEmbedder
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
-from everindex.index.apply import Reporter
+from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 
 PROCESS = Path(__file__).with_name("import_process.py")

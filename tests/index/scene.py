@@ -14,7 +14,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import sql
 
-from everindex.index.apply import Reporter
+from everindex.index.reporter import Reporter
 from everindex.index.progress import Progress
 from everindex.index.spec import IndexSpec
 from everindex.migrate import runner

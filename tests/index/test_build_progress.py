@@ -109,6 +109,6 @@ def test_a_real_build_tells_a_growing_share_and_a_rate_that_fits_its_duration(em
 
 
 def test_a_build_without_anybody_to_tell_needs_no_second_connection(items: str) -> None:
-    from everindex.index.apply import Reporter
+    from everindex.index.reporter import Reporter
 
     assert deploy(items, SPEC, reporter=Reporter(say=lambda text: None, notice=lambda text: None)).outcome == "built"

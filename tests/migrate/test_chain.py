@@ -18,7 +18,7 @@ from everindex.errors import (
     RevisionUnknown,
     SettingInvalid,
 )
-from everindex.index.apply import Reporter
+from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX, script_directory
 

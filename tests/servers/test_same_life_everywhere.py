@@ -10,7 +10,7 @@ from every_server import KINDS, Kind, rows, run, server
 
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance, connect_instance
-from everindex.index.apply import Reporter
+from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import connect

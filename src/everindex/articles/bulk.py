@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.index.apply import Reporter, deploy, drop
+from everindex.index.apply import deploy, drop
+from everindex.index.reporter import Reporter
 from everindex.index.catalog import in_search_path, observe
 from everindex.index.drift import declared_index
 from everindex.index.verify import SMALL_TABLE_ROWS

@@ -24,7 +24,7 @@ from everindex.articles.model import MAX_QUERY_CHARS, Answer, Article, Filters, 
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.question import require_width
 from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
-from everindex.index.apply import Reporter
+from everindex.index.reporter import Reporter
 from everindex.pg import address
 from everindex.pg.connections import Connection, connect, make_pool
 from everindex.pg.sqlstate import told_as_ours

@@ -86,9 +86,9 @@ def verify(
         recall = prove_recall(
             connection,
             spec,
+            observed,
             statement=sampled,
             settings=approach.settings,
-            extension_schema=table.extension_schema or "public",
             floor=floor,
             k=DEFAULT_K,
             samples=samples,

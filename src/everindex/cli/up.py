@@ -12,7 +12,7 @@ from everindex.articles.instance import Instance, connect_instance
 from everindex.cli.output import err, row_progress, tell
 from everindex.cli.serve import HostOption, PortOption, serve_instance
 from everindex.cli.verify import print_proofs
-from everindex.index.apply import Reporter
+from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 from everindex.migrate.report import log_reporter, terminal_reporter

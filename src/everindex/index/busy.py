@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
 
-def at_work_on(connection: Connection, spec: IndexSpec) -> str | None:
+def at_work_on(connection: Connection, schema: str, table: str) -> str | None:
     """The session whose lock on the table conflicts with an online build, as `pid 4121 (psql: VACUUM articles)`; or None.
 
     Autovacuum does not count: PostgreSQL cancels it for whoever waits. It is known by having no user, which every role
@@ -28,7 +27,7 @@ def at_work_on(connection: Connection, spec: IndexSpec) -> str | None:
               AND l.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL AND a.leader_pid IS NULL
             ORDER BY a.backend_start LIMIT 1
             """,
-            (spec.schema, spec.table),
+            (schema, table),
         ).fetchone()
     if row is None:
         return None

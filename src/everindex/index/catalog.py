@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
+from everindex.index.canonical import canonical_texts
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
+from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -20,6 +24,9 @@ class ObservedIndex:
     column: str | None
     """None for an expression index."""
 
+    expression: str | None = None
+    """As pg_get_expr prints it; None for a plain column."""
+
     predicate: str | None
     m: int
     ef_construction: int
@@ -30,6 +37,32 @@ class ObservedIndex:
     builder_pid: int | None
     """The backend that is building it now, where one is."""
 
+    is_partitioned: bool = False
+    """The index of a partitioned parent: it holds nothing itself, and is valid when all partitions are attached."""
+
+    parent_oid: int | None = None
+    """The index of the parent that this one is attached to."""
+
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedPartition:
+    """A partition of the declared table, at whatever depth, with its vector indexes."""
+
+    schema: str
+    table: str
+    parent: tuple[str, str]
+    """(schema, table) of what it is a partition of."""
+
+    is_partitioned: bool
+    """True for one that has partitions itself."""
+
+    is_foreign: bool
+    is_empty: bool
+    estimated_rows: int
+    indexes: tuple[ObservedIndex, ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
@@ -37,23 +70,65 @@ class Observed:
 
     table_exists: bool
     is_partitioned: bool = False
+    is_empty: bool = False
+    """True when the table's file has no page: a plain CREATE INDEX is done at once."""
+
     column_type: str | None = None
     dimensions: int | None = None
+    """Width of the column; with an expression, that of the expression."""
+
     estimated_rows: int = 0
+    table_bytes: int = 0
     indexes: tuple[ObservedIndex, ...] = ()
     """Every hnsw and ivfflat index of the table, and the one of the declared name whatever it is."""
+
+    partitions: tuple[ObservedPartition, ...] = ()
+    """Parents before their partitions; empty for an ordinary table."""
 
     name_taken_by: str | None = None
     """What bears the declared name without being an index of this table ("table public.x")."""
 
+    canonical_expression: str | None = None
+    canonical_predicate: str | None = None
+    """Expression and predicate of the declaration as the catalog would print them; None where it declares none, or where
+    the server could not be asked."""
+
+    extension_schema: str | None = None
+    extension_version: tuple[int, ...] | None = None
+    is_superuser: bool = False
+    """Whether the role may hide an index from the planner."""
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits of everything here that a plan depends on; sizes and row counts are not in it."""
+        steady = replace(
+            self,
+            estimated_rows=0,
+            table_bytes=0,
+            indexes=tuple(map(_steady, self.indexes)),
+            partitions=tuple(
+                replace(part, estimated_rows=0, indexes=tuple(map(_steady, part.indexes))) for part in self.partitions
+            ),
+        )
+        return hashlib.sha256(repr(steady).encode()).hexdigest()[:12]
+
+
+def _steady(index: ObservedIndex) -> ObservedIndex:
+    return replace(index, size_bytes=0)
+
 
 def observe(connection: Connection, spec: IndexSpec) -> Observed:
-    """Looks at `spec`'s table in the current database. Reads only; takes ACCESS SHARE."""
+    """Looks at `spec`'s table in the current database. Reads only; takes ACCESS SHARE.
+
+    For a declared expression or predicate that the catalog prints in other words, an empty temporary table is made and
+    taken back, to learn how it would print them. Raises SpecIllegal when PostgreSQL cannot read them.
+    """
     with told_as_ours("reading the catalog"):
         table = connection.execute(
             """
             SELECT c.oid, c.relkind, t.typname, nullif(a.atttypmod, -1),
-                   CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint ELSE 0 END
+                   CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint ELSE 0 END,
+                   c.relkind <> 'p' AND pg_catalog.pg_relation_size(c.oid) = 0, pg_catalog.pg_table_size(c.oid)
             FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = %s AND NOT a.attisdropped
@@ -64,15 +139,47 @@ def observe(connection: Connection, spec: IndexSpec) -> Observed:
         ).fetchone()
         if table is None:
             return Observed(table_exists=False, name_taken_by=_name_taken_by(connection, spec, table_oid=0))
-        return Observed(
+        oid, is_partitioned = table[0], table[1] == "p"
+        partitions = _partitions(connection, oid) if is_partitioned else ()
+        found = _indexes(connection, [oid, *(part_oid for part_oid, _ in partitions)], also_named=spec.name)
+        extension = connection.execute(
+            "SELECT n.nspname, e.extversion, current_setting('is_superuser') = 'on' FROM (VALUES (1)) AS one(row) "
+            "LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'vector' "
+            "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+        ).fetchone()
+        assert extension is not None  # one row, whatever is installed
+        observed = Observed(
             table_exists=True,
-            is_partitioned=table[1] == "p",
+            is_partitioned=is_partitioned,
+            is_empty=table[5],
             column_type=table[2],
             dimensions=table[3],
-            estimated_rows=table[4],
-            indexes=_indexes(connection, spec, table_oid=table[0]),
-            name_taken_by=_name_taken_by(connection, spec, table_oid=table[0]),
+            estimated_rows=table[4] or sum(part.estimated_rows for _, part in partitions),
+            table_bytes=table[6] or 0,
+            indexes=found.get(oid, ()),
+            partitions=tuple(replace(part, indexes=found.get(part_oid, ())) for part_oid, part in partitions),
+            name_taken_by=_name_taken_by(connection, spec, table_oid=oid),
+            extension_schema=extension[0],
+            extension_version=parse_version(extension[1]),
+            is_superuser=extension[2],
         )
+    return _with_canonical(connection, spec, observed)
+
+
+def _with_canonical(connection: Connection, spec: IndexSpec, observed: Observed) -> Observed:
+    if (spec.expression is None and spec.predicate is None) or observed.extension_schema is None:
+        return observed
+    texts = canonical_texts(
+        connection, spec, column_type=observed.column_type, extension_schema=observed.extension_schema
+    )
+    if texts is None:
+        return observed
+    return replace(
+        observed,
+        canonical_expression=texts.expression,
+        canonical_predicate=texts.predicate,
+        dimensions=texts.dimensions if spec.expression is not None else observed.dimensions,
+    )
 
 
 def in_search_path(connection: Connection, spec: IndexSpec) -> IndexSpec:
@@ -90,16 +197,52 @@ def in_search_path(connection: Connection, spec: IndexSpec) -> IndexSpec:
     return spec if row is None else replace(spec, schema=row[0])
 
 
-def _indexes(connection: Connection, spec: IndexSpec, *, table_oid: int) -> tuple[ObservedIndex, ...]:
-    # A builder is who reports progress on the index; a role that may not see that still sees who holds the table's
-    # SHARE UPDATE EXCLUSIVE lock, which CREATE INDEX CONCURRENTLY keeps for all of its phases. Autovacuum has that lock
-    # too, and is known by having no user: its backend_type is hidden from such a role.
+def _partitions(connection: Connection, oid: int) -> list[tuple[int, ObservedPartition]]:
     rows = connection.execute(
         """
-        SELECT c.oid, c.relname, am.amname, opc.opcname, a.attname,
+        SELECT c.oid, n.nspname, c.relname, pn.nspname, p.relname, c.relkind::text,
+               c.relkind = 'r' AND pg_catalog.pg_relation_size(c.oid) = 0,
+               CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint ELSE 0 END
+        FROM pg_catalog.pg_partition_tree(%s) t
+        JOIN pg_catalog.pg_class c ON c.oid = t.relid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class p ON p.oid = t.parentrelid
+        JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+        WHERE t.level > 0 ORDER BY t.level, n.nspname, c.relname
+        """,
+        (oid,),
+    ).fetchall()
+    return [
+        (
+            row[0],
+            ObservedPartition(
+                schema=row[1],
+                table=row[2],
+                parent=(row[3], row[4]),
+                is_partitioned=row[5] == "p",
+                is_foreign=row[5] == "f",
+                is_empty=row[6],
+                estimated_rows=row[7],
+                indexes=(),
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _indexes(connection: Connection, table_oids: list[int], *, also_named: str) -> dict[int, tuple[ObservedIndex, ...]]:
+    """The vector indexes of each table. Reads only."""
+    # A builder is who reports progress on the index; a role that may not see that still sees who holds the table's
+    # SHARE UPDATE EXCLUSIVE lock, which CREATE INDEX CONCURRENTLY keeps for all of its phases. Autovacuum has that lock
+    # too, and is known by having no user: its backend_type is hidden from such a role. A partitioned index is never
+    # built itself, and stays invalid until the last partition is attached.
+    rows = connection.execute(
+        """
+        SELECT i.indrelid, c.oid, c.relname, am.amname, opc.opcname, a.attname,
+               pg_catalog.pg_get_expr(i.indexprs, i.indrelid),
                pg_catalog.pg_get_expr(i.indpred, i.indrelid), c.reloptions, i.indisvalid, i.indisready,
                pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_get_indexdef(c.oid),
-               CASE WHEN NOT i.indisvalid THEN coalesce(
+               CASE WHEN NOT i.indisvalid AND c.relkind = 'i' THEN coalesce(
                    (SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid LIMIT 1),
                    (SELECT l.pid FROM pg_catalog.pg_locks l
                     WHERE l.locktype = 'relation' AND l.relation = i.indrelid AND l.granted
@@ -107,34 +250,45 @@ def _indexes(connection: Connection, spec: IndexSpec, *, table_oid: int) -> tupl
                       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity v
                                       WHERE v.pid = l.pid AND v.usesysid IS NULL)
-                    LIMIT 1)) END
+                    LIMIT 1)) END,
+               c.relkind = 'I',
+               (SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
+               pg_catalog.obj_description(c.oid, 'pg_class')
         FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
         JOIN pg_catalog.pg_am am ON am.oid = c.relam
         JOIN pg_catalog.pg_opclass opc ON opc.oid = i.indclass[0]
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-        WHERE i.indrelid = %s AND (am.amname IN ('hnsw', 'ivfflat') OR c.relname = %s)
+        WHERE i.indrelid = ANY(%s) AND (am.amname IN ('hnsw', 'ivfflat') OR c.relname = %s)
         ORDER BY c.relname
         """,
-        (table_oid, spec.name),
+        (table_oids, also_named),
     ).fetchall()
-    return tuple(
-        ObservedIndex(
-            oid=row[0],
-            name=row[1],
-            method=row[2],
-            opclass=row[3],
-            column=row[4],
-            predicate=row[5],
-            m=_option(row[6], "m", DEFAULT_M),
-            ef_construction=_option(row[6], "ef_construction", DEFAULT_EF_CONSTRUCTION),
-            is_valid=row[7],
-            is_ready=row[8],
-            size_bytes=row[9] or 0,
-            definition=row[10],
-            builder_pid=row[11],
-        )
-        for row in rows
+    found: dict[int, tuple[ObservedIndex, ...]] = {}
+    for row in rows:
+        found[row[0]] = (*found.get(row[0], ()), _observed_index(row[1:]))
+    return found
+
+
+def _observed_index(row: tuple[Any, ...]) -> ObservedIndex:
+    return ObservedIndex(
+        oid=row[0],
+        name=row[1],
+        method=row[2],
+        opclass=row[3],
+        column=row[4],
+        expression=row[5],
+        predicate=row[6],
+        m=_option(row[7], "m", DEFAULT_M),
+        ef_construction=_option(row[7], "ef_construction", DEFAULT_EF_CONSTRUCTION),
+        is_valid=row[8],
+        is_ready=row[9],
+        size_bytes=row[10] or 0,
+        definition=row[11],
+        builder_pid=row[12],
+        is_partitioned=row[13],
+        parent_oid=row[14],
+        comment=row[15],
     )
 
 

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.generations import next_name, previous_name, read_note
+from everindex.index.key import is_key, is_predicate
 from everindex.index.spec import IndexSpec
 
 
-def differences(spec: IndexSpec, found: ObservedIndex) -> list[str]:
+def differences(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> list[str]:
     """What of `found` is not as declared, one phrase each; empty when the definitions are the same.
 
     Options that were left out count with pgvector's defaults (m = 16, ef_construction = 64). Validity is a state and
     not part of the definition.
     """
-    wanted: list[tuple[str, object, object]] = [
-        ("method", "hnsw", found.method),
-        ("column", spec.column, found.column or "an expression"),
-        ("opclass", spec.opclass, found.opclass),
-        ("predicate", "none", found.predicate or "none"),
-    ]
+    differing = []
+    if found.method != "hnsw":
+        differing.append(f"method is {found.method}, declared hnsw")
+    if not is_key(spec, observed, column=found.column, expression=found.expression):
+        differing.append(f"{_indexed(found)}, declared {_declared(spec, observed)}")
+    if found.opclass != spec.opclass:
+        differing.append(f"opclass is {found.opclass}, declared {spec.opclass}")
+    if not is_predicate(spec, observed, found.predicate):
+        differing.append(f"predicate is {found.predicate or 'none'}, declared {spec.predicate or 'none'}")
     if found.method == "hnsw":
-        wanted += [("m", spec.m, found.m), ("ef_construction", spec.ef_construction, found.ef_construction)]
-    return [f"{what} is {have}, declared {want}" for what, want, have in wanted if want != have]
+        for option, have, want in (
+            ("m", found.m, spec.m),
+            ("ef_construction", found.ef_construction, spec.ef_construction),
+        ):
+            if have != want:
+                differing.append(f"{option} is {have}, declared {want}")
+    return differing
+
+
+def is_as_declared(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> bool:
+    """True when the definition is the declared one, valid or not."""
+    return not differences(spec, observed, found)
+
+
+def _indexed(found: ObservedIndex) -> str:
+    return f"expression is {found.expression}" if found.column is None else f"column is {found.column}"
+
+
+def _declared(spec: IndexSpec, observed: Observed) -> str:
+    if spec.expression is not None:
+        return spec.expression
+    if observed.column_type != spec.key_type:
+        return f"{spec.column} as {spec.key_type}({observed.dimensions})"
+    return str(spec.column)
 
 
 def declared_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
@@ -29,19 +56,37 @@ def declared_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
 
 
 def serving_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
-    """A valid index that answers the declared operator on the declared column, under whatever name."""
+    """A valid index that answers the declared operator on the declared key, under whatever name."""
     fits = [
         index
         for index in observed.indexes
         if index.is_valid
         and index.method == "hnsw"
-        and index.column == spec.column
+        and is_key(spec, observed, column=index.column, expression=index.expression)
         and index.opclass == spec.opclass
-        and index.predicate is None
+        and is_predicate(spec, observed, index.predicate)
     ]
     return next((index for index in fits if index.name == spec.name), fits[0] if fits else None)
 
 
+def previous_generation(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
+    """The generation that served before and can serve again: valid, or hidden from the planner by us."""
+    found = next((index for index in observed.indexes if index.name == previous_name(spec.name)), None)
+    if found is None or not (found.is_valid or is_hidden(found)):
+        return None
+    return found
+
+
+def is_hidden(found: ObservedIndex) -> bool:
+    """True for a previous generation that is whole and kept up to date, and whose `indisvalid` we switched off."""
+    return found.is_ready and not found.is_valid and read_note(found.comment).is_hidden
+
+
 def duplicates(spec: IndexSpec, observed: Observed) -> list[ObservedIndex]:
-    """Valid indexes of exactly the declared definition under other names: writers pay for each of them."""
-    return [i for i in observed.indexes if i.name != spec.name and i.is_valid and not differences(spec, i)]
+    """Valid indexes of exactly the declared definition under names of others: writers pay for each of them."""
+    ours = (spec.name, next_name(spec.name), previous_name(spec.name))
+    return [
+        index
+        for index in observed.indexes
+        if index.name not in ours and index.is_valid and is_as_declared(spec, observed, index)
+    ]

@@ -43,9 +43,14 @@ class BuildSettings:
         }
 
 
-def graph_bytes(*, rows: int, dimensions: int, m: int) -> int:
-    """Bytes of an HNSW graph over `rows` vectors of `dimensions` float32 while it is built in memory."""
-    return rows * (4 * dimensions + 8 + BYTES_PER_ROW_PER_M * m + BYTES_PER_ROW_FIXED)
+def value_bytes(key_type: str, dimensions: int) -> int:
+    """Bytes of one value of a pgvector type: float32, float16 or bits, and 8 of header."""
+    return {"vector": 4 * dimensions, "halfvec": 2 * dimensions, "bit": (dimensions + 7) // 8}[key_type] + 8
+
+
+def graph_bytes(*, rows: int, dimensions: int, m: int, key_type: str = "vector") -> int:
+    """Bytes of an HNSW graph over `rows` values of `dimensions` while it is built in memory."""
+    return rows * (value_bytes(key_type, dimensions) + BYTES_PER_ROW_PER_M * m + BYTES_PER_ROW_FIXED)
 
 
 def choose_settings(
@@ -53,13 +58,14 @@ def choose_settings(
     rows: int,
     dimensions: int,
     m: int,
+    key_type: str = "vector",
     current_bytes: int,
     cap_bytes: int,
     server_workers: int,
     parallel_is_safe: bool,
 ) -> BuildSettings:
     """What this build should run with; never less memory than the server's own setting, never more than the cap."""
-    needed = int(graph_bytes(rows=rows, dimensions=dimensions, m=m) * HEADROOM) + 4 * MIB
+    needed = int(graph_bytes(rows=rows, dimensions=dimensions, m=m, key_type=key_type) * HEADROOM) + 4 * MIB
     chosen = max(current_bytes, min(needed, cap_bytes))
     # pgvector wants 32 MB of maintenance_work_mem for each participant, the leader included.
     workers = min(server_workers, max(0, chosen // (32 * MIB) - 1)) if parallel_is_safe else 0
@@ -67,7 +73,14 @@ def choose_settings(
 
 
 def settings_for(
-    connection: Connection, found: Capabilities, *, table_rows: int, dimensions: int, m: int
+    connection: Connection,
+    found: Capabilities,
+    *,
+    table_rows: int,
+    dimensions: int,
+    m: int,
+    key_type: str = "vector",
+    memory_share: float = 0.5,
 ) -> BuildSettings:
     """Reads the server's own settings and chooses. Reads only."""
     row = connection.execute(
@@ -81,13 +94,14 @@ def settings_for(
     ).fetchone()
     assert row is not None
     current, cache, cache_is_configured, workers, parallel_limit = row
-    # effective_cache_size is what the operator says the machine has for this server: half of it for one build.
-    cap = cache // 2 if cache_is_configured else CAP_UNCONFIGURED
+    # effective_cache_size is what the operator says the machine has for this server: a share of it for one build.
+    cap = int(cache * memory_share) if cache_is_configured else CAP_UNCONFIGURED
     version = found.extension_version or (0,)
     return choose_settings(
         rows=table_rows,
         dimensions=dimensions,
         m=m,
+        key_type=key_type,
         current_bytes=current,
         cap_bytes=cap,
         server_workers=min(workers, parallel_limit),

@@ -2,100 +2,299 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
 
-from everindex.errors import ColumnMismatch, IndexDefinitionDiffers, NotMigrated, SpecIllegal
-from everindex.index.catalog import Observed
-from everindex.index.drift import declared_index, differences
-from everindex.index.spec import IndexSpec, check_dimensions
+from everindex.errors import ExtensionTooOld, IndexDefinitionDiffers, NotMigrated
+from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.drift import (
+    declared_index,
+    differences,
+    duplicates,
+    is_as_declared,
+    is_hidden,
+    previous_generation,
+)
+from everindex.index.generations import next_name, previous_name, read_note
+from everindex.index.key import DERIVED, mismatch
+from everindex.index.partitions import partition_steps
+from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
 from everindex.index.statements import create_text, rename_text
+from everindex.index.steps import Build, DropIndex, Prove, Rename, Step, Swap, WaitForBuild
+
+OnDrift = Literal["replace", "refuse"]
+#: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
+_REINDEX_REST = re.compile(r"_cc(new|old)\d*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitForBuild:
-    """Another backend is building this very index: wait for it to end. Takes no lock."""
+class Aims:
+    """What a planner may do beyond making the declared index."""
 
-    pid: int
+    on_drift: OnDrift = "replace"
+    """A valid index of another definition under the declared name: replaced by a new generation, or an error."""
+
+    tidies: bool = True
+    """Whether what others left is dealt with as well: a duplicate is dropped, or takes the declared name where that is
+    missing, and the rests of interrupted rebuilds are dropped."""
+
+    tries_refused: bool = False
+    """Whether a definition is built again that was rolled back, or that did not prove itself."""
+
+    rebuild_because: str | None = None
+    """Evidence against the serving index, such as a measured recall: it is replaced by one of the same definition."""
+
+    now: datetime | None = None
+    """The time, to tell which previous generation has had its day; None keeps each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DropInvalid:
-    """DROP INDEX CONCURRENTLY of an index that serves nobody. SHARE UPDATE EXCLUSIVE: readers and writers go on."""
+class Plan:
+    """The steps in their order, and the state of the catalog that they were made from."""
 
-    name: str
-    is_ready: bool
+    spec: IndexSpec
+    steps: tuple[Step, ...]
+    digest: str
+    """Of declaration and catalog; another digest at the time of applying is another plan."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
-    """CREATE INDEX CONCURRENTLY. SHARE UPDATE EXCLUSIVE: readers and writers go on; reverse: drop."""
-
-    estimated_rows: int
-    dimensions: int
+    remarks: tuple[str, ...] = ()
+    """What is not done, and why."""
 
 
-Step = WaitForBuild | DropInvalid | Build
+def make_plan(
+    spec: IndexSpec, observed: Observed, *, aims: Aims = Aims(), proven: frozenset[int] = frozenset()
+) -> Plan:
+    """From what is there to what is declared; without steps when nothing is left to do.
 
-
-def make_plan(spec: IndexSpec, observed: Observed) -> tuple[Step, ...]:
-    """The steps from what is there to what is declared; empty when the declared index is there and valid.
-
-    Raises NotMigrated (no table), ColumnMismatch and SpecIllegal (a column that cannot carry the index), and
-    IndexDefinitionDiffers when the name belongs to something else that serves: that is never touched here.
+    `proven` are the oids of new generations that have been proven since they were built. Raises NotMigrated (no table),
+    ColumnMismatch, SpecIllegal and ExtensionTooOld (a column or server that cannot carry the index), and
+    IndexDefinitionDiffers when the name belongs to something else, or to another definition that may not be replaced.
     """
-    dimensions = _usable_width(spec, observed)
-    build = Build(estimated_rows=observed.estimated_rows, dimensions=dimensions)
-    found = declared_index(spec, observed)
-    if found is None:
-        if observed.name_taken_by is not None:
-            raise _differs(spec, observed.name_taken_by, "the name belongs to something else")
-        return (build,)
-    if not found.is_valid:
-        if found.builder_pid is not None:
-            return (WaitForBuild(pid=found.builder_pid),)
-        return (DropInvalid(name=found.name, is_ready=found.is_ready), build)
-    differing = differences(spec, found)
-    if differing:
-        raise _differs(spec, found.definition, "; ".join(differing))
-    return ()
+    check_column(spec, observed)
+    steps: list[Step] = []
+    remarks: list[str] = []
+    current = declared_index(spec, observed)
+    successor = _named(observed, next_name(spec.name))
+    steps += _left_overs(spec, observed, aims)
+    if successor is not None and not successor.is_valid and not successor.is_partitioned:
+        steps.append(_wait_or_drop(spec, successor))
+        successor = None
+    if successor is not None and successor.is_valid and not is_as_declared(spec, observed, successor):
+        steps.append(_drop(spec, successor, "superseded"))
+        successor = None
+    if current is None and observed.name_taken_by is not None:
+        raise differs(spec, observed.name_taken_by, "the name belongs to something else")
+    serves = current is not None and (current.is_valid or current.is_partitioned)
+    if current is None or not serves:
+        steps += _make(spec, observed, current, successor, aims)
+    else:
+        differing = differences(spec, observed, current)
+        if differing and aims.on_drift == "refuse":
+            raise differs(spec, current.definition, "; ".join(differing))
+        if spec.definition_digest in read_note(current.comment).refused and not aims.tries_refused:
+            if differing:
+                remarks.append(
+                    f"index {spec.name} stays as it is ({'; '.join(differing)}): the declared definition was taken back "
+                    "or did not prove itself here; `everindex deploy` tries it again"
+                )
+        elif differing:
+            steps += _replace(spec, observed, current, successor, proven, "; ".join(differing))
+        elif aims.rebuild_because is not None:
+            steps += _replace(spec, observed, current, successor, proven, aims.rebuild_because)
+        else:
+            if current.is_partitioned and not current.is_valid:
+                steps += partition_steps(spec, observed, current)
+            if successor is not None:
+                steps.append(_drop(spec, successor, "superseded"))
+            steps += _expired(spec, observed, aims.now)
+    if aims.tidies:
+        taken = {step.old for step in steps if isinstance(step, Rename)}
+        steps += [_drop(spec, index, "duplicate") for index in duplicates(spec, observed) if index.name not in taken]
+    return Plan(spec=spec, steps=tuple(steps), digest=_digest(spec, observed), remarks=tuple(remarks))
 
 
-def _usable_width(spec: IndexSpec, observed: Observed) -> int:
+def _make(
+    spec: IndexSpec,
+    observed: Observed,
+    current: ObservedIndex | None,
+    successor: ObservedIndex | None,
+    aims: Aims,
+) -> list[Step]:
+    """No index serves under the declared name: take one that is as declared, else build."""
+    steps: list[Step] = []
+    if current is not None:
+        if current.builder_pid is not None:
+            return [WaitForBuild(schema=spec.schema, name=current.name, pid=current.builder_pid)]
+        steps.append(_drop(spec, current, "invalid"))
+    previous = previous_generation(spec, observed)
+    candidates = [
+        index
+        for index in (successor, previous, *(duplicates(spec, observed) if aims.tidies else ()))
+        if index is not None
+        and is_as_declared(spec, observed, index)
+        and (index.is_valid or (is_hidden(index) and observed.is_superuser))
+    ]
+    if candidates:
+        chosen = candidates[0]
+        steps.append(Rename(schema=spec.schema, old=chosen.name, new=spec.name, is_hidden=is_hidden(chosen)))
+        return steps
+    return [*steps, *_build(spec, observed, None)]
+
+
+def _replace(
+    spec: IndexSpec,
+    observed: Observed,
+    current: ObservedIndex,
+    successor: ObservedIndex | None,
+    proven: frozenset[int],
+    why: str,
+) -> list[Step]:
+    """An index serves and is not what it should be: its successor is built beside it, proven, and takes over."""
+    steps: list[Step] = []
+    name = next_name(spec.name)
+    if successor is None or not successor.is_valid:
+        steps += _build(replace(spec, name=name), observed, successor)
+    previous = _named(observed, previous_name(spec.name))
+    if successor is None or successor.oid not in proven:
+        steps.append(Prove(name=name, floor=spec.recall_floor))
+    if previous is not None:
+        steps.append(_drop(spec, previous, "previous"))
+    steps.append(
+        Swap(
+            schema=spec.schema,
+            serving=spec.name,
+            successor=name,
+            previous=previous_name(spec.name),
+            keep_seconds=spec.build.keep_previous_seconds,
+        )
+    )
+    return steps
+
+
+def _build(spec: IndexSpec, observed: Observed, there: ObservedIndex | None) -> list[Step]:
+    if observed.is_partitioned:
+        return partition_steps(spec, observed, there)
+    assert observed.dimensions is not None  # check_column refuses None
+    return [
+        Build(
+            spec=spec,
+            is_online=not observed.is_empty,
+            estimated_rows=observed.estimated_rows,
+            dimensions=observed.dimensions,
+        )
+    ]
+
+
+def _left_overs(spec: IndexSpec, observed: Observed, aims: Aims) -> list[Step]:
+    """What a failed REINDEX CONCURRENTLY of the declared index left: INVALID, and never of use."""
+    if not aims.tidies:
+        return []
+    return [
+        _drop(spec, index, "left-over")
+        for index in observed.indexes
+        if not index.is_valid
+        and index.builder_pid is None
+        and _REINDEX_REST.search(index.name)
+        and is_as_declared(spec, observed, index)
+    ]
+
+
+def _wait_or_drop(spec: IndexSpec, found: ObservedIndex) -> Step:
+    if found.builder_pid is not None:
+        return WaitForBuild(schema=spec.schema, name=found.name, pid=found.builder_pid)
+    return _drop(spec, found, "invalid")
+
+
+def _expired(spec: IndexSpec, observed: Observed, now: datetime | None) -> list[Step]:
+    previous = _named(observed, previous_name(spec.name))
+    if previous is None or now is None:
+        return []
+    until = read_note(previous.comment).keep_until
+    return [_drop(spec, previous, "previous")] if until is not None and until <= now else []
+
+
+def _drop(
+    spec: IndexSpec,
+    found: ObservedIndex,
+    why: Literal["invalid", "left-over", "duplicate", "previous", "superseded"],
+) -> DropIndex:
+    return DropIndex(
+        schema=spec.schema,
+        name=found.name,
+        why=why,
+        definition=found.definition,
+        is_partitioned=found.is_partitioned,
+    )
+
+
+def _named(observed: Observed, name: str) -> ObservedIndex | None:
+    return next((index for index in observed.indexes if index.name == name), None)
+
+
+def _digest(spec: IndexSpec, observed: Observed) -> str:
+    return f"{spec.definition_digest}-{observed.digest}"
+
+
+def check_column(spec: IndexSpec, observed: Observed) -> None:
+    """Raises NotMigrated, ColumnMismatch, SpecIllegal or ExtensionTooOld when the column or the server cannot carry it."""
+    if spec.name.endswith(GENERATION_SUFFIXES):
+        raise illegal(
+            spec,
+            f"its name ends with {' or '.join(GENERATION_SUFFIXES)}",
+            "so are the generations named that stand beside a declared index.",
+            "choose another index name.",
+        )
     if not observed.table_exists:
         raise NotMigrated(
             f"there is no table {spec.schema}.{spec.table} in this database.",
             why="the chain has not been applied here, or to another schema.",
             next_step="run  everindex migrate  first.",
         )
-    if observed.column_type is None:
+    if spec.column is not None and observed.column_type is None:
         raise NotMigrated(
             f"table {spec.schema}.{spec.table} has no column {spec.column}.",
             why="revision 8eadb2079747 adds it, and has not been applied here.",
             next_step="run  everindex migrate  first.",
         )
-    if observed.column_type != spec.key_type:
-        raise ColumnMismatch(
-            f"column {spec.table}.{spec.column} has type {observed.column_type}.",
-            why=f"opclass {spec.opclass} indexes columns of type {spec.key_type} only.",
-            next_step=f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE {spec.key_type}(N) "
-            f"USING {spec.column}::{spec.key_type}(N)  with the width of your model; nothing was changed here.",
-        )
-    if observed.is_partitioned:
-        raise SpecIllegal(
-            f"index {spec.name!r} cannot be built online on the partitioned table {spec.table}.",
-            why="PostgreSQL has no CREATE INDEX CONCURRENTLY for a partitioned parent.",
-            next_step="create the index on each partition concurrently, then on the parent, which attaches them at once.",
-        )
-    check_dimensions(spec, observed.dimensions)
-    assert observed.dimensions is not None  # check_dimensions refuses None
-    return observed.dimensions
+    if spec.expression is None:
+        assert observed.column_type is not None  # a spec without expression has a column
+        if observed.column_type != spec.key_type and (observed.column_type, spec.key_type) not in DERIVED:
+            raise mismatch(spec, observed.column_type)
+        if spec.dimensions is not None and observed.dimensions not in (None, spec.dimensions):
+            raise mismatch_of_width(spec, observed.dimensions)
+    if observed.extension_version is not None and observed.extension_version < (0, 7):
+        _require_old_opclass(spec, observed.extension_version)
+    if spec.expression is None or observed.dimensions is not None:
+        check_dimensions(spec, observed.dimensions)
 
 
-def _differs(spec: IndexSpec, found: str, why: str) -> IndexDefinitionDiffers:
+def _require_old_opclass(spec: IndexSpec, version: tuple[int, ...]) -> None:
+    if spec.opclass not in OLD_OPCLASSES:
+        raise ExtensionTooOld(
+            f"pgvector {'.'.join(map(str, version))} has no opclass {spec.opclass}.",
+            why="halfvec, bit and the l1 distance came to HNSW with pgvector 0.7.0.",
+            next_step="install a newer pgvector on the server and run  ALTER EXTENSION vector UPDATE , "
+            "or declare an opclass of type vector.",
+        )
+
+
+def mismatch_of_width(spec: IndexSpec, found: int | None) -> IndexDefinitionDiffers:
+    """The error for a column whose width is not the declared one."""
+    return IndexDefinitionDiffers(
+        f"column {spec.table}.{spec.column} has {found} dimensions, declared are {spec.dimensions}.",
+        why="an index over vectors of another width would be an index over another model's vectors.",
+        next_step="correct `dimensions` in the declaration, or bring the column to that width; nothing was changed.",
+    )
+
+
+def differs(spec: IndexSpec, found: str, why: str) -> IndexDefinitionDiffers:
+    """The error for a name that belongs to something else, or to another definition."""
     return IndexDefinitionDiffers(
         f"{spec.qualified_name!r} exists with another definition; it was not touched.\n"
         f"  found:    {found}\n  declared: {create_text(spec)}",
         why=f"{why}.",
-        next_step=f"rename what bears the name (an index: {rename_text(spec)}), then run the same command again: the "
-        "declared index is built beside it; drop the old one when `everindex verify` is content.",
+        next_step=f"run  everindex deploy , which builds the declared index beside it, proves it and swaps the two; or "
+        f"rename what bears the name yourself (an index: {rename_text(spec)}).",
     )

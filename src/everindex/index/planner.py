@@ -36,6 +36,12 @@ def explain(
     return _read(_explain(connection, "EXPLAIN (FORMAT JSON) ", statement, parameters, settings)[0][0][0]["Plan"])
 
 
+def explain_here(connection: Connection, statement: sql.Composed, parameters: Mapping[str, Any]) -> Explained:
+    """The same inside the transaction that is open, under the settings that hold there."""
+    text = "EXPLAIN (FORMAT JSON) " + statement.as_string(connection)
+    return _read(connection.execute(text, parameters, prepare=False).fetchall()[0][0][0]["Plan"])
+
+
 def explain_text(
     connection: Connection, statement: str | sql.Composed, parameters: Mapping[str, Any], *, settings: Settings = ()
 ) -> list[str]:

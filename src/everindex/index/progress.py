@@ -6,9 +6,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import psycopg
 
@@ -48,6 +48,13 @@ class Progress:
     @property
     def share_done(self) -> float | None:
         return self.blocks_done / self.blocks_total if self.blocks_total else None
+
+
+class Watchdog(Protocol):
+    """What can put an end to a build."""
+
+    def verdict(self, connection: Connection, progress: Progress) -> str | None:
+        """Why to cancel the build now; None to let it go on."""
 
 
 class ProgressMeter:
@@ -128,33 +135,52 @@ def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, row
     )
 
 
-@contextmanager
-def watched(
-    conninfo: str, *, pid: int, rows_total: int, on_progress: Callable[[Progress], None] | None
-) -> Iterator[None]:
-    """While the block runs, a thread with a connection of its own reports the progress of backend `pid`: build or drop."""
-    if on_progress is None:
-        yield
-        return
-    stop = threading.Event()
-    report = on_progress
+class Watch:
+    """A thread with a connection of its own that looks at backend `pid` while it builds or drops."""
 
-    def watch() -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        pid: int,
+        rows_total: int,
+        on_progress: Callable[[Progress], None] | None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self._conninfo = conninfo
+        self._pid = pid
+        self._rows_total = rows_total
+        self._on_progress = on_progress
+        self._watchdog = watchdog
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="everindex-progress", daemon=True)
+        self.gave_up: str | None = None
+        """Why the watchdog cancelled the build; None while it has not."""
+
+    def __enter__(self) -> Watch:
+        if self._on_progress is not None or self._watchdog is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
         meter = ProgressMeter()
         try:
-            with connect(conninfo, application_name="everindex progress") as connection:
-                while not stop.wait(POLL_SECONDS):
-                    progress = read_progress(connection, meter, pid=pid, rows_total=rows_total)
-                    if progress is not None:
-                        report(progress)
+            with connect(self._conninfo, application_name="everindex progress") as connection:
+                while not self._stop.wait(POLL_SECONDS):
+                    progress = read_progress(connection, meter, pid=self._pid, rows_total=self._rows_total)
+                    if progress is None:
+                        continue
+                    if self._on_progress is not None:
+                        self._on_progress(progress)
+                    if self._watchdog is not None and self.gave_up is None:
+                        self.gave_up = self._watchdog.verdict(connection, progress)
+                        if self.gave_up is not None:
+                            connection.execute("SELECT pg_catalog.pg_cancel_backend(%s)", (self._pid,))
         except (psycopg.Error, EverindexError) as exc:
             # Progress is a courtesy: the build goes on without it, and its own connection tells what is wrong.
-            log.debug("no more progress of backend %s: %s", pid, type(exc).__name__)
-
-    thread = threading.Thread(target=watch, name="everindex-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=5)
+            log.debug("no more progress of backend %s: %s", self._pid, type(exc).__name__)

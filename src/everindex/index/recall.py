@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
 from everindex.errors import StatementFailed
-from everindex.index.planner import Settings, explain, set_local
+from everindex.index.catalog import Observed
+from everindex.index.planner import Settings, explain, explain_here, set_local
+from everindex.index.probe import exact_statement, sample_statement
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -22,6 +25,10 @@ EXACT_SETTINGS: Settings = (("enable_indexscan", "off"), ("enable_indexonlyscan"
 TIE = 1e-6
 #: At least so many queries are measured, however slow an exact scan is.
 MIN_QUERIES = 5
+#: Queries of one transaction of the approximate side: where an older generation is hidden by a lock, it is held no longer.
+QUERIES_AT_ONCE = 5
+
+Inside = Callable[[Connection], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +53,30 @@ class IndexUnused:
     plan: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """Query vectors, each with the distances of its true neighbours, nearest first, its own row left out."""
+
+    k: int
+    queries: tuple[tuple[Any, tuple[float, ...]], ...]
+    exact_ms: float
+
+
+@contextmanager
+def one_transaction(connection: Connection) -> Iterator[None]:
+    """The ordinary surroundings of a measured query."""
+    with connection.transaction():
+        yield
+
+
 def measure_recall(
     connection: Connection,
     spec: IndexSpec,
+    observed: Observed,
     *,
     statement: sql.Composed,
     settings: Settings,
-    extension_schema: str,
+    names: frozenset[str],
     k: int = 10,
     samples: int = 50,
     seed: str = "everindex",
@@ -63,80 +87,104 @@ def measure_recall(
 
     The queries are the vectors of `samples` stored rows, chosen by `seed`; the row itself does not count as a neighbour.
     Stops early, but not before MIN_QUERIES, when `max_seconds` are over. None for a table with fewer than two vectors;
-    IndexUnused when `settings` do not lead the planner to the index: a scan would be compared with a scan, recall 1.
+    IndexUnused when `settings` do not lead the planner to one of `names`: a scan would be compared with a scan, recall 1.
     Reads only; an exact scan reads every vector. Raises StatementFailed if the exact side would not be exact.
     """
-    table, column = sql.Identifier(spec.schema, spec.table), sql.Identifier(spec.column)
-    distance = sql.SQL("OPERATOR({}.{})").format(sql.Identifier(extension_schema), sql.SQL(spec.operator))
-    exact = sql.SQL(
-        "SELECT {column} {distance} %(vector)b FROM {table} WHERE {column} IS NOT NULL "
-        "ORDER BY {column} {distance} %(vector)b LIMIT {limit}"
-    ).format(column=column, distance=distance, table=table, limit=sql.Literal(k + 1))
-    with told_as_ours("sampling query vectors"):
-        queries = connection.execute(
-            sql.SQL(
-                "SELECT {column} FROM {table} t WHERE {column} IS NOT NULL ORDER BY md5(t.ctid::text || %s) LIMIT %s"
-            ).format(column=column, table=table),
-            (seed, samples),
-            binary=True,
-        ).fetchall()
-    if len(queries) < 2:
+    vectors = sample_queries(connection, spec, observed, samples=samples, seed=seed)
+    if len(vectors) < 2:
         return None
-    _require_exact(connection, exact, {"vector": queries[0][0]}, spec)
-    plan = explain(connection, statement, {"vector": queries[0][0]}, settings=settings)
-    if spec.name not in plan.index_names:
+    plan = explain(connection, statement, {"vector": vectors[0]}, settings=settings)
+    if not names & set(plan.index_names):
         return IndexUnused(plan=plan.summary)
-    return _compare(connection, statement, settings, exact, [row[0] for row in queries], k, max_seconds, on_query)
+    truth = find_truth(connection, spec, observed, vectors, k=k, max_seconds=max_seconds, on_query=on_query)
+    return compare(connection, statement, settings, truth, names=names)
 
 
-def _compare(
+def sample_queries(
+    connection: Connection, spec: IndexSpec, observed: Observed, *, samples: int, seed: str = "everindex"
+) -> list[Any]:
+    """The vectors of up to `samples` stored rows, the same for the same seed and table."""
+    with told_as_ours("sampling query vectors"):
+        rows = connection.execute(
+            sample_statement(spec, observed), {"seed": seed, "samples": samples}, binary=True
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def find_truth(
+    connection: Connection,
+    spec: IndexSpec,
+    observed: Observed,
+    vectors: list[Any],
+    *,
+    k: int,
+    max_seconds: float,
+    on_query: Callable[[int, int], None] | None = None,
+) -> Truth:
+    """The true neighbours of each vector, until `max_seconds` are over (but of MIN_QUERIES at least)."""
+    exact = exact_statement(spec, observed, k=k + 1)
+    _require_exact(connection, exact, {"vector": vectors[0]}, spec)
+    deadline = time.monotonic() + max_seconds
+    found: list[tuple[Any, tuple[float, ...]]] = []
+    times: list[float] = []
+    for vector in vectors:
+        if len(found) >= MIN_QUERIES and time.monotonic() >= deadline:
+            break
+        with told_as_ours("measuring recall"), connection.transaction():
+            set_local(connection, EXACT_SETTINGS)
+            distances, seconds = _distances(connection, exact, vector)
+        times.append(seconds)
+        found.append((vector, tuple(distances[1 : k + 1])))  # the query's own row comes first
+        if on_query is not None:
+            on_query(len(found), len(vectors))
+    return Truth(k=k, queries=tuple(found), exact_ms=_median(times) * 1000)
+
+
+def compare(
     connection: Connection,
     statement: sql.Composed,
     settings: Settings,
-    exact: sql.Composed,
-    queries: list[Any],
-    k: int,
-    max_seconds: float,
-    on_query: Callable[[int, int], None] | None,
-) -> Recall:
-    deadline = time.monotonic() + max_seconds
-    found = wanted = measured = 0
-    exact_times: list[float] = []
-    approximate_times: list[float] = []
-    for vector in queries:
-        if measured >= MIN_QUERIES and time.monotonic() >= deadline:
-            break
-        truth, seconds = _distances(connection, exact, EXACT_SETTINGS, vector)
-        exact_times.append(seconds)
-        answer, seconds = _distances(connection, statement, settings, vector)
-        approximate_times.append(seconds)
-        truth, answer = truth[1 : k + 1], answer[1 : k + 1]  # the query's own row comes first in both
-        if truth:
-            found += min(sum(distance <= truth[-1] + TIE for distance in answer), len(truth))
-            wanted += len(truth)
-        measured += 1
-        if on_query is not None:
-            on_query(measured, len(queries))
+    truth: Truth,
+    *,
+    names: frozenset[str],
+    inside: Inside = one_transaction,
+) -> Recall | IndexUnused:
+    """What `statement` finds of the truth, a few queries in each transaction that `inside` opens.
+
+    Looks at the plan in the first of them: IndexUnused unless it goes through one of `names`.
+    """
+    found = wanted = 0
+    times: list[float] = []
+    for start in range(0, len(truth.queries), QUERIES_AT_ONCE):
+        with told_as_ours("measuring recall"), inside(connection):
+            set_local(connection, settings)
+            for number, (vector, neighbours) in enumerate(truth.queries[start : start + QUERIES_AT_ONCE]):
+                if start == number == 0:
+                    plan = explain_here(connection, statement, {"vector": vector})
+                    if not names & set(plan.index_names):
+                        return IndexUnused(plan=plan.summary)
+                answer, seconds = _distances(connection, statement, vector)
+                times.append(seconds)
+                if neighbours:
+                    within = sum(distance <= neighbours[-1] + TIE for distance in answer[1 : truth.k + 1])
+                    found += min(within, len(neighbours))
+                    wanted += len(neighbours)
     low, high = wilson(found, wanted)
     return Recall(
-        k=k,
-        queries=measured,
+        k=truth.k,
+        queries=len(truth.queries),
         recall=found / wanted if wanted else 1.0,
         low=low,
         high=high,
-        exact_ms=_median(exact_times) * 1000,
-        approximate_ms=_median(approximate_times) * 1000,
+        exact_ms=truth.exact_ms,
+        approximate_ms=_median(times) * 1000,
     )
 
 
-def _distances(
-    connection: Connection, statement: sql.Composed, settings: Settings, vector: Any
-) -> tuple[list[float], float]:
-    with told_as_ours("measuring recall"), connection.transaction():
-        set_local(connection, settings)
-        started = time.perf_counter()
-        rows = connection.execute(statement, {"vector": vector}).fetchall()
-        seconds = time.perf_counter() - started
+def _distances(connection: Connection, statement: sql.Composed, vector: Any) -> tuple[list[float], float]:
+    started = time.perf_counter()
+    rows = connection.execute(statement, {"vector": vector}).fetchall()
+    seconds = time.perf_counter() - started
     return sorted(float(row[-1]) for row in rows if row[-1] == row[-1]), seconds
 
 

@@ -130,13 +130,6 @@ class IndexSpec:
             check_dimensions(self, self.dimensions)
 
     def _check_key(self) -> None:
-        if self.name.endswith(GENERATION_SUFFIXES):
-            raise illegal(
-                self,
-                f"its name ends with {' or '.join(GENERATION_SUFFIXES)}",
-                "so are the generations named that stand beside a declared index.",
-                "choose another index name.",
-            )
         if self.column is None and self.expression is None:
             raise illegal(
                 self, "it has neither a column nor an expression", "something must be indexed.", "name the column."

@@ -1,54 +1,157 @@
-"""Which DDL makes and drops an index? The only place that writes it: CONCURRENTLY, every name quoted and qualified."""
+"""Which DDL makes, drops and swaps an index? The only place that writes it: every name quoted and qualified."""
 
 from __future__ import annotations
 
 from psycopg import sql
 
+from everindex.index.catalog import Observed
+from everindex.index.key import key_sql
 from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
+from everindex.index.steps import (
+    Attach,
+    Build,
+    CreateOnParent,
+    DropIndex,
+    Prove,
+    Reindex,
+    Rename,
+    Step,
+    Swap,
+    WaitForBuild,
+)
 
 
 def create_statement(
-    spec: IndexSpec, *, extension_schema: str | None = None, concurrently: bool = True, if_not_exists: bool = False
+    spec: IndexSpec,
+    observed: Observed,
+    *,
+    concurrently: bool = True,
+    if_not_exists: bool = False,
+    on_only: bool = False,
 ) -> sql.Composed:
     """CREATE INDEX for `spec`. `if_not_exists` only for a name whose definition and validity were checked before."""
-    opclass = sql.Identifier(extension_schema, spec.opclass) if extension_schema else sql.Identifier(spec.opclass)
+    key = key_sql(
+        spec,
+        column_type=observed.column_type or spec.key_type,
+        dimensions=observed.dimensions or spec.dimensions or 0,
+        extension_schema=observed.extension_schema,
+    )
+    return _create(
+        spec,
+        key,
+        table=sql.Identifier(spec.schema, spec.table),
+        extension_schema=observed.extension_schema,
+        concurrently=concurrently,
+        if_not_exists=if_not_exists,
+        on_only=on_only,
+    )
+
+
+def _create(
+    spec: IndexSpec,
+    key: sql.Composable,
+    *,
+    table: sql.Composable,
+    extension_schema: str | None,
+    concurrently: bool,
+    if_not_exists: bool,
+    on_only: bool = False,
+) -> sql.Composed:
+    opclass = sql.Identifier(extension_schema, spec.opclass) if extension_schema else sql.SQL(spec.opclass)
+    where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate))
     return sql.SQL(
-        "CREATE INDEX {concurrently}{if_not_exists}{name} ON {table} USING hnsw ({column} {opclass}) "
-        "WITH (m = {m}, ef_construction = {ef_construction})"
+        "CREATE INDEX {concurrently}{if_not_exists}{name} ON {only}{table} USING hnsw ({key} {opclass}) "
+        "WITH (m = {m}, ef_construction = {ef_construction}){where}"
     ).format(
         concurrently=sql.SQL("CONCURRENTLY ") if concurrently else sql.SQL(""),
         if_not_exists=sql.SQL("IF NOT EXISTS ") if if_not_exists else sql.SQL(""),
+        only=sql.SQL("ONLY ") if on_only else sql.SQL(""),
         name=sql.Identifier(spec.name),
-        table=sql.Identifier(spec.schema, spec.table),
-        column=sql.Identifier(spec.column),
+        table=table,
+        key=key,
         opclass=opclass,
         m=sql.Literal(spec.m),
         ef_construction=sql.Literal(spec.ef_construction),
+        where=where,
     )
 
 
-def drop_statement(spec: IndexSpec, *, name: str | None = None, if_exists: bool = False) -> sql.Composed:
-    """DROP INDEX CONCURRENTLY of the declared index, or of `name` in the same schema."""
-    return sql.SQL("DROP INDEX CONCURRENTLY {if_exists}{name}").format(
+def drop_statement(schema: str, name: str, *, concurrently: bool = True, if_exists: bool = False) -> sql.Composed:
+    """DROP INDEX, online unless `concurrently` is False (the index of a partitioned table)."""
+    return sql.SQL("DROP INDEX {concurrently}{if_exists}{name}").format(
+        concurrently=sql.SQL("CONCURRENTLY ") if concurrently else sql.SQL(""),
         if_exists=sql.SQL("IF EXISTS ") if if_exists else sql.SQL(""),
-        name=sql.Identifier(spec.schema, name or spec.name),
+        name=sql.Identifier(schema, name),
     )
+
+
+def rename_statement(schema: str, old: str, new: str) -> sql.Composed:
+    """ALTER INDEX … RENAME TO. SHARE UPDATE EXCLUSIVE on the index (PostgreSQL 12 and later)."""
+    return sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(schema, old), sql.Identifier(new))
+
+
+def attach_statement(step: Attach) -> sql.Composed:
+    return sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
+        sql.Identifier(step.parent_schema, step.parent), sql.Identifier(step.child_schema, step.child)
+    )
+
+
+def reindex_statement(step: Reindex) -> sql.Composed:
+    return sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(step.schema, step.name))
+
+
+def comment_statement(schema: str, name: str, comment: str | None) -> sql.Composed:
+    """COMMENT ON INDEX; None removes it."""
+    return sql.SQL("COMMENT ON INDEX {} IS {}").format(sql.Identifier(schema, name), sql.Literal(comment))
+
+
+def step_texts(step: Step, observed: Observed) -> list[str]:
+    """The statements of a step as people read them in a plan; empty for one that runs none of its own."""
+    match step:
+        case WaitForBuild() | Prove():
+            composed: list[sql.Composed] = []
+        case DropIndex():
+            composed = [drop_statement(step.schema, step.name, concurrently=not step.is_partitioned)]
+        case Rename():
+            composed = [rename_statement(step.schema, step.old, step.new)]
+        case Build():
+            composed = [create_statement(step.spec, observed, concurrently=step.is_online)]
+        case CreateOnParent():
+            composed = [create_statement(step.spec, observed, concurrently=False, on_only=True)]
+        case Attach():
+            composed = [attach_statement(step)]
+        case Reindex():
+            composed = [reindex_statement(step)]
+        case Swap():
+            composed = [
+                rename_statement(step.schema, step.serving, step.previous),
+                rename_statement(step.schema, step.successor, step.serving),
+            ]
+    return [statement.as_string(None) for statement in composed]
 
 
 def create_text(spec: IndexSpec, *, concurrently: bool = True, if_not_exists: bool = False) -> str:
-    """The CREATE INDEX statement as text, for people and for offline scripts."""
-    return create_statement(spec, concurrently=concurrently, if_not_exists=if_not_exists).as_string(None)
+    """The CREATE INDEX of the declaration as text, for people: a derived key is named by its column."""
+    key = sql.SQL("({})").format(sql.SQL(spec.expression)) if spec.expression else sql.Identifier(spec.column or "")
+    return _create(
+        spec,
+        key,
+        table=sql.Identifier(spec.schema, spec.table),
+        extension_schema=None,
+        concurrently=concurrently,
+        if_not_exists=if_not_exists,
+    ).as_string(None)
 
 
-def script_create_text(spec: IndexSpec, *, schema: str | None) -> str:
+def script_create_text(spec: IndexSpec, *, schema: str | None, key: sql.Composable | None = None) -> str:
     """The online CREATE INDEX for a script; without a schema it goes where its reader's search_path leads.
 
     With IF NOT EXISTS: the script's guard has looked at definition and validity before.
     """
-    return (
-        f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {quoted(spec.name)} ON {quoted(spec.table, schema=schema)} "
-        f"USING hnsw ({quoted(spec.column)} {spec.opclass}) WITH (m = {spec.m}, ef_construction = {spec.ef_construction})"
-    )
+    table = sql.Identifier(spec.table) if schema is None else sql.Identifier(schema, spec.table)
+    if key is None:
+        key = sql.SQL("({})").format(sql.SQL(spec.expression)) if spec.expression else sql.Identifier(spec.column or "")
+    return _create(spec, key, table=table, extension_schema=None, concurrently=True, if_not_exists=True).as_string(None)
 
 
 def quoted(name: str, *, schema: str | None = None) -> str:
@@ -59,8 +162,4 @@ def quoted(name: str, *, schema: str | None = None) -> str:
 def rename_text(spec: IndexSpec) -> str:
     """The statement that moves an index of the declared name out of the way, as text for people."""
     old = spec.name.encode()[: MAX_NAME_BYTES - 4].decode(errors="ignore") + "_old"
-    return (
-        sql.SQL("ALTER INDEX {} RENAME TO {}")
-        .format(sql.Identifier(spec.schema, spec.name), sql.Identifier(old))
-        .as_string(None)
-    )
+    return rename_statement(spec.schema, spec.name, old).as_string(None)

@@ -11,9 +11,11 @@ from psycopg import sql
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences
 from everindex.index.planner import Settings, explain
-from everindex.index.recall import IndexUnused, Recall, measure_recall
+from everindex.index.probe import index_names, probe_settings, probe_statement
+from everindex.index.recall import IndexUnused, Recall, measure_recall, sample_queries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
+from everindex.pg.vector_type import register_all_types
 
 #: The planner rightly reads the whole of a table this small; there usability is proven instead of use.
 SMALL_TABLE_ROWS = 2000
@@ -62,17 +64,17 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
     """It exists, is valid and as declared. Reads only."""
     observed = observe(connection, spec)
     found = declared_index(spec, observed)
-    mend = "run  everindex migrate : it builds what is missing and rebuilds what is INVALID."
+    mend = "run  everindex heal : it builds what is missing and rebuilds what is INVALID."
     if found is None:
         return _fails("index", f"index {spec.name} does not exist", mend), observed
     if not found.is_valid and found.builder_pid is not None:
         return _fails("index", f"index {spec.name} is being built by pid {found.builder_pid}", "wait for it."), observed
     if not found.is_valid:
         return _fails("index", f"index {spec.name} is INVALID: an interrupted build left it", mend), observed
-    drift = differences(spec, found)
+    drift = differences(spec, observed, found)
     if drift:
         sentence = f"index {spec.name} is not as declared: {'; '.join(drift)}"
-        return _fails("index", sentence, "rename it and run  everindex migrate , or change the declaration."), observed
+        return _fails("index", sentence, "run  everindex plan  and  everindex deploy , or change the declaration."), observed
     sentence = (
         f"index {spec.name} exists, is valid and as declared (hnsw, {spec.opclass}, m = {found.m}, "
         f"ef_construction = {found.ef_construction}, {found.size_bytes / 1048576:.1f} MB)"
@@ -94,6 +96,7 @@ def prove_planner(
 
     On a table of fewer than SMALL_TABLE_ROWS rows it rightly may not: then that it can is proven.
     """
+    names = names_of(spec, observed)
     chosen = explain(connection, statement, parameters, settings=settings)
     switched_off = _where_switched_off(connection)
     if switched_off is not None:
@@ -103,18 +106,18 @@ def prove_planner(
             f"enable_indexscan is off (set by: {switched_off}); the application's search is planned as {chosen.summary}",
             "take it back where it was set: ALTER DATABASE or ALTER ROLE ... RESET enable_indexscan, or postgresql.conf.",
         )
-    if spec.name in chosen.index_names:
+    if names & set(chosen.index_names):
         return Proof(
             name="planner", holds=True, sentence=f"the planner uses it for the application's search: {chosen.summary}"
         )
     forced = explain(connection, statement, parameters, settings=(*settings, *FORCED))
-    if rows < SMALL_TABLE_ROWS and spec.name in forced.index_names:
+    if rows < SMALL_TABLE_ROWS and names & set(forced.index_names):
         return Proof(
             name="planner",
             holds=True,
             sentence=f"the planner rightly reads all of {rows} rows ({chosen.summary}); the index is usable: {forced.summary}",
         )
-    able = "though it could be used" if spec.name in forced.index_names else "and cannot use it at all"
+    able = "though it could be used" if names & set(forced.index_names) else "and cannot use it at all"
     return _fails(
         "planner",
         f"the planner does not use it: {chosen.summary}, {able}",
@@ -133,10 +136,10 @@ def _where_switched_off(connection: Connection) -> str | None:
 def prove_recall(
     connection: Connection,
     spec: IndexSpec,
+    observed: Observed,
     *,
     statement: sql.Composed,
     settings: Settings,
-    extension_schema: str,
     floor: float,
     k: int = 10,
     samples: int = 50,
@@ -147,9 +150,10 @@ def prove_recall(
     measured = measure_recall(
         connection,
         spec,
+        observed,
         statement=statement,
         settings=(*settings, *FORCED),
-        extension_schema=extension_schema,
+        names=names_of(spec, observed),
         k=k,
         samples=samples,
         max_seconds=max_seconds,
@@ -176,6 +180,55 @@ def prove_recall(
         recall=measured,
         next_step="raise ef_search for your searches; if the table has changed much, REINDEX INDEX CONCURRENTLY the index.",
     )
+
+
+def prove_all(
+    connection: Connection, spec: IndexSpec, *, samples: int = 50, max_seconds: float = 10.0
+) -> tuple[Proof, ...]:
+    """The three proofs for any declared index, by the plainest statement that asks it. For an application's own
+    statements see `everindex check`. Reads only."""
+    index, observed = prove_index(connection, spec)
+    if not index.holds:
+        why = "the index does not serve"
+        return index, unasked("planner", why), unasked("recall", why)
+    register_all_types(connection)
+    k = 10
+    vectors = sample_queries(connection, spec, observed, samples=1)
+    if not vectors:
+        why = "no row has a vector"
+        return index, _nothing_to_ask("planner", why), _nothing_to_ask("recall", why)
+    settings = probe_settings(spec, observed, k=k)
+    planner = prove_planner(
+        connection,
+        spec,
+        observed,
+        statement=probe_statement(spec, observed, k=k),
+        parameters={"vector": vectors[0]},
+        settings=settings,
+        rows=observed.estimated_rows,
+    )
+    recall = prove_recall(
+        connection,
+        spec,
+        observed,
+        statement=probe_statement(spec, observed, k=k + 1),
+        settings=settings,
+        floor=spec.recall_floor,
+        k=k,
+        samples=samples,
+        max_seconds=max_seconds,
+    )
+    return index, planner, recall
+
+
+def names_of(spec: IndexSpec, observed: Observed) -> frozenset[str]:
+    """Under which names the planner may show the declared index."""
+    found = declared_index(spec, observed)
+    return frozenset({spec.name}) if found is None else index_names(observed, found)
+
+
+def _nothing_to_ask(name: ProofName, why: str) -> Proof:
+    return Proof(name=name, holds=True, sentence=f"{name}: nothing to examine yet, {why}")
 
 
 def unasked(name: ProofName, why: str) -> Proof:

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from everindex.errors import EverindexError, MigrationFailed, NotMigrated, PermissionDenied, RevisionUnknown
 from everindex.index.apply import acknowledge, deploy
 from everindex.index.catalog import in_search_path, observe
-from everindex.index.plan import make_plan
+from everindex.index.plan import Aims, make_plan
 from everindex.index.spec import IndexSpec
 from everindex.migrate import operations
 from everindex.migrate.chain import script_directory
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 READING_COMMANDS = {"current", "history", "heads", "show", "branches", "check"}
 #: Short DDL of the revisions waits this long for its table lock: a waiting ACCESS EXCLUSIVE blocks all who come later.
 DDL_LOCK_TIMEOUT = "10s"
+#: A migration makes and mends what is declared; what serves with another definition, and what others made, it leaves.
+ONLY_DECLARED = Aims(on_drift="refuse", tidies=False)
 #: How long to wait for another process that migrates the same database: its index build may take hours.
 LOCK_WAIT_SECONDS = 24 * 3600.0
 
@@ -149,7 +151,7 @@ def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -
             try:
                 with connect(conninfo) as connection:
                     spec = in_search_path(connection, declaration)
-                    steps = make_plan(spec, observe(connection, spec))
+                    steps = make_plan(spec, observe(connection, spec), aims=ONLY_DECLARED).steps
                 if steps:
                     for warning in deploy(conninfo, spec, reporter=reporter).warnings:
                         reporter.say(f"warning: {warning}")

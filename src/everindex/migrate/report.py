@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from everindex.index.apply import Reporter
 from everindex.index.progress import Progress as BuildProgress
+from everindex.index.reporter import Reporter
 
 log = logging.getLogger("everindex.build")
 

@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from everindex.errors import ChainBroken, UsageError
-from everindex.index.apply import Reporter
+from everindex.index.reporter import Reporter
 from everindex.migrate.chain import chain_config, script_directory
 from everindex.migrate.environment import current_revisions
 from everindex.pg.connections import connect

@@ -34,6 +34,19 @@ VERSIONS = (
     );
     COMMENT ON TABLE everindex_meta.embedding_failure IS 'why an article has no vector; `everindex embed` tries again';
     """,
+    """
+    CREATE TABLE everindex_meta.journal (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        index_schema text NOT NULL,
+        index_table text NOT NULL,
+        index_name text NOT NULL,
+        event text NOT NULL,
+        details jsonb NOT NULL DEFAULT '{}'
+    );
+    CREATE INDEX journal_index_name_idx ON everindex_meta.journal (index_schema, index_name, id);
+    COMMENT ON TABLE everindex_meta.journal IS 'what was done to which index, and how it ended';
+    """,
 )
 
 

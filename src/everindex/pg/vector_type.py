@@ -1,7 +1,9 @@
-"""How does a connection learn pgvector's type, wherever the extension lies?"""
+"""How does a connection learn pgvector's types, wherever the extension lies?"""
 
 from __future__ import annotations
 
+from pgvector.psycopg.bit import register_bit_info
+from pgvector.psycopg.halfvec import register_halfvec_info
 from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
 from psycopg.types import TypeInfo
@@ -11,10 +13,30 @@ from everindex.pg.connections import Connection
 
 def register_vector(connection: Connection) -> None:
     """Teaches a connection pgvector's type, wherever the extension lies; does nothing before it is created."""
+    schema = _extension_schema(connection)
+    if schema is not None:
+        register_vector_info(connection, _info(connection, schema, "vector"))
+
+
+def register_all_types(connection: Connection) -> None:
+    """The same for vector, halfvec (pgvector 0.7.0 and later) and PostgreSQL's bit."""
+    register_vector(connection)
+    schema = _extension_schema(connection)
+    if schema is None:
+        return
+    register_bit_info(connection, _info(connection, "pg_catalog", "bit"))
+    halfvec = _info(connection, schema, "halfvec")
+    if halfvec is not None:
+        register_halfvec_info(connection, halfvec)
+
+
+def _extension_schema(connection: Connection) -> str | None:
     row = connection.execute(
         "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
         "WHERE e.extname = 'vector'"
     ).fetchone()
-    if row is not None:
-        name = sql.Identifier(row[0], "vector").as_string(connection)
-        register_vector_info(connection, TypeInfo.fetch(connection, name))
+    return None if row is None else str(row[0])
+
+
+def _info(connection: Connection, schema: str, name: str) -> TypeInfo | None:
+    return TypeInfo.fetch(connection, sql.Identifier(schema, name).as_string(connection))

@@ -146,7 +146,7 @@ def _uses(connection: Connection, spec: IndexSpec, observed: Observed, server_ve
     counters = {row[0]: row[1:] for row in rows}
     return [
         IndexUse(
-            index=index, drift=differences(spec, index) if index.name == spec.name else [],
+            index=index, drift=differences(spec, observed, index) if index.name == spec.name else [],
             scans=counted[0], tuples_read=counted[1], tuples_fetched=counted[2], last_scan=counted[3],
         )
         for index in observed.indexes

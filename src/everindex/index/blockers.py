@@ -1,0 +1,124 @@
+"""Whom would an online build wait for? Old snapshots, writers on the table and prepared transactions, each by name.
+
+CREATE INDEX CONCURRENTLY waits for every transaction that may still write to its table without knowing the index, and
+at its end for every snapshot of the database that is older than the index. A session that is idle in a READ COMMITTED
+transaction and has not touched the table holds up neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """A session, or a prepared transaction, that a build would wait for."""
+
+    kind: Literal["snapshot", "writer", "prepared"]
+    pid: int | None
+    """None for a prepared transaction, which belongs to no session."""
+
+    seconds: float
+    """For how long its transaction has been open."""
+
+    application: str
+    query: str
+    """The beginning of its last statement; empty where this role may not see it."""
+
+    @property
+    def sentence(self) -> str:
+        """Such as `pid 4121 has held a snapshot for 12 min: VACUUM articles (application "nightly")`."""
+        what = {
+            "snapshot": "has held a snapshot",
+            "writer": "has had an open transaction that writes to the table",
+            "prepared": "is a prepared transaction that has been left",
+        }[self.kind]
+        who = f"pid {self.pid}" if self.pid is not None else self.application
+        text = f"{who} {what} for {duration(self.seconds)}"
+        if self.query:
+            text += f": {self.query}"
+        return text + (f' (application "{self.application}")' if self.application and self.pid is not None else "")
+
+
+def find_blockers(connection: Connection, spec: IndexSpec) -> tuple[Blocker, ...]:
+    """Who would hold up a build on `spec`'s table if it began now, longest first. Reads only."""
+    with told_as_ours("reading who is at work"):
+        rows = connection.execute(
+            """
+            SELECT CASE WHEN w.pid IS NOT NULL THEN 'writer' ELSE 'snapshot' END, a.pid,
+                   coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start)), 0)::float8,
+                   coalesce(a.application_name, ''),
+                   coalesce(left(regexp_replace(a.query, '\\s+', ' ', 'g'), 60), '')
+            FROM pg_catalog.pg_stat_activity a
+            LEFT JOIN (SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l
+                       JOIN pg_catalog.pg_class c ON c.oid = l.relation
+                       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                       WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'RowExclusiveLock'
+                         AND n.nspname = %(schema)s AND c.relname = %(table)s
+                         AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+                      ) w USING (pid)
+            WHERE a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL
+              AND a.application_name NOT LIKE 'everindex progress%%' AND a.leader_pid IS NULL
+              AND (w.pid IS NOT NULL OR a.backend_xmin IS NOT NULL)
+              -- VACUUM's snapshot is not waited for (PostgreSQL, WaitForOlderSnapshots, PROC_IN_VACUUM).
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = a.pid)
+            UNION ALL
+            SELECT 'prepared', NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8, 'transaction ' || p.gid, ''
+            FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database()
+            ORDER BY 3 DESC
+            """,
+            {"schema": spec.schema, "table": spec.table},
+        ).fetchall()
+    return tuple(Blocker(kind=row[0], pid=row[1], seconds=row[2], application=row[3], query=row[4]) for row in rows)
+
+
+def vacuums_on(connection: Connection, spec: IndexSpec) -> tuple[str, ...]:
+    """The VACUUMs of the table, in words: a build waits for each, but for autovacuum, which gives way (unless it prevents
+    a wraparound). Reads only."""
+    rows = connection.execute(
+        """
+        SELECT v.pid, v.phase, a.query LIKE '%%to prevent wraparound%%', a.usesysid IS NULL
+        FROM pg_catalog.pg_stat_progress_vacuum v
+        JOIN pg_catalog.pg_class c ON c.oid = v.relid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+        WHERE v.datname = current_database() AND n.nspname = %s AND c.relname = %s
+        """,
+        (spec.schema, spec.table),
+    ).fetchall()
+    return tuple(
+        f"pid {pid} vacuums the table ({phase}"
+        + (", to prevent a wraparound" if to_prevent else ", autovacuum: it gives way" if is_auto else "")
+        + ")"
+        for pid, phase, to_prevent, is_auto in rows
+    )
+
+
+def blocker_of(connection: Connection, pid: int) -> str:
+    """Who `pid` is, in the same words, while a build waits for it. Reads only."""
+    row = connection.execute(
+        """
+        SELECT coalesce(extract(epoch FROM clock_timestamp() - coalesce(xact_start, query_start)), 0)::float8,
+               coalesce(application_name, ''), coalesce(left(regexp_replace(query, '\\s+', ' ', 'g'), 60), '')
+        FROM pg_catalog.pg_stat_activity WHERE pid = %s
+        """,
+        (pid,),
+    ).fetchone()
+    if row is None:
+        return f"pid {pid}"
+    blocker = Blocker(kind="snapshot", pid=pid, seconds=row[0], application=row[1], query=row[2])
+    return blocker.sentence.replace("has held a snapshot", "has had a transaction open")
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

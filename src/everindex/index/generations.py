@@ -1,0 +1,90 @@
+"""Which index is which generation? Names and comments, from which every start can tell, whatever became of the last one.
+
+Beside the declared index stand at most two others: `<name>__next`, which is being built or proven, and `<name>__prev`,
+the one that served before and is kept for a rollback. The catalog alone says so: a comment on the index holds what its
+name cannot (until when it is kept; which definition was taken back), changes in the same transaction as the name, and is
+carried along by a dump of the schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from everindex.index.spec import MAX_NAME_BYTES
+
+#: How every comment of ours begins; after it stands JSON.
+PREVIOUS = "everindex: previous generation "
+SERVING = "everindex: serving "
+
+
+def next_name(name: str) -> str:
+    """What the generation is called that shall take over from index `name`."""
+    return _with_suffix(name, "__next")
+
+
+def previous_name(name: str) -> str:
+    """What the generation is called that served under `name` before."""
+    return _with_suffix(name, "__prev")
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    if len(name.encode()) + len(suffix) <= MAX_NAME_BYTES:
+        return name + suffix
+    # Two long names may begin alike: what is cut off stays told apart by its hash.
+    tail = "_" + hashlib.sha256(name.encode()).hexdigest()[:8] + suffix
+    return name.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
+
+
+def child_name(partition: str, name: str, digest: str) -> str:
+    """What the index of a partition is called, for the generation `digest` of the parent's index `name`."""
+    tail = "_" + hashlib.sha256(f"{name} {digest}".encode()).hexdigest()[:8] + "_hnsw"
+    return partition.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
+
+
+def has_generation_name(found: str, name: str) -> bool:
+    """True when index `found` is, by its name, the next or the previous generation of `name`."""
+    return found in (next_name(name), previous_name(name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What the comment on a generation says."""
+
+    keep_until: datetime | None = None
+    """Of a previous generation: when it may be dropped."""
+
+    is_hidden: bool = False
+    """Of a previous generation: its `indisvalid` was switched off, so that the planner passes it over."""
+
+    refused: tuple[str, ...] = ()
+    """Of the serving one: definitions (digests) that were tried and taken back, and are not tried again by themselves."""
+
+
+def previous_note(*, keep_until: datetime, is_hidden: bool) -> str:
+    """The comment on a generation that has just been replaced."""
+    return PREVIOUS + json.dumps({"keep_until": keep_until.astimezone(UTC).isoformat(), "is_hidden": is_hidden})
+
+
+def serving_note(refused: tuple[str, ...]) -> str | None:
+    """The comment on a serving generation; None for no comment."""
+    return SERVING + json.dumps({"refused": list(refused)}) if refused else None
+
+
+def read_note(comment: str | None) -> Note:
+    """What a comment says; nothing for a missing one, for one of somebody else and for one that makes no sense."""
+    for beginning in (PREVIOUS, SERVING):
+        if comment is not None and comment.startswith(beginning):
+            try:
+                known = json.loads(comment.removeprefix(beginning))
+                keep_until = known.get("keep_until")
+                return Note(
+                    keep_until=None if keep_until is None else datetime.fromisoformat(keep_until),
+                    is_hidden=bool(known.get("is_hidden", False)),
+                    refused=tuple(map(str, known.get("refused", ()))),
+                )
+            except (ValueError, AttributeError, TypeError):
+                return Note()
+    return Note()

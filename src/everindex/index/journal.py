@@ -1,0 +1,55 @@
+"""What was done to which index, when, and how did it end? History in everindex_meta.journal; nothing depends on it.
+
+Where the schema is missing or may not be written, nothing is recorded, and everything else works the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the journal."""
+
+    at: datetime
+    schema: str
+    index: str
+    event: str
+    details: dict[str, Any]
+
+
+def record(connection: Connection, spec: IndexSpec, event: str, /, **details: Any) -> None:
+    """Writes one line, if it can. The connection must be in autocommit mode."""
+    try:
+        connection.execute(
+            "INSERT INTO everindex_meta.journal (index_schema, index_table, index_name, event, details) "
+            "VALUES (%s, %s, %s, %s, %s)",
+            (spec.schema, spec.table, spec.name, event, Jsonb(details)),
+        )
+    except psycopg.Error as exc:
+        log.debug("not journaled: %s: %s", event, type(exc).__name__)
+
+
+def entries(connection: Connection, spec: IndexSpec, *, limit: int = 50) -> list[Entry]:
+    """The latest lines about an index, newest first; none where there is no journal. Reads only."""
+    try:
+        rows = connection.execute(
+            "SELECT at, index_schema, index_name, event, details FROM everindex_meta.journal "
+            "WHERE index_schema = %s AND index_name = %s ORDER BY id DESC LIMIT %s",
+            (spec.schema, spec.name, limit),
+        ).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege):
+        return []
+    return [Entry(at=row[0], schema=row[1], index=row[2], event=row[3], details=row[4]) for row in rows]

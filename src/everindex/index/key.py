@@ -1,0 +1,117 @@
+"""What does the index hold: the column itself, a cast of it, or an expression?
+
+As SQL for CREATE INDEX and for a search, and in the words in which the catalog gives it back.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from everindex.errors import ColumnMismatch
+from everindex.index.spec import IndexSpec
+
+if TYPE_CHECKING:
+    from everindex.index.catalog import Observed
+
+#: What can be made of a column of the first type for an index of the second: a cast, or its sign bits.
+DERIVED = {("vector", "halfvec"), ("vector", "bit"), ("halfvec", "bit")}
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+
+
+def is_plain_column(spec: IndexSpec, column_type: str | None) -> bool:
+    """True when the column is indexed as it is."""
+    return spec.expression is None and column_type == spec.key_type
+
+
+def key_sql(spec: IndexSpec, *, column_type: str, dimensions: int, extension_schema: str | None) -> sql.Composable:
+    """The key as it stands in CREATE INDEX and in a search's ORDER BY. Raises ColumnMismatch for an impossible cast."""
+    if spec.expression is not None:
+        return sql.SQL("({})").format(sql.SQL(spec.expression))
+    assert spec.column is not None  # a spec has a column or an expression
+    column = sql.Identifier(spec.column)
+    if column_type == spec.key_type:
+        return column
+    if (column_type, spec.key_type) not in DERIVED:
+        raise mismatch(spec, column_type)
+    return sql.SQL("({})").format(cast_sql(column, column_type, spec.key_type, dimensions, extension_schema))
+
+
+def cast_sql(
+    value: sql.Composable, value_type: str, key_type: str, dimensions: int, extension_schema: str | None
+) -> sql.Composable:
+    """`value` of `value_type` as `key_type`: itself, cast to halfvec, or its sign bits."""
+    if value_type == key_type:
+        return value
+    schema = sql.SQL("{}.").format(sql.Identifier(extension_schema)) if extension_schema else sql.SQL("")
+    width = sql.Literal(dimensions)
+    if key_type == "halfvec":
+        return sql.SQL("{}::{}halfvec({})").format(value, schema, width)
+    return sql.SQL("{}binary_quantize({})::bit({})").format(schema, value, width)
+
+
+def is_key(spec: IndexSpec, observed: Observed, *, column: str | None, expression: str | None) -> bool:
+    """True when an index with this first column or expression (pg_get_expr) holds what `spec` declares."""
+    if spec.expression is not None:
+        wanted = observed.canonical_expression or spec.expression
+        return expression is not None and _stripped(expression) == _stripped(wanted)
+    if is_plain_column(spec, observed.column_type):
+        return column == spec.column
+    return expression is not None and _stripped(expression) in _derived_texts(spec, observed)
+
+
+def is_predicate(spec: IndexSpec, observed: Observed, predicate: str | None) -> bool:
+    """True when an index with this predicate (pg_get_expr) covers the rows that `spec` declares."""
+    if spec.predicate is None or predicate is None:
+        return spec.predicate is predicate
+    return _stripped(predicate) == _stripped(observed.canonical_predicate or spec.predicate)
+
+
+def _derived_texts(spec: IndexSpec, observed: Observed) -> set[str]:
+    """The ways in which PostgreSQL may print the derived key, which depend on the reader's search_path."""
+    if observed.dimensions is None or (observed.column_type, spec.key_type) not in DERIVED:
+        return set()
+    assert spec.column is not None
+    column = _as_printed(spec.column)
+    texts = set()
+    for schema in ("", f"{_as_printed(observed.extension_schema)}." if observed.extension_schema else ""):
+        if spec.key_type == "halfvec":
+            text = f"({column})::{schema}halfvec({observed.dimensions})"
+        else:
+            text = f"({schema}binary_quantize({column}))::bit({observed.dimensions})"
+        texts.add(_stripped(text))
+    return texts
+
+
+def _as_printed(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else sql.Identifier(name).as_string(None)
+
+
+def _stripped(text: str) -> str:
+    """Without spaces outside of quotes and without parentheses that hold the whole."""
+    parts = re.split(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')""", text.strip())
+    joined = "".join(part if number % 2 else re.sub(r"\s+", "", part) for number, part in enumerate(parts))
+    while joined.startswith("(") and _closes_at_end(joined):
+        joined = joined[1:-1]
+    return joined
+
+
+def _closes_at_end(text: str) -> bool:
+    depth = 0
+    for position, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0:
+            return position == len(text) - 1
+    return False
+
+
+def mismatch(spec: IndexSpec, column_type: str) -> ColumnMismatch:
+    """The error for a column that cannot carry the declared opclass."""
+    return ColumnMismatch(
+        f"column {spec.table}.{spec.column} has type {column_type}.",
+        why=f"opclass {spec.opclass} indexes columns of type {spec.key_type} only, or what can be cast to it.",
+        next_step=f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE {spec.key_type}(N) "
+        f"USING {spec.column}::{spec.key_type}(N)  with the width of your model; nothing was changed here.",
+    )

@@ -1,0 +1,97 @@
+"""How does a partitioned table get its index online? ON ONLY the parents, concurrently on each partition, then attach.
+
+PostgreSQL has no CREATE INDEX CONCURRENTLY for a partitioned parent. Pure: from what was observed to steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from everindex.errors import SpecIllegal
+from everindex.index.catalog import Observed, ObservedIndex, ObservedPartition
+from everindex.index.drift import is_as_declared
+from everindex.index.generations import child_name
+from everindex.index.spec import IndexSpec
+from everindex.index.steps import Attach, Build, CreateOnParent, DropIndex, Reindex, Step, WaitForBuild
+
+
+def partition_steps(spec: IndexSpec, observed: Observed, there: ObservedIndex | None) -> list[Step]:
+    """What is left to do until the parent's index `spec.name` (`there`, if it exists) is valid with all its partitions.
+
+    A partition's own index of the declared definition is attached and not built again. Raises SpecIllegal for a
+    foreign table among the partitions, which can have no index.
+    """
+    for part in observed.partitions:
+        if part.is_foreign:
+            raise SpecIllegal(
+                f"index {spec.name!r} cannot be built on the partitioned table {spec.table}.",
+                why=f"its partition {part.schema}.{part.table} is a foreign table, which can have no index.",
+                next_step="detach that partition, or declare the index on the other partitions one by one.",
+            )
+    steps: list[Step] = []
+    if there is None:
+        steps.append(CreateOnParent(spec=spec))
+    parents: dict[tuple[str, str], tuple[str, int | None]] = {
+        (spec.schema, spec.table): (spec.name, None if there is None else there.oid)
+    }
+    attachments: list[Step] = []
+    for part in observed.partitions:
+        parent_name, parent_oid = parents[part.parent]
+        mine, prepared = _index_of(spec, observed, part, parent_oid)
+        steps += prepared
+        name = child_name(part.table, spec.name, spec.definition_digest) if mine is None else mine.name
+        if part.is_partitioned:
+            parents[(part.schema, part.table)] = (name, None if mine is None else mine.oid)
+        is_attached = mine is not None and parent_oid is not None and mine.parent_oid == parent_oid
+        # Attaching again what is attached makes PostgreSQL look whether the parent is valid by now.
+        if not is_attached or not mine or not mine.is_valid:
+            attachments.append(
+                Attach(parent_schema=part.parent[0], parent=parent_name, child_schema=part.schema, child=name)
+            )
+    if there is not None and not steps and not attachments and not there.is_valid:
+        attachments = _look_again(spec, observed, there)
+    # The deepest first: an index is attached to its parent when it is whole itself.
+    return [*steps, *reversed(attachments)]
+
+
+def _index_of(
+    spec: IndexSpec, observed: Observed, part: ObservedPartition, parent_oid: int | None
+) -> tuple[ObservedIndex | None, list[Step]]:
+    """The partition's index for this parent, if it has one, and what has to be done before it can be attached."""
+    own_name = child_name(part.table, spec.name, spec.definition_digest)
+    target = replace(spec, schema=part.schema, table=part.table, name=own_name)
+    fitting = [index for index in part.indexes if is_as_declared(spec, observed, index)]
+    attached = [index for index in fitting if index.parent_oid is not None and index.parent_oid == parent_oid]
+    free = [index for index in fitting if index.parent_oid is None and (index.is_valid or part.is_partitioned)]
+    found = next(iter([*attached, *sorted(free, key=lambda index: index.name != own_name)]), None)
+    if found is not None:
+        if found.is_valid or part.is_partitioned:
+            return found, []
+        return found, [Reindex(schema=part.schema, name=found.name)]
+    if part.is_partitioned:
+        return None, [CreateOnParent(spec=target)]
+    steps: list[Step] = []
+    unfinished = next((index for index in part.indexes if index.name == own_name), None)
+    if unfinished is not None and unfinished.builder_pid is not None:
+        steps.append(WaitForBuild(schema=part.schema, name=own_name, pid=unfinished.builder_pid))
+    elif unfinished is not None:
+        steps.append(DropIndex(schema=part.schema, name=own_name, why="invalid", definition=unfinished.definition))
+    assert observed.dimensions is not None  # make_plan has checked the column
+    steps.append(
+        Build(
+            spec=target,
+            is_online=not part.is_empty,
+            estimated_rows=part.estimated_rows,
+            dimensions=observed.dimensions,
+        )
+    )
+    return None, steps
+
+
+def _look_again(spec: IndexSpec, observed: Observed, there: ObservedIndex) -> list[Step]:
+    """All are attached and the parent is invalid all the same: any attachment made again lets PostgreSQL look."""
+    for part in observed.partitions:
+        for index in part.indexes:
+            if index.parent_oid == there.oid:
+                return [Attach(parent_schema=spec.schema, parent=spec.name, child_schema=part.schema, child=index.name)]
+    return []

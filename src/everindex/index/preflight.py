@@ -1,0 +1,87 @@
+"""May a build begin, and what will it meet? Who it will wait for, and whether disk and shared memory will do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from everindex.errors import DiskSpaceShort
+from everindex.index.blockers import find_blockers, vacuums_on
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+
+#: A parallel build takes its maintenance_work_mem from shared memory at once, and PostgreSQL has more in there.
+SHARED_MEMORY_HEADROOM = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What can be seen of the server's machine; None where it is another one, or hidden from this user."""
+
+    disk_free_bytes: int | None
+    shared_memory_free_bytes: int | None
+
+
+def see_machine(connection: Connection) -> Machine:
+    """Looks through /proc at the backend of this connection, where it runs on this very machine. Reads only."""
+    pid = connection.info.backend_pid
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            is_here = b"postgres" in file.read()
+    except OSError:
+        is_here = False
+    if not is_here or not _is_ours(connection, pid):
+        return Machine(disk_free_bytes=None, shared_memory_free_bytes=None)
+    return Machine(
+        disk_free_bytes=_free_bytes(f"/proc/{pid}/cwd"),  # a backend works in its data directory
+        shared_memory_free_bytes=_free_bytes(f"/proc/{pid}/root/dev/shm") if _uses_dev_shm(connection) else None,
+    )
+
+
+def warnings_before(connection: Connection, spec: IndexSpec) -> list[str]:
+    """Who the build will wait for, a sentence each. Reads only."""
+    return [
+        *(f"the build waits for this to end: {blocker.sentence}" for blocker in find_blockers(connection, spec)),
+        *vacuums_on(connection, spec),
+    ]
+
+
+def require_disk(spec: IndexSpec, machine: Machine, *, needed_bytes: int) -> None:
+    """Raises DiskSpaceShort when the index will certainly not fit; where nothing is known, nothing is said."""
+    free = machine.disk_free_bytes
+    if free is not None and free < needed_bytes:
+        raise DiskSpaceShort(
+            f"index {spec.qualified_name} needs about {needed_bytes >> 20} MB of disk, and {free >> 20} MB are free.",
+            why="a build that fills the disk stops the whole server.",
+            next_step="free some space, or move the data directory, then run the same command again; nothing was changed.",
+        )
+
+
+def _is_ours(connection: Connection, pid: int) -> bool:
+    """True when the process of that pid here is the backend, by its age: another machine's pid may be anybody's here."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        with open("/proc/uptime", encoding="ascii") as file:
+            uptime = float(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return False
+    age_here = uptime - ticks / os.sysconf("SC_CLK_TCK")
+    age_there = connection.execute(
+        "SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 FROM pg_catalog.pg_stat_activity WHERE pid = %s",
+        (pid,),
+    ).fetchone()
+    return age_there is not None and abs(age_here - age_there[0]) < 2.0
+
+
+def _uses_dev_shm(connection: Connection) -> bool:
+    row = connection.execute("SELECT current_setting('dynamic_shared_memory_type')").fetchone()
+    return row is not None and row[0] == "posix"
+
+
+def _free_bytes(path: str) -> int | None:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize

@@ -1,0 +1,130 @@
+"""Which statements ask an index, and which ask for the truth? For any declared index, whatever it holds.
+
+A search over halfvec or bit codes finds candidates, and these are ordered by their true distance; so is what a probe
+returns. `%(vector)b` is the query, of the column's own type; the last column is the true distance.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.key import cast_sql, key_sql
+from everindex.index.planner import Settings
+from everindex.index.spec import IndexSpec
+
+#: Candidates that are re-ranked for each neighbour asked for: bit codes lose much of a vector, halfvec hardly any.
+CANDIDATES_PER_NEIGHBOUR = {"vector": 1, "halfvec": 2, "bit": 20}
+#: hnsw.ef_search: pgvector's default and its largest value (hnsw.h).
+EF_SEARCH_RANGE = (40, 1000)
+
+
+def probe_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Composed:
+    """The k nearest rows through the index. Its plan is an index scan where the planner takes the index."""
+    value, value_type, operator = _value(spec, observed)
+    key = _literally(
+        key_sql(
+            spec,
+            column_type=observed.column_type or spec.key_type,
+            dimensions=observed.dimensions or 0,
+            extension_schema=observed.extension_schema,
+        )
+    )
+    asked = cast_sql(
+        sql.SQL("%(vector)b"), value_type, spec.key_type, observed.dimensions or 0, observed.extension_schema
+    )
+    if value_type != spec.key_type:
+        asked = sql.SQL("({})").format(_literally(asked, keep="%(vector)b"))
+    # A partial index serves only statements that say its predicate.
+    where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(_literally(sql.SQL(spec.predicate)))
+    nearest = sql.SQL(
+        "SELECT {value} {operator} %(vector)b AS distance FROM {table}{where} ORDER BY {key} {index_operator} {asked} "
+        "LIMIT {limit}"
+    ).format(
+        value=value,
+        operator=operator,
+        table=_table(spec),
+        where=where,
+        key=key,
+        index_operator=_operator(spec.operator, observed),
+        asked=asked,
+        limit=sql.Literal(k * _candidates(spec, value_type)),
+    )
+    if _candidates(spec, value_type) == 1:
+        return nearest
+    return sql.SQL("SELECT distance FROM ({}) AS candidate ORDER BY distance LIMIT {}").format(nearest, sql.Literal(k))
+
+
+def exact_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Composed:
+    """The k truly nearest rows, where the settings keep the planner from any index."""
+    value, _, operator = _value(spec, observed)
+    predicate = (
+        sql.SQL("") if spec.predicate is None else sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate)))
+    )
+    return sql.SQL(
+        "SELECT {value} {operator} %(vector)b AS distance FROM {table} WHERE {value} IS NOT NULL{predicate} "
+        "ORDER BY {value} {operator} %(vector)b LIMIT {limit}"
+    ).format(value=value, operator=operator, table=_table(spec), predicate=predicate, limit=sql.Literal(k))
+
+
+def sample_statement(spec: IndexSpec, observed: Observed) -> sql.Composed:
+    """`%(samples)s` stored vectors, in an order that follows from `%(seed)s`. Reads the table's row addresses."""
+    value, _, _ = _value(spec, observed)
+    predicate = (
+        sql.SQL("") if spec.predicate is None else sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate)))
+    )
+    return sql.SQL(
+        "SELECT {value} FROM {table} t WHERE {value} IS NOT NULL{predicate} "
+        "ORDER BY md5(t.tableoid::text || t.ctid::text || %(seed)s) LIMIT %(samples)s"
+    ).format(value=value, table=_table(spec), predicate=predicate)
+
+
+def probe_settings(spec: IndexSpec, observed: Observed, *, k: int) -> Settings:
+    """What a search of that k sets: an ef_search that finds as many candidates as are re-ranked."""
+    candidates = k * _candidates(spec, _value(spec, observed)[1])
+    low, high = EF_SEARCH_RANGE
+    return (("hnsw.ef_search", str(min(max(low, candidates), high))),)
+
+
+def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:
+    """Under which names the planner may show a scan of `index`: its own, or those of its partitions."""
+    names = {index.name}
+    parents = {index.oid}
+    for part in observed.partitions:  # parents come before their partitions
+        for child in part.indexes:
+            if child.parent_oid in parents:
+                names.add(child.name)
+                parents.add(child.oid)
+    return frozenset(names)
+
+
+def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sql.Composable]:
+    """What true distances are measured on: (its SQL, its type, the operator)."""
+    if spec.column is not None and observed.column_type in ("vector", "halfvec", "bit"):
+        column = _literally(sql.Identifier(spec.column))
+        # Sign bits have no distance that their vectors have too: what bit codes stand for is the angle.
+        symbol = spec.operator if (spec.key_type == "bit") == (observed.column_type == "bit") else "<=>"
+        return column, observed.column_type, _operator(symbol, observed)
+    expression = sql.SQL("({})").format(_literally(sql.SQL(spec.expression or "")))
+    return expression, spec.key_type, _operator(spec.operator, observed)
+
+
+def _candidates(spec: IndexSpec, value_type: str) -> int:
+    return 1 if value_type == spec.key_type and spec.expression is None else CANDIDATES_PER_NEIGHBOUR[spec.key_type]
+
+
+def _operator(symbol: str, observed: Observed) -> sql.Composable:
+    schema = observed.extension_schema or "public"
+    return sql.SQL("OPERATOR({}.{})").format(_literally(sql.Identifier(schema)), sql.SQL(symbol.replace("%", "%%")))
+
+
+def _table(spec: IndexSpec) -> sql.Composable:
+    return _literally(sql.Identifier(spec.schema, spec.table))
+
+
+def _literally(part: sql.Composable, *, keep: str | None = None) -> sql.Composable:
+    """The part with each % doubled: the driver takes single ones of a statement with parameters for placeholders."""
+    text = part.as_string(None)
+    if keep is None:
+        return sql.SQL(text.replace("%", "%%"))
+    return sql.SQL(keep.join(piece.replace("%", "%%") for piece in text.split(keep)))

@@ -1,0 +1,20 @@
+"""Where does an operation tell what it does? Sentences, PostgreSQL's own notices, and progress."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from everindex.index.progress import Progress
+
+log = logging.getLogger("everindex.index")
+
+
+@dataclass(slots=True, kw_only=True)
+class Reporter:
+    """Three places to tell to; the default is the log."""
+
+    say: Callable[[str], None] = log.info
+    notice: Callable[[str], None] = log.info
+    progress: Callable[[Progress], None] | None = None

@@ -1,0 +1,236 @@
+"""What does the catalog know about the tables of a statement? Their vector columns and indexes, and pgvector's operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from everindex.errors import StatementNotCheckable
+from everindex.index.statement_connection import AskedConnection
+from everindex.index.statement_plan import Names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorIndex:
+    """An hnsw or ivfflat index of a scanned table, or of the partitioned table that it is a part of."""
+
+    schema: str
+    name: str
+    root: str
+    """The name of the partitioned index that it is a part of, otherwise its own."""
+
+    table: Names
+    method: str
+    opclass: str
+    operator: str
+    """The one distance operator that it serves."""
+
+    expression: str
+    """What is indexed, a column or an expression in parentheses, as pg_get_indexdef prints it."""
+
+    is_expression: bool
+    predicate: str | None
+    is_valid: bool
+    is_being_built: bool
+
+    @property
+    def names(self) -> Names:
+        return (self.schema, self.name)
+
+    @property
+    def quoted(self) -> str:
+        return quoted(self.schema, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorColumn:
+    """A column of one of pgvector's types."""
+
+    table: Names
+    name: str
+    type: str
+    dimensions: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A scanned table."""
+
+    names: Names
+    rows: int
+    """Estimated by its statistics; counted up to a limit where there are none. With partitions, those of all."""
+
+    is_analyzed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """An operator that indexes of a kind can order by."""
+
+    name: str
+    function: str
+    type: str
+    opclass: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """pgvector as this database has it."""
+
+    schema: str
+    version: str
+    operators: tuple[Operator, ...]
+
+
+def quoted(*names: str) -> str:
+    return sql.Identifier(*names).as_string(None)
+
+
+def literal(value: object) -> str:
+    return sql.Literal(value).as_string(None).strip()
+
+
+def extension(asked: AskedConnection) -> Extension:
+    """pgvector, with its library loaded: its settings exist from then on. Raises StatementNotCheckable where there is none."""
+    found = asked.rows(
+        "SELECT n.nspname::text, e.extversion::text FROM pg_catalog.pg_extension e "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
+    )
+    if not found:
+        raise StatementNotCheckable(
+            "this database has no vector index that a statement could use.",
+            why="extension 'vector' is not created in it.",
+            next_step="connect to the application's database, or bring this one up to its schema first.",
+        )
+    schema, version = found[0]
+    asked.rows(sql.SQL("SELECT '[1]'::{}::text").format(sql.Identifier(schema, "vector")))
+    operators = asked.rows(
+        """
+        SELECT DISTINCT o.oprname::text, p.proname::text, t.typname::text,
+               coalesce(c.opcname::text, f.opfname::text), m.amname <> 'hnsw'
+        FROM pg_catalog.pg_amop a
+        JOIN pg_catalog.pg_am m ON m.oid = a.amopmethod AND m.amname IN ('hnsw', 'ivfflat')
+        JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr
+        JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode
+        JOIN pg_catalog.pg_type t ON t.oid = a.amoplefttype
+        JOIN pg_catalog.pg_opfamily f ON f.oid = a.amopfamily
+        LEFT JOIN pg_catalog.pg_opclass c ON c.opcfamily = f.oid
+        WHERE a.amoppurpose = 'o' ORDER BY 5
+        """
+    )
+    return Extension(
+        schema=schema,
+        version=version,
+        operators=tuple(
+            Operator(name=row[0], function=row[1], type=row[2], opclass=row[3])
+            for row in {(row[0], row[2]): row for row in reversed(operators)}.values()
+        ),
+    )
+
+
+def vector_indexes(asked: AskedConnection, tables: Iterable[Names]) -> list[VectorIndex]:
+    """Every hnsw and ivfflat index of these tables and of those that they are partitions of."""
+    found = asked.rows(
+        sql.SQL(
+            """
+        WITH scanned AS (
+          SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          WHERE (n.nspname, c.relname) IN ({tables})
+        ), asked AS (
+          SELECT oid FROM scanned UNION SELECT pg_catalog.pg_partition_root(oid) FROM scanned
+        )
+        SELECT n.nspname::text, c.relname::text,
+               coalesce((SELECT relname FROM pg_catalog.pg_class WHERE oid = pg_catalog.pg_partition_root(c.oid)),
+                        c.relname)::text,
+               t.relname::text, m.amname::text, k.opcname::text,
+               (SELECT o.oprname FROM pg_catalog.pg_amop a JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr
+                WHERE a.amopfamily = k.opcfamily AND a.amoppurpose = 'o' LIMIT 1)::text,
+               pg_catalog.pg_get_indexdef(i.indexrelid, 1, false), i.indkey[0] = 0,
+               pg_catalog.pg_get_expr(i.indpred, i.indrelid), i.indisvalid,
+               EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
+        FROM pg_catalog.pg_index i
+        JOIN asked ON asked.oid = i.indrelid
+        JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+        JOIN pg_catalog.pg_am m ON m.oid = c.relam AND m.amname IN ('hnsw', 'ivfflat')
+        JOIN pg_catalog.pg_opclass k ON k.oid = i.indclass[0]
+        ORDER BY 1, 2
+        """
+        ).format(tables=_pairs(tables))
+    )
+    return [
+        VectorIndex(
+            schema=row[0],
+            name=row[1],
+            root=row[2],
+            table=(row[0], row[3]),
+            method=row[4],
+            opclass=row[5],
+            operator=row[6],
+            expression=row[7],
+            is_expression=row[8],
+            predicate=row[9],
+            is_valid=row[10],
+            is_being_built=row[11],
+        )
+        for row in found
+    ]
+
+
+def vector_columns(asked: AskedConnection, tables: Iterable[Names]) -> list[VectorColumn]:
+    """The columns of pgvector's types; `dimensions` is None where the column does not fix them."""
+    found = asked.rows(
+        sql.SQL(
+            """
+        SELECT n.nspname::text, c.relname::text, a.attname::text, t.typname::text, nullif(a.atttypmod, -1)
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        WHERE (n.nspname, c.relname) IN ({tables}) AND a.attnum > 0 AND NOT a.attisdropped
+          AND t.typname IN ('vector', 'halfvec', 'sparsevec', 'bit')
+        ORDER BY 1, 2, a.attnum
+        """
+        ).format(tables=_pairs(tables))
+    )
+    return [VectorColumn(table=(row[0], row[1]), name=row[2], type=row[3], dimensions=row[4]) for row in found]
+
+
+def table(asked: AskedConnection, names: Names, *, count_up_to: int) -> Table:
+    """The table, or the partitioned table that it is a part of. Counts no more than `count_up_to` rows."""
+    rows = asked.rows(
+        sql.SQL(
+            """
+        SELECT n.nspname::text, c.relname::text,
+               (SELECT bool_and(l.reltuples >= 0) FROM pg_catalog.pg_partition_tree(c.oid) p
+                JOIN pg_catalog.pg_class l ON l.oid = p.relid WHERE p.isleaf),
+               (SELECT sum(greatest(l.reltuples, 0))::bigint FROM pg_catalog.pg_partition_tree(c.oid) p
+                JOIN pg_catalog.pg_class l ON l.oid = p.relid WHERE p.isleaf),
+               c.reltuples >= 0, greatest(c.reltuples, 0)::bigint
+        FROM pg_catalog.pg_class s JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+        JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(s.oid), s.oid)
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE (sn.nspname, s.relname) IN ({tables})
+        """
+        ).format(tables=_pairs([names]))
+    )
+    schema, name, leaves_analyzed, leaf_rows, is_analyzed, own_rows = rows[0]
+    counted = asked.rows(
+        sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS some_rows").format(
+            sql.Identifier(schema, name), sql.Literal(count_up_to)
+        )
+    )[0][0]
+    estimated = leaf_rows if leaf_rows is not None else own_rows
+    return Table(
+        names=(schema, name),
+        rows=int(counted) if counted < count_up_to else max(int(estimated), int(counted)),
+        is_analyzed=bool(is_analyzed if leaves_analyzed is None else leaves_analyzed),
+    )
+
+
+def _pairs(tables: Iterable[Names]) -> sql.Composable:
+    pairs = [sql.SQL("({}, {})").format(sql.Literal(schema), sql.Literal(name)) for schema, name in tables]
+    return sql.SQL(", ").join(pairs) if pairs else sql.SQL("(NULL::name, NULL::name)")

@@ -1,0 +1,194 @@
+"""Does this statement of an application use a vector index? Asked of the planner with EXPLAIN; it is never executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from everindex.index import statement_catalog as catalog
+from everindex.index.statement_catalog import Table
+from everindex.index.statement_connection import AskedConnection
+from everindex.index.statement_cost import warnings, why_not_chosen
+from everindex.index.statement_distance import distances, shown
+from everindex.index.statement_plan import Node, Plan, below
+from everindex.index.statement_scene import ONLY_THE_INDEX, Scene, scene
+from everindex.index.statement_shape import Reason, why_not_usable
+from everindex.index.statement_text import Statement, one_statement
+from everindex.index.statement_values import VECTOR_TYPES, Given
+
+#: Below so many rows a scan is rightly preferred: measured with LIMIT 10 at 384 and 1,536 dimensions, 1,000 rows are
+#: scanned and 2,000 go through the index.
+SMALL_TABLE_ROWS = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementCheck:
+    """What the planner does with one statement, and why."""
+
+    statement: Statement
+    uses_index: bool
+    """The planner takes a vector index, or would on a table that is not small."""
+
+    is_chosen: bool
+    """The planner takes it as things are."""
+
+    is_small_table: bool
+    """A scan is right for now: that an index can serve was asked with everything else made dear."""
+
+    index_names: tuple[str, ...]
+    """The vector indexes of the plan; on a small table, of the plan that would be."""
+
+    scans: tuple[str, ...]
+    tables: tuple[Table, ...]
+    """Those of the plan that have vector columns."""
+
+    reasons: tuple[Reason, ...]
+    """Why not; empty where `uses_index`."""
+
+    warnings: tuple[Reason, ...]
+    plan: tuple[str, ...]
+    """What EXPLAIN prints, long literals shortened."""
+
+    @property
+    def table_rows(self) -> int:
+        return max((table.rows for table in self.tables), default=0)
+
+    @property
+    def sentence(self) -> str:
+        tables = ", ".join(f"{table.names[1]} has {table.rows:,} rows" for table in self.tables)
+        if self.uses_index and not self.is_chosen:
+            return f"not needed yet: {tables}; {', '.join(self.index_names)} can serve it"
+        return f"{', '.join(self.scans) or 'no scan'}{f' ({tables})' if tables else ''}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.statement.name,
+            "line": self.statement.line,
+            "statement": self.statement.text,
+            "uses_index": self.uses_index,
+            "is_chosen": self.is_chosen,
+            "is_small_table": self.is_small_table,
+            "indexes": list(self.index_names),
+            "scans": list(self.scans),
+            "tables": [
+                {"schema": t.names[0], "table": t.names[1], "rows": t.rows, "is_analyzed": t.is_analyzed}
+                for t in self.tables
+            ],
+            "reasons": [reason.as_dict() for reason in self.reasons],
+            "warnings": [warning.as_dict() for warning in self.warnings],
+            "plan": list(self.plan),
+        }
+
+
+def check_statement(
+    connection: Any,
+    statement: str | Statement,
+    parameters: Given = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    index: str | None = None,
+    small_table_rows: int = SMALL_TABLE_ROWS,
+) -> StatementCheck:
+    """Checks one SELECT on a connection of psycopg, psycopg2 or another driver with DB-API cursors.
+
+    `parameters` are by name or in order; a vector that is missing is taken from the table. `settings` are those that the
+    application's session makes. `index` demands that one by its name. Reads only, in a READ ONLY transaction that is
+    rolled back, or in a part of the one that is open; takes ACCESS SHARE. Raises StatementNotCheckable.
+    """
+    asked = AskedConnection(connection)
+    wanted = one_statement(statement) if isinstance(statement, str) else statement
+    with scene(asked, wanted, parameters, settings=settings or {}) as found:
+        plan = found.plan()
+        usable = found.plan(ONLY_THE_INDEX)
+        tables = _tables(found, plan, small_table_rows)
+        used = plan.uses(found.serving)
+        is_chosen = bool(used) and not _sorted_without(found, plan, small_table_rows)
+        served = [node for node in usable.uses(found.serving) if node.limit is not None]
+        is_small = max((table.rows for table in tables), default=0) < small_table_rows
+        reasons: list[Reason] = []
+        if found.needs_search_path:
+            reasons.append(_not_found(found))
+        elif not is_chosen and not served:
+            reasons += why_not_usable(found, plan)
+        elif not is_chosen and (not is_small or found.setting("enable_indexscan") == "off"):
+            reasons += why_not_chosen(found, plan, usable, tables)
+        nodes = used if is_chosen else served
+        if not reasons and index is not None:
+            reasons += _another(found, nodes, index)
+        return StatementCheck(
+            statement=wanted,
+            uses_index=not reasons,
+            is_chosen=is_chosen,
+            is_small_table=is_small,
+            index_names=tuple(dict.fromkeys(str(node.index[1]) for node in nodes if node.index)),
+            scans=tuple(dict.fromkeys(node.words for node in plan.scans)),
+            tables=tuple(tables),
+            reasons=tuple(reasons),
+            warnings=tuple(
+                warnings(found, plan if is_chosen else usable, is_chosen=is_chosen, tables=tables) if nodes else ()
+            ),
+            plan=tuple(_short(line) for line in found.plan_lines()),
+        )
+
+
+def _tables(found: Scene, plan: Plan, small_table_rows: int) -> list[Table]:
+    with_vectors = {column.table for column in found.columns if column.type in VECTOR_TYPES}
+    looked = {
+        table.names: table
+        for table in (
+            catalog.table(found.asked, names, count_up_to=small_table_rows)
+            for names in dict.fromkeys(plan.relations.values())
+            if names in with_vectors
+        )
+    }
+    return list(looked.values())
+
+
+def _sorted_without(found: Scene, plan: Plan, small_table_rows: int) -> bool:
+    """Is there, beside a part that uses an index, another that sorts many rows by their distance?"""
+    return any(
+        distance.place == "order"
+        and distance.node.facts["Plans"][0]["Plan Rows"] >= small_table_rows
+        and not any(
+            Node(facts=facts, above=()).index in found.serving
+            for facts in below(distance.node.facts)
+            if "Index Name" in facts
+        )
+        for distance in distances(plan, found.extension.operators)
+    )
+
+
+def _not_found(found: Scene) -> Reason:
+    schema = found.extension.schema
+    return Reason(
+        slug="operators-not-in-search-path",
+        why=f"pgvector lies in schema {schema}, which is not in search_path ({found.setting('search_path')} was tried): PostgreSQL "
+        "does not find its operators and types, and the statement fails.",
+        next_step=f"ALTER ROLE … SET search_path = …, {schema}; or write OPERATOR({catalog.quoted(schema)}.<=>) and "
+        f"::{catalog.quoted(schema, 'vector')}.",
+    )
+
+
+def _another(found: Scene, nodes: list[Node], wanted: str) -> list[Reason]:
+    used = {node.index for node in nodes}
+    names = {name for index in found.indexes if index.names in used for name in (index.name, index.root)}
+    if wanted.rpartition(".")[2].strip('"') in names:
+        return []
+    return [
+        Reason(
+            slug="another-vector-index",
+            why=f"it goes through {', '.join(sorted(names))}, not through {wanted}.",
+            next_step=f"drop the one that is not meant, or expect it: index={sorted(names)[0]!r}.",
+        )
+    ]
+
+
+def _short(line: str) -> str:
+    return line if len(line) < 120 else shown_line(line)
+
+
+def shown_line(line: str) -> str:
+    """A line of EXPLAIN with its long literals shortened and its indentation kept."""
+    indent = line[: len(line) - len(line.lstrip())]
+    return indent + shown(line.strip())

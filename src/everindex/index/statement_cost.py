@@ -1,0 +1,229 @@
+"""An index could serve the statement: why does the planner not take it, and what will hurt although it does?"""
+
+from __future__ import annotations
+
+from everindex.index.statement_catalog import Table, quoted
+from everindex.index.statement_distance import columns_of, distances, shown
+from everindex.index.statement_plan import Limit, Node, Plan
+from everindex.index.statement_scene import Scene
+from everindex.index.statement_shape import Reason
+
+#: Rows that an HNSW scan has ready without an iterative scan, where the session says nothing else (pgvector README).
+DEFAULT_EF_SEARCH = 40
+LARGEST_EF_SEARCH = 1000
+#: Rows passed over or asked for from which a plan is known to flip on 20,000 rows (measured: offset 500, limit 2,000).
+MANY_ROWS = 100
+_NO_ITERATION = "off"
+_JOIN = "of the join"
+
+
+def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) -> list[Reason]:
+    """Why PostgreSQL plans something else although an index could serve; never empty."""
+    serving = scene.serving
+    if scene.setting("enable_indexscan") == "off":
+        where = scene.source_of("enable_indexscan")
+        return [
+            Reason(
+                slug="index-scans-off",
+                why=f"enable_indexscan is off (set by: {where}), so that no index is taken for an ORDER BY.",
+                next_step="switch it on where it was switched off: SET, ALTER ROLE … RESET, ALTER DATABASE … RESET or "
+                "postgresql.conf.",
+                proven_by=_name(scene, scene.plan((("enable_indexscan", "on"),))),
+            )
+        ]
+    found: list[Reason] = []
+    for table in tables:
+        if not table.is_analyzed:
+            found.append(
+                Reason(
+                    slug="never-analyzed",
+                    why=f"{table.names[1]} was never analyzed: the planner guesses its size.",
+                    next_step=f"ANALYZE {quoted(*table.names)}, then check again.",
+                )
+            )
+    limit = next((node.limit for node in usable.uses(serving) if node.limit), None)
+    costs = f"the index would cost {usable.cost:,.0f}, {plan.summary} costs {plan.cost:,.0f}"
+    if limit is not None and (limit.rows > MANY_ROWS or limit.offset >= MANY_ROWS):
+        found.append(
+            Reason(
+                slug="many-rows-asked-for",
+                why=f"LIMIT {limit.rows}{f' OFFSET {limit.offset}' if limit.offset else ''} asks for so many rows that a scan "
+                f"seems cheaper: {costs}.",
+                next_step="ask for fewer"
+                + ("; page by WHERE distance > that of the last row instead of OFFSET." if limit.offset else "."),
+            )
+        )
+    ef_search = scene.setting("hnsw.ef_search")
+    if ef_search is not None and int(ef_search) > DEFAULT_EF_SEARCH:
+        lower = scene.plan((("hnsw.ef_search", str(DEFAULT_EF_SEARCH)),))
+        if lower.uses(serving):
+            found.append(
+                Reason(
+                    slug="ef-search-too-dear",
+                    why=f"hnsw.ef_search = {ef_search} makes the index seem dearer than a scan: {costs}.",
+                    next_step=f"lower it (with {DEFAULT_EF_SEARCH} the index is used), or make random reads as cheap as they are "
+                    "on an SSD: random_page_cost = 1.1.",
+                    proven_by=_name(scene, lower),
+                )
+            )
+    cheap = scene.plan((("random_page_cost", "1.1"),))
+    if cheap.uses(serving):
+        found.append(
+            Reason(
+                slug="random-page-cost",
+                why=f"random_page_cost = {scene.setting('random_page_cost')} counts the index's reads as if the disk had to turn; "
+                f"vectors stored out of line make the table look small: {costs}.",
+                next_step="ALTER DATABASE … SET random_page_cost = 1.1 (any SSD).",
+                proven_by=_name(scene, cheap),
+            )
+        )
+    others = [node for node in plan.scans if node.index and node.index not in serving]
+    others += [node for node in plan.nodes if node.kind == "Bitmap Index Scan"]
+    if others and not found:
+        names = ", ".join(dict.fromkeys(str(node.facts["Index Name"]) for node in others))
+        rows = max((node.rows for node in others), default=0.0)
+        found.append(
+            Reason(
+                slug="another-index-is-cheaper",
+                why=f"the planner reads about {rows:,.0f} rows through {names} and sorts them, which is exact: {costs}.",
+                next_step="nothing, if so few rows match for every value that the application asks for; check with the value that "
+                "matches most.",
+            )
+        )
+    return found or [
+        Reason(
+            slug="scan-seems-cheaper",
+            why=f"the index can serve it, but a scan seems cheaper to the planner: {costs}.",
+            next_step="SET LOCAL enable_seqscan = off in the transaction that searches, after comparing both times with "
+            "EXPLAIN (ANALYZE, BUFFERS).",
+            proven_by=_name(scene, scene.plan((("enable_seqscan", "off"),))),
+        )
+    ]
+
+
+def warnings(scene: Scene, plan: Plan, *, is_chosen: bool, tables: list[Table]) -> list[Reason]:
+    """What goes wrong although the index serves: fewer rows than asked for, another plan later. `plan` uses the index."""
+    found: list[Reason] = []
+    for node in plan.uses(scene.serving):
+        found += _row_warnings(scene, node, tables)
+    if is_chosen:
+        generic = scene.generic_plan()
+        if generic is not None and not generic.uses(scene.serving):
+            found.append(
+                Reason(
+                    slug="generic-plan",
+                    why=f"planned once for all values it is {generic.summary}: with LIMIT as a parameter the planner expects a "
+                    "tenth of the table, and a partial index needs its constant.",
+                    next_step="write LIMIT and the key of a partial index into the text, or SET plan_cache_mode = "
+                    "force_custom_plan.",
+                )
+            )
+        found += [
+            Reason(
+                slug="never-analyzed",
+                why=f"{table.names[1]} was never analyzed: the planner guesses its size.",
+                next_step=f"ANALYZE {quoted(*table.names)}.",
+            )
+            for table in tables
+            if not table.is_analyzed
+        ]
+    return list(dict.fromkeys(found))
+
+
+def _row_warnings(scene: Scene, node: Node, tables: list[Table]) -> list[Reason]:
+    index = next(index for index in scene.indexes if index.names == node.index)
+    if index.method != "hnsw":
+        return []
+    ef_search = int(scene.setting("hnsw.ef_search") or DEFAULT_EF_SEARCH)
+    iteration = scene.setting("hnsw.iterative_scan")
+    limit = node.limit
+    found: list[Reason] = []
+    if limit is None:
+        return [
+            Reason(
+                slug="no-limit",
+                why=f"no LIMIT ends the scan of {index.name}, all of it is read: without an iterative scan it has about "
+                f"hnsw.ef_search = {ef_search} rows and no more, and a count of them counts no others.",
+                next_step="ORDER BY … LIMIT k in the query that scans the table, below window functions and GROUP BY.",
+            )
+        ]
+    if iteration in (None, _NO_ITERATION):
+        found += _without_iteration(scene, node, limit, ef_search, tables, can_iterate=iteration is not None)
+    elif iteration == "relaxed_order" and node.above and not any(a["Node Type"] == "Sort" for a in node.above):
+        found.append(
+            Reason(
+                slug="relaxed-order",
+                why="hnsw.iterative_scan = relaxed_order gives rows that are not quite in order, and the plan sorts them no more.",
+                next_step="put the statement into WITH … AS MATERIALIZED, and ORDER BY distance + 0 outside of it.",
+            )
+        )
+    if limit.offset >= MANY_ROWS:
+        found.append(
+            Reason(
+                slug="large-offset",
+                why=f"OFFSET {limit.offset} finds all the rows that it passes over; further on the plan becomes a scan.",
+                next_step="page by WHERE distance > that of the last row, and end after some pages.",
+            )
+        )
+    return found
+
+
+def _without_iteration(
+    scene: Scene, node: Node, limit: Limit, ef_search: int, tables: list[Table], *, can_iterate: bool
+) -> list[Reason]:
+    """One walk through the graph finds ef_search rows; conditions are applied to them afterwards."""
+    iterate = "SET LOCAL hnsw.iterative_scan = strict_order" if can_iterate else "pgvector 0.8 and its iterative scan"
+    found: list[Reason] = []
+    wanted = limit.rows + limit.offset
+    rows = max((table.rows for table in tables), default=0)
+    if wanted > ef_search and rows > ef_search:
+        enough = max(wanted, DEFAULT_EF_SEARCH)
+        found.append(
+            Reason(
+                slug="limit-above-ef-search",
+                why=f"{wanted} rows are asked for, and one walk finds hnsw.ef_search = {ef_search}: fewer come back.",
+                next_step=(
+                    f"SET LOCAL hnsw.ef_search = {enough}, or {iterate}."
+                    if enough <= LARGEST_EF_SEARCH
+                    else f"{iterate}."
+                ),
+            )
+        )
+    condition = _condition(scene, node)
+    share = min(1.0, node.rows / rows) if rows else 1.0
+    if condition and (condition == _JOIN or ef_search * share < limit.rows):
+        found.append(
+            Reason(
+                slug="filter-after-index",
+                why=f"the condition {condition} is applied to the {ef_search} rows that one walk finds"
+                + (
+                    "."
+                    if condition == _JOIN
+                    else f": about {ef_search * share:.0f} remain where {limit.rows} are asked for."
+                ),
+                next_step=f"{iterate}, or build a partial index for that condition.",
+            )
+        )
+    return found
+
+
+def _condition(scene: Scene, node: Node) -> str | None:
+    """What rows have to pass after the index gave them; a bound on the distance itself is meant to leave out the rest."""
+    alone = Plan(root={**node.facts, "Plans": []})
+    aliases = {str(node.facts.get("Alias"))}
+    in_filter = [distance for distance in distances(alone, scene.extension.operators) if distance.place == "filter"]
+    if node.filter and not (in_filter and len(columns_of(node.filter, aliases)) == len(in_filter)):
+        return shown(node.filter)[:160]
+    for facts in reversed(node.above):
+        if facts["Node Type"] in ("Nested Loop", "Hash Join", "Merge Join") and facts.get("Join Type") in (
+            "Inner",
+            "Semi",
+        ):
+            return _JOIN
+        if facts["Node Type"] == "Limit":
+            break
+    return None
+
+
+def _name(scene: Scene, plan: Plan) -> str | None:
+    return next((str(node.index[1]) for node in plan.uses(scene.serving) if node.index), None)

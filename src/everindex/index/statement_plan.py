@@ -1,0 +1,148 @@
+"""What does a plan say? The tree of EXPLAIN (FORMAT JSON, VERBOSE): its scans, sorts, limits and expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+#: What reads all of its input before its first row, so that a LIMIT above it does not end an index scan below it.
+_READS_EVERYTHING = frozenset({"Sort", "Hash", "Aggregate", "WindowAgg", "SetOp", "Memoize", "Recursive Union"})
+
+Names = tuple[str, str]
+"""A schema and a name in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node of a plan, with those above it, the nearest last."""
+
+    facts: dict[str, Any]
+    above: tuple[dict[str, Any], ...]
+
+    @property
+    def kind(self) -> str:
+        return str(self.facts["Node Type"])
+
+    @property
+    def relation(self) -> Names | None:
+        name = self.facts.get("Relation Name")
+        return (str(self.facts.get("Schema", "")), str(name)) if name else None
+
+    @property
+    def index(self) -> Names | None:
+        """The index of a scan; it lies in the schema of its table."""
+        name = self.facts.get("Index Name")
+        return (str(self.facts.get("Schema", "")), str(name)) if name else None
+
+    @property
+    def filter(self) -> str:
+        return str(self.facts.get("Filter", ""))
+
+    @property
+    def rows(self) -> float:
+        return float(self.facts["Plan Rows"])
+
+    @property
+    def words(self) -> str:
+        kind = ("Parallel " if self.facts.get("Parallel Aware") else "") + self.kind
+        if self.index:
+            return f"{kind} using {self.index[1]}"
+        return f"{kind} on {self.facts.get('Relation Name') or self.facts.get('CTE Name') or self.facts.get('Alias') or '?'}"
+
+    @property
+    def has_limit_above(self) -> bool:
+        """Is there a LIMIT in this node's own query?"""
+        return any(node["Node Type"] == "Limit" for node in self._own_query())
+
+    @property
+    def limit(self) -> Limit | None:
+        """The LIMIT that ends this node early; None where there is none, or where all is read in between."""
+        below = self.facts
+        for node in self._own_query():
+            if node["Node Type"] == "Limit":
+                return _limit(node)
+            is_inner = node["Node Type"] == "Nested Loop" and below.get("Parent Relationship") == "Inner"
+            if node["Node Type"] in _READS_EVERYTHING or is_inner:
+                return None
+            below = node
+        return None
+
+    def _own_query(self) -> Iterator[dict[str, Any]]:
+        """The nodes above, the nearest first, up to the query that this one is a subplan or CTE of."""
+        below = self.facts
+        for node in reversed(self.above):
+            if "Subplan Name" in below:
+                return
+            yield node
+            below = node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A LIMIT as the planner understood it."""
+
+    rows: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A plan as EXPLAIN gave it."""
+
+    root: dict[str, Any]
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(_nodes(self.root, ()))
+
+    @property
+    def scans(self) -> list[Node]:
+        return [node for node in self.nodes if "Scan" in node.kind and node.kind != "Subquery Scan"]
+
+    @property
+    def summary(self) -> str:
+        return ", ".join(dict.fromkeys(node.words for node in self.scans)) or "no scan"
+
+    @property
+    def cost(self) -> float:
+        return float(self.root["Total Cost"])
+
+    @property
+    def writes(self) -> bool:
+        return any(node.kind == "ModifyTable" for node in self.nodes)
+
+    @property
+    def relations(self) -> dict[str, Names]:
+        """{alias: table} of all that is scanned."""
+        return {
+            str(node.facts["Alias"]): node.relation for node in self.scans if node.relation and "Alias" in node.facts
+        }
+
+    def uses(self, indexes: set[Names]) -> list[Node]:
+        """The scans that go through one of these indexes in its order."""
+        return [node for node in self.scans if node.kind in ("Index Scan", "Index Only Scan") and node.index in indexes]
+
+
+def below(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A node and all below it."""
+    yield facts
+    for child in facts.get("Plans", []):
+        yield from below(child)
+
+
+def _nodes(facts: dict[str, Any], above: tuple[dict[str, Any], ...]) -> Iterator[Node]:
+    yield Node(facts=facts, above=above)
+    for child in facts.get("Plans", []):
+        yield from _nodes(child, (*above, facts))
+
+
+def _limit(facts: dict[str, Any]) -> Limit:
+    """EXPLAIN shows the offset of a LIMIT by its cost alone: the share of its input's run cost that is paid before the
+    first row. Source: adjust_limit_rows_costs in PostgreSQL's optimizer/util/pathnode.c, the same in 14 to 18."""
+    child = facts["Plans"][0]
+    run = child["Total Cost"] - child["Startup Cost"]
+    offset = 0
+    if run > 0:
+        offset = round((facts["Startup Cost"] - child["Startup Cost"]) / run * child["Plan Rows"])
+    return Limit(rows=int(facts["Plan Rows"]), offset=max(0, offset))

@@ -1,0 +1,292 @@
+"""What is a statement looked at with? A prepared statement, its parameters' values, and EXPLAIN under trial settings."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from everindex.errors import EverindexError, StatementNotCheckable
+from everindex.index import statement_catalog as catalog
+from everindex.index.planner import Settings
+from everindex.index.statement_catalog import Extension, VectorColumn, VectorIndex, literal
+from everindex.index.statement_connection import AskedConnection, Refused
+from everindex.index.statement_plan import Names, Plan
+from everindex.index.statement_text import Statement
+from everindex.index.statement_values import (
+    VECTOR_TYPES,
+    Given,
+    as_literal,
+    called,
+    column_of,
+    given_values,
+    inlined,
+    stored_vectors,
+)
+
+#: Every other way is made dear: what still does not go through a vector index cannot go through it.
+ONLY_THE_INDEX: Settings = (
+    ("enable_indexscan", "on"),
+    ("enable_seqscan", "off"),
+    ("enable_sort", "off"),
+    ("enable_bitmapscan", "off"),
+)
+GENERIC: Settings = (("plan_cache_mode", "force_generic_plan"),)
+_CUSTOM: Settings = (("plan_cache_mode", "force_custom_plan"),)
+_OURS = ("hnsw", "ivfflat")
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """One statement on one connection, inside a transaction that is rolled back. Only EXPLAIN of it is ever sent."""
+
+    asked: AskedConnection
+    statement: Statement
+    extension: Extension
+    needs_search_path: bool = False
+    """True where the statement can be prepared only with the schema of pgvector in search_path."""
+
+    prepared: str | None = None
+    """None where PostgreSQL cannot tell the types of the parameters: their values stand in the text then."""
+
+    text: str = ""
+    values: tuple[str, ...] = ()
+    """Literals of the parameters, in their order."""
+
+    columns: list[VectorColumn] = field(default_factory=list)
+    indexes: list[VectorIndex] = field(default_factory=list)
+
+    @property
+    def serving(self) -> set[Names]:
+        """The vector indexes that a plan may go through."""
+        return {index.names for index in self.indexes if index.is_valid}
+
+    def plan(self, settings: Settings = ()) -> Plan:
+        """The plan with the values of the parameters, under settings for this one time."""
+        return self._explain(self._target(), (*_CUSTOM, *settings))
+
+    def generic_plan(self) -> Plan | None:
+        """The plan that is made once for all values; None where there are no parameters."""
+        if self.prepared is None or not self.values:
+            return None
+        return self._explain(self._target(), GENERIC)
+
+    def plan_lines(self) -> list[str]:
+        """What EXPLAIN prints."""
+        with self._under(_CUSTOM):
+            return [str(row[0]) for row in self.asked.rows("EXPLAIN " + self._target())]
+
+    def try_query(self, text: str) -> Plan | None:
+        """The plan of a query of our own where nothing but an index is cheap; None where PostgreSQL refuses it."""
+        try:
+            return self._explain(text, ONLY_THE_INDEX)
+        except Refused:
+            return None
+
+    def setting(self, name: str) -> str | None:
+        """A setting as the application's session has it; None where there is no such."""
+        found = self.asked.rows(f"SELECT pg_catalog.current_setting({literal(name)}, true)")[0][0]
+        return None if found is None else str(found)
+
+    def source_of(self, name: str) -> str:
+        """Where a setting was made: `database`, `user`, `session`, `configuration file`."""
+        found = self.asked.rows(f"SELECT source FROM pg_catalog.pg_settings WHERE name = {literal(name)}")
+        return str(found[0][0]) if found else "unknown"
+
+    def _target(self) -> str:
+        if self.prepared is None:
+            return self.text
+        return f"EXECUTE {self.prepared}" + (f"({', '.join(self.values)})" if self.values else "")
+
+    def _explain(self, text: str, settings: Settings) -> Plan:
+        with self._under(settings):
+            document: Any = self.asked.rows("EXPLAIN (FORMAT JSON, VERBOSE) " + text)[0][0]
+        if isinstance(document, (str, bytes)):
+            document = json.loads(document)
+        return Plan(root=document[0]["Plan"])
+
+    @contextmanager
+    def _under(self, settings: Settings) -> Iterator[None]:
+        with self.asked.attempt():
+            for name, value in settings:
+                self.asked.rows(f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, true)")
+            yield
+
+
+@contextmanager
+def scene(
+    asked: AskedConnection, statement: Statement, parameters: Given, *, settings: Mapping[str, Any]
+) -> Iterator[Scene]:
+    """The statement, prepared, with a value for each of its parameters. The connection is left as it was.
+
+    Raises StatementNotCheckable when the statement is no SELECT, is refused by PostgreSQL, or has a parameter without a
+    value that is no vector.
+    """
+    refuse_what_is_no_select(statement)
+    prepared = f"everindex_{secrets.token_hex(6)}"
+    with asked.rolled_back():
+        try:
+            # What the text means must not depend on a setting that reads backslashes otherwise than the splitter does.
+            asked.rows("SELECT pg_catalog.set_config('standard_conforming_strings', 'on', true)")
+            found = Scene(asked=asked, statement=statement, extension=catalog.extension(asked))
+            _set(asked, settings)
+            try:
+                _prepare(found, prepared, given_values(statement, parameters))
+                _look(found)
+                yield found
+            finally:
+                if found.prepared is not None:
+                    asked.rows(f"DEALLOCATE {prepared}")
+        except Refused as exc:
+            raise _told(exc, statement) from exc.error
+
+
+def refuse_what_is_no_select(statement: Statement) -> None:
+    """Raises StatementNotCheckable for what does not begin as a query does."""
+    first = statement.numbered.lstrip("( \t\r\n").split(None, 1)
+    word = first[0].lower() if first else ""
+    if not word.startswith(("select", "with", "table", "values")):
+        raise StatementNotCheckable(
+            f"{called(statement)} is no SELECT.",
+            why=f"it begins with {word.upper()[:30]!r}; only reading statements are checked, and none is ever executed.",
+            next_step="give the SELECT that searches; of an INSERT … SELECT, the SELECT alone.",
+        )
+
+
+def _set(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        is_known = asked.rows(f"SELECT pg_catalog.current_setting({literal(name)}, true) IS NOT NULL")[0][0]
+        # Of a name with a dot PostgreSQL takes any: a misspelled one would be set and mean nothing.
+        if not is_known and (name.partition(".")[0] in _OURS or "." not in name):
+            raise StatementNotCheckable(
+                f"there is no setting {name} on this server.",
+                why="it is misspelled, or newer than this PostgreSQL or this pgvector.",
+                next_step="correct the name; SELECT name FROM pg_settings lists those that there are.",
+            )
+        text = {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+        try:
+            asked.rows(f"SELECT pg_catalog.set_config({literal(name)}, {literal(text)}, true)")
+        except Refused as exc:
+            raise StatementNotCheckable(
+                f"{name} cannot be set to {text}.",
+                why=f"{exc.text} (SQLSTATE {exc.state}).",
+                next_step="give a value that the application's session could set.",
+            ) from exc.error
+
+
+def _prepare(found: Scene, name: str, given: dict[int, Any]) -> None:
+    statement = found.statement
+    # A tuple cannot be one parameter: it stands for the list after IN, as psycopg2 writes it.
+    lists = {
+        n: as_literal(v, type_name="", what=statement.parameters[n - 1])
+        for n, v in given.items()
+        if isinstance(v, tuple)
+    }
+    text = inlined(statement, lists)
+    try:
+        with found.asked.attempt():
+            found.asked.rows(f"PREPARE {name} AS {text}")
+    except Refused as exc:
+        if exc.state in ("42P18", "42P08", "42601", "42804") and given and len(given) == len(statement.parameters):
+            found.text = inlined(
+                statement,
+                {n: as_literal(v, type_name=_shape_of(v), what=statement.parameters[n - 1]) for n, v in given.items()},
+            )
+            refuse_writing(found, found._explain(found.text, ()))
+            return
+        if exc.state not in ("42883", "42704") or _is_in_search_path(found):
+            raise
+        # Tried once more as if pgvector's operators could be found; that they cannot is what there is to say then.
+        path = literal(f", {catalog.quoted(found.extension.schema)}")
+        found.asked.rows(
+            f"SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('search_path') || {path}, true)"
+        )
+        with found.asked.attempt():
+            found.asked.rows(f"PREPARE {name} AS {text}")
+        found.needs_search_path = True
+    found.prepared = name
+    types = [
+        str(row[0])
+        for row in found.asked.rows(
+            "SELECT t.typname::text FROM pg_catalog.pg_prepared_statements s, "
+            "LATERAL unnest(s.parameter_types::oid[]) WITH ORDINALITY AS p(type, number) "
+            f"JOIN pg_catalog.pg_type t ON t.oid = p.type WHERE s.name = {literal(name)} ORDER BY p.number"
+        )
+    ]
+    found.values = ("NULL",) * len(types)
+    generic = found._explain(found._target(), GENERIC)
+    refuse_writing(found, generic)
+    columns = catalog.vector_columns(found.asked, generic.relations.values())
+    found.values = tuple(
+        _value(found, number, type_name, given, generic, columns) for number, type_name in enumerate(types, 1)
+    )
+
+
+def _value(
+    found: Scene, number: int, type_name: str, given: dict[int, Any], generic: Plan, columns: list[VectorColumn]
+) -> str:
+    name = found.statement.parameters[number - 1]
+    if number in given:
+        return "NULL" if isinstance(given[number], tuple) else as_literal(given[number], type_name=type_name, what=name)
+    column = column_of(number, type_name, generic, columns) if type_name in VECTOR_TYPES else None
+    if column is None:
+        missing = [f"{name} ({kind})" for name, kind in _missing(found, given)]
+        raise StatementNotCheckable(
+            f"{called(found.statement)} has parameters without a value: {', '.join(missing) or name}.",
+            why="the plan depends on their values; only a vector can be taken from the table instead.",
+            next_step="give each of them a value that the application would: --param NAME=VALUE, or params=… in Python.",
+        )
+    return literal(stored_vectors(found.asked, column, type_name=type_name)[0])
+
+
+def _missing(found: Scene, given: dict[int, Any]) -> list[tuple[str, str]]:
+    types = found.asked.rows(
+        "SELECT p.number, pg_catalog.format_type(p.type, NULL) FROM pg_catalog.pg_prepared_statements s, "
+        "LATERAL unnest(s.parameter_types::oid[]) WITH ORDINALITY AS p(type, number) "
+        f"WHERE s.name = {literal(found.prepared)} ORDER BY p.number"
+    )
+    return [
+        (found.statement.parameters[number - 1], str(kind))
+        for number, kind in types
+        if number not in given and str(kind).rpartition(".")[2] not in VECTOR_TYPES
+    ]
+
+
+def _look(found: Scene) -> None:
+    tables = set(found.plan().relations.values())
+    found.columns = catalog.vector_columns(found.asked, tables)
+    found.indexes = catalog.vector_indexes(found.asked, tables)
+
+
+def refuse_writing(found: Scene, plan: Plan) -> None:
+    """Raises StatementNotCheckable for a plan that writes."""
+    if plan.writes:
+        raise StatementNotCheckable(
+            f"{called(found.statement)} writes.",
+            why="its plan has a ModifyTable: a WITH or the statement itself inserts, updates or deletes.",
+            next_step="check the part that searches on its own. Nothing was executed.",
+        )
+
+
+def _is_in_search_path(found: Scene) -> bool:
+    schema = literal(found.extension.schema)
+    return bool(found.asked.rows(f"SELECT {schema} = ANY(pg_catalog.current_schemas(true)::text[])")[0][0])
+
+
+def _shape_of(value: Any) -> str:
+    """The type that a value of an inlined parameter is written as: a list of numbers is a vector to whoever sends it."""
+    is_vector = hasattr(value, "to_text") or getattr(value, "ndim", 0) == 1
+    return "vector" if is_vector or (isinstance(value, list) and all(isinstance(part, float) for part in value)) else ""
+
+
+def _told(exc: Refused, statement: Statement) -> EverindexError:
+    if exc.state[:2] in ("08", "57", "53", "") or exc.state in ("42501", "55P03", "40P01"):
+        return exc.as_ours(doing=f"asking for the plan of {called(statement)}")
+    return StatementNotCheckable(
+        f"PostgreSQL refuses {called(statement)}.",
+        why=f"{exc.text} (SQLSTATE {exc.state}).",
+        next_step="correct the statement, or connect to the database and as the role that the application uses.",
+    )

@@ -1,0 +1,395 @@
+"""Why can no vector index serve this statement? What its plan orders by, and which change of it PostgreSQL would serve.
+
+A remedy is tried before it is given: a query of that shape over the same table is planned where nothing but an index is
+cheap, and the reason says which index PostgreSQL then uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from everindex.index.statement_catalog import VectorIndex, quoted
+from everindex.index.statement_distance import Distance, columns_of, distances, is_bare_column, shown
+from everindex.index.statement_plan import Names, Plan, below
+from everindex.index.statement_scene import Scene
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason, or one warning."""
+
+    slug: str
+    why: str
+    next_step: str
+    proven_by: str | None = None
+    """The index that PostgreSQL uses once the remedy is applied, as it said itself; None where that was not asked."""
+
+    @property
+    def remedy(self) -> str:
+        return self.next_step + (f" PostgreSQL then uses {self.proven_by}." if self.proven_by else "")
+
+    def as_dict(self) -> dict[str, str | None]:
+        return {"slug": self.slug, "why": self.why, "next": self.next_step, "proven_by": self.proven_by}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """The side of a distance that an index may hold."""
+
+    alias: str
+    table: Names
+    column: str
+    expression: str
+
+
+def why_not_usable(scene: Scene, plan: Plan) -> list[Reason]:
+    """Every reason that was found, the nearest to the heart of it first; never empty."""
+    found = distances(plan, scene.extension.operators)
+    if not found:
+        return [_no_distance(scene)]
+    first = found[0]
+    # A distance of a condition may stand beside the one of the ORDER BY: what is ordered by decides.
+    sides = _sides(first, plan, scene)
+    supplied = _supplied(first, plan, sides)
+    reasons: list[Reason] = []
+    if sides is None:
+        reasons.append(_not_of_a_table(first))
+    else:
+        reasons += _index_reasons(scene, first, sides, supplied)
+    proof = _proof(scene, first, sides) if sides else None
+    for reason in _shape_reasons(first, _remedy(first, sides, supplied)):
+        reasons.append(replace(reason, proven_by=proof) if not reasons else reason)
+    return reasons or [_computed_before(plan, proof, _remedy(first, sides, supplied))]
+
+
+def _computed_before(plan: Plan, proof: str | None, remedy: str) -> Reason:
+    """The shape is right and an index is there, and yet it cannot be used: something stands between the two."""
+    if proof is None:
+        return Reason(
+            slug="unknown",
+            why=f"PostgreSQL plans {plan.summary} even where every other way is made dear.",
+            next_step="compare the statement with ORDER BY column <operator> vector LIMIT k, and look at its plan.",
+        )
+    return Reason(
+        slug="ordered-outside",
+        why="the rows come out of a subquery that PostgreSQL computes as a whole (MATERIALIZED, OFFSET 0, a join that cannot "
+        "keep the order), and are ordered after it.",
+        next_step=f"put ORDER BY {remedy} LIMIT k into the query that scans the table.",
+        proven_by=proof,
+    )
+
+
+# --- which index could serve ---------------------------------------------------------------------------------------
+
+
+def _index_reasons(scene: Scene, distance: Distance, sides: list[Side], supplied: str | None) -> list[Reason]:
+    side = sides[0]
+    reasons: list[Reason] = []
+    if supplied is not None:
+        reasons.append(
+            Reason(
+                slug="vector-from-join",
+                why=f"both sides of {shown(distance.text)} are columns: the vector comes from a join, and is another one for "
+                "each row.",
+                next_step="read the vector first and give it as a parameter, or as a subquery of one row: ORDER BY "
+                f"{shown(side.expression)} {distance.operator} (SELECT {supplied} FROM … WHERE …) LIMIT k.",
+                proven_by=_used(
+                    scene,
+                    side,
+                    f"{side.expression} {_spelled(scene, distance.operator)} "
+                    f"(SELECT {side.column} FROM {quoted(*side.table)} LIMIT 1)",
+                ),
+            )
+        )
+    if distance.function:
+        asks_negative = distance.function == "inner_product"
+        reasons.append(
+            Reason(
+                slug="function-instead-of-operator",
+                why=f"it orders by the function {distance.function}(); an index is found by its operator alone"
+                + (", and <#> gives the negative of that function." if asks_negative else "."),
+                next_step=f"write {_remedy(distance, sides)} instead.",
+                proven_by=_proof(scene, distance, sides),
+            )
+        )
+    if _proof(scene, distance, sides):
+        return reasons
+    indexes = [index for index in scene.indexes if index.table in _table_and_parents(scene, side.table)]
+    own = [index for index in indexes if index.is_valid]
+    for index in own:
+        reason = _differs(scene, distance, side, index)
+        if reason is not None:
+            return [*reasons, reason]
+    return [*reasons, _no_index(scene, distance, side, indexes)]
+
+
+def _differs(scene: Scene, distance: Distance, side: Side, index: VectorIndex) -> Reason | None:
+    """How the statement would have to be for `index` to serve it; None where no change of it alone does."""
+    predicate = f" WHERE {index.predicate}" if index.predicate else ""
+    vector = _vector(index.operator)
+    if _used(scene, side, f"{side.expression} {_spelled(scene, index.operator)} {vector}", where=predicate):
+        if index.operator != distance.operator:
+            wanted = _opclass(scene, distance.operator, index.opclass.partition("_")[0])
+            return Reason(
+                slug="operator-of-another-opclass",
+                why=f"{index.name} serves {index.operator} ({index.opclass}); the statement orders by {distance.operator}.",
+                next_step=f"order by {shown(side.expression)} {index.operator} … if that distance is meant, or build an index "
+                f"with {wanted or 'the opclass of ' + distance.operator}.",
+                proven_by=index.name,
+            )
+        return Reason(
+            slug="partial-index",
+            why=f"{index.name} is partial, and the statement's conditions do not imply its predicate {index.predicate}.",
+            next_step=f"add that condition, written as a constant: WHERE {index.predicate}.",
+            proven_by=index.name,
+        )
+    expression = f"{index.expression} {_spelled(scene, index.operator)} {vector}"
+    if not _used(scene, side, expression, where=predicate):
+        return None
+    if index.operator != distance.operator and not is_bare_column(side.expression):
+        slug_operator = f" and by {index.operator} instead of {distance.operator}"
+    else:
+        slug_operator = ""
+    if not index.is_expression and side.column == index.expression:
+        return Reason(
+            slug="cast-of-the-column",
+            why=f"it orders by {shown(side.expression)}, which is another expression than {index.expression}, the column that "
+            f"{index.name} holds.",
+            next_step=f"leave the column alone, and cast the vector: ORDER BY {index.expression} {index.operator} … LIMIT k; or "
+            f"build an index on ({shown(side.expression)}).",
+            proven_by=index.name,
+        )
+    if not index.is_expression:
+        return None  # an index on another column
+    return Reason(
+        slug="index-on-an-expression",
+        why=f"{index.name} holds {shown(index.expression)}; the statement orders by {shown(side.expression)}.",
+        next_step=f"order by the expression as the index has it{slug_operator}: ORDER BY {shown(index.expression)} "
+        f"{index.operator} … LIMIT k; then sort the few rows by the exact distance.",
+        proven_by=index.name,
+    )
+
+
+def _no_index(scene: Scene, distance: Distance, side: Side, indexes: list[VectorIndex]) -> Reason:
+    broken = [index for index in indexes if not index.is_valid and index.operator == distance.operator]
+    for index in broken:
+        if index.is_being_built:
+            return Reason(
+                slug="index-being-built",
+                why=f"{index.name} is being built.",
+                next_step="wait for its end (pg_stat_progress_create_index), then check again.",
+            )
+        return Reason(
+            slug="index-invalid",
+            why=f"{index.name} is INVALID: its build failed or was cancelled, and PostgreSQL never uses it.",
+            next_step=f"REINDEX INDEX CONCURRENTLY {index.quoted}, outside of a transaction.",
+        )
+    kinds = {column.name: column.type for column in scene.columns if column.table == side.table}
+    there = "; ".join(
+        f"{index.name} ({index.method} on {shown(index.expression)}, {index.opclass}"
+        f"{'' if index.is_valid else ', INVALID'}{', partial' if index.predicate else ''})"
+        for index in indexes
+    )
+    opclass = _opclass(scene, distance.operator, kinds.get(side.column.strip('"'), "vector")) or "…_ops"
+    is_column = is_bare_column(side.expression)
+    return Reason(
+        slug="no-index",
+        why=f"no valid index of {side.table[1]} serves {shown(side.expression)} {distance.operator} ….",
+        next_step=f"CREATE INDEX CONCURRENTLY ON {quoted(*side.table)} USING hnsw "
+        + (f"({side.column} {opclass})" if is_column else f"(({shown(side.expression)}) …_ops)")
+        + f". There is: {there or 'no vector index at all'}.",
+    )
+
+
+# --- how it is asked for -------------------------------------------------------------------------------------------
+
+
+def _shape_reasons(distance: Distance, remedy: str) -> list[Reason]:
+    found: list[Reason] = []
+    match distance.place:
+        case "filter":
+            return [
+                Reason(
+                    slug="threshold-without-order",
+                    why=f"the distance stands in a condition only ({shown(str(distance.node.facts.get('Filter', '')))[:160]}): an "
+                    "index gives the nearest rows in order, not those within a distance.",
+                    next_step=f"add ORDER BY {remedy} LIMIT k to the condition.",
+                )
+            ]
+        case "output":
+            return [
+                Reason(
+                    slug="not-ordered-by-distance",
+                    why="the distance is computed, but the query that scans the table does not order by it itself.",
+                    next_step=f"put ORDER BY {remedy} LIMIT k into that query, not around it.",
+                )
+            ]
+        case "order":
+            found += _order_reasons(distance, remedy)
+    around = [node["Node Type"] for node in (*distance.node.above, *below(distance.node.facts))]
+    if distance.position > 0:
+        is_distinct = "Unique" in around
+        found.append(
+            Reason(
+                slug="distinct-on" if is_distinct else "distance-not-first",
+                why=("DISTINCT ON" if is_distinct else "the ORDER BY")
+                + " has another key before the distance, so that every row has to be sorted.",
+                next_step=(
+                    f"take the nearest in a subquery (ORDER BY {remedy} LIMIT some hundreds), and DISTINCT ON outside of it."
+                    if is_distinct
+                    else f"order by the distance first: ORDER BY {remedy}, …"
+                ),
+            )
+        )
+    elif "Unique" in around or "Aggregate" in around:
+        found.append(
+            Reason(
+                slug="grouped",
+                why="DISTINCT or GROUP BY needs every row before the first is known.",
+                next_step=f"take the nearest in a subquery (ORDER BY {remedy} LIMIT k), and group outside of it.",
+            )
+        )
+    if distance.position == 0 and len(distance.node.facts["Sort Key"]) > 1 and not found:
+        found.append(
+            Reason(
+                slug="second-key",
+                why="a second key follows the distance; PostgreSQL before 17 takes no index for a part of an ORDER BY.",
+                next_step=f"ORDER BY {remedy} LIMIT k in a subquery, and by both keys outside of it.",
+            )
+        )
+    if "WindowAgg" in around:
+        found.append(
+            Reason(
+                slug="window-function",
+                why="a window function, such as count(*) OVER (), needs every row before the first is known.",
+                next_step=f"take the nearest in a subquery (ORDER BY {remedy} LIMIT k) without it; count in a query of its own.",
+            )
+        )
+    if not distance.node.has_limit_above:
+        found.append(
+            Reason(
+                slug="no-limit",
+                why="there is no LIMIT: all rows are asked for, and an HNSW index gives only the nearest.",
+                next_step=f"ORDER BY {remedy} LIMIT k.",
+            )
+        )
+    return found
+
+
+def _order_reasons(distance: Distance, remedy: str) -> list[Reason]:
+    is_down = "DESC" in distance.ending
+    found: list[Reason] = []
+    if not distance.is_bare:
+        form = shown(f"{distance.before}distance{distance.after}")
+        found.append(
+            Reason(
+                slug="similarity-descending" if is_down else "computed-from-distance",
+                why=f"it orders by {form}{' DESC' if is_down else ''}, which is computed from the distance; an index gives the "
+                "bare distance, upwards.",
+                next_step=f"ORDER BY {remedy} LIMIT k, and compute {form} in the select list.",
+            )
+        )
+    elif is_down and distance.function != "inner_product":
+        found.append(
+            Reason(
+                slug="descending",
+                why="it orders by the distance downwards: the farthest first. An index gives the nearest first.",
+                next_step=f"ORDER BY {remedy} LIMIT k, without DESC.",
+            )
+        )
+    if "NULLS FIRST" in distance.ending and not is_down:
+        found.append(
+            Reason(
+                slug="nulls-first",
+                why="NULLS FIRST asks for rows without a vector first; they are in no index.",
+                next_step=f"ORDER BY {remedy} LIMIT k, without NULLS FIRST.",
+            )
+        )
+    return found
+
+
+def _no_distance(scene: Scene) -> Reason:
+    operators = ", ".join(sorted({operator.name for operator in scene.extension.operators}))
+    return Reason(
+        slug="no-distance",
+        why=f"nothing in its plan is a distance ({operators}).",
+        next_step="ORDER BY column <=> vector LIMIT k is what a vector index serves.",
+    )
+
+
+def _not_of_a_table(distance: Distance) -> Reason:
+    return Reason(
+        slug="not-a-column-of-a-table",
+        why=f"{shown(distance.text)} is of no column of a table: the rows come from a subquery that was computed before.",
+        next_step="order and limit in the query that scans the table, not around it.",
+    )
+
+
+# --- asking PostgreSQL ---------------------------------------------------------------------------------------------
+
+
+def _sides(distance: Distance, plan: Plan, scene: Scene) -> list[Side] | None:
+    """The sides that are columns of tables, one with a vector index before one without."""
+    tables = {alias.strip('"'): table for alias, table in plan.relations.items()}
+    aliases = {str(node.facts["Alias"]) for node in plan.nodes if "Alias" in node.facts}
+    found: list[Side] = []
+    for expression in (distance.left, distance.right):
+        for alias, column in columns_of(expression, aliases)[:1]:
+            name = alias.strip('"')
+            table = tables.get(name)
+            if table is not None:
+                found.append(Side(alias=alias, table=table, column=column, expression=expression))
+    indexed = {index.table for index in scene.indexes}
+    return sorted(found, key=lambda side: side.table not in indexed) or None
+
+
+def _supplied(distance: Distance, plan: Plan, sides: list[Side] | None) -> str | None:
+    """The column that the vector of the other side comes from; None for a constant."""
+    if sides is None:
+        return None
+    aliases = {str(node.facts["Alias"]) for node in plan.nodes if "Alias" in node.facts}
+    other = distance.right if sides[0].expression == distance.left else distance.left
+    return next((column for _, column in columns_of(other, aliases)), None)
+
+
+def _proof(scene: Scene, distance: Distance, sides: list[Side] | None) -> str | None:
+    """The index that serves the bare distance to a constant."""
+    if sides is None:
+        return None
+    return _used(
+        scene, sides[0], f"{sides[0].expression} {_spelled(scene, distance.operator)} {_vector(distance.operator)}"
+    )
+
+
+def _used(scene: Scene, side: Side, expression: str, *, where: str = "") -> str | None:
+    plan = scene.try_query(
+        f"SELECT 1 FROM {quoted(*side.table)} AS {side.alias}{where} ORDER BY {expression} LIMIT 10"  # noqa: S608
+    )
+    return next((str(node.index[1]) for node in plan.uses(scene.serving) if node.index), None) if plan else None
+
+
+def _remedy(distance: Distance, sides: list[Side] | None, supplied: str | None = None) -> str:
+    if sides is None:
+        return f"column {distance.operator} vector"
+    other = distance.right if sides[0].expression == distance.left else distance.left
+    vector = "vector" if supplied else shown(other)
+    return f"{shown(sides[0].expression)} {distance.operator} {vector}"
+
+
+def _spelled(scene: Scene, operator: str) -> str:
+    return f"OPERATOR({quoted(scene.extension.schema)}.{operator})"
+
+
+def _vector(operator: str) -> str:
+    """A constant that stands for any vector: a plan does not depend on its width."""
+    return "'1'" if operator in ("<~>", "<%>") else "'[1]'"
+
+
+def _opclass(scene: Scene, operator: str, type_name: str) -> str | None:
+    return next((o.opclass for o in scene.extension.operators if o.name == operator and o.type == type_name), None)
+
+
+def _table_and_parents(scene: Scene, table: Names) -> set[Names]:
+    """The table and, of a partition, those that have an index of which its own is a part."""
+    roots = {(index.schema, index.root) for index in scene.indexes if index.table == table}
+    return {table} | {index.table for index in scene.indexes if index.names in roots}

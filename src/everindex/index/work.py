@@ -1,0 +1,119 @@
+"""What does one deploy have in hand, and what do its steps share?"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from everindex.errors import LockNotObtained
+from everindex.index.busy import at_work_on
+from everindex.index.reporter import Reporter
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+POLL_SECONDS = 0.3
+#: A statement that wants more than SHARE UPDATE EXCLUSIVE waits this long for it: others queue up behind it.
+SHORT_LOCK_TIMEOUT = "300ms"
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One deploy of one declared index, from its start to its end."""
+
+    conninfo: str
+    spec: IndexSpec
+    reporter: Reporter
+    deadline: float = field(default_factory=lambda: time.monotonic() + 3600.0)
+    """On the monotonic clock: waiting for others ends then. A build of our own has its policy."""
+
+    is_serial: bool = False
+    """True once shared memory was too small for a parallel build."""
+
+    did: list[str] = field(default_factory=list)
+    """The steps that were done, in sentences."""
+
+    has_rebuilt: bool = False
+    has_swapped: bool = False
+    build_seconds: float | None = None
+    proven: set[int] = field(default_factory=set)
+    """Oids of new generations that have been proven by this deploy."""
+
+    rebuild_because: str | None = None
+    """Evidence against the serving index; cleared once it has been replaced."""
+
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Told now and again at the end, once each."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+def wait_for_table(work: Work, connection: Connection, schema: str, table: str) -> None:
+    """Until nobody else builds, drops or vacuums on the table, asked again and again.
+
+    Waiting inside CREATE INDEX would hold a snapshot, and the other build waits for every older snapshot: PostgreSQL
+    then ends one of the two as a deadlock, and not always ours. Raises LockNotObtained when the deadline has passed.
+    """
+    told: str | None = None
+    while (worker := at_work_on(connection, schema, table)) is not None:
+        if worker != told:
+            work.reporter.say(f"waiting for other work on table {schema}.{table}: {worker}")
+            told = worker
+        if time.monotonic() >= work.deadline:
+            raise LockNotObtained(
+                f"table {schema}.{table} is in use by another builder or maintenance command.",
+                why=f"{worker} did not end in the time that this process may wait.",
+                next_step="wait for it or end it, then run the same command again; nothing was changed by this one.",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def run_briefly(
+    work: Work,
+    connection: Connection,
+    doing: str,
+    *statements: sql.Composed,
+    then: Callable[[Connection], None] | None = None,
+) -> None:
+    """The statements, and `then`, in one transaction that never waits long for a lock, tried until the deadline.
+
+    A statement that waits for ACCESS EXCLUSIVE stops all who come after it; so it waits for a moment only, lets them
+    pass, and asks again. Raises LockNotObtained when the deadline has passed, and what the statements raise.
+    """
+    pause = 0.05
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (SHORT_LOCK_TIMEOUT,))
+                for statement in statements:
+                    connection.execute(statement)
+                if then is not None:
+                    then(connection)
+            return
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as exc:
+            if time.monotonic() >= work.deadline:
+                raise LockNotObtained(
+                    f"{doing} did not get its lock.",
+                    why="other transactions held the table or the index all the time.",
+                    next_step="see who in pg_stat_activity, end it, then run the same command again; nothing was changed.",
+                ) from exc
+            if pause > 1:
+                work.reporter.say(f"{doing}: waiting for a moment without other transactions")
+            time.sleep(pause * random.uniform(0.7, 1.3))  # jitter, not security
+            pause = min(pause * 2, 2.0)
+        except psycopg.Error as exc:
+            with told_as_ours(doing):
+                raise exc
+
+
+def set_session(connection: Connection, settings: dict[str, str]) -> None:
+    """Settings for the rest of the session."""
+    for name, value in settings.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
