@@ -1,31 +1,88 @@
-"""Alembic operations for vector indexes: `op.create_vector_index` and `op.drop_vector_index`, online and offline.
+"""Alembic operations for vector indexes: `op.create_vector_index`, `op.alter_vector_index` and `op.drop_vector_index`.
 
-`register()` adds them to Alembic; env.py calls it. Online they leave the revision's transaction (`autocommit_block`) and
-hand over to the index engine, which works on connections of its own; offline they write SQL that psql runs unchanged.
+`register()` adds them to Alembic; env.py calls it. Online they hand over to the index engine, which works on connections
+of its own (where, in which transaction: migrate/transaction.py); offline they write SQL that psql runs unchanged
+(migrate/script.py).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
 
 from alembic.operations import MigrateOperation, Operations
-from psycopg import sql
+from alembic.operations.ops import ExecuteSQLOp, ModifyTableOps
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
+from everindex.errors import IndexDefinitionDiffers
 from everindex.index.apply import acknowledge, deploy, drop
-from everindex.index.catalog import in_search_path
-from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
-from everindex.index.statements import quoted, script_create_text
+from everindex.index.catalog import Observed
+from everindex.index.declaration import policy
+from everindex.index.reporter import Reporter
+from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
+from everindex.index.statements import create_statement, quoted
+from everindex.migrate import script
+from everindex.migrate.engine_address import conninfo_of
 from everindex.migrate.report import reporter_for
+from everindex.migrate.transaction import place_of_work, run_as_it_is, schema_in_search_path
+
+DEFAULT_OPCLASS = "vector_cosine_ops"
+DEFAULT_RECALL_FLOOR = 0.95
 
 
 class VectorIndexOp(MigrateOperation):
-    """What both operations hold: the declaration of one HNSW index."""
+    """What all operations hold: the declaration of one HNSW index, and its schema where the revision names one."""
+
+    def __init__(self, spec: IndexSpec, *, schema: str | None) -> None:
+        self.schema = schema
+        self.spec = spec
+
+    def resolved(self, bind: Connection) -> IndexSpec:
+        """The declaration in the schema where the unqualified table name leads."""
+        if self.schema is not None:
+            return self.spec
+        found = schema_in_search_path(bind, self.spec.table)
+        return self.spec if found is None else replace(self.spec, schema=found)
+
+
+class CreateVectorIndexOp(VectorIndexOp):
+    """Brings an index to its declaration."""
 
     def __init__(
-        self, name: str, table: str, column: str, *, schema: str | None, opclass: str, m: int, ef_construction: int
+        self, spec: IndexSpec, *, schema: str | None, replaces: bool = False, repairs: str | None = None
     ) -> None:
-        self.schema = schema
-        self.spec = IndexSpec(
+        super().__init__(spec, schema=schema)
+        self.replaces = replaces
+        #: Why an index that is declared already is made again; its reverse makes sure of it, and does not drop it.
+        self.repairs = repairs
+
+    @classmethod
+    def create_vector_index(
+        cls,
+        operations: Operations,
+        name: str,
+        table: str,
+        column: str | None = None,
+        *,
+        schema: str | None = None,
+        opclass: str = DEFAULT_OPCLASS,
+        m: int = DEFAULT_M,
+        ef_construction: int = DEFAULT_EF_CONSTRUCTION,
+        expression: str | None = None,
+        predicate: str | None = None,
+        dimensions: int | None = None,
+        recall_floor: float = DEFAULT_RECALL_FLOOR,
+        build: Mapping[str, float | None] | None = None,
+        replace: bool = False,
+    ) -> Any:
+        """Brings the HNSW index to its declaration online; an index that is there and as declared is left alone.
+
+        One of another definition is an error, or with `replace=True` goes on serving until its successor is proven.
+        `dimensions` are needed only offline, where an opclass of halfvec or bit casts the column.
+        """
+        spec = IndexSpec(
             name=name,
             table=table,
             column=column,
@@ -33,183 +90,279 @@ class VectorIndexOp(MigrateOperation):
             opclass=opclass,
             m=m,
             ef_construction=ef_construction,
+            expression=expression,
+            predicate=predicate,
+            dimensions=dimensions,
+            recall_floor=recall_floor,
+            build=_policy(name, build),
         )
+        return operations.invoke(cls(spec, schema=schema, replaces=replace))
 
-    def resolved(self, operations: Operations) -> IndexSpec:
-        """The declaration in the schema where the unqualified table name leads."""
-        if self.schema is not None:
-            return self.spec
-        driver: Any = operations.get_bind().connection.driver_connection
-        return in_search_path(driver, self.spec)
+    def reverse(self) -> MigrateOperation:
+        if self.repairs is not None:
+            return CreateVectorIndexOp(self.spec, schema=self.schema)
+        return DropVectorIndexOp(self.spec, schema=self.schema)
 
 
-class CreateVectorIndexOp(VectorIndexOp):
+class AlterVectorIndexOp(VectorIndexOp):
+    """Gives an index another definition: the new one is built and proven beside the old one, which serves until then."""
+
+    def __init__(
+        self,
+        spec: IndexSpec,
+        *,
+        schema: str | None,
+        existing: IndexSpec | None,
+        existing_definition: str | None = None,
+        because: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(spec, schema=schema)
+        self.existing = existing
+        #: The CREATE INDEX of the catalog, for an index that no IndexSpec describes.
+        self.existing_definition = existing_definition
+        self.because = because
+
     @classmethod
-    def create_vector_index(
+    def alter_vector_index(
         cls,
         operations: Operations,
         name: str,
         table: str,
-        column: str,
+        column: str | None = None,
         *,
         schema: str | None = None,
-        opclass: str = "vector_cosine_ops",
+        opclass: str = DEFAULT_OPCLASS,
         m: int = DEFAULT_M,
         ef_construction: int = DEFAULT_EF_CONSTRUCTION,
+        expression: str | None = None,
+        predicate: str | None = None,
+        dimensions: int | None = None,
+        recall_floor: float = DEFAULT_RECALL_FLOOR,
+        build: Mapping[str, float | None] | None = None,
+        existing_column: str | Literal[False] | None = False,
+        existing_opclass: str | None = None,
+        existing_m: int | None = None,
+        existing_ef_construction: int | None = None,
+        existing_expression: str | Literal[False] | None = False,
+        existing_predicate: str | Literal[False] | None = False,
+        existing_dimensions: int | Literal[False] | None = False,
     ) -> Any:
-        """Brings the HNSW index to its declaration online; an index that is there and as declared is left alone."""
-        return operations.invoke(
-            cls(name, table, column, schema=schema, opclass=opclass, m=m, ef_construction=ef_construction)
-        )
+        """Replaces the HNSW index by one of this definition, online; the old one serves until the new one is proven.
 
-    def reverse(self) -> DropVectorIndexOp:
-        return DropVectorIndexOp(
-            self.spec.name,
+        What is not given has its default, as in `create_vector_index`. `existing_…` say what was there, where that
+        differs, as in `alter_column`: they serve to reverse the operation and change nothing.
+        """
+        spec = IndexSpec(
+            name=name,
+            table=table,
+            column=column,
+            schema=schema or "public",
+            opclass=opclass,
+            m=m,
+            ef_construction=ef_construction,
+            expression=expression,
+            predicate=predicate,
+            dimensions=dimensions,
+            recall_floor=recall_floor,
+            build=_policy(name, build),
+        )
+        existing = replace(
+            spec,
+            column=column if existing_column is False else existing_column,
+            opclass=existing_opclass or opclass,
+            m=existing_m or m,
+            ef_construction=existing_ef_construction or ef_construction,
+            expression=expression if existing_expression is False else existing_expression,
+            predicate=predicate if existing_predicate is False else existing_predicate,
+            dimensions=dimensions if existing_dimensions is False else existing_dimensions,
+        )
+        return operations.invoke(cls(spec, schema=schema, existing=existing))
+
+    def reverse(self) -> MigrateOperation:
+        if self.existing is not None:
+            return AlterVectorIndexOp(self.existing, schema=self.schema, existing=self.spec)
+        assert self.existing_definition is not None
+        return ModifyTableOps(
             self.spec.table,
-            self.spec.column,
+            [
+                DropVectorIndexOp(self.spec, schema=self.schema),
+                ExecuteSQLOp(self.existing_definition),
+            ],
             schema=self.schema,
-            opclass=self.spec.opclass,
-            m=self.spec.m,
-            ef_construction=self.spec.ef_construction,
         )
 
 
 class DropVectorIndexOp(VectorIndexOp):
+    """Drops an index; holds its definition for the way back."""
+
+    def __init__(self, spec: IndexSpec, *, schema: str | None, because: tuple[str, ...] = ()) -> None:
+        super().__init__(spec, schema=schema)
+        self.because = because
+
     @classmethod
     def drop_vector_index(
         cls,
         operations: Operations,
         name: str,
         table: str,
-        column: str,
+        column: str | None = None,
         *,
         schema: str | None = None,
-        opclass: str = "vector_cosine_ops",
+        opclass: str = DEFAULT_OPCLASS,
         m: int = DEFAULT_M,
         ef_construction: int = DEFAULT_EF_CONSTRUCTION,
+        expression: str | None = None,
+        predicate: str | None = None,
+        dimensions: int | None = None,
     ) -> Any:
-        """Drops the HNSW index online (DROP INDEX CONCURRENTLY); one that is not there is no error."""
-        return operations.invoke(
-            cls(name, table, column, schema=schema, opclass=opclass, m=m, ef_construction=ef_construction)
+        """Drops the HNSW index online (DROP INDEX CONCURRENTLY); one that is not there is no error.
+
+        Its definition is for the way back; name and table are what is dropped.
+        """
+        spec = IndexSpec(
+            name=name,
+            table=table,
+            # Only name and table tell what is dropped, and a spec has a key.
+            column=name if column is None and expression is None else column,
+            schema=schema or "public",
+            opclass=opclass,
+            m=m,
+            ef_construction=ef_construction,
+            expression=expression,
+            predicate=predicate,
+            dimensions=dimensions,
         )
+        return operations.invoke(cls(spec, schema=schema))
 
     def reverse(self) -> CreateVectorIndexOp:
-        return CreateVectorIndexOp(
-            self.spec.name,
-            self.spec.table,
-            self.spec.column,
-            schema=self.schema,
-            opclass=self.spec.opclass,
-            m=self.spec.m,
-            ef_construction=self.spec.ef_construction,
-        )
+        return CreateVectorIndexOp(self.spec, schema=self.schema)
+
+
+# --- what they do ----------------------------------------------------------------------------------------------------
 
 
 def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
-    context = operations.migration_context
-    if context.as_sql:
-        with context.autocommit_block():
-            _write(context, _offline_guard(operation))
-            _write(context, script_create_text(operation.spec, schema=operation.schema))
-        return
-    spec = operation.resolved(operations)
-    with context.autocommit_block(), reporter_for(context.opts) as reporter:
-        conninfo = _conninfo(operations)
-        deployed = deploy(conninfo, spec, reporter=reporter)
-        if deployed.outcome == "already-there":
-            acknowledge(conninfo, spec, reporter=reporter)
-        for warning in deployed.warnings:
-            reporter.say(f"warning: {warning}")
+    if operations.migration_context.as_sql:
+        write = script.alter_script if operation.replaces else script.create_script
+        _write(operations, write(operation.spec, schema=operation.schema))
+    else:
+        _bring_to(operations, operation, replaces=operation.replaces)
+
+
+def _alter(operations: Operations, operation: AlterVectorIndexOp) -> None:
+    if operations.migration_context.as_sql:
+        _write(operations, script.alter_script(operation.spec, schema=operation.schema))
+    else:
+        _bring_to(operations, operation, replaces=True)
 
 
 def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
     context = operations.migration_context
     if context.as_sql:
-        name = quoted(operation.spec.name, schema=operation.schema)
-        with context.autocommit_block():
-            _write(context, f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        _write(operations, script.drop_script(operation.spec, schema=operation.schema))
         return
-    spec = operation.resolved(operations)
-    with context.autocommit_block(), reporter_for(context.opts) as reporter:
-        drop(_conninfo(operations), spec, reporter=reporter)
+    spec = operation.resolved(operations.get_bind())
+    conninfo = _conninfo(operations)
+    with place_of_work(operations, spec, conninfo, drops=True) as place, reporter_for(context.opts) as reporter:
+        if place == "own connections":
+            drop(conninfo, spec, reporter=reporter)
+        else:
+            index = quoted(spec.name, schema=spec.schema)
+            run_as_it_is(operations.get_bind(), f"DROP INDEX IF EXISTS {index}")
+            reporter.say(f"dropped index {spec.qualified_name} in the transaction of the migration")
+
+
+def _bring_to(operations: Operations, operation: VectorIndexOp, *, replaces: bool) -> None:
+    context = operations.migration_context
+    spec = operation.resolved(operations.get_bind())
+    conninfo = _conninfo(operations)
+    with place_of_work(operations, spec, conninfo) as place, reporter_for(context.opts) as reporter:
+        if place == "own connections":
+            _deploy(conninfo, spec, replaces=replaces, reporter=reporter)
+        else:
+            _make_here(operations.get_bind(), spec, replaces=replaces)
+            reporter.say(
+                f"built index {spec.qualified_name} in the transaction of the migration, as that made the table"
+            )
+
+
+def _deploy(conninfo: str, spec: IndexSpec, *, replaces: bool, reporter: Reporter) -> None:
+    deployed = deploy(
+        conninfo, spec, reporter=reporter, on_drift="replace" if replaces else "refuse", tries_refused=replaces
+    )
+    if deployed.outcome == "already-there":
+        acknowledge(conninfo, spec, reporter=reporter)
+    for warning in deployed.warnings:
+        reporter.say(f"warning: {warning}")
+
+
+def _make_here(bind: Connection, spec: IndexSpec, *, replaces: bool) -> None:
+    """CREATE INDEX inside the open transaction, on a table without rows or one that nobody else sees: SHARE lock."""
+    index = quoted(spec.name, schema=spec.schema)
+    observed = _observed_here(bind, spec)
+    if replaces:
+        run_as_it_is(bind, f"DROP INDEX IF EXISTS {index}")
+    else:
+        known = replace(spec, dimensions=observed.dimensions if observed.column_type != spec.key_type else None)
+        try:
+            run_as_it_is(bind, script.guard(known, schema=spec.schema))
+        except DBAPIError as exc:
+            told = str(exc.orig).splitlines()[0]
+            if "index-definition-differs" not in told and "INVALID" not in told:
+                raise
+            raise IndexDefinitionDiffers(
+                f"index {spec.qualified_name} is there and not as declared.",
+                why=f"PostgreSQL: {told}",
+                next_step="use op.alter_vector_index to replace it, or give the declared index another name; "
+                "nothing was changed.",
+            ) from None
+    statement = create_statement(spec, observed, concurrently=False, if_not_exists=True)
+    run_as_it_is(bind, statement.as_string(None))
+
+
+def _observed_here(bind: Connection, spec: IndexSpec) -> Observed:
+    """Type and width of the column as the open transaction sees them; enough to write CREATE INDEX."""
+    literal = script.literal
+    row: Any = run_as_it_is(
+        bind,
+        "SELECT t.typname, nullif(a.atttypmod, -1), "  # noqa: S608 literals by psycopg
+        "(SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'vector') FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
+        f"WHERE a.attrelid = to_regclass({literal(quoted(spec.table, schema=spec.schema))}) "
+        f"AND a.attname = {literal(spec.column or '')} AND NOT a.attisdropped",
+    ).one_or_none()
+    kind, width, extension = row or (None, None, None)
+    return Observed(table_exists=True, column_type=kind, dimensions=width, extension_schema=extension)
+
+
+def _policy(name: str, build: Mapping[str, float | None] | None) -> BuildPolicy:
+    return BuildPolicy() if build is None else policy(f"index {name!r}", build)
 
 
 def _conninfo(operations: Operations) -> str:
-    """The address for the engine's own connections: what env.py passed, else that of Alembic's engine."""
+    """The address for the engine's own connections: what env.py passed, else that of Alembic's connection."""
     given = operations.migration_context.opts.get("everindex_conninfo")
-    if given is not None:
-        return str(given)
-    url = operations.get_bind().engine.url
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return str(given) if given is not None else conninfo_of(operations.get_bind())
 
 
-def _write(context: Any, statement: str) -> None:
-    """Adds a statement to the script as it is: `execute` would take `:word` in a name for a parameter and double each %."""
-    context.impl.static_output(f"{statement};")
+def _write(operations: Operations, statements: list[str]) -> None:
+    """Adds statements to the script as they are: `execute` would take `:word` in a name for a parameter, and double each %."""
+    context = operations.migration_context
+    with context.autocommit_block():
+        for statement in statements:
+            context.impl.static_output(f"{statement};")
 
 
-def _offline_guard(operation: VectorIndexOp) -> str:
-    """A DO block that stops a script where IF NOT EXISTS would step over an INVALID or a different index."""
-    spec = operation.spec
-    wanted = {
-        "column": spec.column,
-        "opclass": spec.opclass,
-        "m": str(spec.m),
-        "ef_construction": str(spec.ef_construction),
-    }
-    tag = "everindex"
-    while f"${tag}$" in spec.name + spec.table + spec.column + spec.schema:
-        tag += "_"
-    return _GUARD.format(
-        tag=tag,
-        relation=_literal(quoted(spec.name, schema=operation.schema)),
-        table=_literal(quoted(spec.table, schema=operation.schema)),
-        differs=_literal(f"index-definition-differs: {spec.name} exists with another definition"),
-        invalid=_literal(f"index {spec.name} is INVALID, left by an interrupted build"),
-        default_m=_literal(str(DEFAULT_M)),
-        default_ef_construction=_literal(str(DEFAULT_EF_CONSTRUCTION)),
-        **{name: _literal(value) for name, value in wanted.items()},
-    )
-
-
-def _literal(text: str) -> str:
-    return sql.Literal(text).as_string(None)
-
-
-_GUARD = """
-DO ${tag}$
-DECLARE
-    existing record;
-BEGIN
-    SELECT i.indisvalid, pg_get_indexdef(c.oid) AS definition,
-           i.indrelid = to_regclass({table}) AND a.attname = {column} AND i.indpred IS NULL
-           AND am.amname = 'hnsw' AND opc.opcname = {opclass}
-           AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'm'),
-                        {default_m}) = {m}
-           AND coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'ef_construction'),
-                        {default_ef_construction}) = {ef_construction} AS is_as_declared
-    INTO existing
-    FROM pg_class c
-    LEFT JOIN pg_index i ON i.indexrelid = c.oid
-    LEFT JOIN pg_opclass opc ON opc.oid = i.indclass[0]
-    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    LEFT JOIN pg_am am ON am.oid = c.relam
-    WHERE c.oid = to_regclass({relation});
-    IF FOUND AND NOT coalesce(existing.is_as_declared, false) THEN
-        RAISE EXCEPTION USING MESSAGE = {differs}, DETAIL = existing.definition,
-            HINT = 'ALTER INDEX ... RENAME TO another name, then run this script again.';
-    ELSIF FOUND AND NOT existing.indisvalid THEN
-        RAISE EXCEPTION USING MESSAGE = {invalid}, HINT = 'DROP INDEX CONCURRENTLY it, then run this script again.';
-    END IF;
-END ${tag}$"""
+_OPERATIONS: tuple[tuple[str, type[VectorIndexOp], Callable[..., None]], ...] = (
+    ("create_vector_index", CreateVectorIndexOp, _create),
+    ("alter_vector_index", AlterVectorIndexOp, _alter),
+    ("drop_vector_index", DropVectorIndexOp, _drop),
+)
 
 
 def register() -> None:
     """Adds the operations to Alembic's `op`; calling it again changes nothing."""
-    for name, operation, implementation in (
-        ("create_vector_index", CreateVectorIndexOp, _create),
-        ("drop_vector_index", DropVectorIndexOp, _drop),
-    ):
+    for name, operation, implementation in _OPERATIONS:
         if not hasattr(Operations, name):
             Operations.register_operation(name)(operation)
             Operations.implementation_for(operation)(implementation)

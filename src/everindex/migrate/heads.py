@@ -1,0 +1,80 @@
+"""Do the revisions of a chain end in one head? A gate for any env.py, entrypoint or CI, which touches no database.
+
+`python -m everindex.migrate.heads [alembic.ini]` is the same gate for a shell: exit status 1 unless there is one head.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from everindex.errors import ChainBroken
+
+#: Commands that look, or that mend the chain: they run env.py too (the second kind with revision_environment = true).
+UNGATED_COMMANDS = {"merge", "heads", "branches", "history", "show", "current"}
+
+
+def require_single_head(config: Config) -> str | None:
+    """The one head of the chain; None for a chain without revisions. Raises ChainBroken with all heads and the cure.
+
+    Reads revision files only. Two heads are what two merged branches leave that each added a revision: `upgrade head`
+    then fails in the middle of a deployment, and `upgrade heads` runs them in an order that nobody has tried.
+    """
+    scripts = ScriptDirectory.from_config(config)
+    try:
+        heads = sorted(scripts.get_heads())
+    except (CommandError, SyntaxError, KeyError, ImportError) as exc:
+        raise ChainBroken(
+            "the chain of revisions cannot be read.",
+            why=f"{(str(exc).strip() or type(exc).__name__).splitlines()[0]}.",
+            next_step=f"mend the revision file in {scripts.dir}; no database was touched.",
+        ) from exc
+    if len(heads) > 1 and _command(config) not in UNGATED_COMMANDS:
+        after = sorted({parent for head in heads for parent in _parents(scripts, head)})
+        raise ChainBroken(
+            f"the chain of revisions has {len(heads)} heads: {', '.join(heads)}.",
+            why=f"these revisions follow {' and '.join(after) or 'nothing'}, and none of them follows the others.",
+            next_step=f'run  alembic merge -m "merge heads" {" ".join(heads)}  and commit the file, or give one of them '
+            "another down_revision; no database was touched.",
+        )
+    return heads[0] if heads else None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The gate as a command: prints the head, or the three lines of the error, and returns the exit status."""
+    ini = Path(arguments[0]) if arguments else Path("alembic.ini")
+    try:
+        if not ini.is_file():
+            raise ChainBroken(
+                f"there is no {ini} here.",
+                why="the gate reads the chain that an alembic.ini names.",
+                next_step="run it where alembic.ini is, or name the file: python -m everindex.migrate.heads PATH.",
+            )
+        head = require_single_head(Config(str(ini)))
+    except ChainBroken as exc:
+        print(exc, file=sys.stderr)
+        return exc.exit_status
+    except CommandError as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    print(head or "no revisions yet")
+    return 0
+
+
+def _parents(scripts: ScriptDirectory, revision: str) -> tuple[str, ...]:
+    down = scripts.get_revision(revision).down_revision
+    return () if down is None else (down,) if isinstance(down, str) else tuple(down)
+
+
+def _command(config: Config) -> str | None:
+    command = getattr(config.cmd_opts, "cmd", None)
+    return command[0].__name__ if command else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

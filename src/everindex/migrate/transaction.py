@@ -1,0 +1,160 @@
+"""In which transaction does an operation of a revision run, and where may the index be built then?
+
+CREATE INDEX CONCURRENTLY runs in no transaction, and the engine works on connections of its own, which do not see what a
+transaction has not committed, and whose build waits for those who have written to the table. So:
+
+- Alembic's own transaction (any `transaction_per_migration`, `transactional_ddl`, AUTOCOMMIT engines) is committed, as
+  `autocommit_block` does for every such statement, and goes on afterwards.
+- A transaction that env.py began before `context.configure` is env.py's to commit. Where it has left the table alone, the
+  engine works beside it. Where it has made the table, or the table is empty, the index is made in that very transaction,
+  at once. Else the operation is refused: beside the transaction it would wait for it for ever, inside it would stop
+  every writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from alembic.operations import Operations
+from sqlalchemy import Connection, text
+
+from everindex.errors import EverindexError
+from everindex.index.spec import IndexSpec
+from everindex.index.statements import quoted
+from everindex.pg.connections import connect
+
+Place = Literal["own connections", "this transaction"]
+
+#: Locks that neither a build nor its waiting for writers minds.
+_HARMLESS_LOCKS = {"AccessShareLock", "RowShareLock"}
+#: Limits under which PostgreSQL would end the session of the migration while it waits for the engine.
+_IDLE_LIMITS = ("idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+
+
+class TransactionInTheWay(EverindexError):
+    """An open transaction of env.py has changed the table whose index a revision wants to build or drop."""
+
+    slug = "transaction-in-the-way"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What the transaction of the migration has to do with the table."""
+
+    oid: int | None
+    locks: frozenset[str]
+    keeps_snapshot: bool
+    index_exists: bool
+
+
+@contextmanager
+def place_of_work(operations: Operations, spec: IndexSpec, conninfo: str, *, drops: bool = False) -> Iterator[Place]:
+    """Inside the block the work on `spec`'s index can be done, at the place that it yields.
+
+    Raises TransactionInTheWay. The time limits of the migration's session are lifted meanwhile.
+    """
+    context = operations.migration_context
+    bind = operations.get_bind()
+    # Alembic keeps the transaction that it began itself here; autocommit_block() asserts on it without a word.
+    if not bind.in_transaction() or context._transaction is not None:
+        with context.autocommit_block(), _without_idle_limits(operations.get_bind()):
+            yield "own connections"
+        return
+    place = _beside_or_inside(bind, spec, conninfo, drops=drops)
+    with _without_idle_limits(bind):
+        yield place
+
+
+def schema_in_search_path(bind: Connection, table: str) -> str | None:
+    """The schema where a bare table name leads on this connection, its own uncommitted tables included."""
+    found: str | None = bind.execute(
+        text(
+            "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(:table))"
+        ),
+        {"table": table},
+    ).scalar()
+    return found
+
+
+def _beside_or_inside(bind: Connection, spec: IndexSpec, conninfo: str, *, drops: bool) -> Place:
+    look = _look(bind, spec)
+    # DROP INDEX CONCURRENTLY waits for readers of the table too.
+    in_the_way = look.locks - (frozenset() if drops or look.index_exists else _HARMLESS_LOCKS)
+    if not in_the_way and not look.keeps_snapshot:
+        return "own connections"
+    if look.oid is not None and (not _is_committed(conninfo, look.oid) or not _has_rows(bind, spec)):
+        return "this transaction"
+    raise TransactionInTheWay(
+        f"index {spec.name} on {spec.table} cannot be {'dropped' if drops else 'built'} online here.",
+        why="env.py handed a connection to Alembic on which a transaction was open already, and that transaction "
+        + (
+            f"has locks on the table ({', '.join(sorted(in_the_way))})."
+            if in_the_way
+            else "keeps a snapshot (REPEATABLE READ or SERIALIZABLE)."
+        ),
+        next_step="in env.py, commit before context.configure(connection=…), open the connection with engine.connect() and "
+        "not engine.begin(), and take locks on another connection (docs/alembic-kit.md); nothing was built or dropped.",
+    )
+
+
+def _look(bind: Connection, spec: IndexSpec) -> _Look:
+    row: Any = bind.execute(
+        text(
+            """
+            SELECT c.oid::bigint,
+                   (SELECT string_agg(DISTINCT l.mode, ',') FROM pg_catalog.pg_locks l
+                    WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+                      AND (l.relation = c.oid OR l.relation IN (SELECT i.indexrelid FROM pg_catalog.pg_index i
+                                                                WHERE i.indrelid = c.oid))),
+                   EXISTS (SELECT FROM pg_catalog.pg_class x WHERE x.relname = :name AND x.relnamespace = c.relnamespace)
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = :schema AND c.relname = :table
+            """
+        ),
+        {"schema": spec.schema, "table": spec.table, "name": spec.name},
+    ).one_or_none()
+    isolation = bind.execute(text("SELECT pg_catalog.current_setting('transaction_isolation')")).scalar()
+    keeps_snapshot = isolation in ("repeatable read", "serializable")
+    if row is None:
+        return _Look(oid=None, locks=frozenset(), keeps_snapshot=keeps_snapshot, index_exists=False)
+    locks = frozenset(row[1].split(",")) if row[1] else frozenset()
+    return _Look(oid=row[0], locks=locks, keeps_snapshot=keeps_snapshot, index_exists=row[2])
+
+
+def _is_committed(conninfo: str, oid: int) -> bool:
+    """Whether others see the table: asked on a connection of its own. Nobody can be writing to one that nobody sees."""
+    with connect(conninfo, application_name="everindex migrate") as connection:
+        return connection.execute("SELECT FROM pg_catalog.pg_class WHERE oid = %s::oid", (oid,)).fetchone() is not None
+
+
+def _has_rows(bind: Connection, spec: IndexSpec) -> bool:
+    table = quoted(spec.table, schema=spec.schema)
+    statement = f"SELECT EXISTS (SELECT FROM {table})"  # noqa: S608 quoted by psycopg
+    return bool(run_as_it_is(bind, statement).scalar())
+
+
+def run_as_it_is(bind: Connection, statement: str) -> Any:
+    """Runs a statement without parameters, whose colons and percent signs are its own."""
+    return bind.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+@contextmanager
+def _without_idle_limits(bind: Connection) -> Iterator[None]:
+    """The session is idle while the engine works for hours elsewhere; its own limits come back afterwards."""
+    names = ", ".join(f"'{name}'" for name in _IDLE_LIMITS)
+    asked = f"SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ({names}) AND setting <> '0'"  # noqa: S608
+    limits = [(name, setting) for name, setting in bind.execute(text(asked))]
+    for name, _ in limits:
+        _set(bind, name, "0")
+    yield
+    # Only after success: in a failed transaction nothing can be set, and a rolled back one takes its settings along.
+    for name, setting in limits:
+        _set(bind, name, setting)
+
+
+def _set(bind: Connection, name: str, value: str) -> None:
+    bind.execute(text("SELECT pg_catalog.set_config(:name, :value, false)"), {"name": name, "value": value})
