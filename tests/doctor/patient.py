@@ -59,8 +59,10 @@ def make_items(
         sql.SQL("INSERT INTO {} SELECT g, 0, {}::{} FROM generate_series(0, {} - 1) AS g").format(
             table, random_vector(dimensions), typed, sql.Literal(count)
         ),
-        *([sql.SQL("ANALYZE {}").format(table)] if analyze else []),
     )
+    if analyze:
+        # In a session of its own: what a session has written is counted when it ends, after its own ANALYZE.
+        run(conninfo, sql.SQL("ANALYZE {}").format(table))
     return table.as_string(None)
 
 

@@ -26,7 +26,7 @@ def ask(examined: Examined) -> Iterator[Answer]:
             FROM found f WHERE f.model IS NOT NULL AND f.number < %(models)s
         )
         SELECT f.model, (SELECT count(*) FROM (SELECT FROM everindex_meta.embedding_record r WHERE r.model = f.model
-                                               LIMIT %(counted)s) AS some)
+                                               LIMIT %(counted)s) AS counted)
         FROM found f WHERE f.model IS NOT NULL
         """,
         {"models": MODELS, "counted": COUNTED},

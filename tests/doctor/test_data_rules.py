@@ -1,0 +1,283 @@
+"""What the doctor says about the rows themselves, of which it reads a bounded sample; and names and roles of every kind."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import patient
+import psycopg
+import pytest
+from patient import apply_fix, ask, findings, is_good, make_items, random_vector, rows, run, the_finding
+from psycopg import sql
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import all_rules
+from everindex.index.spec import IndexSpec
+from everindex.pg import own_schema
+from everindex.pg.capabilities import look
+from everindex.pg.connections import connect
+
+HNSW = "CREATE INDEX items_idx ON items USING hnsw (embedding vector_cosine_ops)"
+ZERO = sql.SQL("array_fill(0, array[64])::vector")
+UNIT = "UPDATE items SET embedding = l2_normalize(embedding)"
+
+#: Every rule of this file's kind: they read rows.
+SAMPLING = ("zero-vectors", "null-vectors", "vectors-not-normalised", "duplicated-vectors")
+
+
+@pytest.fixture
+def indexed(empty: str) -> str:
+    """300 vectors of 64 dimensions in `items` under an hnsw index for cosine."""
+    make_items(empty)
+    run(empty, HNSW)
+    return empty
+
+
+def test_zero_vectors_under_a_cosine_index_are_told_and_emptied(indexed: str) -> None:
+    assert is_good(indexed, "zero-vectors")
+    run(indexed, sql.SQL("UPDATE items SET embedding = {} WHERE id < 7").format(ZERO))
+    found = the_finding(indexed, "zero-vectors")
+    assert "7 of 300 sampled vectors" in found.sentence
+    apply_fix(indexed, found)
+    assert is_good(indexed, "zero-vectors")
+
+
+def test_zero_vectors_are_no_matter_for_other_distances(empty: str) -> None:
+    make_items(empty)
+    run(
+        empty,
+        "CREATE INDEX ON items USING hnsw (embedding vector_l2_ops)",
+        sql.SQL("UPDATE items SET embedding = {} WHERE id < 7").format(ZERO),
+    )
+    assert not ask(empty, "zero-vectors")
+
+
+def test_rows_without_a_vector_are_told_from_one_in_a_hundred_on(indexed: str) -> None:
+    run(indexed, "UPDATE items SET embedding = NULL WHERE id < 3")
+    assert is_good(indexed, "null-vectors")
+    run(indexed, "UPDATE items SET embedding = NULL WHERE id < 30")
+    assert "30 of 300 sampled rows have no vector" in the_finding(indexed, "null-vectors").sentence
+    run(
+        indexed,
+        sql.SQL(
+            "UPDATE items AS g SET embedding = {} FROM items AS i WHERE i.id = g.id AND i.embedding IS NULL"
+        ).format(sql.SQL("ARRAY(SELECT random() - 0.5 + 0 * g.id FROM generate_series(1, 64))")),
+    )
+    assert is_good(indexed, "null-vectors")
+
+
+def test_an_inner_product_index_over_vectors_of_all_lengths_is_told(empty: str) -> None:
+    make_items(empty)
+    run(empty, "CREATE INDEX ON items USING hnsw (embedding vector_ip_ops)")
+    found = the_finding(empty, "vectors-not-normalised")
+    assert "300 of 300 sampled vectors" in found.sentence
+    run(empty, UNIT)
+    assert is_good(empty, "vectors-not-normalised")
+
+
+def test_unit_vectors_under_a_cosine_index_could_use_inner_product(indexed: str) -> None:
+    (answer,) = ask(indexed, "vectors-not-normalised")
+    assert "inner product index would" not in answer.sentence
+    run(indexed, UNIT)
+    (answer,) = ask(indexed, "vectors-not-normalised")
+    assert answer.status == "good"
+    assert "an inner product index would give the same order" in answer.sentence
+
+
+def test_one_vector_in_many_rows_is_told(indexed: str) -> None:
+    same = "UPDATE items SET embedding = (SELECT embedding FROM items WHERE id = 0) WHERE id < {}"
+    run(indexed, same.format(9))
+    assert is_good(indexed, "duplicated-vectors")
+    run(indexed, same.format(40))
+    assert "is in 40 of 300 sampled rows" in the_finding(indexed, "duplicated-vectors").sentence
+    run(indexed, "DELETE FROM items WHERE id BETWEEN 1 AND 39")
+    assert is_good(indexed, "duplicated-vectors")
+
+
+def test_vectors_of_two_models_are_told(empty: str) -> None:
+    assert not ask(empty, "model-mixture")
+    own_schema.ensure(empty)
+    assert not ask(empty, "model-mixture")
+    run(
+        empty,
+        "INSERT INTO everindex_meta.embedding_record (uri, model) SELECT 'u' || g, 'old' FROM generate_series(1, 1200) g",
+    )
+    assert is_good(empty, "model-mixture")
+    run(empty, "INSERT INTO everindex_meta.embedding_record (uri, model) VALUES ('a', 'new'), ('b', 'another')")
+    found = the_finding(empty, "model-mixture")
+    assert "3 models are recorded: another (1 rows), new (1 rows), old (1000 or more rows)" in found.sentence
+    run(empty, "UPDATE everindex_meta.embedding_record SET model = 'new'")
+    assert is_good(empty, "model-mixture")
+
+
+@pytest.mark.parametrize(
+    ("column_type", "opclass"), [("halfvec", "halfvec_cosine_ops"), ("sparsevec", "sparsevec_cosine_ops")]
+)
+def test_other_types_are_sampled_too(empty: str, column_type: str, opclass: str) -> None:
+    run(
+        empty,
+        "CREATE EXTENSION vector",
+        f"CREATE TABLE items (id int, embedding {column_type}(3))",
+        f"INSERT INTO items SELECT g, array[g, 1, 2]::vector(3)::{column_type} FROM generate_series(1, 40) AS g",
+        f"INSERT INTO items SELECT g, array[0, 0, 0]::vector(3)::{column_type} FROM generate_series(1, 2) AS g",
+        f"CREATE INDEX ON items USING hnsw (embedding {opclass})",
+    )
+    found = the_finding(empty, "zero-vectors")
+    assert "2 of 42 sampled vectors" in found.sentence
+    apply_fix(empty, found)
+    assert is_good(empty, "zero-vectors")
+    assert is_good(empty, "duplicated-vectors")
+
+
+def test_of_a_big_table_only_a_sample_is_read(empty: str) -> None:
+    make_items(empty, count=20_000, dimensions=3)
+    run(empty, f"{HNSW} WITH (m = 2, ef_construction = 4)")
+    run(empty, "SELECT pg_stat_reset_single_table_counters('items'::regclass)")
+    (answer,) = ask(empty, "null-vectors")
+    sampled = re.match(r"0 of (\d+) sampled rows", answer.sentence)
+    assert sampled is not None
+    assert 500 <= int(sampled[1]) <= 1000
+    ((read,),) = rows(empty, "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'items'")
+    assert 500 <= read < 3000
+
+
+def test_a_table_in_use_by_an_alter_is_unknown_and_takes_no_other_with_it(indexed: str) -> None:
+    make_items(indexed, name="other")
+    run(indexed, "CREATE INDEX ON other USING hnsw (embedding vector_cosine_ops)")
+    rule = next(rule for rule in all_rules() if rule.slug == "null-vectors")
+    with connect(indexed) as connection, psycopg.connect(indexed) as altering:
+        examined = Examined(connection=connection, capabilities=look(connection), max_seconds=0.3)
+        assert examined.indexes
+        assert examined.index_details
+        altering.execute("LOCK TABLE other IN ACCESS EXCLUSIVE MODE")
+        answers = {answer.about: answer for answer in rule.ask(examined)}
+        altering.rollback()
+    assert answers['"public"."other"'].status == "unknown"
+    assert "statement timeout" in answers['"public"."other"'].sentence
+    assert answers['"public"."items"'].status == "good"
+
+
+# --- whoever asks, whatever the names ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stranger(cluster: Any, indexed: str) -> Iterator[str]:
+    """A role that may read table `open` and not `items`."""
+    role = f"stranger_{os.getpid()}"
+    make_items(indexed, name="open")
+    run(
+        indexed,
+        "CREATE INDEX ON open USING hnsw (embedding vector_cosine_ops)",
+        f"CREATE ROLE {role}",
+        f"GRANT SELECT ON open TO {role}",
+    )
+    yield role
+    run(indexed, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("slug", SAMPLING)
+def test_a_forbidden_table_is_unknown_and_hides_no_other(indexed: str, stranger: str, slug: str) -> None:
+    answers = {answer.about: answer for answer in ask(indexed, slug, role=stranger)}
+    assert answers['"public"."items"'].status == "unknown"
+    assert "permission denied for table items" in answers['"public"."items"'].sentence
+    assert answers['"public"."open"'].status == "good"
+
+
+def test_statistics_that_a_role_may_not_see_are_unknown(indexed: str, stranger: str) -> None:
+    answers = {answer.about: answer.status for answer in ask(indexed, "statistics-missing", role=stranger)}
+    assert answers == {'"public"."items"': "unknown", '"public"."open"': "good"}
+
+
+HOSTILE = [
+    ('quote"quote', "100%", "sp ace"),
+    ("%s %(x)s %%", "apostrophe'; DROP TABLE items; --", "{brace}"),
+    ("ünïcode 索引", "back\\slash", "select"),
+    ("dot.dot", " USING hnsw (x)", "n" * 63),
+]
+
+
+@pytest.mark.parametrize(("schema", "name", "column"), HOSTILE)
+def test_names_of_every_kind_are_told_and_mended(empty: str, schema: str, name: str, column: str) -> None:
+    """A table with many sicknesses at once, in a database where pgvector lies in a schema of its own."""
+    run(empty, "CREATE SCHEMA ext", "CREATE EXTENSION vector SCHEMA ext", "SET search_path = ext")
+    table, quoted_column = sql.Identifier(schema, name), sql.Identifier(column)
+    statement = {
+        "table": table,
+        "column": quoted_column,
+        "index": sql.Identifier(name[:40] + "_i"),
+        "second": sql.Identifier(name[:40] + "_j"),
+        "parent": sql.Identifier(schema, name[:40] + "_p"),
+        "part": sql.Identifier(schema, name[:40] + "_q"),
+        "whole": sql.Identifier(name[:40] + "_w"),
+    }
+    run(
+        empty,
+        *(
+            sql.SQL(text).format(**statement, schema=sql.Identifier(schema), vector=random_vector(8))
+            for text in (
+                "CREATE SCHEMA {schema}",
+                "CREATE UNLOGGED TABLE {table} (id int, n int DEFAULT 0, {column} ext.vector(8)) "
+                "WITH (autovacuum_enabled = off)",
+                "ALTER TABLE {table} ALTER {column} SET STORAGE EXTENDED",
+                "INSERT INTO {table} SELECT g, 0, {vector}::ext.vector FROM generate_series(1, 400) AS g",
+                "INSERT INTO {table} SELECT g, 0, array_fill(0, array[8])::ext.vector FROM generate_series(1, 9) AS g",
+                "INSERT INTO {table} SELECT g, 0, NULL FROM generate_series(1, 9) AS g",
+                "CREATE INDEX {index} ON {table} USING hnsw ({column} ext.vector_cosine_ops) WITH (m = 4)",
+                "CREATE INDEX {second} ON {table} USING hnsw ({column} ext.vector_cosine_ops)",
+                "CREATE INDEX ON {table} USING ivfflat ({column} ext.vector_cosine_ops) WITH (lists = 1)",
+                "CREATE TABLE {parent} (id int, {column} ext.vector(8)) PARTITION BY RANGE (id)",
+                "CREATE TABLE {part} PARTITION OF {parent} FOR VALUES FROM (0) TO (9)",
+                "CREATE INDEX {whole} ON ONLY {parent} USING hnsw ({column} ext.vector_cosine_ops)",
+                "DELETE FROM {table} WHERE id > 300",
+                "UPDATE {table} SET n = 1",
+                "UPDATE {table} SET n = 2",
+                "UPDATE {table} SET n = 3",
+                "UPDATE {table} SET n = 4",
+            )
+        ),
+    )
+    spec = IndexSpec(name="declared_idx", schema=schema, table=name, column=column)
+    told = {slug for slug in MINE if findings(empty, slug, declared=(spec,))}
+    # Twice: SET LOGGED rewrites the table, which forgets how many rows it has.
+    for slug in MINE * 2:
+        for answer in findings(empty, slug, declared=(spec,)):
+            if answer.fix is not None:
+                run(empty, *answer.fix.statements)
+    assert told == {
+        "dead-tuples", "declared-index-missing", "duplicate-index", "hot-updates-lost", "null-vectors",
+        "option-below-default", "partitioned-index-incomplete", "second-method-on-column", "statistics-missing",
+        "table-is-unlogged", "vacuum-off-for-table", "vectors-compressed", "zero-vectors",
+    }  # fmt: skip
+    left = {slug for slug in MINE if findings(empty, slug, declared=(spec,))}
+    # The first needs a build, the second new updates, the third an embedding.
+    assert left <= {"declared-index-missing", "hot-updates-lost", "null-vectors", "statistics-stale", "dead-tuples"}
+    assert "zero-vectors" not in left
+
+
+#: The rules about indexes, tables and their rows.
+MINE = (
+    "column-without-width", "dead-tuples", "declared-index-drifted", "declared-index-for-other-distance",
+    "declared-index-missing", "dimensions-beyond-limit", "duplicate-index", "duplicated-vectors", "hot-updates-lost",
+    "index-bigger-than-expected", "index-cold", "index-is-invalid", "index-unused", "leftover-of-reindex",
+    "model-mixture", "null-vectors", "option-below-default", "partitioned-index-incomplete", "second-method-on-column",
+    "statistics-missing", "statistics-stale", "table-is-unlogged", "two-distances-on-column", "vacuum-begins-late",
+    "vacuum-off-for-table", "vacuum-running-long", "vector-column-without-index", "vectors-compressed",
+    "vectors-not-normalised", "zero-vectors",
+)  # fmt: skip
+
+
+def test_a_database_without_pgvector_has_no_finding_of_these(empty: str) -> None:
+    for slug in MINE:
+        assert not findings(empty, slug)
+
+
+def test_no_rule_of_these_writes(indexed: str) -> None:
+    """Asked over a connection that may not write, all of them answer."""
+    with connect(indexed) as connection:
+        connection.execute("SET default_transaction_read_only = on")
+        examined = Examined(connection=connection, capabilities=look(connection), declared=(patient.SPEC,))
+        answers = [answer for rule in all_rules() if rule.slug in MINE for answer in rule.ask(examined)]
+    assert len(answers) > 15
