@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from everindex import __version__
-from everindex.cli import article, bench, doctor, embed, health, importing, migrate, search, serve, status, up, verify
+from everindex.cli import article, bench, check, doctor, embed, health, importing, migrate, search, serve, status, up, verify
 from everindex.cli.output import say
 
 app = typer.Typer(
@@ -47,5 +47,6 @@ app.command("article")(article.article)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
+app.command("check")(check.check)
 app.command("bench")(bench.bench)
 app.command("health")(health.health)

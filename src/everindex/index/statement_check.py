@@ -163,8 +163,8 @@ def _not_found(found: Scene) -> Reason:
     schema = found.extension.schema
     return Reason(
         slug="operators-not-in-search-path",
-        why=f"pgvector lies in schema {schema}, which is not in search_path ({found.setting('search_path')} was tried): PostgreSQL "
-        "does not find its operators and types, and the statement fails.",
+        why=f"pgvector lies in schema {schema}, which is not in search_path ({found.setting('search_path')} was tried): "
+        "PostgreSQL does not find its operators and types, and the statement fails.",
         next_step=f"ALTER ROLE … SET search_path = …, {schema}; or write OPERATOR({catalog.quoted(schema)}.<=>) and "
         f"::{catalog.quoted(schema, 'vector')}.",
     )

@@ -31,16 +31,7 @@ def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) 
                 proven_by=_name(scene, scene.plan((("enable_indexscan", "on"),))),
             )
         ]
-    found: list[Reason] = []
-    for table in tables:
-        if not table.is_analyzed:
-            found.append(
-                Reason(
-                    slug="never-analyzed",
-                    why=f"{table.names[1]} was never analyzed: the planner guesses its size.",
-                    next_step=f"ANALYZE {quoted(*table.names)}, then check again.",
-                )
-            )
+    found = _never_analyzed(tables)
     limit = next((node.limit for node in usable.uses(serving) if node.limit), None)
     costs = f"the index would cost {usable.cost:,.0f}, {plan.summary} costs {plan.cost:,.0f}"
     if limit is not None and (limit.rows > MANY_ROWS or limit.offset >= MANY_ROWS):
@@ -71,7 +62,7 @@ def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) 
         found.append(
             Reason(
                 slug="random-page-cost",
-                why=f"random_page_cost = {scene.setting('random_page_cost')} counts the index's reads as if the disk had to turn; "
+                why=f"random_page_cost = {scene.setting('random_page_cost')} counts the index's reads as if a disk turned; "
                 f"vectors stored out of line make the table look small: {costs}.",
                 next_step="ALTER DATABASE … SET random_page_cost = 1.1 (any SSD).",
                 proven_by=_name(scene, cheap),
@@ -86,7 +77,7 @@ def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) 
             Reason(
                 slug="another-index-is-cheaper",
                 why=f"the planner reads about {rows:,.0f} rows through {names} and sorts them, which is exact: {costs}.",
-                next_step="nothing, if so few rows match for every value that the application asks for; check with the value that "
+                next_step="nothing, if so few rows match for every value that is asked for; check with the value that "
                 "matches most.",
             )
         )
@@ -118,16 +109,20 @@ def warnings(scene: Scene, plan: Plan, *, is_chosen: bool, tables: list[Table]) 
                     "force_custom_plan.",
                 )
             )
-        found += [
-            Reason(
-                slug="never-analyzed",
-                why=f"{table.names[1]} was never analyzed: the planner guesses its size.",
-                next_step=f"ANALYZE {quoted(*table.names)}.",
-            )
-            for table in tables
-            if not table.is_analyzed
-        ]
+        found += _never_analyzed(tables)
     return list(dict.fromkeys(found))
+
+
+def _never_analyzed(tables: list[Table]) -> list[Reason]:
+    return [
+        Reason(
+            slug="never-analyzed",
+            why=f"{table.names[1]} was never analyzed: the planner guesses its size.",
+            next_step=f"ANALYZE {quoted(*table.names)}, then check again.",
+        )
+        for table in tables
+        if not table.is_analyzed
+    ]
 
 
 def _row_warnings(scene: Scene, node: Node, tables: list[Table]) -> list[Reason]:
@@ -153,7 +148,7 @@ def _row_warnings(scene: Scene, node: Node, tables: list[Table]) -> list[Reason]
         found.append(
             Reason(
                 slug="relaxed-order",
-                why="hnsw.iterative_scan = relaxed_order gives rows that are not quite in order, and the plan sorts them no more.",
+                why="hnsw.iterative_scan = relaxed_order gives rows not quite in order, and the plan does not sort them.",
                 next_step="put the statement into WITH … AS MATERIALIZED, and ORDER BY distance + 0 outside of it.",
             )
         )

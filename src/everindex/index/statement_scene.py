@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg import sql
+
 from everindex.errors import EverindexError, StatementNotCheckable
 from everindex.index import statement_catalog as catalog
 from everindex.index.planner import Settings
@@ -38,6 +40,15 @@ GENERIC: Settings = (("plan_cache_mode", "force_generic_plan"),)
 _CUSTOM: Settings = (("plan_cache_mode", "force_custom_plan"),)
 _OURS = ("hnsw", "ivfflat")
 
+_SET = sql.SQL("SELECT pg_catalog.set_config({}, {}, true)")
+_SETTING = sql.SQL("SELECT pg_catalog.current_setting({}, true)")
+#: The types of the parameters of a prepared statement, in their order.
+_TYPES = sql.SQL(
+    "SELECT t.typname::text FROM pg_catalog.pg_prepared_statements s, "
+    "LATERAL unnest(s.parameter_types::oid[]) WITH ORDINALITY AS p(type, number) "
+    "JOIN pg_catalog.pg_type t ON t.oid = p.type WHERE s.name = {} ORDER BY p.number"
+)
+
 
 @dataclass(kw_only=True)
 class Scene:
@@ -55,6 +66,9 @@ class Scene:
     text: str = ""
     values: tuple[str, ...] = ()
     """Literals of the parameters, in their order."""
+
+    samples: tuple[tuple[str, ...], ...] = ()
+    """The same with other stored vectors, where a vector was taken from the table and more than one was asked for."""
 
     columns: list[VectorColumn] = field(default_factory=list)
     indexes: list[VectorIndex] = field(default_factory=list)
@@ -79,6 +93,11 @@ class Scene:
         with self._under(_CUSTOM):
             return [str(row[0]) for row in self.asked.rows("EXPLAIN " + self._target())]
 
+    def execute(self, values: tuple[str, ...], settings: Settings = ()) -> list[tuple[Any, ...]]:
+        """The rows of the statement. The one place that executes it: for measuring recall, never for a check."""
+        with self._under((*_CUSTOM, *settings)):
+            return self.asked.rows(self._target(values))
+
     def try_query(self, text: str) -> Plan | None:
         """The plan of a query of our own where nothing but an index is cheap; None where PostgreSQL refuses it."""
         try:
@@ -88,18 +107,21 @@ class Scene:
 
     def setting(self, name: str) -> str | None:
         """A setting as the application's session has it; None where there is no such."""
-        found = self.asked.rows(f"SELECT pg_catalog.current_setting({literal(name)}, true)")[0][0]
+        found = self.asked.rows(_SETTING.format(sql.Literal(name)))[0][0]
         return None if found is None else str(found)
 
     def source_of(self, name: str) -> str:
         """Where a setting was made: `database`, `user`, `session`, `configuration file`."""
-        found = self.asked.rows(f"SELECT source FROM pg_catalog.pg_settings WHERE name = {literal(name)}")
+        found = self.asked.rows(
+            sql.SQL("SELECT source FROM pg_catalog.pg_settings WHERE name = {}").format(sql.Literal(name))
+        )
         return str(found[0][0]) if found else "unknown"
 
-    def _target(self) -> str:
+    def _target(self, values: tuple[str, ...] | None = None) -> str:
         if self.prepared is None:
             return self.text
-        return f"EXECUTE {self.prepared}" + (f"({', '.join(self.values)})" if self.values else "")
+        literals = ", ".join(self.values if values is None else values)
+        return f"EXECUTE {self.prepared}" + (f"({literals})" if literals else "")
 
     def _explain(self, text: str, settings: Settings) -> Plan:
         with self._under(settings):
@@ -112,13 +134,13 @@ class Scene:
     def _under(self, settings: Settings) -> Iterator[None]:
         with self.asked.attempt():
             for name, value in settings:
-                self.asked.rows(f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, true)")
+                self.asked.rows(_SET.format(sql.Literal(name), sql.Literal(value)))
             yield
 
 
 @contextmanager
 def scene(
-    asked: AskedConnection, statement: Statement, parameters: Given, *, settings: Mapping[str, Any]
+    asked: AskedConnection, statement: Statement, parameters: Given, *, settings: Mapping[str, Any], samples: int = 1
 ) -> Iterator[Scene]:
     """The statement, prepared, with a value for each of its parameters. The connection is left as it was.
 
@@ -130,18 +152,18 @@ def scene(
     with asked.rolled_back():
         try:
             # What the text means must not depend on a setting that reads backslashes otherwise than the splitter does.
-            asked.rows("SELECT pg_catalog.set_config('standard_conforming_strings', 'on', true)")
+            asked.rows(_SET.format(sql.Literal("standard_conforming_strings"), sql.Literal("on")))
             found = Scene(asked=asked, statement=statement, extension=catalog.extension(asked))
             _set(asked, settings)
             try:
-                _prepare(found, prepared, given_values(statement, parameters))
+                _prepare(found, prepared, given_values(statement, parameters), samples)
                 _look(found)
                 yield found
             finally:
                 if found.prepared is not None:
                     asked.rows(f"DEALLOCATE {prepared}")
         except Refused as exc:
-            raise _told(exc, statement) from exc.error
+            raise told(exc, statement) from exc.error
 
 
 def refuse_what_is_no_select(statement: Statement) -> None:
@@ -158,7 +180,7 @@ def refuse_what_is_no_select(statement: Statement) -> None:
 
 def _set(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
-        is_known = asked.rows(f"SELECT pg_catalog.current_setting({literal(name)}, true) IS NOT NULL")[0][0]
+        is_known = asked.rows(_SETTING.format(sql.Literal(name)))[0][0] is not None
         # Of a name with a dot PostgreSQL takes any: a misspelled one would be set and mean nothing.
         if not is_known and (name.partition(".")[0] in _OURS or "." not in name):
             raise StatementNotCheckable(
@@ -168,7 +190,7 @@ def _set(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
             )
         text = {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
         try:
-            asked.rows(f"SELECT pg_catalog.set_config({literal(name)}, {literal(text)}, true)")
+            asked.rows(_SET.format(sql.Literal(name), sql.Literal(text)))
         except Refused as exc:
             raise StatementNotCheckable(
                 f"{name} cannot be set to {text}.",
@@ -177,7 +199,7 @@ def _set(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
             ) from exc.error
 
 
-def _prepare(found: Scene, name: str, given: dict[int, Any]) -> None:
+def _prepare(found: Scene, name: str, given: dict[int, Any], samples: int) -> None:
     statement = found.statement
     # A tuple cannot be one parameter: it stands for the list after IN, as psycopg2 writes it.
     lists = {
@@ -200,37 +222,38 @@ def _prepare(found: Scene, name: str, given: dict[int, Any]) -> None:
         if exc.state not in ("42883", "42704") or _is_in_search_path(found):
             raise
         # Tried once more as if pgvector's operators could be found; that they cannot is what there is to say then.
-        path = literal(f", {catalog.quoted(found.extension.schema)}")
-        found.asked.rows(
-            f"SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('search_path') || {path}, true)"
-        )
+        path = f"{found.setting('search_path')}, {catalog.quoted(found.extension.schema)}"
+        found.asked.rows(_SET.format(sql.Literal("search_path"), sql.Literal(path.lstrip(", "))))
         with found.asked.attempt():
             found.asked.rows(f"PREPARE {name} AS {text}")
         found.needs_search_path = True
     found.prepared = name
-    types = [
-        str(row[0])
-        for row in found.asked.rows(
-            "SELECT t.typname::text FROM pg_catalog.pg_prepared_statements s, "
-            "LATERAL unnest(s.parameter_types::oid[]) WITH ORDINALITY AS p(type, number) "
-            f"JOIN pg_catalog.pg_type t ON t.oid = p.type WHERE s.name = {literal(name)} ORDER BY p.number"
-        )
-    ]
+    types = [row[0] for row in found.asked.rows(_TYPES.format(sql.Literal(name)))]
     found.values = ("NULL",) * len(types)
     generic = found._explain(found._target(), GENERIC)
     refuse_writing(found, generic)
     columns = catalog.vector_columns(found.asked, generic.relations.values())
-    found.values = tuple(
-        _value(found, number, type_name, given, generic, columns) for number, type_name in enumerate(types, 1)
-    )
+    choices = [_choices(found, number, kind, given, generic, columns, samples) for number, kind in enumerate(types, 1)]
+    found.values = tuple(choice[0] for choice in choices)
+    several = max((len(choice) for choice in choices), default=1)
+    if several > 1:
+        found.samples = tuple(tuple(choice[turn % len(choice)] for choice in choices) for turn in range(several))
 
 
-def _value(
-    found: Scene, number: int, type_name: str, given: dict[int, Any], generic: Plan, columns: list[VectorColumn]
-) -> str:
+def _choices(
+    found: Scene,
+    number: int,
+    type_name: str,
+    given: dict[int, Any],
+    generic: Plan,
+    columns: list[VectorColumn],
+    samples: int,
+) -> list[str]:
+    """The literals for one parameter: its value, or vectors of the table."""
     name = found.statement.parameters[number - 1]
     if number in given:
-        return "NULL" if isinstance(given[number], tuple) else as_literal(given[number], type_name=type_name, what=name)
+        value = given[number]
+        return ["NULL" if isinstance(value, tuple) else as_literal(value, type_name=type_name, what=name)]
     column = column_of(number, type_name, generic, columns) if type_name in VECTOR_TYPES else None
     if column is None:
         missing = [f"{name} ({kind})" for name, kind in _missing(found, given)]
@@ -239,19 +262,15 @@ def _value(
             why="the plan depends on their values; only a vector can be taken from the table instead.",
             next_step="give each of them a value that the application would: --param NAME=VALUE, or params=… in Python.",
         )
-    return literal(stored_vectors(found.asked, column, type_name=type_name)[0])
+    return [literal(text) for text in stored_vectors(found.asked, column, type_name=type_name, count=samples)]
 
 
 def _missing(found: Scene, given: dict[int, Any]) -> list[tuple[str, str]]:
-    types = found.asked.rows(
-        "SELECT p.number, pg_catalog.format_type(p.type, NULL) FROM pg_catalog.pg_prepared_statements s, "
-        "LATERAL unnest(s.parameter_types::oid[]) WITH ORDINALITY AS p(type, number) "
-        f"WHERE s.name = {literal(found.prepared)} ORDER BY p.number"
-    )
+    types = [row[0] for row in found.asked.rows(_TYPES.format(sql.Literal(found.prepared)))]
     return [
         (found.statement.parameters[number - 1], str(kind))
-        for number, kind in types
-        if number not in given and str(kind).rpartition(".")[2] not in VECTOR_TYPES
+        for number, kind in enumerate(types, start=1)
+        if number not in given and kind not in VECTOR_TYPES
     ]
 
 
@@ -272,8 +291,8 @@ def refuse_writing(found: Scene, plan: Plan) -> None:
 
 
 def _is_in_search_path(found: Scene) -> bool:
-    schema = literal(found.extension.schema)
-    return bool(found.asked.rows(f"SELECT {schema} = ANY(pg_catalog.current_schemas(true)::text[])")[0][0])
+    schema = sql.Literal(found.extension.schema)
+    return bool(found.asked.rows(sql.SQL("SELECT {} = ANY(current_schemas(true)::text[])").format(schema))[0][0])
 
 
 def _shape_of(value: Any) -> str:
@@ -282,7 +301,7 @@ def _shape_of(value: Any) -> str:
     return "vector" if is_vector or (isinstance(value, list) and all(isinstance(part, float) for part in value)) else ""
 
 
-def _told(exc: Refused, statement: Statement) -> EverindexError:
+def told(exc: Refused, statement: Statement) -> EverindexError:
     if exc.state[:2] in ("08", "57", "53", "") or exc.state in ("42501", "55P03", "40P01"):
         return exc.as_ours(doing=f"asking for the plan of {called(statement)}")
     return StatementNotCheckable(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from psycopg import sql
+
 from everindex.index.statement_catalog import VectorIndex, quoted
 from everindex.index.statement_distance import Distance, columns_of, distances, is_bare_column, shown
 from everindex.index.statement_plan import Names, Plan, below
@@ -92,12 +94,18 @@ def _index_reasons(scene: Scene, distance: Distance, sides: list[Side], supplied
                 why=f"both sides of {shown(distance.text)} are columns: the vector comes from a join, and is another one for "
                 "each row.",
                 next_step="read the vector first and give it as a parameter, or as a subquery of one row: ORDER BY "
-                f"{shown(side.expression)} {distance.operator} (SELECT {supplied} FROM … WHERE …) LIMIT k.",
+                + f"{shown(side.expression)} {distance.operator} (SELECT {supplied} …) LIMIT k.",
                 proven_by=_used(
                     scene,
                     side,
-                    f"{side.expression} {_spelled(scene, distance.operator)} "
-                    f"(SELECT {side.column} FROM {quoted(*side.table)} LIMIT 1)",
+                    sql.SQL("{} {} (SELECT {} FROM {} LIMIT 1)")
+                    .format(
+                        sql.SQL(side.expression),
+                        sql.SQL(_spelled(scene, distance.operator)),
+                        sql.SQL(side.column),
+                        sql.Identifier(*side.table),
+                    )
+                    .as_string(None),
                 ),
             )
         )
@@ -211,8 +219,8 @@ def _shape_reasons(distance: Distance, remedy: str) -> list[Reason]:
             return [
                 Reason(
                     slug="threshold-without-order",
-                    why=f"the distance stands in a condition only ({shown(str(distance.node.facts.get('Filter', '')))[:160]}): an "
-                    "index gives the nearest rows in order, not those within a distance.",
+                    why=f"the distance stands in a condition only ({shown(str(distance.node.facts.get('Filter', '')))[:160]}): "
+                    "an index gives the nearest rows in order, not those within a distance.",
                     next_step=f"add ORDER BY {remedy} LIMIT k to the condition.",
                 )
             ]
@@ -362,9 +370,14 @@ def _proof(scene: Scene, distance: Distance, sides: list[Side] | None) -> str | 
 
 
 def _used(scene: Scene, side: Side, expression: str, *, where: str = "") -> str | None:
-    plan = scene.try_query(
-        f"SELECT 1 FROM {quoted(*side.table)} AS {side.alias}{where} ORDER BY {expression} LIMIT 10"  # noqa: S608
+    # The parts are PostgreSQL's own printing of the statement: quoted where they have to be.
+    query = sql.SQL("SELECT 1 FROM {table} AS {alias}{where} ORDER BY {expression} LIMIT 10").format(
+        table=sql.Identifier(*side.table),
+        alias=sql.SQL(side.alias),
+        where=sql.SQL(where),
+        expression=sql.SQL(expression),
     )
+    plan = scene.try_query(query.as_string(None))
     return next((str(node.index[1]) for node in plan.uses(scene.serving) if node.index), None) if plan else None
 
 

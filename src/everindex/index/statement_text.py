@@ -30,7 +30,11 @@ _BLOCK_ENDS = re.compile(r"/\*|\*/")
 _NAME_COMMENT = re.compile(r"--\s*name\s*:\s*([\w.-]+)", re.IGNORECASE)
 #: Between one of these and what follows a `?` is a parameter; after any other word it is the operator of jsonb.
 _KEYWORDS = frozenset(
-    ["select", "where", "when", "then", "else", "case", "and", "or", "not", "in", "between", "like", "ilike", "similar", "is", "distinct", "from", "limit", "offset", "fetch", "first", "next", "values", "by", "on", "having", "any", "all", "some", "array", "interval", "as", "escape", "zone", "return", "using", "for", "to"]
+    re.findall(
+        r"\w+",
+        "select where when then else case and or not in between like ilike similar is distinct from limit offset fetch "
+        "first next values by on having any all some array interval as escape zone return using for to",
+    )
 )
 
 

@@ -29,7 +29,7 @@ def configured_conninfo(settings: Settings) -> str:
             user=settings.db_user,
             password=password,
         )
-    url = _DRIVER_SUFFIX.sub(r"\1://", settings.database_url.get_secret_value().strip())
+    url = without_driver(settings.database_url.get_secret_value())
     try:
         conninfo_to_dict(url)
     except ProgrammingError:
@@ -39,6 +39,11 @@ def configured_conninfo(settings: Settings) -> str:
             next_step="write it as postgresql://user:password@host:5432/database, with %-escapes for special characters.",
         ) from None
     return url
+
+
+def without_driver(url: str) -> str:
+    """An address as libpq reads it, of one that names SQLAlchemy's driver; every other is left alone."""
+    return _DRIVER_SUFFIX.sub(r"\1://", url.strip())
 
 
 def describe(conninfo: str) -> str:

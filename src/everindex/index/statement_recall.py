@@ -1,0 +1,142 @@
+"""How many of the true rows does this statement of an application return? Executes it, with the index and without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from everindex.errors import StatementNotCheckable
+from everindex.index.recall import TIE, wilson
+from everindex.index.statement_connection import AskedConnection, Refused
+from everindex.index.statement_distance import distances
+from everindex.index.statement_plan import Plan
+from everindex.index.statement_scene import Scene, scene, told
+from everindex.index.statement_text import Statement, one_statement
+from everindex.index.statement_values import Given, called
+
+#: A vector index gives rows by a plain index scan alone (pgvector: no bitmap, no index-only scan); the key lookups of
+#: joins stay quick through bitmaps.
+EXACT = (("enable_indexscan", "off"), ("enable_indexonlyscan", "off"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementRecall:
+    """A measured recall@k with its 95 % confidence interval (Wilson, over all rows asked for)."""
+
+    recall: float
+    low: float
+    high: float
+    k: int
+    queries: int
+    compared_by: str
+    """`distance`, where the statement returns the distance that it orders by; otherwise `row`."""
+
+    plan: str
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"recall@{self.k} {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}), {self.queries} queries, compared by "
+            f"{self.compared_by}: {self.plan}"
+        )
+
+
+def measure_statement_recall(
+    connection: Any,
+    statement: str | Statement,
+    parameters: Given = None,
+    *,
+    k: int = 10,
+    samples: int = 20,
+    settings: Mapping[str, Any] | None = None,
+) -> StatementRecall:
+    """Runs a SELECT as it is and without index scans, and compares the first k rows.
+
+    Each vector parameter without a value is that of `samples` stored rows in turn; with every value given, one query is
+    made. The nearest row of both sides, mostly the stored row itself, does not count where both have it. Two distances
+    nearer than 1e-6 are a tie. READ ONLY and rolled back; the exact side reads every vector, `samples` times. Raises
+    StatementNotCheckable where the statement does not go through a vector index, or the exact side does.
+    """
+    asked = AskedConnection(connection)
+    wanted = one_statement(statement) if isinstance(statement, str) else statement
+    with scene(asked, wanted, parameters, settings=settings or {}, samples=samples) as found:
+        try:
+            return _measure(found, k)
+        except Refused as exc:
+            raise told(exc, wanted) from exc.error
+
+
+def _measure(found: Scene, k: int) -> StatementRecall:
+    plan, exact = found.plan(), found.plan(EXACT)
+    if not plan.uses(found.serving):
+        raise StatementNotCheckable(
+            f"the recall of {called(found.statement)} cannot be measured: it goes through no vector index.",
+            why=f"PostgreSQL plans {plan.summary}; a scan would be compared with a scan.",
+            next_step="see why with assert_uses_vector_index or `everindex check`.",
+        )
+    if exact.uses(found.serving):
+        raise StatementNotCheckable(
+            f"the recall of {called(found.statement)} cannot be measured: the exact side would not be exact.",
+            why=f"PostgreSQL plans it with {exact.summary} although index scans are off.",
+            next_step="check a statement with one ORDER BY … LIMIT, without an own setting of enable_seqscan.",
+        )
+    column = _distance_column(found, plan)
+    hits = total = 0
+    for vectors in found.samples or (found.values,):
+        truth = found.execute(vectors, EXACT)[:k]
+        answer = found.execute(vectors)[:k]
+        of_these, among = (
+            _by_row(truth, answer)
+            if column is None
+            else _by_distance([r[column] for r in truth], [r[column] for r in answer])
+        )
+        hits, total = hits + of_these, total + among
+    if total == 0:
+        raise StatementNotCheckable(
+            f"the recall of {called(found.statement)} cannot be measured: it returns no row to compare.",
+            why="the exact side has at most one row for every vector that was tried.",
+            next_step="give parameters that match rows, on a database that has some.",
+        )
+    low, high = wilson(hits, total)
+    return StatementRecall(
+        recall=hits / total,
+        low=low,
+        high=high,
+        k=k,
+        queries=len(found.samples or (found.values,)),
+        compared_by="row" if column is None else "distance",
+        plan=plan.summary,
+    )
+
+
+def _distance_column(found: Scene, plan: Plan) -> int | None:
+    """Which output column is the bare distance that the rows are ordered by, as far as the plan shows."""
+    ordered = {str(node.facts["Order By"]).strip("()") for node in plan.uses(found.serving) if "Order By" in node.facts}
+    bare = [d for d in distances(plan, found.extension.operators) if d.place == "output" and d.is_bare]
+    for number, output in enumerate(plan.root.get("Output", [])):
+        if output.strip("()") in ordered and any(distance.text.strip("()") == output.strip("()") for distance in bare):
+            return number
+    return None
+
+
+def _by_distance(truth: list[Any], answer: list[Any]) -> tuple[int, int]:
+    true, given = sorted(map(float, truth)), sorted(map(float, answer))
+    if true and given and abs(true[0] - given[0]) <= TIE:
+        true, given = true[1:], given[1:]
+    if not true:
+        return 0, 0
+    return min(len(true), sum(distance <= true[-1] + TIE for distance in given)), len(true)
+
+
+def _by_row(truth: list[tuple[Any, ...]], answer: list[tuple[Any, ...]]) -> tuple[int, int]:
+    true, given = [repr(row) for row in truth], [repr(row) for row in answer]
+    if true and true[0] in given:
+        given.remove(true[0])
+        true = true[1:]
+    hits = 0
+    for row in true:
+        if row in given:
+            given.remove(row)
+            hits += 1
+    return hits, len(true)

@@ -1,0 +1,157 @@
+"""Assertions for the tests of other applications: this statement uses the vector index, and finds what it should.
+
+PYTEST_DONT_REWRITE: plain functions, for unittest as well. With `pytest_plugins = ["everindex.testing"]` the fixture
+`vector_index` has them for the database of the fixture `vector_index_connection`, which a conftest.py overrides.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from everindex.index.statement_check import SMALL_TABLE_ROWS, StatementCheck, check_statement
+from everindex.index.statement_recall import StatementRecall, measure_statement_recall
+from everindex.index.statement_text import Statement, one_statement
+from everindex.index.statement_values import Given, called
+from everindex.pg import address
+from everindex.pg.connections import connect
+from everindex.settings import read_settings
+
+__all__ = ["VectorIndexAssertions", "assert_recall", "assert_uses_vector_index"]
+
+
+def assert_uses_vector_index(
+    connection: Any,
+    statement: Any,
+    params: Given = None,
+    *,
+    index: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    small_table_rows: int = SMALL_TABLE_ROWS,
+) -> StatementCheck:
+    """Fails unless the planner uses a vector index for the statement, or could on a table too small to need one.
+
+    `connection` is a connection string or URL; a connection of psycopg, psycopg2 or another driver with DB-API cursors; an
+    Engine, Connection or Session of SQLAlchemy. Its transaction sees what the test wrote, and is left as it was.
+    `statement` is SQL, with the placeholders of any driver, or a Select of SQLAlchemy, which brings its own parameters; a
+    vector without a value is taken from the table. Nothing is executed. Raises AssertionError with the reasons and the
+    plan, StatementNotCheckable for what has no plan.
+    """
+    text, values = _compiled(statement, params)
+    with _open(connection) as opened:
+        found = check_statement(opened, text, values, settings=settings, index=index, small_table_rows=small_table_rows)
+    if not found.uses_index:
+        raise AssertionError(_report(found))
+    return found
+
+
+def assert_recall(
+    connection: Any,
+    statement: Any,
+    params: Given = None,
+    *,
+    at_least: float = 0.95,
+    k: int = 10,
+    samples: int = 20,
+    settings: Mapping[str, Any] | None = None,
+) -> StatementRecall:
+    """Fails when the statement returns fewer than this share of the rows that it returns without the index.
+
+    Executes the statement, twice for each of `samples` stored vectors (leave the vector parameter without a value), in a
+    READ ONLY transaction that is rolled back; the exact half reads the whole table. Raises AssertionError with recall and
+    its interval, StatementNotCheckable where nothing can be compared.
+    """
+    text, values = _compiled(statement, params)
+    with _open(connection) as opened:
+        found = measure_statement_recall(opened, text, values, k=k, samples=samples, settings=settings)
+    if found.recall < at_least:
+        raise AssertionError(
+            f"recall-below-floor: {called(text)} finds {found.recall:.1%} of the {k} rows that it should, not {at_least:.1%}.\n"
+            f"  why:  {found.sentence}.\n"
+            "  next: raise hnsw.ef_search for this statement (SET LOCAL), set hnsw.iterative_scan where it has conditions, or "
+            "build the index with a larger m and ef_construction."
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorIndexAssertions:
+    """The assertions on one connection: what the fixture `vector_index` gives."""
+
+    connection: Any
+
+    def assert_uses(self, statement: Any, params: Given = None, **others: Any) -> StatementCheck:
+        """As assert_uses_vector_index."""
+        return assert_uses_vector_index(self.connection, statement, params, **others)
+
+    def assert_recall(self, statement: Any, params: Given = None, **others: Any) -> StatementRecall:
+        """As assert_recall."""
+        return assert_recall(self.connection, statement, params, **others)
+
+
+if importlib.util.find_spec("pytest") is not None:
+    import pytest
+
+    @pytest.fixture
+    def vector_index_connection() -> Iterator[Any]:
+        """The server of DATABASE_URL or DB_*; override it with the connection that your tests write through."""
+        with connect(address.configured_conninfo(read_settings()), application_name="everindex testing") as connection:
+            yield connection
+
+    @pytest.fixture
+    def vector_index(vector_index_connection: Any) -> VectorIndexAssertions:
+        """`assert_uses(statement)` and `assert_recall(statement)` on `vector_index_connection`."""
+        return VectorIndexAssertions(connection=vector_index_connection)
+
+
+def _report(found: StatementCheck) -> str:
+    lines = [f"vector-index-unused: {called(found.statement)} does not use the vector index: {found.sentence}."]
+    for reason in found.reasons:
+        lines += [f"  why:  {reason.why}", f"  next: {reason.remedy}"]
+    lines += [f"  warning: {warning.why} {warning.remedy}" for warning in found.warnings]
+    lines += ["  plan:", *(f"    {line}" for line in found.plan)]
+    return "\n".join(lines)
+
+
+def _compiled(statement: Any, params: Given) -> tuple[Statement, Given]:
+    """The text and its values. Of a construct of SQLAlchemy its own, with those given in the place of its own."""
+    if isinstance(statement, Statement):
+        return statement, params
+    if isinstance(statement, str):
+        return one_statement(statement), params
+    if not hasattr(statement, "compile"):
+        raise TypeError(f"a statement is SQL text or a construct of SQLAlchemy, not {type(statement).__name__}")
+    from sqlalchemy.dialects import postgresql
+
+    # Named parameters, and lists after IN written out. Values are not sent through the types of SQLAlchemy.
+    dialect: Any = postgresql.dialect
+    compiled = statement.compile(dialect=dialect(), compile_kwargs={"render_postcompile": True})
+    required = {name for name, bind in compiled.binds.items() if bind.required}
+    values = {name: value for name, value in compiled.construct_params(_check=False).items() if name not in required}
+    return one_statement(str(compiled)), values | dict(params if isinstance(params, Mapping) else {})
+
+
+@contextmanager
+def _open(connection: Any) -> Iterator[Any]:
+    """A connection of a driver, of whatever was given; one that is opened here is closed."""
+    if isinstance(connection, str):
+        with connect(address.without_driver(connection), application_name="everindex testing") as opened:
+            yield opened
+    elif hasattr(connection, "get_bind") and hasattr(connection, "connection"):  # sqlalchemy.orm.Session
+        with _open(connection.connection()) as opened:
+            yield opened
+    elif hasattr(connection, "dialect") and hasattr(connection, "connect"):  # sqlalchemy.Engine
+        with connection.connect() as made, _open(made) as opened:
+            yield opened
+    elif hasattr(connection, "dialect") and hasattr(connection, "connection"):  # sqlalchemy.Connection
+        yield connection.connection.driver_connection
+    elif hasattr(connection, "cursor"):
+        yield connection
+    else:
+        raise TypeError(
+            "a connection is a connection string, a connection of a synchronous driver, or an Engine, Connection or Session "
+            f"of SQLAlchemy, not {type(connection).__name__}"
+        )
