@@ -132,7 +132,8 @@ def deploy(
                 step = plan.steps[0]
                 _wait_for_others(work, connection, step)
                 _take(work, connection, step, observed)
-                work.did.append(step.sentence)
+                if not isinstance(step, (WaitForBuild, Prove)):
+                    work.did.append(step.sentence)
                 plan, observed = planned(connection)
             if not plan.steps:
                 return _finished(work, plan, observed, tidies)

@@ -55,7 +55,7 @@ def _poll(
     on_wait: Callable[[str], None] | None,
 ) -> None:
     deadline = time.monotonic() + wait_seconds
-    told = False
+    looks = 0
     while True:
         row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone()
         if row is not None and row[0]:
@@ -67,9 +67,10 @@ def _poll(
                 why=f"{holder} has held it for longer than the {wait_seconds:.0f} s that this one may wait.",
                 next_step="wait for it to end, then run the same command again; nothing was changed by this one.",
             )
-        if on_wait is not None and not told:
+        # Not at the first look: a session that has just closed gives its locks back a moment later.
+        if on_wait is not None and looks == 1:
             on_wait(holder)
-            told = True
+        looks += 1
         time.sleep(poll_seconds)
 
 
