@@ -113,6 +113,19 @@ def test_vectors_of_two_models_are_told(empty: str) -> None:
     assert is_good(empty, "model-mixture")
 
 
+def test_the_record_of_a_row_that_is_gone_is_no_mixture(empty: str) -> None:
+    own_schema.ensure(empty)
+    run(
+        empty,
+        "CREATE TABLE items (uri text PRIMARY KEY)",
+        "INSERT INTO items VALUES ('a'), ('b')",
+        "INSERT INTO everindex_meta.embedding_record (uri, model) VALUES ('a', 'new'), ('b', 'new'), ('gone', 'old')",
+    )
+    assert is_good(empty, "model-mixture", declared=(patient.SPEC,))
+    run(empty, "INSERT INTO items VALUES ('gone')")
+    assert "2 models" in the_finding(empty, "model-mixture", declared=(patient.SPEC,)).sentence
+
+
 @pytest.mark.parametrize(
     ("column_type", "opclass"), [("halfvec", "halfvec_cosine_ops"), ("sparsevec", "sparsevec_cosine_ops")]
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from psycopg import sql
+
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good
 
@@ -17,19 +19,22 @@ def ask(examined: Examined) -> Iterator[Answer]:
         return
     models = examined.rows(
         # From model to model along the index, instead of through every row.
-        """
-        WITH RECURSIVE found(model, number) AS (
-            (SELECT model, 1 FROM everindex_meta.embedding_record ORDER BY model LIMIT 1)
-            UNION ALL
-            SELECT (SELECT r.model FROM everindex_meta.embedding_record r WHERE r.model > f.model ORDER BY r.model LIMIT 1),
-                   f.number + 1
-            FROM found f WHERE f.model IS NOT NULL AND f.number < %(models)s
-        )
-        SELECT f.model, (SELECT count(*) FROM (SELECT FROM everindex_meta.embedding_record r WHERE r.model = f.model
-                                               LIMIT %(counted)s) AS counted)
-        FROM found f WHERE f.model IS NOT NULL
-        """,
-        {"models": MODELS, "counted": COUNTED},
+        sql.SQL(
+            """
+            WITH RECURSIVE found(model, number) AS (
+                (SELECT model, 1 FROM everindex_meta.embedding_record ORDER BY model LIMIT 1)
+                UNION ALL
+                SELECT (SELECT r.model FROM everindex_meta.embedding_record r
+                        WHERE r.model > f.model ORDER BY r.model LIMIT 1), f.number + 1
+                FROM found f WHERE f.model IS NOT NULL AND f.number < {models}
+            ), counted AS MATERIALIZED (
+                SELECT f.model, (SELECT count(*) FROM (SELECT FROM everindex_meta.embedding_record r
+                                                       WHERE r.model = f.model AND {belongs} LIMIT {counted}) AS seen) AS rows
+                FROM found f WHERE f.model IS NOT NULL
+            )
+            SELECT model, rows FROM counted WHERE rows > 0 ORDER BY model
+            """
+        ).format(models=sql.Literal(MODELS), counted=sql.Literal(COUNTED), belongs=_belongs(examined))
     )
     if not models:
         return
@@ -40,10 +45,23 @@ def ask(examined: Examined) -> Iterator[Answer]:
     yield finding(
         f"vectors of {len(models)} models are recorded: {named}",
         fix=Fix(
-            advice="`everindex embed` makes the others anew with the current model; it can be interrupted. Records of deleted "
-            "articles count too: DELETE FROM everindex_meta.embedding_record those whose uri has no article."
+            advice="`everindex embed` makes the others anew with the current model, and goes on where it was interrupted."
         ),
     )
+
+
+def _belongs(examined: Examined) -> sql.Composable:
+    """A condition on record `r`: its row is still there. The record of a deleted row stays, and does no harm."""
+    for spec in examined.declared:
+        table = sql.Identifier(spec.schema, spec.table)
+        if examined.rows(
+            sql.SQL(
+                "SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass({}) AND attname = 'uri' "
+                "AND NOT attisdropped"
+            ).format(sql.Literal(table.as_string(None)))
+        ):
+            return sql.SQL("EXISTS (SELECT FROM {} a WHERE a.uri = r.uri)").format(table)
+    return sql.SQL("true")
 
 
 RULE = Rule(

@@ -55,7 +55,7 @@ RULE = Rule(
     slug="vacuum-running-long",
     severity="notice",
     title="no VACUUM is stuck in a vector index",
-    reason="VACUUM repairs the graph around every deleted row and cannot skip it: ten hours in pgvector/pgvector#450. Building "
-    "on the same table has to wait for it.",
+    reason="VACUUM repairs the graph around every deleted row and cannot skip it: ten hours have been seen "
+    "(pgvector/pgvector#450). Building on the same table has to wait for it.",
     ask=ask,
 )
