@@ -91,7 +91,11 @@ def _summary(report: Report, *, show_all: bool) -> str:
         for severity in ("critical", "warning", "notice")
     ]
     statuses = [answer.status for _, answer in report.answers]
-    told = [f"{count} {severity}" for count, severity in counts if count]
+    told = [
+        f"{count} {severity}{'' if count == 1 or severity == 'critical' else 's'}"
+        for count, severity in counts
+        if count
+    ]
     if "unknown" in statuses:
         told.append(f"{statuses.count('unknown')} unknown")
     told.append(

@@ -29,7 +29,7 @@ ADVISORIES = (
         since=(0, 6, 0),
         fixed_in=(0, 8, 2),
         what="a parallel HNSW build can read other relations' memory or crash the server",
-        until_then="until then build with one process: SET max_parallel_maintenance_workers = 0 (everindex does).",
+        until_then="Until then build with one process: SET max_parallel_maintenance_workers = 0 (everindex does).",
         source="pgvector#959",
     ),
     Advisory(
@@ -54,12 +54,20 @@ def ask(examined: Examined) -> Iterator[Answer]:
     for advisory in hit:
         yield finding(
             f"pgvector {version_text(version)} has {advisory.name}: {advisory.what} ({advisory.source})",
-            fix=Fix(
-                statements=("ALTER EXTENSION vector UPDATE",),
-                advice=f"first install pgvector {version_text(advisory.fixed_in)} or later on the server. "
-                f"{advisory.until_then}".strip(),
-            ),
+            fix=_fix(advisory, examined.capabilities.available_version),
         )
+
+
+def _fix(advisory: Advisory, installed: Version | None) -> Fix:
+    if installed is not None and installed >= advisory.fixed_in:
+        return Fix(
+            statements=("ALTER EXTENSION vector UPDATE",),
+            advice="then end the sessions that run: they keep the old one.",
+        )
+    return Fix(
+        advice=f"install pgvector {version_text(advisory.fixed_in)} or later on the server, then ALTER EXTENSION vector UPDATE. "
+        f"{advisory.until_then}".strip()
+    )
 
 
 RULE = Rule(

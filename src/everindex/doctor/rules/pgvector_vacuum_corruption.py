@@ -31,8 +31,13 @@ def ask(examined: Examined) -> Iterator[Answer]:
         f"database: pgvector is {version_text(version)}, the first safe one is {version_text(SAFE_PGVECTOR)}",
         fix=Fix(
             statements=("ALTER EXTENSION vector UPDATE", *rebuilds),
-            advice="install pgvector 0.8.4 or later on the server first. A damaged index stays damaged after the upgrade: "
-            "rebuild each one from which rows were ever deleted or updated.",
+            advice="A damaged index stays damaged after the upgrade: rebuild each one from which rows were ever deleted or "
+            "updated.",
+        )
+        if (examined.capabilities.available_version or ()) >= SAFE_PGVECTOR
+        else Fix(
+            advice="install pgvector 0.8.4 or later on the server, then ALTER EXTENSION vector UPDATE, and REINDEX INDEX "
+            "CONCURRENTLY each index from which rows were ever deleted or updated: a damaged one stays damaged."
         ),
     )
 

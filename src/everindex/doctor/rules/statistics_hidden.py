@@ -16,8 +16,8 @@ def ask(examined: Examined) -> Iterator[Answer]:
         yield good(f'role "{role}" sees the sessions and builds of every role')
         return
     yield finding(
-        f'role "{role}" does not see sessions and builds of other roles: who holds up a build cannot be named, and a running '
-        "build of another role looks like an INVALID index",
+        f'role "{role}" does not see sessions and builds of other roles: who holds up a build cannot be named, and how far '
+        "a build is cannot be seen",
         fix=Fix(
             statements=(sql.SQL("GRANT pg_read_all_stats TO {}").format(sql.Identifier(role)).as_string(None),),
             advice="as superuser or a role that has it WITH ADMIN OPTION.",
