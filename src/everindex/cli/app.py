@@ -8,7 +8,23 @@ from typing import Annotated
 import typer
 
 from everindex import __version__
-from everindex.cli import article, bench, check, doctor, embed, health, importing, migrate, search, serve, status, up, verify
+from everindex.cli import (
+    article,
+    bench,
+    check,
+    deploy,
+    doctor,
+    embed,
+    health,
+    importing,
+    migrate,
+    plan,
+    search,
+    serve,
+    status,
+    up,
+    verify,
+)
 from everindex.cli.output import say
 
 app = typer.Typer(
@@ -45,6 +61,10 @@ app.command("search")(search.search)
 app.command("similar")(article.similar)
 app.command("article")(article.article)
 app.command("status")(status.status)
+app.command("plan")(plan.plan)
+app.command("deploy")(deploy.deploy)
+app.command("heal")(deploy.heal)
+app.command("rollback")(deploy.rollback)
 app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.command("check")(check.check)

@@ -28,7 +28,9 @@ def bench(
     if as_json:
         print_json(result)
         return
-    say(f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef {result['ef_search']}")
+    say(
+        f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef {result['ef_search']}"
+    )
     lines = [
         ("raw psycopg, prepared, binary vector", "raw_ms", ""),
         ("the same, settings local to each search", "raw_local_ms", ""),

@@ -60,9 +60,7 @@ def _print(source: str, report: ImportReport, *, to: Callable[[str], None]) -> N
     if report.problem_count > SHOWN_PROBLEMS:
         tell(f"  … and {report.problem_count - SHOWN_PROBLEMS} more")
     if report.problem_count:
-        to(
-            f"  {report.problem_count} rows were left out; correct them and import again: what is stored stays as it is"
-        )
+        to(f"  {report.problem_count} rows were left out; correct them and import again: what is stored stays as it is")
 
 
 def _as_dict(report: ImportReport) -> dict[str, Any]:

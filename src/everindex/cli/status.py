@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from everindex.articles.declared import DECLARED_INDEXES
 from everindex.articles.verification import Verification, prove_revision
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.verify import print_proofs
-from everindex.index.catalog import in_search_path
 from everindex.index.verify import prove_index
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
@@ -16,7 +15,7 @@ from everindex.pg.connections import connect
 from everindex.settings import read_settings
 
 
-def status(as_json: JsonOption = False) -> None:
+def status(declared: DeclaredOption = None, index: IndexOption = None, as_json: JsonOption = False) -> None:
     """Show the revision and the state of every declared index. Exit 3 when something is not as declared."""
     settings = read_settings()
     with (
@@ -24,8 +23,8 @@ def status(as_json: JsonOption = False) -> None:
         connect(conninfo, wait_seconds=settings.wait_seconds, application_name="everindex status") as connection,
     ):
         found = look(connection)
-        proofs = [prove_revision(connection)]
-        proofs += [prove_index(connection, in_search_path(connection, spec))[0] for spec in DECLARED_INDEXES]
+        proofs = [prove_revision(connection)] if declared is None else []
+        proofs += [prove_index(connection, spec)[0] for spec in declared_indexes(connection, declared, index)]
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
     result = Verification(proofs=tuple(proofs))
     if as_json:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from everindex.articles.verification import Verification
 from everindex.articles.verification import verify as verify_database
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, row_progress, say
+from everindex.index.verify import prove_all
 from everindex.pg import address
-from everindex.pg.connections import connect
+from everindex.pg.connections import connect, lift_time_limits
 from everindex.settings import read_settings
 
 
@@ -26,26 +29,58 @@ def verify(
     wait: Annotated[
         float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
     ] = None,
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that the index is there, used and accurate. Reads only. Exit 0 or 3."""
     settings = read_settings()
     with address.server(settings) as conninfo:
         connect(conninfo, wait_seconds=settings.wait_seconds if wait is None else wait).close()
-        with row_progress("measuring recall", total=samples) as advance:
-            result = verify_database(
-                conninfo,
-                floor=settings.recall_floor if floor is None else floor,
-                samples=samples,
-                max_seconds=max_seconds,
-                on_query=lambda done, of: advance(1),
-            )
+        if declared is not None:
+            result = _verify_declared(conninfo, declared, index, floor, samples=samples, max_seconds=max_seconds)
+        else:
+            with row_progress("measuring recall", total=samples) as advance:
+                result = verify_database(
+                    conninfo,
+                    floor=settings.recall_floor if floor is None else floor,
+                    samples=samples,
+                    max_seconds=max_seconds,
+                    on_query=lambda done, of: advance(1),
+                )
     if as_json:
         print_json(result.as_dict())
     else:
         print_proofs(result, to=say)
     if not result.holds:
         raise typer.Exit(3)
+
+
+def _verify_declared(
+    conninfo: str,
+    declared: str,
+    names: list[str] | None,
+    floor: float | None,
+    *,
+    samples: int,
+    max_seconds: float,
+) -> Verification:
+    """The proofs of another application's declared indexes, by the plainest statement that asks each of them."""
+    with connect(conninfo, application_name="everindex verify") as connection:
+        lift_time_limits(connection)
+        specs = declared_indexes(connection, declared, names)
+        return Verification(
+            proofs=tuple(
+                proof
+                for spec in specs
+                for proof in prove_all(
+                    connection,
+                    spec if floor is None else replace(spec, recall_floor=floor),
+                    samples=samples,
+                    max_seconds=max_seconds,
+                )
+            )
+        )
 
 
 def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:

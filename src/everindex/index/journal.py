@@ -53,3 +53,25 @@ def entries(connection: Connection, spec: IndexSpec, *, limit: int = 50) -> list
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege):
         return []
     return [Entry(at=row[0], schema=row[1], index=row[2], event=row[3], details=row[4]) for row in rows]
+
+
+def last_build(connection: Connection, spec: IndexSpec, *, dimensions: int | None) -> tuple[int, float] | None:
+    """(rows, seconds) of the latest build of this shape in this database, of any table; None where there is none."""
+    try:
+        row = connection.execute(
+            "SELECT (details->>'rows')::bigint, (details->>'seconds')::float8 FROM everindex_meta.journal "
+            "WHERE event = 'built' AND details @> %s AND (details->>'rows')::bigint >= 1000 ORDER BY id DESC LIMIT 1",
+            (
+                Jsonb(
+                    {
+                        "dimensions": dimensions,
+                        "m": spec.m,
+                        "ef_construction": spec.ef_construction,
+                        "key_type": spec.key_type,
+                    }
+                ),
+            ),
+        ).fetchone()
+    except psycopg.Error:
+        return None
+    return None if row is None else (int(row[0]), float(row[1]))

@@ -50,6 +50,10 @@ class Aims:
     """The time, to tell which previous generation has had its day; None keeps each."""
 
 
+#: What `everindex plan` and `deploy` aim at.
+DEPLOY = Aims()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The steps in their order, and the state of the catalog that they were made from."""
@@ -64,7 +68,7 @@ class Plan:
 
 
 def make_plan(
-    spec: IndexSpec, observed: Observed, *, aims: Aims = Aims(), proven: frozenset[int] = frozenset()
+    spec: IndexSpec, observed: Observed, *, aims: Aims = DEPLOY, proven: frozenset[int] = frozenset()
 ) -> Plan:
     """From what is there to what is declared; without steps when nothing is left to do.
 

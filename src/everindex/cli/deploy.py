@@ -1,0 +1,195 @@
+"""`everindex deploy`, `heal` and `rollback`: the declared state, from any other; and back to the previous generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
+from everindex.cli.output import JsonOption, err, print_json, say, tell
+from everindex.cli.plan import print_plan
+from everindex.errors import UsageError
+from everindex.index import apply
+from everindex.index.foresight import foresee
+from everindex.index.plan import Aims
+from everindex.index.spec import IndexSpec
+from everindex.migrate.report import log_reporter, terminal_reporter
+from everindex.pg import address
+from everindex.pg.connections import connect
+from everindex.settings import read_settings
+
+WaitOption = Annotated[float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)]
+GiveUpOption = Annotated[
+    float | None, typer.Option("--give-up-after", help="Cancel a build after so many seconds, and clean up.", min=0)
+]
+PatienceOption = Annotated[
+    float | None,
+    typer.Option("--patience", help="Cancel a build that waits longer than this for one transaction.", min=0),
+]
+
+
+def deploy(
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", help="Only this plan (the digest that `everindex plan` printed).")
+    ] = None,
+    give_up_after: GiveUpOption = None,
+    patience: PatienceOption = None,
+    keep_previous: Annotated[
+        float | None, typer.Option("--keep-previous", help="Days for which the old generation is kept (7).", min=0)
+    ] = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring every declared index to its declaration, online: build, replace, mend, tidy. Shows its plan first."""
+
+    def changed(spec: IndexSpec) -> IndexSpec:
+        return _with_policy(spec, give_up_after, patience, None if keep_previous is None else keep_previous * 86400)
+
+    _run(declared, index, wait, as_json, tries_refused=True, expected_digest=plan, changed=changed)
+
+
+def heal(
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    give_up_after: GiveUpOption = None,
+    patience: PatienceOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The same from a broken state; what was rolled back is left as it is."""
+    _run(
+        declared,
+        index,
+        wait,
+        as_json,
+        tries_refused=False,
+        expected_digest=None,
+        changed=lambda spec: _with_policy(spec, give_up_after, patience, None),
+    )
+
+
+def rollback(
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Drop the kept previous generation instead; there is no way back then.")
+    ] = False,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the previous generation of an index serve again, at once and without a build."""
+    settings = read_settings()
+    done: list[dict[str, Any]] = []
+    with (
+        address.server(settings) as conninfo,
+        terminal_reporter(err) if err.is_terminal else log_reporter() as reporter,
+    ):
+        specs = _specs(conninfo, declared, index, settings.wait_seconds if wait is None else wait)
+        if len(specs) > 1:
+            raise UsageError(
+                "several indexes are declared.",
+                why=f"they are {', '.join(spec.name for spec in specs)}; one is rolled back at a time.",
+                next_step="name one with --index.",
+            )
+        for spec in specs:
+            if forget:
+                was_there = apply.forget(conninfo, spec, reporter=reporter)
+                done.append({"index": spec.name, "forgotten": was_there})
+            else:
+                done.append({"index": spec.name, "serving": apply.rollback(conninfo, spec, reporter=reporter)})
+    if as_json:
+        print_json({"indexes": done})
+        return
+    for each in done:
+        if forget:
+            say(f"index {each['index']}: the previous generation {'was dropped' if each['forgotten'] else 'is gone'}")
+        else:
+            say(f"index {each['index']} serves as {each['serving']}")
+
+
+def _run(
+    declared: str | None,
+    names: list[str] | None,
+    wait: float | None,
+    as_json: bool,
+    *,
+    tries_refused: bool,
+    expected_digest: str | None,
+    changed: Callable[[IndexSpec], IndexSpec],
+) -> None:
+    settings = read_settings()
+    results: list[dict[str, Any]] = []
+    with (
+        address.server(settings) as conninfo,
+        terminal_reporter(err) if err.is_terminal else log_reporter() as reporter,
+    ):
+        specs = _specs(conninfo, declared, names, settings.wait_seconds if wait is None else wait)
+        if expected_digest is not None and len(specs) != 1:
+            raise UsageError(
+                "--plan is the plan of one index.",
+                why=f"declared are {', '.join(spec.name for spec in specs)}.",
+                next_step="name the index with --index.",
+            )
+        for spec in map(changed, specs):
+            _show(conninfo, spec, tries_refused)
+            done = apply.deploy(
+                conninfo,
+                spec,
+                reporter=reporter,
+                on_drift="replace",
+                tidies=True,
+                tries_refused=tries_refused,
+                expected_digest=expected_digest,
+            )
+            results.append(
+                {
+                    "index": spec.name,
+                    "outcome": done.outcome,
+                    "build_seconds": round(done.build_seconds, 3),
+                    "did": list(done.did),
+                    "warnings": list(done.warnings),
+                    "remarks": list(done.remarks),
+                }
+            )
+    if as_json:
+        print_json({"indexes": results})
+        return
+    for result in results:
+        say(f"index {result['index']}: {str(result['outcome']).replace('-', ' ')}")
+        for sentence in result["did"]:
+            say(f"  done: {sentence}")
+        for warning in result["warnings"]:
+            say(f"  warning: {warning}")
+        for remark in result["remarks"]:
+            say(f"  note: {remark}")
+
+
+def _show(conninfo: str, spec: IndexSpec, tries_refused: bool) -> None:
+    """The plan with its locks on stderr, before the first statement."""
+    with connect(conninfo, application_name="everindex plan") as connection:
+        found = foresee(connection, spec, aims=Aims(tries_refused=tries_refused), with_trial=False)
+    if found.steps:
+        print_plan(found, to=tell)
+
+
+def _specs(conninfo: str, declared: str | None, names: list[str] | None, wait: float) -> tuple[IndexSpec, ...]:
+    with connect(conninfo, wait_seconds=wait, application_name="everindex deploy") as connection:
+        return declared_indexes(connection, declared, names)
+
+
+def _with_policy(
+    spec: IndexSpec, give_up_after: float | None, patience: float | None, keep_previous_seconds: float | None
+) -> IndexSpec:
+    given = {
+        "give_up_after_seconds": give_up_after,
+        "wait_for_transactions_seconds": patience,
+        "keep_previous_seconds": keep_previous_seconds,
+    }
+    return replace(
+        spec, build=replace(spec.build, **{name: value for name, value in given.items() if value is not None})
+    )

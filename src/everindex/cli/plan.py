@@ -1,0 +1,81 @@
+"""`everindex plan`: what a deploy would do, with locks, estimates and SQL; exit 0 for nothing, 3 for something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
+from everindex.cli.output import JsonOption, print_json, say
+from everindex.index.estimate import Estimate
+from everindex.index.foresight import Foresight, foresee
+from everindex.index.plan import Aims
+from everindex.pg import address
+from everindex.pg.connections import connect
+from everindex.settings import read_settings
+
+
+def plan(
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    trial: Annotated[
+        bool, typer.Option("--trial/--no-trial", help="Time a build over 1,000 rows in a temporary table.")
+    ] = True,
+    wait: Annotated[
+        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what `deploy` would do: steps, locks, cost, SQL. Changes nothing. Exit 3 when there is something to do."""
+    settings = read_settings()
+    with (
+        address.server(settings) as conninfo,
+        connect(
+            conninfo,
+            wait_seconds=settings.wait_seconds if wait is None else wait,
+            application_name="everindex plan",
+        ) as connection,
+    ):
+        specs = declared_indexes(connection, declared, index)
+        aims = Aims(tries_refused=True)
+        found = [foresee(connection, spec, aims=aims, with_trial=trial) for spec in specs]
+    if as_json:
+        print_json({"plans": [each.as_dict() for each in found]})
+    else:
+        for each in found:
+            print_plan(each)
+    if any(each.steps for each in found):
+        raise typer.Exit(3)
+
+
+def print_plan(found: Foresight, *, to: Callable[[str], None] = say) -> None:
+    """The plan of one index for people."""
+    spec = found.plan.spec
+    if not found.steps:
+        to(f"index {spec.qualified_name}: nothing to do")
+    else:
+        to(f"index {spec.qualified_name}: {len(found.steps)} steps, plan {found.plan.digest}")
+    for number, each in enumerate(found.steps, start=1):
+        to(f"{number}. {each.step.sentence}")
+        to(f"     lock:    {each.step.lock}")
+        if each.estimate is not None:
+            to(f"     cost:    {_cost(each.estimate)}")
+        to(f"     reverse: {each.step.reverse}")
+        for statement in each.statements:
+            to(f"     sql:     {statement}")
+    for remark in found.plan.remarks:
+        to(f"  note: {remark}")
+    for sentence in [blocker.sentence for blocker in found.blockers] + list(found.vacuums):
+        to(f"  waits for: {sentence}")
+
+
+def _cost(estimate: Estimate) -> str:
+    memory = f"{estimate.memory_needed_bytes >> 20} MB of memory"
+    if estimate.memory_given_bytes < estimate.memory_needed_bytes:
+        memory += f" (it gets {estimate.memory_given_bytes >> 20} MB and slows down)"
+    return (
+        f"{estimate.rows} rows, about {max(estimate.seconds, 0.1):.1f} s (by {estimate.seconds_from}), {memory}, "
+        f"{estimate.disk_bytes >> 20} MB of disk and as much WAL"
+    )

@@ -1,0 +1,81 @@
+"""What will a step cost? Rows, memory, disk, WAL and time, before anything is done. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from everindex.index.memory import BuildSettings
+from everindex.index.rate import Rate
+from everindex.index.size import index_bytes
+from everindex.index.spec import IndexSpec
+
+#: What a row costs that no longer fits into maintenance_work_mem, against one that does (docs/measurements/build.md).
+SLOW_PHASE_FACTOR = 4.0
+#: What each further process adds to a build, as a share of the first (docs/measurements/build.md).
+PARALLEL_SHARE = 0.85
+#: Rows a second of one process at 1536 float32, m = 16, ef_construction = 64, on the slowest machine measured: only
+#: where neither the journal nor a trial could tell.
+ASSUMED_ROWS_PER_SECOND = 850.0
+ASSUMED_VALUE_BYTES = 6144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The cost of one build."""
+
+    rows: int
+    memory_needed_bytes: int
+    memory_given_bytes: int
+    disk_bytes: int
+    """Of the new index; while a generation is built the old one stands beside it."""
+
+    wal_bytes: int
+    seconds: float
+    seconds_from: str
+    """Where the time comes from: a past build, a trial, or an assumption."""
+
+
+def estimate_build(
+    spec: IndexSpec, *, rows: int, dimensions: int, settings: BuildSettings, processors: int | None, rate: Rate | None
+) -> Estimate:
+    """The cost of building `spec` over `rows` with `settings`. `processors` of the server's machine, None if unknown."""
+    size = index_bytes(rows=rows, dimensions=dimensions, m=spec.m, key_type=spec.key_type)
+    processes = 1 + settings.parallel_workers
+    if processors is not None:
+        processes = min(processes, processors)
+    return Estimate(
+        rows=rows,
+        memory_needed_bytes=settings.needed_bytes,
+        memory_given_bytes=settings.maintenance_work_mem_bytes,
+        disk_bytes=size,
+        wal_bytes=size,  # pgvector logs the finished pages, whole
+        seconds=build_seconds(
+            rows=rows,
+            share_in_memory=min(1.0, settings.maintenance_work_mem_bytes / max(1, settings.needed_bytes)),
+            processes=processes,
+            rate=rate or assumed_rate(spec, dimensions=dimensions),
+        ),
+        seconds_from=rate.source if rate else "an assumption: there is no past build, and no trial could be made",
+    )
+
+
+def build_seconds(*, rows: int, share_in_memory: float, processes: int, rate: Rate) -> float:
+    """Seconds of a build from a measured one of the same shape: a row costs as the logarithm of those before it.
+
+    Source: Malkov and Yashunin, arXiv:1603.09320, section 4.2.2 (insertion is O(log n)).
+    """
+    if rows <= 0:
+        return 0.0
+    a_row = rate.seconds / rate.rows * math.log2(rows + 2) / math.log2(rate.rows + 2)
+    slowed = share_in_memory + (1 - share_in_memory) * SLOW_PHASE_FACTOR
+    speed = 1 + PARALLEL_SHARE * (processes - 1) if rate.is_serial else 1.0
+    return rows * a_row * slowed / speed
+
+
+def assumed_rate(spec: IndexSpec, *, dimensions: int) -> Rate:
+    """The rate of a machine of which nothing is known, for this shape."""
+    value = {"vector": 4.0, "halfvec": 3.0, "bit": 0.5}[spec.key_type] * dimensions
+    work = (0.25 + 0.75 * value / ASSUMED_VALUE_BYTES) * spec.ef_construction / 64 * spec.m / 16
+    rows = 20_000
+    return Rate(rows=rows, seconds=rows / ASSUMED_ROWS_PER_SECOND * work, is_serial=True, source="an assumption")

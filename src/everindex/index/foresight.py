@@ -1,0 +1,126 @@
+"""What would a deploy do here, at what cost, and whom would it wait for? A plan with its estimates. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from everindex.index.blockers import Blocker, find_blockers, vacuums_on
+from everindex.index.catalog import Observed, observe
+from everindex.index.estimate import Estimate, estimate_build
+from everindex.index.memory import settings_for
+from everindex.index.plan import DEPLOY, Aims, Plan, make_plan
+from everindex.index.preflight import Machine, see_machine
+from everindex.index.rate import Rate, measured_rate
+from everindex.index.spec import IndexSpec
+from everindex.index.statements import step_texts
+from everindex.index.steps import Build, Step
+from everindex.pg.capabilities import look, require_pgvector
+from everindex.pg.connections import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """One step with its SQL and, where it builds, its cost."""
+
+    step: Step
+    statements: tuple[str, ...]
+    estimate: Estimate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foresight:
+    """The plan of one declared index."""
+
+    plan: Plan
+    observed: Observed
+    steps: tuple[Foreseen, ...]
+    blockers: tuple[Blocker, ...]
+    """Who an online build would wait for if it began now; empty when nothing is to be built."""
+
+    vacuums: tuple[str, ...]
+    machine: Machine
+
+    def as_dict(self) -> dict[str, Any]:
+        spec = self.plan.spec
+        return {
+            "index": spec.name,
+            "schema": spec.schema,
+            "table": spec.table,
+            "digest": self.plan.digest,
+            "remarks": list(self.plan.remarks),
+            "steps": [
+                {
+                    "step": type(each.step).__name__,
+                    "sentence": each.step.sentence,
+                    "lock": each.step.lock,
+                    "reverse": each.step.reverse,
+                    "sql": list(each.statements),
+                    "estimate": None
+                    if each.estimate is None
+                    else {
+                        "rows": each.estimate.rows,
+                        "memory_needed_bytes": each.estimate.memory_needed_bytes,
+                        "memory_given_bytes": each.estimate.memory_given_bytes,
+                        "disk_bytes": each.estimate.disk_bytes,
+                        "wal_bytes": each.estimate.wal_bytes,
+                        "seconds": round(each.estimate.seconds, 1),
+                        "seconds_from": each.estimate.seconds_from,
+                    },
+                }
+                for each in self.steps
+            ],
+            "waits_for": [blocker.sentence for blocker in self.blockers] + list(self.vacuums),
+            "disk_free_bytes": self.machine.disk_free_bytes,
+            "shared_memory_free_bytes": self.machine.shared_memory_free_bytes,
+        }
+
+
+def foresee(connection: Connection, spec: IndexSpec, *, aims: Aims = DEPLOY, with_trial: bool = True) -> Foresight:
+    """Plans and estimates. Reads only, but for the trial (a temporary table of a second's life; see `rate`).
+
+    Raises what planning raises.
+    """
+    require_pgvector(look(connection))
+    observed = observe(connection, spec)
+    plan = make_plan(spec, observed, aims=aims)
+    machine = see_machine(connection)
+    builds = [step for step in plan.steps if isinstance(step, Build)]
+    rows = sum(step.estimated_rows for step in builds)
+    rate = measured_rate(connection, spec, observed) if with_trial and rows else None
+    return Foresight(
+        plan=plan,
+        observed=observed,
+        steps=tuple(
+            Foreseen(
+                step=step,
+                statements=tuple(step_texts(step, observed)),
+                estimate=_estimate(connection, step, machine, rate) if isinstance(step, Build) else None,
+            )
+            for step in plan.steps
+        ),
+        blockers=find_blockers(connection, spec) if builds else (),
+        vacuums=vacuums_on(connection, spec) if builds else (),
+        machine=machine,
+    )
+
+
+def _estimate(connection: Connection, step: Build, machine: Machine, rate: Rate | None) -> Estimate:
+    settings = settings_for(
+        connection,
+        look(connection),
+        table_rows=step.estimated_rows,
+        dimensions=step.dimensions,
+        m=step.spec.m,
+        key_type=step.spec.key_type,
+        memory_share=step.spec.build.memory_share,
+    )
+    return estimate_build(
+        step.spec,
+        rows=step.estimated_rows,
+        dimensions=step.dimensions,
+        settings=settings,
+        processors=os.cpu_count() if machine.disk_free_bytes is not None else None,
+        rate=rate,
+    )
