@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import patient
 import pytest
 from patient import apply_fix, ask, findings, is_good, make_items, run, the_finding
@@ -93,10 +95,21 @@ def test_dead_rows_are_told_by_how_much_they_hurt_and_vacuumed(empty: str, delet
     assert is_good(empty, "dead-tuples")
 
 
+@pytest.mark.parametrize("slug", ["dead-tuples", "statistics-stale"])
+def test_counters_that_begin_anew_are_not_taken_for_a_table_in_order(empty: str, slug: str) -> None:
+    make_items(empty)
+    run(empty, HNSW)
+    run(empty, "SELECT pg_stat_reset()")
+    assert [answer.status for answer in ask(empty, slug)] == ["unknown"]
+    run(empty, "UPDATE items SET n = 1 WHERE id = 1")
+    assert is_good(empty, slug)
+
+
 def test_updates_without_room_on_their_page_are_told_and_a_fillfactor_gives_it(empty: str) -> None:
     make_items(empty, count=200)
     run(empty, HNSW)
     assert [answer.status for answer in ask(empty, "hot-updates-lost")] == ["unknown"]
+    assert is_good(empty, "hot-updates-lost", counting_since=datetime.now(UTC) - timedelta(days=8))
     run(empty, *["UPDATE items SET n = n + 1"] * 5)
     found = the_finding(empty, "hot-updates-lost")
     assert "of 1000 updates" in found.sentence

@@ -29,8 +29,14 @@ class TableDetails:
     modified_since_analyze: int
     updates: int
     hot_updates: int
+    inserts: int
     has_statistics: bool | None
     """Has the planner statistics of a column? None where this role may not see them."""
+
+    @property
+    def was_counted(self) -> bool:
+        """False after a crash, a reset or a copy of the database, until something is written: zero then means nothing."""
+        return bool(self.live_rows or self.dead_rows or self.modified_since_analyze or self.updates or self.inserts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,7 @@ def read_table_details(read: Read, oids: Sequence[int]) -> dict[int, TableDetail
             updates=row[9],
             hot_updates=row[10],
             has_statistics=row[11],
+            inserts=row[12],
         )
         for row in read(
             sql.SQL(
@@ -90,7 +97,8 @@ def read_table_details(read: Read, oids: Sequence[int]) -> dict[int, TableDetail
                        CASE WHEN pg_catalog.has_table_privilege(c.oid, 'SELECT')
                                  AND NOT pg_catalog.row_security_active(c.oid)
                             THEN EXISTS (SELECT FROM pg_catalog.pg_stats s
-                                         WHERE s.schemaname = n.nspname AND s.tablename = c.relname) END
+                                         WHERE s.schemaname = n.nspname AND s.tablename = c.relname) END,
+                       pg_catalog.pg_stat_get_tuples_inserted(c.oid)
                 FROM pg_catalog.pg_class c
                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                 LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid

@@ -308,6 +308,11 @@ class Examined:
         )[0]
         return since if since is None else datetime.fromisoformat(str(since))
 
+    @property
+    def counted_seconds(self) -> float | None:
+        """For how long this server has counted; None where it does not say."""
+        return None if self.counting_since is None else (self.now - self.counting_since).total_seconds()
+
     @cached_property
     def tables_at_work(self) -> frozenset[int]:
         """Tables on which a session builds, reindexes, drops or vacuums: it holds SHARE UPDATE EXCLUSIVE. The lock is

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
 
 WARN_SHARE = 0.10
 ACT_SHARE = 0.20
@@ -17,6 +17,11 @@ def ask(examined: Examined) -> Iterator[Answer]:
     indexed = {index.table_oid for index in examined.indexes}
     for table in (table for table in examined.heaps if table.oid in indexed):
         details = examined.table_details[table.oid]
+        if table.estimated_rows and not details.was_counted:
+            yield unknown(
+                f"of table {table.quoted} nothing was counted since a crash, a reset or a copy", about=table.quoted
+            )
+            continue
         dead = details.dead_rows
         share = dead / max(1, details.live_rows + dead)
         told = f"{share:.0%} of the rows of {table.quoted} are dead ({dead}, beside {details.live_rows} living)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from psycopg import sql
+
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
 from everindex.errors import EverindexError
@@ -13,7 +15,7 @@ from everindex.index.drift import declared_index
 
 def ask(examined: Examined) -> Iterator[Answer]:
     for spec in examined.declared:
-        about = spec.qualified_name
+        about = sql.Identifier(spec.schema, spec.name).as_string(None)
         try:
             found = declared_index(spec, observe(examined.connection, spec))
         except EverindexError as exc:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from psycopg import sql
+
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
 from everindex.errors import EverindexError
@@ -13,7 +15,8 @@ from everindex.index.drift import declared_index, serving_index
 
 def ask(examined: Examined) -> Iterator[Answer]:
     for spec in examined.declared:
-        about = spec.qualified_name
+        about = sql.Identifier(spec.schema, spec.name).as_string(None)
+        table = sql.Identifier(spec.schema, spec.table).as_string(None)
         try:
             observed = observe(examined.connection, spec)
         except EverindexError as exc:
@@ -22,7 +25,7 @@ def ask(examined: Examined) -> Iterator[Answer]:
         found = declared_index(spec, observed)
         if not observed.table_exists:
             yield finding(
-                f"declared index {about}: its table {spec.schema}.{spec.table} does not exist",
+                f"declared index {about}: its table {table} does not exist",
                 about=about,
                 fix=Fix(advice="`everindex migrate` makes the table and then the index."),
             )
@@ -40,7 +43,7 @@ def ask(examined: Examined) -> Iterator[Answer]:
         else:
             taken = f"; its name is taken by {observed.name_taken_by}" if observed.name_taken_by else ""
             yield finding(
-                f"declared index {about} on {spec.schema}.{spec.table} is not there: every search reads the whole table{taken}",
+                f"declared index {about} on {table} is not there: every search reads the whole table{taken}",
                 about=about,
                 fix=Fix(advice="`everindex heal` builds it online."),
             )

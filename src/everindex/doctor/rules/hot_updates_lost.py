@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
+from everindex.doctor.figures import duration_text
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
 
 HOT_SHARE = 0.90
 #: Fewer updates tell nothing about the share.
 ENOUGH_UPDATES = 1000
+#: So few updates in a week matter to nobody.
+ENOUGH_SECONDS = 7 * 86400
 #: A fillfactor up to this leaves room for a new version of most rows of a page.
 ROOMY_FILLFACTOR = 85
 RECOMMENDED_FILLFACTOR = 80
@@ -20,7 +23,12 @@ def ask(examined: Examined) -> Iterator[Answer]:
     for table in (table for table in examined.heaps if table.oid in indexed):
         details = examined.table_details[table.oid]
         if details.updates < ENOUGH_UPDATES:
-            yield unknown(f"table {table.quoted} has only {details.updates} updates so far", about=table.quoted)
+            seconds = examined.counted_seconds or 0.0
+            told = f"table {table.quoted} has had {details.updates} updates in {duration_text(seconds)}"
+            if seconds < ENOUGH_SECONDS:
+                yield unknown(f"{told}: too few to tell", about=table.quoted)
+            else:
+                yield good(f"{told}: too few to matter", about=table.quoted)
             continue
         share = details.hot_updates / details.updates
         told = f"{share:.0%} of {details.updates} updates of {table.quoted} left its indexes alone (HOT)"

@@ -23,12 +23,11 @@ def ask(examined: Examined) -> Iterator[Answer]:
             yield good(f"index {index.quoted} was scanned {details.scans} times", about=index.quoted)
         elif index.size_bytes < BIG_BYTES:
             yield good(f"index {index.quoted} takes only {size_text(index.size_bytes)}", about=index.quoted)
-        elif examined.counting_since is None:
+        elif (seconds := examined.counted_seconds) is None:
             yield unknown(
                 f"index {index.quoted}: the server does not say since when it counts scans", about=index.quoted
             )
         else:
-            seconds = (examined.now - examined.counting_since).total_seconds()
             never = (
                 f"index {index.quoted} was never scanned in the {duration_text(seconds)} since which the server counts"
             )

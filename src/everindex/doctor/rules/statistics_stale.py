@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
 
 #: PostgreSQL's own autovacuum_analyze_scale_factor and autovacuum_analyze_threshold: beyond them it should have analyzed.
 SHARE = 0.10
@@ -17,6 +17,11 @@ def ask(examined: Examined) -> Iterator[Answer]:
         details = examined.table_details[table.oid]
         if table.estimated_rows is None or details.has_statistics is False:
             continue  # statistics-missing
+        if table.estimated_rows and not details.was_counted:
+            yield unknown(
+                f"of table {table.quoted} nothing was counted since a crash, a reset or a copy", about=table.quoted
+            )
+            continue
         changed = details.modified_since_analyze
         share = changed / max(1, table.estimated_rows)
         told = f"{changed} rows of {table.quoted} changed since its last ANALYZE, of about {table.estimated_rows}"
