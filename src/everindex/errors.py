@@ -204,6 +204,12 @@ class GenerationUnproven(EverindexError):
     slug = "generation-unproven"
 
 
+class DeployStopped(EverindexError):
+    """The process was told to end while it worked on an index."""
+
+    slug = "deploy-stopped"
+
+
 class NothingToRollBack(EverindexError):
     """No previous generation is kept."""
 

@@ -8,6 +8,7 @@ leaves an INVALID index behind, over which IF NOT EXISTS would succeed).
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Literal, assert_never
 
 import psycopg
 
-from everindex.errors import BuildFailed, LockNotObtained
+from everindex.errors import BuildFailed, DeployStopped, EverindexError, LockNotObtained
 from everindex.index.build import build
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import duplicates
@@ -40,7 +41,8 @@ from everindex.index.steps import (
     Swap,
     WaitForBuild,
 )
-from everindex.index.work import POLL_SECONDS, Work, run_briefly, set_session, wait_for_table
+from everindex.index.stopping import ended_by
+from everindex.index.work import POLL_SECONDS, Work, run_briefly, set_session, stopped, wait_for_table
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
@@ -80,6 +82,7 @@ def deploy(
     tries_refused: bool = False,
     rebuild_because: str | None = None,
     expected_digest: str | None = None,
+    stop: threading.Event | None = None,
 ) -> Deployed:
     """Brings the declared index to its declaration, online; returns when it is there, valid and as declared.
 
@@ -88,11 +91,12 @@ def deploy(
     tables a stronger lock for moments. With `on_drift="replace"` an index of another definition is replaced by a new
     generation that is proven first; with `tidies` duplicates and rests are dropped; `tries_refused` builds again what
     was rolled back; `rebuild_because` replaces the serving index by one of the same definition; with `expected_digest`
-    (of a plan) nothing is done to a catalog that has changed since.
+    (of a plan) nothing is done to a catalog that has changed since. Setting `stop` ends it within seconds: the running
+    statement is cancelled, and what a build has left is removed.
 
     Raises ExtensionUnavailable/NotPermitted/TooOld, IndexDefinitionDiffers, NotMigrated, ColumnMismatch, SpecIllegal,
     BuildFailed, DiskSpaceShort, GenerationUnproven, PlanOutOfDate, PermissionDenied, LockNotObtained (another builder
-    for longer than `wait_seconds`, or given up by the build's policy).
+    for longer than `wait_seconds`, or given up by the build's policy), DeployStopped.
     """
     work = Work(
         conninfo=conninfo,
@@ -100,6 +104,7 @@ def deploy(
         reporter=reporter or Reporter(),
         deadline=time.monotonic() + wait_seconds,
         rebuild_because=rebuild_because,
+        stop=stop,
     )
 
     def planned(connection: Connection) -> tuple[Plan, Observed]:
@@ -113,7 +118,11 @@ def deploy(
         )
         return make_plan(spec, observed, aims=aims, proven=frozenset(work.proven)), observed
 
-    with connect(conninfo, application_name="everindex build") as connection:
+    with (
+        _stoppable(work),
+        connect(conninfo, application_name="everindex build") as connection,
+        ended_by(stop, connection),
+    ):
         require_pgvector(look(connection))
         # A lock_timeout, for one, also counts the waits for old snapshots and leaves an INVALID index behind.
         lift_time_limits(connection)
@@ -129,6 +138,8 @@ def deploy(
             for _ in range(rounds):
                 if not plan.steps:
                     return _finished(work, plan, observed, tidies)
+                if work.is_stopped:
+                    raise stopped(spec)
                 step = plan.steps[0]
                 _wait_for_others(work, connection, step)
                 _take(work, connection, step, observed)
@@ -198,11 +209,25 @@ def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
 
 
 @contextmanager
+def _stoppable(work: Work) -> Iterator[None]:
+    """Inside the block, what fails because the work was stopped leaves as DeployStopped."""
+    try:
+        yield
+    except DeployStopped:
+        raise
+    except (EverindexError, psycopg.Error) as exc:
+        if not work.is_stopped:
+            raise
+        raise stopped(work.spec) from exc
+
+
+@contextmanager
 def _build_lock(work: Work) -> Iterator[None]:
     with advisory_lock(
         work.conninfo,
         "build",
         wait_seconds=max(0.0, work.deadline - time.monotonic()),
+        stop=work.stop,
         on_wait=lambda holder: work.reporter.say(f"waiting for another build: {holder}"),
     ):
         yield
@@ -291,7 +316,7 @@ def _drop(work: Work, connection: Connection, step: DropIndex) -> None:
 
 def _wait_for_build(work: Work, connection: Connection, step: WaitForBuild) -> None:
     work.reporter.say(f"index {step.schema}.{step.name} is being built by pid {step.pid}: waiting for it")
-    while time.monotonic() < work.deadline:
+    while not work.is_out_of_time:
         observed = observe(connection, work.spec)
         found = [
             index

@@ -21,7 +21,7 @@ from everindex.index.spec import IndexSpec
 from everindex.index.statements import create_statement, drop_statement
 from everindex.index.steps import Build
 from everindex.index.watchdog import PolicyWatchdog
-from everindex.index.work import SHORT_LOCK_TIMEOUT, Work, set_session
+from everindex.index.work import SHORT_LOCK_TIMEOUT, Work, set_session, stopped
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.sqlstate import statement_error, told_as_ours
@@ -77,7 +77,7 @@ def _build_at_once(work: Work, connection: Connection, step: Build, observed: Ob
 
 def _build_online(work: Work, connection: Connection, step: Build, observed: Observed) -> None:
     spec = step.spec
-    rows = _count_rows(connection, spec)
+    rows = count_rows(connection, spec)
     wanted = _settings(work, connection, step, rows)
     for warning in warnings_before(connection, spec):
         work.reporter.say(warning)
@@ -105,6 +105,8 @@ def _build_online(work: Work, connection: Connection, step: Build, observed: Obs
         return
     seconds = time.monotonic() - started
     work.build_seconds = (work.build_seconds or 0.0) + seconds
+    # A build has its policy; what comes after it, such as the swap, may wait for others as long as what came before.
+    work.deadline += seconds
     work.reporter.say(f"built index {spec.qualified_name} in {seconds:.1f} s")
     record(
         connection,
@@ -171,6 +173,8 @@ def _after_failure(work: Work, spec: IndexSpec, exc: BaseException, pid: int, *,
     if not isinstance(exc, psycopg.Error):
         work.reporter.say(f"the build of {spec.qualified_name} was interrupted. {left}")
         raise exc
+    if work.is_stopped:
+        raise stopped(spec, left) from exc
     if gave_up is not None:
         raise LockNotObtained(
             f"the build of index {spec.qualified_name} was given up.",
@@ -233,7 +237,7 @@ def drop_online(work: Work, connection: Connection, schema: str, name: str, *, l
         connection.execute(drop_statement(schema, name, if_exists=True))
 
 
-def _count_rows(connection: Connection, spec: IndexSpec) -> int:
+def count_rows(connection: Connection, spec: IndexSpec) -> int:
     """Rows that the index will hold. One pass over the heap; vectors are TOASTed and not read."""
     counted = sql.SQL("*") if spec.column is None else sql.Identifier(spec.column)
     where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate))

@@ -23,7 +23,7 @@ from everindex.errors import GenerationUnproven, LockNotObtained, NothingToRollB
 from everindex.index.build import drop_online
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index, is_as_declared, is_hidden, previous_generation
-from everindex.index.generations import next_name, previous_name, previous_note, read_note, serving_note
+from everindex.index.generations import aside_name, previous_name, previous_note, read_note, serving_note
 from everindex.index.journal import record
 from everindex.index.key import is_key
 from everindex.index.planner import explain
@@ -186,7 +186,7 @@ def _dropped_for_a_moment(work: Work, others: list[ObservedIndex]) -> Inside:
                 if is_dropped:
                     yield
                     return
-            if time.monotonic() >= work.deadline:
+            if work.is_out_of_time:
                 raise LockNotObtained(
                     f"the new generation of index {work.spec.qualified_name} could not be proven.",
                     why="the old one has to be out of sight for a moment, and other transactions held the table.",
@@ -212,20 +212,15 @@ def swap(work: Work, connection: Connection, step: Swap, observed: Observed) -> 
     """The successor takes the declared name, the serving one becomes the previous. Nothing changes if it fails."""
     spec = work.spec
     serving, successor = _named(observed, step.serving), _named(observed, step.successor)
-    hides = observed.is_superuser and _same_key(serving, successor)
-    keep_until = datetime.now(UTC) + timedelta(seconds=step.keep_seconds)
-    _in_one_transaction(
+    hides = _hides(observed, serving, successor)
+    exchange_names(
         work,
         connection,
-        expected={step.serving: successor.oid, step.previous: serving.oid},
-        schema=spec.schema,
-        statements=[
-            rename_statement(spec.schema, step.serving, step.previous),
-            rename_statement(spec.schema, step.successor, step.serving),
-            comment_statement(spec.schema, step.previous, previous_note(keep_until=keep_until, is_hidden=hides)),
-            comment_statement(spec.schema, step.serving, None),
-        ],
-        hidden=[serving.oid] if hides else [],
+        observed,
+        serving,
+        successor,
+        keep_until=datetime.now(UTC) + timedelta(seconds=step.keep_seconds),
+        refused=(),
     )
     work.has_swapped = True
     work.rebuild_because = None
@@ -292,27 +287,56 @@ def roll_back(work: Work, connection: Connection) -> str:
             why="none was kept: it was never replaced, its time is over, or the planner would have preferred it.",
             next_step="declare what you want and run  everindex deploy ; it is built beside the one that serves.",
         )
-    aside, back = next_name(spec.name), previous_name(spec.name)
-    hides = observed.is_superuser and _same_key(serving, previous)
-    refused = tuple(dict.fromkeys((*read_note(serving.comment).refused, *_digests(spec, observed, serving))))
-    keep_until = datetime.now(UTC) + timedelta(seconds=spec.build.keep_previous_seconds)
+    exchange_names(
+        work,
+        connection,
+        observed,
+        serving,
+        previous,
+        keep_until=datetime.now(UTC) + timedelta(seconds=spec.build.keep_previous_seconds),
+        refused=(*read_note(serving.comment).refused, *_digests(spec, observed, serving)),
+    )
+    record(connection, spec, "rolled back", serving=previous.definition, previous=serving.definition)
+    return _named(observe(connection, spec), spec.name).definition
+
+
+def exchange_names(
+    work: Work,
+    connection: Connection,
+    observed: Observed,
+    serving: ObservedIndex,
+    successor: ObservedIndex,
+    *,
+    keep_until: datetime,
+    refused: tuple[str, ...],
+) -> None:
+    """The successor gets the declared name and the serving one that of the previous, with all that goes with it, at once.
+
+    The successor may be the previous one itself. Nothing changes when it fails.
+    """
+    spec, schema = work.spec, work.spec.schema
+    aside, back = aside_name(spec.name), previous_name(spec.name)
+    hides = _hides(observed, serving, successor)
     _in_one_transaction(
         work,
         connection,
-        expected={spec.name: previous.oid, back: serving.oid},
-        schema=spec.schema,
+        expected={spec.name: successor.oid, back: serving.oid},
+        schema=schema,
         statements=[
-            rename_statement(spec.schema, spec.name, aside),
-            rename_statement(spec.schema, back, spec.name),
-            rename_statement(spec.schema, aside, back),
-            comment_statement(spec.schema, spec.name, serving_note(refused)),
-            comment_statement(spec.schema, back, previous_note(keep_until=keep_until, is_hidden=hides)),
+            rename_statement(schema, spec.name, aside),
+            rename_statement(schema, successor.name, spec.name),
+            rename_statement(schema, aside, back),
+            comment_statement(schema, spec.name, serving_note(tuple(dict.fromkeys(refused)))),
+            comment_statement(schema, back, previous_note(keep_until=keep_until, is_hidden=hides)),
         ],
         hidden=[serving.oid] if hides else [],
-        shown=[previous.oid] if is_hidden(previous) else [],
+        shown=[successor.oid] if is_hidden(successor) else [],
     )
-    record(connection, spec, "rolled back", serving=previous.definition, previous=serving.definition)
-    return previous.definition
+
+
+def _hides(observed: Observed, serving: ObservedIndex, successor: ObservedIndex) -> bool:
+    """Whether the replaced generation is put out of the planner's sight: where the two compete and the role may."""
+    return observed.is_superuser and _same_key(serving, successor)
 
 
 def drop_generation(work: Work, connection: Connection, schema: str, name: str, *, is_partitioned: bool) -> None:

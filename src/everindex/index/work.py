@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 
-from everindex.errors import LockNotObtained
+from everindex.errors import DeployStopped, LockNotObtained
 from everindex.index.busy import at_work_on
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
@@ -49,10 +50,31 @@ class Work:
 
     warnings: list[str] = field(default_factory=list)
 
+    stop: threading.Event | None = None
+    """Set by who wants the work to end now: nothing is waited for any more, and running statements are cancelled."""
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.stop is not None and self.stop.is_set()
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """True when nothing may be waited for any more."""
+        return self.is_stopped or time.monotonic() >= self.deadline
+
     def warn(self, text: str) -> None:
         """Told now and again at the end, once each."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+
+def stopped(spec: IndexSpec, left: str = "") -> DeployStopped:
+    """The error of work that was told to stop; `left` says what became of an unfinished index."""
+    return DeployStopped(
+        f"the work on index {spec.qualified_name} was stopped.",
+        why="the process that did it was told to end.",
+        next_step=f"{left} The next start, or  everindex heal , goes on from what is there.".strip(),
+    )
 
 
 def wait_for_table(work: Work, connection: Connection, schema: str, table: str) -> None:
@@ -66,7 +88,7 @@ def wait_for_table(work: Work, connection: Connection, schema: str, table: str) 
         if worker != told:
             work.reporter.say(f"waiting for other work on table {schema}.{table}: {worker}")
             told = worker
-        if time.monotonic() >= work.deadline:
+        if work.is_out_of_time:
             raise LockNotObtained(
                 f"table {schema}.{table} is in use by another builder or maintenance command.",
                 why=f"{worker} did not end in the time that this process may wait.",
@@ -98,7 +120,7 @@ def run_briefly(
                     then(connection)
             return
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as exc:
-            if time.monotonic() >= work.deadline:
+            if work.is_out_of_time:
                 raise LockNotObtained(
                     f"{doing} did not get its lock.",
                     why="other transactions held the table or the index all the time.",

@@ -6,6 +6,7 @@ older snapshot: the two deadlock (docs/decisions/0003). Polling with short autoc
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +16,11 @@ from everindex.errors import LockNotObtained
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.sqlstate import told_as_ours
 
-LockName = Literal["migrate", "own-schema", "build"]
+LockName = Literal["migrate", "own-schema", "build", "keeper", "aside"]
 
 #: First half of every key: "ever" in ASCII. Advisory locks belong to one database, so the second half may be small.
 LOCK_CLASS = 0x65766572
-LOCK_IDS: dict[LockName, int] = {"migrate": 1, "own-schema": 2, "build": 3}
+LOCK_IDS: dict[LockName, int] = {"migrate": 1, "own-schema": 2, "build": 3, "keeper": 4, "aside": 5}
 
 
 @contextmanager
@@ -30,38 +31,37 @@ def advisory_lock(
     wait_seconds: float,
     poll_seconds: float = 0.2,
     on_wait: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[None]:
     """Holds the lock `name` of this database on a connection of its own, which is closed at the end.
 
     `on_wait(holder)` is told once, when somebody else holds it. Raises LockNotObtained after `wait_seconds`, naming the
-    holder. The holder's death frees the lock: the server drops session locks with the session.
+    holder; once `stop` is set, at once. The holder's death frees the lock: the server drops session locks with the session.
     """
-    key = (LOCK_CLASS, LOCK_IDS[name])
     with connect(conninfo, application_name=f"everindex lock {name}") as connection:
         with told_as_ours(f"taking lock {name}"):
             # This session is idle while its owner builds for hours, and the lock ends with it.
             lift_time_limits(connection)
-            _poll(connection, key, name, wait_seconds=wait_seconds, poll_seconds=poll_seconds, on_wait=on_wait)
+            _poll(connection, name, wait_seconds=wait_seconds, poll_seconds=poll_seconds, on_wait=on_wait, stop=stop)
         yield
 
 
 def _poll(
     connection: Connection,
-    key: tuple[int, int],
     name: LockName,
     *,
     wait_seconds: float,
     poll_seconds: float,
     on_wait: Callable[[str], None] | None,
+    stop: threading.Event | None,
 ) -> None:
     deadline = time.monotonic() + wait_seconds
     looks = 0
     while True:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone()
-        if row is not None and row[0]:
+        if try_lock(connection, name):
             return
-        holder = _holder(connection, key)
-        if time.monotonic() >= deadline:
+        holder = holder_of(connection, name) or "a process that has just ended"
+        if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
             raise LockNotObtained(
                 f"another process is at work on this database (lock {name!r}).",
                 why=f"{holder} has held it for longer than the {wait_seconds:.0f} s that this one may wait.",
@@ -74,7 +74,15 @@ def _poll(
         time.sleep(poll_seconds)
 
 
-def _holder(connection: Connection, key: tuple[int, int]) -> str:
+def try_lock(connection: Connection, name: LockName, *, is_shared: bool = False) -> bool:
+    """Takes the lock for the rest of the session of `connection` if it is free; a shared one if no other kind is held."""
+    statement = "SELECT pg_try_advisory_lock_shared(%s, %s)" if is_shared else "SELECT pg_try_advisory_lock(%s, %s)"
+    row = connection.execute(statement, (LOCK_CLASS, LOCK_IDS[name])).fetchone()
+    return row is not None and bool(row[0])
+
+
+def holder_of(connection: Connection, name: LockName) -> str | None:
+    """Who holds the lock in this database, as `pid 4121 (everindex lock build, since 12 s)`; None for nobody. Reads only."""
     row = connection.execute(
         """
         SELECT a.pid, a.application_name, a.client_addr::text, round(extract(epoch FROM now() - a.backend_start))
@@ -82,11 +90,12 @@ def _holder(connection: Connection, key: tuple[int, int]) -> str:
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
           AND l.classid = %s::bigint::oid AND l.objid = %s::bigint::oid
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        ORDER BY a.backend_start LIMIT 1
         """,
-        key,
+        (LOCK_CLASS, LOCK_IDS[name]),
     ).fetchone()
     if row is None:
-        return "a process that has just ended"
+        return None
     pid, application, address, seconds = row
     return (
         f"pid {pid} ({application or 'no application name'}{f', from {address}' if address else ''}, since {seconds} s)"
