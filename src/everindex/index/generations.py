@@ -30,6 +30,11 @@ def previous_name(name: str) -> str:
     return _with_suffix(name, "__prev")
 
 
+def aside_name(name: str) -> str:
+    """What the serving generation is called in the middle of the transaction that swaps two; nobody ever sees it."""
+    return _with_suffix(name, "__swap")
+
+
 def _with_suffix(name: str, suffix: str) -> str:
     if len(name.encode()) + len(suffix) <= MAX_NAME_BYTES:
         return name + suffix

@@ -97,16 +97,16 @@ def make_plan(
         differing = differences(spec, observed, current)
         if differing and aims.on_drift == "refuse":
             raise differs(spec, current.definition, "; ".join(differing))
-        if spec.definition_digest in read_note(current.comment).refused and not aims.tries_refused:
-            if differing:
-                remarks.append(
-                    f"index {spec.name} stays as it is ({'; '.join(differing)}): the declared definition was taken back "
-                    "or did not prove itself here; `everindex deploy` tries it again"
-                )
+        is_refused = not aims.tries_refused and spec.definition_digest in read_note(current.comment).refused
+        if differing and is_refused:
+            remarks.append(
+                f"index {spec.name} stays as it is ({'; '.join(differing)}): the declared definition was taken back "
+                "or did not prove itself here; `everindex deploy` tries it again"
+            )
         elif differing:
-            steps += _replace(spec, observed, current, successor, proven, "; ".join(differing))
-        elif aims.rebuild_because is not None:
-            steps += _replace(spec, observed, current, successor, proven, aims.rebuild_because)
+            steps += _replace(spec, observed, current, successor, proven, rebuilds=False)
+        elif aims.rebuild_because is not None and not is_refused:
+            steps += _replace(spec, observed, current, successor, proven, rebuilds=True)
         else:
             if current.is_partitioned and not current.is_valid:
                 steps += partition_steps(spec, observed, current)
@@ -136,9 +136,7 @@ def _make(
     candidates = [
         index
         for index in (successor, previous, *(duplicates(spec, observed) if aims.tidies else ()))
-        if index is not None
-        and is_as_declared(spec, observed, index)
-        and (index.is_valid or (is_hidden(index) and observed.is_superuser))
+        if index is not None and is_as_declared(spec, observed, index) and can_serve(observed, index)
     ]
     if candidates:
         chosen = candidates[0]
@@ -153,11 +151,19 @@ def _replace(
     current: ObservedIndex,
     successor: ObservedIndex | None,
     proven: frozenset[int],
-    why: str,
+    *,
+    rebuilds: bool,
 ) -> list[Step]:
     """An index serves and is not what it should be: its successor is built beside it, proven, and takes over."""
     steps: list[Step] = []
     name = next_name(spec.name)
+    kept = previous_generation(spec, observed)
+    if kept is not None and not rebuilds and is_as_declared(spec, observed, kept) and can_serve(observed, kept):
+        # It has served before: it was proven then, and has been kept up to date since.
+        return [
+            *([] if successor is None else [_drop(spec, successor, "superseded")]),
+            _swap(spec, successor=kept.name),
+        ]
     if successor is None or not successor.is_valid:
         steps += _build(replace(spec, name=name), observed, successor)
     previous = _named(observed, previous_name(spec.name))
@@ -165,16 +171,22 @@ def _replace(
         steps.append(Prove(name=name, floor=spec.recall_floor))
     if previous is not None:
         steps.append(_drop(spec, previous, "previous"))
-    steps.append(
-        Swap(
-            schema=spec.schema,
-            serving=spec.name,
-            successor=name,
-            previous=previous_name(spec.name),
-            keep_seconds=spec.build.keep_previous_seconds,
-        )
+    return [*steps, _swap(spec, successor=name)]
+
+
+def _swap(spec: IndexSpec, *, successor: str) -> Swap:
+    return Swap(
+        schema=spec.schema,
+        serving=spec.name,
+        successor=successor,
+        previous=previous_name(spec.name),
+        keep_seconds=spec.build.keep_previous_seconds,
     )
-    return steps
+
+
+def can_serve(observed: Observed, kept: ObservedIndex) -> bool:
+    """True when a previous generation can take over: it is visible, or the role may make it so."""
+    return kept.is_valid or observed.is_superuser
 
 
 def _build(spec: IndexSpec, observed: Observed, there: ObservedIndex | None) -> list[Step]:

@@ -87,4 +87,4 @@ def _words(node: dict[str, Any]) -> str:
     kind = ("Parallel " if node.get("Parallel Aware") else "") + str(node["Node Type"])
     if "Index Name" in node:
         return f"{kind} using {node['Index Name']}"
-    return f"{kind} on {node.get('Relation Name') or node.get('CTE Name') or '?'}"
+    return f"{kind} on {node.get('Relation Name') or node.get('CTE Name') or node.get('Alias') or '?'}"

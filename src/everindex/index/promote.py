@@ -240,6 +240,7 @@ def _drop_if_preferred(work: Work, connection: Connection) -> None:
     previous = previous_generation(spec, observed)
     if serving is None or previous is None or not _same_key(serving, previous):
         return
+    register_all_types(connection)
     vectors = sample_queries(connection, spec, observed, samples=1)
     if not vectors:
         return
@@ -294,7 +295,11 @@ def roll_back(work: Work, connection: Connection) -> str:
         serving,
         previous,
         keep_until=datetime.now(UTC) + timedelta(seconds=spec.build.keep_previous_seconds),
-        refused=(*read_note(serving.comment).refused, *_digests(spec, observed, serving)),
+        refused=tuple(
+            digest
+            for digest in (*read_note(serving.comment).refused, *_digests(spec, observed, serving))
+            if digest not in _digests(spec, observed, previous)
+        ),
     )
     record(connection, spec, "rolled back", serving=previous.definition, previous=serving.definition)
     return _named(observe(connection, spec), spec.name).definition
