@@ -158,8 +158,11 @@ PROGRAM = """
 import pathlib, sys
 sys.path[:0] = {here!r}
 import scene
+from everindex.index import build, preflight
 from everindex.index.apply import deploy
 from everindex.pg import embedded
+if not {sees_machine}:
+    build.see_machine = lambda connection: preflight.Machine(disk_free_bytes=None, shared_memory_free_bytes=None)
 with embedded.running(pathlib.Path({home!r}), settings={{"dynamic_shared_memory_type": "posix", "fsync": "off"}}) as conninfo:
     scene.fill_items(conninfo, count=300)
     heard = scene.Heard()
@@ -168,11 +171,12 @@ with embedded.running(pathlib.Path({home!r}), settings={{"dynamic_shared_memory_
     print(scene.state(conninfo))
     print(heard.text)
     print("warnings:", *deployed.warnings)
-    log = scene.rows(conninfo, "SHOW data_directory")[0][0]
 """
+REFUSED = "could not resize shared memory segment"
 
 
-def test_too_little_shared_memory_makes_the_build_serial_and_says_so() -> None:
+def deploy_with_little_shared_memory(*, sees_machine: bool) -> tuple[str, str]:
+    """What a deploy tells, and the server's log, where /dev/shm has 64 MB."""
     limited = [
         "unshare",
         "--mount",
@@ -187,16 +191,30 @@ def test_too_little_shared_memory_makes_the_build_serial_and_says_so() -> None:
         pytest.skip("this machine does not let root mount")
     with open_place() as place:
         program = PROGRAM.format(
-            here=[str(folder) for folder in Path(scene.__file__).parents[:2]], home=str(place / "server")
+            here=[str(folder) for folder in Path(scene.__file__).parents[:2]],
+            home=str(place / "server"),
+            sees_machine=sees_machine,
         )
         done = subprocess.run(
             [*limited, sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert "could not resize shared memory segment" in next((place / "server").rglob("*.log")).read_text()
-    told = done.stdout
-    assert told.startswith("built\n[('items_embedding_idx', True)]\n")
+        log = next((place / "server").rglob("*.log")).read_text()
+    assert done.stdout.startswith("built\n[('items_embedding_idx', True)]\n")
+    assert "warnings: shared memory (/dev/shm) is too small for a parallel build" in done.stdout
+    return done.stdout, log
+
+
+def test_too_little_shared_memory_that_can_be_seen_makes_the_build_serial_before_it_begins() -> None:
+    told, log = deploy_with_little_shared_memory(sees_machine=True)
+    assert REFUSED not in log
+    (only,) = (line for line in told.splitlines() if line.startswith("building index"))
+    assert only.endswith("and 0 workers")
+
+
+def test_too_little_shared_memory_of_a_machine_that_cannot_be_seen_makes_the_build_serial_once_it_fails() -> None:
+    told, log = deploy_with_little_shared_memory(sees_machine=False)
+    assert REFUSED in log
     first, second = (line for line in told.splitlines() if line.startswith("building index"))
     assert not first.endswith("and 0 workers")
     assert second.endswith("and 0 workers")
-    assert "warnings: shared memory (/dev/shm) is too small for a parallel build" in told

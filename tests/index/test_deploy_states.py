@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import psycopg
 import pytest
 import scene
 from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows, run, state
 
-from everindex.errors import LockNotObtained, SpecIllegal
+from everindex.errors import LockNotObtained
 from everindex.index.apply import acknowledge, deploy, drop
 from everindex.index.catalog import observe
 from everindex.index.plan import make_plan
@@ -21,7 +19,7 @@ BY_HAND = "CREATE INDEX items_embedding_idx ON items USING hnsw (embedding vecto
 
 def nothing_left_to_do(conninfo: str) -> bool:
     with connect(conninfo) as connection:
-        return make_plan(SPEC, observe(connection, SPEC)) == ()
+        return make_plan(SPEC, observe(connection, SPEC)).steps == ()
 
 
 def leave_invalid(conninfo: str, phase: str) -> None:
@@ -164,10 +162,3 @@ def test_an_already_exists_is_postgresqls_own_words_wherever_the_extension_lies(
     heard = Heard()
     acknowledge(items, SPEC, reporter=heard.reporter)
     assert heard.notices == ['NOTICE: relation "items_embedding_idx" already exists, skipping']
-
-
-def test_a_partitioned_table_is_refused_with_the_recipe(items: str) -> None:
-    run(items, "CREATE TABLE parts (id int, embedding vector(64)) PARTITION BY RANGE (id)")
-    with pytest.raises(SpecIllegal, match="partitioned") as raised:
-        deploy(items, replace(SPEC, table="parts"))
-    assert "each partition" in raised.value.next_step

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everindex.errors import ColumnMismatch, IndexDefinitionDiffers, NotMigrated, SpecIllegal
+from everindex.errors import ColumnMismatch, ExtensionTooOld, IndexDefinitionDiffers, NotMigrated, SpecIllegal
 from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import duplicates, serving_index
-from everindex.index.plan import Build, DropInvalid, WaitForBuild, make_plan
+from everindex.index.drift import duplicates, is_as_declared, serving_index
+from everindex.index.generations import next_name, previous_name, previous_note, serving_note
+from everindex.index.plan import Aims, make_plan
 from everindex.index.spec import IndexSpec
+from everindex.index.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 
 SPEC = IndexSpec(name="declared", table="t", column="e")
 AS_DECLARED = ObservedIndex(
@@ -30,53 +33,151 @@ AS_DECLARED = ObservedIndex(
     definition="CREATE INDEX declared ON public.t USING hnsw (e vector_cosine_ops)",
     builder_pid=None,
 )
-TABLE = Observed(table_exists=True, column_type="vector", dimensions=64, estimated_rows=300)
-BUILD = Build(estimated_rows=300, dimensions=64)
+OTHER_M = replace(AS_DECLARED, m=8)
+NEXT = replace(AS_DECLARED, name="declared__next", oid=2)
+PREVIOUS = replace(AS_DECLARED, name="declared__prev", oid=3)
+BY_HAND = replace(AS_DECLARED, name="by_hand", oid=4)
+TABLE = Observed(table_exists=True, column_type="vector", dimensions=64, estimated_rows=300, is_superuser=True)
+BUILD = Build(spec=SPEC, is_online=True, estimated_rows=300, dimensions=64)
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+REFUSING = Aims(on_drift="refuse", tidies=False)
 
 
 def with_indexes(*indexes: ObservedIndex) -> Observed:
     return replace(TABLE, indexes=indexes)
 
 
+def dropped(name: str, why: DropReason) -> DropIndex:
+    return DropIndex(schema="public", name=name, why=why, definition=AS_DECLARED.definition)
+
+
+def renamed(old: str, *, is_hidden: bool = False) -> Rename:
+    return Rename(schema="public", old=old, new="declared", is_hidden=is_hidden)
+
+
+BUILD_NEXT = replace(BUILD, spec=replace(SPEC, name="declared__next"))
+PROVE = Prove(name="declared__next", floor=0.95)
+SWAP = Swap(
+    schema="public",
+    serving="declared",
+    successor="declared__next",
+    previous="declared__prev",
+    keep_seconds=SPEC.build.keep_previous_seconds,
+)
+HIDDEN = replace(PREVIOUS, is_valid=False, comment=previous_note(keep_until=NOW, is_hidden=True))
+
+STATES: dict[str, tuple[Observed, tuple[Step, ...]]] = {
+    "absent": (TABLE, (BUILD,)),
+    "absent, the table empty": (replace(TABLE, is_empty=True), (replace(BUILD, is_online=False),)),
+    "valid": (with_indexes(AS_DECLARED), ()),
+    "invalid, ready": (
+        with_indexes(replace(AS_DECLARED, is_valid=False)),
+        (dropped("declared", "invalid"), BUILD),
+    ),
+    "invalid, not ready": (
+        with_indexes(replace(AS_DECLARED, is_valid=False, is_ready=False, size_bytes=0)),
+        (dropped("declared", "invalid"), BUILD),
+    ),
+    "being built": (
+        with_indexes(replace(AS_DECLARED, is_valid=False, builder_pid=4121)),
+        (WaitForBuild(schema="public", name="declared", pid=4121),),
+    ),
+    "duplicate only": (with_indexes(BY_HAND), (renamed("by_hand"),)),
+    "duplicate beside": (with_indexes(BY_HAND, AS_DECLARED), (dropped("by_hand", "duplicate"),)),
+    "duplicate and an invalid one": (
+        with_indexes(BY_HAND, replace(AS_DECLARED, is_valid=False)),
+        (dropped("declared", "invalid"), renamed("by_hand")),
+    ),
+    "ivfflat beside": (with_indexes(replace(AS_DECLARED, name="old", method="ivfflat")), (BUILD,)),
+    "left over from a reindex": (
+        with_indexes(AS_DECLARED, replace(AS_DECLARED, name="declared_ccnew", is_valid=False)),
+        (dropped("declared_ccnew", "left-over"),),
+    ),
+    "a reindex that is going on": (
+        with_indexes(AS_DECLARED, replace(AS_DECLARED, name="declared_ccnew1", is_valid=False, builder_pid=7)),
+        (),
+    ),
+    # What serves nobody may go, whatever its definition was.
+    "invalid of another definition": (
+        with_indexes(replace(AS_DECLARED, is_valid=False, opclass="vector_l2_ops")),
+        (dropped("declared", "invalid"), BUILD),
+    ),
+    "another definition": (with_indexes(OTHER_M), (BUILD_NEXT, PROVE, SWAP)),
+    "another definition, its successor built": (with_indexes(OTHER_M, NEXT), (PROVE, SWAP)),
+    "another definition, its successor INVALID": (
+        with_indexes(OTHER_M, replace(NEXT, is_valid=False)),
+        (dropped("declared__next", "invalid"), BUILD_NEXT, PROVE, SWAP),
+    ),
+    "another definition, its successor of a third": (
+        with_indexes(OTHER_M, replace(NEXT, m=4)),
+        (dropped("declared__next", "superseded"), BUILD_NEXT, PROVE, SWAP),
+    ),
+    "another definition and a previous generation": (
+        with_indexes(OTHER_M, PREVIOUS),
+        (BUILD_NEXT, PROVE, dropped("declared__prev", "previous"), SWAP),
+    ),
+    "valid, a successor beside": (with_indexes(AS_DECLARED, NEXT), (dropped("declared__next", "superseded"),)),
+    "absent, a successor beside": (with_indexes(NEXT), (renamed("declared__next"),)),
+    "absent, a previous generation beside": (with_indexes(PREVIOUS), (renamed("declared__prev"),)),
+    "absent, a hidden previous generation beside": (with_indexes(HIDDEN), (renamed("declared__prev", is_hidden=True),)),
+    "valid, a previous generation that is kept": (
+        with_indexes(
+            AS_DECLARED, replace(HIDDEN, comment=previous_note(keep_until=NOW + timedelta(1), is_hidden=True))
+        ),
+        (),
+    ),
+    "valid, a previous generation whose time is over": (
+        with_indexes(AS_DECLARED, HIDDEN),
+        (dropped("declared__prev", "previous"),),
+    ),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_observed_state_has_its_steps(state: str) -> None:
+    observed, steps = STATES[state]
+    assert make_plan(SPEC, observed, aims=Aims(now=NOW)).steps == steps
+
+
 @pytest.mark.parametrize(
     ("observed", "steps"),
     [
-        (TABLE, (BUILD,)),
-        (with_indexes(AS_DECLARED), ()),
-        (
-            with_indexes(replace(AS_DECLARED, is_valid=False)),
-            (DropInvalid(name="declared", is_ready=True), BUILD),
-        ),
-        (
-            with_indexes(replace(AS_DECLARED, is_valid=False, is_ready=False, size_bytes=0)),
-            (DropInvalid(name="declared", is_ready=False), BUILD),
-        ),
-        (with_indexes(replace(AS_DECLARED, is_valid=False, builder_pid=4121)), (WaitForBuild(pid=4121),)),
-        (with_indexes(replace(AS_DECLARED, name="by_hand")), (BUILD,)),
-        (with_indexes(replace(AS_DECLARED, name="by_hand"), AS_DECLARED), ()),
-        (with_indexes(replace(AS_DECLARED, name="old", method="ivfflat")), (BUILD,)),
-        (with_indexes(replace(AS_DECLARED, name="declared_ccnew", is_valid=False)), (BUILD,)),
-        # What serves nobody may go, whatever its definition was.
-        (
-            with_indexes(replace(AS_DECLARED, is_valid=False, opclass="vector_l2_ops")),
-            (DropInvalid(name="declared", is_ready=True), BUILD),
-        ),
+        (with_indexes(BY_HAND), (BUILD,)),
+        (with_indexes(BY_HAND, AS_DECLARED), ()),
+        (with_indexes(AS_DECLARED, replace(AS_DECLARED, name="declared_ccnew", is_valid=False)), ()),
+        (with_indexes(AS_DECLARED, HIDDEN), ()),
     ],
-    ids=[
-        "absent",
-        "valid",
-        "invalid, ready",
-        "invalid, not ready",
-        "being built",
-        "duplicate only",
-        "duplicate beside",
-        "ivfflat beside",
-        "left over from a reindex",
-        "invalid of another definition",
-    ],
+    ids=["duplicate only", "duplicate beside", "left over from a reindex", "previous generation"],
 )
-def test_every_observed_state_has_its_steps(observed: Observed, steps: tuple[object, ...]) -> None:
-    assert make_plan(SPEC, observed) == steps
+def test_what_others_left_is_left_alone_by_a_planner_that_does_not_tidy(
+    observed: Observed, steps: tuple[Step, ...]
+) -> None:
+    assert make_plan(SPEC, observed, aims=REFUSING).steps == steps
+
+
+def test_only_a_superuser_can_show_a_hidden_generation_again_others_build() -> None:
+    observed = replace(with_indexes(HIDDEN), is_superuser=False)
+    assert make_plan(SPEC, observed).steps == (BUILD,)
+
+
+def test_a_proven_successor_is_not_proven_again() -> None:
+    assert make_plan(SPEC, with_indexes(OTHER_M, NEXT), proven=frozenset({NEXT.oid})).steps == (SWAP,)
+
+
+def test_evidence_against_the_serving_index_replaces_it_by_the_same_definition() -> None:
+    assert make_plan(SPEC, with_indexes(AS_DECLARED), aims=Aims(rebuild_because="recall 0.6")).steps == (
+        BUILD_NEXT,
+        PROVE,
+        SWAP,
+    )
+
+
+def test_a_definition_that_was_taken_back_is_remarked_upon_and_built_only_when_asked_for() -> None:
+    refused = replace(OTHER_M, comment=serving_note((SPEC.definition_digest,)))
+    plan = make_plan(SPEC, with_indexes(refused))
+    assert plan.steps == ()
+    assert "m is 8, declared 16" in plan.remarks[0]
+    assert make_plan(SPEC, with_indexes(refused), aims=Aims(tries_refused=True)).steps == (BUILD_NEXT, PROVE, SWAP)
 
 
 @pytest.mark.parametrize(
@@ -88,81 +189,147 @@ def test_every_observed_state_has_its_steps(observed: Observed, steps: tuple[obj
         (replace(TABLE, column_type="halfvec"), ColumnMismatch, "type halfvec"),
         (replace(TABLE, dimensions=None), SpecIllegal, "no fixed width"),
         (replace(TABLE, dimensions=2001), SpecIllegal, "2001"),
-        (replace(TABLE, is_partitioned=True), SpecIllegal, "partitioned"),
         (replace(TABLE, name_taken_by="a table"), IndexDefinitionDiffers, "a table"),
         (with_indexes(replace(AS_DECLARED, m=8)), IndexDefinitionDiffers, "m is 8, declared 16"),
         (with_indexes(replace(AS_DECLARED, ef_construction=200)), IndexDefinitionDiffers, "200, declared 64"),
         (with_indexes(replace(AS_DECLARED, opclass="vector_l2_ops")), IndexDefinitionDiffers, "vector_l2_ops"),
-        (with_indexes(replace(AS_DECLARED, column=None)), IndexDefinitionDiffers, "an expression"),
+        (
+            with_indexes(replace(AS_DECLARED, column=None, expression="(e)::halfvec(64)")),
+            IndexDefinitionDiffers,
+            "expression is (e)::halfvec(64), declared e",
+        ),
         (with_indexes(replace(AS_DECLARED, method="ivfflat")), IndexDefinitionDiffers, "ivfflat"),
         (with_indexes(replace(AS_DECLARED, predicate="(n > 1)")), IndexDefinitionDiffers, "(n > 1)"),
     ],
 )
-def test_what_cannot_be_planned_is_a_documented_error_that_names_it(
+def test_what_may_not_be_planned_is_a_documented_error_that_names_it(
     observed: Observed, error: type[Exception], word: str
 ) -> None:
     with pytest.raises(error) as raised:
-        make_plan(SPEC, observed)
+        make_plan(SPEC, observed, aims=REFUSING)
     assert word in str(raised.value)
 
 
+def test_a_halfvec_index_on_an_old_pgvector_is_refused_with_both_ways_out() -> None:
+    old = replace(TABLE, extension_version=(0, 6, 2))
+    with pytest.raises(ExtensionTooOld, match="halfvec_cosine_ops") as raised:
+        make_plan(replace(SPEC, opclass="halfvec_cosine_ops"), old)
+    assert "ALTER EXTENSION vector UPDATE" in raised.value.next_step
+
+
+@pytest.mark.parametrize("suffix", ["__next", "__prev"])
+def test_a_declared_name_that_reads_like_a_generation_is_refused(suffix: str) -> None:
+    with pytest.raises(SpecIllegal, match=suffix):
+        make_plan(replace(SPEC, name=f"declared{suffix}"), TABLE)
+
+
 def test_a_duplicate_serves_and_is_known_as_a_duplicate() -> None:
-    observed = with_indexes(replace(AS_DECLARED, name="by_hand"), AS_DECLARED)
-    assert duplicates(SPEC, observed) == [observed.indexes[0]]
+    observed = with_indexes(BY_HAND, AS_DECLARED)
+    assert duplicates(SPEC, observed) == [BY_HAND]
     assert serving_index(SPEC, observed) == AS_DECLARED
-    assert serving_index(SPEC, with_indexes(replace(AS_DECLARED, name="by_hand"))) is not None
+    assert serving_index(SPEC, with_indexes(BY_HAND)) is not None
     assert serving_index(SPEC, with_indexes(replace(AS_DECLARED, predicate="(n > 1)"))) is None
+
+
+def test_the_digest_of_a_plan_changes_with_what_it_depends_on_and_not_with_sizes() -> None:
+    digest = make_plan(SPEC, with_indexes(OTHER_M)).digest
+    assert make_plan(SPEC, with_indexes(replace(OTHER_M, size_bytes=1))).digest == digest
+    assert make_plan(SPEC, replace(with_indexes(OTHER_M), estimated_rows=9, table_bytes=9)).digest == digest
+    for other in (
+        with_indexes(),
+        with_indexes(replace(OTHER_M, is_valid=False)),
+        with_indexes(replace(OTHER_M, oid=9)),
+        with_indexes(OTHER_M, NEXT),
+    ):
+        assert make_plan(SPEC, other).digest != digest
+    assert make_plan(replace(SPEC, m=4), with_indexes(OTHER_M)).digest != digest
 
 
 indexes = st.builds(
     ObservedIndex,
     oid=st.integers(1, 2**32 - 1),
-    name=st.sampled_from(["declared", "other", "declared_ccnew"]),
-    method=st.sampled_from(["hnsw", "ivfflat", "btree"]),
-    opclass=st.sampled_from(["vector_cosine_ops", "vector_l2_ops", "text_ops"]),
-    column=st.sampled_from(["e", "f", None]),
-    predicate=st.sampled_from([None, "(n > 1)"]),
-    m=st.sampled_from([16, 8]),
-    ef_construction=st.sampled_from([64, 200]),
+    name=st.sampled_from(["declared", "other", "declared_ccnew", "declared__next", "declared__prev"]),
+    method=st.sampled_from(["hnsw", "hnsw", "ivfflat", "btree"]),
+    opclass=st.sampled_from(["vector_cosine_ops", "vector_cosine_ops", "vector_l2_ops", "text_ops"]),
+    column=st.sampled_from(["e", "e", "f", None]),
+    predicate=st.sampled_from([None, None, "(n > 1)"]),
+    m=st.sampled_from([16, 16, 8]),
+    ef_construction=st.sampled_from([64, 64, 200]),
     is_valid=st.booleans(),
     is_ready=st.booleans(),
     size_bytes=st.integers(0, 2**40),
     definition=st.text(max_size=20),
     builder_pid=st.none() | st.integers(1, 4_000_000),
-)
+    comment=st.sampled_from(
+        [
+            None,
+            "somebody's",
+            previous_note(keep_until=NOW, is_hidden=True),
+            previous_note(keep_until=NOW + timedelta(1), is_hidden=False),
+            serving_note((SPEC.definition_digest,)),
+        ]
+    ),
+).map(lambda index: replace(index, builder_pid=None) if index.is_valid else index)
 observations = st.builds(
     Observed,
-    table_exists=st.booleans(),
-    is_partitioned=st.booleans(),
-    column_type=st.sampled_from([None, "vector", "vector", "vector", "halfvec", "text"]),
+    table_exists=st.sampled_from([True, True, True, False]),
+    is_empty=st.booleans(),
+    column_type=st.sampled_from([None, "vector", "vector", "vector", "vector", "halfvec", "text"]),
     dimensions=st.sampled_from([None, 1, 64, 1536, 2000, 2001, 16000]),
     estimated_rows=st.integers(0, 2**40),
-    indexes=st.lists(indexes, max_size=4, unique_by=lambda index: index.name).map(tuple),
+    indexes=st.lists(indexes, max_size=5, unique_by=(lambda index: index.name, lambda index: index.oid)).map(tuple),
     name_taken_by=st.sampled_from([None, None, "a table"]),
+    is_superuser=st.booleans(),
+)
+all_aims = st.builds(
+    Aims,
+    on_drift=st.sampled_from(["replace", "refuse"]),
+    tidies=st.booleans(),
+    tries_refused=st.booleans(),
+    rebuild_because=st.sampled_from([None, None, "recall"]),
+    now=st.sampled_from([None, NOW]),
 )
 
 
-@given(observations)
-def test_whatever_is_observed_gives_steps_or_a_documented_error_and_never_drops_a_valid_index(
-    observed: Observed,
+@given(observations, all_aims)
+def test_whatever_is_observed_gives_steps_or_a_documented_error_and_never_drops_what_serves(
+    observed: Observed, aims: Aims
 ) -> None:
     try:
-        steps = make_plan(SPEC, observed)
+        plan = make_plan(SPEC, observed, aims=aims)
     except (NotMigrated, ColumnMismatch, SpecIllegal, IndexDefinitionDiffers):
         return
     named = {index.name: index for index in observed.indexes}
-    for step in steps:
+    done: list[Step] = []
+    for step in plan.steps:
         match step:
-            case DropInvalid(name=name):
-                assert name == SPEC.name
-                assert not named[name].is_valid
-                assert named[name].builder_pid is None
-            case WaitForBuild(pid=pid):
-                assert pid == named[SPEC.name].builder_pid
-                assert steps == (step,)
-            case Build():
-                assert step is steps[-1]
-    if steps == ():
+            case DropIndex(name=name, why=why):
+                assert named[name].builder_pid is None, "a builder's index is not dropped under its hands"
+                if name == SPEC.name:
+                    assert not named[name].is_valid
+                if why == "duplicate":
+                    assert aims.tidies
+                    assert is_as_declared(SPEC, observed, named[name])
+                if why in ("invalid", "left-over"):
+                    assert not named[name].is_valid
+                if why == "previous" and named.get(SPEC.name) != AS_DECLARED:
+                    assert name == previous_name(SPEC.name)
+            case WaitForBuild(name=name, pid=pid):
+                assert pid == named[name].builder_pid
+            case Rename(old=old):
+                assert SPEC.name not in named or not named[SPEC.name].is_valid
+                assert is_as_declared(SPEC, observed, named[old])
+            case Build(spec=built):
+                assert built.name in (SPEC.name, next_name(SPEC.name))
+                assert is_as_declared(built, observed, replace(AS_DECLARED, opclass=built.opclass))
+            case Swap(serving=serving):
+                assert named[serving].is_valid
+                assert any(isinstance(before, Prove) for before in done)
+                # The generation that is kept for a rollback goes only after its successor has proven itself.
+            case Prove():
+                assert not any(isinstance(before, DropIndex) and before.why == "previous" for before in done)
+        done.append(step)
+    if plan.steps == () and plan.remarks == ():
         assert named[SPEC.name].is_valid
     # A plan changes nothing that it was made from: the same look gives the same plan.
-    assert make_plan(SPEC, observed) == steps
+    assert make_plan(SPEC, observed, aims=aims) == plan

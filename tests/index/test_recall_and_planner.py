@@ -24,6 +24,7 @@ from everindex.index.verify import FORCED, Proof, prove_planner, prove_recall
 from everindex.pg.connections import connect
 
 SEED = "everindex"
+NAMES = frozenset({SPEC.name})
 
 
 def search(k: int) -> sql.Composed:
@@ -43,9 +44,10 @@ def measure(conninfo: str, *, ef_search: int, samples: int = 40, k: int = 10) ->
         measured = measure_recall(
             connection,
             SPEC,
+            observe(connection, SPEC),
             statement=search(k + 1),
             settings=(*beam(ef_search), *FORCED),
-            extension_schema="public",
+            names=NAMES,
             k=k,
             samples=samples,
             seed=SEED,
@@ -62,7 +64,7 @@ def brute_force(conninfo: str, vectors: np.ndarray, *, ef_search: int, samples: 
     with psycopg.connect(conninfo) as connection:
         register_vector(connection)
         sampled = connection.execute(
-            "SELECT id FROM items t ORDER BY md5(t.ctid::text || %s) LIMIT %s", (SEED, samples)
+            "SELECT id FROM items t ORDER BY md5(t.tableoid::text || t.ctid::text || %s) LIMIT %s", (SEED, samples)
         ).fetchall()
         for name, value in (*beam(ef_search), *FORCED):
             connection.execute("SELECT set_config(%s, %s, true)", (name, value))
@@ -96,7 +98,13 @@ def test_a_beam_of_one_is_reported_as_below_the_floor(indexed: str) -> None:
     with connect(indexed) as connection:
         register_vector(connection)
         proof = prove_recall(
-            connection, SPEC, statement=search(11), settings=beam(1), extension_schema="public", floor=0.95, samples=20
+            connection,
+            SPEC,
+            observe(connection, SPEC),
+            statement=search(11),
+            settings=beam(1),
+            floor=0.95,
+            samples=20,
         )
     assert proof.holds is False
     assert proof.recall is not None
@@ -111,9 +119,10 @@ def test_the_time_limit_ends_a_measurement_but_not_before_five_queries(indexed: 
         measured = measure_recall(
             connection,
             SPEC,
+            observe(connection, SPEC),
             statement=search(11),
             settings=(*beam(40), *FORCED),
-            extension_schema="public",
+            names=NAMES,
             max_seconds=0,
         )
     assert isinstance(measured, Recall)
@@ -125,7 +134,7 @@ def test_a_table_of_one_vector_has_no_recall_and_that_is_no_failure(items: str) 
     deploy(items, SPEC)
     with connect(items) as connection:
         register_vector(connection)
-        proof = prove_recall(connection, SPEC, statement=search(11), settings=(), extension_schema="public", floor=0.95)
+        proof = prove_recall(connection, SPEC, observe(connection, SPEC), statement=search(11), settings=(), floor=0.95)
     assert proof.holds is True
     assert "not measured" in proof.sentence
 
@@ -134,8 +143,9 @@ def test_recall_is_not_claimed_when_the_planner_would_not_take_the_index(indexed
     with connect(indexed) as connection:
         register_vector(connection)
         statement = sql.SQL("SELECT id, 1 - (embedding <=> %(vector)b) FROM items ORDER BY 2 DESC LIMIT 11")
-        measured = measure_recall(connection, SPEC, statement=statement, settings=FORCED, extension_schema="public")
-        proof = prove_recall(connection, SPEC, statement=statement, settings=(), extension_schema="public", floor=0.1)
+        observed = observe(connection, SPEC)
+        measured = measure_recall(connection, SPEC, observed, statement=statement, settings=FORCED, names=NAMES)
+        proof = prove_recall(connection, SPEC, observed, statement=statement, settings=(), floor=0.1)
     assert isinstance(measured, IndexUnused)
     assert proof.holds is False
     assert "was not measured" in proof.sentence
