@@ -31,7 +31,9 @@ from everindex.index.statement_text import one_statement, statements, tokens
         ("SELECT E'it\\'s :x', 'it''s :y', :z", "SELECT E'it\\'s :x', 'it''s :y', $1", ("z",)),
     ],
 )
-def test_placeholders_of_every_driver_become_numbered_parameters(text: str, numbered: str, names: tuple[str, ...]) -> None:
+def test_placeholders_of_every_driver_become_numbered_parameters(
+    text: str, numbered: str, names: tuple[str, ...]
+) -> None:
     found = one_statement(text)
     assert found.numbered == numbered
     assert found.parameters == names
@@ -54,7 +56,9 @@ def test_tokens_leave_nothing_out_even_of_broken_text() -> None:
         assert "".join(token.text for token in tokens(text)) == text
 
 
-@pytest.mark.parametrize(("text", "says"), [("", "nothing to check"), ("-- only\n;;", "nothing"), ("SELECT 1; SELECT 2", "2 ")])
+@pytest.mark.parametrize(
+    ("text", "says"), [("", "nothing to check"), ("-- only\n;;", "nothing"), ("SELECT 1; SELECT 2", "2 ")]
+)
 def test_one_statement_is_demanded(text: str, says: str) -> None:
     with pytest.raises(StatementNotCheckable, match=says):
         one_statement(text)

@@ -109,7 +109,7 @@ def check_statement(
         reasons: list[Reason] = []
         if found.needs_search_path:
             reasons.append(_not_found(found))
-        elif not is_chosen and not served:
+        elif not is_chosen and (not served or _sorted_without(found, usable, small_table_rows)):
             reasons += why_not_usable(found, plan)
         elif not is_chosen and (not is_small or found.setting("enable_indexscan") == "off"):
             reasons += why_not_chosen(found, plan, usable, tables)

@@ -88,6 +88,8 @@ def shown(text: str) -> str:
     )
     short = re.sub(r"'(-?[\d.]+)'::(double precision|numeric|integer)", r"\1", short)
     short = re.sub(r"'…'::[\w.\"]+(\(\d+\))?", "'…'", short)
+    # What a subquery of one row gives: PostgreSQL 17 and later, and before.
+    short = re.sub(r"\(InitPlan \d+\)\.col\d+|\$\d+", "(SELECT …)", short)
     while short.startswith("(") and _closing(short, 0) == len(short) - 1:
         short = short[1:-1]
     return short

@@ -17,7 +17,7 @@ from everindex.index.planner import Settings
 from everindex.index.statement_catalog import Extension, VectorColumn, VectorIndex, literal
 from everindex.index.statement_connection import AskedConnection, Refused
 from everindex.index.statement_plan import Names, Plan
-from everindex.index.statement_text import Statement
+from everindex.index.statement_text import Statement, tokens
 from everindex.index.statement_values import (
     VECTOR_TYPES,
     Given,
@@ -64,6 +64,8 @@ class Scene:
     """None where PostgreSQL cannot tell the types of the parameters: their values stand in the text then."""
 
     text: str = ""
+    """What is explained where nothing is executed by its prepared name."""
+
     values: tuple[str, ...] = ()
     """Literals of the parameters, in their order."""
 
@@ -118,10 +120,11 @@ class Scene:
         return str(found[0][0]) if found else "unknown"
 
     def _target(self, values: tuple[str, ...] | None = None) -> str:
-        if self.prepared is None:
+        if self.prepared is None or not self.values:
+            # Without parameters a prepared statement keeps its first plan, whatever is set afterwards.
             return self.text
         literals = ", ".join(self.values if values is None else values)
-        return f"EXECUTE {self.prepared}" + (f"({literals})" if literals else "")
+        return f"EXECUTE {self.prepared}({literals})"
 
     def _explain(self, text: str, settings: Settings) -> Plan:
         with self._under(settings):
@@ -167,7 +170,13 @@ def scene(
 
 
 def refuse_what_is_no_select(statement: Statement) -> None:
-    """Raises StatementNotCheckable for what does not begin as a query does."""
+    """Raises StatementNotCheckable for what does not begin as a query does, and for SELECT INTO."""
+    if any(token.kind == "word" and token.text.lower() == "into" for token in tokens(statement.numbered)):
+        raise StatementNotCheckable(
+            f"{called(statement)} writes.",
+            why="it has an INTO: SELECT … INTO makes a table, INSERT INTO fills one.",
+            next_step="check the SELECT alone. Nothing was executed.",
+        )
     first = statement.numbered.lstrip("( \t\r\n").split(None, 1)
     word = first[0].lower() if first else ""
     if not word.startswith(("select", "with", "table", "values")):
@@ -227,7 +236,7 @@ def _prepare(found: Scene, name: str, given: dict[int, Any], samples: int) -> No
         with found.asked.attempt():
             found.asked.rows(f"PREPARE {name} AS {text}")
         found.needs_search_path = True
-    found.prepared = name
+    found.prepared, found.text = name, text
     types = [row[0] for row in found.asked.rows(_TYPES.format(sql.Literal(name)))]
     found.values = ("NULL",) * len(types)
     generic = found._explain(found._target(), GENERIC)

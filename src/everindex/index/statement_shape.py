@@ -12,7 +12,7 @@ from psycopg import sql
 
 from everindex.index.statement_catalog import VectorIndex, quoted
 from everindex.index.statement_distance import Distance, columns_of, distances, is_bare_column, shown
-from everindex.index.statement_plan import Names, Plan, below
+from everindex.index.statement_plan import Names, Node, Plan, below
 from everindex.index.statement_scene import Scene
 
 
@@ -46,7 +46,11 @@ class Side:
 
 def why_not_usable(scene: Scene, plan: Plan) -> list[Reason]:
     """Every reason that was found, the nearest to the heart of it first; never empty."""
-    found = distances(plan, scene.extension.operators)
+    found = [
+        distance
+        for distance in distances(plan, scene.extension.operators)
+        if not (distance.place == "order" and _is_served(scene, distance))
+    ]
     if not found:
         return [_no_distance(scene)]
     first = found[0]
@@ -349,6 +353,12 @@ def _sides(distance: Distance, plan: Plan, scene: Scene) -> list[Side] | None:
                 found.append(Side(alias=alias, table=table, column=column, expression=expression))
     indexed = {index.table for index in scene.indexes}
     return sorted(found, key=lambda side: side.table not in indexed) or None
+
+
+def _is_served(scene: Scene, distance: Distance) -> bool:
+    """Does what is sorted come out of a vector index?"""
+    nodes = (Node(facts=facts, above=()) for facts in below(distance.node.facts))
+    return any(node.index in scene.serving for node in nodes if node.index)
 
 
 def _supplied(distance: Distance, plan: Plan, sides: list[Side] | None) -> str | None:
