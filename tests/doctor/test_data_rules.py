@@ -157,6 +157,19 @@ def test_of_a_big_table_only_a_sample_is_read(empty: str) -> None:
     assert 500 <= read < 3000
 
 
+def test_of_many_tables_the_biggest_are_read_and_the_others_told_in_one(
+    indexed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("second", "third"):
+        make_items(indexed, name=name, count=20)
+        run(indexed, f"CREATE INDEX ON {name} USING hnsw (embedding vector_cosine_ops)")
+    monkeypatch.setattr("everindex.doctor.examined.SAMPLED_COLUMNS", 1)
+    first, others = ask(indexed, "null-vectors")
+    assert (first.about, first.status) == ('"public"."items"', "good")
+    assert others.status == "unknown"
+    assert others.sentence.startswith('2 columns, the biggest in "public"."second", were not sampled')
+
+
 def test_a_table_in_use_by_an_alter_is_unknown_and_takes_no_other_with_it(indexed: str) -> None:
     make_items(indexed, name="other")
     run(indexed, "CREATE INDEX ON other USING hnsw (embedding vector_cosine_ops)")

@@ -246,6 +246,18 @@ def test_a_column_without_a_width_and_with_two_gets_no_statement(empty: str) -> 
     assert not found.fix.statements
 
 
+def test_every_column_without_a_width_is_told_also_those_that_are_not_sampled(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        make_items(empty, name=name, count=3)
+        run(empty, f"ALTER TABLE {name} ALTER COLUMN embedding TYPE vector")
+    monkeypatch.setattr("everindex.doctor.examined.SAMPLED_COLUMNS", 1)
+    found = findings(empty, "column-without-width")
+    assert len(found) == 3
+    assert len([answer for answer in found if answer.fix is not None and answer.fix.statements]) == 1
+
+
 def test_a_column_without_a_width_may_have_an_index_that_gives_one(empty: str) -> None:
     make_items(empty)
     run(

@@ -348,18 +348,23 @@ class Examined:
 
     def samples(self, tables: Iterable[VectorTable]) -> Iterator[tuple[VectorTable, Sample | str]]:
         """A sample of each column, the biggest tables first, or the reason why there is none. One forbidden, locked or
-        slow table takes no other with it. A lost connection raises psycopg.Error."""
+        slow table takes no other with it; those beyond SAMPLED_COLUMNS come as one, named by the biggest of them. A lost
+        connection raises psycopg.Error."""
+        left_out = []
         for table in sorted(tables, key=lambda table: -(table.estimated_rows or 0)):
             key = (table.oid, table.column)
             if key not in self._samples and len(self._samples) >= SAMPLED_COLUMNS:
-                yield (
-                    table,
-                    f"table {table.quoted} was not sampled: {SAMPLED_COLUMNS} columns are read, this is one more",
-                )
+                left_out.append(table)
                 continue
             if key not in self._samples:
                 self._samples[key] = self._sample(table)
             yield table, self._samples[key]
+        if left_out:
+            yield (
+                left_out[0],
+                f"{len(left_out)} columns, the biggest in {left_out[0].quoted}, were not sampled: "
+                f"rows of {SAMPLED_COLUMNS} columns are read",
+            )
 
     def _sample(self, table: VectorTable) -> Sample | str:
         try:

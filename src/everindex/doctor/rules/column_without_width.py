@@ -25,8 +25,10 @@ def ask(examined: Examined) -> Iterator[Answer]:
             )
         else:
             without.append(table)
-    for table, sample in examined.samples(without):
-        seen, statements = _seen(sample)
+    samples = {(table.oid, table.column): sample for table, sample in examined.samples(without)}
+    for table in without:
+        # Not every one is sampled, and every one is told.
+        seen, statements = _seen(samples.get((table.oid, table.column)))
         yield finding(
             f"column {table.quoted_column} of {table.quoted} is {table.column_type} without a width{seen}: no index can be "
             "built on it",
@@ -44,8 +46,8 @@ def ask(examined: Examined) -> Iterator[Answer]:
         )
 
 
-def _seen(sample: Sample | str) -> tuple[str, tuple[int, ...]]:
-    if isinstance(sample, str) or sample.narrowest is None or sample.widest is None:
+def _seen(sample: Sample | str | None) -> tuple[str, tuple[int, ...]]:
+    if not isinstance(sample, Sample) or sample.narrowest is None or sample.widest is None:
         return "", ()
     if sample.narrowest == sample.widest:
         return f" (all of {sample.with_vector} sampled vectors have {sample.widest})", (sample.widest,)
