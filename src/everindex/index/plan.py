@@ -22,7 +22,7 @@ from everindex.index.key import DERIVED, mismatch
 from everindex.index.partitions import partition_steps
 from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
 from everindex.index.statements import create_text, rename_text
-from everindex.index.steps import Build, DropIndex, Prove, Rename, Step, Swap, WaitForBuild
+from everindex.index.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 
 OnDrift = Literal["replace", "refuse"]
 #: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
@@ -85,7 +85,7 @@ def make_plan(
     if successor is not None and not successor.is_valid and not successor.is_partitioned:
         steps.append(_wait_or_drop(spec, successor))
         successor = None
-    if successor is not None and successor.is_valid and not is_as_declared(spec, observed, successor):
+    if successor is not None and not is_as_declared(spec, observed, successor):
         steps.append(_drop(spec, successor, "superseded"))
         successor = None
     if current is None and observed.name_taken_by is not None:
@@ -103,6 +103,9 @@ def make_plan(
                 f"index {spec.name} stays as it is ({'; '.join(differing)}): the declared definition was taken back "
                 "or did not prove itself here; `everindex deploy` tries it again"
             )
+            if successor is not None:
+                steps.append(_drop(spec, successor, "superseded"))
+            steps += _expired(spec, observed, aims.now)
         elif differing:
             steps += _replace(spec, observed, current, successor, proven, rebuilds=False)
         elif aims.rebuild_because is not None and not is_refused:
@@ -113,9 +116,14 @@ def make_plan(
             if successor is not None:
                 steps.append(_drop(spec, successor, "superseded"))
             steps += _expired(spec, observed, aims.now)
-    if aims.tidies:
+    if aims.tidies and not remarks:
         taken = {step.old for step in steps if isinstance(step, Rename)}
-        steps += [_drop(spec, index, "duplicate") for index in duplicates(spec, observed) if index.name not in taken]
+        steps += [
+            _drop(spec, index, "duplicate")
+            for index in duplicates(spec, observed)
+            # The index of a partition that hangs on its parent's cannot be dropped alone.
+            if index.name not in taken and index.parent_oid is None
+        ]
     return Plan(spec=spec, steps=tuple(steps), digest=_digest(spec, observed), remarks=tuple(remarks))
 
 
@@ -170,7 +178,7 @@ def _replace(
     if successor is None or successor.oid not in proven:
         steps.append(Prove(name=name, floor=spec.recall_floor))
     if previous is not None:
-        steps.append(_drop(spec, previous, "previous"))
+        steps.append(_wait_or_drop(spec, previous, "previous"))
     return [*steps, _swap(spec, successor=name)]
 
 
@@ -204,12 +212,14 @@ def _build(spec: IndexSpec, observed: Observed, there: ObservedIndex | None) -> 
 
 
 def _left_overs(spec: IndexSpec, observed: Observed, aims: Aims) -> list[Step]:
-    """What a failed REINDEX CONCURRENTLY of the declared index left: INVALID, and never of use."""
+    """What a failed REINDEX CONCURRENTLY of the declared index, or of a partition's, left: INVALID, and never of use."""
     if not aims.tidies:
         return []
+    places = [(spec.schema, observed.indexes), *((part.schema, part.indexes) for part in observed.partitions)]
     return [
-        _drop(spec, index, "left-over")
-        for index in observed.indexes
+        _drop(replace(spec, schema=schema), index, "left-over")
+        for schema, indexes in places
+        for index in indexes
         if not index.is_valid
         and index.builder_pid is None
         and _REINDEX_REST.search(index.name)
@@ -217,10 +227,10 @@ def _left_overs(spec: IndexSpec, observed: Observed, aims: Aims) -> list[Step]:
     ]
 
 
-def _wait_or_drop(spec: IndexSpec, found: ObservedIndex) -> Step:
+def _wait_or_drop(spec: IndexSpec, found: ObservedIndex, why: DropReason = "invalid") -> Step:
     if found.builder_pid is not None:
         return WaitForBuild(schema=spec.schema, name=found.name, pid=found.builder_pid)
-    return _drop(spec, found, "invalid")
+    return _drop(spec, found, why)
 
 
 def _expired(spec: IndexSpec, observed: Observed, now: datetime | None) -> list[Step]:
@@ -228,13 +238,13 @@ def _expired(spec: IndexSpec, observed: Observed, now: datetime | None) -> list[
     if previous is None or now is None:
         return []
     until = read_note(previous.comment).keep_until
-    return [_drop(spec, previous, "previous")] if until is not None and until <= now else []
+    return [_wait_or_drop(spec, previous, "previous")] if until is not None and until <= now else []
 
 
 def _drop(
     spec: IndexSpec,
     found: ObservedIndex,
-    why: Literal["invalid", "left-over", "duplicate", "previous", "superseded"],
+    why: DropReason,
 ) -> DropIndex:
     return DropIndex(
         schema=spec.schema,
