@@ -39,6 +39,7 @@ def doctor(
             declared = _declared(connection)
             report = examine(connection, declared, slugs=slugs)
         if fix:
+            _tell_plan(report)
             mended = mend(conninfo, report, declared=declared, on_mended=_tell_mended)
         if mended:
             with connect(conninfo, application_name="everindex doctor") as connection:
@@ -102,6 +103,14 @@ def _summary(report: Report, *, show_all: bool) -> str:
         f"{statuses.count('good')} good" + ("" if show_all or "good" not in statuses else " (--all shows them)")
     )
     return ", ".join(told)
+
+
+def _tell_plan(report: Report) -> None:
+    """What is about to be run, before anything is: one of them may take its time."""
+    for _, answer in report.findings:
+        if answer.fix is not None and answer.fix.is_safe:
+            for statement in answer.fix.statements:
+                tell(f"to run: {statement}")
 
 
 def _tell_mended(mended: Mended) -> None:
