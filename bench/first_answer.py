@@ -26,7 +26,9 @@ def start(home: Path) -> tuple[subprocess.Popen[str], dict[str, float]]:
     """Starts `up`, asks one question as soon as the address is printed; the process and the seconds to that answer."""
     environment = os.environ | {"EVERINDEX_HOME": str(home), "EVERINDEX_LOG_LEVEL": "WARNING"}
     started = time.monotonic()
-    process = subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home)
+    process = subprocess.Popen(
+        COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home
+    )
     assert process.stdout is not None
     url = process.stdout.readline().split()[3]
     with urllib.request.urlopen(f"{url}/api/search?q=memory%20leak%20in%20the%20parser&k=3", timeout=30) as response:

@@ -1,0 +1,116 @@
+"""How fast is a deploy, against the plain statement at server defaults and the best statement tuned by hand? JSON.
+
+Run with an environment in which everindex is installed:  python bench/build_speed.py [ROWS] [ROUNDS]
+An embedded server of its own at PostgreSQL's defaults; the plain statement once, the others in turn, ROUNDS times.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from corpus import corpus, fill
+
+from everindex.index.apply import deploy
+from everindex.index.foresight import foresee
+from everindex.index.spec import IndexSpec
+from everindex.index.verify import prove_all
+from everindex.pg import embedded
+from everindex.pg.connections import connect
+
+SPEC = IndexSpec(name="items_embedding_idx", table="items", column="embedding")
+BIT = IndexSpec(name="items_embedding_bit_idx", table="items", column="embedding", opclass="bit_hamming_ops")
+HALF = IndexSpec(name="items_embedding_half_idx", table="items", column="embedding", opclass="halfvec_cosine_ops")
+#: What PostgreSQL comes with; the embedded server is configured for its machine otherwise.
+DEFAULTS = {
+    "maintenance_work_mem": "64MB",
+    "max_parallel_maintenance_workers": "2",
+    "max_parallel_workers": "8",
+    "shared_buffers": "128MB",
+    "effective_cache_size": "4GB",
+}
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return round(time.perf_counter() - started, 2)
+
+
+def statement(conninfo: str, text: str, **settings: str) -> Callable[[], None]:
+    def run() -> None:
+        with connect(conninfo) as connection:
+            for name, value in settings.items():
+                connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+            connection.execute(text)
+
+    return run
+
+
+def drop(conninfo: str, name: str) -> None:
+    statement(conninfo, f"DROP INDEX {name}")()
+
+
+def main() -> None:
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 60_000
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    vectors = corpus(rows)
+    home = Path(tempfile.mkdtemp(prefix="everindex-bench-"))
+    home.chmod(0o755)
+    create = (
+        f"INDEX {{}} {SPEC.name} ON items USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64)"
+    )
+    result: dict[str, object] = {"rows": rows, "dimensions": vectors.shape[1], "rounds": rounds}
+    times: dict[str, list[float]] = {"tuned_by_hand": [], "deploy": [], "bit": [], "halfvec": []}
+    try:
+        with embedded.running(home / "server", settings=DEFAULTS) as conninfo:
+            fill(conninfo, vectors)
+            with connect(conninfo) as connection:
+                estimate = foresee(connection, SPEC).steps[0].estimate
+                assert estimate is not None
+                result["estimated_seconds"] = round(estimate.seconds, 1)
+            for number in range(rounds):
+                tuned = statement(
+                    conninfo,
+                    "CREATE " + create.format("CONCURRENTLY"),
+                    maintenance_work_mem="2GB",
+                    max_parallel_maintenance_workers="2",
+                    min_parallel_table_scan_size="0",
+                )
+                ours = {"tuned_by_hand": tuned, "deploy": lambda: deploy(conninfo, SPEC)}
+                for name in list(ours) if number % 2 == 0 else reversed(list(ours)):
+                    times[name].append(timed(ours[name]))
+                    if number == 0 and name == "deploy":
+                        with connect(conninfo) as connection:
+                            result["proofs"] = [proof.sentence for proof in prove_all(connection, SPEC)]
+                    drop(conninfo, SPEC.name)
+                for name, spec in (("bit", BIT), ("halfvec", HALF)):
+                    times[name].append(timed(lambda spec=spec: deploy(conninfo, spec)))  # type: ignore[misc]
+                    if number == 0:
+                        with connect(conninfo) as connection:
+                            result[f"{name}_proofs"] = [proof.sentence for proof in prove_all(connection, spec)]
+                    drop(conninfo, spec.name)
+                print(json.dumps(times), file=sys.stderr, flush=True)
+            result["plain_at_defaults_seconds"] = timed(statement(conninfo, "CREATE " + create.format("")))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    plain = float(str(result["plain_at_defaults_seconds"]))
+    result |= {
+        "seconds": times,
+        "plain_over_deploy": round(plain / medians["deploy"], 2),
+        "deploy_over_tuned": round(medians["deploy"] / medians["tuned_by_hand"], 3),
+        "bit_over_deploy": round(medians["bit"] / medians["deploy"], 3),
+        "halfvec_over_deploy": round(medians["halfvec"] / medians["deploy"], 3),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
