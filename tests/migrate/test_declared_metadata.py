@@ -43,7 +43,7 @@ def declared(*expressions: Any, kind: Any = VECTOR, width: int | None = 64, **op
 
 
 def spec(**fields: Any) -> IndexSpec:
-    return IndexSpec(**{"name": "i", "table": "items", "column": "embedding", "dimensions": 64, **fields})
+    return IndexSpec(**{"name": "i", "table": "items", "column": "embedding", **fields})
 
 
 def test_a_plain_column_is_declared_as_pgvector_documents_it() -> None:
@@ -228,11 +228,11 @@ def test_two_columns_and_a_cast_to_another_width_are_refused() -> None:
     [
         {},
         {"m": 24, "ef_construction": 200, "recall_floor": 0.9},
-        {"opclass": "halfvec_l2_ops"},
-        {"opclass": "bit_jaccard_ops"},
+        {"opclass": "halfvec_l2_ops", "dimensions": 64},
+        {"opclass": "bit_jaccard_ops", "dimensions": 64},
         {"predicate": "topic = 'a:b' AND id::text <> ':x'"},
         {"build": BuildPolicy(keep_previous_seconds=0, memory_share=0.25)},
-        {"column": None, "dimensions": None, "expression": "subvector(embedding, 1, 8)::vector(8)"},
+        {"column": None, "expression": "subvector(embedding, 1, 8)::vector(8)"},
     ],
     ids=str,
 )
@@ -249,7 +249,7 @@ def test_an_index_of_a_spec_has_the_ddl_that_builds_it() -> None:
         "postgresql+psycopg://", lambda ddl, *_, **__: statements.append(str(ddl.compile(dialect=engine.dialect)))
     )
     items = table()
-    index_of(spec(opclass="bit_hamming_ops", predicate="topic = 'news'"), items)
+    index_of(spec(**BITS, predicate="topic = 'news'"), items)
     items.metadata.create_all(engine, checkfirst=False)
     assert statements[-1] == (
         'CREATE INDEX i ON items USING hnsw ((binary_quantize("embedding")::bit(64)) bit_hamming_ops) '

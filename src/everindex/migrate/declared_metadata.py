@@ -8,7 +8,8 @@ SQLAlchemy has no word for is in its `info`: `info={"everindex": {"recall_floor"
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from psycopg import sql
@@ -90,9 +91,7 @@ def spec_of(index: Index, *, default_schema: str = "public") -> IndexSpec | None
         **extra,
     }
     spec = from_row(fields)
-    if expression is None:
-        _check_column(spec, table)
-    return spec
+    return spec if expression is not None else _fitting(spec, table)
 
 
 def index_of(spec: IndexSpec, table: Table | None = None) -> Index:
@@ -178,13 +177,19 @@ def _key_of(what: str, index: Index, table: Table) -> tuple[str | None, str | No
         name = _folded(plain["column"])
         if (column := _column(table, name)) is not None:
             return name, None, _type_of(column)[1], opclass
+    if (derived := derived_column(written)) is not None:
+        _refuse_another_width(what, table, *derived)
+        return derived[0], None, derived[1], opclass
+    return None, written, None, opclass
+
+
+def derived_column(written: str) -> tuple[str, int] | None:
+    """(column, width) of an expression that the engine derives of a column: its cast to halfvec, or its sign bits."""
+    written = _without_parentheses(written)
     for pattern in _DERIVED:
         if found := pattern.fullmatch(written):
-            width = int(found["width"])
-            name = _folded(found["column"])
-            _refuse_another_width(what, table, name, width)
-            return name, None, width, opclass
-    return None, written, None, opclass
+            return _folded(found["column"]), int(found["width"])
+    return None
 
 
 def _opclass(what: str, opclass: str | None, key: str, ops: Mapping[str, str]) -> str:
@@ -211,13 +216,14 @@ def _refuse_another_width(what: str, table: Table, name: str, width: int) -> Non
         )
 
 
-def _check_column(spec: IndexSpec, table: Table) -> None:
+def _fitting(spec: IndexSpec, table: Table) -> IndexSpec:
+    """The declaration, checked against its column; with a width only where the column is cast to it."""
     column = _column(table, spec.column)
     if column is None:
-        return
+        return spec
     kind, width = _type_of(column)
     if kind is None:
-        return
+        return spec
     if kind != spec.key_type and (kind, spec.key_type) not in DERIVED:
         raise _refused(
             f"index {spec.name!r}",
@@ -226,6 +232,7 @@ def _check_column(spec: IndexSpec, table: Table) -> None:
             f"take one of {', '.join(name for name, (of, _) in OPCLASSES.items() if of == kind)}.",
         )
     check_dimensions(spec, width)
+    return replace(spec, dimensions=None) if kind == spec.key_type else spec
 
 
 def _column(table: Table, name: str | None) -> Column[Any] | None:
@@ -362,8 +369,3 @@ def _unquoted(name: str) -> str:
 
 def _refused(what: str, fault: str, why: str, next_step: str) -> SpecIllegal:
     return SpecIllegal(f"{what} cannot be declared: {fault}.", why=why, next_step=next_step)
-
-
-def names_of(indexes: Iterable[Index]) -> set[str]:
-    """The names of those that are ours to compare."""
-    return {name for index in indexes if declares_vector_index(index) and (name := name_of(index)) is not None}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from alembic.runtime.migration import MigrationContext
 from psycopg import ProgrammingError
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
@@ -32,6 +33,13 @@ _NOT_OF_LIBPQ = {
 }
 #: What asyncpg and pg8000 say for sslmode beside libpq's own words.
 _SSL_WORDS = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable", "off": "disable"}
+
+
+def address_of(context: MigrationContext) -> str:
+    """The address for the engine's own connections: what env.py passed, else that of Alembic's connection."""
+    given = context.opts.get("everindex_conninfo")
+    assert context.bind is not None
+    return str(given) if given is not None else conninfo_of(context.bind)
 
 
 def conninfo_of(connection: Connection) -> str:

@@ -24,7 +24,7 @@ from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
 from everindex.index.statements import create_statement, quoted
 from everindex.migrate import script
-from everindex.migrate.engine_address import conninfo_of
+from everindex.migrate.engine_address import address_of
 from everindex.migrate.report import reporter_for
 from everindex.migrate.transaction import place_of_work, run_as_it_is, schema_in_search_path
 
@@ -97,6 +97,9 @@ class CreateVectorIndexOp(VectorIndexOp):
             build=_policy(name, build),
         )
         return operations.invoke(cls(spec, schema=schema, replaces=replace))
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("repair_vector_index" if self.repairs else "add_vector_index", self.spec)
 
     def reverse(self) -> MigrateOperation:
         if self.repairs is not None:
@@ -178,6 +181,9 @@ class AlterVectorIndexOp(VectorIndexOp):
         )
         return operations.invoke(cls(spec, schema=schema, existing=existing))
 
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("modify_vector_index", self.existing or self.existing_definition, self.spec)
+
     def reverse(self) -> MigrateOperation:
         if self.existing is not None:
             return AlterVectorIndexOp(self.existing, schema=self.schema, existing=self.spec)
@@ -234,6 +240,9 @@ class DropVectorIndexOp(VectorIndexOp):
         )
         return operations.invoke(cls(spec, schema=schema))
 
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("remove_vector_index", self.spec)
+
     def reverse(self) -> CreateVectorIndexOp:
         return CreateVectorIndexOp(self.spec, schema=self.schema)
 
@@ -262,7 +271,7 @@ def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
         _write(operations, script.drop_script(operation.spec, schema=operation.schema))
         return
     spec = operation.resolved(operations.get_bind())
-    conninfo = _conninfo(operations)
+    conninfo = address_of(operations.migration_context)
     with place_of_work(operations, spec, conninfo, drops=True) as place, reporter_for(context.opts) as reporter:
         if place == "own connections":
             drop(conninfo, spec, reporter=reporter)
@@ -275,7 +284,7 @@ def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
 def _bring_to(operations: Operations, operation: VectorIndexOp, *, replaces: bool) -> None:
     context = operations.migration_context
     spec = operation.resolved(operations.get_bind())
-    conninfo = _conninfo(operations)
+    conninfo = address_of(operations.migration_context)
     with place_of_work(operations, spec, conninfo) as place, reporter_for(context.opts) as reporter:
         if place == "own connections":
             _deploy(conninfo, spec, replaces=replaces, reporter=reporter)
@@ -337,12 +346,6 @@ def _observed_here(bind: Connection, spec: IndexSpec) -> Observed:
 
 def _policy(name: str, build: Mapping[str, float | None] | None) -> BuildPolicy:
     return BuildPolicy() if build is None else policy(f"index {name!r}", build)
-
-
-def _conninfo(operations: Operations) -> str:
-    """The address for the engine's own connections: what env.py passed, else that of Alembic's connection."""
-    given = operations.migration_context.opts.get("everindex_conninfo")
-    return str(given) if given is not None else conninfo_of(operations.get_bind())
 
 
 def _write(operations: Operations, statements: list[str]) -> None:

@@ -61,10 +61,12 @@ def place_of_work(operations: Operations, spec: IndexSpec, conninfo: str, *, dro
     # Alembic keeps the transaction that it began itself here; autocommit_block() asserts on it without a word.
     if not bind.in_transaction() or context._transaction is not None:
         with context.autocommit_block(), _without_idle_limits(operations.get_bind()):
-            yield "own connections"
+            yield "own connections"  # in no transaction: nothing here keeps a snapshot
         return
-    place = _beside_or_inside(bind, spec, conninfo, drops=drops)
     with _without_idle_limits(bind):
+        place = _beside_or_inside(bind, spec, conninfo, drops=drops)
+        if place == "own connections":
+            _close_portal(bind)
         yield place
 
 
@@ -81,7 +83,7 @@ def schema_in_search_path(bind: Connection, table: str) -> str | None:
 
 
 def _beside_or_inside(bind: Connection, spec: IndexSpec, conninfo: str, *, drops: bool) -> Place:
-    look = _look(bind, spec)
+    look = _look(bind, spec, conninfo)
     # DROP INDEX CONCURRENTLY waits for readers of the table too.
     in_the_way = look.locks - (frozenset() if drops or look.index_exists else _HARMLESS_LOCKS)
     if not in_the_way and not look.keeps_snapshot:
@@ -94,14 +96,14 @@ def _beside_or_inside(bind: Connection, spec: IndexSpec, conninfo: str, *, drops
         + (
             f"has locks on the table ({', '.join(sorted(in_the_way))})."
             if in_the_way
-            else "keeps a snapshot (REPEATABLE READ or SERIALIZABLE)."
+            else "keeps a snapshot (REPEATABLE READ, or an open cursor)."
         ),
         next_step="in env.py, commit before context.configure(connection=…), open the connection with engine.connect() and "
         "not engine.begin(), and take locks on another connection (docs/alembic-kit.md); nothing was built or dropped.",
     )
 
 
-def _look(bind: Connection, spec: IndexSpec) -> _Look:
+def _look(bind: Connection, spec: IndexSpec, conninfo: str) -> _Look:
     row: Any = bind.execute(
         text(
             """
@@ -117,12 +119,27 @@ def _look(bind: Connection, spec: IndexSpec) -> _Look:
         ),
         {"schema": spec.schema, "table": spec.table, "name": spec.name},
     ).one_or_none()
-    isolation = bind.execute(text("SELECT pg_catalog.current_setting('transaction_isolation')")).scalar()
-    keeps_snapshot = isolation in ("repeatable read", "serializable")
+    keeps_snapshot = _keeps_snapshot(bind, conninfo)
     if row is None:
         return _Look(oid=None, locks=frozenset(), keeps_snapshot=keeps_snapshot, index_exists=False)
     locks = frozenset(row[1].split(",")) if row[1] else frozenset()
     return _Look(oid=row[0], locks=locks, keeps_snapshot=keeps_snapshot, index_exists=row[2])
+
+
+def _keeps_snapshot(bind: Connection, conninfo: str) -> bool:
+    """Whether a build would wait for this transaction: REPEATABLE READ, or an open cursor. Asked on another connection."""
+    pid = bind.execute(text("SELECT pg_catalog.pg_backend_pid()")).scalar()
+    _close_portal(bind)
+    with connect(conninfo, application_name="everindex migrate") as connection:
+        row = connection.execute(
+            "SELECT backend_xmin IS NOT NULL FROM pg_catalog.pg_stat_activity WHERE pid = %s", (pid,)
+        ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _close_portal(bind: Connection) -> None:
+    """A SELECT of the extended protocol keeps its snapshot until the next statement, and builds wait for that; a SET has none."""
+    bind.execute(text("SET idle_in_transaction_session_timeout = 0"))
 
 
 def _is_committed(conninfo: str, oid: int) -> bool:
@@ -149,12 +166,8 @@ def _without_idle_limits(bind: Connection) -> Iterator[None]:
     asked = f"SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ({names}) AND setting <> '0'"  # noqa: S608
     limits = [(name, setting) for name, setting in bind.execute(text(asked))]
     for name, _ in limits:
-        _set(bind, name, "0")
+        bind.execute(text(f"SET {name} = 0"))
     yield
     # Only after success: in a failed transaction nothing can be set, and a rolled back one takes its settings along.
     for name, setting in limits:
-        _set(bind, name, setting)
-
-
-def _set(bind: Connection, name: str, value: str) -> None:
-    bind.execute(text("SELECT pg_catalog.set_config(:name, :value, false)"), {"name": name, "value": value})
+        bind.execute(text(f"SET {name} = {int(setting)}"))

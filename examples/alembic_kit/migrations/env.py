@@ -1,0 +1,42 @@
+"""Runs the revisions: `alembic upgrade head`, `alembic upgrade head --sql`, `alembic revision --autogenerate`."""
+
+from __future__ import annotations
+
+import os
+
+from alembic import context
+from models import metadata
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from everindex.migrate import autogenerate
+from everindex.migrate.heads import require_single_head
+from everindex.migrate.three_lines import errors_in_three_lines
+
+
+def run_offline() -> None:
+    context.configure(
+        dialect_name="postgresql", target_metadata=metadata, literal_binds=True, transaction_per_migration=True
+    )
+    # psql goes on after an error unless it is told not to, and a script that builds and stamps must not.
+    context.static_output("\\set ON_ERROR_STOP on")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_online() -> None:
+    engine = create_engine(os.environ["DATABASE_URL"], poolclass=NullPool)
+    # connect() and not begin(): each revision has a transaction of its own, which Alembic begins and commits.
+    with engine.connect() as connection:
+        context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+autogenerate.register()  # op.create_vector_index and its kin, their comparison and their rendering
+with errors_in_three_lines(context.config):
+    require_single_head(context.config)
+    if context.is_offline_mode():
+        run_offline()
+    else:
+        run_online()

@@ -1,0 +1,232 @@
+"""What of the declared vector indexes does `alembic revision --autogenerate` have to write? Comparison and rendering.
+
+Alembic compares an index by its name, columns and uniqueness. `register()` takes HNSW indexes out of its hands and compares
+what makes them: method, operator class, m and ef_construction, expression, predicate, validity. The indexes that a build
+or a replacement leaves beside the declared one are nobody's to drop here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from alembic.autogenerate import comparators, renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import MigrateOperation, ops
+from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import Column, MetaData, Table
+
+from everindex.index.catalog import observe
+from everindex.index.drift import declared_index, differences
+from everindex.index.spec import IndexSpec
+from everindex.migrate import operations
+from everindex.migrate.declared_metadata import declares_vector_index, index_of, name_of, spec_of
+from everindex.migrate.engine_address import address_of
+from everindex.migrate.found_indexes import FoundIndex, found_indexes, is_left_over
+from everindex.migrate.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
+from everindex.migrate.rendering import VECTOR_TYPES, render_alter, render_create, render_drop, with_vector_imports
+from everindex.pg.connections import connect
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one run of autogenerate has come across: filled table by table, evaluated at the end."""
+
+    tables: list[_ComparedTable] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ComparedTable:
+    schema: str | None
+    """As Alembic has it: None for the default schema."""
+
+    name: str
+    declared: Table | None
+    exists: bool
+    found: tuple[FoundIndex, ...]
+    changes: ops.ModifyTableOps
+
+
+_runs: WeakKeyDictionary[AutogenContext, _Run] = WeakKeyDictionary()
+
+
+def register() -> None:
+    """Adds comparison and rendering to Alembic; calling it again changes nothing.
+
+    No entry point does it: a plugin that imports Alembic while Alembic is being imported breaks it (1.18 to 1.20).
+    """
+    operations.register()
+    if getattr(register, "is_done", False):
+        return
+    importlib.import_module(VECTOR_TYPES)  # from then on SQLAlchemy reflects columns of these types
+    # Last: Alembic's own comparison of indexes has then written what it would do.
+    comparators.dispatch_for("table", priority=DispatchPriority.LAST, qualifier="postgresql", subgroup="everindex")(
+        _take_over
+    )
+    comparators.dispatch_for("schema", priority=DispatchPriority.LAST, qualifier="postgresql", subgroup="everindex")(
+        _compare_all
+    )
+    for operation, renderer in (
+        (CreateVectorIndexOp, render_create),
+        (AlterVectorIndexOp, render_alter),
+        (DropVectorIndexOp, render_drop),
+    ):
+        renderers.dispatch_for(operation)(renderer)
+    for kind in (ops.CreateTableOp, ops.AddColumnOp, ops.AlterColumnOp):
+        known = renderers.dispatch(kind)
+        renderers.dispatch_for(kind, replace=True)(with_vector_imports(known))
+    register.is_done = True  # type: ignore[attr-defined]
+
+
+def _take_over(
+    context: AutogenContext,
+    changes: ops.ModifyTableOps,
+    schema: str | None,
+    table_name: str,
+    conn_table: Table | None,
+    metadata_table: Table | None,
+) -> PriorityDispatchResult:
+    """Removes from a table's changes what Alembic would do to indexes that are compared here, and remembers the table."""
+    found: tuple[FoundIndex, ...] = ()
+    if conn_table is not None:
+        assert context.connection is not None
+        found = found_indexes(context.connection, schema or _default_schema(context), str(table_name))
+    ours = {index.name for index in found if index.is_expressible or is_left_over(index.name)}
+    if metadata_table is not None:
+        for index in metadata_table.indexes:
+            if declares_vector_index(index):
+                ours.add(str(name_of(index)))
+            else:
+                ours.discard(str(name_of(index)))
+    changes.ops[:] = [change for change in changes.ops if not _is_about(change, ours)]
+    _runs.setdefault(context, _Run()).tables.append(
+        _ComparedTable(
+            schema=schema,
+            name=str(table_name),
+            declared=metadata_table,
+            exists=conn_table is not None,
+            found=found,
+            changes=changes,
+        )
+    )
+    return PriorityDispatchResult.CONTINUE
+
+
+def _is_about(change: MigrateOperation, names: set[str]) -> bool:
+    return isinstance(change, ops.CreateIndexOp | ops.DropIndexOp) and str(change.index_name) in names
+
+
+def _compare_all(
+    context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
+) -> PriorityDispatchResult:
+    """Adds what is to be done to vector indexes: new and other definitions after the tables' changes, and after them drops.
+
+    So a successor is there before what it replaces goes. Only an index whose column or table goes is dropped before.
+    """
+    run = _runs.pop(context, _Run())
+    first: list[MigrateOperation] = []
+    made: list[MigrateOperation] = []
+    dropped: list[MigrateOperation] = []
+    for table in run.tables:
+        declared = _declared(context, table)
+        made += _compare_declared(context, table, declared)
+        loses_columns = any(isinstance(change, ops.DropColumnOp) for change in table.changes.ops)
+        drops = _drops(context, table, {spec.name for spec in declared})
+        (first if loses_columns or table.declared is None else dropped).extend(drops)
+    upgrade_ops.ops[:] = [*first, *upgrade_ops.ops, *made, *dropped]
+    return PriorityDispatchResult.CONTINUE
+
+
+def _declared(context: AutogenContext, table: _ComparedTable) -> list[IndexSpec]:
+    """The declarations on the table that the filters of env.py let through, by name."""
+    if table.declared is None:
+        return []
+    found = {index.name for index in table.found}
+    specs = []
+    for index in table.declared.indexes:
+        spec = spec_of(index, default_schema=_default_schema(context))
+        if spec is None:
+            continue
+        reflected = index_of(spec, _stand_in(table)) if spec.name in found else None
+        if context.run_object_filters(index, spec.name, "index", False, reflected):
+            specs.append(spec)
+    return sorted(specs, key=lambda spec: spec.name)
+
+
+def _compare_declared(
+    context: AutogenContext, table: _ComparedTable, declared: list[IndexSpec]
+) -> list[MigrateOperation]:
+    changes: list[MigrateOperation] = []
+    schema = None if table.declared is None else table.declared.schema
+    found = {index.name: index for index in table.found}
+    for spec in declared:
+        existing = found.get(spec.name)
+        if existing is None:
+            changes.append(CreateVectorIndexOp(spec, schema=schema))
+        elif differing := differing_from(context, spec):
+            changes.append(
+                AlterVectorIndexOp(
+                    spec,
+                    schema=schema,
+                    existing=_before(spec, existing, differing),
+                    existing_definition=existing.definition,
+                    because=tuple(differing),
+                )
+            )
+        elif not existing.is_valid and not existing.is_being_built:
+            because = "it is INVALID: an interrupted build left it, writers pay for it and no search uses it"
+            changes.append(CreateVectorIndexOp(spec, schema=schema, repairs=because))
+    return changes
+
+
+def _before(spec: IndexSpec, existing: FoundIndex, differing: list[str]) -> IndexSpec | None:
+    """What was there, in the words of the declaration where they mean the same, else in those of the catalog."""
+    found = existing.as_spec()
+    if found is None:
+        return None
+    found = replace(found, recall_floor=spec.recall_floor, build=spec.build)
+    if not any(phrase.startswith("predicate is") for phrase in differing):
+        found = replace(found, predicate=spec.predicate)
+    if not any(phrase.startswith(("column is", "expression is")) for phrase in differing):
+        found = replace(found, column=spec.column, expression=spec.expression, dimensions=spec.dimensions)
+    return found
+
+
+def _drops(context: AutogenContext, table: _ComparedTable, declared: set[str]) -> list[MigrateOperation]:
+    kept = set() if table.declared is None else {str(name_of(index)) for index in table.declared.indexes}
+    changes: list[MigrateOperation] = []
+    for index in table.found:
+        if index.name in declared | kept or is_left_over(index.name) or index.is_being_built or index.is_attached:
+            continue
+        spec = index.as_spec()
+        if spec is None:
+            continue
+        names: Any = {"table_name": table.name, "schema_name": table.schema}
+        if not context.run_name_filters(index.name, "index", names):
+            continue
+        if context.run_object_filters(index_of(spec, _stand_in(table)), index.name, "index", True, None):
+            because = () if index.is_valid else ("it is INVALID: an interrupted build left it",)
+            changes.append(DropVectorIndexOp(spec, schema=table.schema, because=because))
+    return changes
+
+
+def differing_from(context: AutogenContext, spec: IndexSpec) -> list[str]:
+    """In what the index of that name differs from its declaration, one phrase each; asked of the server, which alone can
+    tell whether two expressions are the same."""
+    with connect(address_of(context.migration_context), application_name="everindex autogenerate") as connection:
+        observed = observe(connection, spec)
+        found = declared_index(spec, observed)
+        return [] if found is None else differences(spec, observed, found)
+
+
+def _stand_in(table: _ComparedTable) -> Table:
+    """A table to which an index of the catalog can be attached for the filters of env.py, and not the application's own."""
+    columns = [] if table.declared is None else [Column(column.name, column.type) for column in table.declared.c]
+    return Table(table.name, MetaData(), *columns, schema=table.schema)
+
+
+def _default_schema(context: AutogenContext) -> str:
+    assert context.connection is not None
+    return context.connection.dialect.default_schema_name or "public"
