@@ -22,7 +22,7 @@ NEIGHBOURS = 10
 def sample_vectors(dimensions: int) -> Vectors:
     """(9940, dimensions) float32: the sample, embedded with the static model and normalised."""
     embedder = StaticEmbedder(width=dimensions)
-    texts = [f"{row['title']}\n{row.get('summary') or ''}" for row in read_source(str(sample_source()))]
+    texts = [article.text_to_embed for article in read_source(str(sample_source()))]
     return np.asarray(embedder.embed(texts).vectors, dtype=np.float32)
 
 
