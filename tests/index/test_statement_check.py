@@ -116,7 +116,10 @@ UNUSED = {
         ["not-ordered-by-distance"],
     ),
     "no distance": ("SELECT id FROM items ORDER BY id LIMIT 10", ["no-distance"]),
-    "several at once": ("SELECT id FROM items ORDER BY embedding <-> %s DESC", ["operator-of-another-opclass", "descending", "no-limit"]),
+    "several at once": (
+        "SELECT id FROM items ORDER BY embedding <-> %s DESC",
+        ["operator-of-another-opclass", "descending", "no-limit"],
+    ),
 }  # fmt: skip
 
 

@@ -91,6 +91,8 @@ def _measure(found: Scene, k: int) -> StatementRecall:
     hits = total = 0
     for vectors in found.samples or (found.values,):
         truth = found.execute(vectors, EXACT)[:k]
+        if truth and column is not None and column >= len(truth[0]):
+            column = None  # the plan carries it for sorting, the statement does not return it
         answer = found.execute(vectors)[:k]
         of_these, among = (
             _by_row(truth, answer)
