@@ -47,6 +47,24 @@ VERSIONS = (
     CREATE INDEX journal_index_name_idx ON everindex_meta.journal (index_schema, index_name, id);
     COMMENT ON TABLE everindex_meta.journal IS 'what was done to which index, and how it ended';
     """,
+    """
+    CREATE TABLE everindex_meta.recall_history (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        index_schema text NOT NULL,
+        index_table text NOT NULL,
+        index_name text NOT NULL,
+        generation text NOT NULL,
+        k integer NOT NULL,
+        queries integer NOT NULL,
+        found integer NOT NULL,
+        wanted integer NOT NULL,
+        exact_ms double precision NOT NULL,
+        approximate_ms double precision NOT NULL
+    );
+    CREATE INDEX recall_history_index_name_idx ON everindex_meta.recall_history (index_schema, index_name, generation, id);
+    COMMENT ON TABLE everindex_meta.recall_history IS 'recall of serving indexes, measured by the keeper in small samples';
+    """,
 )
 
 

@@ -1,0 +1,216 @@
+"""What speaks against the index that serves? Measured recall and size per row, never its age. The judge is pure.
+
+Churn alone is no reason: five cycles of deleting 60 % of the rows and VACUUM left recall where a fresh build has it. What
+counts is what is measured, with its uncertainty: the upper end of the Wilson interval has to be below the floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from everindex.errors import StatementTimedOut
+from everindex.index.build import count_rows
+from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.probe import index_names, probe_settings, probe_statement
+from everindex.index.recall import Recall, compare, find_truth, sample_queries, wilson
+from everindex.index.recall_history import Sample
+from everindex.index.size import index_bytes
+from everindex.index.spec import IndexSpec
+from everindex.index.verify import FORCED, SMALL_TABLE_ROWS, names_of
+from everindex.pg.connections import Connection
+from everindex.pg.vector_type import register_all_types
+
+K = 10
+#: Queries of one measurement, at most; fewer where exact scans are dear.
+QUERIES_AT_A_TIME = 10
+#: So many of the latest queries are judged together, and fewer than the least are no evidence.
+JUDGED_QUERIES = 50
+LEAST_QUERIES = 20
+#: What an exact scan costs before one was measured: every vector is fetched from TOAST (docs/measurements/search.md).
+EXACT_SECONDS_PER_ROW = 10e-6
+#: A table that turns out this much slower than thought: the measurement is cut off.
+SLOWER = 4
+
+#: An index is too big when it takes this many times what its rows need; as pg_index_watch has it.
+TIMES_TOO_BIG = 2.0
+#: Below these, a few half-empty pages make any ratio.
+BIG_BYTES = 4 * 1024 * 1024
+BIG_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Why the serving index should be built anew."""
+
+    kind: Literal["recall", "size"]
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What is known of a graph that was built on evidence: what such a build can reach, and no rebuild can better."""
+
+    kind: Literal["recall", "size"]
+    generation: str
+    bytes_per_row: float
+
+
+# --- recall ----------------------------------------------------------------------------------------------------------
+
+
+def queries_within(seconds: float, *, rows: int, past: Sequence[Sample]) -> int:
+    """How many queries can be measured in that time; 0 where not even one exact scan fits."""
+    exact_seconds = past[-1].exact_ms / 1000 if past else rows * EXACT_SECONDS_PER_ROW
+    return min(QUERIES_AT_A_TIME, int(seconds / max(exact_seconds, 1e-6)))
+
+
+def measure(
+    connection: Connection, spec: IndexSpec, observed: Observed, *, queries: int, seconds: float, seed: str
+) -> Sample | None:
+    """Recall of the serving index on `queries` stored vectors, chosen by `seed`, against exact scans.
+
+    None where there is nothing to compare, where the planner does not take the index even when it must (`verify` tells
+    why), and where it would take several times `seconds`. Reads only.
+    """
+    register_all_types(connection)
+    limit_ms = int(max(1.0, seconds) * SLOWER * 1000)
+    connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (str(limit_ms),))
+    try:
+        vectors = sample_queries(connection, spec, observed, samples=queries, seed=seed)
+        if not vectors:
+            return None
+        truth = find_truth(connection, spec, observed, vectors, k=K, max_seconds=seconds)
+        measured = compare(
+            connection,
+            probe_statement(spec, observed, k=K + 1),
+            (*probe_settings(spec, observed, k=K), *FORCED),
+            truth,
+            names=names_of(spec, observed),
+        )
+    except StatementTimedOut:
+        return None
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_catalog.set_config('statement_timeout', '0', false)")
+    wanted = sum(len(neighbours) for _, neighbours in truth.queries)
+    if not isinstance(measured, Recall) or wanted == 0:
+        return None
+    return Sample(
+        k=K,
+        queries=measured.queries,
+        found=round(measured.recall * wanted),
+        wanted=wanted,
+        exact_ms=measured.exact_ms,
+        approximate_ms=measured.approximate_ms,
+    )
+
+
+def judge_recall(
+    samples: Sequence[Sample], *, floor: float, generation: str, baseline: Baseline | None
+) -> Evidence | None:
+    """Evidence when the latest queries are certainly below `floor`; `samples` of one graph, oldest first.
+
+    A graph that was itself built on such evidence shows what a build reaches here: it is judged by its own beginnings.
+    """
+    found, wanted, queries = _together(list(reversed(samples)))
+    if queries < LEAST_QUERIES:
+        return None
+    _, high = wilson(found, wanted)
+    if high >= floor:
+        return None
+    if baseline is not None and baseline.kind == "recall" and baseline.generation == generation:
+        first_found, first_wanted, _ = _together(samples)
+        if high >= wilson(first_found, first_wanted)[0]:
+            return None
+    return Evidence(
+        kind="recall",
+        sentence=f"recall@{samples[-1].k} of the serving index was measured as {found / wanted:.3f} (at most {high:.3f}, "
+        f"{queries} queries), and the floor is {floor:.2f}",
+    )
+
+
+def _together(samples: Sequence[Sample]) -> tuple[int, int, int]:
+    """(found, wanted, queries) of the first samples, until JUDGED_QUERIES are reached."""
+    found = wanted = queries = 0
+    for sample in samples:
+        if queries >= JUDGED_QUERIES:
+            break
+        found += sample.found
+        wanted += sample.wanted
+        queries += sample.queries
+    return found, wanted, queries
+
+
+def is_worth_measuring(observed: Observed) -> bool:
+    """False for a table so small that the planner reads the whole of it."""
+    return observed.estimated_rows >= SMALL_TABLE_ROWS
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+
+def size_of(observed: Observed, found: ObservedIndex) -> int:
+    """Bytes of the index, with those of its partitions."""
+    names = index_names(observed, found)
+    children = (index for part in observed.partitions for index in part.indexes)
+    return found.size_bytes + sum(child.size_bytes for child in children if child.name in names)
+
+
+def judge_size(
+    spec: IndexSpec,
+    *,
+    rows: int,
+    dimensions: int,
+    size_bytes: int,
+    generation: str,
+    baseline: Baseline | None,
+) -> Evidence | None:
+    """Evidence when the index takes more than TIMES_TOO_BIG of what its rows need, by pgvector's page layout.
+
+    A graph that was built on such evidence is compared with its own size at first: no formula knows better.
+    """
+    if rows < BIG_ROWS or size_bytes < BIG_BYTES:
+        return None
+    expected = float(index_bytes(rows=rows, dimensions=dimensions, m=spec.m, key_type=spec.key_type))
+    if baseline is not None and baseline.kind == "size" and baseline.generation == generation:
+        expected = max(expected, baseline.bytes_per_row * rows)
+    if size_bytes <= TIMES_TOO_BIG * expected:
+        return None
+    return Evidence(
+        kind="size",
+        sentence=f"the serving index takes {size_bytes / 1048576:.1f} MB for {rows} rows, where {expected / 1048576:.1f} MB "
+        "would do",
+    )
+
+
+def see_size(
+    connection: Connection,
+    spec: IndexSpec,
+    observed: Observed,
+    found: ObservedIndex,
+    *,
+    generation: str,
+    baseline: Baseline | None,
+) -> Evidence | None:
+    """The same for what is there. Reads only; counts the rows where the statistics' number would be evidence."""
+    if observed.dimensions is None:
+        return None
+    size = size_of(observed, found)
+
+    def judged(rows: int) -> Evidence | None:
+        assert observed.dimensions is not None
+        return judge_size(
+            spec,
+            rows=rows,
+            dimensions=observed.dimensions,
+            size_bytes=size,
+            generation=generation,
+            baseline=baseline,
+        )
+
+    # Statistics may be older than a load: what they say is only a reason to count.
+    if judged(max(BIG_ROWS, observed.estimated_rows)) is None:
+        return None
+    return judged(count_rows(connection, spec))

@@ -1,0 +1,359 @@
+"""Who sees to it that the declared indexes stay as declared while the application runs? The keeper: one among replicas.
+
+It looks at its start and on a timer, and does what a deploy would do: the catalog says what is missing. Its lock is held by
+a session of its own, so that a keeper that dies, however, is followed by another one. No error ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import psycopg
+
+from everindex.errors import (
+    DeployStopped,
+    EverindexError,
+    GenerationUnproven,
+    IndexDefinitionDiffers,
+    LockNotObtained,
+    NotMigrated,
+    ServerUnreachable,
+)
+from everindex.index.apply import Deployed, deploy
+from everindex.index.catalog import Observed, ObservedIndex, observe
+from everindex.index.drift import declared_index
+from everindex.index.generations import read_note
+from everindex.index.journal import record
+from everindex.index.keeper_memory import Kept
+from everindex.index.plan import Aims, OnDrift, make_plan
+from everindex.index.reporter import Reporter
+from everindex.index.spec import IndexSpec
+from everindex.index.steps import WaitForBuild
+from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.locks import holder_of, try_lock
+
+log = logging.getLogger(__name__)
+
+Role = Literal["leads", "follows", "waits"]
+
+#: Who does not lead asks so often whether it may: one statement that takes no time.
+FOLLOWER_SECONDS = 5.0
+#: A deploy of the keeper waits so long for other builders, then lets them be until the next round.
+PATIENCE_SECONDS = 20.0
+#: The longest pause after failures, be it of the connection or of a build that fails again and again.
+LONGEST_CONNECT_PAUSE_SECONDS = 30.0
+LONGEST_RETRY_PAUSE_SECONDS = 3600.0
+#: A keeper whose machine is gone without a word keeps its lock no longer than about a minute.
+KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+
+#: What is left as it is on purpose, and told: no failure of the keeper.
+_LEFT_ALONE = (IndexDefinitionDiffers, GenerationUnproven, NotMigrated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What is not as declared, and is not healed."""
+
+    index: str
+    slug: str
+    text: str
+    is_failure: bool
+    """True where healing was tried and failed; False where it is left to a person."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"index": self.index, "slug": self.slug, "text": self.text, "is_failure": self.is_failure}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptIndex:
+    """What one round came to for one declared index."""
+
+    index: str
+    outcome: str
+    """As `Deployed.outcome`, or `being-built`, or `left`."""
+
+    did: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    because: str | None = None
+    """The evidence on which it was built anew."""
+
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One look at everything."""
+
+    role: Role
+    reason: str | None = None
+    """Why it does not lead, or waits."""
+
+    indexes: tuple[KeptIndex, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(each.finding for each in self.indexes if each.finding is not None)
+
+    @property
+    def has_changed(self) -> bool:
+        """True when an index was changed."""
+        return any(each.did for each in self.indexes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "role": self.role,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+            "indexes": [
+                {
+                    "index": each.index,
+                    "outcome": each.outcome,
+                    "did": list(each.did),
+                    "warnings": list(each.warnings),
+                    "because": each.because,
+                    "finding": None if each.finding is None else each.finding.as_dict(),
+                }
+                for each in self.indexes
+            ],
+        }
+
+
+@dataclass(slots=True)
+class _Failures:
+    """How often in a row healing one index has failed, and when it is tried again (monotonic clock)."""
+
+    count: int = 0
+    retry_at: float = 0.0
+    finding: Finding | None = None
+    kept: Kept = field(default_factory=Kept)
+
+
+class Keeper:
+    """Keeps the indexes that `declared(connection)` names; `run` returns only when it is told to stop."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        declared: Callable[[Connection], Iterable[IndexSpec]],
+        *,
+        interval_seconds: float = 60.0,
+        on_drift: OnDrift = "refuse",
+        recall_seconds: float = 5.0,
+        recall_share: float = 0.01,
+        reason_to_wait: Callable[[Connection], str | None] = lambda connection: None,
+        on_round: Callable[[Round], None] = lambda round_: None,
+        reporter: Reporter | None = None,
+    ) -> None:
+        """`recall_seconds` a measurement and `recall_share` of all time bound what measuring costs; 0 seconds is never.
+        `on_drift` is what becomes of a valid index of another definition: replicas of two releases, which declare two
+        definitions, must not replace each other's. While `reason_to_wait` gives one, nothing is touched."""
+        self._conninfo = conninfo
+        self._declared = declared
+        self._interval_seconds = interval_seconds
+        self._on_drift: OnDrift = on_drift
+        self._recall_seconds = recall_seconds
+        self._recall_share = recall_share
+        self._reason_to_wait = reason_to_wait
+        self._on_round = on_round
+        self._reporter = reporter or Reporter(say=log.info, notice=log.debug)
+        self._failures: dict[str, _Failures] = {}
+        self._told: dict[str, str] = {}
+        self._leads = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Keeps until `stop` is set; then ends within seconds, also in the middle of a build. Raises nothing."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                with connect(self._conninfo, application_name="everindex keeper") as connection:
+                    self._prepare(connection)
+                    self._tell("", None)
+                    while not stop.is_set():
+                        round_ = self._round(connection, stop)
+                        failures = 0
+                        self._on_round(round_)
+                        seconds = self._interval_seconds
+                        if round_.role != "leads":
+                            seconds = min(seconds, FOLLOWER_SECONDS)
+                        stop.wait(seconds * random.uniform(0.9, 1.1))  # jitter, not security
+            except (EverindexError, psycopg.Error) as exc:
+                self._tell("", f"{exc.slug}: {exc.what}" if isinstance(exc, EverindexError) else type(exc).__name__)
+            except Exception:
+                log.exception("keeper: a fault of the program; it goes on")
+            self._leads = False
+            failures += 1
+            pause = min(0.5 * 2 ** min(failures - 1, 10), LONGEST_CONNECT_PAUSE_SECONDS)
+            stop.wait(pause * random.uniform(0.7, 1.3))  # jitter, not security
+
+    def once(self, stop: threading.Event | None = None) -> Round:
+        """One round, whoever leads: two that build exclude each other by the lock of builders. Raises ServerUnreachable
+        and its kin."""
+        with connect(self._conninfo, application_name="everindex keeper") as connection:
+            self._prepare(connection)
+            return self._round(connection, stop or threading.Event(), asks_who_leads=False)
+
+    # --- a round -----------------------------------------------------------------------------------------------------
+
+    def _prepare(self, connection: Connection) -> None:
+        lift_time_limits(connection)  # idle between rounds, and the lock ends with the session
+        for name, value in KEEPALIVES.items():
+            connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+
+    def _round(self, connection: Connection, stop: threading.Event, *, asks_who_leads: bool = True) -> Round:
+        started = time.monotonic()
+        role, reason = self._role(connection, asks_who_leads=asks_who_leads)
+        self._tell("role", None if reason is None else f"keeper {role}: {reason}", level=logging.INFO)
+        if role != "leads":
+            return Round(role=role, reason=reason, seconds=time.monotonic() - started)
+        kept = []
+        for spec in self._declared(connection):
+            if stop.is_set():
+                break
+            kept.append(self._keep(connection, spec, stop))
+        return Round(role="leads", indexes=tuple(kept), seconds=time.monotonic() - started)
+
+    def _role(self, connection: Connection, *, asks_who_leads: bool) -> tuple[Role, str | None]:
+        row = connection.execute(
+            "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only') = 'on'"
+        ).fetchone()
+        if row is not None and any(row):
+            return "waits", "this server is read only" + (" (a standby)" if row[0] else "")
+        if asks_who_leads and not self._leads:
+            if not try_lock(connection, "keeper"):
+                return "follows", f"{_without_age(holder_of(connection, 'keeper') or 'another keeper')} leads"
+            self._leads = True
+            log.info("keeper leads: this process keeps the declared indexes")
+        reason = self._reason_to_wait(connection)
+        if reason is not None:
+            return "waits", reason
+        loader = holder_of(connection, "aside")
+        if loader is not None:
+            return "waits", f"{_without_age(loader)} loads rows with the index set aside, and builds it when it is done"
+        return "leads", None
+
+    def _keep(self, connection: Connection, spec: IndexSpec, stop: threading.Event) -> KeptIndex:
+        failures = self._failures.setdefault(spec.qualified_name, _Failures())
+        if time.monotonic() < failures.retry_at:
+            return KeptIndex(index=spec.name, outcome="left", finding=failures.finding)
+        try:
+            done = self._bring(connection, spec, failures.kept, stop)
+        except DeployStopped as exc:
+            log.info("%s %s", exc.what, exc.next_step)
+            return KeptIndex(index=spec.name, outcome="left")
+        except ServerUnreachable:
+            raise
+        except EverindexError as exc:
+            done = KeptIndex(index=spec.name, outcome="left", finding=_finding(spec, exc))
+        finding = done.finding
+        if finding is not None and finding.is_failure:
+            pause = min(self._interval_seconds * (2 ** min(failures.count, 20) - 1), LONGEST_RETRY_PAUSE_SECONDS)
+            failures.count += 1
+            failures.retry_at = time.monotonic() + pause
+            failures.finding = finding
+        else:
+            failures.count = 0
+        if finding is None:
+            self._tell(spec.qualified_name, None)
+        else:
+            self._tell(spec.qualified_name, finding.text, same=finding.slug)
+        return done
+
+    def _bring(self, connection: Connection, spec: IndexSpec, kept: Kept, stop: threading.Event) -> KeptIndex:
+        """What this index needs now: nothing, a deploy, or a new build on evidence. Raises what deploying raises."""
+        observed = observe(connection, spec)
+        aims = Aims(on_drift=self._on_drift, tidies=True, now=datetime.now(UTC))
+        plan = make_plan(spec, observed, aims=aims)
+        if plan.steps:
+            if isinstance(plan.steps[0], WaitForBuild):
+                return KeptIndex(index=spec.name, outcome="being-built")
+            done = self._deploy(spec, stop, rebuild_because=None)
+            if done.did:
+                record(connection, spec, "keeper: healed", outcome=done.outcome, did=list(done.did))
+                log.info("keeper: index %s %s: %s", spec.qualified_name, done.outcome, "; ".join(done.did))
+            return _kept(spec, done)
+        finding = None
+        if plan.remarks:
+            finding = Finding(index=spec.name, slug="left", text="; ".join(plan.remarks), is_failure=False)
+        found = declared_index(spec, observed)
+        if finding is not None or found is None or not found.is_valid:
+            return KeptIndex(index=spec.name, outcome="already-there", finding=finding)
+        return self._on_evidence(connection, spec, observed, found, kept, stop)
+
+    def _on_evidence(
+        self,
+        connection: Connection,
+        spec: IndexSpec,
+        observed: Observed,
+        found: ObservedIndex,
+        kept: Kept,
+        stop: threading.Event,
+    ) -> KeptIndex:
+        """It serves and is as declared: is it any good?"""
+        kept.look_at(connection, spec, found)
+        evidence = kept.size_evidence(connection, spec, observed, found)
+        if evidence is None and self._recall_seconds > 0:
+            kept.measure_if_due(connection, spec, observed, seconds=self._recall_seconds, share=self._recall_share)
+            evidence = kept.recall_evidence(spec)
+        if evidence is None:
+            return KeptIndex(index=spec.name, outcome="already-there")
+        if spec.definition_digest in read_note(found.comment).refused:
+            text = f"{evidence.sentence}: building it anew was tried and did not help"
+            finding = Finding(index=spec.name, slug="generation-unproven", text=text, is_failure=False)
+            return KeptIndex(index=spec.name, outcome="left", finding=finding)
+        log.info("keeper: index %s is built anew: %s", spec.qualified_name, evidence.sentence)
+        record(connection, spec, "keeper: evidence", kind=evidence.kind, sentence=evidence.sentence)
+        done = self._deploy(spec, stop, rebuild_because=evidence.sentence)
+        kept.note_rebuilt(connection, spec, evidence)
+        return _kept(spec, done, because=evidence.sentence)
+
+    def _deploy(self, spec: IndexSpec, stop: threading.Event, *, rebuild_because: str | None) -> Deployed:
+        return deploy(
+            self._conninfo,
+            spec,
+            reporter=self._reporter,
+            wait_seconds=PATIENCE_SECONDS,
+            on_drift=self._on_drift,
+            tidies=True,
+            rebuild_because=rebuild_because,
+            stop=stop,
+        )
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, key: str, text: str | None, *, level: int = logging.WARNING, same: str | None = None) -> None:
+        """Logs what is so once, until it changes; and once that it is over. `same` stands for a text with figures in it,
+        which differ every time."""
+        if text is None:
+            if self._told.pop(key, None) is not None and level >= logging.WARNING:
+                log.info("keeper: what was told about %s is over", key or "the server")
+        elif (same or text) != self._told.get(key):
+            self._told[key] = same or text
+            log.log(level, "%s", text if text.startswith("keeper") else f"keeper: {text}")
+
+
+def _kept(spec: IndexSpec, done: Deployed, *, because: str | None = None) -> KeptIndex:
+    finding = None
+    if done.remarks:
+        finding = Finding(index=spec.name, slug="left", text="; ".join(done.remarks), is_failure=False)
+    return KeptIndex(
+        index=spec.name, outcome=done.outcome, did=done.did, warnings=done.warnings, because=because, finding=finding
+    )
+
+
+def _finding(spec: IndexSpec, exc: EverindexError) -> Finding:
+    is_failure = not isinstance(exc, (*_LEFT_ALONE, LockNotObtained))
+    text = f"{exc.slug}: {exc.what} {exc.why} {exc.next_step}"
+    return Finding(index=spec.name, slug=exc.slug, text=" ".join(text.split()), is_failure=is_failure)
+
+
+def _without_age(holder: str) -> str:
+    """A holder without the seconds since when, so that the same one is told once."""
+    return holder.split(", since")[0] + (")" if ", since" in holder else "")

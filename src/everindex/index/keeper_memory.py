@@ -1,0 +1,122 @@
+"""What does a keeper know of one index? The samples of its graph, when the next is due, and what it built itself.
+
+All of it is read back from everindex_meta after a restart; without that schema it lasts as long as the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from everindex.errors import EverindexError
+from everindex.index.build import count_rows
+from everindex.index.catalog import Observed, ObservedIndex, observe
+from everindex.index.drift import declared_index
+from everindex.index.evidence import (
+    Baseline,
+    Evidence,
+    is_worth_measuring,
+    judge_recall,
+    measure,
+    queries_within,
+    see_size,
+    size_of,
+)
+from everindex.index.journal import entries, record
+from everindex.index.recall_history import Sample, generation_of, remember, samples_of
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+
+log = logging.getLogger(__name__)
+
+REBUILT = "keeper: rebuilt"
+#: Where measuring is impossible (the table is too large for the budget), that is asked again after so long.
+ASK_AGAIN_SECONDS = 3600.0
+
+
+class Kept:
+    """One index, as its keeper remembers it."""
+
+    def __init__(self) -> None:
+        self._generation: str | None = None
+        self._samples: list[Sample] = []
+        self._baseline: Baseline | None = None
+        self._due_at = 0.0
+
+    def look_at(self, connection: Connection, spec: IndexSpec, found: ObservedIndex) -> None:
+        """Begins anew where the graph is another one than at the last look. Reads only."""
+        generation = generation_of(connection, found)
+        if generation == self._generation:
+            return
+        self._generation = generation
+        self._samples = samples_of(connection, spec, generation)
+        for entry in entries(connection, spec, limit=200):
+            if entry.event == REBUILT and entry.details.get("generation") == generation:
+                self._baseline = Baseline(
+                    kind=entry.details["kind"],
+                    generation=generation,
+                    bytes_per_row=float(entry.details["bytes_per_row"]),
+                )
+                break
+
+    def size_evidence(
+        self, connection: Connection, spec: IndexSpec, observed: Observed, found: ObservedIndex
+    ) -> Evidence | None:
+        """Evidence of size per row. Reads only."""
+        assert self._generation is not None
+        return see_size(connection, spec, observed, found, generation=self._generation, baseline=self._baseline)
+
+    def measure_if_due(
+        self, connection: Connection, spec: IndexSpec, observed: Observed, *, seconds: float, share: float
+    ) -> None:
+        """Measures a few queries for at most about `seconds`, and not again before that was `share` of the time."""
+        assert self._generation is not None
+        if time.monotonic() < self._due_at or not is_worth_measuring(observed):
+            return
+        queries = queries_within(seconds, rows=observed.estimated_rows, past=self._samples)
+        if queries == 0:
+            log.debug("recall of %s is not measured: one exact scan takes longer than %g s", spec.name, seconds)
+            self._due_at = time.monotonic() + ASK_AGAIN_SECONDS
+            return
+        started = time.monotonic()
+        seed = f"{self._generation} {time.time_ns()}"
+        sample = measure(connection, spec, observed, queries=queries, seconds=seconds, seed=seed)
+        spent = time.monotonic() - started
+        self._due_at = time.monotonic() + spent / share
+        if sample is None:
+            self._due_at = max(self._due_at, time.monotonic() + ASK_AGAIN_SECONDS)
+            return
+        self._samples.append(sample)
+        remember(connection, spec, self._generation, sample)
+
+    def recall_evidence(self, spec: IndexSpec) -> Evidence | None:
+        """Evidence of the samples there are."""
+        assert self._generation is not None
+        return judge_recall(
+            self._samples, floor=spec.recall_floor, generation=self._generation, baseline=self._baseline
+        )
+
+    def note_rebuilt(self, connection: Connection, spec: IndexSpec, evidence: Evidence) -> None:
+        """Remembers that the graph which serves now was built on evidence, and what it takes."""
+        try:
+            observed = observe(connection, spec)
+            found = declared_index(spec, observed)
+            if found is None:
+                return
+            generation = generation_of(connection, found)
+            rows = count_rows(connection, spec)
+        except EverindexError as exc:
+            log.debug("the rebuilt index was not looked at: %s", exc.slug)
+            return
+        bytes_per_row = size_of(observed, found) / max(1, rows)
+        self._generation, self._samples, self._due_at = generation, [], 0.0
+        self._baseline = Baseline(kind=evidence.kind, generation=generation, bytes_per_row=bytes_per_row)
+        record(
+            connection,
+            spec,
+            REBUILT,
+            kind=evidence.kind,
+            sentence=evidence.sentence,
+            generation=generation,
+            bytes_per_row=bytes_per_row,
+        )

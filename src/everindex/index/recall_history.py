@@ -1,0 +1,98 @@
+"""What recall did an index have, and when? Small samples, kept in everindex_meta.recall_history for each built graph.
+
+Where the schema is missing or may not be written, nothing is kept, and everything else works the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import psycopg
+
+from everindex.index.catalog import ObservedIndex
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+log = logging.getLogger(__name__)
+
+#: So many samples are kept of an index: at one a minute, the last days; the last weeks where a sample is dearer.
+KEPT_SAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One measurement: a few queries, and how many of their true neighbours the index found."""
+
+    k: int
+    queries: int
+    found: int
+    wanted: int
+    exact_ms: float
+    """Median time of one exact scan."""
+
+    approximate_ms: float
+
+
+def generation_of(connection: Connection, found: ObservedIndex) -> str:
+    """What stands for this very graph: another text after every rebuild, be it by REINDEX, VACUUM FULL or a swap.
+
+    The file numbers of the index, or of its partitions. Reads only.
+    """
+    with told_as_ours("reading the catalog"):
+        row = connection.execute(
+            """
+            SELECT coalesce(
+                (SELECT md5(string_agg(pg_catalog.pg_relation_filenode(t.relid)::text, ',' ORDER BY t.relid))
+                 FROM pg_catalog.pg_partition_tree(%(oid)s::oid::regclass) t WHERE t.isleaf),
+                pg_catalog.pg_relation_filenode(%(oid)s::oid::regclass)::text, '')
+            """,
+            {"oid": found.oid},
+        ).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def remember(connection: Connection, spec: IndexSpec, generation: str, sample: Sample) -> None:
+    """Keeps one sample, if it can, and drops the oldest beyond KEPT_SAMPLES. The connection must be in autocommit mode."""
+    try:
+        connection.execute(
+            """
+            INSERT INTO everindex_meta.recall_history
+                (index_schema, index_table, index_name, generation, k, queries, found, wanted, exact_ms, approximate_ms)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            """,
+            (
+                *(spec.schema, spec.table, spec.name, generation),
+                *(sample.k, sample.queries, sample.found, sample.wanted, sample.exact_ms, sample.approximate_ms),
+            ),
+        )
+        connection.execute(
+            """
+            DELETE FROM everindex_meta.recall_history WHERE index_schema = %(schema)s AND index_name = %(name)s AND id < (
+                SELECT min(id) FROM (SELECT id FROM everindex_meta.recall_history
+                                     WHERE index_schema = %(schema)s AND index_name = %(name)s
+                                     ORDER BY id DESC LIMIT %(kept)s) AS latest)
+            """,
+            {"schema": spec.schema, "name": spec.name, "kept": KEPT_SAMPLES},
+        )
+    except psycopg.Error as exc:
+        log.debug("recall not kept: %s", type(exc).__name__)
+
+
+def samples_of(connection: Connection, spec: IndexSpec, generation: str) -> list[Sample]:
+    """All kept samples of one graph, oldest first; none where there is no history. Reads only."""
+    try:
+        rows = connection.execute(
+            """
+            SELECT k, queries, found, wanted, exact_ms, approximate_ms FROM everindex_meta.recall_history
+            WHERE index_schema = %s AND index_name = %s AND generation = %s ORDER BY id
+            """,
+            (spec.schema, spec.name, generation),
+        ).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege):
+        return []
+    return [
+        Sample(k=row[0], queries=row[1], found=row[2], wanted=row[3], exact_ms=row[4], approximate_ms=row[5])
+        for row in rows
+    ]
