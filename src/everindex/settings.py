@@ -80,6 +80,19 @@ class Settings(BaseSettings):
     """Width of `articles.embedding`; read once, by revision 8eadb2079747. Later the column itself is the truth."""
 
     recall_floor: float = _named("EVERINDEX_RECALL_FLOOR", 0.95, gt=0, le=1)
+    build: Literal["wait", "background", "auto"] = _named("EVERINDEX_BUILD", "wait")
+    """Whether a migration waits for the index it builds, or leaves it to the keeper; auto waits when it takes seconds."""
+
+    keep: Literal["on", "off"] = _named("EVERINDEX_KEEP", "on")
+    """Whether `serve` and `up` keep the index beside the pages."""
+
+    keep_seconds: float = _named("EVERINDEX_KEEP_SECONDS", 60.0, ge=1)
+    keep_recall_seconds: float = _named("EVERINDEX_KEEP_RECALL_SECONDS", 5.0, ge=0)
+    """For how long the keeper measures recall at a time; 0 never. It takes at most 1 % of the time."""
+
+    keep_drift: Literal["report", "replace"] = _named("EVERINDEX_KEEP_DRIFT", "report")
+    """What the keeper does about a valid index of another definition."""
+
     openai_api_key: SecretStr | None = _named("OPENAI_API_KEY", None)
     openai_base_url: str | None = _named("OPENAI_BASE_URL", None)
     embedding_model: str | None = _named("EMBEDDING_MODEL", None)

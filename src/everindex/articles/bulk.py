@@ -12,11 +12,12 @@ from contextlib import contextmanager
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.index.apply import deploy, drop
-from everindex.index.reporter import Reporter
 from everindex.index.catalog import in_search_path, observe
 from everindex.index.drift import declared_index
+from everindex.index.reporter import Reporter
 from everindex.index.verify import SMALL_TABLE_ROWS
-from everindex.pg.connections import connect
+from everindex.pg.connections import connect, lift_time_limits
+from everindex.pg.locks import try_lock
 from everindex.pg.sqlstate import told_as_ours
 
 #: Fewer new vectors than this are stored within seconds, index or not.
@@ -32,7 +33,7 @@ def pays(*, vectors_there: int, vectors_coming: int) -> bool:
 def index_aside(conninfo: str, *, vectors_coming: int, reporter: Reporter | None = None) -> Iterator[bool]:
     """For the time of the block the declared index is dropped if that pays, and afterwards, come what may, built anew.
 
-    Yields whether it was. A process that is killed inside leaves no index; the next migrate or up builds it.
+    Yields whether it was. A process that is killed inside leaves no index; the keeper, or the next migrate or up, builds it.
     """
     reporter = reporter or Reporter()
     with connect(conninfo, application_name="everindex import") as connection:
@@ -50,8 +51,12 @@ def index_aside(conninfo: str, *, vectors_coming: int, reporter: Reporter | None
     reporter.say(
         f"{vectors_coming} or more vectors into a table of {there}: loading first, then building the index once"
     )
-    drop(conninfo, spec, reporter=reporter)
-    try:
-        yield True
-    finally:
-        deploy(conninfo, spec, reporter=reporter)
+    with connect(conninfo, application_name="everindex import") as marking:
+        # While somebody has this lock, a keeper does not put the index back.
+        lift_time_limits(marking)
+        try_lock(marking, "aside", is_shared=True)
+        drop(conninfo, spec, reporter=reporter)
+        try:
+            yield True
+        finally:
+            deploy(conninfo, spec, reporter=reporter)

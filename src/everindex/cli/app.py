@@ -17,6 +17,7 @@ from everindex.cli import (
     embed,
     health,
     importing,
+    keep,
     migrate,
     plan,
     search,
@@ -65,6 +66,7 @@ app.command("plan")(plan.plan)
 app.command("deploy")(deploy.deploy)
 app.command("heal")(deploy.heal)
 app.command("rollback")(deploy.rollback)
+app.command("keep")(keep.keep)
 app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.command("check")(check.check)

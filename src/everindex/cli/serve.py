@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.keeping import kept_in_background
 from everindex.cli.output import say
 from everindex.settings import Settings, read_settings
 
@@ -20,21 +21,23 @@ PortOption = Annotated[
 
 
 def serve(host: HostOption = None, port: PortOption = None) -> None:
-    """Serve the pages and the API until Ctrl-C or SIGTERM."""
+    """Serve the pages and the API until Ctrl-C or SIGTERM, and keep the index as declared meanwhile (EVERINDEX_KEEP)."""
     settings = read_settings()
     with connect_instance(settings=settings) as instance:
         serve_instance(instance, settings, host=host, port=port)
 
 
 def serve_instance(instance: Instance, settings: Settings, *, host: str | None, port: int | None) -> None:
-    """Serves an open instance; returns after SIGINT or SIGTERM, when the last answer is out."""
+    """Serves an open instance, its keeper beside it; returns after SIGINT or SIGTERM, when the last answer is out."""
     # Only now: the other commands start without the web framework.
     from everindex.web.serving import serve as serve_web
 
     logging.getLogger("everindex.search").setLevel(logging.NOTSET)
-    serve_web(
-        instance,
-        host=settings.host if host is None else host,
-        port=settings.port if port is None else port,
-        on_ready=lambda url: say(f"everindex serves at {url}  (Ctrl-C stops it)"),
-    )
+    with kept_in_background(instance, settings) as stop_keeping:
+        serve_web(
+            instance,
+            host=settings.host if host is None else host,
+            port=settings.port if port is None else port,
+            on_ready=lambda url: say(f"everindex serves at {url}  (Ctrl-C stops it)"),
+            on_signal=stop_keeping,
+        )

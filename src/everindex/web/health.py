@@ -105,7 +105,11 @@ def read_readiness(connection: Connection) -> Readiness:
     observed = observe(connection, spec)
     state, percent = index_state(connection, observed)
     reasons = [] if current == head else [f"the database is at revision {current or 'none'}, head is {head}"]
-    if state != "valid":
+    if state == "building":
+        # What a container with a probe waits for: nothing. It is ready, and says what it does meanwhile.
+        how_far = "the index is being built" if percent is None else f"index {percent:.0f} %"
+        reasons.append(f"serving exact search, {how_far}")
+    elif state != "valid":
         reasons.append(f"the vector index is {state}: every search reads all rows (exact search)")
     return Readiness(
         is_ready=True, is_degraded=bool(reasons), revision=current, head=head, index_state=state, percent=percent,

@@ -34,14 +34,22 @@ class AddressUnusable(EverindexError):
     slug = "address-unusable"
 
 
-def serve(instance: Instance, *, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    instance: Instance,
+    *,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], None] | None = None,
+    on_signal: Callable[[], None] | None = None,
+) -> None:
     """Serves `instance` until SIGINT or SIGTERM, then lets running requests end and returns.
 
-    Port 0 takes a free one. `on_ready(url)` is told in a thread of its own, once the address answers. Raises
-    AddressUnusable, and whatever `on_ready` raises. Signals are only taken in the main thread.
+    Port 0 takes a free one. `on_ready(url)` is told in a thread of its own, once the address answers; `on_signal` at once
+    in the signal handler, so that other work ends while the last answers go out. Raises AddressUnusable, and whatever
+    `on_ready` raises. Signals are only taken in the main thread.
     """
     sock = bind(host, port)
-    server = _Server(_config(instance), on_ready=on_ready, url=url_of(host, sock))
+    server = _Server(_config(instance), on_ready=on_ready, url=url_of(host, sock), on_signal=on_signal)
     try:
         server.run(sockets=[sock])
     finally:
@@ -130,11 +138,19 @@ def _config(instance: Instance) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """uvicorn's server, which tells when it answers and takes a signal for an order and not for a crash."""
 
-    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[str], None] | None, url: str) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_ready: Callable[[str], None] | None,
+        url: str,
+        on_signal: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self.url = url
         self.ready_error: BaseException | None = None
         self._on_ready = on_ready
+        self._on_signal = on_signal
         self._telling: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -163,4 +179,6 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
+        if self._on_signal is not None:
+            self._on_signal()
         self.handle_exit(number, frame)

@@ -1,0 +1,110 @@
+"""What does the keeper of this application keep, and when does it keep its hands off? And how does it run beside the pages?"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+
+from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.instance import Instance
+from everindex.index.catalog import in_search_path
+from everindex.index.keeper import Keeper, Round
+from everindex.index.spec import IndexSpec
+from everindex.migrate.chain import head_revision, script_directory
+from everindex.migrate.environment import current_revisions
+from everindex.pg.connections import Connection
+from everindex.pg.locks import holder_of
+from everindex.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Longer than a cancelled build takes to clean up after itself (index/build.py).
+STOP_SECONDS = 15.0
+
+
+def article_indexes(settings: Settings) -> Callable[[Connection], Iterable[IndexSpec]]:
+    """The declared indexes of the articles, where they lie on a connection, with the recall floor of the settings."""
+
+    def declared(connection: Connection) -> list[IndexSpec]:
+        return [
+            replace(in_search_path(connection, spec), recall_floor=settings.recall_floor) for spec in DECLARED_INDEXES
+        ]
+
+    return declared
+
+
+def reason_to_wait(connection: Connection) -> str | None:
+    """Why no index is touched now; None when the database is where this release left it. Reads only.
+
+    Before the head the index is not due yet, or a first load goes on; beyond it a later release, with a keeper of its
+    own, may have declared another index or none.
+    """
+    migrating = holder_of(connection, "migrate")
+    if migrating is not None:
+        return f"the database is being migrated by {migrating.split(' (')[0]}"
+    current = current_revisions(connection)
+    if current == [_head()]:
+        return None
+    shown = ", ".join(current)
+    if not current:
+        return "the database is not migrated yet (everindex migrate)"
+    if any(revision not in _known() for revision in current):
+        return f"the database is at revision {shown} of a later release, whose keeper keeps the index"
+    return f"the database is at revision {shown}, head is {_head()} (everindex migrate)"
+
+
+def article_keeper(
+    conninfo: str, settings: Settings, *, on_round: Callable[[Round], None] = lambda round_: None
+) -> Keeper:
+    """The keeper of the articles' indexes, as the settings have it."""
+    return Keeper(
+        conninfo,
+        article_indexes(settings),
+        interval_seconds=settings.keep_seconds,
+        on_drift="replace" if settings.keep_drift == "replace" else "refuse",
+        recall_seconds=settings.keep_recall_seconds,
+        reason_to_wait=reason_to_wait,
+        on_round=on_round,
+    )
+
+
+@contextmanager
+def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Callable[[], None]]:
+    """Runs the keeper in a thread for the time of the block, unless EVERINDEX_KEEP=off.
+
+    Yields what tells it to stop, for a signal handler; the end of the block tells it too, and waits until it has cleaned
+    up, at most STOP_SECONDS.
+    """
+    stop = threading.Event()
+    if settings.keep == "off":
+        yield stop.set
+        return
+
+    def forget_what_was(round_: Round) -> None:
+        if round_.has_changed:
+            instance.forget()
+
+    keeper = article_keeper(instance.conninfo, settings, on_round=forget_what_was)
+    thread = threading.Thread(target=keeper.run, args=(stop,), name="everindex-keeper", daemon=True)
+    thread.start()
+    try:
+        yield stop.set
+    finally:
+        stop.set()
+        thread.join(STOP_SECONDS)
+        if thread.is_alive():
+            log.warning("keeper: it did not end in %.0f s; what it has left is healed at the next start", STOP_SECONDS)
+
+
+@cache
+def _head() -> str:
+    return head_revision()  # 50 ms of reading files that do not change
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in script_directory().walk_revisions())

@@ -1,0 +1,120 @@
+"""`everindex keep`: the keeper in a process of its own, beside an application or for indexes of another one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from everindex.articles.keeping import article_indexes, reason_to_wait
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
+from everindex.cli.output import print_json, say, tell
+from everindex.index.keeper import Keeper, Round
+from everindex.index.spec import IndexSpec
+from everindex.pg import address
+from everindex.pg.connections import Connection, connect
+from everindex.settings import read_settings
+
+#: Exit statuses of `--once`.
+FAILED, FINDINGS_LEFT = 1, 3
+
+
+def keep(
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="One round: exit 0 when all is as declared, 1 failed, 3 when something is left."),
+    ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option("--interval", help="Seconds between two looks (EVERINDEX_KEEP_SECONDS, 60).", min=0.1),
+    ] = None,
+    replaces: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Replace a valid index of another definition too (EVERINDEX_KEEP_DRIFT=replace)."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each round as one line of JSON.")] = False,
+) -> None:
+    """Keep the declared indexes as declared until Ctrl-C or SIGTERM: heal what breaks, rebuild on evidence."""
+    settings = read_settings()
+
+    def wanted(connection: Connection) -> Iterable[IndexSpec]:
+        specs = declared_indexes(connection, declared, index)
+        if declared is not None:
+            return specs
+        floors = {spec.name: spec.recall_floor for spec in article_indexes(settings)(connection)}
+        return [replace(spec, recall_floor=floors[spec.name]) for spec in specs]
+
+    stop = threading.Event()
+    last: list[Round] = []
+
+    def show(round_: Round) -> None:
+        # Who follows or waits looks often: said again only when it has changed.
+        is_news = not last or round_.role == "leads" or (round_.role, round_.reason) != (last[0].role, last[0].reason)
+        last[:] = [round_]
+        if as_json and is_news:
+            print_json(round_.as_dict())
+
+    with address.server(settings) as conninfo:
+        keeper = Keeper(
+            conninfo,
+            wanted,
+            interval_seconds=settings.keep_seconds if interval is None else interval,
+            on_drift="replace" if replaces or settings.keep_drift == "replace" else "refuse",
+            recall_seconds=settings.keep_recall_seconds,
+            reason_to_wait=reason_to_wait if declared is None else lambda connection: None,
+            on_round=show,
+        )
+        with connect(conninfo, wait_seconds=settings.wait_seconds) as connection:
+            list(wanted(connection))  # a declaration that cannot be is told before anything is kept
+        with _told_to_stop_by_signals(stop):
+            if once:
+                raise typer.Exit(_one_round(keeper, stop, as_json))
+            tell(f"everindex keeps the indexes of {address.describe(conninfo)}  (Ctrl-C stops it)")
+            keeper.run(stop)
+
+
+def _one_round(keeper: Keeper, stop: threading.Event, as_json: bool) -> int:
+    round_ = keeper.once(stop)
+    if as_json:
+        print_json(round_.as_dict())
+    else:
+        if round_.reason is not None:
+            say(f"waits: {round_.reason}")
+        for each in round_.indexes:
+            say(f"index {each.index}: {each.outcome.replace('-', ' ')}")
+            for sentence in each.did:
+                say(f"  done: {sentence}")
+            for warning in each.warnings:
+                say(f"  warning: {warning}")
+            if each.finding is not None:
+                say(f"  left: {each.finding.text}")
+    if any(finding.is_failure for finding in round_.findings):
+        return FAILED
+    is_left = round_.role != "leads" or round_.findings or any(each.outcome == "being-built" for each in round_.indexes)
+    return FINDINGS_LEFT if is_left else 0
+
+
+class _told_to_stop_by_signals:  # noqa: N801 reads as a word of the with statement
+    """Inside the block SIGTERM and Ctrl-C set the event, and the keeper cleans up and ends by itself."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._set) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self._stop.set()
