@@ -20,6 +20,7 @@ from everindex.index.catalog import in_search_path, observe
 from everindex.index.plan import Aims, make_plan
 from everindex.index.spec import IndexSpec
 from everindex.migrate import operations
+from everindex.migrate.build_mode import is_left_to_keeper
 from everindex.migrate.chain import script_directory
 from everindex.migrate.report import reporter_for
 from everindex.pg import address, capabilities, own_schema
@@ -152,6 +153,8 @@ def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -
                 with connect(conninfo) as connection:
                     spec = in_search_path(connection, declaration)
                     steps = make_plan(spec, observe(connection, spec), aims=ONLY_DECLARED).steps
+                if steps and is_left_to_keeper(conninfo, spec, reporter=reporter):
+                    continue
                 if steps:
                     for warning in deploy(conninfo, spec, reporter=reporter).warnings:
                         reporter.say(f"warning: {warning}")

@@ -1,0 +1,71 @@
+"""Does a migration wait for the index that it is to build? EVERINDEX_BUILD decides; what it leaves, the keeper builds."""
+
+from __future__ import annotations
+
+from everindex.index.build import count_rows
+from everindex.index.catalog import Observed, observe
+from everindex.index.drift import serving_index
+from everindex.index.foresight import foresee
+from everindex.index.plan import Aims, make_plan
+from everindex.index.reporter import Reporter
+from everindex.index.spec import IndexSpec
+from everindex.index.steps import Build, WaitForBuild
+from everindex.pg.connections import Connection, connect
+from everindex.settings import current_settings
+
+#: `auto` waits for builds that are expected to take less: shorter than a probe's patience.
+SHORT_BUILD_SECONDS = 60.0
+#: For a table of which nothing is known but its rows.
+UNKNOWN_ROWS_PER_SECOND = 500.0
+
+
+def build_now(connection: Connection, spec: IndexSpec, observed: Observed, *, replaces: bool = False) -> bool:
+    """True when the caller builds and waits; False when the build is left to the keeper (everindex serve or keep).
+
+    An empty table is indexed at once in any case. A definition that replaces another one is left only to a keeper that
+    replaces (EVERINDEX_KEEP_DRIFT), since no other would build it; and `auto` leaves nothing where serve has no keeper.
+    """
+    settings = current_settings()
+    mode = settings.build
+    if mode == "wait" or (replaces and settings.keep_drift != "replace"):
+        return True
+    if observed.is_empty or not observed.table_exists:
+        return True
+    if mode == "background":
+        return False
+    return settings.keep == "off" or build_seconds_expected(connection, spec, replaces=replaces) < SHORT_BUILD_SECONDS
+
+
+def build_seconds_expected(connection: Connection, spec: IndexSpec, *, replaces: bool = False) -> float:
+    """How long making the declared index takes here: by its last build, or by a trial of a second's length."""
+    aims = Aims(on_drift="replace" if replaces else "refuse", tidies=False)
+    foreseen = foresee(connection, spec, aims=aims)
+    seconds = sum(each.estimate.seconds for each in foreseen.steps if each.estimate is not None)
+    rows = sum(each.estimate.rows for each in foreseen.steps if each.estimate is not None)
+    if rows == 0 and any(isinstance(each.step, Build) for each in foreseen.steps):
+        # Never analyzed: the statistics know of no rows. The rate of the slowest machine is enough to tell apart
+        # seconds from minutes.
+        return count_rows(connection, spec) / UNKNOWN_ROWS_PER_SECOND
+    return seconds
+
+
+def is_left_to_keeper(conninfo: str, spec: IndexSpec, *, reporter: Reporter, replaces: bool = False) -> bool:
+    """True, and said, when the declared index is not there and its build is left to the keeper. Reads only."""
+    if current_settings().build == "wait":
+        return False
+    with connect(conninfo, application_name="everindex migrate") as connection:
+        observed = observe(connection, spec)
+        if not observed.table_exists:
+            return False
+        aims = Aims(on_drift="replace" if replaces else "refuse", tidies=False)
+        steps = make_plan(spec, observed, aims=aims).steps
+        if not any(isinstance(step, (Build, WaitForBuild)) for step in steps):
+            return False
+        if build_now(connection, spec, observed, replaces=replaces):
+            return False
+        meanwhile = "searches go on as before" if serving_index(spec, observed) else "every search is exact"
+        reporter.say(
+            f"index {spec.qualified_name} is left to the keeper (EVERINDEX_BUILD={current_settings().build}): it is built in "
+            f"the background by  everindex serve  or  everindex keep ; until then {meanwhile}"
+        )
+        return True
