@@ -17,8 +17,12 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
 from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable
+from everindex.errors import EverindexError
 from everindex.index.catalog import Observed, ObservedIndex, in_search_path, observe
-from everindex.index.drift import differences
+from everindex.index.drift import differences, is_hidden
+from everindex.index.generations import next_name, previous_name, read_note
+from everindex.index.journal import Entry, entries
+from everindex.index.plan import make_plan
 from everindex.index.planner import explain, explain_text
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
@@ -30,6 +34,8 @@ from everindex.web.health import IndexState, index_state
 COUNT_TIMEOUT_MS = 2000
 #: pg_stat_user_indexes has the time of the last scan since PostgreSQL 16.
 LAST_SCAN_VERSION = 160000
+#: Lines of the journal that the page shows.
+HISTORY_LINES = 10
 _VECTOR_LITERAL = re.compile(r"'\[[^\]]*\]'")
 
 
@@ -40,6 +46,12 @@ class IndexUse:
     index: ObservedIndex
     drift: list[str]
     """What is not as declared; empty for an index of another purpose, too, when it is not the declared one."""
+
+    role: str
+    """`declared`, `next generation`, `previous generation, kept until …`, or empty for an index of another purpose."""
+
+    is_hidden: bool
+    """Whole, and out of the planner's sight on purpose: no sign of an interrupted build."""
 
     scans: int
     tuples_read: int
@@ -93,6 +105,13 @@ class IndexReport:
     models: dict[str, int]
     failures: list[Failure]
     builds: list[Build]
+    steps: list[str]
+    """What a deploy would do now, a sentence each; empty when the index is as declared."""
+
+    remarks: list[str]
+    history: list[Entry]
+    """The latest lines of the journal, newest first."""
+
     plan_words: str
     plan_text: list[str]
     plan_settings: tuple[tuple[str, str], ...]
@@ -118,6 +137,7 @@ def read_index_report(instance: Instance) -> IndexReport:
         observed = observe(connection, spec)
         state, _ = index_state(connection, observed)
         words, text, settings = _plan(instance, connection, table, serving)
+        steps, remarks = _to_do(spec, observed)
         with told_as_ours("reading the index's statistics"):
             sizes = connection.execute(
                 "SELECT pg_catalog.pg_table_size(%(name)s::regclass), pg_catalog.pg_indexes_size(%(name)s::regclass)",
@@ -128,7 +148,9 @@ def read_index_report(instance: Instance) -> IndexReport:
                 state=state, declared=spec, dimensions=table.dimensions,
                 uses=_uses(connection, spec, observed, server.server_version_num), rows=_rows(connection, table, observed),
                 table_bytes=sizes[0], indexes_bytes=sizes[1], models=models, failures=_failures(connection),
-                builds=_builds(connection, table), plan_words=words, plan_text=text, plan_settings=settings,
+                builds=_builds(connection, table), steps=steps,
+                remarks=remarks, history=entries(connection, spec, limit=HISTORY_LINES), plan_words=words,
+                plan_text=text, plan_settings=settings,
                 server_version=server.server_version, pgvector_version=version_text(server.extension_version),
                 warnings=_warnings(server.extension_version), read_at=dt.datetime.now(dt.UTC),
             )  # fmt: skip
@@ -147,11 +169,31 @@ def _uses(connection: Connection, spec: IndexSpec, observed: Observed, server_ve
     return [
         IndexUse(
             index=index, drift=differences(spec, observed, index) if index.name == spec.name else [],
+            role=_role(spec, index), is_hidden=is_hidden(index),
             scans=counted[0], tuples_read=counted[1], tuples_fetched=counted[2], last_scan=counted[3],
         )
         for index in observed.indexes
         for counted in [counters.get(index.oid, (0, 0, 0, None))]
     ]
+
+
+def _role(spec: IndexSpec, index: ObservedIndex) -> str:
+    if index.name == spec.name:
+        return "declared"
+    if index.name == next_name(spec.name):
+        return "next generation"
+    if index.name != previous_name(spec.name):
+        return ""
+    until = read_note(index.comment).keep_until
+    return "previous generation" + (f", kept until {until:%Y-%m-%d}" if until else "")
+
+
+def _to_do(spec: IndexSpec, observed: Observed) -> tuple[list[str], list[str]]:
+    try:
+        plan = make_plan(spec, observed)
+    except EverindexError as exc:
+        return [], [f"{exc.what} {exc.why}"]
+    return [step.sentence for step in plan.steps], list(plan.remarks)
 
 
 def _rows(connection: Connection, table: ArticleTable, observed: Observed) -> Rows:
