@@ -159,9 +159,13 @@ class Application:
         return output.getvalue()
 
     def autogenerate(self, message: str = "changes") -> str:
-        """The text of a new revision; it is in the chain from then on."""
+        """The text of a new revision; it is in the chain from then on, unless there is nothing in it."""
         script: Any = command.revision(self.config(), message, autogenerate=True)
-        return Path(script.path).read_text(encoding="utf-8")
+        file = Path(script.path)
+        revision = file.read_text(encoding="utf-8")
+        if is_empty(revision):
+            file.unlink()
+        return revision
 
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
@@ -184,6 +188,11 @@ class Application:
     def head(self) -> str | None:
         found = self.rows("SELECT version_num FROM alembic_version")
         return found[0][0] if found else None
+
+
+def is_empty(revision: str) -> bool:
+    """True for the text of a revision that does nothing, neither up nor down."""
+    return revision.count("pass\n    # ### end Alembic commands ###") == 2
 
 
 def vectors(count: int, dimensions: int, *, seed: int = 3) -> list[str]:

@@ -297,7 +297,9 @@ def test_eight_processes_that_upgrade_one_empty_database_all_succeed(empty: str)
 
 
 @pytest.mark.parametrize("moment", ["before the build", "after the build, before the revision is stamped"])
-def test_a_process_killed_around_the_build_leaves_a_state_that_the_next_upgrade_completes(filled: str, moment: str) -> None:
+def test_a_process_killed_around_the_build_leaves_a_state_that_the_next_upgrade_completes(
+    filled: str, moment: str
+) -> None:
     runner.downgrade(filled, "-1")
     articles = rows(filled, "SELECT count(*), count(embedding), md5(string_agg(uri, ',' ORDER BY uri)) FROM articles")
     program = f"""
@@ -319,7 +321,10 @@ runner.upgrade(sys.argv[1])
     assert any("already exists, skipping" in line for line in lines) is moment.startswith("after")
     assert runner.state(filled).is_head
     assert index_state(filled) == [(True, "hnsw", ["m=16", "ef_construction=64"])]
-    assert rows(filled, "SELECT count(*), count(embedding), md5(string_agg(uri, ',' ORDER BY uri)) FROM articles") == articles
+    assert (
+        rows(filled, "SELECT count(*), count(embedding), md5(string_agg(uri, ',' ORDER BY uri)) FROM articles")
+        == articles
+    )
 
 
 def test_a_read_of_the_state_does_not_wait_for_a_running_migration(empty: str) -> None:

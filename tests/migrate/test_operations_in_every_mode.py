@@ -418,10 +418,12 @@ def test_the_reverse_of_an_alteration_takes_what_existed_before() -> None:
     assert operation.reverse().spec == IndexSpec(name="i", table="t", column="e", m=16, recall_floor=0.9)  # type: ignore[attr-defined]
 
 
-def test_generations_are_never_declared() -> None:
-    for name in (next_name("i"), previous_name("i")):
-        with pytest.raises(SpecIllegal, match="generations"):
-            IndexSpec(name=name, table="t", column="e")
+@pytest.mark.parametrize("name", [next_name("i"), previous_name("i"), next_name("n" * 60)])
+def test_the_names_of_generations_are_never_declared(tmp_path: Path, name: str) -> None:
+    app = Application(tmp_path, "dbname=nowhere")
+    app.revision("r1", None, up=f"op.create_vector_index({name!r}, 'items', 'embedding')")
+    with pytest.raises(SpecIllegal, match="generation"):
+        app.sql()
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from everindex.errors import SourceUnreadable, SpecIllegal
-from everindex.index.spec import MAX_DIMENSIONS, OPCLASSES, BuildPolicy, IndexSpec
+from everindex.index.spec import GENERATION_SUFFIXES, MAX_DIMENSIONS, OPCLASSES, BuildPolicy, IndexSpec
 
 #: The opclass of a declaration that names only the type: cosine, as IndexSpec; Hamming for bits.
 OPCLASS_OF_TYPE = {"vector": "vector_cosine_ops", "halfvec": "halfvec_cosine_ops", "bit": "bit_hamming_ops"}
@@ -69,10 +69,22 @@ def from_row(row: object, *, place: str = "the declaration") -> IndexSpec:
     for key in ("name", "table"):
         if key not in given:
             raise _refused(what, f"it has no {key}", f"an index is declared with at least {_listed(_NEEDED)}.")
+    refuse_generation_name(given["name"])
     kind = given.pop("type", None)
     if kind is not None:
         given["opclass"] = _opclass_of(what, kind, given.get("opclass"))
     return IndexSpec(**given)
+
+
+def refuse_generation_name(name: str) -> None:
+    """Raises SpecIllegal for a name that everindex gives to the generations beside a declared index."""
+    if name.endswith(GENERATION_SUFFIXES):
+        raise _refused(
+            f"index {name!r}",
+            f"its name ends with {' or '.join(GENERATION_SUFFIXES)}",
+            "so are the generations named that stand beside a declared index.",
+            "choose another index name.",
+        )
 
 
 def policy(what: str, value: object) -> BuildPolicy:

@@ -44,6 +44,7 @@ LOCK_WAIT_SECONDS = 24 * 3600.0
 def run_offline(context: Any) -> None:
     """Writes the SQL of the chain (`--sql`); connects to nothing."""
     operations.register()
+    script_directory(context.config)  # one line with one head, or nothing is written
     context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
     # psql's default is to go on after an error; a script that builds and stamps must not.
     context.static_output("\\set ON_ERROR_STOP on")

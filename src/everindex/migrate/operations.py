@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from everindex.errors import IndexDefinitionDiffers
 from everindex.index.apply import acknowledge, deploy, drop
 from everindex.index.catalog import Observed
-from everindex.index.declaration import policy
+from everindex.index.declaration import policy, refuse_generation_name
 from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
 from everindex.index.statements import create_statement, quoted
@@ -36,6 +36,7 @@ class VectorIndexOp(MigrateOperation):
     """What all operations hold: the declaration of one HNSW index, and its schema where the revision names one."""
 
     def __init__(self, spec: IndexSpec, *, schema: str | None) -> None:
+        refuse_generation_name(spec.name)
         self.schema = schema
         self.spec = spec
 

@@ -146,7 +146,7 @@ BEGIN
         DROP TABLE pg_temp.everindex_declared;
     END IF;
     IF NOT coalesce(is_as_declared, false) THEN
-        RAISE EXCEPTION USING MESSAGE = {differs}, DETAIL = existing.definition,
+        RAISE EXCEPTION USING MESSAGE = {differs}, DETAIL = coalesce(existing.definition, 'it is no index'),
             HINT = 'ALTER INDEX ... RENAME TO another name, then run this script again.';
     ELSIF NOT existing.indisvalid THEN
         RAISE EXCEPTION USING MESSAGE = {invalid}, HINT = 'DROP INDEX CONCURRENTLY it, then run this script again.';
