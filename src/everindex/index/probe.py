@@ -15,8 +15,12 @@ from everindex.index.spec import IndexSpec
 
 #: Candidates that are re-ranked for each neighbour asked for: bit codes lose much of a vector, halfvec hardly any.
 CANDIDATES_PER_NEIGHBOUR = {"vector": 1, "halfvec": 2, "bit": 20}
+#: The same for an expression over a column, such as the first dimensions of a vector.
+CANDIDATES_OF_EXPRESSION = 20
 #: hnsw.ef_search: pgvector's default and its largest value (hnsw.h).
 EF_SEARCH_RANGE = (40, 1000)
+#: Types of a column whose distances are the true ones.
+VALUE_TYPES = ("vector", "halfvec", "bit")
 
 
 def probe_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Composed:
@@ -33,7 +37,12 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Compo
     asked = cast_sql(
         sql.SQL("%(vector)b"), value_type, spec.key_type, observed.dimensions or 0, observed.extension_schema
     )
-    if value_type != spec.key_type:
+    if _is_of_column(spec, observed):
+        # What the expression makes of the column it makes of the query, under the column's name.
+        asked = sql.SQL("(SELECT {} FROM (SELECT %(vector)b AS {}) AS {})").format(
+            key, _literally(sql.Identifier(spec.column or "")), _literally(sql.Identifier(spec.table))
+        )
+    elif value_type != spec.key_type:
         asked = sql.SQL("({})").format(_literally(asked, keep="%(vector)b"))
     # A partial index serves only statements that say its predicate.
     where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(_literally(sql.SQL(spec.predicate)))
@@ -100,7 +109,7 @@ def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:
 
 def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sql.Composable]:
     """What true distances are measured on: (its SQL, its type, the operator)."""
-    if spec.column is not None and observed.column_type in ("vector", "halfvec", "bit"):
+    if spec.column is not None and observed.column_type in VALUE_TYPES:
         column = _literally(sql.Identifier(spec.column))
         # Sign bits have no distance that their vectors have too: what bit codes stand for is the angle.
         symbol = spec.operator if (spec.key_type == "bit") == (observed.column_type == "bit") else "<=>"
@@ -109,8 +118,15 @@ def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sq
     return expression, spec.key_type, _operator(spec.operator, observed)
 
 
+def _is_of_column(spec: IndexSpec, observed: Observed) -> bool:
+    """True for an expression whose neighbours are told by the distances of a column."""
+    return spec.expression is not None and spec.column is not None and observed.column_type in VALUE_TYPES
+
+
 def _candidates(spec: IndexSpec, value_type: str) -> int:
-    return 1 if value_type == spec.key_type and spec.expression is None else CANDIDATES_PER_NEIGHBOUR[spec.key_type]
+    if spec.expression is not None:
+        return 1 if spec.column is None else CANDIDATES_OF_EXPRESSION
+    return 1 if value_type == spec.key_type else CANDIDATES_PER_NEIGHBOUR[spec.key_type]
 
 
 def _operator(symbol: str, observed: Observed) -> sql.Composable:
