@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from everindex.index.spec import MAX_NAME_BYTES
 
-#: How every comment of ours begins; after it stands JSON.
+#: How the line of a comment begins that is ours; after it stands JSON. What somebody else has written stands above it.
 PREVIOUS = "everindex: previous generation "
 SERVING = "everindex: serving "
 
@@ -80,10 +80,11 @@ def serving_note(refused: tuple[str, ...]) -> str | None:
 
 def read_note(comment: str | None) -> Note:
     """What a comment says; nothing for a missing one, for one of somebody else and for one that makes no sense."""
+    _, line = _parted(comment)
     for beginning in (PREVIOUS, SERVING):
-        if comment is not None and comment.startswith(beginning):
+        if line.startswith(beginning):
             try:
-                known = json.loads(comment.removeprefix(beginning))
+                known = json.loads(line.removeprefix(beginning))
                 keep_until = known.get("keep_until")
                 return Note(
                     keep_until=None if keep_until is None else datetime.fromisoformat(keep_until),
@@ -93,3 +94,21 @@ def read_note(comment: str | None) -> Note:
             except (ValueError, AttributeError, TypeError):
                 return Note()
     return Note()
+
+
+def words_of_others(comment: str | None) -> str | None:
+    """What somebody else has written in a comment; None where it says nothing but ours."""
+    return _parted(comment)[0] or None
+
+
+def with_note(words: str | None, note: str | None) -> str | None:
+    """The comment that says both; None for no comment."""
+    return "\n".join(part for part in (words, note) if part) or None
+
+
+def _parted(comment: str | None) -> tuple[str, str]:
+    """What others have written, and our last line."""
+    words, newline, last = (comment or "").rpartition("\n")
+    if last.startswith((PREVIOUS, SERVING)):
+        return words, last
+    return f"{words}{newline}{last}", ""

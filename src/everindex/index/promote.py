@@ -23,7 +23,15 @@ from everindex.errors import GenerationUnproven, LockNotObtained, NothingToRollB
 from everindex.index.build import drop_online
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index, is_as_declared, is_hidden, previous_generation
-from everindex.index.generations import aside_name, previous_name, previous_note, read_note, serving_note
+from everindex.index.generations import (
+    aside_name,
+    previous_name,
+    previous_note,
+    read_note,
+    serving_note,
+    with_note,
+    words_of_others,
+)
 from everindex.index.journal import record
 from everindex.index.key import is_key
 from everindex.index.planner import explain
@@ -109,7 +117,11 @@ def _refuse(work: Work, connection: Connection, observed: Observed, successor: O
             work,
             connection,
             "noting the refusal",
-            comment_statement(spec.schema, spec.name, serving_note(tuple(dict.fromkeys(refused)))),
+            comment_statement(
+                spec.schema,
+                spec.name,
+                with_note(words_of_others(serving.comment), serving_note(tuple(dict.fromkeys(refused)))),
+            ),
         )
     drop_generation(work, connection, spec.schema, successor.name, is_partitioned=successor.is_partitioned)
     record(connection, spec, "refused", why=why)
@@ -266,7 +278,10 @@ def rename(work: Work, connection: Connection, step: Rename, observed: Observed)
         connection,
         expected={step.new: found.oid},
         schema=step.schema,
-        statements=[rename_statement(step.schema, step.old, step.new), comment_statement(step.schema, step.new, None)],
+        statements=[
+            rename_statement(step.schema, step.old, step.new),
+            comment_statement(step.schema, step.new, words_of_others(found.comment)),
+        ],
         shown=[found.oid] if step.is_hidden else [],
     )
     record(connection, work.spec, "renamed", old=step.old)
@@ -317,10 +332,12 @@ def exchange_names(
 ) -> None:
     """The successor gets the declared name and the serving one that of the previous, with all that goes with it, at once.
 
-    The successor may be the previous one itself. Nothing changes when it fails.
+    The successor may be the previous one itself. What others have written in the comment on the serving one is said of
+    its successor too, if nothing is said of that. Nothing changes when it fails.
     """
     spec, schema = work.spec, work.spec.schema
     aside, back = aside_name(spec.name), previous_name(spec.name)
+    words = words_of_others(serving.comment)
     hides = _hides(observed, serving, successor)
     _in_one_transaction(
         work,
@@ -331,8 +348,12 @@ def exchange_names(
             rename_statement(schema, spec.name, aside),
             rename_statement(schema, successor.name, spec.name),
             rename_statement(schema, aside, back),
-            comment_statement(schema, spec.name, serving_note(tuple(dict.fromkeys(refused)))),
-            comment_statement(schema, back, previous_note(keep_until=keep_until, is_hidden=hides)),
+            comment_statement(
+                schema,
+                spec.name,
+                with_note(words_of_others(successor.comment) or words, serving_note(tuple(dict.fromkeys(refused)))),
+            ),
+            comment_statement(schema, back, with_note(words, previous_note(keep_until=keep_until, is_hidden=hides))),
         ],
         hidden=[serving.oid] if hides else [],
         shown=[successor.oid] if is_hidden(successor) else [],
