@@ -113,8 +113,13 @@ STATES: dict[str, tuple[Observed, tuple[Step, ...]]] = {
         (dropped("declared__next", "superseded"), BUILD_NEXT, PROVE, SWAP),
     ),
     "another definition and a previous generation": (
-        with_indexes(OTHER_M, PREVIOUS),
+        with_indexes(OTHER_M, replace(PREVIOUS, m=4)),
         (BUILD_NEXT, PROVE, dropped("declared__prev", "previous"), SWAP),
+    ),
+    # It was proven when it served, and has been kept up to date since.
+    "another definition, the declared one is the previous": (
+        with_indexes(OTHER_M, PREVIOUS),
+        (replace(SWAP, successor="declared__prev"),),
     ),
     "valid, a successor beside": (with_indexes(AS_DECLARED, NEXT), (dropped("declared__next", "superseded"),)),
     "absent, a successor beside": (with_indexes(NEXT), (renamed("declared__next"),)),
@@ -322,9 +327,9 @@ def test_whatever_is_observed_gives_steps_or_a_documented_error_and_never_drops_
             case Build(spec=built):
                 assert built.name in (SPEC.name, next_name(SPEC.name))
                 assert is_as_declared(built, observed, replace(AS_DECLARED, opclass=built.opclass))
-            case Swap(serving=serving):
+            case Swap(serving=serving, successor=successor):
                 assert named[serving].is_valid
-                assert any(isinstance(before, Prove) for before in done)
+                assert successor == previous_name(SPEC.name) or any(isinstance(before, Prove) for before in done)
                 # The generation that is kept for a rollback goes only after its successor has proven itself.
             case Prove():
                 assert not any(isinstance(before, DropIndex) and before.why == "previous" for before in done)
