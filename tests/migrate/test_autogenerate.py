@@ -127,6 +127,34 @@ def test_what_alembic_does_not_see_is_altered_and_taken_back(filled_app: Applica
     assert app.indexes()["items_idx"] == after["items_idx"]
 
 
+def test_another_width_takes_the_index_away_before_the_column_changes(app: Application) -> None:
+    def of_width(width: int) -> MetaData:
+        metadata = MetaData()
+        half = Index("half_idx", text(f"(embedding::halfvec({width})) halfvec_l2_ops"), postgresql_using="hnsw")
+        Table(
+            "items",
+            metadata,
+            Column("id", Integer, primary_key=True),
+            Column("embedding", VECTOR(width)),
+            plain(),
+            half,
+        )
+        return metadata
+
+    app.metadata = of_width(8)
+    app.autogenerate("first")
+    app.upgrade()
+    before = app.indexes()
+    app.metadata = of_width(4)
+    revision = app.autogenerate()
+    assert revision.index("drop_vector_index") < revision.index("alter_column") < revision.index("create_vector_index")
+    app.upgrade()
+    assert "halfvec(4)" in app.indexes()["half_idx"]
+    assert is_empty(app.autogenerate())
+    app.downgrade("-1")
+    assert app.indexes() == before
+
+
 def test_casts_with_labels_and_predicates_of_sqlalchemy_are_found_unchanged(app: Application) -> None:
     app.metadata = declared()
     items = app.metadata.tables["items"]

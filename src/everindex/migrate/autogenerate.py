@@ -35,6 +35,7 @@ class _Run:
     """What one run of autogenerate has come across: filled table by table, evaluated at the end."""
 
     tables: list[_ComparedTable] = field(default_factory=list)
+    filters: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,10 @@ class _ComparedTable:
 
     name: str
     declared: Table | None
-    exists: bool
     found: tuple[FoundIndex, ...]
+    ours: frozenset[str]
+    """The names that are compared here and not by Alembic."""
+
     changes: ops.ModifyTableOps
 
 
@@ -61,13 +64,12 @@ def register() -> None:
     if getattr(register, "is_done", False):
         return
     importlib.import_module(VECTOR_TYPES)  # from then on SQLAlchemy reflects columns of these types
-    # Last: Alembic's own comparison of indexes has then written what it would do.
-    comparators.dispatch_for("table", priority=DispatchPriority.LAST, qualifier="postgresql", subgroup="everindex")(
-        _take_over
-    )
-    comparators.dispatch_for("schema", priority=DispatchPriority.LAST, qualifier="postgresql", subgroup="everindex")(
-        _compare_all
-    )
+    for target, priority, function in (
+        ("table", DispatchPriority.FIRST, _keep_away),
+        ("table", DispatchPriority.LAST, _take_over),
+        ("schema", DispatchPriority.LAST, _compare_all),
+    ):
+        comparators.dispatch_for(target, priority=priority, qualifier="postgresql", subgroup="everindex")(function)
     for operation, renderer in (
         (CreateVectorIndexOp, render_create),
         (AlterVectorIndexOp, render_alter),
@@ -80,7 +82,7 @@ def register() -> None:
     register.is_done = True  # type: ignore[attr-defined]
 
 
-def _take_over(
+def _keep_away(
     context: AutogenContext,
     changes: ops.ModifyTableOps,
     schema: str | None,
@@ -88,7 +90,10 @@ def _take_over(
     conn_table: Table | None,
     metadata_table: Table | None,
 ) -> PriorityDispatchResult:
-    """Removes from a table's changes what Alembic would do to indexes that are compared here, and remembers the table."""
+    """Before Alembic compares a table's indexes: hides those from it that are compared here, and remembers the table.
+
+    To compare them it would have to read operator classes and casts, which it warns of and passes over.
+    """
     found: tuple[FoundIndex, ...] = ()
     if conn_table is not None:
         assert context.connection is not None
@@ -100,21 +105,32 @@ def _take_over(
                 ours.add(str(name_of(index)))
             else:
                 ours.discard(str(name_of(index)))
-    changes.ops[:] = [change for change in changes.ops if not _is_about(change, ours)]
-    _runs.setdefault(context, _Run()).tables.append(
+    run = _runs.setdefault(context, _Run())
+    run.tables.append(
         _ComparedTable(
             schema=schema,
             name=str(table_name),
             declared=metadata_table,
-            exists=conn_table is not None,
             found=found,
+            ours=frozenset(ours),
             changes=changes,
         )
     )
+    run.filters.append(lambda name, kind, _parents: kind != "index" or str(name) not in ours)
+    context._name_filters.append(run.filters[-1])
     return PriorityDispatchResult.CONTINUE
 
 
-def _is_about(change: MigrateOperation, names: set[str]) -> bool:
+def _take_over(context: AutogenContext, changes: ops.ModifyTableOps, *_: object) -> PriorityDispatchResult:
+    """After it: shows them again, and removes what Alembic would create, as it took them for missing."""
+    run = _runs[context]
+    context._name_filters.remove(run.filters.pop())
+    ours = run.tables[-1].ours
+    changes.ops[:] = [change for change in changes.ops if not _is_about(change, ours)]
+    return PriorityDispatchResult.CONTINUE
+
+
+def _is_about(change: MigrateOperation, names: frozenset[str]) -> bool:
     return isinstance(change, ops.CreateIndexOp | ops.DropIndexOp) and str(change.index_name) in names
 
 
@@ -131,7 +147,10 @@ def _compare_all(
     dropped: list[MigrateOperation] = []
     for table in run.tables:
         declared = _declared(context, table)
-        made += _compare_declared(context, table, declared)
+        for spec in declared:
+            before, after = _compare_declared(context, table, spec)
+            first += before
+            made += after
         loses_columns = any(isinstance(change, ops.DropColumnOp) for change in table.changes.ops)
         drops = _drops(context, table, {spec.name for spec in declared})
         (first if loses_columns or table.declared is None else dropped).extend(drops)
@@ -156,29 +175,40 @@ def _declared(context: AutogenContext, table: _ComparedTable) -> list[IndexSpec]
 
 
 def _compare_declared(
-    context: AutogenContext, table: _ComparedTable, declared: list[IndexSpec]
-) -> list[MigrateOperation]:
-    changes: list[MigrateOperation] = []
+    context: AutogenContext, table: _ComparedTable, spec: IndexSpec
+) -> tuple[list[MigrateOperation], list[MigrateOperation]]:
+    """What is to be done for one declared index, before and after the changes of the tables."""
     schema = None if table.declared is None else table.declared.schema
-    found = {index.name: index for index in table.found}
-    for spec in declared:
-        existing = found.get(spec.name)
-        if existing is None:
-            changes.append(CreateVectorIndexOp(spec, schema=schema))
-        elif differing := differing_from(context, spec):
-            changes.append(
-                AlterVectorIndexOp(
-                    spec,
-                    schema=schema,
-                    existing=_before(spec, existing, differing),
-                    existing_definition=existing.definition,
-                    because=tuple(differing),
-                )
-            )
-        elif not existing.is_valid and not existing.is_being_built:
-            because = "it is INVALID: an interrupted build left it, writers pay for it and no search uses it"
-            changes.append(CreateVectorIndexOp(spec, schema=schema, repairs=because))
-    return changes
+    existing = next((index for index in table.found if index.name == spec.name), None)
+    if existing is None:
+        return [], [CreateVectorIndexOp(spec, schema=schema)]
+    if _column_changes_type(table, spec) and (found := existing.as_spec()) is not None:
+        # PostgreSQL would build it again under ACCESS EXCLUSIVE, and an index of a cast still with the old width.
+        because = ("the type of its column changes",)
+        return [DropVectorIndexOp(found, schema=schema, because=because)], [CreateVectorIndexOp(spec, schema=schema)]
+    if differing := differing_from(context, spec):
+        alteration = AlterVectorIndexOp(
+            spec,
+            schema=schema,
+            existing=_before(spec, existing, differing),
+            existing_definition=existing.definition,
+            because=tuple(differing),
+        )
+        return [], [alteration]
+    if not existing.is_valid and not existing.is_being_built:
+        repairs = "it is INVALID: an interrupted build left it, writers pay for it and no search uses it"
+        return [], [CreateVectorIndexOp(spec, schema=schema, repairs=repairs)]
+    return [], []
+
+
+def _column_changes_type(table: _ComparedTable, spec: IndexSpec) -> bool:
+    """True where Alembic changes the type of the indexed column; of an expression, that of any column that it names."""
+    return any(
+        isinstance(change, ops.AlterColumnOp)
+        and change.modify_type is not None
+        and (change.column_name == spec.column or change.column_name in (spec.expression or ""))
+        for change in table.changes.ops
+    )
 
 
 def _before(spec: IndexSpec, existing: FoundIndex, differing: list[str]) -> IndexSpec | None:
