@@ -24,6 +24,7 @@ from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
 from everindex.index.statements import create_statement, quoted
 from everindex.migrate import script
+from everindex.migrate.build_mode import is_left_to_keeper
 from everindex.migrate.engine_address import address_of
 from everindex.migrate.report import reporter_for
 from everindex.migrate.transaction import place_of_work, run_as_it_is, schema_in_search_path
@@ -297,6 +298,8 @@ def _bring_to(operations: Operations, operation: VectorIndexOp, *, replaces: boo
 
 
 def _deploy(conninfo: str, spec: IndexSpec, *, replaces: bool, reporter: Reporter) -> None:
+    if is_left_to_keeper(conninfo, spec, reporter=reporter, replaces=replaces):
+        return
     deployed = deploy(
         conninfo, spec, reporter=reporter, on_drift="replace" if replaces else "refuse", tries_refused=replaces
     )
