@@ -11,11 +11,11 @@
 # The server is named in the environment. A name with _FILE is read from that file instead (container secrets).
 #   DATABASE_URL          postgresql://user:password@host:5432/database   (or DATABASE_URL_FILE)
 #   DB_HOST DB_PORT DB_NAME DB_USER DB_PASSWORD   the same in parts       (or DB_PASSWORD_FILE)
-#   EVERINDEX_WAIT        seconds to wait for a server that is starting; 60. The migration itself waits, and tells why;
-#                         a wrong password or an unknown database ends at once, since waiting cannot help
+#   EVERINDEX_WAIT        seconds to wait for a server that is starting, 60; what waiting cannot cure ends at once
 #   EVERINDEX_HOME        without DATABASE_URL and DB_HOST everindex runs a server of its own, with its data here
 # What this script itself obeys:
 #   AUTO_MIGRATE          1 (the default), or 0: someone else migrates (a job, the service `migrate`), start at once
+#   EVERINDEX_BUILD       auto: a build of a minute or more is left to the keeper of the application; wait; background
 #   ALEMBIC_CONFIG        another alembic.ini than the one beside this script
 # Of the application, the ones that a container most often sets (docs/settings.md lists all):
 #   EVERINDEX_HOST PORT                           where the pages listen: 0.0.0.0 in the image, 8000
@@ -25,13 +25,13 @@
 # Exit status: 1 when the migration failed (its reason is on stderr), else that of the command.
 set -eu
 
-# What is written is nobody else's to read: the data of an embedded server, a file with a key.
-umask 077
+umask 077 # what is written is nobody else's to read: the data of an embedded server, a file with a key
 
 # The chain lies beside this script. The working directory stays the caller's: relative files in "$@" keep their meaning.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 ALEMBIC_CONFIG=${ALEMBIC_CONFIG:-$here/alembic.ini}
-export ALEMBIC_CONFIG
+EVERINDEX_BUILD=${EVERINDEX_BUILD:-auto}
+export ALEMBIC_CONFIG EVERINDEX_BUILD
 
 # `docker stop` sends SIGTERM to this shell. A shell that waits for a program does not pass it on, and as process 1 would
 # not even end; then the container is killed after its grace period, in the middle of a build. So alembic runs in the
@@ -54,7 +54,7 @@ case "${1:-}" in
   '')
     set -- everindex serve
     ;;
-  -* | serve | up | migrate | import | embed | search | status | verify | bench | health)
+  -* | serve | up | keep | migrate | import | embed | search | status | plan | deploy | heal | rollback | verify | doctor | check | bench | health)
     set -- everindex "$@"
     ;;
 esac
