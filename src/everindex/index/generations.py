@@ -45,7 +45,8 @@ def _with_suffix(name: str, suffix: str) -> str:
 
 def child_name(partition: str, name: str, digest: str) -> str:
     """What the index of a partition is called, for the generation `digest` of the parent's index `name`."""
-    tail = "_" + hashlib.sha256(f"{name} {digest}".encode()).hexdigest()[:8] + "_hnsw"
+    # The whole of the partition's name is in the hash: two long ones may begin alike.
+    tail = "_" + hashlib.sha256(f"{name} {digest} {partition}".encode()).hexdigest()[:8] + "_hnsw"
     return partition.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
