@@ -327,6 +327,10 @@ class Victim:
     def start(self) -> None:
         self.admin = self._running.enter_context(embedded.running(self._home, settings=self._settings))
 
+    @property
+    def log(self) -> Path:
+        return self._home / "postgresql.log"
+
     def stop_at_once(self) -> None:
         stop_at_once(self.admin)
         self.close()

@@ -197,7 +197,7 @@ def dropping(conninfo: str, is_dead: bool) -> Iterator[Callable[[], None]]:
         first.execute("LOCK TABLE items IN ROW EXCLUSIVE MODE")
 
         def reached() -> None:
-            waits = "SELECT FROM pg_stat_activity WHERE query LIKE 'DROP INDEX CONCURRENTLY%' AND wait_event_type = 'Lock' " \
+            waits = "SELECT FROM pg_stat_activity WHERE query LIKE 'DROP INDEX CONCURRENTLY%%' AND wait_event_type = 'Lock' " \
                     "AND datname = current_database()"  # fmt: skip
             wait_until(lambda: rows(conninfo, waits))
             if is_dead:
