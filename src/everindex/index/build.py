@@ -95,11 +95,11 @@ def _build_online(work: Work, connection: Connection, step: Build, observed: Obs
         pid=pid,
         rows_total=rows,
         on_progress=work.reporter.progress,
-        watchdog=PolicyWatchdog(spec.build),
+        watchdog=PolicyWatchdog(spec.build, spec=spec),
     )
     try:
         with watch:
-            connection.execute(create_statement(spec, observed))
+            connection.execute(create_statement(spec, observed), binary=True)
     except BaseException as exc:
         _after_failure(work, spec, exc, pid, gave_up=watch.gave_up)
         return
@@ -229,12 +229,31 @@ def clean_up(work: Work, spec: IndexSpec, pid: int) -> str:
 
 def drop_online(work: Work, connection: Connection, schema: str, name: str, *, lock_timeout: str = "0") -> None:
     """DROP INDEX CONCURRENTLY; waits for whoever has a lock on the table, and reports whom. One that is gone is fine."""
-    with (
-        told_as_ours(f"dropping index {schema}.{name}"),
-        Watch(work.conninfo, pid=connection.info.backend_pid, rows_total=0, on_progress=work.reporter.progress),
-    ):
-        set_session(connection, {"lock_timeout": lock_timeout})
-        connection.execute(drop_statement(schema, name, if_exists=True))
+    set_session(connection, {"lock_timeout": lock_timeout})
+    run_watched(work, connection, f"dropping index {schema}.{name}", drop_statement(schema, name, if_exists=True))
+
+
+def run_watched(work: Work, connection: Connection, doing: str, statement: sql.Composed) -> None:
+    """A statement that waits for other transactions: whom is reported, and the build's policy says for how long."""
+    spec = work.spec
+    watch = Watch(
+        work.conninfo,
+        pid=connection.info.backend_pid,
+        rows_total=0,
+        on_progress=work.reporter.progress,
+        watchdog=PolicyWatchdog(spec.build, spec=spec) if spec.build.has_limits else None,
+    )
+    try:
+        with watch:
+            connection.execute(statement)
+    except psycopg.Error as exc:
+        if watch.gave_up is None:
+            raise statement_error(exc, doing=doing) from exc
+        raise LockNotObtained(
+            f"{doing} was given up.",
+            why=f"{watch.gave_up}.",
+            next_step="wait for that to end or end it, then run the same command again: it goes on from what is there.",
+        ) from exc
 
 
 def count_rows(connection: Connection, spec: IndexSpec) -> int:
@@ -243,7 +262,8 @@ def count_rows(connection: Connection, spec: IndexSpec) -> int:
     where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate))
     with told_as_ours("counting rows"):
         row = connection.execute(
-            sql.SQL("SELECT count({}) FROM {}").format(counted, sql.Identifier(spec.schema, spec.table)) + where
+            sql.SQL("SELECT count({}) FROM {}").format(counted, sql.Identifier(spec.schema, spec.table)) + where,
+            binary=True,  # one statement and no more, whatever the predicate says
         ).fetchone()
     assert row is not None
     return int(row[0])

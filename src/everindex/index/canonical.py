@@ -1,8 +1,9 @@
 """How would the catalog print a declared expression or predicate?
 
 PostgreSQL parses what CREATE INDEX says and prints the parsed form, with its own parentheses, casts and names. Whether
-two texts mean the same only it can tell, so it is asked: an empty temporary copy of the table gets the index, its
-printed form is read, and all of it is rolled back.
+two texts mean the same only it can tell, so it is asked: an empty copy of the table gets the index, its printed form
+is read, and all of it is rolled back. The copy is a temporary table; where the role may make none, a table beside the
+declared one, which whoever may build the index may make.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from everindex.index.key import key_sql
 from everindex.index.spec import IndexSpec, illegal
 from everindex.pg.connections import Connection
 
-#: Where the answer cannot be had: no right to temporary tables, a standby, a read-only session, a missing table or column,
-#: which the plan tells better.
+COPY = "everindex_canonical"
+#: Where the answer cannot be had: no right to make a table, a standby, a read-only session, a missing table, which the plan
+#: tells better, or one that bears the copy's name.
 _NOT_HERE = (
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.UndefinedTable,
+    psycopg.errors.DuplicateTable,
 )
 
 
@@ -47,7 +50,7 @@ def canonical_texts(
         if spec.expression is not None
         else sql.SQL("(1)")
     )
-    index: sql.Composable = sql.SQL("CREATE INDEX everindex_canonical_idx ON pg_temp.everindex_canonical ")
+    index: sql.Composable = sql.SQL("")
     if spec.expression is not None:
         opclass = sql.Identifier(extension_schema, spec.opclass)
         index += sql.SQL("USING hnsw ({} {})").format(key, opclass)
@@ -56,29 +59,42 @@ def canonical_texts(
     if spec.predicate is not None:
         index += sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate))
     try:
-        with connection.transaction(force_rollback=True):
-            connection.execute(
-                sql.SQL("CREATE TEMPORARY TABLE everindex_canonical (LIKE {})").format(
-                    sql.Identifier(spec.schema, spec.table)
-                )
-            )
-            connection.execute(index)
-            row = connection.execute(
-                """
-                SELECT pg_catalog.pg_get_expr(i.indexprs, i.indrelid), pg_catalog.pg_get_expr(i.indpred, i.indrelid),
-                       nullif(a.atttypmod, -1)
-                FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum = 1
-                WHERE i.indexrelid = 'pg_temp.everindex_canonical_idx'::regclass
-                """
-            ).fetchone()
-    except _NOT_HERE:
-        return None
+        for schema in ("pg_temp", spec.schema):
+            try:
+                row = _printed(connection, spec, index, schema=schema)
+                break
+            except _NOT_HERE:
+                continue
+        else:
+            return None
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.InternalError) as exc:
         told = exc.diag.message_primary or "no reason given"
         what = f"PostgreSQL cannot use its {'expression' if spec.expression else 'predicate'}"
         raise illegal(spec, what, f"{told}.", "correct the declaration; nothing was changed.") from exc
-    assert row is not None
     is_expression = spec.expression is not None
     return Canonical(
         expression=row[0] if is_expression else None, predicate=row[1], dimensions=row[2] if is_expression else None
     )
+
+
+def _printed(
+    connection: Connection, spec: IndexSpec, index: sql.Composable, *, schema: str
+) -> tuple[str | None, str | None, int | None]:
+    """(expression, predicate, width) of the index on an empty copy of the table in `schema`; nothing of it stays."""
+    copy = sql.Identifier(schema, COPY)
+    with connection.transaction(force_rollback=True):
+        table = sql.Identifier(spec.schema, spec.table)
+        connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(copy, table))
+        # Binary, since PostgreSQL then takes one statement and no more: a declaration cannot bring a second one along.
+        connection.execute(sql.SQL("CREATE INDEX ON {} ").format(copy) + index, binary=True)
+        row = connection.execute(
+            """
+            SELECT pg_catalog.pg_get_expr(i.indexprs, i.indrelid), pg_catalog.pg_get_expr(i.indpred, i.indrelid),
+                   nullif(a.atttypmod, -1)
+            FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum = 1
+            WHERE i.indrelid = pg_catalog.to_regclass(%s)
+            """,
+            (copy.as_string(None),),
+        ).fetchone()
+    assert row is not None  # it was made a moment ago
+    return row[0], row[1], row[2]

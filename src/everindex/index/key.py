@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: What can be made of a column of the first type for an index of the second: a cast, or its sign bits.
 DERIVED = {("vector", "halfvec"), ("vector", "bit"), ("halfvec", "bit")}
+_QUOTED = re.compile(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')""")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
@@ -55,18 +56,34 @@ def cast_sql(
 def is_key(spec: IndexSpec, observed: Observed, *, column: str | None, expression: str | None) -> bool:
     """True when an index with this first column or expression (pg_get_expr) holds what `spec` declares."""
     if spec.expression is not None:
-        wanted = observed.canonical_expression or spec.expression
-        return expression is not None and _stripped(expression) == _stripped(wanted)
+        return expression is not None and _means(expression, spec.expression, observed.canonical_expression)
     if is_plain_column(spec, observed.column_type):
         return column == spec.column
-    return expression is not None and _stripped(expression) in _derived_texts(spec, observed)
+    return expression is not None and stripped(expression) in _derived_texts(spec, observed)
 
 
 def is_predicate(spec: IndexSpec, observed: Observed, predicate: str | None) -> bool:
     """True when an index with this predicate (pg_get_expr) covers the rows that `spec` declares."""
     if spec.predicate is None or predicate is None:
         return spec.predicate is predicate
-    return _stripped(predicate) == _stripped(observed.canonical_predicate or spec.predicate)
+    return _means(predicate, spec.predicate, observed.canonical_predicate)
+
+
+def _means(printed: str, declared: str, canonical: str | None) -> bool:
+    """True when the catalog's text is the declared one. Where the server could not say how it prints the declaration (a
+    standby, a role that may make no table), what it adds in printing is left out of the comparison."""
+    if canonical is not None:
+        return stripped(printed) == stripped(canonical)
+    return _bare(printed) == _bare(declared)
+
+
+def key_texts(spec: IndexSpec, observed: Observed) -> set[tuple[str | None, str | None]]:
+    """The ways in which the catalog may show the declared key: (column, None) or (None, expression)."""
+    if spec.expression is not None:
+        return {(None, observed.canonical_expression or spec.expression)}
+    if is_plain_column(spec, observed.column_type):
+        return {(spec.column, None)}
+    return {(None, text) for text in _derived_texts(spec, observed)}
 
 
 def _derived_texts(spec: IndexSpec, observed: Observed) -> set[str]:
@@ -81,7 +98,7 @@ def _derived_texts(spec: IndexSpec, observed: Observed) -> set[str]:
             text = f"({column})::{schema}halfvec({observed.dimensions})"
         else:
             text = f"({schema}binary_quantize({column}))::bit({observed.dimensions})"
-        texts.add(_stripped(text))
+        texts.add(stripped(text))
     return texts
 
 
@@ -89,13 +106,22 @@ def _as_printed(name: str) -> str:
     return name if _PLAIN_NAME.fullmatch(name) else sql.Identifier(name).as_string(None)
 
 
-def _stripped(text: str) -> str:
+def stripped(text: str) -> str:
     """Without spaces outside of quotes and without parentheses that hold the whole."""
-    parts = re.split(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')""", text.strip())
+    parts = _QUOTED.split(text.strip())
     joined = "".join(part if number % 2 else re.sub(r"\s+", "", part) for number, part in enumerate(parts))
     while joined.startswith("(") and _closes_at_end(joined):
         joined = joined[1:-1]
     return joined
+
+
+def _bare(text: str) -> str:
+    """Without spaces, parentheses, schemas, casts to a type without a width, and upper case outside of quotes."""
+    parts = _QUOTED.split(text)
+    for number in range(0, len(parts), 2):
+        part = re.sub(r"::\s*[a-z_. ]+(?![a-z_.(\s])", "", re.sub(r"[a-z_0-9]+\.(?=[a-z_])", "", parts[number].lower()))
+        parts[number] = re.sub(r"[\s()]+", "", part)
+    return "".join(parts)
 
 
 def _closes_at_end(text: str) -> bool:
