@@ -25,6 +25,7 @@ from scene import SPEC, blocked_in, builder_in_phase, rows, run, state, wait_unt
 
 from everindex.index.apply import deploy
 from everindex.index.catalog import observe
+from everindex.index.drift import declared_digests
 from everindex.index.generations import read_note
 from everindex.index.keeper import Keeper, Round
 from everindex.index.recall_history import generation_of, samples_of
@@ -434,10 +435,12 @@ def test_the_refused_rebuild_is_known_to_the_next_keeper(many_items: str) -> Non
     own_schema.ensure(many_items)
     poor = replace(SPEC, m=2, ef_construction=4, recall_floor=0.99)
     deploy(many_items, poor)
+    with connect(many_items) as connection:
+        (digest,) = declared_digests(poor, observe(connection, poor))
     run(
         many_items,
         "COMMENT ON INDEX items_embedding_idx IS "
-        f"""'everindex: serving {{"refused": ["{poor.definition_digest}"]}}'""",
+        f"""'everindex: serving {{"refused": ["{digest}"]}}'""",
     )
     with Kept(many_items, poor, **MEASURING) as kept:
         left = kept.until(lambda round_: round_.findings, seconds=120).findings[0]
@@ -445,7 +448,7 @@ def test_the_refused_rebuild_is_known_to_the_next_keeper(many_items: str) -> Non
         assert not left.is_failure
     assert "keeper: rebuilt" not in events(many_items)
     comment = rows(many_items, "SELECT obj_description('items_embedding_idx'::regclass)")[0][0]
-    assert read_note(comment).refused == (poor.definition_digest,)
+    assert read_note(comment).refused == (digest,)
 
 
 def test_an_index_of_many_deleted_rows_is_rebuilt_for_its_size_and_only_once(empty: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from everindex.errors import ColumnMismatch, ExtensionTooOld, IndexDefinitionDiffers, NotMigrated, SpecIllegal
 from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import duplicates, is_as_declared, serving_index
+from everindex.index.drift import declared_digests, duplicates, is_as_declared, serving_index
 from everindex.index.generations import next_name, previous_name, previous_note, serving_note
 from everindex.index.plan import Aims, make_plan
 from everindex.index.spec import IndexSpec
@@ -178,7 +178,7 @@ def test_evidence_against_the_serving_index_replaces_it_by_the_same_definition()
 
 
 def test_a_definition_that_was_taken_back_is_remarked_upon_and_built_only_when_asked_for() -> None:
-    refused = replace(OTHER_M, comment=serving_note((SPEC.definition_digest,)))
+    refused = replace(OTHER_M, comment=serving_note(tuple(declared_digests(SPEC, TABLE))))
     plan = make_plan(SPEC, with_indexes(refused))
     assert plan.steps == ()
     assert "m is 8, declared 16" in plan.remarks[0]
@@ -271,7 +271,7 @@ indexes = st.builds(
             "somebody's",
             previous_note(keep_until=NOW, is_hidden=True),
             previous_note(keep_until=NOW + timedelta(1), is_hidden=False),
-            serving_note((SPEC.definition_digest,)),
+            serving_note(tuple(declared_digests(SPEC, TABLE))),
         ]
     ),
 ).map(lambda index: replace(index, builder_pid=None) if index.is_valid else index)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.generations import next_name, previous_name, read_note
-from everindex.index.key import is_key, is_predicate
+from everindex.index.key import is_key, is_predicate, key_texts, stripped
 from everindex.index.spec import IndexSpec
 
 
@@ -36,6 +38,38 @@ def differences(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> li
 def is_as_declared(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> bool:
     """True when the definition is the declared one, valid or not."""
     return not differences(spec, observed, found)
+
+
+def index_digest(found: ObservedIndex) -> str:
+    """12 hex digits that stand for the definition of an index, whatever its name, table or declaration."""
+    return _digest(found.method, found.column, found.expression, found.predicate, found.opclass, found.m, found.ef_construction)
+
+
+def declared_digests(spec: IndexSpec, observed: Observed) -> frozenset[str]:
+    """The digests that an index of the declared definition can have: the catalog may print a derived key in two ways."""
+    predicate = None if spec.predicate is None else observed.canonical_predicate or spec.predicate
+    return frozenset(
+        _digest("hnsw", column, expression, predicate, spec.opclass, spec.m, spec.ef_construction)
+        for column, expression in key_texts(spec, observed)
+    )
+
+
+def is_refused(spec: IndexSpec, observed: Observed, serving: ObservedIndex) -> bool:
+    """True when the declared definition was rolled back here, or did not prove itself."""
+    return not declared_digests(spec, observed).isdisjoint(read_note(serving.comment).refused)
+
+
+def _digest(
+    method: str,
+    column: str | None,
+    expression: str | None,
+    predicate: str | None,
+    opclass: str,
+    m: int,
+    ef_construction: int,
+) -> str:
+    texts = (None if text is None else stripped(text) for text in (expression, predicate))
+    return hashlib.sha256(repr((method, column, *texts, opclass, m, ef_construction)).encode()).hexdigest()[:12]
 
 
 def _indexed(found: ObservedIndex) -> str:

@@ -28,8 +28,7 @@ from everindex.errors import (
 )
 from everindex.index.apply import Deployed, deploy
 from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import declared_index
-from everindex.index.generations import read_note
+from everindex.index.drift import declared_index, is_refused
 from everindex.index.journal import record
 from everindex.index.keeper_memory import Kept
 from everindex.index.plan import Aims, OnDrift, make_plan
@@ -304,7 +303,7 @@ class Keeper:
             evidence = kept.recall_evidence(spec)
         if evidence is None:
             return KeptIndex(index=spec.name, outcome="already-there")
-        if spec.definition_digest in read_note(found.comment).refused:
+        if is_refused(spec, observed, found):
             text = f"{evidence.sentence}: building it anew was tried and did not help"
             finding = Finding(index=spec.name, slug="generation-unproven", text=text, is_failure=False)
             return KeptIndex(index=spec.name, outcome="left", finding=finding)

@@ -15,6 +15,7 @@ from everindex.index.drift import (
     duplicates,
     is_as_declared,
     is_hidden,
+    is_refused,
     previous_generation,
 )
 from everindex.index.generations import next_name, previous_name, read_note
@@ -97,8 +98,8 @@ def make_plan(
         differing = differences(spec, observed, current)
         if differing and aims.on_drift == "refuse":
             raise differs(spec, current.definition, "; ".join(differing))
-        is_refused = not aims.tries_refused and spec.definition_digest in read_note(current.comment).refused
-        if differing and is_refused:
+        stays = not aims.tries_refused and is_refused(spec, observed, current)
+        if differing and stays:
             remarks.append(
                 f"index {spec.name} stays as it is ({'; '.join(differing)}): the declared definition was taken back "
                 "or did not prove itself here; `everindex deploy` tries it again"
@@ -108,7 +109,7 @@ def make_plan(
             steps += _expired(spec, observed, aims.now)
         elif differing:
             steps += _replace(spec, observed, current, successor, proven, rebuilds=False)
-        elif aims.rebuild_because is not None and not is_refused:
+        elif aims.rebuild_because is not None and not stays:
             steps += _replace(spec, observed, current, successor, proven, rebuilds=True)
         else:
             if current.is_partitioned and not current.is_valid:
@@ -235,7 +236,12 @@ def _wait_or_drop(spec: IndexSpec, found: ObservedIndex, why: DropReason = "inva
 
 def _expired(spec: IndexSpec, observed: Observed, now: datetime | None) -> list[Step]:
     previous = _named(observed, previous_name(spec.name))
-    if previous is None or now is None:
+    if previous is None:
+        return []
+    if not previous.is_valid and not previous.is_partitioned and not is_hidden(previous):
+        # DROP INDEX CONCURRENTLY that was interrupted: nobody can be served by it any more.
+        return [_wait_or_drop(spec, previous)]
+    if now is None:
         return []
     until = read_note(previous.comment).keep_until
     return [_wait_or_drop(spec, previous, "previous")] if until is not None and until <= now else []

@@ -22,7 +22,7 @@ from psycopg import sql
 from everindex.errors import GenerationUnproven, LockNotObtained, NothingToRollBack, PlanOutOfDate
 from everindex.index.build import drop_online
 from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import declared_index, is_as_declared, is_hidden, previous_generation
+from everindex.index.drift import declared_index, index_digest, is_hidden, previous_generation
 from everindex.index.generations import (
     aside_name,
     previous_name,
@@ -112,7 +112,7 @@ def _refuse(work: Work, connection: Connection, observed: Observed, successor: O
     spec = work.spec
     serving = declared_index(spec, observed)
     if serving is not None:
-        refused = (*read_note(serving.comment).refused, spec.definition_digest)
+        refused = (*read_note(serving.comment).refused, index_digest(successor))
         run_briefly(
             work,
             connection,
@@ -224,50 +224,50 @@ def swap(work: Work, connection: Connection, step: Swap, observed: Observed) -> 
     """The successor takes the declared name, the serving one becomes the previous. Nothing changes if it fails."""
     spec = work.spec
     serving, successor = _named(observed, step.serving), _named(observed, step.successor)
-    hides = _hides(observed, serving, successor)
+    # Before the names change: should we die right after, the note says already that this one is not to be kept.
+    is_preferred = not _hides(observed, serving, successor) and _is_preferred(
+        connection, spec, observed, serving, successor
+    )
+    keep_seconds = 0.0 if is_preferred else step.keep_seconds
     exchange_names(
         work,
         connection,
         observed,
         serving,
         successor,
-        keep_until=datetime.now(UTC) + timedelta(seconds=step.keep_seconds),
+        keep_until=datetime.now(UTC) + timedelta(seconds=keep_seconds),
         refused=(),
     )
     work.has_swapped = True
     work.rebuild_because = None
     record(connection, spec, "swapped", previous=serving.definition, serving=successor.definition)
     work.reporter.say(f"index {spec.qualified_name} is the new generation; the old one is {step.previous}")
-    if step.keep_seconds <= 0:
+    if is_preferred and step.keep_seconds > 0:
+        work.warn(
+            f"the planner prefers the previous generation {step.previous}, and only a superuser can hide it: it is "
+            "dropped, and a rollback would have to build it again"
+        )
+    if keep_seconds <= 0:
         drop_generation(work, connection, spec.schema, step.previous, is_partitioned=serving.is_partitioned)
-    elif not hides:
-        _drop_if_preferred(work, connection)
 
 
-def _drop_if_preferred(work: Work, connection: Connection) -> None:
-    """A previous generation that the planner likes better makes the change vain: then it is dropped, and that is said."""
-    spec = work.spec
-    observed = observe(connection, spec)
-    serving = declared_index(spec, observed)
-    previous = previous_generation(spec, observed)
-    if serving is None or previous is None or not _same_key(serving, previous):
-        return
+def _is_preferred(
+    connection: Connection, spec: IndexSpec, observed: Observed, serving: ObservedIndex, successor: ObservedIndex
+) -> bool:
+    """True when the planner, which sees both, takes the one that is to be replaced: to keep it would make the change vain."""
+    if not _same_key(serving, successor):
+        return False
     register_all_types(connection)
     vectors = sample_queries(connection, spec, observed, samples=1)
     if not vectors:
-        return
+        return False
     plan = explain(
         connection,
         probe_statement(spec, observed, k=K),
         {"vector": vectors[0]},
         settings=(*probe_settings(spec, observed, k=K), *FORCED),
     )
-    if index_names(observed, previous) & set(plan.index_names):
-        work.warn(
-            f"the planner prefers the previous generation {previous.name}, and only a superuser can hide it: it is "
-            "dropped, and a rollback would have to build it again"
-        )
-        drop_generation(work, connection, spec.schema, previous.name, is_partitioned=previous.is_partitioned)
+    return bool(index_names(observed, serving) & set(plan.index_names))
 
 
 def rename(work: Work, connection: Connection, step: Rename, observed: Observed) -> None:
@@ -312,8 +312,8 @@ def roll_back(work: Work, connection: Connection) -> str:
         keep_until=datetime.now(UTC) + timedelta(seconds=spec.build.keep_previous_seconds),
         refused=tuple(
             digest
-            for digest in (*read_note(serving.comment).refused, *_digests(spec, observed, serving))
-            if digest not in _digests(spec, observed, previous)
+            for digest in (*read_note(serving.comment).refused, index_digest(serving))
+            if digest != index_digest(previous)
         ),
     )
     record(connection, spec, "rolled back", serving=previous.definition, previous=serving.definition)
@@ -372,10 +372,6 @@ def drop_generation(work: Work, connection: Connection, schema: str, name: str, 
         run_briefly(work, connection, f"dropping index {name}", statement)
     else:
         drop_online(work, connection, schema, name)
-
-
-def _digests(spec: IndexSpec, observed: Observed, serving: ObservedIndex) -> tuple[str, ...]:
-    return (spec.definition_digest,) if is_as_declared(spec, observed, serving) else ()
 
 
 def _same_key(one: ObservedIndex, other: ObservedIndex) -> bool:
