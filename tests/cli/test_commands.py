@@ -17,7 +17,8 @@ from everindex.articles.instance import Instance
 from everindex.cli.app import app
 
 COMMANDS = (
-    "up", "serve", "migrate", "import", "embed", "search", "similar", "article", "status", "verify", "bench", "health",
+    "up", "serve", "migrate", "import", "embed", "search", "similar", "article", "status", "plan", "deploy", "heal", "rollback",
+    "keep", "verify", "doctor", "check", "bench", "health",
 )  # fmt: skip
 HEAD = "e0aa2eb4fa0a"
 Run = Callable[..., Done]
