@@ -367,3 +367,22 @@ def test_an_old_server_goes_the_same_way(tmp_path: Path, old_server: str) -> Non
     assert app.indexes()["items_idx"] == "hnsw (embedding vector_cosine_ops) WITH (m='8', ef_construction='64')"
     assert is_empty(app.autogenerate())
     app.downgrade("base")
+
+
+def test_the_index_of_a_partition_is_never_dropped_on_its_own(app: Application) -> None:
+    part = Table(
+        "part",
+        MetaData(),
+        Column("id", Integer, autoincrement=False),
+        Column("topic", Text),
+        Column("embedding", VECTOR(8)),
+    )
+    app.run(
+        "CREATE TABLE items (id int NOT NULL, topic text, embedding vector(8)) PARTITION BY RANGE (id)",
+        "CREATE TABLE part PARTITION OF items FOR VALUES FROM (0) TO (10)",
+        "CREATE INDEX items_idx ON items USING hnsw (embedding vector_cosine_ops)",
+    )
+    app.metadata = part.metadata
+    app.options = {**app.options, "include_object": lambda obj, name, kind, *_: kind != "table" or name == "part"}
+    assert app.indexes("part") != {}
+    assert operations_in(app.autogenerate()) == []
