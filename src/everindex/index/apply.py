@@ -19,7 +19,7 @@ from typing import Literal, assert_never
 import psycopg
 
 from everindex.errors import BuildFailed, DeployStopped, EverindexError, LockNotObtained
-from everindex.index.build import build
+from everindex.index.build import build, run_watched
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import duplicates
 from everindex.index.generations import has_generation_name
@@ -46,7 +46,6 @@ from everindex.index.work import POLL_SECONDS, Work, run_briefly, set_session, s
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
-from everindex.pg.sqlstate import told_as_ours
 
 log = logging.getLogger(__name__)
 
@@ -293,9 +292,8 @@ def _take(work: Work, connection: Connection, step: Step, observed: Observed) ->
             run_briefly(work, connection, f"attaching index {step.child}", attach_statement(step))
         case Reindex():
             work.reporter.say(f"{step.sentence}")
-            with told_as_ours(f"rebuilding index {step.name}"):
-                set_session(connection, {"lock_timeout": "0"})
-                connection.execute(reindex_statement(step))
+            set_session(connection, {"lock_timeout": "0"})
+            run_watched(work, connection, f"rebuilding index {step.name}", reindex_statement(step))
         case Prove():
             prove(work, connection, step, observed)
         case Swap():

@@ -69,12 +69,38 @@ def find_blockers(connection: Connection, spec: IndexSpec) -> tuple[Blocker, ...
               AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = a.pid)
             UNION ALL
             SELECT 'prepared', NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8, 'transaction ' || p.gid, ''
-            FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database()
+            FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database() AND p.gid = ANY(%(prepared)s)
             ORDER BY 3 DESC
             """,
-            {"schema": spec.schema, "table": spec.table},
+            {"schema": spec.schema, "table": spec.table, "prepared": _prepared_gids(connection, spec)},
         ).fetchall()
     return tuple(Blocker(kind=row[0], pid=row[1], seconds=row[2], application=row[3], query=row[4]) for row in rows)
+
+
+def prepared_on(connection: Connection, spec: IndexSpec) -> tuple[str, ...]:
+    """The prepared transactions that have a lock on the table, in words that stay the same. Reads only."""
+    return tuple(
+        f"transaction {gid} is a prepared transaction that has been left: COMMIT PREPARED or ROLLBACK PREPARED ends it"
+        for gid in _prepared_gids(connection, spec)
+    )
+
+
+def _prepared_gids(connection: Connection, spec: IndexSpec) -> list[str]:
+    """Of the prepared transactions, those that a build waits for: they have no snapshot, and so only those with a lock."""
+    # The locks of a prepared transaction have no pid; they are told by the virtual id of the lock on its transaction id.
+    rows = connection.execute(
+        """
+        SELECT DISTINCT p.gid FROM pg_catalog.pg_prepared_xacts p
+        JOIN pg_catalog.pg_locks t ON t.locktype = 'transactionid' AND t.transactionid = p.transaction AND t.granted
+        JOIN pg_catalog.pg_locks l ON l.pid IS NULL AND l.virtualtransaction = t.virtualtransaction
+        JOIN pg_catalog.pg_class c ON c.oid = l.relation
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE p.database = current_database() AND l.locktype = 'relation' AND n.nspname = %s AND c.relname = %s
+          AND l.mode <> 'AccessShareLock' ORDER BY 1
+        """,
+        (spec.schema, spec.table),
+    ).fetchall()
+    return [row[0] for row in rows]
 
 
 def vacuums_on(connection: Connection, spec: IndexSpec) -> tuple[str, ...]:

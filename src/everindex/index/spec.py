@@ -54,6 +54,11 @@ class BuildPolicy:
     memory_share: float = 0.5
     """The share of what the server has for caching (effective_cache_size) that one build may take."""
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether there is a time after which something is given up."""
+        return self.give_up_after_seconds is not None or self.wait_for_transactions_seconds is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSpec:

@@ -8,30 +8,45 @@ from __future__ import annotations
 
 import time
 
-from everindex.index.blockers import blocker_of, duration
+from everindex.index.blockers import blocker_of, duration, prepared_on
 from everindex.index.progress import Progress
-from everindex.index.spec import BuildPolicy
+from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.pg.connections import Connection
 
 
 class PolicyWatchdog:
     """Judges each look at a build by its policy."""
 
-    def __init__(self, policy: BuildPolicy) -> None:
+    def __init__(self, policy: BuildPolicy, *, spec: IndexSpec) -> None:
+        """`spec` says on which table the work is done."""
         self._policy = policy
+        self._spec = spec
         self._waiting_since: float | None = None
-        self._waiting_for: tuple[int, ...] = ()
+        self._waiting_for: tuple[int | str, ...] = ()
 
     def verdict(self, connection: Connection, progress: Progress) -> str | None:
         """Why to give up, naming who stood in the way; None to go on."""
         limit = self._policy.give_up_after_seconds
         if limit is not None and progress.elapsed_seconds >= limit:
-            return f"it had not ended after {duration(limit)} (its phase: {progress.phase})"
-        if progress.waits_for != self._waiting_for:
-            self._waiting_for = progress.waits_for
-            self._waiting_since = time.monotonic() if progress.waits_for else None
+            who = self._who(connection, self._blockers(connection, progress))
+            told = f"it waited for {who}" if who else f"its phase: {progress.phase}"
+            return f"it had not ended after {duration(limit)} ({told})"
         limit = self._policy.wait_for_transactions_seconds
-        if limit is None or self._waiting_since is None or time.monotonic() - self._waiting_since < limit:
+        if limit is None:
             return None
-        who = ", ".join(blocker_of(connection, pid) for pid in progress.waits_for)
-        return f"it waited longer than {duration(limit)} for {who}"
+        waits_for = self._blockers(connection, progress)
+        if waits_for != self._waiting_for:
+            self._waiting_for = waits_for
+            self._waiting_since = time.monotonic() if waits_for else None
+        if self._waiting_since is None or time.monotonic() - self._waiting_since < limit:
+            return None
+        return f"it waited longer than {duration(limit)} for {self._who(connection, waits_for)}"
+
+    def _blockers(self, connection: Connection, progress: Progress) -> tuple[int | str, ...]:
+        if not progress.waits_for and progress.phase.startswith("waiting for"):
+            # A prepared transaction belongs to no process, so PostgreSQL tells none.
+            return prepared_on(connection, self._spec)
+        return progress.waits_for
+
+    def _who(self, connection: Connection, blockers: tuple[int | str, ...]) -> str:
+        return ", ".join(blocker_of(connection, each) if isinstance(each, int) else each for each in blockers)

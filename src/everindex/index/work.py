@@ -81,14 +81,20 @@ def wait_for_table(work: Work, connection: Connection, schema: str, table: str) 
     """Until nobody else builds, drops or vacuums on the table, asked again and again.
 
     Waiting inside CREATE INDEX would hold a snapshot, and the other build waits for every older snapshot: PostgreSQL
-    then ends one of the two as a deadlock, and not always ours. Raises LockNotObtained when the deadline has passed.
+    then ends one of the two as a deadlock, and not always ours. Raises LockNotObtained when the deadline has passed,
+    or the patience of the build's policy with one of them.
     """
     told: str | None = None
+    since = time.monotonic()
+    policy = work.spec.build
+    limits = [
+        limit for limit in (policy.give_up_after_seconds, policy.wait_for_transactions_seconds) if limit is not None
+    ]
     while (worker := at_work_on(connection, schema, table)) is not None:
         if worker != told:
             work.reporter.say(f"waiting for other work on table {schema}.{table}: {worker}")
-            told = worker
-        if work.is_out_of_time:
+            told, since = worker, time.monotonic()
+        if work.is_out_of_time or (limits and time.monotonic() - since >= min(limits)):
             raise LockNotObtained(
                 f"table {schema}.{table} is in use by another builder or maintenance command.",
                 why=f"{worker} did not end in the time that this process may wait.",
