@@ -105,7 +105,7 @@ def test_a_build_that_its_policy_gives_up_says_who_it_was_and_what_is_left_and_t
         else:
             assert "may be left; the next deploy removes it" in told
             assert state(busy) == [(SPEC.name, False)]
-    assert deploy(busy, spec).outcome in ("built", "rebuilt")
+    assert deploy(busy, SPEC).outcome in ("built", "rebuilt")
     assert state(busy) == DECLARED
     assert attack.checksum(busy) == before
 
@@ -167,7 +167,7 @@ def test_a_vacuum_that_outlasts_the_policy_is_named_and_nothing_is_begun(many_it
         assert f"pid {pid} (nightly: VACUUM" in raised.value.why
         assert len(str(raised.value).split("\n")) == 3
         assert state(many_items) == []
-    assert deploy(many_items, spec).outcome == "built"
+    assert deploy(many_items, SPEC).outcome == "built"
 
 
 def test_prepared_transactions_are_named_given_up_by_policy_and_made_good_after() -> None:
