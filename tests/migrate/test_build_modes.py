@@ -9,6 +9,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from everindex.articles.bulk import index_aside
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.keeping import article_keeper, reason_to_wait
 from everindex.index.apply import deploy, drop
@@ -157,6 +158,17 @@ def test_the_keeper_of_the_articles_waits_for_a_migration(filled: str) -> None:
         assert "is being migrated by pid" in str(reason_to_wait(connection))
     with connect(filled) as connection:
         assert reason_to_wait(connection) is None
+
+
+def test_the_keeper_waits_while_an_import_has_the_index_aside(migrated: str) -> None:
+    keeper = article_keeper(migrated, read_settings())
+    with index_aside(migrated, vectors_coming=5000) as is_aside:
+        assert is_aside
+        waits = keeper.once()
+        assert "with the index set aside" in str(waits.reason)
+        assert is_there(migrated) is None
+    assert is_there(migrated)
+    assert keeper.once().role == "leads"
 
 
 def test_a_keeper_and_a_migration_that_both_want_the_index_build_it_once(without_index: str) -> None:

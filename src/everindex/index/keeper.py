@@ -181,6 +181,10 @@ class Keeper:
                         self._on_round(round_)
                         seconds = self._interval_seconds
                         if round_.role != "leads":
+                            # A session keeps the defaults that it began with: whether a database may be written to is
+                            # asked on a new one.
+                            if round_.role == "waits" and not self._leads:
+                                break
                             seconds = min(seconds, FOLLOWER_SECONDS)
                         stop.wait(seconds * random.uniform(0.9, 1.1))  # jitter, not security
             except (EverindexError, psycopg.Error) as exc:

@@ -23,7 +23,7 @@ from everindex.index.evidence import (
     size_of,
 )
 from everindex.index.journal import entries, record
-from everindex.index.recall_history import Sample, generation_of, remember, samples_of
+from everindex.index.recall_history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 
@@ -87,6 +87,8 @@ class Kept:
             self._due_at = max(self._due_at, time.monotonic() + ASK_AGAIN_SECONDS)
             return
         self._samples.append(sample)
+        if len(self._samples) > KEPT_SAMPLES:
+            del self._samples[len(self._samples) // 2]  # the first ones are its baseline, the last ones are judged
         remember(connection, spec, self._generation, sample)
 
     def recall_evidence(self, spec: IndexSpec) -> Evidence | None:
