@@ -46,6 +46,7 @@ from everindex.index.work import POLL_SECONDS, Work, run_briefly, set_session, s
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
+from everindex.pg.sqlstate import statement_error
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ def rollback(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None
     NothingToRollBack, LockNotObtained, PermissionDenied.
     """
     work = Work(conninfo=conninfo, spec=spec, reporter=reporter or Reporter(), deadline=time.monotonic() + wait_seconds)
-    with connect(conninfo, application_name="everindex rollback") as connection:
+    with _stoppable(work), connect(conninfo, application_name="everindex rollback") as connection:
         lift_time_limits(connection)
         return roll_back(work, connection)
 
@@ -209,15 +210,17 @@ def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
 
 @contextmanager
 def _stoppable(work: Work) -> Iterator[None]:
-    """Inside the block, what fails because the work was stopped leaves as DeployStopped."""
+    """Inside the block, what fails because the work was stopped leaves as DeployStopped, and a driver's error as ours."""
     try:
         yield
     except DeployStopped:
         raise
     except (EverindexError, psycopg.Error) as exc:
-        if not work.is_stopped:
-            raise
-        raise stopped(work.spec) from exc
+        if work.is_stopped:
+            raise stopped(work.spec) from exc
+        if isinstance(exc, psycopg.Error):
+            raise statement_error(exc, doing=f"working on index {work.spec.qualified_name}") from exc
+        raise
 
 
 @contextmanager
@@ -341,7 +344,11 @@ def _drop_those(
     wait_seconds: float,
 ) -> bool:
     work = Work(conninfo=conninfo, spec=spec, reporter=reporter or Reporter(), deadline=time.monotonic() + wait_seconds)
-    with connect(conninfo, application_name="everindex drop") as connection, _build_lock(work):
+    with (
+        _stoppable(work),
+        connect(conninfo, application_name="everindex drop") as connection,
+        _build_lock(work),
+    ):
         lift_time_limits(connection)
         found = [index for index in observe(connection, spec).indexes if are_meant(index)]
         if not found:
