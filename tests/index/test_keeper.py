@@ -404,6 +404,26 @@ def test_an_index_that_is_measured_as_bad_is_rebuilt_once_and_then_it_is_good(ma
     assert [valid for name, valid in state(many_items) if name == SPEC.name] == [True]
 
 
+def test_a_role_that_only_owns_the_table_measures_and_rebuilds_too(many_items: str) -> None:
+    """Without the right to hide an index, and without everindex_meta: the samples are kept in memory."""
+    deploy(many_items, SPEC)
+    hollow(many_items)
+    run(
+        many_items,
+        "DO $$ BEGIN CREATE ROLE owns_items LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        "GRANT CREATE ON SCHEMA public TO owns_items",
+        "ALTER TABLE items OWNER TO owns_items",
+    )
+    owner = psycopg.conninfo.make_conninfo(many_items, user="owns_items")
+    with Kept(owner, **MEASURING) as kept:
+        rebuilt = kept.until(lambda round_: round_.has_changed or round_.findings, seconds=120)
+        assert rebuilt.findings == ()
+        assert "recall@10" in str(rebuilt.indexes[0].because)
+        for _ in range(20):
+            assert not kept.next_round().has_changed
+    assert dict(state(many_items))[SPEC.name]
+
+
 def test_a_rebuild_that_does_not_help_is_not_tried_again(many_items: str) -> None:
     """m = 2 and ef_construction = 4 cannot reach the floor, however often they are built."""
     own_schema.ensure(many_items)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -185,3 +188,17 @@ def test_a_keeper_and_a_migration_that_both_want_the_index_build_it_once(without
     assert not thread.is_alive()
     assert is_there(without_index)
     assert deploy(without_index, EMBEDDING_INDEX).outcome == "already-there"
+
+
+def test_the_container_chooses_auto_unless_it_is_told_otherwise() -> None:
+    entrypoint = Path(__file__).resolve().parents[2] / "docker-entrypoint.sh"
+    for given, expected in (({}, "auto"), ({"EVERINDEX_BUILD": "wait"}, "wait")):
+        said = subprocess.run(
+            ["sh", entrypoint, "sh", "-c", "echo $EVERINDEX_BUILD"],
+            env={"PATH": os.environ["PATH"], "AUTO_MIGRATE": "0"} | given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert said.stdout == f"{expected}\n"
