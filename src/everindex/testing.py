@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from everindex.index.statement_check import SMALL_TABLE_ROWS, StatementCheck, check_statement
-from everindex.index.statement_recall import StatementRecall, measure_statement_recall
-from everindex.index.statement_text import Statement, one_statement
-from everindex.index.statement_values import Given, called
+from everindex.index.statement.check import SMALL_TABLE_ROWS, StatementCheck, check_statement
+from everindex.index.statement.recall import StatementRecall, measure_statement_recall
+from everindex.index.statement.text import Statement, one_statement
+from everindex.index.statement.values import Given, called
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings

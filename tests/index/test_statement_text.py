@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement_text import one_statement, statements, tokens
+from everindex.index.statement.text import one_statement, statements, tokens
 
 
 @pytest.mark.parametrize(

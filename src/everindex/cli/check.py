@@ -13,8 +13,8 @@ import typer
 
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.errors import EverindexError, SourceUnreadable, StatementNotCheckable, UsageError
-from everindex.index.statement_check import SMALL_TABLE_ROWS, StatementCheck, check_statement
-from everindex.index.statement_text import Statement, statements
+from everindex.index.statement.check import SMALL_TABLE_ROWS, StatementCheck, check_statement
+from everindex.index.statement.text import Statement, statements
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings

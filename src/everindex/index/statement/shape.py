@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from everindex.index.statement_catalog import VectorIndex, quoted
-from everindex.index.statement_distance import Distance, columns_of, distances, is_bare_column, shown
-from everindex.index.statement_plan import Names, Node, Plan, below
-from everindex.index.statement_scene import Scene
+from everindex.index.statement.catalog import VectorIndex, quoted
+from everindex.index.statement.distance import Distance, columns_of, distances, is_bare_column, shown
+from everindex.index.statement.plan import Names, Node, Plan, below
+from everindex.index.statement.scene import Scene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

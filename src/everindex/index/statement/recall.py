@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from everindex.errors import StatementNotCheckable
-from everindex.index import statement_catalog as catalog
 from everindex.index.recall import TIE, wilson
-from everindex.index.statement_connection import AskedConnection, Refused
-from everindex.index.statement_plan import Plan
-from everindex.index.statement_scene import Scene, scene, told
-from everindex.index.statement_text import Statement, one_statement
-from everindex.index.statement_values import Given, called
+from everindex.index.statement import catalog as catalog
+from everindex.index.statement.connection import AskedConnection, Refused
+from everindex.index.statement.plan import Plan
+from everindex.index.statement.scene import Scene, scene, told
+from everindex.index.statement.text import Statement, one_statement
+from everindex.index.statement.values import Given, called
 
 #: A vector index gives rows by a plain index scan alone (pgvector: no bitmap, no index-only scan); the key lookups of
 #: joins stay quick through bitmaps.

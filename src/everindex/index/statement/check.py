@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from everindex.index import statement_catalog as catalog
-from everindex.index.statement_catalog import Table
-from everindex.index.statement_connection import AskedConnection
-from everindex.index.statement_cost import warnings, why_not_chosen
-from everindex.index.statement_distance import distances, shown
-from everindex.index.statement_plan import Node, Plan, below
-from everindex.index.statement_scene import ONLY_THE_INDEX, Scene, scene
-from everindex.index.statement_shape import Reason, why_not_usable
-from everindex.index.statement_text import Statement, one_statement
-from everindex.index.statement_values import VECTOR_TYPES, Given
+from everindex.index.statement import catalog as catalog
+from everindex.index.statement.catalog import Table
+from everindex.index.statement.connection import AskedConnection
+from everindex.index.statement.cost import warnings, why_not_chosen
+from everindex.index.statement.distance import distances, shown
+from everindex.index.statement.plan import Node, Plan, below
+from everindex.index.statement.scene import ONLY_THE_INDEX, Scene, scene
+from everindex.index.statement.shape import Reason, why_not_usable
+from everindex.index.statement.text import Statement, one_statement
+from everindex.index.statement.values import VECTOR_TYPES, Given
 
 #: Below so many rows a scan is rightly preferred: measured with LIMIT 10 at 384 and 1,536 dimensions, 1,000 rows are
 #: scanned and 2,000 go through the index.

@@ -12,13 +12,13 @@ from typing import Any
 from psycopg import sql
 
 from everindex.errors import EverindexError, StatementNotCheckable
-from everindex.index import statement_catalog as catalog
 from everindex.index.planner import Settings
-from everindex.index.statement_catalog import Extension, VectorColumn, VectorIndex, literal
-from everindex.index.statement_connection import AskedConnection, Refused
-from everindex.index.statement_plan import Names, Plan
-from everindex.index.statement_text import Statement, tokens
-from everindex.index.statement_values import (
+from everindex.index.statement import catalog as catalog
+from everindex.index.statement.catalog import Extension, VectorColumn, VectorIndex, literal
+from everindex.index.statement.connection import AskedConnection, Refused
+from everindex.index.statement.plan import Names, Plan
+from everindex.index.statement.text import Statement, tokens
+from everindex.index.statement.values import (
     VECTOR_TYPES,
     Given,
     as_literal,

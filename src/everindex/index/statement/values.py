@@ -10,10 +10,10 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement_catalog import VectorColumn, literal, quoted
-from everindex.index.statement_connection import AskedConnection
-from everindex.index.statement_plan import Plan
-from everindex.index.statement_text import Statement, tokens
+from everindex.index.statement.catalog import VectorColumn, literal, quoted
+from everindex.index.statement.connection import AskedConnection
+from everindex.index.statement.plan import Plan
+from everindex.index.statement.text import Statement, tokens
 
 Given = Mapping[str, Any] | Sequence[Any] | None
 VECTOR_TYPES = ("vector", "halfvec", "sparsevec", "bit")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from everindex.index.statement_catalog import Table, quoted
-from everindex.index.statement_distance import columns_of, distances, shown
-from everindex.index.statement_plan import Limit, Node, Plan
-from everindex.index.statement_scene import Scene
-from everindex.index.statement_shape import Reason
+from everindex.index.statement.catalog import Table, quoted
+from everindex.index.statement.distance import columns_of, distances, shown
+from everindex.index.statement.plan import Limit, Node, Plan
+from everindex.index.statement.scene import Scene
+from everindex.index.statement.shape import Reason
 
 #: Rows that an HNSW scan has ready without an iterative scan, where the session says nothing else (pgvector README).
 DEFAULT_EF_SEARCH = 40

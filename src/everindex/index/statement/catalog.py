@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement_connection import AskedConnection
-from everindex.index.statement_plan import Names
+from everindex.index.statement.connection import AskedConnection
+from everindex.index.statement.plan import Names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

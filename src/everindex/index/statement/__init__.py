@@ -1,0 +1,1 @@
+"""Other people's statements: do they use the vector index, and if not, why not?"""
