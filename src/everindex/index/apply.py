@@ -25,7 +25,8 @@ from everindex.index.drift import duplicates
 from everindex.index.generations import has_generation_name
 from everindex.index.journal import record
 from everindex.index.plan import Aims, OnDrift, Plan, make_plan
-from everindex.index.promote import drop_generation, out_of_date, prove, rename, roll_back, swap
+from everindex.index.promote import drop_generation, out_of_date, rename, roll_back, swap
+from everindex.index.prove import prove
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import attach_statement, create_statement, reindex_statement

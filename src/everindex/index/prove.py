@@ -1,0 +1,187 @@
+"""Is a new generation fit to take over? The planner can use it, and it finds what it must; otherwise it is refused.
+
+Two valid indexes on the same key leave the choice to the planner's costs. So, for the proof, all others of the same key
+are out of the planner's sight, in a transaction that is rolled back: for a superuser by their `indisvalid`, for the
+table's owner by dropping them in it (docs/decisions/0008).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import psycopg
+
+from everindex.errors import GenerationUnproven, LockNotObtained
+from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.drift import declared_index, index_digest
+from everindex.index.generations import read_note, serving_note, with_note, words_of_others
+from everindex.index.journal import record
+from everindex.index.key import is_key
+from everindex.index.probe import index_names, probe_settings, probe_statement
+from everindex.index.promote import SHOW_OR_HIDE, K, drop_generation, named
+from everindex.index.recall import Inside, Recall, Truth, compare, find_truth, one_transaction, sample_queries
+from everindex.index.statements import comment_statement, drop_statement
+from everindex.index.steps import Prove
+from everindex.index.verify import FORCED
+from everindex.index.work import SHORT_LOCK_TIMEOUT, Work, run_briefly
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.vector_type import register_all_types
+
+PROOF_QUERIES = 40
+PROOF_SECONDS = 20.0
+
+
+def prove(work: Work, connection: Connection, step: Prove, observed: Observed) -> None:
+    """The generation `step.name` is usable, and its recall is at the floor or no worse than the one that serves.
+
+    Reads only, and ACCESS SHARE; ACCESS EXCLUSIVE for moments where others are hidden by a lock. Otherwise the new one
+    is dropped, the refusal is noted on the serving index, and GenerationUnproven is raised.
+    """
+    spec = work.spec
+    successor = named(observed, step.name)
+    register_all_types(connection)
+    with told_as_ours("proving the new generation"):
+        vectors = sample_queries(connection, spec, observed, samples=PROOF_QUERIES)
+        if len(vectors) >= 2:
+            truth = find_truth(connection, spec, observed, vectors, k=K, max_seconds=PROOF_SECONDS)
+            measured = _measure(work, connection, observed, successor, truth)
+            if measured is None:
+                _refuse(work, connection, observed, successor, "the planner cannot use it, even when it must")
+            else:
+                _judge(work, connection, observed, successor, measured, truth)
+    work.proven.add(successor.oid)
+
+
+def _judge(
+    work: Work,
+    connection: Connection,
+    observed: Observed,
+    successor: ObservedIndex,
+    measured: Recall,
+    truth: Truth,
+) -> None:
+    spec = work.spec
+    text = (
+        f"recall@{measured.k} of the new generation is {measured.recall:.3f} ({measured.low:.3f} to {measured.high:.3f}, "
+        f"{measured.queries} queries)"
+    )
+    record(connection, spec, "proven", recall=measured.recall, low=measured.low, queries=measured.queries)
+    if measured.recall >= spec.recall_floor:
+        work.reporter.say(text)
+        return
+    serving = declared_index(spec, observed)
+    before = None if serving is None else _measure(work, connection, observed, serving, truth)
+    if before is None or measured.recall < before.recall:
+        compared = "" if before is None else f"that of the serving one {before.recall:.3f}, "
+        _refuse(work, connection, observed, successor, f"{text}, {compared}the floor is {spec.recall_floor:.2f}")
+    elif work.rebuild_because is not None and measured.recall <= before.recall:
+        _refuse(work, connection, observed, successor, f"{text}, no better than before: building anew does not help")
+    work.warn(f"{text}: below the floor of {spec.recall_floor:.2f}, and no worse than before")
+    work.reporter.say(work.warnings[-1])
+
+
+def _refuse(work: Work, connection: Connection, observed: Observed, successor: ObservedIndex, why: str) -> NoReturn:
+    spec = work.spec
+    serving = declared_index(spec, observed)
+    if serving is not None:
+        refused = (*read_note(serving.comment).refused, index_digest(successor))
+        run_briefly(
+            work,
+            connection,
+            "noting the refusal",
+            comment_statement(
+                spec.schema,
+                spec.name,
+                with_note(words_of_others(serving.comment), serving_note(tuple(dict.fromkeys(refused)))),
+            ),
+        )
+    drop_generation(work, connection, spec.schema, successor.name, is_partitioned=successor.is_partitioned)
+    record(connection, spec, "refused", why=why)
+    raise GenerationUnproven(
+        f"the new generation of index {spec.qualified_name} did not prove itself and was removed.",
+        why=f"{why}.",
+        next_step="the index that served goes on serving. Change the declaration (a larger m or ef_construction), "
+        "then run  everindex deploy.",
+    )
+
+
+def _measure(
+    work: Work, connection: Connection, observed: Observed, index: ObservedIndex, truth: Truth
+) -> Recall | None:
+    """Recall of one index with all others of its key out of the planner's sight; None when even so it is not taken."""
+    spec = work.spec
+    others = [
+        other
+        for other in observed.indexes
+        if other.oid != index.oid
+        and other.is_valid
+        and other.predicate == index.predicate
+        and (other.column, other.expression, other.opclass) == (index.column, index.expression, index.opclass)
+    ]
+    # The declaration's own statement asks its own key; a generation of another key cannot answer it.
+    if index.opclass != spec.opclass or not is_key(spec, observed, column=index.column, expression=index.expression):
+        return None
+    inside: Inside = one_transaction
+    if others:
+        inside = _hidden(others) if observed.is_superuser else _dropped_for_a_moment(work, others)
+    measured = compare(
+        connection,
+        probe_statement(spec, observed, k=K + 1),
+        (*probe_settings(spec, observed, k=K), *FORCED),
+        truth,
+        names=index_names(observed, index),
+        inside=inside,
+    )
+    return measured if isinstance(measured, Recall) else None
+
+
+# --- out of the planner's sight --------------------------------------------------------------------------------------
+
+
+def _hidden(others: list[ObservedIndex]) -> Inside:
+    """Surroundings in which the planner passes `others` over: a superuser's change of pg_index that is rolled back."""
+
+    @contextmanager
+    def inside(connection: Connection) -> Iterator[None]:
+        with connection.transaction(force_rollback=True):
+            for other in others:
+                connection.execute(SHOW_OR_HIDE, {"shown": False, "oid": other.oid})
+            yield
+
+    return inside
+
+
+def _dropped_for_a_moment(work: Work, others: list[ObservedIndex]) -> Inside:
+    """The same for the table's owner: they are dropped, and it is rolled back. ACCESS EXCLUSIVE for a few queries' time."""
+
+    @contextmanager
+    def inside(connection: Connection) -> Iterator[None]:
+        pause = 0.05
+        while True:
+            with connection.transaction(force_rollback=True):
+                connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (SHORT_LOCK_TIMEOUT,))
+                try:
+                    with connection.transaction():
+                        for other in others:
+                            connection.execute(drop_statement(work.spec.schema, other.name, concurrently=False))
+                    is_dropped = True
+                except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                    is_dropped = False
+                if is_dropped:
+                    yield
+                    return
+            if work.is_out_of_time:
+                raise LockNotObtained(
+                    f"the new generation of index {work.spec.qualified_name} could not be proven.",
+                    why="the old one has to be out of sight for a moment, and other transactions held the table.",
+                    next_step="end them, then run the same command again; the new generation is kept until then.",
+                )
+            time.sleep(pause * random.uniform(0.7, 1.3))  # jitter, not security
+            pause = min(pause * 2, 2.0)
+
+    return inside
