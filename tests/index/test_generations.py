@@ -530,3 +530,19 @@ def test_what_happens_is_told_in_the_users_names(items: str) -> None:
     assert "recall@10 of the new generation is" in heard.text
     assert f"index public.{NAME} is the new generation; the old one is {PREVIOUS}" in heard.text
     assert [sentence.split()[0] for sentence in deployed.did] == ["build", "swap:"]
+
+
+def test_an_index_of_all_rows_does_not_stand_in_the_way_of_a_partial_ones_proof(items: str) -> None:
+    run(items, DECLARED.replace(NAME, "by_hand"), DECLARED + " WITH (m = 4)")
+    spec = replace(SPEC, predicate="id > 5")
+    assert heal(items, spec).outcome == "replaced"
+    assert is_served_as(items, spec)
+
+
+def test_an_older_declarations_successor_that_alone_serves_goes_only_when_the_declared_index_is_there(
+    items: str,
+) -> None:
+    run(items, DECLARED.replace(NAME, NEXT) + " WITH (m = 6)")
+    deployed = heal(items, SPEC)
+    assert [sentence.split()[0] for sentence in deployed.did] == ["build", "drop"]
+    assert state(items) == [(NAME, True)]

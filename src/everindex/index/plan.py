@@ -86,15 +86,17 @@ def make_plan(
     if successor is not None and not successor.is_valid and not successor.is_partitioned:
         steps.append(_wait_or_drop(spec, successor))
         successor = None
+    stale: list[Step] = []
     if successor is not None and not is_as_declared(spec, observed, successor):
-        steps.append(_drop(spec, successor, "superseded"))
-        successor = None
+        stale, successor = [_drop(spec, successor, "superseded")], None
     if current is None and observed.name_taken_by is not None:
         raise differs(spec, observed.name_taken_by, "the name belongs to something else")
     serves = current is not None and (current.is_valid or current.is_partitioned)
     if current is None or not serves:
-        steps += _make(spec, observed, current, successor, aims)
+        # Where nothing bears the declared name, even an older declaration's successor may be all that serves: it goes last.
+        steps += [*_make(spec, observed, current, successor, aims), *stale]
     else:
+        steps += stale
         differing = differences(spec, observed, current)
         if differing and aims.on_drift == "refuse":
             raise differs(spec, current.definition, "; ".join(differing))

@@ -120,7 +120,7 @@ def _measure(
         for other in observed.indexes
         if other.oid != index.oid
         and other.is_valid
-        and other.predicate == index.predicate
+        # Whatever its predicate: an index of all rows answers for a partial one too.
         and (other.column, other.expression, other.opclass) == (index.column, index.expression, index.opclass)
     ]
     # The declaration's own statement asks its own key; a generation of another key cannot answer it.
