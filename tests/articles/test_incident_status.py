@@ -9,7 +9,14 @@ from everindex.articles.incidents import change_status, create_incident, list_in
 from everindex.articles.instance import Instance
 from everindex.errors import IncidentNotFound, PermissionDenied, QueryInvalid
 
-HOSTILE = ("'; DROP TABLE incident_status; --", "<script>alert(1)</script>", "%s %(name)s", "日本語 \U0001f600", "\\N", "x" * 200)
+HOSTILE = (
+    "'; DROP TABLE incident_status; --",
+    "<script>alert(1)</script>",
+    "%s %(name)s",
+    "日本語 \U0001f600",
+    "\\N",
+    "x" * 200,
+)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,9 @@ def settings_of_all(instance: Instance, connections: int) -> list[dict[str, str]
             instance._pool.putconn(one)
 
 
-def test_no_setting_of_a_search_outlives_it(filled: str, open_instance: Callable[..., Instance], golden: Golden) -> None:
+def test_no_setting_of_a_search_outlives_it(
+    filled: str, open_instance: Callable[..., Instance], golden: Golden
+) -> None:
     instance = open_instance(filled, EVERINDEX_POOL_SIZE=4)
     vectors = [golden.directions[number].astype(np.float32) for number in range(0, 2400, 300)]
 
@@ -143,5 +145,3 @@ def test_many_threads_get_the_exact_answer_of_their_own_query(read_only_instance
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(one, range(0, 2400, 40)))
-
-

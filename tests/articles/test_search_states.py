@@ -141,7 +141,9 @@ def test_a_text_that_means_nothing_is_refused(read_only_instance: Instance, text
         read_only_instance.search(text)
 
 
-@pytest.mark.parametrize("text", ["nul \0 inside", "'; DROP TABLE articles; --", "%s %(vector)s %", "x " * 4999, "日本"])
+@pytest.mark.parametrize(
+    "text", ["nul \0 inside", "'; DROP TABLE articles; --", "%s %(vector)s %", "x " * 4999, "日本"]
+)
 def test_any_other_text_is_answered(read_only_instance: Instance, text: str) -> None:
     assert len(read_only_instance.search(text, k=3).hits) == 3
 
@@ -194,9 +196,7 @@ def test_a_slow_search_is_logged_with_its_plan_and_without_what_was_asked(
     assert max(map(len, told)) < 600
 
 
-def test_a_quick_search_is_not_logged_as_slow(
-    read_only_instance: Instance, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_quick_search_is_not_logged_as_slow(read_only_instance: Instance, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="everindex.search"):
         read_only_instance.search("secretquestion")
     assert caplog.records == []

@@ -380,7 +380,11 @@ def test_everything_works_without_the_schema_of_everindex(remote: Instance, endp
     assert len(remote.search("words").hits) == 3
     assert len(remote.similar("u0").hits) == 2
     assert remote.embedding_models() == {}
-    assert counts(remote.upsert(some(3), vectors=np.array([vector_of(str(n)) for n in range(3)]), model="m")) == (0, 3, 0)
+    assert counts(remote.upsert(some(3), vectors=np.array([vector_of(str(n)) for n in range(3)]), model="m")) == (
+        0,
+        3,
+        0,
+    )
 
 
 # --- tables as existing instances have them ------------------------------------------------------------------------
@@ -467,7 +471,12 @@ def test_a_database_without_the_table_or_the_column_says_what_to_run(
     empty: str, fresh: Instance, open_instance: Callable[..., Instance]
 ) -> None:
     bare = open_instance(empty)
-    for use in (lambda: bare.search("x"), lambda: bare.upsert(some(1)), lambda: bare.article("u"), bare.embedding_queue):
+    for use in (
+        lambda: bare.search("x"),
+        lambda: bare.upsert(some(1)),
+        lambda: bare.article("u"),
+        bare.embedding_queue,
+    ):
         with pytest.raises(NotMigrated, match="no article table"):
             use()
     run(fresh, "ALTER TABLE articles DROP COLUMN embedding")

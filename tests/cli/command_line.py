@@ -71,7 +71,9 @@ def everindex(
 def url_of(conninfo: str, *, scheme: str = "postgresql", password: str = PASSWORD) -> str:
     """The address of a database as DATABASE_URL has it, its socket directory as an escaped host, with a password."""
     parts = conninfo_to_dict(conninfo)
-    return f"{scheme}://{parts['user']}:{password}@{quote(str(parts['host']), safe='')}:{parts['port']}/{parts['dbname']}"
+    return (
+        f"{scheme}://{parts['user']}:{password}@{quote(str(parts['host']), safe='')}:{parts['port']}/{parts['dbname']}"
+    )
 
 
 def three_lines(done: Done, slug: str, *, status: int = 1) -> None:

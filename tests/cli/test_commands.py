@@ -236,7 +236,9 @@ def test_history_and_sql_need_no_server() -> None:
     three_lines(everindex("migrate", "--sql", "--history", **nowhere), "bad-input", status=2)
 
 
-@pytest.mark.parametrize("arguments", [("nosuchrevision",), ("--sql", "nosuch"), ("--down", "nosuch"), ("--down", "-9")])
+@pytest.mark.parametrize(
+    "arguments", [("nosuchrevision",), ("--sql", "nosuch"), ("--down", "nosuch"), ("--down", "-9")]
+)
 def test_a_revision_that_the_chain_does_not_have_is_named_and_nothing_is_changed(
     on_head: Run, arguments: tuple[str, ...]
 ) -> None:

@@ -160,7 +160,9 @@ def test_our_interrupt_never_drops_the_index_that_somebody_else_is_building(befo
         )
         pid = builder_in_phase(before_index, scene.OLD_SNAPSHOT)
         unfinished = Work(conninfo=before_index, spec=EMBEDDING_INDEX, reporter=Heard().reporter)
-        assert f"being built by pid {pid}, and was left alone" in building.clean_up(unfinished, EMBEDDING_INDEX, pid + 1)
+        assert f"being built by pid {pid}, and was left alone" in building.clean_up(
+            unfinished, EMBEDDING_INDEX, pid + 1
+        )
     foreign.finish()
     assert state(before_index, "articles") == [(INDEX, True)]
 

@@ -127,7 +127,7 @@ def leave(process: subprocess.Popen[str]) -> None:
 
 
 def test_it_starts_from_nothing_in_a_path_with_a_space_quotes_and_unicode(place: Path) -> None:
-    home = place / "Ana's \"news\" $HOME `x` \\ ünïcødé 新聞"
+    home = place / 'Ana\'s "news" $HOME `x` \\ ünïcødé 新聞'
     with running(home) as conninfo:
         assert answer(conninfo, "SELECT current_database() || ' ' || current_user") == "everindex everindex"
         assert answer(conninfo, "SHOW data_checksums") == "on"
@@ -165,7 +165,7 @@ def test_a_relative_home_and_another_database_work(home: Path, monkeypatch: pyte
 
 
 def test_settings_reach_the_server_as_written(home: Path) -> None:
-    value = "it's a \\ \"mark\""
+    value = 'it\'s a \\ "mark"'
     with running(home, settings={"everindex.mark": value, "work_mem": "5MB"}) as conninfo:
         assert answer(conninfo, "SHOW everindex.mark") == value
         assert answer(conninfo, "SHOW work_mem") == "5MB"

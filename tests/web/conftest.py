@@ -42,9 +42,18 @@ def hostile_articles() -> list[Article]:
     return [
         Article(
             uri="javascript:window.hacked=1" if number == 0 else f"https://hostile.example/{number}?{text}",
-            title=f"hostile {text}", summary=f"hostile {text} summary", category=text, topic=text, news_source=text,
-            publication_date="2023-01-01", tags=(text,), sentiment=text, sentiment_explanation=text, raw_text=text,
-            driver_type=text, quality_score=0.5,
+            title=f"hostile {text}",
+            summary=f"hostile {text} summary",
+            category=text,
+            topic=text,
+            news_source=text,
+            publication_date="2023-01-01",
+            tags=(text,),
+            sentiment=text,
+            sentiment_explanation=text,
+            raw_text=text,
+            driver_type=text,
+            quality_score=0.5,
         )
         for number, text in enumerate(HOSTILE)
     ]

@@ -30,9 +30,11 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     page.on(
         "console",
         # The browser reports a page's own status 404 or 422 as an error of the console; that is the page's answer.
-        lambda message: wrong.append(message.text)
-        if message.type in ("error", "warning") and "the server responded with a status of" not in message.text
-        else None,
+        lambda message: (
+            wrong.append(message.text)
+            if message.type in ("error", "warning") and "the server responded with a status of" not in message.text
+            else None
+        ),
     )
     try:
         yield page

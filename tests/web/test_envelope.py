@@ -53,9 +53,7 @@ def access_lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return []
 
 
-def test_the_access_log_has_one_line_without_the_query(
-    client: httpx2.Client, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_access_log_has_one_line_without_the_query(client: httpx2.Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="everindex.access"):
         client.get("/api/search?q=a+private+matter", headers={"x-request-id": "log-line-1"})
 

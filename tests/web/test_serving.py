@@ -25,7 +25,10 @@ print("ended", flush=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_cleanly(web_instance: Instance, number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, web_instance.conninfo], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, web_instance.conninfo],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -66,7 +69,9 @@ def test_an_ipv6_address_is_served_and_written_as_one(web_instance: Instance) ->
         assert httpx2.get(f"{url}/livez").status_code == 200
 
 
-@pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "localhost")])
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "localhost")]
+)
 def test_the_address_told_is_one_that_a_browser_can_open(host: str, shown: str) -> None:
     with bind(host, 0) as sock:
         assert url_of(host, sock) == f"http://{shown}:{sock.getsockname()[1]}"

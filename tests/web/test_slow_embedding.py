@@ -52,7 +52,11 @@ def slow_url(cluster: Any, read_only_instance: Instance) -> Iterator[str]:
     threading.Thread(target=endpoint.serve_forever, daemon=True).start()
     conninfo = cluster.database("with_articles")
     settings = Settings().model_copy(
-        update={"openai_base_url": f"http://127.0.0.1:{endpoint.server_port}/v1", "embedding_model": "slow", "pool_size": 4}
+        update={
+            "openai_base_url": f"http://127.0.0.1:{endpoint.server_port}/v1",
+            "embedding_model": "slow",
+            "pool_size": 4,
+        }
     )
     with connect_instance(conninfo, settings=settings) as instance:
         with instance.connection() as connection:  # which model made these vectors is not known here: all pass
@@ -74,7 +78,9 @@ def test_a_slow_embedding_endpoint_slows_nothing_that_does_not_need_it(slow_url:
     with httpx2.Client(base_url=slow_url, timeout=30) as client, ThreadPoolExecutor(SEARCHES) as readers:
         for method, path, body in others:  # once beforehand: plans and caches are not what is measured
             client.request(method, path, content=body, headers={"content-type": "application/json"})
-        searches = [readers.submit(httpx2.get, f"{slow_url}/api/search?q=leak+{n}", timeout=30) for n in range(SEARCHES)]
+        searches = [
+            readers.submit(httpx2.get, f"{slow_url}/api/search?q=leak+{n}", timeout=30) for n in range(SEARCHES)
+        ]
         SlowEndpoint.asked.acquire(timeout=5)
         taken: dict[str, list[float]] = {path: [] for _, path, _ in others}
         until = time.monotonic() + 4

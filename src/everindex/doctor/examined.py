@@ -275,7 +275,7 @@ class Examined:
         return tuple(
             index
             for index in self.indexes
-            if index.is_valid and index.name not in proven and not (index.comment or "").startswith(PREVIOUS)
+            if index.is_valid and index.name not in proven and PREVIOUS not in (index.comment or "")
         )
 
     @cached_property

@@ -42,7 +42,9 @@ def is_as_declared(spec: IndexSpec, observed: Observed, found: ObservedIndex) ->
 
 def index_digest(found: ObservedIndex) -> str:
     """12 hex digits that stand for the definition of an index, whatever its name, table or declaration."""
-    return _digest(found.method, found.column, found.expression, found.predicate, found.opclass, found.m, found.ef_construction)
+    return _digest(
+        found.method, found.column, found.expression, found.predicate, found.opclass, found.m, found.ef_construction
+    )
 
 
 def declared_digests(spec: IndexSpec, observed: Observed) -> frozenset[str]:

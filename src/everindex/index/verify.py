@@ -74,7 +74,9 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
     drift = differences(spec, observed, found)
     if drift:
         sentence = f"index {spec.name} is not as declared: {'; '.join(drift)}"
-        return _fails("index", sentence, "run  everindex plan  and  everindex deploy , or change the declaration."), observed
+        return _fails(
+            "index", sentence, "run  everindex plan  and  everindex deploy , or change the declaration."
+        ), observed
     sentence = (
         f"index {spec.name} exists, is valid and as declared (hnsw, {spec.opclass}, m = {found.m}, "
         f"ef_construction = {found.ef_construction}, {found.size_bytes / 1048576:.1f} MB)"

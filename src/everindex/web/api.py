@@ -91,11 +91,15 @@ async def search_by_body(request: Request) -> Any:
 
 def _one_of_two() -> UsageError:
     return UsageError(
-        "a search needs either a text or a vector.", why="both or neither of them is there.", next_step="send one of the two."
+        "a search needs either a text or a vector.",
+        why="both or neither of them is there.",
+        next_step="send one of the two.",
     )
 
 
-@router.get("/similar", summary="Articles like an article", response_model=AnswerOut, responses=MISSING, tags=["search"])
+@router.get(
+    "/similar", summary="Articles like an article", response_model=AnswerOut, responses=MISSING, tags=["search"]
+)
 async def similar(
     request: Request,
     uri: Annotated[str, Query(description="The article to start from.")],
@@ -145,9 +149,7 @@ async def new_incident(request: Request) -> Any:
 
     def create() -> Incident:
         with site.instance.connection() as connection:
-            return create_incident(
-                connection, incident_name=body.incident_name, topic=body.topic, status=body.status
-            )
+            return create_incident(connection, incident_name=body.incident_name, topic=body.topic, status=body.status)
 
     return as_json(await site.in_database(create), status_code=201)
 

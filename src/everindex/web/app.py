@@ -27,7 +27,11 @@ DESCRIPTION = "Article search on PostgreSQL + pgvector. Errors are problem+json 
 
 
 def create_app(
-    instance: Instance, *, facets_seconds: float = 60.0, index_seconds: float = 10.0, verification_seconds: float = 300.0
+    instance: Instance,
+    *,
+    facets_seconds: float = 60.0,
+    index_seconds: float = 10.0,
+    verification_seconds: float = 300.0,
 ) -> FastAPI:
     """The web application of an open instance, which the caller closes after it.
 

@@ -56,7 +56,9 @@ async def serve_asset(request: Request) -> Response:
     """GET /static/{name}: only names that are in the package; nothing is looked up on disk."""
     asset = assets().get(request.path_params["name"])
     if asset is None:
-        raise PageNotFound("there is no such file.", why="the package has none of that name.", next_step="reload the page.")
+        raise PageNotFound(
+            "there is no such file.", why="the package has none of that name.", next_step="reload the page."
+        )
     headers = {"etag": f'"{asset.tag}"', "vary": "accept-encoding", "cache-control": "no-cache"}
     if request.query_params.get("v") == asset.tag:
         headers["cache-control"] = "public, max-age=31536000, immutable"

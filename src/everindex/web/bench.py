@@ -16,7 +16,12 @@ from everindex.articles.bench import K, in_turns, query_vectors, resident_mb
 from everindex.articles.instance import Instance
 from everindex.web.serving import serve_in_thread
 
-TEXTS = ("memory leak in the parser", "deadlock when a thread is forked", "wrong timezone in datetime", "crash on Windows")
+TEXTS = (
+    "memory leak in the parser",
+    "deadlock when a thread is forked",
+    "wrong timezone in datetime",
+    "crash on Windows",
+)
 
 
 def measure_http(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:

@@ -136,4 +136,3 @@ def index_state(connection: Connection, observed: Observed) -> tuple[IndexState,
 @cache
 def _head() -> str:
     return head_revision()  # 50 ms of reading files that do not change
-

@@ -168,9 +168,14 @@ def _uses(connection: Connection, spec: IndexSpec, observed: Observed, server_ve
     counters = {row[0]: row[1:] for row in rows}
     return [
         IndexUse(
-            index=index, drift=differences(spec, observed, index) if index.name == spec.name else [],
-            role=_role(spec, index), is_hidden=is_hidden(index),
-            scans=counted[0], tuples_read=counted[1], tuples_fetched=counted[2], last_scan=counted[3],
+            index=index,
+            drift=differences(spec, observed, index) if index.name == spec.name else [],
+            role=_role(spec, index),
+            is_hidden=is_hidden(index),
+            scans=counted[0],
+            tuples_read=counted[1],
+            tuples_fetched=counted[2],
+            last_scan=counted[3],
         )
         for index in observed.indexes
         for counted in [counters.get(index.oid, (0, 0, 0, None))]

@@ -48,7 +48,11 @@ def read_filters(
 ) -> Filters:
     """Filters of a request; an empty value filters nothing."""
     return Filters(
-        category=category or None, topic=topic or None, news_source=source or None, since=since or None, until=until or None
+        category=category or None,
+        topic=topic or None,
+        news_source=source or None,
+        since=since or None,
+        until=until or None,
     )
 
 
@@ -74,7 +78,9 @@ def read_number(text: str | None, *, name: str, default: int) -> int:
         return int(text.strip()) if len(text) <= 20 else _refuse()
     except ValueError:
         raise QueryInvalid(
-            f"{name} is not a whole number: {text[:40]!r}.", why=f"{name} counts articles.", next_step="write it in digits."
+            f"{name} is not a whole number: {text[:40]!r}.",
+            why=f"{name} counts articles.",
+            next_step="write it in digits.",
         ) from None
 
 

@@ -50,4 +50,3 @@ async def versions(request: Request) -> Any:
         "postgresql": server.server_version if server else None,
         "pgvector": version_text(server.extension_version) if server else None,
     })  # fmt: skip
-

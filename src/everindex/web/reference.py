@@ -55,7 +55,9 @@ def _operation(path: str, method: str, described: dict[str, Any], schemas: dict[
         description=described.get("description", ""),
         parameters=[
             Field(
-                name=parameter["name"], kind=_kind(parameter["schema"]), is_required=parameter.get("required", False),
+                name=parameter["name"],
+                kind=_kind(parameter["schema"]),
+                is_required=parameter.get("required", False),
                 description=parameter.get("description", ""),
             )
             for parameter in described.get("parameters", [])

@@ -15,7 +15,9 @@ class SearchBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: str | None = Field(None, description="What to look for, in words.")
-    vector: list[float] | None = Field(None, description="A ready query vector, as wide as the column.", max_length=16000)
+    vector: list[float] | None = Field(
+        None, description="A ready query vector, as wide as the column.", max_length=16000
+    )
     k: int = Field(10, description=f"How many articles to return, 1 to {MAX_K}.")
     category: str | None = Field(None, description="Only articles of this category.")
     topic: str | None = Field(None, description="Only articles of this topic.")

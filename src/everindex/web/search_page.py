@@ -26,7 +26,12 @@ FACETS_WAIT_SECONDS = 1.0
 SIMILAR = 6
 #: Queries to try on the bundled sample; other tables are shown their own topics.
 SAMPLE_SOURCE = "CPython NEWS"
-SAMPLE_QUERIES = ("memory leak in the parser", "faster regular expressions", "TLS certificate check", "crash on Windows")
+SAMPLE_QUERIES = (
+    "memory leak in the parser",
+    "faster regular expressions",
+    "TLS certificate check",
+    "crash on Windows",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,9 @@ def serve_in_thread(instance: Instance, *, host: str = "127.0.0.1", port: int = 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; `host` is a name or an address of either family. Raises AddressUnusable."""
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
     except OSError as exc:
         raise AddressUnusable(
             f"cannot listen on {host}: no such host.", why=f"{exc.strerror or exc}.",
@@ -171,7 +173,9 @@ class _Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
+        before: dict[int, Any] = {
+            number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good
 from everindex.doctor.rules.leftover_of_reindex import is_leftover
+from everindex.index.generations import PREVIOUS
 
 
 def ask(examined: Examined) -> Iterator[Answer]:
@@ -21,7 +22,7 @@ def ask(examined: Examined) -> Iterator[Answer]:
             # The second is what a role sees that may not see another role's progress. A drop would wait for the build,
             # and then take away what it has made.
             yield good(f"index {index.quoted} is being built now", about=index.quoted)
-        elif (index.comment or "").startswith("everindex: previous generation"):
+        elif PREVIOUS in (index.comment or ""):
             yield good(f"index {index.quoted} is a previous generation, kept and hidden on purpose", about=index.quoted)
         else:
             cost = "every write maintains it" if index.is_ready else "its build failed early"
