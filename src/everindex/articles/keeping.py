@@ -15,7 +15,7 @@ from everindex.index.catalog import in_search_path
 from everindex.index.keeper import Keeper, Round
 from everindex.index.spec import IndexSpec
 from everindex.migrate.chain import head_revision, script_directory
-from everindex.migrate.environment import current_revisions
+from everindex.migrate.revision import current_revisions
 from everindex.pg.connections import Connection
 from everindex.pg.locks import holder_of
 from everindex.settings import Settings

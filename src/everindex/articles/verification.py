@@ -19,7 +19,7 @@ from everindex.errors import NotMigrated
 from everindex.index.catalog import in_search_path
 from everindex.index.verify import Proof, prove_index, prove_planner, prove_recall, unasked
 from everindex.migrate.chain import head_revision
-from everindex.migrate.environment import current_revisions
+from everindex.migrate.revision import current_revisions
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.sqlstate import told_as_ours

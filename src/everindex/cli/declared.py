@@ -6,18 +6,19 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import MetaData
 
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.errors import UsageError
 from everindex.index.catalog import in_search_path
 from everindex.index.declaration import read_declarations
 from everindex.index.spec import IndexSpec
-from everindex.migrate.declared_metadata import specs_of
 from everindex.pg.connections import Connection
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
 
 DeclaredOption = Annotated[
     str | None,
@@ -40,6 +41,8 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
     elif declared.endswith(".json") or os.path.exists(declared):
         specs = read_declarations(Path(declared))
     else:
+        from everindex.migrate.declared_metadata import specs_of  # SQLAlchemy takes half a second to load
+
         specs = specs_of(_metadata(declared))
     unknown = set(names or ()) - {spec.name for spec in specs}
     if unknown:
@@ -52,6 +55,8 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
 
 
 def _metadata(text: str) -> MetaData:
+    from sqlalchemy import MetaData
+
     module_name, _, attribute = text.partition(":")
     # As `python -m` does: an application's own package lies in the directory where the command is run.
     sys.path.insert(0, os.getcwd())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
+from typing import TYPE_CHECKING
 
 from everindex.errors import ChainBroken
+
+# Alembic and SQLAlchemy take most of a second to load, and few commands need them: they are imported where they are used.
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 #: The revision before the vector index: a first load goes in here, so that the index is built once over all rows.
 BEFORE_INDEX = "b6a5ff4214f5"
@@ -29,11 +31,16 @@ def chain_ini() -> Path:
 
 def chain_config() -> Config:
     """Alembic's configuration of the chain, for its commands."""
+    from alembic.config import Config
+
     return Config(str(chain_ini()))
 
 
 def script_directory(config: Config | None = None) -> ScriptDirectory:
     """The loaded chain. Raises ChainBroken unless it is one line with one head and every file can be read."""
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
     try:
         scripts = ScriptDirectory.from_config(config or chain_config())
         heads = scripts.get_heads()

@@ -23,6 +23,7 @@ from everindex.migrate import operations
 from everindex.migrate.build_mode import is_left_to_keeper
 from everindex.migrate.chain import script_directory
 from everindex.migrate.report import reporter_for
+from everindex.migrate.revision import current_revisions
 from everindex.pg import address, capabilities, own_schema
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
@@ -172,14 +173,6 @@ def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -
 def _is_at_head(conninfo: str) -> bool:
     with connect(conninfo) as connection:
         return current_revisions(connection) == [script_directory().get_heads()[0]]
-
-
-def current_revisions(connection: Connection) -> list[str]:
-    """What the database's alembic_version says; empty where there is none. Reads only."""
-    row = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
-    if row is None or not row[0]:
-        return []
-    return sorted(r[0] for r in connection.execute("SELECT version_num FROM alembic_version").fetchall())
 
 
 def _refuse_unknown_revision(connection: Connection, config: Config) -> None:

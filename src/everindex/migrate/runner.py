@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
+from typing import TYPE_CHECKING
 
 from everindex.errors import ChainBroken, UsageError
 from everindex.index.reporter import Reporter
 from everindex.migrate.chain import chain_config, script_directory
-from everindex.migrate.environment import current_revisions
+from everindex.migrate.revision import current_revisions
 from everindex.pg.connections import connect
+
+# As in `chain`: imported where it is used, for the commands that do without.
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 
 class RevisionNotFound(UsageError):
@@ -38,6 +39,8 @@ def upgrade(
     conninfo: str, revision: str = "head", *, wait_seconds: float = 60.0, reporter: Reporter | None = None
 ) -> None:
     """Waits for the server, then applies the chain up to `revision`; at head it also mends the declared indexes."""
+    from alembic import command
+
     config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
     with _told(config):
         command.upgrade(config, revision)
@@ -45,6 +48,8 @@ def upgrade(
 
 def downgrade(conninfo: str, revision: str, *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:
     """Takes the chain back to `revision` (`-1`, `base`, or an id)."""
+    from alembic import command
+
     config = _config(conninfo, "downgrade", wait_seconds=wait_seconds, reporter=reporter)
     with _told(config):
         command.downgrade(config, revision)
@@ -52,6 +57,8 @@ def downgrade(conninfo: str, revision: str, *, wait_seconds: float = 60.0, repor
 
 def offline_sql(revision: str = "head", *, down: bool = False) -> str:
     """The SQL of the chain as one script for psql; connects to nothing. Downgrades need a range `from:to`."""
+    from alembic import command
+
     buffer = io.StringIO()
     config = chain_config()
     config.output_buffer = buffer
@@ -100,6 +107,8 @@ class _told:  # noqa: N801 reads as a word of the with statement
         return None
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        from alembic.util import CommandError
+
         if not isinstance(exc, CommandError):
             return
         text = str(exc).splitlines()[0]

@@ -15,7 +15,7 @@ from everindex.errors import EverindexError
 from everindex.index.catalog import Observed, in_search_path, observe
 from everindex.index.drift import declared_index, serving_index
 from everindex.migrate.chain import head_revision
-from everindex.migrate.environment import current_revisions
+from everindex.migrate.revision import current_revisions
 from everindex.pg.connections import Connection, connect
 
 #: A probe of Kubernetes gives up after one to a few seconds: the answer is there before.
