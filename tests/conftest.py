@@ -76,8 +76,9 @@ class Cluster:
     def database(self, template: str | None = None) -> str:
         """A new database, cloned from `template` where one is named; its connection string."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
+        # Copying files takes half the time of writing every page to the WAL.
         self.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(name), sql.Identifier(template or "template0")
             )
         )

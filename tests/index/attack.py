@@ -364,7 +364,9 @@ class Victim:
     def _create(self, name: str, template: str) -> None:
         run(
             self.admin,
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)),
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(template)
+            ),
         )
 
 

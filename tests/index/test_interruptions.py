@@ -7,6 +7,7 @@ immediate stop), at every step of every kind of plan, inside the statements that
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import threading
@@ -101,6 +102,7 @@ def attack_at(cluster: Any, starts: Callable[[Kind], str], kind: Kind, numbers: 
         cluster.drop(conninfo)
 
 
+@pytest.mark.long  # the short ring kills at random moments, below
 @pytest.mark.parametrize("kind", EACH)
 def test_a_client_or_backend_that_dies_at_a_step_leaves_what_the_next_run_mends(
     cluster: Any, starts: Callable[[Kind], str], kind: Kind
@@ -170,6 +172,7 @@ def _stop_server_in(server: Victim, plans: list[tuple[Kind, int]]) -> None:
         server.drop(name)
 
 
+@pytest.mark.long
 def test_a_server_that_stops_at_a_step_of_any_plan_has_what_the_next_run_mends() -> None:
     assert stop_servers_at(lambda moments: one_of_each_step(moments, 1)) > 3
 
@@ -224,6 +227,7 @@ DROPS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "phase"), INSIDE)
 @pytest.mark.parametrize("how", ["client", "backend"])
 def test_what_dies_inside_a_build_leaves_what_the_next_run_mends(
@@ -246,6 +250,7 @@ def test_what_dies_inside_a_build_leaves_what_the_next_run_mends(
     assert attack.checksum(conninfo) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "is_dead"), DROPS)
 @pytest.mark.parametrize("how", ["client", "backend"])
 def test_what_dies_inside_a_drop_leaves_what_the_next_run_mends(
@@ -269,6 +274,7 @@ def test_what_dies_inside_a_drop_leaves_what_the_next_run_mends(
     assert attack.checksum(conninfo) == before
 
 
+@pytest.mark.long
 def test_a_server_that_stops_inside_builds_and_drops_has_what_the_next_run_mends() -> None:
     with attack.victim() as server, contextlib.ExitStack() as stack:
         plans: list[tuple[Kind, str, Any]] = []
@@ -333,15 +339,22 @@ class Writer(threading.Thread):
         return self.written
 
 
+#: How long the first client of a kind is thought to work; from then on it is known.
+FIRST_GUESS_SECONDS = 0.2
+
+
 def random_kills(count: int, seed: int) -> dict[str, int]:
-    """The campaign; how many of each kind of kill met a client that was still at work."""
+    """The campaign: `count` kills that met a client still at work, of each kind how many, and how many came too late."""
     chance = random.Random(seed)
     met = {"client": 0, "backend": 0, "server": 0, "too late": 0}
     usual_seconds: dict[str, float] = {}
     with attack.victim() as server:
-        for number in range(count):
+        for number in itertools.count():
+            if sum(met.values()) - met["too late"] == count:
+                break
+            assert number < 3 * count, met
             kind, how = chance.choice(KINDS), chance.choice(["client", "backend", "server"])
-            delay = chance.random() * usual_seconds.get(kind.name, 1.0)
+            delay = chance.random() * usual_seconds.get(kind.name, FIRST_GUESS_SECONDS)
             try:
                 seconds = _kill_at_random(server, kind, how, delay, chance)
             except BaseException as exc:
@@ -398,9 +411,7 @@ def campaign(default: int) -> tuple[int, int]:
 def test_twenty_kills_at_random_moments_lose_nothing() -> None:
     _, seed = campaign(SHORT)
     met = random_kills(SHORT, seed)
-    assert sum(met.values()) == SHORT
-    # Moments are dealt over a whole run: most of them have to hit one.
-    assert met["too late"] < SHORT / 2, met
+    assert sum(met.values()) - met["too late"] == SHORT
 
 
 @pytest.mark.long
@@ -410,5 +421,4 @@ def test_two_hundred_kills_at_random_moments_lose_nothing(capsys: pytest.Capture
     met = random_kills(count, seed)
     with capsys.disabled():
         print(f"\n  {count} random kills, {SEED}={seed}, {time.monotonic() - started:.0f} s: {met}")
-    assert sum(met.values()) == count
-    assert met["too late"] < count / 2, met
+    assert sum(met.values()) - met["too late"] == count
