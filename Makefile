@@ -25,6 +25,7 @@ up: env-run ## everything: server, migrations, sample, embeddings, index, pages;
 	exec .venv/bin/everindex up
 
 test: lint ## lint, then every test; fails on the first red step
+	@.venv/bin/python -m compileall -q src  # many tests start commands; where Python may not write bytecode, each would compile anew
 	@.venv/bin/python -m pytest -m "not long" -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadgroup --durations=10 $(PYTEST_ARGS)
 
 test-long: env-test ## the long campaigns alone; COUNT=n repeats them
@@ -105,7 +106,7 @@ environment = set -eu; umask 022; \
 	rm -f .venv/.made-run .venv/.made-test; \
 	if command -v uv >/dev/null; then \
 	  works || uv venv --quiet --allow-existing --python "$$python" .venv; \
-	  uv pip install --quiet --python .venv/bin/python --require-hashes -r $(1); \
+	  uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r $(1); \
 	  uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .; \
 	else \
 	  works || "$$python" -m venv .venv; \

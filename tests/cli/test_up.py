@@ -99,7 +99,7 @@ def test_up_goes_from_nothing_to_an_answer_and_from_there_to_the_next_start(
     [
         pytest.param("PostgreSQL:", 0.0, id="before-the-chain", marks=pytest.mark.long),
         pytest.param("importing the sample", 1.0, id="in-the-import", marks=pytest.mark.long),
-        pytest.param("articles new", 0.5, id="in-the-build"),
+        pytest.param("articles new", 0.5, id="in-the-build", marks=pytest.mark.long),
     ],
 )
 def test_up_that_is_killed_at_its_first_start_completes_at_the_next(

@@ -27,7 +27,7 @@ def _fill(conninfo: str) -> None:
 @pytest.fixture
 def indexed(cluster: Any) -> Iterator[str]:
     """300 vectors of 64 dimensions in `items` under the hnsw index items_idx, for cosine."""
-    conninfo = cluster.database(cluster.template("doctor_items", _fill))
+    conninfo = cluster.database(cluster.template("doctor_indexed_items", _fill))
     yield conninfo
     cluster.drop(conninfo)
 

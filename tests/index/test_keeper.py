@@ -153,6 +153,7 @@ def test_a_killed_build_of_the_keeper_is_made_anew(many_items: str) -> None:
         wait_until(lambda: is_good(many_items), seconds=60)
 
 
+@pytest.mark.long
 def test_the_keeper_outlives_a_crash_of_the_server() -> None:
     with open_place() as place, embedded.running(place / "server", settings={"fsync": "off"}) as conninfo:
         scene.fill_items(conninfo, count=300)
@@ -337,6 +338,7 @@ def test_another_builder_is_let_be_and_what_it_leaves_is_healed(items: str) -> N
         wait_until(lambda: is_good(items), seconds=60)
 
 
+@pytest.mark.long
 def test_what_fails_again_and_again_is_tried_less_and_less_often(items: str) -> None:
     """A role that does not own the table: every build is refused."""
     run(
@@ -405,6 +407,7 @@ def test_an_index_that_is_measured_as_bad_is_rebuilt_once_and_then_it_is_good(ma
     assert [valid for name, valid in state(many_items) if name == SPEC.name] == [True]
 
 
+@pytest.mark.long
 def test_a_role_that_only_owns_the_table_measures_and_rebuilds_too(many_items: str) -> None:
     """Without the right to hide an index, and without everindex_meta: the samples are kept in memory."""
     deploy(many_items, SPEC)
@@ -425,6 +428,7 @@ def test_a_role_that_only_owns_the_table_measures_and_rebuilds_too(many_items: s
     assert dict(state(many_items))[SPEC.name]
 
 
+@pytest.mark.long
 def test_a_rebuild_that_does_not_help_is_not_tried_again(many_items: str) -> None:
     """m = 2 and ef_construction = 4 cannot reach the floor, however often they are built."""
     own_schema.ensure(many_items)
@@ -468,6 +472,7 @@ def test_the_refused_rebuild_is_known_to_the_next_keeper(many_items: str) -> Non
     assert rows(many_items, "SELECT obj_description('items_embedding_idx'::regclass)") == [(note,)]
 
 
+@pytest.mark.long
 def test_an_index_of_many_deleted_rows_is_rebuilt_for_its_size_and_only_once(empty: str) -> None:
     own_schema.ensure(empty)
     vectors = scene.fill_items(empty, count=6000, dimensions=256)
@@ -486,6 +491,7 @@ def test_an_index_of_many_deleted_rows_is_rebuilt_for_its_size_and_only_once(emp
     assert events(empty).count("keeper: rebuilt") == 1
 
 
+@pytest.mark.long
 def test_old_statistics_are_no_evidence(empty: str) -> None:
     """A load that was not analyzed yet makes every index look too big for its rows."""
     scene.fill_items(empty, count=6000, dimensions=256)
