@@ -158,6 +158,7 @@ def test_an_error_while_the_index_is_aside_builds_it_all_the_same(migrated: str)
         assert valid_index(connection) is True
 
 
+@pytest.mark.long
 def test_ten_thousand_rows_go_in_before_the_index_which_is_then_valid(
     migrated: str, open_instance: Callable[..., Instance], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,9 @@ from everindex.index.apply import deploy, drop
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 INDEX = EMBEDDING_INDEX.name
 
 

@@ -16,6 +16,9 @@ from everindex.pg.embedded import embedded_binaries
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from places import open_place
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 SMALL = {
     "fsync": "off",
     "shared_buffers": "1MB",

@@ -16,6 +16,9 @@ from everindex.pg.connections import connect
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from every_server import KINDS, Kind, server
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 HNSW = "CREATE INDEX CONCURRENTLY items_idx ON items USING hnsw (embedding vector_cosine_ops)"
 
 

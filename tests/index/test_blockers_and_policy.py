@@ -20,6 +20,9 @@ from everindex.errors import LockNotObtained
 from everindex.index.apply import deploy
 from everindex.index.spec import BuildPolicy
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 DECLARED = [(SPEC.name, True)]
 IMPATIENT = replace(SPEC, build=BuildPolicy(wait_for_transactions_seconds=1))
 HURRIED = replace(SPEC, build=BuildPolicy(give_up_after_seconds=1))

@@ -19,6 +19,9 @@ from everindex.index.spec import IndexSpec
 from everindex.index.verify import prove_index
 from everindex.pg.connections import connect
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 #: Declarations in the words of people; the catalog prints each otherwise.
 WORDS = {
     "predicate without types": replace(SPEC, predicate="topic = 'news'"),

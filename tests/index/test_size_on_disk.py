@@ -7,6 +7,9 @@ from scene import rows, run
 
 from everindex.index.size import index_bytes
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(("dimensions", "m"), [(2000, 16), (1536, 64), (1000, 16), (256, 16), (64, 16)])
 def test_an_index_takes_what_the_formula_says(empty: str, dimensions: int, m: int) -> None:

@@ -14,6 +14,9 @@ from everindex.errors import DeployStopped
 from everindex.index.apply import deploy
 from everindex.pg.locks import advisory_lock
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 IDLE = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'everindex%%'"
 )

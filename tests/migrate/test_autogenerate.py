@@ -17,6 +17,9 @@ from everindex.errors import SpecIllegal
 from everindex.pg import embedded
 from places import open_place
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 COSINE = {"postgresql_using": "hnsw", "postgresql_ops": {"embedding": "vector_cosine_ops"}}
 
 

@@ -19,6 +19,9 @@ from everindex.migrate.engine_address import conninfo_of_url
 from everindex.migrate.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
 from everindex.migrate.transaction import TransactionInTheWay
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 TABLE = "op.execute('CREATE TABLE items (id serial PRIMARY KEY, embedding vector(8))')"
 INDEX = "'items_idx', 'items', 'embedding', opclass='vector_cosine_ops', ef_construction=64"
 CREATE = f"op.create_vector_index({INDEX}, m=16)"

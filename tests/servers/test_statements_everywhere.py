@@ -11,6 +11,9 @@ from every_server import KINDS, Kind, run, server
 from everindex.index.statement.check import StatementCheck, check_statement
 from everindex.testing import assert_recall
 
+#: Minutes in all: the long ring.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: f"pg{kind.postgres}-pgvector{kind.pgvector}")
 def kind(request: pytest.FixtureRequest) -> Kind:

@@ -82,6 +82,7 @@ def test_a_dropped_index_comes_back_while_the_pages_answer_exactly_and_say_so(fi
         assert client.get("/readyz").json()["reasons"] == []
 
 
+@pytest.mark.long
 def test_progress_is_told_in_percent(filled: str) -> None:
     """A build that is held up in its first phase has counted no block; at work it counts them."""
     run(filled, f"DROP INDEX {INDEX}")
