@@ -6,11 +6,15 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+from everindex.errors import StatementFailed
 from everindex.index.canonical import canonical_texts
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
 from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
+
+#: An index that is dropped in the middle of a look is gone at the next one; several may go one after the other.
+LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +127,17 @@ def observe(connection: Connection, spec: IndexSpec) -> Observed:
     For a declared expression or predicate that the catalog prints in other words, an empty temporary table is made and
     taken back, to learn how it would print them. Raises SpecIllegal when PostgreSQL cannot read them.
     """
+    for _ in range(LOOKS - 1):
+        try:
+            return _look(connection, spec)
+        except StatementFailed as exc:
+            # PostgreSQL, "cache lookup failed": an index was dropped while its definition was being printed.
+            if getattr(exc.__cause__, "sqlstate", None) != "XX000":
+                raise
+    return _look(connection, spec)
+
+
+def _look(connection: Connection, spec: IndexSpec) -> Observed:
     with told_as_ours("reading the catalog"):
         table = connection.execute(
             """
