@@ -21,12 +21,13 @@ from everindex.articles.embedding import Embedder, choose_embedder, embed_query
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
 from everindex.articles.model import MAX_QUERY_CHARS, Answer, Article, Filters, RowProblem
+from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.question import require_width
 from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
 from everindex.index.reporter import Reporter
 from everindex.pg import address
-from everindex.pg.connections import Connection, connect, make_pool
+from everindex.pg.connections import Connection, borrowed, connect, make_pool
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings, read_settings
@@ -54,7 +55,8 @@ class Instance:
             session_settings={"statement_timeout": settings.statement_timeout_ms},
         )
         self._pool.open()
-        self.engine = SearchEngine(self._pool, slow_query_ms=settings.slow_query_ms)
+        self.reading = Reading(self._pool)
+        self.engine = SearchEngine(self.reading, slow_query_ms=settings.slow_query_ms)
         self._embedder: Embedder | None = None
         self._embedder_lock = threading.Lock()
         self._models: tuple[float, dict[str, int]] | None = None
@@ -66,7 +68,7 @@ class Instance:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection of the pool, with the statement timeout of the settings. Raises ServerUnreachable."""
-        with self.engine.connection() as connection:
+        with borrowed(self._pool) as connection:
             yield connection
 
     @property

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everindex.errors import ServerHostUnknown, ServerUnreachable
 from everindex.pg.address import describe
@@ -113,3 +114,24 @@ def make_pool(
         timeout=10.0,
         name="everindex",
     )
+
+
+@contextmanager
+def borrowed(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
+    """A connection of the pool for the time of the block. Raises NoConnectionFree."""
+    try:
+        connection = pool.getconn()
+    except PoolTimeout:
+        raise NoConnectionFree(
+            "no connection to the database was free in time.",
+            why="all connections of the pool are in use, or the server cannot be reached.",
+            next_step="try again; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
+        ) from None
+    try:
+        yield connection
+    finally:
+        pool.putconn(connection)
+
+
+class NoConnectionFree(ServerUnreachable):
+    """All connections of the pool are taken, or none can be made."""

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from pgvector import Vector
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.model import Answer, Filters, Hit
+from everindex.articles.reading import Reading
 from everindex.articles.search import statement
 from everindex.articles.search.question import check_numbers, checked_vector
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.strategy import FILTERED_EXACT_ROWS, Approach, Serving, choose
 from everindex.articles.table import ArticleTable, read_table
-from everindex.errors import EverindexError, ServerUnreachable
+from everindex.errors import EverindexError
 from everindex.index.catalog import in_search_path, observe
 from everindex.index.drift import serving_index
 from everindex.index.planner import explain
@@ -39,10 +37,10 @@ _STATEMENTS = {"filtered-exact": statement.nearest_of_filtered, "exact": stateme
 
 
 class SearchEngine:
-    """Searches one instance through a pool of connections; safe to use from many threads."""
+    """Searches one instance through the connections that serve reads; safe to use from many threads."""
 
-    def __init__(self, pool: ConnectionPool[Connection], *, slow_query_ms: float) -> None:
-        self._pool = pool
+    def __init__(self, reading: Reading, *, slow_query_ms: float) -> None:
+        self._reading = reading
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, ArticleTable, Serving] | None = None
         self._texts: dict[tuple[Any, ...], tuple[str, dict[str, Any]]] = {}
@@ -63,36 +61,15 @@ class SearchEngine:
         Fewer than k only where fewer exist. `without_uri` leaves out that article. Raises QueryInvalid for what cannot be
         asked, NotMigrated, StatementTimedOut, ServerUnreachable.
         """
-
-        def once() -> Answer:
-            return self._search(vector, k, filters or Filters(), ef_search, exact, without_uri)
-
-        try:
-            return once()
-        except NoConnectionFree:
-            raise
-        except ServerUnreachable as exc:
-            # The server was restarted, or ended idle connections. A search only reads, so it is asked once more, over
-            # connections that have been looked at.
-            log.info("connection-lost: a search is asked again: %s", exc.why)
-            self._pool.check()
-            return once()
-
-    def _search(
-        self, vector: np.ndarray, k: int, filters: Filters, ef_search: int | None, exact: bool, without_uri: str | None
-    ) -> Answer:
         started = time.perf_counter()
+        filters = filters or Filters()
         table, serving = self.known()
         vector = checked_vector(vector, table)
         check_numbers(k, ef_search)
         wanted = k + (without_uri is not None)
-        with self.connection() as connection, told_as_ours("searching"):
-            passing = None if filters.is_empty else self._count(connection, table, filters)
-            approach = choose(serving, k=wanted, passing=passing, ef_search=ef_search, exact=exact)
-            rows = self._run(connection, table, filters, approach, vector, k=wanted)
-            notices: list[str] = []
-            if approach.strategy in ("index", "index-filtered") and len(rows) < wanted:
-                rows, approach, notices = self._complete(connection, table, filters, approach, vector, rows, wanted)
+        rows, approach, notices = self._reading.ask(
+            lambda connection: self._nearest(connection, table, serving, vector, wanted, filters, ef_search, exact)
+        )
         hits = sorted((_hit(row) for row in rows if row[0] != without_uri), key=lambda hit: (hit.distance, hit.uri))[:k]
         if approach.strategy == "exact" and not exact and serving.index_name is None:
             notices.append("no valid vector index serves at the moment: every row was read (exact search)")
@@ -110,20 +87,30 @@ class SearchEngine:
             log_slow(answer, filters, plan=self._plan(table, filters, approach, vector, k=wanted))
         return answer
 
+    def _nearest(
+        self,
+        connection: Connection,
+        table: ArticleTable,
+        serving: Serving,
+        vector: np.ndarray,
+        wanted: int,
+        filters: Filters,
+        ef_search: int | None,
+        exact: bool,
+    ) -> tuple[list[Row], Approach, list[str]]:
+        with told_as_ours("searching"):
+            passing = None if filters.is_empty else self._count(connection, table, filters)
+            approach = choose(serving, k=wanted, passing=passing, ef_search=ef_search, exact=exact)
+            rows = self._run(connection, table, filters, approach, vector, k=wanted)
+            if approach.strategy in ("index", "index-filtered") and len(rows) < wanted:
+                return self._complete(connection, table, filters, approach, vector, rows, wanted)
+        return rows, approach, []
+
     def known(self) -> tuple[ArticleTable, Serving]:
         """Table and index as of the last few seconds. Raises NotMigrated where there is no table with vectors."""
         known = self._known
         if known is None or time.monotonic() - known[0] > SERVING_SECONDS:
-            with self.connection() as connection:
-                table = read_table(connection)
-                spec = in_search_path(connection, EMBEDDING_INDEX)
-                observed = observe(connection, spec)
-                index = serving_index(spec, observed)
-                serving = Serving(
-                    index_name=index.name if index else None,
-                    estimated_rows=observed.estimated_rows,
-                    has_iterative_scan=look(connection).has_iterative_scan,
-                )
+            table, serving = self._reading.ask(_look)
             if known is None or (table, serving) != known[1:]:
                 self._texts = {}
                 self._positionals = {}
@@ -217,29 +204,30 @@ class SearchEngine:
         row = connection.execute(text, parameters, prepare=True).fetchone()
         return int(row[0]) if row else 0
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """A connection of the pool. Raises ServerUnreachable when none is free or none can be made in time."""
-        try:
-            connection = self._pool.getconn()
-        except PoolTimeout:
-            raise _no_connection() from None
-        try:
-            yield connection
-        finally:
-            self._pool.putconn(connection)
-
     def _plan(self, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray, *, k: int) -> str:
         """How the planner answers a search, in words and without its values."""
         if approach.strategy == "none-match":
             return "none: nothing was run"
         text, parameters = self.statement_for(table, filters, approach, k)
         try:
-            with self.connection() as connection:
+            with self._reading.connection() as connection:
                 return explain(connection, text, parameters | {"vector": vector}, settings=approach.settings).summary
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
+
+
+def _look(connection: Connection) -> tuple[ArticleTable, Serving]:
+    table = read_table(connection)
+    spec = in_search_path(connection, EMBEDDING_INDEX)
+    observed = observe(connection, spec)
+    index = serving_index(spec, observed)
+    serving = Serving(
+        index_name=index.name if index else None,
+        estimated_rows=observed.estimated_rows,
+        has_iterative_scan=look(connection).has_iterative_scan,
+    )
+    return table, serving
 
 
 def _hit(row: Row) -> Hit:
@@ -252,16 +240,4 @@ def _hit(row: Row) -> Hit:
         topic=row[5],
         publication_date=None if row[6] is None else str(row[6]),
         distance=float(row[7]),
-    )
-
-
-class NoConnectionFree(ServerUnreachable):
-    """All connections of the pool are taken, or none can be made."""
-
-
-def _no_connection() -> NoConnectionFree:
-    return NoConnectionFree(
-        "no connection to the database was free in time.",
-        why="all connections of the pool are in use, or the server cannot be reached.",
-        next_step="try again; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
     )
