@@ -28,10 +28,16 @@ def sample_vectors(dimensions: int) -> Vectors:
 
 def corpus(rows: int, dimensions: int = 1536, *, seed: int = 1) -> Vectors:
     """(rows, dimensions) float32 of unit length."""
+    return corpus_with_origins(rows, dimensions, seed=seed)[0]
+
+
+def corpus_with_origins(rows: int, dimensions: int = 1536, *, seed: int = 1) -> tuple[Vectors, npt.NDArray[np.int64]]:
+    """The same, with the number of the sample's article that each row comes from, (rows,)."""
     real = sample_vectors(dimensions)
-    real = real[np.linalg.norm(real, axis=1) > 0]
+    known = np.flatnonzero(np.linalg.norm(real, axis=1) > 0)
+    real = real[known]
     if rows <= len(real):
-        return real[:rows]
+        return real[:rows], known[:rows]
     random = np.random.default_rng(seed)
     neighbours = _nearest(real)
     more = rows - len(real)
@@ -43,7 +49,7 @@ def corpus(rows: int, dimensions: int = 1536, *, seed: int = 1) -> Vectors:
     noise = random.standard_normal((more, dimensions), dtype=np.float32) / np.sqrt(dimensions)
     made = between + 0.3 * length * noise
     made /= np.linalg.norm(made, axis=1, keepdims=True)
-    return np.concatenate([real, made]).astype(np.float32)
+    return np.concatenate([real, made]).astype(np.float32), np.concatenate([known, known[origin]])
 
 
 def _nearest(vectors: Vectors) -> npt.NDArray[np.int64]:

@@ -21,6 +21,7 @@ import pytest
 from import_process import ROWS, rows_of
 from pgvector.psycopg import register_vector
 
+import warm
 from everindex.articles import ingest
 from everindex.articles.bulk import index_aside
 from everindex.articles.embedding.static import StaticEmbedder
@@ -139,7 +140,7 @@ def test_a_process_killed_while_the_index_is_aside_is_healed_by_the_next_migrati
     )
     with (
         psycopg.connect(migrated, autocommit=True) as connection,
-        subprocess.Popen([sys.executable, "-c", script, migrated], stdout=subprocess.PIPE, text=True) as process,
+        warm.Process(["-c", script, migrated]) as process,
     ):
         assert process.stdout.readline() == "True\n"
         assert valid_index(connection) is None

@@ -1,4 +1,4 @@
-"""Runs the real `everindex` command in processes of its own."""
+"""Runs the `everindex` command in processes of its own (warm.py says what they save)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 from psycopg.conninfo import conninfo_to_dict
+
+import warm
 
 #: The console script of the interpreter that runs the tests.
 COMMAND = Path(sys.executable).with_name("everindex")
@@ -49,19 +51,24 @@ def everindex(
 ) -> Done:
     """Runs `everindex ARGUMENTS` with settings from `variables` alone, and checks what holds for every run: no traceback
     and no password on either stream."""
-    done = subprocess.run(
-        [str(COMMAND), *arguments],
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        cwd=cwd,
-        env=environment(variables),
-        timeout=timeout,
-        check=False,
-    )
-    result = Done(
-        status=done.returncode, stdout=done.stdout.decode(errors="replace"), stderr=done.stderr.decode(errors="replace")
-    )
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    seen = environment(variables)
+    if any(name.startswith(("PYTHON", "LC_")) for name in variables):  # they say how an interpreter starts
+        done = subprocess.run(
+            [str(COMMAND), *arguments],
+            input=given,
+            capture_output=True,
+            cwd=cwd,
+            env=seen,
+            timeout=timeout,
+            check=False,
+        )
+        done = subprocess.CompletedProcess(
+            done.args, done.returncode, *(text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        )
+    else:
+        done = warm.run(["everindex", *arguments], input=given, cwd=cwd, env=seen, timeout=timeout)
+    result = Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
     for stream in (result.stdout, result.stderr):
         assert PASSWORD not in stream
         assert "Traceback" not in stream, stream
@@ -92,16 +99,8 @@ class Running:
 
     def __init__(self, *arguments: str, cwd: Path | None = None, **variables: str) -> None:
         self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            [str(COMMAND), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=cwd,
-            env=environment(variables),
-            text=True,
-            errors="replace",
-            start_new_session=True,
+        self.process = warm.Process(
+            ["everindex", *arguments], cwd=cwd, env=environment(variables), stderr=subprocess.STDOUT
         )
         self.lines: list[str] = []
         self._grown = threading.Condition()

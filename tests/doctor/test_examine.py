@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,6 +13,7 @@ import pytest
 from examining import make_items, run
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+import warm
 from everindex.doctor.examine import ask_all, examine
 from everindex.doctor.examined import Examined
 from everindex.doctor.fix import Mended, mend
@@ -23,7 +22,6 @@ from everindex.errors import EverindexError, UsageError
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
 
-COMMAND = Path(sys.executable).with_name("everindex")
 MISSPELLED = "misspelled-hnsw-setting"
 
 
@@ -60,13 +58,9 @@ def doctor(conninfo: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_URL", "DB_", "EVERINDEX_"))
     }
-    done = subprocess.run(
-        [str(COMMAND), "doctor", *arguments],
+    done = warm.run(
+        ["everindex", "doctor", *arguments],
         env=kept | {"DATABASE_URL": conninfo, "EVERINDEX_WAIT": "0", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done

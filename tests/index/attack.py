@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import re
 import signal
@@ -34,12 +33,10 @@ from everindex.index.plan import Aims, make_plan
 from everindex.index.reporter import Reporter
 from everindex.pg import embedded
 from places import open_place
+from warm import PROCESSES
 
 #: Statements that change the catalog, or take a lock for it; a look at the catalog is no moment worth dying at.
 _CHANGES = re.compile(r"\s*(CREATE (?!TEMP)|DROP|ALTER|COMMENT|REINDEX|UPDATE|ANALYZE|LOCK)", re.IGNORECASE)
-#: A new process from a clean one, which has loaded the engine: a fork of the tests' own would copy their connections.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["attack"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +103,8 @@ class Client:
 
     def __init__(self, conninfo: str, kind: Kind, *, stop_at: int | None = None) -> None:
         _start_forkserver()
-        self._pipe, other = _PROCESSES.Pipe()
-        self.process: BaseProcess = _PROCESSES.Process(
+        self._pipe, other = PROCESSES.Pipe()
+        self.process: BaseProcess = PROCESSES.Process(
             target=_client, args=(other, conninfo, kind.name, stop_at), daemon=True
         )
         self.process.start()

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +13,7 @@ import pytest
 import scene
 from scene import Heard, InBackground, blocked_in, builder_in_phase, rows, run, state
 
+import warm
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import BuildFailed, EverindexError
 from everindex.index import build as building
@@ -53,16 +52,10 @@ def claims(text: str, conninfo: str) -> str:
 
 
 @contextmanager
-def migrate_process(conninfo: str) -> Iterator[subprocess.Popen[str]]:
+def migrate_process(conninfo: str) -> Iterator[warm.Process]:
     """`everindex migrate` in a process of its own."""
     environment = os.environ | {"DATABASE_URL": conninfo, "EVERINDEX_DIMENSIONS": str(scene.DIMENSIONS)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "migrate"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = warm.Process(["-c", PROGRAM, "migrate"], env=environment)
     try:
         yield process
     finally:

@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from pgvector.psycopg import register_vector
 from psycopg import sql
 from scene import SPEC, blocked_in, builder_in_phase, rows, run, state, wait_until
 
+import warm
 from everindex.index.apply import deploy
 from everindex.index.catalog import observe
 from everindex.index.drift import declared_digests
@@ -205,23 +204,11 @@ def test_of_two_keepers_one_leads_and_the_other_takes_over(items: str) -> None:
 
 
 @contextmanager
-def keeper_process(conninfo: str, declared: Path) -> Iterator[subprocess.Popen[str]]:
+def keeper_process(conninfo: str, declared: Path) -> Iterator[warm.Process]:
     """`everindex keep` in a process of its own."""
-    command = [
-        sys.executable,
-        "-c",
-        "from everindex.cli.run import main; main()",
-        "keep",
-        "--json",
-        "--interval",
-        "0.2",
-    ]
-    with subprocess.Popen(
-        [*command, "--declared", str(declared)],
+    with warm.Process(
+        ["everindex", "keep", "--json", "--interval", "0.2", "--declared", str(declared)],
         env=os.environ | {"DATABASE_URL": conninfo, "EVERINDEX_KEEP_RECALL_SECONDS": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
     ) as process:
         try:
             yield process
@@ -229,7 +216,7 @@ def keeper_process(conninfo: str, declared: Path) -> Iterator[subprocess.Popen[s
             process.kill()
 
 
-def until_it_says(process: subprocess.Popen[str], role: str) -> None:
+def until_it_says(process: warm.Process, role: str) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["role"] == role:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import psycopg
 import pytest
 
+import warm
 from everindex.errors import (
     ColumnMismatch,
     IndexDefinitionDiffers,
@@ -283,12 +282,7 @@ def test_the_extension_may_lie_in_a_schema_outside_the_search_path(empty: str) -
 
 def test_eight_processes_that_upgrade_one_empty_database_all_succeed(empty: str) -> None:
     program = "import sys; from everindex.migrate import runner; runner.upgrade(sys.argv[1])"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, empty], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(8)
-    ]
+    processes = [warm.Process(["-c", program, empty]) for _ in range(8)]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 8, errors
     assert not any("deadlock" in text for text in errors)
@@ -314,7 +308,7 @@ def build_and_die(*arguments, **options):
 operations.deploy = build_and_die
 runner.upgrade(sys.argv[1])
 """
-    killed = subprocess.run([sys.executable, "-c", program, filled], capture_output=True, timeout=60, check=False)
+    killed = warm.run(["-c", program, filled], timeout=60)
     assert killed.returncode == -9, killed.stderr
     assert runner.state(filled).current == [BEFORE_INDEX]
     assert [row[0] for row in index_state(filled)] == ([True] if moment.startswith("after") else [])

@@ -6,7 +6,6 @@ import ast
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -15,6 +14,7 @@ from alembic import command
 from alembic.config import CommandLine
 from kit_scene import Application, url_of
 
+import warm
 from everindex.errors import ChainBroken
 from everindex.migrate.heads import main, require_single_head
 
@@ -100,12 +100,10 @@ def example(tmp_path: Path) -> Path:
 
 def alembic(place: Path, conninfo: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     url = url_of(conninfo).render_as_string(hide_password=False)
-    return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
+    return warm.run(
+        ["-m", "alembic", *arguments],
         cwd=place,
         env={**os.environ, "DATABASE_URL": url, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from every_server import DEBIAN, debian_binaries, rows, run, server
 from psycopg.conninfo import make_conninfo
 
+import warm
 from everindex.errors import (
     EverindexError,
     ExtensionNotPermitted,
@@ -60,14 +60,7 @@ def test_a_server_without_pgvector_is_told_with_the_package_of_its_own_version(w
 
 def test_the_command_exits_with_1_without_a_traceback_and_can_be_repeated(without_pgvector: str) -> None:
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "migrate"],
-            env=os.environ | {"DATABASE_URL": without_pgvector},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = warm.run(["-c", PROGRAM, "migrate"], env=os.environ | {"DATABASE_URL": without_pgvector}, timeout=60)
         assert done.returncode == 1
         assert "extension-unavailable: " in done.stderr
         assert "Traceback" not in done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ import httpx2
 import psycopg
 import pytest
 
+import warm
 from everindex.articles.instance import connect_instance
 from everindex.articles.keeping import kept_in_background
 from everindex.settings import Settings
@@ -127,10 +126,7 @@ def test_a_signal_in_the_middle_of_a_build_ends_serve_within_seconds_and_leaves_
     with psycopg.connect(filled) as writing:
         # A writer with an open transaction holds the build up in its first phase; the clean-up gives up in time.
         writing.execute("LOCK TABLE articles IN ROW EXCLUSIVE MODE")
-        with subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "serve"], env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
+        with warm.Process(["-c", PROGRAM, "serve"], env=environment) as process:
             assert process.stdout is not None
             assert "serves at" in process.stdout.readline()
             until(

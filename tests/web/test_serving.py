@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
-import sys
 
 import httpx2
 import pytest
 
+import warm
 from everindex.articles.instance import Instance
 from everindex.web.serving import AddressUnusable, bind, serve_in_thread, url_of
 
@@ -24,12 +23,7 @@ print("ended", flush=True)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_cleanly(web_instance: Instance, number: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, web_instance.conninfo],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with warm.Process(["-c", PROGRAM, web_instance.conninfo]) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert httpx2.get(f"{url}/livez").json() == {"alive": True}
@@ -79,9 +73,7 @@ def test_the_address_told_is_one_that_a_browser_can_open(host: str, shown: str) 
 
 def test_what_on_ready_raises_reaches_the_caller(web_instance: Instance) -> None:
     program = PROGRAM.replace("print(url, flush=True)", "1 / 0")
-    ended = subprocess.run(
-        [sys.executable, "-c", program, web_instance.conninfo], capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = warm.run(["-c", program, web_instance.conninfo], timeout=60)
 
     assert ended.returncode == 1
     assert "ZeroDivisionError" in ended.stderr
