@@ -20,7 +20,7 @@ from everindex.index.spec import GENERATION_SUFFIXES, MAX_DIMENSIONS, OPCLASSES,
 OPCLASS_OF_TYPE = {"vector": "vector_cosine_ops", "halfvec": "halfvec_cosine_ops", "bit": "bit_hamming_ops"}
 
 _TEXT = ("name", "table", "column", "schema", "opclass", "expression", "predicate", "type")
-_WHOLE = ("m", "ef_construction", "dimensions")
+_WHOLE = ("m", "ef_construction", "dimensions", "ef_search", "candidates")
 _KEYS = (*(field.name for field in dataclasses.fields(IndexSpec)), "type")
 _POLICY_KEYS = tuple(field.name for field in dataclasses.fields(BuildPolicy))
 

@@ -19,12 +19,17 @@ CANDIDATES_PER_NEIGHBOUR = {"vector": 1, "halfvec": 2, "bit": 20}
 CANDIDATES_OF_EXPRESSION = 20
 #: hnsw.ef_search: pgvector's default and its largest value (hnsw.h).
 EF_SEARCH_RANGE = (40, 1000)
+#: ef_search and candidates of a declaration are those of a search for so many neighbours.
+DECLARED_K = 10
 #: Types of a column whose distances are the true ones.
 VALUE_TYPES = ("vector", "halfvec", "bit")
 
 
-def probe_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Composed:
-    """The k nearest rows through the index. Its plan is an index scan where the planner takes the index."""
+def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: int | None = None) -> sql.Composed:
+    """The k nearest rows through the index. Its plan is an index scan where the planner takes the index.
+
+    `candidates`: how many are re-ranked; None as declared, or so many for each neighbour.
+    """
     value, value_type, operator = _value(spec, observed)
     key = _literally(
         key_sql(
@@ -46,6 +51,8 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Compo
         asked = sql.SQL("({})").format(_literally(asked, keep="%(vector)b"))
     # A partial index serves only statements that say its predicate.
     where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(_literally(sql.SQL(spec.predicate)))
+    is_ranked_anew = _candidates(spec, value_type) > 1
+    asked_for = max(k, candidates or declared_candidates(spec, observed, k=k)) if is_ranked_anew else k
     nearest = sql.SQL(
         "SELECT {value} {operator} %(vector)b AS distance FROM {table}{where} ORDER BY {key} {index_operator} {asked} "
         "LIMIT {limit}"
@@ -57,9 +64,9 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Compo
         key=key,
         index_operator=_operator(spec.operator, observed),
         asked=asked,
-        limit=sql.Literal(k * _candidates(spec, value_type)),
+        limit=sql.Literal(asked_for),
     )
-    if _candidates(spec, value_type) == 1:
+    if not is_ranked_anew:
         return nearest
     return sql.SQL("SELECT distance FROM ({}) AS candidate ORDER BY distance LIMIT {}").format(nearest, sql.Literal(k))
 
@@ -89,10 +96,24 @@ def sample_statement(spec: IndexSpec, observed: Observed) -> sql.Composed:
 
 
 def probe_settings(spec: IndexSpec, observed: Observed, *, k: int) -> Settings:
-    """What a search of that k sets: an ef_search that finds as many candidates as are re-ranked."""
-    candidates = k * _candidates(spec, _value(spec, observed)[1])
+    """What a search of that k sets: the declared ef_search, or one that finds as many candidates as are re-ranked."""
     low, high = EF_SEARCH_RANGE
-    return (("hnsw.ef_search", str(min(max(low, candidates), high))),)
+    declared = None if spec.ef_search is None else _for_k(spec.ef_search, k)
+    chosen = declared or max(low, declared_candidates(spec, observed, k=k))
+    return (("hnsw.ef_search", str(min(chosen, high))),)
+
+
+def declared_candidates(spec: IndexSpec, observed: Observed, *, k: int) -> int:
+    """How many candidates a search of that k takes from the index: k where it holds the true distances."""
+    by_neighbour = _candidates(spec, _value(spec, observed)[1])
+    if by_neighbour > 1 and spec.candidates is not None:
+        return _for_k(spec.candidates, k)
+    return k * by_neighbour
+
+
+def _for_k(declared: int, k: int) -> int:
+    """What is declared for DECLARED_K neighbours, for k: never less, and more in proportion."""
+    return max(declared, -(-declared * k // DECLARED_K))
 
 
 def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:

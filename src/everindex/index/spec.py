@@ -10,6 +10,9 @@ from everindex.errors import SpecIllegal
 #: pgvector, src/hnsw.h: HNSW_MIN_M … HNSW_MAX_EF_CONSTRUCTION; README "Index Options" for the defaults.
 M_RANGE = range(2, 101)
 EF_CONSTRUCTION_RANGE = range(4, 1001)
+#: hnsw.h, HNSW_MIN_EF_SEARCH and HNSW_MAX_EF_SEARCH; a scan that does not iterate finds no more candidates than that.
+EF_SEARCH_RANGE = range(1, 1001)
+CANDIDATES_RANGE = range(10, 1001)
 DEFAULT_M = 16
 DEFAULT_EF_CONSTRUCTION = 64
 #: pgvector, src/hnsw.h: HNSW_MAX_DIM 2000 for vector, twice that for halfvec, 32 times for bit.
@@ -89,6 +92,12 @@ class IndexSpec:
     recall_floor: float = 0.95
     """The recall@10 that `verify` demands, 0 to 1."""
 
+    ef_search: int | None = None
+    """hnsw.ef_search of its searches for 10 neighbours, as proofs ask them; None follows k. No part of the definition."""
+
+    candidates: int | None = None
+    """Of halfvec and bit: how many candidates a search for 10 neighbours re-ranks; None follows k."""
+
     build: BuildPolicy = field(default=BuildPolicy())
 
     def __post_init__(self) -> None:
@@ -124,6 +133,17 @@ class IndexSpec:
             raise illegal(
                 self, f"recall_floor = {self.recall_floor}", "recall is a share, above 0 to 1.", "0.95 is usual."
             )
+        for what, given, limits in (
+            ("ef_search", self.ef_search, EF_SEARCH_RANGE),
+            ("candidates", self.candidates, CANDIDATES_RANGE),
+        ):
+            if given is not None and given not in limits:
+                raise illegal(
+                    self,
+                    f"{what} = {given}",
+                    f"it is a number from {limits.start} to {limits.stop - 1} (hnsw.h: HNSW_MAX_EF_SEARCH).",
+                    f"leave {what} out: it then follows k.",
+                )
         if not 0 < self.build.memory_share <= 1:
             raise illegal(
                 self,

@@ -216,7 +216,9 @@ def _before(spec: IndexSpec, existing: FoundIndex, differing: list[str]) -> Inde
     found = existing.as_spec()
     if found is None:
         return None
-    found = replace(found, recall_floor=spec.recall_floor, build=spec.build)
+    found = replace(
+        found, recall_floor=spec.recall_floor, ef_search=spec.ef_search, candidates=spec.candidates, build=spec.build
+    )
     if not any(phrase.startswith("predicate is") for phrase in differing):
         found = replace(found, predicate=spec.predicate)
     if not any(phrase.startswith(("column is", "expression is")) for phrase in differing):

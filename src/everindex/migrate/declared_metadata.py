@@ -26,7 +26,8 @@ from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, OPCLASSES, 
 METHOD = "hnsw"
 #: The key in `Index.info`, and what may stand under it.
 INFO = "everindex"
-INFO_KEYS = ("recall_floor", "build", "column", "dimensions")
+EXTRA_KEYS = ("recall_floor", "ef_search", "candidates", "build")
+INFO_KEYS = (*EXTRA_KEYS, "column", "dimensions")
 
 #: paramstyle: those of the drivers double each percent sign, and this text goes to no driver.
 _DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
@@ -98,7 +99,7 @@ def index_of(spec: IndexSpec, table: Table | None = None) -> Index:
     """The declaration as an `Index`, on `table` where it is given; a cast has the width that the spec declares."""
     column = None if table is None else _column(table, spec.column)
     key = key_text(spec, None if column is None else _type_of(column)[0])
-    extra = {name: value for name, value in to_json(spec).items() if name in ("recall_floor", "build")}
+    extra = {name: value for name, value in to_json(spec).items() if name in EXTRA_KEYS}
     defaults = to_json(IndexSpec(name="i", table="t", column="c"))
     info = {INFO: given} if (given := {n: v for n, v in extra.items() if v != defaults.get(n)}) else {}
     arguments: dict[str, Any] = {

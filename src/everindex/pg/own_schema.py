@@ -65,6 +65,40 @@ VERSIONS = (
     CREATE INDEX recall_history_index_name_idx ON everindex_meta.recall_history (index_schema, index_name, generation, id);
     COMMENT ON TABLE everindex_meta.recall_history IS 'recall of serving indexes, measured by the keeper in small samples';
     """,
+    """
+    CREATE TABLE everindex_meta.tuned (
+        index_schema text NOT NULL,
+        index_name text NOT NULL,
+        index_table text NOT NULL,
+        declared_digest text NOT NULL,
+        opclass text NOT NULL,
+        m integer NOT NULL,
+        ef_construction integer NOT NULL,
+        recall_floor double precision NOT NULL,
+        points jsonb NOT NULL,
+        tuned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        PRIMARY KEY (index_schema, index_name)
+    );
+    COMMENT ON TABLE everindex_meta.tuned IS 'what `everindex tune --apply` chose in place of the declared definition';
+    CREATE TABLE everindex_meta.curve (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        index_schema text NOT NULL,
+        index_name text NOT NULL,
+        document jsonb NOT NULL
+    );
+    CREATE INDEX curve_index_name_idx ON everindex_meta.curve (index_schema, index_name, id);
+    COMMENT ON TABLE everindex_meta.curve IS 'curves of recall against latency, as `everindex measure` found them';
+    CREATE TABLE everindex_meta.query_sample (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        index_schema text NOT NULL,
+        index_name text NOT NULL,
+        model text NOT NULL,
+        vector real[] NOT NULL
+    );
+    CREATE INDEX query_sample_index_name_idx ON everindex_meta.query_sample (index_schema, index_name);
+    COMMENT ON TABLE everindex_meta.query_sample IS 'a few query vectors of searches, without text, time or user';
+    """,
 )
 
 
