@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 #: Columns every instance has; revision e0aa2eb4fa0a, search and verify need no others.
 REQUIRED_COLUMNS = ("uri", "title", "summary", "news_source", "category", "topic", "publication_date")
@@ -92,13 +92,28 @@ class Hit:
     category: str | None
     topic: str | None
     publication_date: str | None
-    distance: float
-    """Cosine distance, 0 (same direction) to 2 (opposite): pgvector's `<=>`."""
+    distance: float | None
+    """Cosine distance, 0 (same direction) to 2 (opposite): pgvector's `<=>`. None without a vector to compare: the
+    article has none, or the search was by keyword alone."""
+
+    title_snippet: str | None = None
+    snippet: str | None = None
+    """Title, and the part of the summary that answers, as safe HTML: everything is escaped, the words that were looked for
+    stand in <mark>. None in a search by meaning alone."""
+
+    semantic_rank: int | None = None
+    keyword_rank: int | None = None
+    """Its place in the search by meaning and in the one by keyword, from 1; None where that search did not find it, or was
+    not run (a search by meaning alone has no ranks: its order is the distance)."""
+
+    score: float | None = None
+    """What orders the hits of a hybrid search (the sum of reciprocal ranks) or of a search by keyword (ts_rank_cd); higher is
+    better. None where the distance orders."""
 
     @property
-    def similarity(self) -> float:
-        """Cosine similarity, 1 − distance, 1 to −1."""
-        return 1.0 - self.distance
+    def similarity(self) -> float | None:
+        """Cosine similarity, 1 − distance, 1 to −1; None without a distance."""
+        return None if self.distance is None else 1.0 - self.distance
 
     def as_dict(self) -> dict[str, Any]:
         """The hit as `--json` and the API give it."""
@@ -112,10 +127,18 @@ class Hit:
             "publication_date": self.publication_date,
             "distance": self.distance,
             "similarity": self.similarity,
+            "title_snippet": self.title_snippet,
+            "snippet": self.snippet,
+            "semantic_rank": self.semantic_rank,
+            "keyword_rank": self.keyword_rank,
+            "score": self.score,
         }
 
 
-Strategy = Literal["index", "exact", "filtered-exact", "index-filtered", "none-match"]
+Mode = Literal["semantic", "keyword", "hybrid"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+Strategy = Literal["index", "exact", "filtered-exact", "index-filtered", "none-match", "keyword"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,18 +149,23 @@ class Answer:
     k: int
     strategy: Strategy
     """index: approximate, through the HNSW index · index-filtered: the same, iterating until k rows pass the filter ·
-    filtered-exact: exact over the rows that pass · exact: every row read · none-match: no row passes the filter."""
+    filtered-exact: exact over the rows that pass · exact: every row read · none-match: no row passes the filter ·
+    keyword: by words alone. Of a hybrid search, how its search by meaning went."""
 
     ef_search: int | None
     elapsed_ms: float
     notices: list[str] = field(default_factory=list)
     """Sentences for people: no index serves at the moment, articles still without a vector, and so on."""
 
+    mode: Mode = "semantic"
+    """semantic: by meaning · keyword: by words · hybrid: both, fused by their ranks."""
+
     def as_dict(self) -> dict[str, Any]:
         """The answer as `--json` and the API give it."""
         return {
             "hits": [hit.as_dict() for hit in self.hits],
             "k": self.k,
+            "mode": self.mode,
             "strategy": self.strategy,
             "ef_search": self.ef_search,
             "elapsed_ms": round(self.elapsed_ms, 3),

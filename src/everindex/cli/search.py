@@ -40,7 +40,8 @@ def print_answer(answer: Answer) -> None:
     for number, hit in enumerate(answer.hits, start=1):
         say(f"{number:>3}. {' '.join((hit.title or hit.uri).split())}")
         facts = (hit.news_source, hit.category, hit.topic, hit.publication_date)
-        say(f"     similarity {hit.similarity:.3f} · {' · '.join(' '.join(fact.split()) for fact in facts if fact)}")
+        near = "by words" if hit.similarity is None else f"similarity {hit.similarity:.3f}"
+        say(f"     {' · '.join([near, *(' '.join(fact.split()) for fact in facts if fact)])}")
         say(f"     {hit.uri}")
     if not answer.hits:
         say("no article matches: widen the filters, or import articles first (everindex import FILE)")

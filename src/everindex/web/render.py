@@ -24,6 +24,7 @@ STRATEGIES = {
     "filtered-exact": "exact, over the articles that pass the filters",
     "exact": "exact, every article read",
     "none-match": "no article passes the filters",
+    "keyword": "by their words",
 }
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from everindex.articles.model import MAX_K, Strategy
+from everindex.articles.model import MAX_K, Mode, Strategy
 
 
 class SearchBody(BaseModel):
@@ -52,13 +52,19 @@ class HitOut(BaseModel):
     category: str | None
     topic: str | None
     publication_date: str | None
-    distance: Annotated[float, Field(description="Cosine distance, 0 to 2.")]
-    similarity: Annotated[float, Field(description="1 − distance.")]
+    distance: Annotated[float | None, Field(description="Cosine distance, 0 to 2; null without a vector to compare.")]
+    similarity: Annotated[float | None, Field(description="1 − distance.")]
+    title_snippet: Annotated[str | None, Field(description="The title as safe HTML, what was looked for in <mark>.")]
+    snippet: Annotated[str | None, Field(description="The part of the summary that answers, as safe HTML with <mark>.")]
+    semantic_rank: Annotated[int | None, Field(description="Place in the search by meaning, from 1.")]
+    keyword_rank: Annotated[int | None, Field(description="Place in the search by keyword, from 1.")]
+    score: Annotated[float | None, Field(description="What orders a hybrid or keyword search; higher is better.")]
 
 
 class AnswerOut(BaseModel):
     hits: list[HitOut]
     k: int
+    mode: Mode
     strategy: Strategy
     ef_search: int | None
     elapsed_ms: Annotated[float, Field(description="Time of the search in the database, milliseconds.")]
