@@ -13,9 +13,9 @@ from everindex.index.spec import IndexSpec
 #: What a row costs that no longer fits into maintenance_work_mem, against one that does: 20,000 × 1536 took 52.5 s with
 #: room for 9,700 of them, 23.5 s with room for all.
 SLOW_PHASE_FACTOR = 4.0
-#: What each further process adds to a build, as a share of the first. Assumed; on two shared cores a build of 60,000 rows
-#: took twice what trial and share had promised (docs/measurements/build.md).
-PARALLEL_SHARE = 0.85
+#: What each further process adds to a build, as a share of the first: 60,000 rows by one process took 1.75 times as long
+#: as by two (docs/measurements/build.md).
+PARALLEL_SHARE = 0.75
 #: Rows a second of one process at 1536 float32, m = 16, ef_construction = 64, on the slowest machine measured: only
 #: where neither the journal nor a trial could tell.
 ASSUMED_ROWS_PER_SECOND = 850.0
