@@ -12,9 +12,10 @@ from contextlib import contextmanager
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.index.apply import deploy, drop
-from everindex.index.catalog import in_search_path, observe
+from everindex.index.catalog import observe
 from everindex.index.drift import declared_index
 from everindex.index.reporter import Reporter
+from everindex.index.tuned import declared_here
 from everindex.index.verify import SMALL_TABLE_ROWS
 from everindex.pg.connections import connect, lift_time_limits
 from everindex.pg.locks import try_lock
@@ -37,7 +38,7 @@ def index_aside(conninfo: str, *, vectors_coming: int, reporter: Reporter | None
     """
     reporter = reporter or Reporter()
     with connect(conninfo, application_name="everindex import") as connection:
-        spec = in_search_path(connection, EMBEDDING_INDEX)
+        spec = declared_here(connection, EMBEDDING_INDEX)
         index = declared_index(spec, observe(connection, spec))
         with told_as_ours("counting vectors"):
             row = connection.execute(

@@ -11,9 +11,9 @@ from functools import cache
 
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.articles.instance import Instance
-from everindex.index.catalog import in_search_path
 from everindex.index.keeper import Keeper, Round
 from everindex.index.spec import IndexSpec
+from everindex.index.tuned import declared_here
 from everindex.migrate.chain import head_revision, script_directory
 from everindex.migrate.revision import current_revisions
 from everindex.pg.connections import Connection
@@ -31,7 +31,7 @@ def article_indexes(settings: Settings) -> Callable[[Connection], Iterable[Index
 
     def declared(connection: Connection) -> list[IndexSpec]:
         return [
-            replace(in_search_path(connection, spec), recall_floor=settings.recall_floor) for spec in DECLARED_INDEXES
+            replace(declared_here(connection, spec), recall_floor=settings.recall_floor) for spec in DECLARED_INDEXES
         ]
 
     return declared

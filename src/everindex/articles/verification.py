@@ -16,7 +16,7 @@ from everindex.articles.search import statement
 from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import NotMigrated
-from everindex.index.catalog import in_search_path
+from everindex.index.tuned import declared_here
 from everindex.index.verify import Proof, prove_index, prove_planner, prove_recall, unasked
 from everindex.migrate.chain import head_revision
 from everindex.migrate.revision import current_revisions
@@ -55,7 +55,7 @@ def verify(
     dozen times. Raises what connecting raises; a proof that fails is an answer and not an error."""
     with connect(conninfo, application_name="everindex verify") as connection:
         revision = prove_revision(connection)
-        spec = in_search_path(connection, EMBEDDING_INDEX)
+        spec = declared_here(connection, EMBEDDING_INDEX)
         index, observed = prove_index(connection, spec)
         if not index.holds:
             why = "the index does not serve"

@@ -12,9 +12,9 @@ import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.errors import UsageError
-from everindex.index.catalog import in_search_path
 from everindex.index.declaration import read_declarations
 from everindex.index.spec import IndexSpec
+from everindex.index.tuned import declared_here
 from everindex.pg.connections import Connection
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
     """The declarations that the command works on. Raises UsageError for a module, attribute or index that is not there,
     and SpecIllegal for a declaration that cannot be."""
     if declared is None:
-        specs = tuple(in_search_path(connection, spec) for spec in DECLARED_INDEXES)
+        specs = tuple(declared_here(connection, spec) for spec in DECLARED_INDEXES)
     elif declared.endswith(".json") or os.path.exists(declared):
         specs = read_declarations(Path(declared))
     else:

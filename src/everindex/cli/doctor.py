@@ -11,8 +11,8 @@ from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.doctor.examine import chosen_rules, examine
 from everindex.doctor.fix import Mended, mend
 from everindex.doctor.rule import Answer, Report, Rule
-from everindex.index.catalog import in_search_path
 from everindex.index.spec import IndexSpec
+from everindex.index.tuned import declared_here
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import Connection, connect
@@ -58,7 +58,7 @@ def doctor(
 
 
 def _declared(connection: Connection) -> tuple[IndexSpec, ...]:
-    return tuple(in_search_path(connection, spec) for spec in DECLARED_INDEXES)
+    return tuple(declared_here(connection, spec) for spec in DECLARED_INDEXES)
 
 
 def _print(report: Report, *, show_all: bool) -> None:

@@ -111,7 +111,11 @@ def _at(k: int, points: list[tuple[int, int]]) -> int:
 
 def declared_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
     """`spec` as it holds in this database: in the schema where its bare table name leads, and as it was tuned. Reads only."""
-    spec = in_search_path(connection, spec)
+    return as_tuned(connection, in_search_path(connection, spec))
+
+
+def as_tuned(connection: Connection, spec: IndexSpec) -> IndexSpec:
+    """`spec` with what was tuned in its place, where that holds. Reads only."""
     tuned = stored(connection, spec)
     if tuned is None or tuned.declared_digest != spec.definition_digest:
         return spec

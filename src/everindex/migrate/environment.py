@@ -16,9 +16,10 @@ from sqlalchemy.pool import NullPool
 
 from everindex.errors import EverindexError, MigrationFailed, NotMigrated, PermissionDenied, RevisionUnknown
 from everindex.index.apply import acknowledge, deploy
-from everindex.index.catalog import in_search_path, observe
+from everindex.index.catalog import observe
 from everindex.index.plan import Aims, make_plan
 from everindex.index.spec import IndexSpec
+from everindex.index.tuned import declared_here
 from everindex.migrate import operations
 from everindex.migrate.build_mode import is_left_to_keeper
 from everindex.migrate.chain import script_directory
@@ -153,7 +154,7 @@ def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -
         for declaration in declared:
             try:
                 with connect(conninfo) as connection:
-                    spec = in_search_path(connection, declaration)
+                    spec = declared_here(connection, declaration)
                     steps = make_plan(spec, observe(connection, spec), aims=ONLY_DECLARED).steps
                 if steps and is_left_to_keeper(conninfo, spec, reporter=reporter):
                     continue

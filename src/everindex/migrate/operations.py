@@ -23,11 +23,13 @@ from everindex.index.declaration import policy, refuse_generation_name
 from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
 from everindex.index.statements import create_statement, quoted
+from everindex.index.tuned import as_tuned
 from everindex.migrate import script
 from everindex.migrate.build_mode import is_left_to_keeper
 from everindex.migrate.engine_address import address_of
 from everindex.migrate.report import reporter_for
 from everindex.migrate.transaction import place_of_work, run_as_it_is, schema_in_search_path
+from everindex.pg.connections import connect
 
 DEFAULT_OPCLASS = "vector_cosine_ops"
 DEFAULT_RECALL_FLOOR = 0.95
@@ -298,6 +300,10 @@ def _bring_to(operations: Operations, operation: VectorIndexOp, *, replaces: boo
 
 
 def _deploy(conninfo: str, spec: IndexSpec, *, replaces: bool, reporter: Reporter) -> None:
+    if not replaces:
+        # A revision that is run again finds what was tuned since, or makes it, and does not take it for somebody else's.
+        with connect(conninfo, application_name="everindex migrate") as connection:
+            spec = as_tuned(connection, spec)
     if is_left_to_keeper(conninfo, spec, reporter=reporter, replaces=replaces):
         return
     deployed = deploy(

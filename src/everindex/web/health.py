@@ -12,8 +12,11 @@ from typing import Any, Literal
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.table import read_table
 from everindex.errors import EverindexError
-from everindex.index.catalog import Observed, in_search_path, observe
-from everindex.index.drift import declared_index, serving_index
+from everindex.index.catalog import Observed, observe
+from everindex.index.drift import declared_index
+from everindex.index.serving import serving_spec
+from everindex.index.spec import IndexSpec
+from everindex.index.tuned import declared_here
 from everindex.migrate.chain import head_revision
 from everindex.migrate.revision import current_revisions
 from everindex.pg.connections import Connection, connect
@@ -101,9 +104,9 @@ def read_readiness(connection: Connection) -> Readiness:
     if table.dimensions is None:
         reason = "articles.embedding is missing: run  everindex migrate"
         return Readiness(is_ready=False, is_degraded=False, revision=current, head=head, reasons=[reason])
-    spec = in_search_path(connection, EMBEDDING_INDEX)
+    spec = declared_here(connection, EMBEDDING_INDEX)
     observed = observe(connection, spec)
-    state, percent = index_state(connection, observed)
+    state, percent = index_state(connection, spec, observed)
     reasons = [] if current == head else [f"the database is at revision {current or 'none'}, head is {head}"]
     if state == "building":
         # What a container with a probe waits for: nothing. It is ready, and says what it does meanwhile.
@@ -117,11 +120,11 @@ def read_readiness(connection: Connection) -> Readiness:
     )  # fmt: skip
 
 
-def index_state(connection: Connection, observed: Observed) -> tuple[IndexState, float | None]:
+def index_state(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[IndexState, float | None]:
     """How the index stands that serves the search, and the percent of a running build."""
-    if serving_index(EMBEDDING_INDEX, observed) is not None:
+    if serving_spec(spec, observed) is not None:
         return "valid", None
-    found = declared_index(EMBEDDING_INDEX, observed)
+    found = declared_index(spec, observed)
     row = connection.execute(
         """
         SELECT CASE WHEN p.blocks_total > 0 THEN round(100.0 * p.blocks_done / p.blocks_total, 1) END::float8

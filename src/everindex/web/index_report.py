@@ -18,13 +18,14 @@ from everindex.articles.model import Filters
 from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
-from everindex.index.catalog import Observed, ObservedIndex, in_search_path, observe
+from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import differences, is_hidden
 from everindex.index.generations import next_name, previous_name, read_note
 from everindex.index.journal import Entry, entries
 from everindex.index.plan import make_plan
 from everindex.index.planner import explain, explain_text
 from everindex.index.spec import IndexSpec
+from everindex.index.tuned import declared_here
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -133,9 +134,9 @@ def read_index_report(instance: Instance) -> IndexReport:
     models = instance.embedding_models()
     with instance.connection() as connection:
         server = look(connection)
-        spec = in_search_path(connection, EMBEDDING_INDEX)
+        spec = declared_here(connection, EMBEDDING_INDEX)
         observed = observe(connection, spec)
-        state, _ = index_state(connection, observed)
+        state, _ = index_state(connection, spec, observed)
         words, text, settings = _plan(instance, connection, table, serving)
         steps, remarks = _to_do(spec, observed)
         with told_as_ours("reading the index's statistics"):
