@@ -40,6 +40,13 @@ WORDS = {
     "expression and predicate": replace(
         SPEC, column=None, expression="l2_normalize(embedding)::vector(64)", predicate="n=0", recall_floor=0.1
     ),
+    "comments": replace(
+        SPEC,
+        column=None,
+        expression="l2_normalize(embedding)::vector(64) -- of length 1",
+        predicate="n=0 -- the current ones",
+        recall_floor=0.1,
+    ),
 }
 
 

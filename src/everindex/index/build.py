@@ -273,7 +273,7 @@ def run_watched(work: Work, connection: Connection, doing: str, statement: sql.C
 def count_rows(connection: Connection, spec: IndexSpec) -> int:
     """Rows that the index will hold. One pass over the heap; vectors are TOASTed and not read."""
     counted = sql.SQL("*") if spec.column is None else sql.Identifier(spec.column)
-    where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate))
+    where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate_text or ""))
     with told_as_ours("counting rows"):
         row = connection.execute(
             sql.SQL("SELECT count({}) FROM {}").format(counted, sql.Identifier(spec.schema, spec.table)) + where,

@@ -57,7 +57,7 @@ def canonical_texts(
     else:
         index += sql.SQL("(({}))").format(key)
     if spec.predicate is not None:
-        index += sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate))
+        index += sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate_text or ""))
     try:
         for schema in ("pg_temp", spec.schema):
             try:

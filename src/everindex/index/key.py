@@ -30,7 +30,7 @@ def is_plain_column(spec: IndexSpec, column_type: str | None) -> bool:
 def key_sql(spec: IndexSpec, *, column_type: str, dimensions: int, extension_schema: str | None) -> sql.Composable:
     """The key as it stands in CREATE INDEX and in a search's ORDER BY. Raises ColumnMismatch for an impossible cast."""
     if spec.expression is not None:
-        return sql.SQL("({})").format(sql.SQL(spec.expression))
+        return sql.SQL("({})").format(sql.SQL(spec.expression_text or ""))
     assert spec.column is not None  # a spec has a column or an expression
     column = sql.Identifier(spec.column)
     if column_type == spec.key_type:

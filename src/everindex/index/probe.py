@@ -50,7 +50,11 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: 
     elif value_type != spec.key_type:
         asked = sql.SQL("({})").format(_literally(asked, keep="%(vector)b"))
     # A partial index serves only statements that say its predicate.
-    where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(_literally(sql.SQL(spec.predicate)))
+    where = (
+        sql.SQL("")
+        if spec.predicate is None
+        else sql.SQL(" WHERE {}").format(_literally(sql.SQL(spec.predicate_text or "")))
+    )
     is_ranked_anew = _candidates(spec, value_type) > 1
     asked_for = max(k, candidates or declared_candidates(spec, observed, k=k)) if is_ranked_anew else k
     nearest = sql.SQL(
@@ -75,7 +79,9 @@ def exact_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Compo
     """The k truly nearest rows, where the settings keep the planner from any index."""
     value, _, operator = _value(spec, observed)
     predicate = (
-        sql.SQL("") if spec.predicate is None else sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate)))
+        sql.SQL("")
+        if spec.predicate is None
+        else sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate_text or "")))
     )
     return sql.SQL(
         "SELECT {value} {operator} %(vector)b AS distance FROM {table} WHERE {value} IS NOT NULL{predicate} "
@@ -87,7 +93,9 @@ def sample_statement(spec: IndexSpec, observed: Observed) -> sql.Composed:
     """`%(samples)s` stored vectors, in an order that follows from `%(seed)s`. Reads the table's row addresses."""
     value, _, _ = _value(spec, observed)
     predicate = (
-        sql.SQL("") if spec.predicate is None else sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate)))
+        sql.SQL("")
+        if spec.predicate is None
+        else sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate_text or "")))
     )
     return sql.SQL(
         "SELECT {value} FROM {table} t WHERE {value} IS NOT NULL{predicate} "
@@ -135,7 +143,7 @@ def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sq
         # Sign bits have no distance that their vectors have too: what bit codes stand for is the angle.
         symbol = spec.operator if (spec.key_type == "bit") == (observed.column_type == "bit") else "<=>"
         return column, observed.column_type, _operator(symbol, observed)
-    expression = sql.SQL("({})").format(_literally(sql.SQL(spec.expression or "")))
+    expression = sql.SQL("({})").format(_literally(sql.SQL(spec.expression_text or "")))
     return expression, spec.key_type, _operator(spec.operator, observed)
 
 

@@ -188,9 +188,23 @@ class IndexSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
+    def predicate_text(self) -> str | None:
+        """The predicate as it can stand in the middle of a statement: a comment (`--`) ends with its own line."""
+        return ends_its_line(self.predicate)
+
+    @property
+    def expression_text(self) -> str | None:
+        """The same of the expression."""
+        return ends_its_line(self.expression)
+
+    @property
     def qualified_name(self) -> str:
         """`schema.name`, for people."""
         return f"{self.schema}.{self.name}"
+
+
+def ends_its_line(text: str | None) -> str | None:
+    return f"{text}\n" if text and "--" in text else text
 
 
 def check_dimensions(spec: IndexSpec, dimensions: int | None) -> None:

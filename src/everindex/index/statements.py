@@ -58,7 +58,7 @@ def _create(
     on_only: bool = False,
 ) -> sql.Composed:
     opclass = sql.Identifier(extension_schema, spec.opclass) if extension_schema else sql.SQL(spec.opclass)
-    where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate))
+    where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate_text or ""))
     return sql.SQL(
         "CREATE INDEX {concurrently}{if_not_exists}{name} ON {only}{table} USING hnsw ({key} {opclass}) "
         "WITH (m = {m}, ef_construction = {ef_construction}){where}"
@@ -132,7 +132,11 @@ def step_texts(step: Step, observed: Observed) -> list[str]:
 
 def create_text(spec: IndexSpec, *, concurrently: bool = True, if_not_exists: bool = False) -> str:
     """The CREATE INDEX of the declaration as text, for people: a derived key is named by its column."""
-    key = sql.SQL("({})").format(sql.SQL(spec.expression)) if spec.expression else sql.Identifier(spec.column or "")
+    key = (
+        sql.SQL("({})").format(sql.SQL(spec.expression_text or ""))
+        if spec.expression
+        else sql.Identifier(spec.column or "")
+    )
     return _create(
         spec,
         key,
@@ -150,7 +154,11 @@ def script_create_text(spec: IndexSpec, *, schema: str | None, key: sql.Composab
     """
     table = sql.Identifier(spec.table) if schema is None else sql.Identifier(schema, spec.table)
     if key is None:
-        key = sql.SQL("({})").format(sql.SQL(spec.expression)) if spec.expression else sql.Identifier(spec.column or "")
+        key = (
+            sql.SQL("({})").format(sql.SQL(spec.expression_text or ""))
+            if spec.expression
+            else sql.Identifier(spec.column or "")
+        )
     return _create(spec, key, table=table, extension_schema=None, concurrently=True, if_not_exists=True).as_string(None)
 
 

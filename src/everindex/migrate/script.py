@@ -70,7 +70,7 @@ def guard(spec: IndexSpec, *, schema: str | None, name: str | None = None) -> st
     of the table, and what the catalog says of the two is compared.
     """
     made = name or spec.name
-    where = "" if spec.predicate is None else f" WHERE {spec.predicate}"
+    where = "" if spec.predicate is None else f" WHERE {spec.predicate_text}"
     key = key_text(spec, None) or quoted(str(spec.column))
     declared = f"USING hnsw ({key} {spec.opclass}){where}"
     tag = "everindex"
