@@ -60,6 +60,12 @@ class ServerHostUnknown(ServerUnreachable):
     slug = "server-host-unknown"
 
 
+class DirectAddressNeeded(EverindexError):
+    """The address leads through a pooler that changes sessions, and this needs one session for itself."""
+
+    slug = "direct-address-needed"
+
+
 class CredentialsRefused(EverindexError):
     """The server answered and refused the user, the password or the way of logging in; waiting cannot help."""
 

@@ -28,6 +28,7 @@ from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMi
 from everindex.index.reporter import Reporter
 from everindex.pg import address
 from everindex.pg.connections import Connection, borrowed, connect, make_pool
+from everindex.pg.pooler import limited
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings, read_settings
@@ -52,7 +53,7 @@ class Instance:
             conninfo,
             size=settings.pool_size,
             configure=register_vector,
-            session_settings={"statement_timeout": settings.statement_timeout_ms},
+            settings={"statement_timeout": settings.statement_timeout_ms},
         )
         self._pool.open()
         self.reading = Reading(self._pool)
@@ -68,7 +69,7 @@ class Instance:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection of the pool, with the statement timeout of the settings. Raises ServerUnreachable."""
-        with borrowed(self._pool) as connection:
+        with borrowed(self._pool) as connection, limited(connection):
             yield connection
 
     @property

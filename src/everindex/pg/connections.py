@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everindex.errors import ServerHostUnknown, ServerUnreachable
+from everindex.pg import pooler
 from everindex.pg.address import describe
 from everindex.pg.sqlstate import connect_error
 
@@ -43,12 +44,7 @@ def connect(
     pause = 0.1
     while True:
         try:
-            return psycopg.connect(
-                conninfo,
-                autocommit=autocommit,
-                application_name=application_name,
-                connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            )
+            return _open(conninfo, application_name=application_name, autocommit=autocommit)
         except psycopg.OperationalError as exc:
             error = connect_error(exc, where=describe(conninfo))
             left = deadline - time.monotonic()
@@ -59,6 +55,20 @@ def connect(
                 on_wait(error.why, left)
             time.sleep(min(pause * random.uniform(0.7, 1.0), left))  # jitter, not security
             pause = min(pause * 2, 3.0)
+
+
+def _open(conninfo: str, *, application_name: str, autocommit: bool) -> Connection:
+    connection = psycopg.connect(
+        conninfo, autocommit=True, application_name=application_name, connect_timeout=CONNECT_TIMEOUT_SECONDS
+    )
+    try:
+        # A pooler takes connections also while its server is away: that shows here.
+        pooler.look(connection)
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 #: Limits that an administrator may set for a role or a database, and that would cut an index build off half-way, or the
@@ -73,10 +83,13 @@ TIME_LIMITS = (
 
 
 def lift_time_limits(connection: Connection, *names: str) -> None:
-    """Switches the named limits off for this session, or all of TIME_LIMITS; those that the server lacks are passed over."""
+    """Switches the named limits off for this session, or all of TIME_LIMITS; those that the server lacks are passed over.
+
+    Behind a pooler that changes sessions: for the transaction that is open. Raises DirectAddressNeeded where none is.
+    """
     connection.execute(
-        "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
-        (list(names or TIME_LIMITS),),
+        "SELECT pg_catalog.set_config(name, '0', %s) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
+        (not pooler.has_session_settings(connection), list(names or TIME_LIMITS)),
     )
 
 
@@ -85,17 +98,19 @@ def make_pool(
     *,
     size: int,
     configure: Callable[[Connection], None] | None = None,
-    session_settings: dict[str, str | int] | None = None,
+    settings: dict[str, str | int] | None = None,
 ) -> ConnectionPool[Connection]:
     """A pool of autocommit connections named `everindex web`, not opened yet; the caller closes it.
+
+    `settings` hold for `roundtrip.run`, and for other statements in a block of `pooler.limited`.
 
     One connection until more are needed at once: the pool hands them out in turn, and one that is used again and again
     has its plans and pages warm (a tenth of a search, docs/measurements/search.md).
     """
 
     def set_up(connection: Connection) -> None:
-        for name, value in (session_settings or {}).items():
-            connection.execute("SELECT set_config(%s, %s, false)", (name, str(value)))
+        pooler.look(connection)
+        pooler.limit(connection, settings or {})
         if configure is not None:
             configure(connection)
 

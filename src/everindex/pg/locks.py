@@ -14,6 +14,7 @@ from typing import Literal
 
 from everindex.errors import LockNotObtained
 from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.pooler import require_session
 from everindex.pg.sqlstate import told_as_ours
 
 LockName = Literal["migrate", "own-schema", "build", "keeper", "aside"]
@@ -75,7 +76,11 @@ def _poll(
 
 
 def try_lock(connection: Connection, name: LockName, *, is_shared: bool = False) -> bool:
-    """Takes the lock for the rest of the session of `connection` if it is free; a shared one if no other kind is held."""
+    """Takes the lock for the rest of the session of `connection` if it is free; a shared one if no other kind is held.
+
+    Raises DirectAddressNeeded behind a pooler that changes sessions: the lock would be held by a stranger, for hours.
+    """
+    require_session(connection)
     statement = "SELECT pg_try_advisory_lock_shared(%s, %s)" if is_shared else "SELECT pg_try_advisory_lock(%s, %s)"
     row = connection.execute(statement, (LOCK_CLASS, LOCK_IDS[name])).fetchone()
     return row is not None and bool(row[0])

@@ -1,18 +1,21 @@
-"""How does a statement run with settings of its own at the price of one? Both prepared, in one write and one read.
+"""How does a statement run with settings of its own at the price of one? Both in one write and one read.
 
 psycopg's pipeline sends every statement as soon as it is executed, so that the server wakes up for the settings, answers
 them, and is woken again for the statement. Here both leave in a single write, with libpq's own pipeline functions that
 psycopg offers in `psycopg.pq`: a search then costs no more than the bare statement (docs/measurements/search.md).
+
+Both are prepared, once for each connection; behind a pooler neither is, and parsing travels in the same write.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import select
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -20,27 +23,39 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
+from everindex.pg import pooler
 from everindex.pg.connections import Connection
 
 #: A parameter as libpq takes it: text, or bytes in the type's binary form; None is NULL.
 Parameter = str | bytes | None
 Settings = Sequence[tuple[str, str]]
 
+_PLANNED_ANEW = ("plan_cache_mode", "force_custom_plan")
+
 _NAMED = re.compile(r"%\((\w+)\)[bst]|%%")
+#: How a prepared statement is planned. "kept": PostgreSQL may keep one plan for all values from the sixth execution on,
+#: where it looks as cheap as a plan for the values. "fresh": for the values of each execution.
+Plan = Literal["kept", "fresh"]
+
 #: "cached plan must not change result type": the table has changed since the statement was prepared. "prepared statement
-#: does not exist": psycopg sends DEALLOCATE ALL after a ROLLBACK or DROP on the connection (its _preparing.py).
-PREPARED_ANEW = ("0A000", "26000")
+#: does not exist": psycopg sends DEALLOCATE ALL after a ROLLBACK or DROP on the connection (its _preparing.py), or a
+#: pooler that had not been noticed has changed the session; so it has where a name of ours "already exists".
+PREPARED_LOST = ("0A000", "26000", "42P05")
 
 
 @dataclass(slots=True)
-class _Prepared:
-    """What is prepared on one connection: text → name."""
+class _Statement:
+    """A statement on its way: by the name under which it is prepared, or with its text."""
 
-    names: dict[str, bytes] = field(default_factory=dict)
-    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    name: bytes | None
+    text: str
+    values: list[bytes | None]
+    formats: list[int]
 
 
-_PREPARED: WeakKeyDictionary[Connection, _Prepared] = WeakKeyDictionary()
+#: What is prepared on a connection: text → name. A number is used once in a process: what was given up may still be there.
+_PREPARED: WeakKeyDictionary[Connection, dict[str, bytes]] = WeakKeyDictionary()
+_NUMBERS = itertools.count()
 
 
 def positional(text: str) -> tuple[str, tuple[str, ...]]:
@@ -59,34 +74,36 @@ def positional(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def run(
-    connection: Connection, settings: Settings, text: str, parameters: Sequence[Parameter]
+    connection: Connection, settings: Settings, text: str, parameters: Sequence[Parameter], *, plan: Plan = "kept"
 ) -> list[tuple[Any, ...]]:
     """Runs `text` (`$1 …`) with `settings` that hold for it alone; its rows, sent in binary.
 
     The statements of a pipeline up to its Sync are one implicit transaction (PostgreSQL docs, 55.2.4 Pipelining), so a
-    transaction-local setting made by the first ends with the second. `connection` is in autocommit and in no pipeline.
-    Raises psycopg.Error; an interrupted or broken connection is closed and not reused.
+    transaction-local setting made by the first ends with the second, and a pooler in transaction mode gives both the same
+    session. `connection` is in autocommit and in no pipeline. Raises psycopg.Error; an interrupted or broken connection is
+    closed and not reused.
     """
-    try:
-        return _run(connection, settings, text, parameters)
-    except psycopg.Error as exc:
-        if exc.sqlstate not in PREPARED_ANEW or connection.closed:
-            raise
+    route = pooler.route_of(connection)
+    if not route.is_pooled:
+        try:
+            wanted = (*settings, _PLANNED_ANEW) if plan == "fresh" else settings
+            return _run(connection, wanted, text, parameters, is_prepared=True)
+        except psycopg.Error as exc:
+            if exc.sqlstate not in PREPARED_LOST or connection.closed:
+                raise
         _PREPARED.pop(connection, None)
-        return _run(connection, settings, text, parameters)
+        route = pooler.look(connection)
+    return _run(connection, (*route.limits, *settings), text, parameters, is_prepared=False)
 
 
 def _run(
-    connection: Connection, settings: Settings, text: str, parameters: Sequence[Parameter]
+    connection: Connection, settings: Settings, text: str, parameters: Sequence[Parameter], *, is_prepared: bool
 ) -> list[tuple[Any, ...]]:
-    prepared = _PREPARED.setdefault(connection, _Prepared())
-    statements: list[tuple[bytes, list[bytes | None], list[int]]] = []
+    statements: list[_Statement] = []
     if settings:
-        flat = [part.encode() for setting in settings for part in setting]
-        statements.append((_name(connection, prepared, _set_local(len(settings))), [*flat], [0] * len(flat)))
-    values = [value.encode() if isinstance(value, str) else value for value in parameters]
-    formats = [1 if isinstance(value, bytes) else 0 for value in parameters]
-    statements.append((_name(connection, prepared, text), values, formats))
+        flat = [part for setting in settings for part in setting]
+        statements.append(_statement(connection, _set_local(len(settings)), flat, is_prepared=is_prepared))
+    statements.append(_statement(connection, text, parameters, is_prepared=is_prepared))
     try:
         result = _exchange(connection.pgconn, statements)
     except BaseException:
@@ -100,20 +117,35 @@ def _run(
     return transformer.load_rows(0, result.ntuples, tuple)
 
 
+def _statement(connection: Connection, text: str, parameters: Sequence[Parameter], *, is_prepared: bool) -> _Statement:
+    return _Statement(
+        name=_name(connection, text) if is_prepared else None,
+        text=text,
+        values=[value.encode() if isinstance(value, str) else value for value in parameters],
+        formats=[1 if isinstance(value, bytes) else 0 for value in parameters],
+    )
+
+
 def _set_local(count: int) -> str:
     calls = (f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(count))
     return "SELECT " + ", ".join(calls)
 
 
-def _name(connection: Connection, prepared: _Prepared, text: str) -> bytes:
-    """The name under which `text` is prepared on this connection; prepares it at its first use, in a round trip."""
-    name = prepared.names.get(text)
+def _name(connection: Connection, text: str) -> bytes:
+    """The name under which `text` is prepared on this connection; prepares it at its first use, in a round trip.
+
+    The name holds a digest of the text: where a pooler that nobody noticed hands out a session in which another process
+    has prepared something, a name of ours can never mean a statement of another text.
+    """
+    names = _PREPARED.setdefault(connection, {})
+    name = names.get(text)
     if name is None:
-        name = f"everindex_{next(prepared.numbers)}_{id(prepared)}".encode()
+        digest = hashlib.blake2s(text.encode(), digest_size=10).hexdigest()
+        name = f"everindex_{next(_NUMBERS)}_{digest}".encode()
         result = connection.pgconn.prepare(name, text.encode())
         if result.status != pq.ExecStatus.COMMAND_OK:
             raise _error(connection, result)
-        prepared.names[text] = name
+        names[text] = name
     return name
 
 
@@ -125,13 +157,14 @@ def _error(connection: Connection, result: pq.abc.PGresult) -> psycopg.Error:
     return error
 
 
-def _exchange(
-    conn: pq.abc.PGconn, statements: Sequence[tuple[bytes, list[bytes | None], list[int]]]
-) -> pq.abc.PGresult:
+def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> pq.abc.PGresult:
     """Sends all statements and a Sync in one write; the result of the last, or of the first that failed."""
     conn.enter_pipeline_mode()
-    for name, values, formats in statements:
-        conn.send_query_prepared(name, values, formats, 1)
+    for one in statements:
+        if one.name is not None:
+            conn.send_query_prepared(one.name, one.values, one.formats, 1)
+        else:
+            conn.send_query_params(one.text.encode(), one.values, None, one.formats, 1)
     conn.pipeline_sync()
     _flush(conn)
     answer: pq.abc.PGresult | None = None
