@@ -29,6 +29,7 @@ from everindex.index.journal import record
 from everindex.index.planner import explain
 from everindex.index.probe import index_names, probe_settings, probe_statement
 from everindex.index.recall import sample_queries
+from everindex.index.sight import SHOW_OR_HIDE
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement, drop_statement, rename_statement
 from everindex.index.steps import Rename, Swap
@@ -39,11 +40,6 @@ from everindex.pg.vector_type import register_all_types
 
 #: What a proof asks for.
 K = 10
-#: The index itself and, of a partitioned one, those of its partitions.
-SHOW_OR_HIDE = """
-    UPDATE pg_catalog.pg_index SET indisvalid = %(shown)s
-    WHERE indexrelid = %(oid)s OR indexrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(%(oid)s))
-"""
 
 
 def swap(work: Work, connection: Connection, step: Swap, observed: Observed) -> None:

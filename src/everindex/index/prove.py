@@ -1,33 +1,27 @@
 """Is a new generation fit to take over? The planner can use it, and it finds what it must; otherwise it is refused.
 
 Two valid indexes on the same key leave the choice to the planner's costs. So, for the proof, all others of the same key
-are out of the planner's sight, in a transaction that is rolled back: for a superuser by their `indisvalid`, for the
-table's owner by dropping them in it (docs/decisions/0008).
+are out of the planner's sight (sight.py).
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
-import psycopg
-
-from everindex.errors import GenerationUnproven, LockNotObtained
+from everindex.errors import GenerationUnproven
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.drift import declared_index, index_digest
 from everindex.index.generations import read_note, serving_note, with_note, words_of_others
 from everindex.index.journal import record
 from everindex.index.key import is_key
 from everindex.index.probe import index_names, probe_settings, probe_statement
-from everindex.index.promote import SHOW_OR_HIDE, K, drop_generation, named
+from everindex.index.promote import K, drop_generation, named
 from everindex.index.recall import Inside, Recall, Truth, compare, find_truth, one_transaction, sample_queries
-from everindex.index.statements import comment_statement, drop_statement
+from everindex.index.sight import competitors, dropped_for_a_moment, hidden
+from everindex.index.statements import comment_statement
 from everindex.index.steps import Prove
 from everindex.index.verify import FORCED
-from everindex.index.work import SHORT_LOCK_TIMEOUT, Work, run_briefly
+from everindex.index.work import Work, run_briefly
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_all_types
@@ -115,20 +109,13 @@ def _measure(
 ) -> Recall | None:
     """Recall of one index with all others of its key out of the planner's sight; None when even so it is not taken."""
     spec = work.spec
-    others = [
-        other
-        for other in observed.indexes
-        if other.oid != index.oid
-        and other.is_valid
-        # Whatever its predicate: an index of all rows answers for a partial one too.
-        and (other.column, other.expression, other.opclass) == (index.column, index.expression, index.opclass)
-    ]
+    others = competitors(observed, index)
     # The declaration's own statement asks its own key; a generation of another key cannot answer it.
     if index.opclass != spec.opclass or not is_key(spec, observed, column=index.column, expression=index.expression):
         return None
     inside: Inside = one_transaction
     if others:
-        inside = _hidden(others) if observed.is_superuser else _dropped_for_a_moment(work, others)
+        inside = hidden(others) if observed.is_superuser else dropped_for_a_moment(work, others)
     measured = compare(
         connection,
         probe_statement(spec, observed, k=K + 1),
@@ -138,50 +125,3 @@ def _measure(
         inside=inside,
     )
     return measured if isinstance(measured, Recall) else None
-
-
-# --- out of the planner's sight --------------------------------------------------------------------------------------
-
-
-def _hidden(others: list[ObservedIndex]) -> Inside:
-    """Surroundings in which the planner passes `others` over: a superuser's change of pg_index that is rolled back."""
-
-    @contextmanager
-    def inside(connection: Connection) -> Iterator[None]:
-        with connection.transaction(force_rollback=True):
-            for other in others:
-                connection.execute(SHOW_OR_HIDE, {"shown": False, "oid": other.oid})
-            yield
-
-    return inside
-
-
-def _dropped_for_a_moment(work: Work, others: list[ObservedIndex]) -> Inside:
-    """The same for the table's owner: they are dropped, and it is rolled back. ACCESS EXCLUSIVE for a few queries' time."""
-
-    @contextmanager
-    def inside(connection: Connection) -> Iterator[None]:
-        pause = 0.05
-        while True:
-            with connection.transaction(force_rollback=True):
-                connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (SHORT_LOCK_TIMEOUT,))
-                try:
-                    with connection.transaction():
-                        for other in others:
-                            connection.execute(drop_statement(work.spec.schema, other.name, concurrently=False))
-                    is_dropped = True
-                except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-                    is_dropped = False
-                if is_dropped:
-                    yield
-                    return
-            if work.is_out_of_time:
-                raise LockNotObtained(
-                    f"the new generation of index {work.spec.qualified_name} could not be proven.",
-                    why="the old one has to be out of sight for a moment, and other transactions held the table.",
-                    next_step="end them, then run the same command again; the new generation is kept until then.",
-                )
-            time.sleep(pause * random.uniform(0.7, 1.3))  # jitter, not security
-            pause = min(pause * 2, 2.0)
-
-    return inside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ Inside = Callable[[Connection], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
-    """A measured recall@k with its 95 % confidence interval (Wilson, over all neighbours asked for)."""
+    """A measured recall@k with its 95 % confidence interval (Wilson, over what the neighbours asked for are worth)."""
 
     k: int
     queries: int
@@ -44,6 +44,8 @@ class Recall:
     """Median time of one exact scan."""
 
     approximate_ms: float
+    p95_ms: float
+    """Of the approximate side: 95 % of the queries took no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +57,12 @@ class IndexUnused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """Query vectors, each with the distances of its true neighbours, nearest first, its own row left out."""
+    """Query vectors, each with the distances of its true neighbours, nearest first."""
 
     k: int
+    own_rows: int
+    """1 where the queries are stored rows, which do not count as their own neighbours; 0 for those of searches."""
+
     queries: tuple[tuple[Any, tuple[float, ...]], ...]
     exact_ms: float
 
@@ -119,10 +124,15 @@ def find_truth(
     *,
     k: int,
     max_seconds: float,
+    are_stored: bool = True,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Truth:
-    """The true neighbours of each vector, until `max_seconds` are over (but of MIN_QUERIES at least)."""
-    exact = exact_statement(spec, observed, k=k + 1)
+    """The true neighbours of each vector, until `max_seconds` are over (but of MIN_QUERIES at least).
+
+    `are_stored`: the vectors are those of rows, and each row is left out of its own answer.
+    """
+    own_rows = int(are_stored)
+    exact = exact_statement(spec, observed, k=k + own_rows)
     _require_exact(connection, exact, {"vector": vectors[0]}, spec)
     deadline = time.monotonic() + max_seconds
     found: list[tuple[Any, tuple[float, ...]]] = []
@@ -134,10 +144,10 @@ def find_truth(
             set_local(connection, EXACT_SETTINGS)
             distances, seconds = _distances(connection, exact, vector)
         times.append(seconds)
-        found.append((vector, tuple(distances[1 : k + 1])))  # the query's own row comes first
+        found.append((vector, tuple(distances[own_rows : k + own_rows])))  # the query's own row comes first
         if on_query is not None:
             on_query(len(found), len(vectors))
-    return Truth(k=k, queries=tuple(found), exact_ms=_median(times) * 1000)
+    return Truth(k=k, own_rows=own_rows, queries=tuple(found), exact_ms=_at_share(times, 0.5) * 1000)
 
 
 def compare(
@@ -153,7 +163,7 @@ def compare(
 
     Looks at the plan in the first of them: IndexUnused unless it goes through one of `names`.
     """
-    found = wanted = 0
+    counted: list[tuple[int, int]] = []
     times: list[float] = []
     for start in range(0, len(truth.queries), QUERIES_AT_ONCE):
         with told_as_ours("measuring recall"), inside(connection):
@@ -166,10 +176,11 @@ def compare(
                 answer, seconds = _distances(connection, statement, vector)
                 times.append(seconds)
                 if neighbours:
-                    within = sum(distance <= neighbours[-1] + TIE for distance in answer[1 : truth.k + 1])
-                    found += min(within, len(neighbours))
-                    wanted += len(neighbours)
-    low, high = wilson(found, wanted)
+                    nearest = answer[truth.own_rows : truth.k + truth.own_rows]
+                    within = sum(distance <= neighbours[-1] + TIE for distance in nearest)
+                    counted.append((min(within, len(neighbours)), len(neighbours)))
+    found, wanted = (sum(numbers) for numbers in zip(*counted, strict=True)) if counted else (0, 0)
+    low, high = interval(counted)
     return Recall(
         k=truth.k,
         queries=len(truth.queries),
@@ -177,7 +188,8 @@ def compare(
         low=low,
         high=high,
         exact_ms=truth.exact_ms,
-        approximate_ms=_median(times) * 1000,
+        approximate_ms=_at_share(times, 0.5) * 1000,
+        p95_ms=_at_share(times, 0.95) * 1000,
     )
 
 
@@ -198,7 +210,22 @@ def _require_exact(connection: Connection, exact: sql.Composed, parameters: dict
         )
 
 
-def wilson(found: int, wanted: int, *, z: float = 1.96) -> tuple[float, float]:
+def interval(counted: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """The 95 % interval of the share in (found, wanted) of each query: Wilson's, over what the neighbours are worth.
+
+    What one query misses it misses together, so that its neighbours say less than as many of different queries: their
+    number is divided by the design effect. Source: Kish, Survey Sampling (1965), 8.2.
+    """
+    found, wanted = sum(number for number, _ in counted), sum(number for _, number in counted)
+    if len(counted) < 2 or found in (0, wanted):
+        return wilson(found, wanted)
+    share = found / wanted
+    between = sum((number - share * of) ** 2 for number, of in counted) * len(counted) / (len(counted) - 1)
+    effect = max(1.0, between / wanted**2 / (share * (1 - share) / wanted))
+    return wilson(found / effect, wanted / effect)
+
+
+def wilson(found: float, wanted: float, *, z: float = 1.96) -> tuple[float, float]:
     """The Wilson score interval of a share, (0, 1) for none. Source: Wilson, JASA 22 (1927)."""
     if wanted == 0:
         return 0.0, 1.0
@@ -209,6 +236,6 @@ def wilson(found: int, wanted: int, *, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def _median(values: list[float]) -> float:
+def _at_share(values: list[float], share: float) -> float:
     ordered = sorted(values)
-    return ordered[len(ordered) // 2] if ordered else 0.0
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0

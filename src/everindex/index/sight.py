@@ -1,0 +1,84 @@
+"""Which indexes does the planner see while one of them is measured? In transactions that are rolled back.
+
+Two valid indexes on the same key leave the choice to the planner's costs, so that all but one have to be out of its sight:
+for a superuser by their `indisvalid`, for the table's owner by dropping them in the transaction (docs/decisions/0008).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from everindex.errors import LockNotObtained
+from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.recall import Inside
+from everindex.index.statements import drop_statement
+from everindex.index.work import SHORT_LOCK_TIMEOUT, Work
+from everindex.pg.connections import Connection
+
+#: The index itself and, of a partitioned one, those of its partitions.
+SHOW_OR_HIDE = """
+    UPDATE pg_catalog.pg_index SET indisvalid = %(shown)s
+    WHERE indexrelid = %(oid)s OR indexrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(%(oid)s))
+"""
+
+
+def competitors(observed: Observed, index: ObservedIndex) -> list[ObservedIndex]:
+    """The other valid indexes that the planner weighs against `index`: of its key, whatever their predicate, since an
+    index of all rows answers for a partial one too."""
+    return [
+        other
+        for other in observed.indexes
+        if other.oid != index.oid
+        and other.is_valid
+        and (other.column, other.expression, other.opclass) == (index.column, index.expression, index.opclass)
+    ]
+
+
+def hidden(others: Sequence[ObservedIndex], *, shown: Sequence[ObservedIndex] = ()) -> Inside:
+    """Surroundings in which the planner passes `others` over, and sees `shown`: a superuser's change of pg_index that is
+    rolled back."""
+
+    @contextmanager
+    def inside(connection: Connection) -> Iterator[None]:
+        with connection.transaction(force_rollback=True):
+            for index in (*others, *shown):
+                connection.execute(SHOW_OR_HIDE, {"shown": index in shown, "oid": index.oid})
+            yield
+
+    return inside
+
+
+def dropped_for_a_moment(work: Work, others: list[ObservedIndex]) -> Inside:
+    """The same for the table's owner: they are dropped, and it is rolled back. ACCESS EXCLUSIVE for a few queries' time."""
+
+    @contextmanager
+    def inside(connection: Connection) -> Iterator[None]:
+        pause = 0.05
+        while True:
+            with connection.transaction(force_rollback=True):
+                connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (SHORT_LOCK_TIMEOUT,))
+                try:
+                    with connection.transaction():
+                        for other in others:
+                            connection.execute(drop_statement(work.spec.schema, other.name, concurrently=False))
+                    is_dropped = True
+                except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                    is_dropped = False
+                if is_dropped:
+                    yield
+                    return
+            if work.is_out_of_time:
+                raise LockNotObtained(
+                    f"the new generation of index {work.spec.qualified_name} could not be proven.",
+                    why="the old one has to be out of sight for a moment, and other transactions held the table.",
+                    next_step="end them, then run the same command again; the new generation is kept until then.",
+                )
+            time.sleep(pause * random.uniform(0.7, 1.3))  # jitter, not security
+            pause = min(pause * 2, 2.0)
+
+    return inside
