@@ -31,24 +31,7 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: 
     `candidates`: how many are re-ranked; None as declared, or so many for each neighbour.
     """
     value, value_type, operator = _value(spec, observed)
-    key = _literally(
-        key_sql(
-            spec,
-            column_type=observed.column_type or spec.key_type,
-            dimensions=observed.dimensions or 0,
-            extension_schema=observed.extension_schema,
-        )
-    )
-    asked = cast_sql(
-        sql.SQL("%(vector)b"), value_type, spec.key_type, observed.dimensions or 0, observed.extension_schema
-    )
-    if _is_of_column(spec, observed):
-        # What the expression makes of the column it makes of the query, under the column's name.
-        asked = sql.SQL("(SELECT {} FROM (SELECT %(vector)b AS {}) AS {})").format(
-            key, _literally(sql.Identifier(spec.column or "")), _literally(sql.Identifier(spec.table))
-        )
-    elif value_type != spec.key_type:
-        asked = sql.SQL("({})").format(_literally(asked, keep="%(vector)b"))
+    key, asked = _key_and_query(spec, observed, value_type)
     # A partial index serves only statements that say its predicate.
     where = (
         sql.SQL("")
@@ -75,32 +58,45 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: 
     return sql.SQL("SELECT distance FROM ({}) AS candidate ORDER BY distance LIMIT {}").format(nearest, sql.Literal(k))
 
 
+def codes_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Composed:
+    """Of the k truly nearest rows, nearest first: how many rows have a nearer key, and how many one as near. Reads all."""
+    value, value_type, operator = _value(spec, observed)
+    key, asked = _key_and_query(spec, observed, value_type)
+    return sql.SQL(
+        "WITH seen AS MATERIALIZED (SELECT {value} {operator} %(vector)b AS distance, {key} {key_operator} {asked} AS code "
+        "FROM {table} WHERE {value} IS NOT NULL{predicate}), "
+        "codes AS (SELECT code, count(*) AS rows FROM seen GROUP BY code), "
+        "nearest AS (SELECT distance, code FROM seen ORDER BY distance LIMIT {limit}) "
+        "SELECT coalesce((SELECT sum(rows) FROM codes WHERE codes.code < nearest.code), 0)::bigint, "
+        "(SELECT rows FROM codes WHERE codes.code = nearest.code) FROM nearest ORDER BY distance"
+    ).format(
+        value=value,
+        operator=operator,
+        key=key,
+        key_operator=_operator(spec.operator, observed),
+        asked=asked,
+        table=_table(spec),
+        predicate=_and_predicate(spec),
+        limit=sql.Literal(k),
+    )
+
+
 def exact_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Composed:
     """The k truly nearest rows, where the settings keep the planner from any index."""
     value, _, operator = _value(spec, observed)
-    predicate = (
-        sql.SQL("")
-        if spec.predicate is None
-        else sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate_text or "")))
-    )
     return sql.SQL(
         "SELECT {value} {operator} %(vector)b AS distance FROM {table} WHERE {value} IS NOT NULL{predicate} "
         "ORDER BY {value} {operator} %(vector)b LIMIT {limit}"
-    ).format(value=value, operator=operator, table=_table(spec), predicate=predicate, limit=sql.Literal(k))
+    ).format(value=value, operator=operator, table=_table(spec), predicate=_and_predicate(spec), limit=sql.Literal(k))
 
 
 def sample_statement(spec: IndexSpec, observed: Observed) -> sql.Composed:
     """`%(samples)s` stored vectors, in an order that follows from `%(seed)s`. Reads the table's row addresses."""
     value, _, _ = _value(spec, observed)
-    predicate = (
-        sql.SQL("")
-        if spec.predicate is None
-        else sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate_text or "")))
-    )
     return sql.SQL(
         "SELECT {value} FROM {table} t WHERE {value} IS NOT NULL{predicate} "
         "ORDER BY md5(t.tableoid::text || t.ctid::text || %(seed)s) LIMIT %(samples)s"
-    ).format(value=value, table=_table(spec), predicate=predicate)
+    ).format(value=value, table=_table(spec), predicate=_and_predicate(spec))
 
 
 def probe_settings(spec: IndexSpec, observed: Observed, *, k: int) -> Settings:
@@ -113,10 +109,15 @@ def probe_settings(spec: IndexSpec, observed: Observed, *, k: int) -> Settings:
 
 def declared_candidates(spec: IndexSpec, observed: Observed, *, k: int) -> int:
     """How many candidates a search of that k takes from the index: k where it holds the true distances."""
-    by_neighbour = _candidates(spec, _value(spec, observed)[1])
+    by_neighbour = candidates_per_neighbour(spec, observed)
     if by_neighbour > 1 and spec.candidates is not None:
         return _for_k(spec.candidates, k)
     return k * by_neighbour
+
+
+def candidates_per_neighbour(spec: IndexSpec, observed: Observed) -> int:
+    """How many candidates are re-ranked for each neighbour, unless declared: 1 where the index has the true distances."""
+    return _candidates(spec, _value(spec, observed)[1])
 
 
 def _for_k(declared: int, k: int) -> int:
@@ -147,6 +148,29 @@ def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sq
     return expression, spec.key_type, _operator(spec.operator, observed)
 
 
+def _key_and_query(spec: IndexSpec, observed: Observed, value_type: str) -> tuple[sql.Composable, sql.Composable]:
+    """What the index holds of a row, and the same of the query."""
+    key = _literally(
+        key_sql(
+            spec,
+            column_type=observed.column_type or spec.key_type,
+            dimensions=observed.dimensions or 0,
+            extension_schema=observed.extension_schema,
+        )
+    )
+    asked = cast_sql(
+        sql.SQL("%(vector)b"), value_type, spec.key_type, observed.dimensions or 0, observed.extension_schema
+    )
+    if _is_of_column(spec, observed):
+        # What the expression makes of the column it makes of the query, under the column's name.
+        asked = sql.SQL("(SELECT {} FROM (SELECT %(vector)b AS {}) AS {})").format(
+            key, _literally(sql.Identifier(spec.column or "")), _literally(sql.Identifier(spec.table))
+        )
+    elif value_type != spec.key_type:
+        asked = sql.SQL("({})").format(_literally(asked, keep="%(vector)b"))
+    return key, asked
+
+
 def _is_of_column(spec: IndexSpec, observed: Observed) -> bool:
     """True for an expression whose neighbours are told by the distances of a column."""
     return spec.expression is not None and spec.column is not None and observed.column_type in VALUE_TYPES
@@ -161,6 +185,12 @@ def _candidates(spec: IndexSpec, value_type: str) -> int:
 def _operator(symbol: str, observed: Observed) -> sql.Composable:
     schema = observed.extension_schema or "public"
     return sql.SQL("OPERATOR({}.{})").format(_literally(sql.Identifier(schema)), sql.SQL(symbol.replace("%", "%%")))
+
+
+def _and_predicate(spec: IndexSpec) -> sql.Composable:
+    if spec.predicate is None:
+        return sql.SQL("")
+    return sql.SQL(" AND ({})").format(_literally(sql.SQL(spec.predicate_text or "")))
 
 
 def _table(spec: IndexSpec) -> sql.Composable:

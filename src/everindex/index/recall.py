@@ -210,7 +210,7 @@ def _require_exact(connection: Connection, exact: sql.Composed, parameters: dict
         )
 
 
-def interval(counted: Sequence[tuple[int, int]]) -> tuple[float, float]:
+def interval(counted: Sequence[tuple[float, int]]) -> tuple[float, float]:
     """The 95 % interval of the share in (found, wanted) of each query: Wilson's, over what the neighbours are worth.
 
     What one query misses it misses together, so that its neighbours say less than as many of different queries: their

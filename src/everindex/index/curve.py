@@ -1,0 +1,140 @@
+"""How do recall and latency of an index go together? One curve: a point for each ef_search. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from everindex.index.spec import OPCLASSES, IndexSpec
+
+Place = Literal["serving", "generation", "sample"]
+
+#: The values of ef_search that are tried: close together where recall still rises.
+EF_STEPS = (10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What searches find, and how long they take, at one ef_search."""
+
+    ef_search: int
+    candidates: int | None
+    """How many of the index's candidates are ordered anew by their true distance; None where it has that itself."""
+
+    recall: float
+    low: float
+    high: float
+    """The 95 % interval of `recall`."""
+
+    queries: int
+    median_ms: float
+    p95_ms: float
+    is_planned: bool
+    """False where PostgreSQL takes the index only when sorting is switched off beside sequential scans."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What of an index's definition tuning may choose."""
+
+    opclass: str
+    m: int
+    ef_construction: int
+
+    @property
+    def key_type(self) -> str:
+        return OPCLASSES[self.opclass][0]
+
+    @property
+    def words(self) -> str:
+        kind = "bit codes" if self.key_type == "bit" else self.key_type
+        return f"{kind}, m = {self.m}, ef_construction = {self.ef_construction}"
+
+    def applied_to(self, spec: IndexSpec) -> IndexSpec:
+        """`spec` in this shape, with no ef_search of another one."""
+        return replace(
+            spec,
+            opclass=self.opclass,
+            m=self.m,
+            ef_construction=self.ef_construction,
+            ef_search=None,
+            candidates=None,
+        )
+
+
+def shape_of(spec: IndexSpec) -> Shape:
+    return Shape(opclass=spec.opclass, m=spec.m, ef_construction=spec.ef_construction)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """The points of one index, by ef_search."""
+
+    shape: Shape
+    place: Place
+    index: str | None
+    """The index that was measured; None for one that was built on a sample and dropped."""
+
+    rows: int
+    """Over so many rows it was measured."""
+
+    size_bytes: int
+    """Of the index over all rows: as it is, or as pgvector's page layout has it."""
+
+    build_seconds: float | None
+    """Expected for building it over all rows; None for one that is there."""
+
+    points: tuple[Point, ...]
+
+    @property
+    def words(self) -> str:
+        """Which index this is, in words."""
+        where = {"serving": "serves", "generation": "another generation", "sample": f"a sample of {self.rows} rows"}
+        return f"{self.shape.words} ({where[self.place]})"
+
+    def at_floor(self, floor: float) -> Point | None:
+        """The point with the smallest ef_search whose recall is at `floor` with confidence: its interval's lower end is."""
+        return next((point for point in self.points if point.low >= floor), None)
+
+    def at(self, ef_search: int) -> Point | None:
+        """The point of that ef_search, or the next smaller one."""
+        return next((point for point in reversed(self.points) if point.ef_search <= ef_search), None)
+
+    @property
+    def best(self) -> Point | None:
+        """The point with the highest recall."""
+        return max(self.points, key=lambda point: point.recall, default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "opclass": self.shape.opclass,
+            "m": self.shape.m,
+            "ef_construction": self.shape.ef_construction,
+            "place": self.place,
+            "index": self.index,
+            "rows": self.rows,
+            "size_bytes": self.size_bytes,
+            "build_seconds": self.build_seconds,
+            "points": [point.as_dict() for point in self.points],
+        }
+
+
+def curve_from(document: dict[str, Any]) -> Curve:
+    """The curve of such a dictionary. Raises KeyError or TypeError for another one."""
+    return Curve(
+        shape=Shape(opclass=document["opclass"], m=document["m"], ef_construction=document["ef_construction"]),
+        place=document["place"],
+        index=document["index"],
+        rows=document["rows"],
+        size_bytes=document["size_bytes"],
+        build_seconds=document["build_seconds"],
+        points=tuple(Point(**point) for point in document["points"]),
+    )
+
+
+def steps(*, k: int, also: int | None = None) -> tuple[int, ...]:
+    """The values of ef_search for searches of k: none below k, since no search could find k with it."""
+    return tuple(sorted({step for step in (*EF_STEPS, k, also or k) if step >= k}))

@@ -1,0 +1,180 @@
+"""What does each index of a table find at which ef_search, and how fast? Curves of what is there, against one truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.curve import Curve, Place, Point, Shape, shape_of
+from everindex.index.drift import is_hidden
+from everindex.index.evidence import size_of
+from everindex.index.key import is_key, is_predicate
+from everindex.index.planner import Settings, explain_here, set_local
+from everindex.index.probe import EF_SEARCH_RANGE, candidates_per_neighbour, index_names, probe_statement
+from everindex.index.recall import IndexUnused, Inside, Truth, compare, one_transaction
+from everindex.index.serving import same_distance
+from everindex.index.sight import competitors, hidden
+from everindex.index.spec import IndexSpec
+from everindex.index.verify import FORCED
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+#: What a search switches off to keep the planner from reading the whole table.
+WITHOUT_SEQSCAN: Settings = (("enable_seqscan", "off"),)
+#: Each execution is planned under its own settings: a plan that was kept would be that of another ef_search.
+PLANNED_ANEW: Settings = (("plan_cache_mode", "force_custom_plan"),)
+
+OnPoint = Callable[[str, Point], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """What was not measured, and why."""
+
+    what: str
+    why: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.what} was not measured: {self.why}"
+
+
+def measure_index(
+    connection: Connection,
+    spec: IndexSpec,
+    observed: Observed,
+    index: ObservedIndex,
+    truth: Truth,
+    *,
+    rows: int,
+    steps: tuple[int, ...],
+    place: Place,
+    deadline: float,
+    on_point: OnPoint | None = None,
+) -> Curve | LeftOut:
+    """The curve of one index that is there, all others of its key out of sight; `deadline` on the monotonic clock.
+
+    `spec` declares just that index. Reads only; a superuser hides the others in transactions that are rolled back, and no
+    other role takes a lock for it. LeftOut where the planner does not take it.
+    """
+    others = competitors(observed, index)
+    inside: Inside = one_transaction
+    if observed.is_superuser and (others or not index.is_valid):
+        inside = hidden(others, shown=() if index.is_valid else (index,))
+    elif not index.is_valid:
+        return LeftOut(
+            what=f"index {index.name}", why="it is hidden from the planner, and only a superuser can show it"
+        )
+    points = measure_points(
+        connection,
+        spec,
+        observed,
+        truth,
+        names=index_names(observed, index),
+        steps=steps,
+        inside=inside,
+        deadline=deadline,
+        on_point=on_point,
+    )
+    if isinstance(points, IndexUnused):
+        return LeftOut(
+            what=f"index {index.name}", why=f"even when it must, the planner does not take it ({points.plan})"
+        )
+    return Curve(
+        shape=shape_of(spec),
+        place=place,
+        index=index.name,
+        rows=rows,
+        size_bytes=size_of(observed, index),
+        build_seconds=None,
+        points=points,
+    )
+
+
+def measure_points(
+    connection: Connection,
+    spec: IndexSpec,
+    observed: Observed,
+    truth: Truth,
+    *,
+    names: frozenset[str],
+    steps: tuple[int, ...],
+    inside: Inside = one_transaction,
+    deadline: float,
+    on_point: OnPoint | None = None,
+) -> tuple[Point, ...] | IndexUnused:
+    """A point for each step, until `deadline`, or until nothing is missed any more. Reads only."""
+    points: list[Point] = []
+    for ef_search in steps:
+        candidates = candidates_at(spec, observed, k=truth.k, ef_search=ef_search)
+        # The query's own row takes a place of its own, in the beam and among the candidates.
+        statement = probe_statement(
+            spec,
+            observed,
+            k=truth.k + truth.own_rows,
+            candidates=None if candidates is None else candidates + truth.own_rows,
+        )
+        beam: Settings = (("hnsw.ef_search", str(min(ef_search + truth.own_rows, EF_SEARCH_RANGE[1]))),)
+        settings = (*beam, *FORCED, *PLANNED_ANEW)
+        if not points:
+            # The first searches of a connection read the catalog and the index into memory.
+            warmed = compare(connection, statement, settings, _first(truth), names=names, inside=inside)
+            if isinstance(warmed, IndexUnused):
+                return warmed
+        measured = compare(connection, statement, settings, truth, names=names, inside=inside)
+        if isinstance(measured, IndexUnused):
+            if not points:
+                return measured
+            break
+        with told_as_ours("asking for a plan"), inside(connection):
+            set_local(connection, (*beam, *WITHOUT_SEQSCAN))
+            plan = explain_here(connection, statement, {"vector": truth.queries[0][0]})
+        point = Point(
+            ef_search=ef_search,
+            candidates=candidates,
+            recall=measured.recall,
+            low=measured.low,
+            high=measured.high,
+            queries=measured.queries,
+            median_ms=measured.approximate_ms,
+            p95_ms=measured.p95_ms,
+            is_planned=bool(names & set(plan.index_names)),
+        )
+        points.append(point)
+        if on_point is not None:
+            on_point(shape_of(spec).words, point)
+        if time.monotonic() >= deadline or (len(points) > 1 and min(points[-1].recall, points[-2].recall) == 1):
+            break
+    return tuple(points)
+
+
+def candidates_at(spec: IndexSpec, observed: Observed, *, k: int, ef_search: int) -> int | None:
+    """How many candidates are re-ranked at that ef_search: all that the beam holds of codes, twice k of halfvec; None
+    where the index holds the true distances."""
+    by_neighbour = candidates_per_neighbour(spec, observed)
+    if by_neighbour == 1:
+        return None
+    return max(k, min(ef_search, k * by_neighbour) if spec.key_type == "halfvec" else ef_search)
+
+
+def measurable(spec: IndexSpec, observed: Observed) -> list[tuple[IndexSpec, ObservedIndex]]:
+    """Every generation that is there, with the declaration it would be of; the declared one first. Pure."""
+    found: list[tuple[IndexSpec, ObservedIndex]] = []
+    for index in observed.indexes:
+        if index.method != "hnsw" or not (index.is_valid or is_hidden(index)):
+            continue
+        for opclass in same_distance(spec):
+            kind = Shape(opclass=opclass, m=index.m, ef_construction=index.ef_construction).applied_to(spec)
+            if (
+                index.opclass == opclass
+                and is_key(kind, observed, column=index.column, expression=index.expression)
+                and is_predicate(kind, observed, index.predicate)
+            ):
+                found.append((kind, index))
+    return sorted(found, key=lambda pair: pair[1].name != spec.name)
+
+
+def _first(truth: Truth) -> Truth:
+    return replace(truth, queries=truth.queries[:5])

@@ -1,0 +1,275 @@
+"""How do all generations and all other configurations of one declared index compare? Measured, within a time, online.
+
+The table is only read, with ACCESS SHARE: other configurations are built over a sample, in a temporary table of a session
+of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from everindex.errors import EverindexError
+from everindex.index.build import count_rows
+from everindex.index.catalog import Observed, observe
+from everindex.index.codes import Ceiling, bounded, find_ceiling
+from everindex.index.curve import Curve, Point, Shape, steps
+from everindex.index.measure import LeftOut, measurable, measure_index
+from everindex.index.plan import check_column
+from everindex.index.query_sample import Queries, choose_queries, stored_queries
+from everindex.index.recall import Truth, find_truth
+from everindex.index.serving import serving_spec
+from everindex.index.spec import IndexSpec
+from everindex.index.trial import shapes_to_try, try_shape
+from everindex.index.trial_table import Sample, sample_table
+from everindex.index.tuned import ef_search_for, read_tuned
+from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.pooler import require_session
+from everindex.pg.vector_type import register_all_types
+
+#: Finding the truth, one exact scan for each query, may take this share of the time; measuring codes as much again.
+TRUTH_SHARE = 0.4
+CODES_SHARE = 0.1
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much may be spent on one index."""
+
+    k: int = 10
+    queries: int = 100
+    sample_rows: int = 10_000
+    """0: only what is there is measured."""
+
+    max_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What was measured of one declared index."""
+
+    spec: IndexSpec
+    k: int
+    rows: int
+    queries: str
+    """How many there were, and where they are from, in words."""
+
+    exact_ms: float
+    chosen_ef_search: int
+    """What a search for k sets now."""
+
+    curves: tuple[Curve, ...]
+    left_out: tuple[LeftOut, ...]
+    observed: Observed = field(repr=False)
+
+    @property
+    def serving(self) -> Curve | None:
+        return next((curve for curve in self.curves if curve.place == "serving"), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "index": self.spec.name,
+            "schema": self.spec.schema,
+            "table": self.spec.table,
+            "k": self.k,
+            "rows": self.rows,
+            "queries": self.queries,
+            "exact_ms": self.exact_ms,
+            "chosen_ef_search": self.chosen_ef_search,
+            "curves": [curve.as_dict() for curve in self.curves],
+            "left_out": [each.sentence for each in self.left_out],
+        }
+
+
+#: Whether a shape is worth trying, now that these curves are known.
+IsNeeded = Callable[[Shape, list[Curve]], bool]
+
+
+def survey(
+    conninfo: str,
+    spec: IndexSpec,
+    *,
+    effort: Effort,
+    say: Say = lambda text: None,
+    is_needed: IsNeeded = lambda shape, curves: True,
+) -> Survey:
+    """Measures the generations that are there, and then, on a sample, the configurations that `is_needed` asks for.
+
+    Reads only, but for temporary tables; takes ACCESS SHARE. Takes about `effort.max_seconds` at the most. Raises what
+    connecting raises, NotMigrated, ColumnMismatch, SpecIllegal; what cannot be measured is left out with its reason.
+    """
+    deadline = time.monotonic() + effort.max_seconds
+    with connect(conninfo, application_name="everindex measure") as connection:
+        register_all_types(connection)
+        lift_time_limits(connection)
+        observed = observe(connection, spec)
+        check_column(spec, observed)
+        rows = count_rows(connection, spec)
+        asked = choose_queries(connection, spec, observed, wanted=effort.queries)
+        work = _Work(conninfo, connection, spec, observed, rows, asked, effort, deadline, say)
+        if len(asked.vectors) < 2:
+            return work.nothing("fewer than two rows have a vector")
+        say(f"finding the true neighbours of {asked.words}, by exact scans of {rows} rows")
+        return work.done(is_needed)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One survey, from its queries to its end."""
+
+    conninfo: str
+    connection: Connection
+    spec: IndexSpec
+    observed: Observed
+    rows: int
+    asked: Queries
+    effort: Effort
+    deadline: float
+    say: Say
+
+    def nothing(self, why: str) -> Survey:
+        return self._survey([], [LeftOut(what="recall", why=why)], queries="none", exact_ms=0.0, chosen=0)
+
+    def done(self, is_needed: IsNeeded) -> Survey:
+        truth = self._truth(self.connection, self.spec, self.observed, self.asked)
+        found = serving_spec(self.spec, self.observed)
+        tuned = None if found is None else read_tuned(self.connection, self.spec, found[1])
+        chosen = ef_search_for(self.effort.k, tuned)
+        curves: list[Curve] = []
+        left: list[LeftOut] = []
+        for kind, index in measurable(self.spec, self.observed):
+            serves = found is not None and index.oid == found[1].oid
+            self._sort(
+                measure_index(
+                    self.connection,
+                    kind,
+                    self.observed,
+                    index,
+                    truth,
+                    rows=self.rows,
+                    steps=steps(k=self.effort.k, also=chosen if serves else None),
+                    place="serving" if serves else "generation",
+                    deadline=self.deadline,
+                    on_point=self._tell,
+                ),
+                curves,
+                left,
+            )
+        if self.effort.sample_rows:
+            self._try(truth, curves, left, is_needed)
+        words = Queries(vectors=self.asked.vectors[: len(truth.queries)], are_stored=self.asked.are_stored).words
+        return self._survey(curves, left, queries=words, exact_ms=truth.exact_ms, chosen=chosen)
+
+    # --- on a sample -------------------------------------------------------------------------------------------------
+
+    def _try(self, truth: Truth, curves: list[Curve], left: list[LeftOut], is_needed: IsNeeded) -> None:
+        """Adds what the configurations that are not there find on a sample."""
+        others = "other configurations"
+        shapes = shapes_to_try(self.spec, self.observed)
+        if not any(is_needed(shape, curves) for shape in shapes):
+            return
+        try:
+            with connect(self.conninfo, application_name="everindex measure") as connection:
+                require_session(connection)
+                register_all_types(connection)
+                lift_time_limits(connection)
+                self.say(f"copying a sample of {min(self.rows, self.effort.sample_rows)} rows")
+                with sample_table(connection, self.spec, self.observed, rows=self.effort.sample_rows) as sample:
+                    if isinstance(sample, str):
+                        left.append(LeftOut(what=others, why=sample))
+                    else:
+                        self._try_on(connection, sample, truth, shapes, curves, left, is_needed)
+        except EverindexError as exc:
+            # A standby, or a role that may make no temporary table.
+            left.append(LeftOut(what=others, why=exc.why.rstrip(".")))
+
+    def _try_on(
+        self,
+        connection: Connection,
+        sample: Sample,
+        truth: Truth,
+        shapes: Iterable[Shape],
+        curves: list[Curve],
+        left: list[LeftOut],
+        is_needed: IsNeeded,
+    ) -> None:
+        on_sample = truth if sample.is_whole else self._truth_of_sample(connection, sample)
+        there = {curve.shape for curve in curves} if sample.is_whole else set()
+        ceiling: Ceiling | None = None
+        for shape in shapes:
+            if shape in there or not is_needed(shape, curves):
+                continue
+            if time.monotonic() >= self.deadline:
+                left.append(LeftOut(what=f"{shape.words}, on a sample,", why="the time was over"))
+                continue
+            self.say(f"building {shape.words} over {sample.rows} rows")
+            curve = try_shape(
+                connection,
+                shape,
+                sample,
+                on_sample,
+                spec=self.spec,
+                rows=self.rows,
+                steps=steps(k=self.effort.k),
+                deadline=self.deadline,
+                on_point=self._tell,
+            )
+            if isinstance(curve, Curve) and shape.key_type == "bit" and not sample.is_whole:
+                ceiling = ceiling or self._ceiling(shape, truth)
+                curve = curve if ceiling is None else bounded(curve, ceiling)
+            self._sort(curve, curves, left)
+
+    def _ceiling(self, shape: Shape, truth: Truth) -> Ceiling | None:
+        self.say(f"counting what bit codes keep among all {self.rows} rows")
+        seconds = self.effort.max_seconds * CODES_SHARE
+        return find_ceiling(self.connection, shape.applied_to(self.spec), self.observed, truth, max_seconds=seconds)
+
+    def _truth_of_sample(self, connection: Connection, sample: Sample) -> Truth:
+        asked = self.asked
+        if asked.are_stored:
+            asked = stored_queries(connection, sample.spec, sample.observed, wanted=self.effort.queries)
+        return self._truth(connection, sample.spec, sample.observed, asked)
+
+    # --- both --------------------------------------------------------------------------------------------------------
+
+    def _truth(self, connection: Connection, spec: IndexSpec, observed: Observed, asked: Queries) -> Truth:
+        return find_truth(
+            connection,
+            spec,
+            observed,
+            list(asked.vectors),
+            k=self.effort.k,
+            max_seconds=self.effort.max_seconds * TRUTH_SHARE,
+            are_stored=asked.are_stored,
+        )
+
+    def _tell(self, what: str, point: Point) -> None:
+        self.say(
+            f"  {what}: ef_search {point.ef_search}, recall {point.recall:.3f} "
+            f"({point.low:.3f} to {point.high:.3f}), {point.median_ms:.1f} ms"
+        )
+
+    def _sort(self, found: Curve | LeftOut, curves: list[Curve], left: list[LeftOut]) -> None:
+        if isinstance(found, Curve):
+            curves.append(found)
+        else:
+            left.append(found)
+
+    def _survey(
+        self, curves: list[Curve], left: list[LeftOut], *, queries: str, exact_ms: float, chosen: int
+    ) -> Survey:
+        return Survey(
+            spec=self.spec,
+            k=self.effort.k,
+            rows=self.rows,
+            queries=queries,
+            exact_ms=exact_ms,
+            chosen_ef_search=chosen,
+            curves=tuple(curves),
+            left_out=tuple(left),
+            observed=self.observed,
+        )
