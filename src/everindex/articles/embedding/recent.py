@@ -1,0 +1,48 @@
+"""Has this text just been embedded? A remote model may give a slightly other vector each time it is asked; the pages of one
+search must all be measured from the same, and need not be paid for again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from everindex.articles.embedding.provider import Embedder, Vectors, embed_query
+
+#: Some 1.5 MB at 1536 dimensions.
+KEPT = 256
+
+
+class RecentVectors:
+    """The vectors of the last search texts that went to a remote model; safe to use from many threads."""
+
+    def __init__(self, *, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._vectors: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def vector(self, embedder: Embedder, text: str) -> Vectors:
+        """The vector of a search text, (dim,) float32, not to be changed: the kept one, else a new one. A model of this
+        process is always asked: it gives the same. Raises EmbeddingFailed."""
+        if not embedder.is_remote:
+            return embed_query(embedder, text)
+        found = self.known(embedder, text)
+        return self._keep(embedder, text, embed_query(embedder, text)) if found is None else found
+
+    def known(self, embedder: Embedder, text: str) -> Vectors | None:
+        """The kept vector of a text, without asking anybody."""
+        key = (embedder.model, text)
+        with self._lock:
+            found = self._vectors.get(key)
+            if found is not None:
+                self._vectors.move_to_end(key)
+        return found
+
+    def _keep(self, embedder: Embedder, text: str, vector: Vectors) -> Vectors:
+        """The vector that is kept from now on: of two that were asked for at once, both callers get the first."""
+        kept = vector.copy()
+        kept.flags.writeable = False
+        with self._lock:
+            first = self._vectors.setdefault((embedder.model, text), kept)
+            while len(self._vectors) > self._kept:
+                self._vectors.popitem(last=False)
+        return first
