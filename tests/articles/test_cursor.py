@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everindex.articles.model import MAX_URI_BYTES
-from everindex.articles.search.cursor import Cursor, CursorRefused, digest_of, read_cursor, write_cursor
+from everindex.articles.search.cursor import (
+    MOST_SEEN,
+    Cursor,
+    CursorRefused,
+    digest_of,
+    read_cursor,
+    seen_digest,
+    write_cursor,
+)
 
 ASKED = digest_of(["text", "memory leak", None])
 
@@ -23,6 +31,7 @@ cursors = st.builds(
     distance=st.floats(allow_nan=False, allow_infinity=False),
     uri=uris,
     shown=st.integers(0, 2**32 - 1),
+    seen=st.frozensets(uris.map(seen_digest), max_size=20),
 )
 
 
@@ -69,21 +78,23 @@ def test_what_a_proxy_or_a_person_adds_around_a_cursor_does_not_matter() -> None
         assert read_cursor(written, asked=ASKED) == cursor
 
 
-def test_a_cursor_of_the_longest_uri_is_read_and_a_longer_text_is_not_even_decoded() -> None:
-    cursor = Cursor(distance=-1e-17, uri="u" * MAX_URI_BYTES, shown=3)
+def test_the_longest_cursor_is_read_and_a_longer_text_is_not_even_decoded() -> None:
+    seen = frozenset(seen_digest(str(number)) for number in range(MOST_SEEN))
+    cursor = Cursor(distance=-1e-17, uri="u" * MAX_URI_BYTES, shown=3, seen=seen)
     assert read_cursor(write_cursor(cursor, asked=ASKED), asked=ASKED) == cursor
     with pytest.raises(CursorRefused):
         read_cursor("A" * 1_000_000, asked=ASKED)
 
 
 def test_another_version_a_distance_that_is_none_and_a_uri_that_cannot_be_are_refused() -> None:
-    def made(version: int, distance: float, uri: bytes) -> str:
-        content = struct.pack(">BId8s", version, 1, distance, ASKED) + uri
+    def made(version: int, distance: float, uri: bytes, count: int = 0) -> str:
+        content = struct.pack(">BId8sH", version, 1, distance, ASKED, count) + uri
         return base64.urlsafe_b64encode(content + struct.pack(">I", zlib.crc32(content))).decode()
 
     assert read_cursor(made(1, 0.5, b"a"), asked=ASKED).uri == "a"
+    assert read_cursor(made(1, 0.5, b"abcdea", 1), asked=ASKED).seen == {b"abcde"}
     for text in (made(2, 0.5, b"a"), made(1, math.nan, b"a"), made(1, math.inf, b"a"), made(1, 0.5, b"a\0b"),
-                 made(1, 0.5, b"\xff")):  # fmt: skip
+                 made(1, 0.5, b"\xff"), made(1, 0.5, b"abcd", 1), made(1, 0.5, b"a" * 5006, 1001)):  # fmt: skip
         with pytest.raises(CursorRefused):
             read_cursor(text, asked=ASKED)
 

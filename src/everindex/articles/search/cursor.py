@@ -1,14 +1,16 @@
 """Where does the next page of an answer begin? After the last article shown, by its place in the order and not by a count.
 
-A cursor names the last article's distance and uri, so that rows which come or go between two pages shift nothing. It holds
-a digest of what was asked: continued with another question it would skip and repeat without a word, so it is refused. It
-is no secret and grants nothing; whoever writes one by hand gets a page of the same search.
+A cursor names the last article's distance and uri, so that rows which come or go between two pages shift nothing. Where
+that place alone does not tell what was shown, it holds a digest of each article in question: through the index, which of
+several articles equally far; in a hybrid search, whose scores change with every row, all of them.
+
+It holds a digest of what was asked too: continued with another question it would skip and repeat without a word, so it is
+refused. It is no secret and grants nothing; whoever writes one by hand gets a page of the same search.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import math
 import struct
@@ -22,13 +24,18 @@ from everindex.errors import QueryInvalid
 #: The first byte. Another layout, or another meaning of a field, takes the next number.
 VERSION = 1
 DIGEST_BYTES = 8
+#: Of an article. Of a million pairs of walks over MOST_SEEN articles each, one misses an article for another's digest.
+SEEN_BYTES = 5
+#: So many articles are remembered one by one; the text of a cursor then still fits into the 8 kB that proxies allow an address.
+MOST_SEEN = 1000
 
-#: version · articles shown so far · what orders the answer, exact · digest of the question; then the uri and a CRC-32.
-_HEAD = struct.Struct(f">BId{DIGEST_BYTES}s")
+#: version · articles shown so far · what orders the answer, exact · digest of the question · how many are seen; then their
+#: digests, the uri and a CRC-32.
+_HEAD = struct.Struct(f">BId{DIGEST_BYTES}sH")
 _CRC = struct.Struct(">I")
 _MOST_SHOWN = 2**32 - 1
-#: What a cursor of the longest uri has as text; nothing longer is decoded.
-_MOST_CHARACTERS = 4 * math.ceil((_HEAD.size + MAX_URI_BYTES + _CRC.size) / 3)
+#: What the longest cursor has as text; nothing longer is decoded.
+_MOST_CHARACTERS = 4 * math.ceil((_HEAD.size + MOST_SEEN * SEEN_BYTES + MAX_URI_BYTES + _CRC.size) / 3)
 
 
 class CursorRefused(QueryInvalid):
@@ -47,6 +54,9 @@ class Cursor:
     uri: str
     shown: int
     """How many articles the pages up to here have shown: how deep the next page lies, and no more than that."""
+
+    seen: frozenset[bytes] = frozenset()
+    """`seen_digest` of the articles that were shown although their place is not before this one's; at most MOST_SEEN."""
 
 
 def digest_of(parts: Iterable[str | bytes | float | None]) -> bytes:
@@ -67,46 +77,65 @@ def digest_of(parts: Iterable[str | bytes | float | None]) -> bytes:
     return digest.digest()
 
 
+def seen_digest(uri: str) -> bytes:
+    """An article, as a cursor remembers it."""
+    return hashlib.blake2s(uri.encode(), digest_size=SEEN_BYTES).digest()
+
+
 def write_cursor(cursor: Cursor, *, asked: bytes) -> str:
     """The cursor as text for addresses and JSON: URL-safe, without padding. `asked` comes from `digest_of`."""
-    head = _HEAD.pack(VERSION, min(cursor.shown, _MOST_SHOWN), cursor.distance, asked)
-    content = head + cursor.uri.encode()
+    seen = sorted(cursor.seen)
+    head = _HEAD.pack(VERSION, min(cursor.shown, _MOST_SHOWN), cursor.distance, asked, len(seen))
+    content = head + b"".join(seen) + cursor.uri.encode()
     return base64.urlsafe_b64encode(content + _CRC.pack(zlib.crc32(content))).rstrip(b"=").decode()
 
 
 def read_cursor(text: str, *, asked: bytes) -> Cursor:
     """The cursor of `text`. Raises CursorRefused for what `write_cursor` did not write for this question."""
     content = _content(text.strip())
-    if content is None:
+    cursor = None if content is None else _cursor(content)
+    if content is None or cursor is None:
         raise CursorRefused(
             f"the cursor cannot be read: {text.strip()[:40]!r}.",
             why="it is not what an answer gave as next_cursor: cut off, changed, or of another version of everindex.",
             next_step="ask for the first page, without a cursor, and go on with its next_cursor.",
         )
-    _, shown, distance, question = _HEAD.unpack_from(content)
-    if question != asked:
+    if _HEAD.unpack_from(content)[3] != asked:
         raise CursorRefused(
             "the cursor belongs to another search.",
             why="it continues the search that gave it: the same text or vector, model, filters, mode and min_similarity. "
             "Only k, ef_search and exact may change between pages.",
             next_step="ask for the first page of this search, without a cursor.",
         )
-    return Cursor(distance=distance, uri=content[_HEAD.size :].decode(), shown=shown)
+    return cursor
 
 
 def _content(text: str) -> bytes | None:
-    """The bytes before the checksum, if they are a cursor of this version."""
+    """The bytes before the checksum, if it is theirs."""
     if len(text) > _MOST_CHARACTERS:
         return None
+    # In an address + means a space, so the alphabet has neither; padding is put back, also where it was left on.
+    plain = text.rstrip("=")
     try:
-        # In an address + means a space, so the alphabet has neither; padding is put back where it was left on too.
-        plain = text.rstrip("=")
         whole = base64.b64decode(plain + "=" * (-len(plain) % 4), altchars=b"-_", validate=True)
-        content, checksum = whole[: -_CRC.size], whole[-_CRC.size :]
-        if len(content) < _HEAD.size or zlib.crc32(content) != _CRC.unpack(checksum)[0]:
-            return None
-        version, _, distance, _ = _HEAD.unpack_from(content)
-        uri = content[_HEAD.size :].decode()
-    except (binascii.Error, ValueError, struct.error):
+    except ValueError:
         return None
-    return content if version == VERSION and math.isfinite(distance) and "\0" not in uri else None
+    content, checksum = whole[: -_CRC.size], whole[-_CRC.size :]
+    is_whole = len(content) >= _HEAD.size and zlib.crc32(content) == int.from_bytes(checksum)
+    return content if is_whole else None
+
+
+def _cursor(content: bytes) -> Cursor | None:
+    """The cursor, if it is one of this version that a search can be continued with."""
+    version, shown, distance, _, count = _HEAD.unpack_from(content)
+    begin = _HEAD.size + count * SEEN_BYTES
+    if version != VERSION or not math.isfinite(distance) or count > MOST_SEEN or len(content) < begin:
+        return None
+    try:
+        uri = content[begin:].decode()
+    except ValueError:
+        return None
+    if "\0" in uri:
+        return None
+    seen = frozenset(content[at : at + SEEN_BYTES] for at in range(_HEAD.size, begin, SEEN_BYTES))
+    return Cursor(distance=distance, uri=uri, shown=shown, seen=seen)
