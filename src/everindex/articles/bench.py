@@ -29,7 +29,7 @@ def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
     vectors = query_vectors(instance, queries)
     table, serving = instance.engine.known()
     approach = choose(serving, k=K, passing=None, ef_search=None, exact=False)
-    composed, _ = statement.nearest(table, Filters(), k=K)
+    composed, _ = statement.of(table, Filters(), approach, k=K)
     text = composed.as_string(None)
     with (
         connect(instance.conninfo, application_name="everindex bench") as raw,

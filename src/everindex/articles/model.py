@@ -137,8 +137,12 @@ class Hit:
 
 Mode = Literal["semantic", "keyword", "hybrid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+#: Of a search by text, wherever none is named: it finds what either of the others finds (docs/decisions/0011).
+DEFAULT_MODE: Mode = "hybrid"
 
-Strategy = Literal["index", "exact", "filtered-exact", "index-filtered", "none-match", "keyword"]
+Strategy = Literal[
+    "index", "index-filtered", "reranked", "reranked-filtered", "filtered-exact", "exact", "none-match", "keyword"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +153,7 @@ class Answer:
     k: int
     strategy: Strategy
     """index: approximate, through the HNSW index · index-filtered: the same, iterating until k rows pass the filter ·
+    reranked, reranked-filtered: the same through an index of halfvec or bit codes, its candidates ranked by their vectors ·
     filtered-exact: exact over the rows that pass · exact: every row read · none-match: no row passes the filter ·
     keyword: by words alone. Of a hybrid search, how its search by meaning went."""
 
@@ -156,6 +161,9 @@ class Answer:
     elapsed_ms: float
     notices: list[str] = field(default_factory=list)
     """Sentences for people: no index serves at the moment, articles still without a vector, and so on."""
+
+    reason: str = ""
+    """Why this strategy, for people."""
 
     mode: Mode = "semantic"
     """semantic: by meaning · keyword: by words · hybrid: both, fused by their ranks."""
@@ -167,6 +175,7 @@ class Answer:
             "k": self.k,
             "mode": self.mode,
             "strategy": self.strategy,
+            "reason": self.reason,
             "ef_search": self.ef_search,
             "elapsed_ms": round(self.elapsed_ms, 3),
             "notices": self.notices,

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from everindex.articles.model import ARTICLE_COLUMNS, REQUIRED_COLUMNS
 from everindex.errors import ColumnMismatch, NotMigrated
+from everindex.index.key import cast_sql
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -45,6 +46,16 @@ class ArticleTable:
     def distance(self) -> sql.Composed:
         """pgvector's cosine distance operator, qualified: the extension may lie outside the search_path."""
         return sql.SQL("OPERATOR({}.<=>)").format(sql.Identifier(self.extension_schema or "public"))
+
+    def code(self, value: sql.Composable, key_type: str) -> sql.Composable:
+        """A vector as an index of that type holds it: `embedding::halfvec(1536)`, or its sign bits."""
+        cast = cast_sql(value, "vector", key_type, self.dimensions or 0, self.extension_schema)
+        return sql.SQL("({})").format(cast)
+
+    def code_distance(self, key_type: str) -> sql.Composed:
+        """The operator that orders such codes as cosine distance orders their vectors, qualified."""
+        symbol = sql.SQL("<~>" if key_type == "bit" else "<=>")
+        return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(self.extension_schema or "public"), symbol)
 
 
 def read_table(connection: Connection) -> ArticleTable:

@@ -13,15 +13,16 @@ from psycopg import sql
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.model import Filters
 from everindex.articles.search import statement
-from everindex.articles.search.strategy import Serving, choose
+from everindex.articles.search.known import serving_of
+from everindex.articles.search.strategy import choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import NotMigrated
 from everindex.index.tuned import declared_here
 from everindex.index.verify import Proof, prove_index, prove_planner, prove_recall, unasked
 from everindex.migrate.chain import head_revision
 from everindex.migrate.revision import current_revisions
-from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.pooler import one_session
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_vector
 
@@ -53,7 +54,7 @@ def verify(
 ) -> Verification:
     """Proves it all on a connection of its own. Reads only; takes ACCESS SHARE; reads every vector of the table a few
     dozen times. Raises what connecting raises; a proof that fails is an answer and not an error."""
-    with connect(conninfo, application_name="everindex verify") as connection:
+    with connect(conninfo, application_name="everindex verify") as connection, one_session(connection):
         revision = prove_revision(connection)
         spec = declared_here(connection, EMBEDDING_INDEX)
         index, observed = prove_index(connection, spec)
@@ -65,13 +66,9 @@ def verify(
         rows, vector = _rows_and_vector(connection, table)
         # The whole table is read on purpose below: no limit of the role may cut that off half-way.
         lift_time_limits(connection)
-        serving = Serving(
-            index_name=spec.name,
-            estimated_rows=observed.estimated_rows,
-            has_iterative_scan=look(connection).has_iterative_scan,
-        )
+        serving = serving_of(connection, spec, observed)
         approach = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
-        search, parameters = statement.nearest(table, Filters(), k=DEFAULT_K)
+        search, parameters = statement.of(table, Filters(), approach, k=DEFAULT_K)
         planner = prove_planner(
             connection,
             spec,
@@ -82,7 +79,8 @@ def verify(
             rows=rows,
         )
         # The row itself is always its own nearest neighbour and is left out: ask for one more.
-        sampled, _ = statement.nearest(table, Filters(), k=DEFAULT_K + 1)
+        one_more = choose(serving, k=DEFAULT_K + 1, passing=None, ef_search=approach.ef_search, exact=False)
+        sampled, _ = statement.of(table, Filters(), one_more, k=DEFAULT_K + 1)
         recall = prove_recall(
             connection,
             spec,

@@ -1,4 +1,4 @@
-"""Would the planner use the index? EXPLAIN of a statement under given settings, read as data. Runs nothing but EXPLAIN."""
+"""Would the planner use the index? EXPLAIN of a statement under given settings, read as data."""
 
 from __future__ import annotations
 
@@ -43,10 +43,19 @@ def explain_here(connection: Connection, statement: sql.Composed, parameters: Ma
 
 
 def explain_text(
-    connection: Connection, statement: str | sql.Composed, parameters: Mapping[str, Any], *, settings: Settings = ()
+    connection: Connection,
+    statement: str | sql.Composed,
+    parameters: Mapping[str, Any],
+    *,
+    settings: Settings = (),
+    as_run: bool = False,
 ) -> list[str]:
-    """The same as the lines that EXPLAIN prints; parameters stand in them as literals."""
-    return [str(row[0]) for row in _explain(connection, "EXPLAIN ", statement, parameters, settings)]
+    """The same as the lines that EXPLAIN prints; parameters stand in them as literals.
+
+    `as_run` runs the statement and prints what each node took and read.
+    """
+    verb = "EXPLAIN (ANALYZE, BUFFERS) " if as_run else "EXPLAIN "
+    return [str(row[0]) for row in _explain(connection, verb, statement, parameters, settings)]
 
 
 def _explain(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -15,6 +14,7 @@ from psycopg import sql
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
+from everindex.articles.search.explained import without_vectors
 from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
@@ -24,11 +24,13 @@ from everindex.index.generations import next_name, previous_name, read_note
 from everindex.index.journal import Entry, entries
 from everindex.index.plan import make_plan
 from everindex.index.planner import explain, explain_text
+from everindex.index.recall_now import RecallNow, recall_now
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
+from everindex.web.curves import Curves, read_curves
 from everindex.web.health import IndexState, index_state
 
 #: Counting rows reads the table; after this time its statistics have to do.
@@ -37,7 +39,6 @@ COUNT_TIMEOUT_MS = 2000
 LAST_SCAN_VERSION = 160000
 #: Lines of the journal that the page shows.
 HISTORY_LINES = 10
-_VECTOR_LITERAL = re.compile(r"'\[[^\]]*\]'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +117,18 @@ class IndexReport:
     plan_words: str
     plan_text: list[str]
     plan_settings: tuple[tuple[str, str], ...]
+    recall: RecallNow
+    curves: Curves | None
+    """Recall against latency, as it was last measured."""
+
     server_version: str
     pgvector_version: str
     warnings: list[str] = field(default_factory=list)
     read_at: dt.datetime
 
     def as_dict(self) -> dict[str, Any]:
-        known = dataclasses.asdict(self)
+        known = dataclasses.asdict(replace(self, curves=None))
+        known["curves"] = None if self.curves is None else self.curves.as_dict()
         known["rows"]["without_vector"] = self.rows.without_vector
         known["plan_settings"] = dict(self.plan_settings)
         return known
@@ -134,7 +140,7 @@ def read_index_report(instance: Instance) -> IndexReport:
     models = instance.embedding_models()
     with instance.connection() as connection:
         server = look(connection)
-        spec = declared_here(connection, EMBEDDING_INDEX)
+        spec = replace(declared_here(connection, EMBEDDING_INDEX), recall_floor=instance.settings.recall_floor)
         observed = observe(connection, spec)
         state, _ = index_state(connection, spec, observed)
         words, text, settings = _plan(instance, connection, table, serving)
@@ -151,7 +157,8 @@ def read_index_report(instance: Instance) -> IndexReport:
                 table_bytes=sizes[0], indexes_bytes=sizes[1], models=models, failures=_failures(connection),
                 builds=_builds(connection, table), steps=steps,
                 remarks=remarks, history=entries(connection, spec, limit=HISTORY_LINES), plan_words=words,
-                plan_text=text, plan_settings=settings,
+                plan_text=text, plan_settings=settings, recall=recall_now(connection, spec, observed),
+                curves=read_curves(connection, spec, observed),
                 server_version=server.server_version, pgvector_version=version_text(server.extension_version),
                 warnings=_warnings(server.extension_version), read_at=dt.datetime.now(dt.UTC),
             )  # fmt: skip
@@ -227,7 +234,7 @@ def _plan(
     parameters = parameters | {"vector": Vector([1.0] + [0.0] * (table.dimensions - 1))}
     words = explain(connection, text, parameters, settings=approach.settings).summary
     lines = explain_text(connection, text, parameters, settings=approach.settings)
-    return words, [_VECTOR_LITERAL.sub("'[…]'", line) for line in lines], approach.settings
+    return words, [without_vectors(line) for line in lines], approach.settings
 
 
 def _builds(connection: Connection, table: ArticleTable) -> list[Build]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from everindex.articles.model import MAX_K
-from everindex.articles.search.strategy import MAX_EF_SEARCH
 from everindex.articles.table import ArticleTable
 from everindex.errors import NotMigrated, QueryInvalid
+from everindex.index.tuned import MAX_EF_SEARCH
 
 #: Between these sums of squares a query vector goes to pgvector as it is.
 _SQUARES = (1e-6, 1e12)
@@ -59,6 +59,11 @@ def require_width(table: ArticleTable) -> int:
             next_step="run  everindex migrate.",
         )
     return table.dimensions
+
+
+def sendable(text: str) -> str:
+    """A text as PostgreSQL takes it: a space for NUL, and `?` for half of a surrogate pair."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def check_numbers(k: int, ef_search: int | None) -> None:

@@ -12,7 +12,6 @@ log = logging.getLogger("everindex.search")
 
 def log_slow(answer: Answer, filters: Filters, *, plan: str) -> None:
     """One WARNING line; of the filters only the names."""
-    names = [field.name for field in fields(filters) if getattr(filters, field.name)]
     log.warning(
         "slow-query: %.1f ms, k=%d rows=%d strategy=%s ef_search=%s filters=%s plan: %s",
         answer.elapsed_ms,
@@ -20,6 +19,11 @@ def log_slow(answer: Answer, filters: Filters, *, plan: str) -> None:
         len(answer.hits),
         answer.strategy,
         answer.ef_search,
-        ",".join(names) or "-",
+        ",".join(names_of(filters)) or "-",
         plan,
     )
+
+
+def names_of(filters: Filters) -> tuple[str, ...]:
+    """Which filters are set, without their values."""
+    return tuple(field.name for field in fields(filters) if getattr(filters, field.name))

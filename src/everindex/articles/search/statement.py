@@ -10,14 +10,24 @@ from typing import Any
 from psycopg import sql
 
 from everindex.articles.model import MAX_FILTER_BYTES, REQUIRED_COLUMNS, Filters
+from everindex.articles.search.strategy import Approach
 from everindex.articles.table import ArticleTable
 from everindex.errors import QueryInvalid
 
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:[T ].*)?", re.ASCII)
 
 
+def of(table: ArticleTable, filters: Filters, approach: Approach, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
+    """The statement of an approach, with its parameters but for `vector` ((dim,) float32, sent in binary)."""
+    if not approach.is_by_index:
+        return nearest_of_all(table, filters, k=k)
+    if approach.candidates is None:
+        return nearest(table, filters, k=approach.fetch)
+    return nearest_by_codes(table, filters, k=k, candidates=approach.candidates, key_type=approach.key_type)
+
+
 def nearest(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement of a search, with its parameters but for `vector` ((dim,) float32, sent in binary).
+    """The search through an index of the vectors.
 
     The LIMIT is a literal: with a parameter a generic plan guesses 10 % of the rows and reads them all.
     """
@@ -34,7 +44,7 @@ def nearest(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Compo
 
 
 def nearest_of_all(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The exact search: it orders by an expression that no index on the vector can serve.
+    """The exact search over the rows that pass: it orders by an expression that no index on the vector can serve.
 
     A setting (enable_indexscan) would not do: the statement is prepared, PostgreSQL may keep its plan from the sixth
     execution on, and a kept plan does not look at settings again (docs: SQL-PREPARE). With the text of `nearest`, exact
@@ -52,17 +62,26 @@ def nearest_of_all(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sq
     )
 
 
-def nearest_of_filtered(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The exact search over the rows that pass the filters: they are collected first, so that no index on the vector can
-    serve the order, and then sorted by distance."""
+def nearest_by_codes(
+    table: ArticleTable, filters: Filters, *, k: int, candidates: int, key_type: str
+) -> tuple[sql.Composed, dict[str, Any]]:
+    """The search through an index of halfvec or bit codes: its nearest `candidates`, ranked by their vectors."""
     condition, parameters = where(table, filters)
     return (
         sql.SQL(
-            "WITH passing AS MATERIALIZED (SELECT {columns}, embedding FROM {table} WHERE embedding IS NOT NULL{condition}) "
-            "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM passing "
-            "ORDER BY embedding {distance} %(vector)b LIMIT {k}"
+            "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM "
+            "(SELECT {columns}, embedding FROM {table} WHERE embedding IS NOT NULL{condition} "
+            "ORDER BY {key} {code_distance} {asked} LIMIT {candidates}) AS candidate ORDER BY distance LIMIT {k}"
         ).format(
-            columns=_columns(), distance=table.distance, table=table.identifier, condition=condition, k=sql.Literal(k)
+            columns=_columns(),
+            distance=table.distance,
+            table=table.identifier,
+            condition=condition,
+            key=table.code(sql.Identifier("embedding"), key_type),
+            code_distance=table.code_distance(key_type),
+            asked=table.code(sql.SQL("%(vector)b"), key_type),
+            candidates=sql.Literal(candidates),
+            k=sql.Literal(k),
         ),
         parameters,
     )

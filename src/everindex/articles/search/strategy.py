@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from everindex.articles.model import Strategy
+from everindex.index.tuned import MAX_EF_SEARCH, Tuned, candidates_for, ef_search_for
 
-#: pgvector's range of hnsw.ef_search (src/hnsw.c), and its default.
-MAX_EF_SEARCH = 1000
-DEFAULT_EF_SEARCH = 40
-#: Up to so many passing rows an exact search over them is both right and fast: about 8 µs a row, since every vector is
-#: fetched from TOAST (docs/measurements/search.md).
-FILTERED_EXACT_ROWS = 5000
+#: A row of an exact search costs about 8 µs, since its vector is fetched from TOAST, and one that an iterating index scan
+#: looks at about twice that; the scan looks at (fetched rows) × (all rows) / (passing rows). Both cost the same where
+#: passing² = EXACT_FACTOR × k × rows (docs/measurements/filtered.md).
+EXACT_FACTOR = 3.75
 #: Below so many rows the planner rightly reads the whole table: it is not pushed to the index.
 SMALL_TABLE_ROWS = 1000
-#: Iterating under a filter: a wider beam than without one, since most candidates do not pass.
-FILTERED_EF_SEARCH = 200
+#: Under a filter more rows are fetched than asked for, and the nearest kept: those of an iteration that went on come in
+#: batches, and a nearer one may be in the next.
+FETCH_FACTOR = 1.5
+#: A filter may have few rows near the query. The scan gives up when it has looked at so many times what it would need if
+#: the filter had nothing to do with the vectors; an exact search over the passing rows is cheaper then.
+PATIENCE = 10
+#: pgvector's default of hnsw.max_scan_tuples; more is not worth its while.
+MAX_SCAN_TUPLES = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +29,22 @@ class Approach:
     """A strategy with the settings of its transaction."""
 
     strategy: Strategy
-    ef_search: int | None
-    settings: tuple[tuple[str, str], ...]
+    reason: str
+    """Why this one, for people."""
+
+    ef_search: int | None = None
+    fetch: int = 0
+    """Rows to take from the index; at least k."""
+
+    candidates: int | None = None
+    """Of these, how many are taken from the codes and ranked by their vectors; None where the index holds the vectors."""
+
+    key_type: str = "vector"
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_by_index(self) -> bool:
+        return self.ef_search is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,41 +52,88 @@ class Serving:
     """What the search knows of index and server; refreshed every few seconds."""
 
     index_name: str | None
-    """A valid index that serves the operator; None: every search is exact."""
+    """A valid index that answers the search; None: every search is exact."""
 
     estimated_rows: int
     has_iterative_scan: bool
+    key_type: str = "vector"
+    """What the index holds: vector, halfvec or bit. Codes only give candidates."""
+
+    tuned: Tuned | None = None
 
 
 def choose(serving: Serving, *, k: int, passing: int | None, ef_search: int | None, exact: bool) -> Approach:
-    """`passing`: rows that pass the filters, counted up to FILTERED_EXACT_ROWS + 1; None without filters."""
+    """`passing`: rows that pass the filters, counted up to `counted_up_to(...)` + 1; None without filters."""
     if passing == 0:
-        return Approach(strategy="none-match", ef_search=None, settings=())
-    if passing is not None and (passing <= FILTERED_EXACT_ROWS or exact or serving.index_name is None):
-        return Approach(strategy="filtered-exact", ef_search=None, settings=())
+        return Approach(strategy="none-match", reason="no row with a vector passes the filter")
     if exact or serving.index_name is None:
-        return Approach(strategy="exact", ef_search=None, settings=())
-    if passing is not None:
-        chosen = ef_search or max(FILTERED_EF_SEARCH, ef_search_for(k))
-        return Approach(strategy="index-filtered", ef_search=chosen, settings=index_settings(serving, chosen))
-    chosen = ef_search or ef_search_for(k)
-    return Approach(strategy="index", ef_search=chosen, settings=index_settings(serving, chosen))
+        why = "exact search was asked for" if exact else "no valid vector index serves at the moment"
+        return exactly(is_filtered=passing is not None, reason=why)
+    limit = counted_up_to(serving, k=k)
+    if passing is not None and passing <= limit:
+        return exactly(
+            is_filtered=True, reason=f"{passing} rows pass the filter: reading all of them costs less than the index"
+        )
+    return _by_index(serving, k=k, is_filtered=passing is not None, ef_search=ef_search, limit=limit)
 
 
-def ef_search_for(k: int) -> int:
-    """At least the default, twice k for recall, at most what pgvector takes; beyond that the scan iterates."""
-    return min(max(DEFAULT_EF_SEARCH, 2 * k), MAX_EF_SEARCH)
+def exactly(*, is_filtered: bool, reason: str) -> Approach:
+    """Every row that passes is read. The plan is made anew each time: which is best depends on the filter's value."""
+    if not is_filtered:
+        return Approach(strategy="exact", reason=reason)
+    return Approach(strategy="filtered-exact", reason=reason, settings=(("plan_cache_mode", "force_custom_plan"),))
 
 
-def index_settings(serving: Serving, ef_search: int) -> tuple[tuple[str, str], ...]:
-    """Settings of an index search, local to its transaction.
+def counted_up_to(serving: Serving, *, k: int) -> int:
+    """Up to so many passing rows an exact search over them costs less than the index."""
+    return math.isqrt(int(EXACT_FACTOR * k * max(serving.estimated_rows, SMALL_TABLE_ROWS)))
+
+
+def _by_index(serving: Serving, *, k: int, is_filtered: bool, ef_search: int | None, limit: int) -> Approach:
+    fetch = math.ceil(FETCH_FACTOR * k) if is_filtered else k
+    candidates = None
+    if serving.key_type != "vector":
+        candidates = max(fetch, candidates_for(k, serving.key_type, serving.tuned))
+    chosen = ef_search or min(max(ef_search_for(k, serving.tuned), candidates or 0), MAX_EF_SEARCH)
+    name: Strategy = "index" if candidates is None else "reranked"
+    reason = f"the index {serving.index_name} gives the nearest"
+    if candidates is not None:
+        reason = (
+            f"the index {serving.index_name} holds codes: {candidates} candidates of it are ranked by their vectors"
+        )
+    if not is_filtered:
+        return Approach(
+            strategy=name, reason=reason, ef_search=chosen, fetch=fetch, candidates=candidates,
+            key_type=serving.key_type, settings=index_settings(serving, chosen),
+        )  # fmt: skip
+    needed = (candidates or fetch) * max(serving.estimated_rows, 1) // max(limit, 1)
+    if not serving.has_iterative_scan and ef_search is None:
+        chosen = min(max(chosen, needed), MAX_EF_SEARCH)  # the first batch is all there will be
+    return Approach(
+        strategy="index-filtered" if candidates is None else "reranked-filtered",
+        reason=f"more than {limit} rows pass the filter; {reason} until enough of them pass",
+        ef_search=chosen,
+        fetch=fetch,
+        candidates=candidates,
+        key_type=serving.key_type,
+        settings=index_settings(serving, chosen, most_tuples=min(max(1000, PATIENCE * needed), MAX_SCAN_TUPLES)),
+    )
+
+
+def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None = None) -> tuple[tuple[str, str], ...]:
+    """Settings of an index search, local to its transaction; `most_tuples` where a filter makes the scan iterate.
 
     enable_seqscan = off, because PostgreSQL does not see what a TOASTed vector costs to read: from ef_search or k of 100
-    on it takes the whole table for cheaper, a hundred times slower (facts measured in docs/measurements/search.md).
+    on it takes the whole table for cheaper, a hundred times slower (facts measured in docs/measurements/search.md). Under
+    a filter it would also collect the passing rows by another index and sort them.
     """
     settings = [("hnsw.ef_search", str(ef_search))]
     if serving.estimated_rows >= SMALL_TABLE_ROWS:
         settings.append(("enable_seqscan", "off"))
+        if most_tuples is not None:
+            settings += [("enable_bitmapscan", "off"), ("enable_sort", "off")]
     if serving.has_iterative_scan:
         settings.append(("hnsw.iterative_scan", "relaxed_order"))
+        if most_tuples is not None:
+            settings.append(("hnsw.max_scan_tuples", str(most_tuples)))
     return tuple(settings)

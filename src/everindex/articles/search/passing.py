@@ -1,0 +1,49 @@
+"""How many rows pass a filter? Counted up to a limit, and kept for a while: only which way is taken depends on it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+
+from everindex.articles.model import Filters
+from everindex.articles.search import statement
+from everindex.articles.table import ArticleTable
+from everindex.pg.connections import Connection
+
+#: A count is good for so long. Whatever it says, the answer is right: an exact search reads all rows that pass, and an
+#: index that gives too few is followed by one. "None" is never kept, since it is an answer.
+KEPT_SECONDS = 30.0
+#: So many filters are remembered; the least recently used is forgotten first.
+KEPT_FILTERS = 512
+
+
+class PassingRows:
+    """Counts of one engine; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Filters, int], tuple[float, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def count(self, connection: Connection, table: ArticleTable, filters: Filters, *, up_to: int) -> int:
+        """Rows with a vector that pass `filters`, at most `up_to` + 1. One round trip where it is not known."""
+        key = (filters, up_to)
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None and time.monotonic() - kept[0] <= KEPT_SECONDS:
+                self._kept.move_to_end(key)
+                return kept[1]
+        text, parameters = statement.count_passing(table, filters, limit=up_to + 1)
+        row = connection.execute(text, parameters, prepare=True).fetchone()
+        passing = int(row[0]) if row else 0
+        if passing:
+            with self._lock:
+                self._kept[key] = (time.monotonic(), passing)
+                while len(self._kept) > KEPT_FILTERS:
+                    self._kept.popitem(last=False)
+        return passing
+
+    def forget(self) -> None:
+        """Counts anew from now on: after this process has written."""
+        with self._lock:
+            self._kept.clear()

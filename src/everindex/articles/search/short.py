@@ -1,0 +1,84 @@
+"""When did the index give fewer rows than there are? Each is an incident of the index: counted, logged and journaled."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from everindex.articles.model import Filters
+from everindex.articles.search.slow import names_of
+from everindex.articles.search.strategy import Approach
+
+log = logging.getLogger("everindex.search")
+
+#: The journal takes one line in so many seconds; the count goes on between them.
+JOURNAL_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortAnswer:
+    """An index search that found less than an exact one, which was then the answer. Nobody's question is in it."""
+
+    strategy: str
+    index_name: str | None
+    ef_search: int | None
+    filters: tuple[str, ...]
+    """Names of the filters, without their values."""
+
+    wanted: int
+    found: int
+    existing: int
+    """What the exact search found, at most `wanted`."""
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class ShortAnswers:
+    """The incidents of one engine since its start; safe to use from many threads."""
+
+    def __init__(self, journal: Callable[[ShortAnswer, int], None] | None = None) -> None:
+        """`journal(the last one, how many since the last line)` keeps a line of it; it is called once a minute at most."""
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._unwritten = 0
+        self._written_at = float("-inf")
+        self.count = 0
+        self.last: ShortAnswer | None = None
+
+    def note(
+        self, approach: Approach, index_name: str | None, filters: Filters, *, wanted: int, found: int, existing: int
+    ) -> None:
+        """Counts one."""
+        incident = ShortAnswer(
+            strategy=approach.strategy,
+            index_name=index_name,
+            ef_search=approach.ef_search,
+            filters=names_of(filters),
+            wanted=wanted,
+            found=found,
+            existing=existing,
+        )
+        with self._lock:
+            self.count += 1
+            self.last = incident
+            self._unwritten += 1
+            is_due = self._journal is not None and time.monotonic() - self._written_at >= JOURNAL_SECONDS
+            unwritten = self._unwritten
+            if is_due:
+                self._written_at = time.monotonic()
+                self._unwritten = 0
+        log.warning(
+            "short-answer: the index gave %d of %d rows (strategy %s, ef_search %s, filters %s), an exact search found %d",
+            found,
+            wanted,
+            approach.strategy,
+            approach.ef_search,
+            ",".join(incident.filters) or "-",
+            existing,
+        )
+        if is_due and self._journal is not None:
+            self._journal(incident, unwritten)
