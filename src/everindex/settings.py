@@ -14,11 +14,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from everindex.errors import SettingInvalid
 
 #: Variables whose value may lie in a file named by `<NAME>_FILE`, as container secrets do.
-FILE_VARIABLES = ("DATABASE_URL", "DB_PASSWORD", "OPENAI_API_KEY")
+FILE_VARIABLES = ("DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_URL_READ", "DB_PASSWORD", "OPENAI_API_KEY")
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads `DATABASE_URL_FILE`, `DB_PASSWORD_FILE` and `OPENAI_API_KEY_FILE`; both forms at once are an error."""
+    """Reads `<NAME>_FILE` for each of FILE_VARIABLES; both forms at once are an error."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False  # __call__ below answers for all fields at once
@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 
     database_url: SecretStr | None = _named("DATABASE_URL", None)
+    database_url_direct: SecretStr | None = _named("DATABASE_URL_DIRECT", None)
+    """The same database without the pooler that DATABASE_URL leads through: for builds, migrations and the keeper."""
+
+    database_url_read: SecretStr | None = _named("DATABASE_URL_READ", None)
+    """Its read replicas, one or several hosts: for searches and articles."""
+
     db_host: str | None = _named("DB_HOST", None)
     db_port: int = _named("DB_PORT", 5432, ge=1, le=65535)
     db_name: str = _named("DB_NAME", "everindex")
@@ -108,8 +114,9 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = _named("EVERINDEX_LOG_FORMAT", "console")
 
     @field_validator(
-        "database_url", "db_host", "db_password", "openai_api_key", "openai_base_url", "embedding_model", mode="before"
-    )
+        "database_url", "database_url_direct", "database_url_read", "db_host", "db_password",
+        "openai_api_key", "openai_base_url", "embedding_model", mode="before",
+    )  # fmt: skip
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value

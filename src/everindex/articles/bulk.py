@@ -19,6 +19,7 @@ from everindex.index.tuned import declared_here
 from everindex.index.verify import SMALL_TABLE_ROWS
 from everindex.pg.connections import connect, lift_time_limits
 from everindex.pg.locks import try_lock
+from everindex.pg.pooler import keeps_session
 from everindex.pg.sqlstate import told_as_ours
 
 #: Fewer new vectors than this are stored within seconds, index or not.
@@ -45,8 +46,15 @@ def index_aside(conninfo: str, *, vectors_coming: int, reporter: Reporter | None
                 "SELECT count(*) FROM (SELECT 1 FROM articles WHERE embedding IS NOT NULL LIMIT %s) AS few",
                 (SMALL_TABLE_ROWS,),
             ).fetchone()
-    there = int(row[0]) if row else 0
-    if index is None or not index.is_valid or not pays(vectors_there=there, vectors_coming=vectors_coming):
+        there = int(row[0]) if row else 0
+        is_due = index is not None and index.is_valid and pays(vectors_there=there, vectors_coming=vectors_coming)
+        if is_due and not keeps_session(connection):
+            is_due = False
+            reporter.say(
+                "loading with the index in place, some 200 rows a second: it could be set aside over the server's own address "
+                "(DATABASE_URL_DIRECT), not through a pooler in transaction mode"
+            )
+    if not is_due:
         yield False
         return
     reporter.say(

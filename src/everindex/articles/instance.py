@@ -21,13 +21,16 @@ from everindex.articles.embedding import Embedder, choose_embedder, embed_query
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
 from everindex.articles.model import MAX_QUERY_CHARS, Answer, Article, Filters, RowProblem
+from everindex.articles.pools import Pools
 from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.question import require_width
+from everindex.articles.table import ArticleTable
 from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
 from everindex.index.reporter import Reporter
 from everindex.pg import address
-from everindex.pg.connections import Connection, borrowed, connect, make_pool
+from everindex.pg.address import Addresses
+from everindex.pg.connections import Connection, borrowed, connect
 from everindex.pg.pooler import limited
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_vector
@@ -46,17 +49,15 @@ _MODELS_THERE = """
 class Instance:
     """An open instance; safe to use from many threads. Made by `everindex.connect()`; `close()` when done."""
 
-    def __init__(self, conninfo: str, settings: Settings) -> None:
-        self.conninfo = conninfo
+    def __init__(self, addresses: Addresses, settings: Settings) -> None:
+        self.conninfo = addresses.main
+        self.direct_conninfo = addresses.direct
+        """The server itself, where the other leads through a pooler: for what needs a session of its own."""
+
         self.settings = settings
-        self._pool = make_pool(
-            conninfo,
-            size=settings.pool_size,
-            configure=register_vector,
-            settings={"statement_timeout": settings.statement_timeout_ms},
-        )
-        self._pool.open()
-        self.reading = Reading(self._pool)
+        self._pools = Pools(addresses, settings)
+        self._pool = self._pools.primary
+        self.reading = Reading(self._pool, self._pools.replica)
         self.engine = SearchEngine(self.reading, slow_query_ms=settings.slow_query_ms)
         self._embedder: Embedder | None = None
         self._embedder_lock = threading.Lock()
@@ -64,11 +65,12 @@ class Instance:
 
     def close(self) -> None:
         """Closes all connections."""
-        self._pool.close()
+        self._pools.close()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection of the pool, with the statement timeout of the settings. Raises ServerUnreachable."""
+        """A connection to the primary, with the statement timeout of the settings; a pooler in between makes the block one
+        transaction. What only reads had better go through `reading`. Raises ServerUnreachable."""
         with borrowed(self._pool) as connection, limited(connection):
             yield connection
 
@@ -190,12 +192,8 @@ class Instance:
         empty answer that says so."""
         table, _ = self.engine.known()
         require_width(table)
-        with self.connection() as connection, told_as_ours("reading an article"):
-            row = connection.execute(
-                sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier),
-                (_storable(uri),),
-                binary=True,
-            ).fetchone()
+        vector_of = sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier)
+        row = self._read_row(vector_of, uri, binary=True)
         if row is None:
             raise _not_found(uri)
         vector = None if row[0] is None else row[0].to_numpy()
@@ -210,17 +208,12 @@ class Instance:
         table, _ = self.engine.known()
         columns = table.writable_columns
         raw = sql.SQL("(SELECT r.raw_markdown FROM raw_articles r WHERE r.uri = a.uri)")
-        with self.connection() as connection, told_as_ours("reading an article"):
-            row = connection.execute(
-                sql.SQL("SELECT {columns}, {raw} FROM {table} a WHERE uri = %s").format(
-                    columns=sql.SQL(", ").join(
-                        sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns
-                    ),
-                    raw=raw if table.has_raw_articles else sql.SQL("NULL"),
-                    table=table.identifier,
-                ),
-                (_storable(uri),),
-            ).fetchone()
+        whole = sql.SQL("SELECT {columns}, {raw} FROM {table} a WHERE uri = %s").format(
+            columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns),
+            raw=raw if table.has_raw_articles else sql.SQL("NULL"),
+            table=table.identifier,
+        )
+        row = self._read_row(whole, uri)
         if row is None:
             raise _not_found(uri)
         return stored_article(dict(zip((*columns, "raw_text"), row, strict=True)))
@@ -228,7 +221,7 @@ class Instance:
     def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> verification.Verification:
         """The three proofs of the index, and the revision; see `verification.verify`."""
         return verification.verify(
-            self.conninfo, floor=self.settings.recall_floor, samples=samples, max_seconds=max_seconds
+            self.direct_conninfo, floor=self.settings.recall_floor, samples=samples, max_seconds=max_seconds
         )
 
     def embedding_models(self) -> dict[str, int]:
@@ -243,10 +236,7 @@ class Instance:
         table, _ = self.engine.known()
         models: dict[str, int] = {}
         if table.has_embedding_records:
-            with self.connection() as connection, told_as_ours("reading which models made the vectors"):
-                models = dict(connection.execute(_RECORDED_MODELS).fetchall())
-                if len(models) > 1:
-                    models = dict(connection.execute(sql.SQL(_MODELS_THERE).format(table.identifier)).fetchall())
+            models = self.reading.read(lambda connection: _recorded_models(connection, table))
         self._models = (time.monotonic(), models)
         return models
 
@@ -262,39 +252,60 @@ class Instance:
         if vectors_coming < LARGE_LOAD_ROWS or self.engine.known()[1].index_name is None:
             yield
             return
-        with index_aside(self.conninfo, vectors_coming=vectors_coming, reporter=reporter):
+        with index_aside(self.direct_conninfo, vectors_coming=vectors_coming, reporter=reporter):
             yield
 
     @contextmanager
     def _writer(self) -> Iterator[Connection]:
         with connect(self.conninfo, application_name="everindex import") as connection:
             register_vector(connection)
-            yield connection
+            try:
+                yield connection
+            finally:
+                self.reading.note_write(connection)
+
+    def _read_row(self, statement: sql.Composed, uri: str, *, binary: bool = False) -> tuple[Any, ...] | None:
+        parameters = (_storable(uri),)
+
+        def read(connection: Connection) -> tuple[Any, ...] | None:
+            with told_as_ours("reading an article"):
+                return connection.execute(statement, parameters, binary=binary).fetchone()
+
+        return self.reading.read(read)
 
 
 @contextmanager
 def connect_instance(conninfo: str | None = None, *, settings: Settings | None = None) -> Iterator[Instance]:
     """Opens an instance: at `conninfo`, else where the settings point, else the embedded server (started for the time).
 
-    Waits up to the setting EVERINDEX_WAIT for the server. Raises what connecting raises.
+    DATABASE_URL_DIRECT and DATABASE_URL_READ are used where `conninfo` is that of DATABASE_URL. Waits up to the setting
+    EVERINDEX_WAIT for the server. Raises what connecting raises.
     """
     settings = settings or read_settings()
     if conninfo is not None:
-        with _opened(conninfo, settings) as instance:
+        with _opened(address.belonging_to(conninfo, settings), settings) as instance:
             yield instance
     else:
-        with address.server(settings) as found, _opened(found, settings) as instance:
+        with address.servers(settings) as found, _opened(found, settings) as instance:
             yield instance
 
 
 @contextmanager
-def _opened(conninfo: str, settings: Settings) -> Iterator[Instance]:
-    connect(conninfo, wait_seconds=settings.wait_seconds).close()
-    instance = Instance(conninfo, settings)
+def _opened(addresses: Addresses, settings: Settings) -> Iterator[Instance]:
+    connect(addresses.main, wait_seconds=settings.wait_seconds).close()
+    instance = Instance(addresses, settings)
     try:
         yield instance
     finally:
         instance.close()
+
+
+def _recorded_models(connection: Connection, table: ArticleTable) -> dict[str, int]:
+    with told_as_ours("reading which models made the vectors"):
+        models: dict[str, int] = dict(connection.execute(_RECORDED_MODELS).fetchall())
+        if len(models) > 1:
+            models = dict(connection.execute(sql.SQL(_MODELS_THERE).format(table.identifier)).fetchall())
+    return models
 
 
 def check_query(text: str) -> str:

@@ -88,7 +88,7 @@ def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Calla
         if round_.has_changed:
             instance.forget()
 
-    keeper = article_keeper(instance.conninfo, settings, on_round=forget_what_was)
+    keeper = article_keeper(instance.direct_conninfo, settings, on_round=forget_what_was)
     thread = threading.Thread(target=keeper.run, args=(stop,), name="everindex-keeper", daemon=True)
     thread.start()
     try:

@@ -1,47 +1,214 @@
-"""Which connection serves a read, and how often is it asked? A read changes nothing, so it may be asked again."""
+"""Which server answers a read, and how often is it asked? A replica where there is one, else the primary; a read changes
+nothing, so it may be asked again (docs/decisions/0010)."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
-from psycopg_pool import ConnectionPool
+import psycopg
+from psycopg_pool import PoolClosed
 
-from everindex.errors import ServerUnreachable
+from everindex.errors import ColumnMismatch, EverindexError, NotMigrated, ReadOnlyServer, ServerUnreachable
 from everindex.pg.connections import Connection, NoConnectionFree, borrowed
+from everindex.pg.pooler import limited, route_of
+from everindex.pg.replica import Pool, Replica
+from everindex.pg.sqlstate import sqlstate_of, told_as_ours
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: So long a read waits for a connection to a replica before the primary is asked.
+REPLICA_WAIT_SECONDS = 1.0
+#: So long after a write of this process its reads go to the primary, where the replica has not replayed it before. A
+#: replica that is further behind is read all the same: the primary alone may not carry what several servers did.
+OWN_WRITES_SECONDS = 30.0
+
+#: A standby that replays what a query still needs cancels the query (hot standby, "conflict with recovery"); a catalog row
+#: that vanished in the middle of a look is an internal error. The same question, asked anew, is answered.
+ASKED_AGAIN = ("40001", "40P01", "XX000")
+
+Trouble = Literal["conflict", "lost", "behind"]
+
+_REPLAYED = """
+    SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                ELSE pg_catalog.pg_current_wal_insert_lsn() END >= %s::pg_lsn
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Who answers reads at the moment."""
+
+    is_replica: bool
+    reason: str | None
+    """Why it is not the replica; None without one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"from": "replica" if self.is_replica else "primary", "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnWrite:
+    """Where the write-ahead log stood after a write of this process; None where nobody could tell."""
+
+    position: str | None
+    until: float
+
 
 class Reading:
-    """The connections that searches and article reads use; safe to use from many threads."""
+    """The connections that searches and article reads use; safe to use from many threads. The pools are the caller's."""
 
-    def __init__(self, pool: ConnectionPool[Connection]) -> None:
+    def __init__(self, pool: Pool, replica: Replica | None = None) -> None:
         self._pool = pool
+        self._replica = replica
+        self._own_write: _OwnWrite | None = None
+        self._replayed: WeakKeyDictionary[Connection, _OwnWrite] = WeakKeyDictionary()
 
     def ask(self, work: Callable[[Connection], T]) -> T:
-        """What `work` reads over a connection. `work` may be called more than once, so it only reads and returns.
+        """What `work` reads over a connection. `work` may be called up to four times, so it only reads and returns.
 
-        Raises what it raises, and ServerUnreachable when no connection is free or none can be made in time.
+        For statements of `roundtrip.run`, which brings the time limit along; others go through `read`. Raises what `work`
+        raises, and ServerUnreachable when no connection is free or none can be made in time.
         """
-        try:
-            with self.connection() as connection:
+        pool = self._replica.pool if self._replica is not None else None
+        if pool is not None:
+            try:
+                return self._ask_replica(pool, work)
+            except _AskPrimary as exc:
+                log.info("read-on-primary: %s", exc)
+        return self._ask_primary(work)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """The same for statements of any kind: `work` runs under the time limit of the settings."""
+
+        def within_limits(connection: Connection) -> T:
+            with limited(connection):
                 return work(connection)
-        except NoConnectionFree:
-            raise
-        except ServerUnreachable as exc:
-            # The server was restarted, or ended idle connections: asked once more, over connections that were looked at.
-            log.info("connection-lost: a read is asked again: %s", exc.why)
-            self._pool.check()
-            with self.connection() as connection:
-                return work(connection)
+
+        return self.ask(within_limits)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection for reads that are not repeated. Raises ServerUnreachable."""
-        with borrowed(self._pool) as connection:
+        pool = self._replica.pool if self._replica is not None else None
+        with borrowed(pool or self._pool) as connection, limited(connection):
             yield connection
+
+    def source(self) -> Source:
+        """Who answers reads at the moment; asks nobody."""
+        if self._replica is None:
+            return Source(is_replica=False, reason=None)
+        return Source(is_replica=self._replica.pool is not None, reason=self._replica.reason)
+
+    def note_write(self, connection: Connection) -> None:
+        """After a write over `connection`, to the primary: reads see it from now on."""
+        if self._replica is None:
+            return
+        until = time.monotonic() + OWN_WRITES_SECONDS
+        try:
+            row = connection.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
+        except psycopg.Error:  # the write may have been the last thing that the connection did
+            row = None
+        self._own_write = _OwnWrite(row[0] if row else None, until)
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _ask_primary(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return _over(self._pool, work)
+        except NoConnectionFree:
+            raise
+        except (EverindexError, psycopg.Error) as exc:
+            match _trouble(exc):
+                case "lost":
+                    # The server was restarted, or ended idle connections: once more, over those that were looked at.
+                    log.info("connection-lost: a read is asked again: %s", _why(exc))
+                    self._pool.check()
+                case "conflict":
+                    log.info("read-repeated: %s", _why(exc))
+                case _:
+                    raise
+        return _over(self._pool, work)
+
+    def _ask_replica(self, pool: Pool, work: Callable[[Connection], T]) -> T:
+        """Asks the replica, and once more where that may help. Raises _AskPrimary where it does not."""
+
+        def up_to_date(connection: Connection) -> T:
+            if not self._has_own_writes(connection):
+                raise _AskPrimary("the replica has not replayed yet what this process wrote")
+            return work(connection)
+
+        try:
+            return _over(pool, up_to_date, seconds=REPLICA_WAIT_SECONDS)
+        except (NoConnectionFree, PoolClosed) as exc:
+            raise _AskPrimary("no connection to the replica was free in time") from exc
+        except (EverindexError, psycopg.Error) as exc:
+            first = _trouble(exc)
+            if first is None:
+                raise
+            if first == "behind":
+                raise _AskPrimary(_why(exc)) from exc
+            log.info("replica-%s: a read is asked again: %s", first, _why(exc))
+        if first == "lost":
+            pool.check()
+        try:
+            return _over(pool, up_to_date, seconds=REPLICA_WAIT_SECONDS)
+        except (EverindexError, psycopg.Error) as exc:
+            again = _trouble(exc)
+            if again is None:
+                raise
+            if first == again == "lost" and self._replica is not None:
+                self._replica.lost(pool, f"{self._replica.where} went away: {_why(exc)}")
+            raise _AskPrimary(_why(exc)) from exc
+
+    def _has_own_writes(self, connection: Connection) -> bool:
+        """Whether the server of `connection` has what this process wrote last; asked once on each connection."""
+        own = self._own_write
+        if own is None or self._replayed.get(connection) is own:
+            return True
+        if time.monotonic() > own.until:
+            log.warning("replica-behind: reads go to it again, without what this process wrote %.0f s ago",
+                        OWN_WRITES_SECONDS)  # fmt: skip
+            self._own_write = None
+            return True
+        if own.position is None:
+            return False
+        with told_as_ours("asking how far the replica is"):
+            row = connection.execute(_REPLAYED, (own.position,)).fetchone()
+        has_it = row is not None and bool(row[0])
+        if has_it and not route_of(connection).is_pooled:  # behind a pooler the next session may be another server's
+            self._replayed[connection] = own
+        return has_it
+
+
+class _AskPrimary(Exception):
+    """The replica cannot answer this read."""
+
+
+def _over(pool: Pool, work: Callable[[Connection], T], *, seconds: float | None = None) -> T:
+    with borrowed(pool, seconds=seconds) as connection:
+        return work(connection)
+
+
+def _trouble(exc: EverindexError | psycopg.Error) -> Trouble | None:
+    """What kept a read from its answer, where asking again, or elsewhere, may help."""
+    state = sqlstate_of(exc)
+    if state in ASKED_AGAIN:
+        return "conflict"
+    if isinstance(exc, ServerUnreachable):
+        return "lost"
+    if isinstance(exc, psycopg.OperationalError) and (not state or (state[:2] in ("08", "57") and state != "57014")):
+        return "lost"
+    # A replica may not have replayed yet what a migration did; and what has to write something is none of its business.
+    return "behind" if isinstance(exc, NotMigrated | ColumnMismatch | ReadOnlyServer) else None
+
+
+def _why(exc: EverindexError | psycopg.Error) -> str:
+    return exc.why if isinstance(exc, EverindexError) else f"{type(exc).__name__}."

@@ -24,6 +24,7 @@ from everindex.index.watchdog import PolicyWatchdog
 from everindex.index.work import SHORT_LOCK_TIMEOUT, Work, set_session, stopped
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.pooler import route_of
 from everindex.pg.sqlstate import statement_error, told_as_ours
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def _build_online(work: Work, connection: Connection, step: Build, observed: Obs
     )
     record(connection, spec, "build started", rows=rows, settings=wanted)
     started = time.monotonic()
-    pid = connection.info.backend_pid
+    pid = route_of(connection).server_pid
     watch = Watch(
         work.conninfo,
         pid=pid,
@@ -252,7 +253,7 @@ def run_watched(work: Work, connection: Connection, doing: str, statement: sql.C
     spec = work.spec
     watch = Watch(
         work.conninfo,
-        pid=connection.info.backend_pid,
+        pid=route_of(connection).server_pid,
         rows_total=0,
         on_progress=work.reporter.progress,
         watchdog=PolicyWatchdog(spec.build, spec=spec) if spec.build.has_limits else None,

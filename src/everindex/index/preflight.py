@@ -9,6 +9,7 @@ from everindex.errors import DiskSpaceShort
 from everindex.index.blockers import find_blockers, vacuums_on
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
+from everindex.pg.pooler import route_of
 
 #: A parallel build takes its maintenance_work_mem from shared memory at once, and PostgreSQL has more in there.
 SHARED_MEMORY_HEADROOM = 64 * 1024 * 1024
@@ -24,7 +25,7 @@ class Machine:
 
 def see_machine(connection: Connection) -> Machine:
     """Looks through /proc at the backend of this connection, where it runs on this very machine. Reads only."""
-    pid = connection.info.backend_pid
+    pid = route_of(connection).server_pid
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             is_here = b"postgres" in file.read()

@@ -84,7 +84,7 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
         capabilities.require_postgres(capabilities.look(connection))
         _refuse_unknown_revision(connection, context.config)
     if _command(context.config) in READING_COMMANDS:
-        _migrate(context, conninfo)
+        _migrate(context, conninfo, is_reading=True)
         return
     with advisory_lock(
         conninfo,
@@ -101,7 +101,7 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
                 _keep_declared(context, conninfo, declared)
 
 
-def _migrate(context: Any, conninfo: str) -> None:
+def _migrate(context: Any, conninfo: str, *, is_reading: bool = False) -> None:
     engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: connect(conninfo, application_name="everindex migrate", autocommit=False),
@@ -113,8 +113,9 @@ def _migrate(context: Any, conninfo: str) -> None:
             lambda diagnostic: log.info("%s: %s", diagnostic.severity, diagnostic.message_primary)
         )
         driver.autocommit = True
-        driver.execute("SELECT set_config('lock_timeout', %s, false)", (DDL_LOCK_TIMEOUT,))
-        lift_time_limits(driver, "idle_session_timeout")  # idle while the engine builds on a connection of its own
+        if not is_reading:
+            lift_time_limits(driver, "idle_session_timeout")  # idle while the engine builds on a connection of its own
+            driver.execute("SELECT set_config('lock_timeout', %s, false)", (DDL_LOCK_TIMEOUT,))
         driver.autocommit = False
         context.configure(
             connection=connection,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 
 from everindex.errors import SettingInvalid
 from everindex.pg import embedded
@@ -15,6 +17,29 @@ from everindex.settings import Settings
 
 #: `postgresql+psycopg2://` and its kin are SQLAlchemy's; libpq wants the bare scheme.
 _DRIVER_SUFFIX = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Addresses:
+    """The connection strings of one database; never shown, since they hold passwords."""
+
+    main: str
+    direct: str
+    """Without a pooler; the same as `main` unless it is named."""
+
+    read: str | None
+    """Its read replicas."""
+
+
+def configured(settings: Settings) -> Addresses:
+    """The addresses of the named server. Raises SettingInvalid, without the address, for one that libpq cannot read."""
+    main = configured_conninfo(settings)
+    direct, read = settings.database_url_direct, settings.database_url_read
+    return Addresses(
+        main=main,
+        direct=main if direct is None else _readable("DATABASE_URL_DIRECT", direct),
+        read=None if read is None else _readable("DATABASE_URL_READ", read),
+    )
 
 
 def configured_conninfo(settings: Settings) -> str:
@@ -29,12 +54,16 @@ def configured_conninfo(settings: Settings) -> str:
             user=settings.db_user,
             password=password,
         )
-    url = without_driver(settings.database_url.get_secret_value())
+    return _readable("DATABASE_URL", settings.database_url)
+
+
+def _readable(name: str, secret: SecretStr) -> str:
+    url = without_driver(secret.get_secret_value())
     try:
         conninfo_to_dict(url)
     except ProgrammingError:
         raise SettingInvalid(
-            "DATABASE_URL is not a PostgreSQL address.",
+            f"{name} is not a PostgreSQL address.",
             why="libpq cannot read it (its text is not shown here, since it may hold a password).",
             next_step="write it as postgresql://user:password@host:5432/database, with %-escapes for special characters.",
         ) from None
@@ -56,11 +85,43 @@ def describe(conninfo: str) -> str:
     return f"database {parts.get('dbname') or parts.get('user') or 'of the default name'} at {where}{who}"
 
 
+def belonging_to(conninfo: str, settings: Settings) -> Addresses:
+    """The addresses of the database at `conninfo`: those of the settings where it is theirs, else that one alone.
+
+    A program may open another database than the configured one, whose replicas have other articles.
+    """
+    if not settings.uses_embedded_server:
+        found = configured(settings)
+        if conninfo in (found.main, found.direct):
+            return found
+    return Addresses(main=conninfo, direct=conninfo, read=None)
+
+
+@contextmanager
+def servers(settings: Settings) -> Iterator[Addresses]:
+    """The addresses to use; starts the embedded server for the time of the block when none is named."""
+    if not settings.uses_embedded_server:
+        yield configured(settings)
+        return
+    for name, value in (
+        ("DATABASE_URL_DIRECT", settings.database_url_direct),
+        ("DATABASE_URL_READ", settings.database_url_read),
+    ):
+        if value is not None:
+            raise SettingInvalid(
+                f"{name} is set, and neither DATABASE_URL nor DB_HOST is.",
+                why="it is another way to a named server; without one everindex would run a server of its own and pass it over.",
+                next_step=f"set DATABASE_URL to the server, or unset {name}.",
+            )
+    with embedded.running(settings.home) as conninfo:
+        yield Addresses(main=conninfo, direct=conninfo, read=None)
+
+
 @contextmanager
 def server(settings: Settings) -> Iterator[str]:
-    """The connection string of the server to use; starts the embedded one for the time of the block when none is named."""
-    if settings.uses_embedded_server:
-        with embedded.running(settings.home) as conninfo:
-            yield conninfo
-    else:
-        yield configured_conninfo(settings)
+    """The connection string for commands: the server itself where a pooler lies before it and DATABASE_URL_DIRECT says so.
+
+    Starts the embedded server for the time of the block when none is named.
+    """
+    with servers(settings) as found:
+        yield found.direct

@@ -99,10 +99,13 @@ def make_pool(
     size: int,
     configure: Callable[[Connection], None] | None = None,
     settings: dict[str, str | int] | None = None,
+    reconnect_seconds: float = 300.0,
+    reconnect_failed: Callable[[ConnectionPool[Connection]], None] | None = None,
 ) -> ConnectionPool[Connection]:
     """A pool of autocommit connections named `everindex web`, not opened yet; the caller closes it.
 
-    `settings` hold for `roundtrip.run`, and for other statements in a block of `pooler.limited`.
+    `settings` hold for `roundtrip.run`, and for other statements in a block of `pooler.limited`. `reconnect_failed` is told,
+    in a thread of the pool, when no new connection could be made for `reconnect_seconds`.
 
     One connection until more are needed at once: the pool hands them out in turn, and one that is used again and again
     has its plans and pages warm (a tenth of a search, docs/measurements/search.md).
@@ -127,15 +130,17 @@ def make_pool(
         configure=set_up,
         open=False,
         timeout=10.0,
+        reconnect_timeout=reconnect_seconds,
+        reconnect_failed=reconnect_failed,
         name="everindex",
     )
 
 
 @contextmanager
-def borrowed(pool: ConnectionPool[Connection]) -> Iterator[Connection]:
-    """A connection of the pool for the time of the block. Raises NoConnectionFree."""
+def borrowed(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Iterator[Connection]:
+    """A connection of the pool for the time of the block. Raises NoConnectionFree after `seconds`, by default the pool's."""
     try:
-        connection = pool.getconn()
+        connection = pool.getconn(seconds)
     except PoolTimeout:
         raise NoConnectionFree(
             "no connection to the database was free in time.",

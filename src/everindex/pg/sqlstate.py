@@ -16,6 +16,7 @@ from everindex.errors import (
     ReadOnlyServer,
     ServerHostUnknown,
     ServerUnreachable,
+    SettingInvalid,
     StatementFailed,
     StatementTimedOut,
 )
@@ -45,7 +46,14 @@ def connect_error(exc: psycopg.Error, *, where: str) -> EverindexError:
             why=text,
             next_step="correct the host in DATABASE_URL or DB_HOST; `getent hosts NAME` shows what this machine resolves.",
         )
-    if "database" in lower and "does not exist" in lower:
+    if "unsupported startup parameter" in lower:
+        return SettingInvalid(
+            f"the pooler of {where} refuses what the address asks for.",
+            why=text,
+            next_step="take that parameter out of the address, and set it for the role instead:  ALTER ROLE … SET …; "
+            "PgBouncer's ignore_startup_parameters would pass it over.",
+        )
+    if "database" in lower and ("does not exist" in lower or "no such database" in lower):
         return DatabaseMissing(
             f"cannot use {where}: the server has no such database.",
             why=text,
@@ -112,6 +120,12 @@ def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
                 why=detail,
                 next_step="the server's log has the whole statement; nothing of the failed transaction was kept.",
             )
+
+
+def sqlstate_of(exc: BaseException) -> str:
+    """The SQLSTATE of a driver's error, or of the one that an error of ours was made from; empty for none."""
+    source = exc if isinstance(exc, psycopg.Error) else exc.__cause__
+    return (source.sqlstate or "") if isinstance(source, psycopg.Error) else ""
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from psycopg import sql
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import REQUIRED_COLUMNS
+from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
 FACET_COLUMNS = ("category", "topic", "news_source")
@@ -50,8 +52,8 @@ def read_facets(instance: Instance) -> dict[str, list[Facet]]:
             "SELECT {column}::text, count(*) FROM {table} WHERE {column} IS NOT NULL AND {column}::text <> '' "
             "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {limit}"
         ).format(column=sql.Identifier(column), table=table.identifier, limit=sql.Literal(MAX_VALUES))
-        with instance.connection() as connection, told_as_ours("counting the values of filters"):
-            found[column] = [Facet(value=row[0], articles=row[1]) for row in connection.execute(statement)]
+        rows = instance.reading.read(partial(_rows, statement=statement, doing="counting the values of filters"))
+        found[column] = [Facet(value=row[0], articles=row[1]) for row in rows]
     return found
 
 
@@ -76,9 +78,15 @@ def read_start(instance: Instance) -> Start:
         dated=sql.SQL(" AND publication_date < '3'" if is_text else ""),
         limit=sql.Literal(LATEST),
     )
-    with instance.connection() as connection, told_as_ours("reading the latest articles"):
-        latest = [Listed(**dict(zip(REQUIRED_COLUMNS, row, strict=True))) for row in connection.execute(statement)]
-        if latest:
-            return Start(has_articles=True, latest=latest)
-        row = connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table.identifier)).fetchone()
-        return Start(has_articles=bool(row and row[0]), latest=[])
+    rows = instance.reading.read(partial(_rows, statement=statement, doing="reading the latest articles"))
+    latest = [Listed(**dict(zip(REQUIRED_COLUMNS, row, strict=True))) for row in rows]
+    if latest:
+        return Start(has_articles=True, latest=latest)
+    some = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table.identifier)
+    rows = instance.reading.read(partial(_rows, statement=some, doing="looking for articles"))
+    return Start(has_articles=bool(rows[0][0]), latest=[])
+
+
+def _rows(connection: Connection, *, statement: sql.Composed, doing: str) -> list[tuple[Any, ...]]:
+    with told_as_ours(doing):
+        return connection.execute(statement).fetchall()

@@ -20,6 +20,7 @@ from everindex.index.tuned import declared_here
 from everindex.migrate.chain import head_revision
 from everindex.migrate.revision import current_revisions
 from everindex.pg.connections import Connection, connect
+from everindex.pg.pooler import limit, limited
 
 #: A probe of Kubernetes gives up after one to a few seconds: the answer is there before.
 ANSWER_SECONDS = 1.5
@@ -94,7 +95,12 @@ def unreachable(reason: str) -> Readiness:
 
 def read_readiness(connection: Connection) -> Readiness:
     """Reads only; takes ACCESS SHARE on catalogs."""
-    connection.execute("SELECT set_config('statement_timeout', '5000', false)")
+    limit(connection, {"statement_timeout": 5000})
+    with limited(connection):
+        return _read_readiness(connection)
+
+
+def _read_readiness(connection: Connection) -> Readiness:
     head = _head()
     current = ", ".join(current_revisions(connection)) or None
     try:

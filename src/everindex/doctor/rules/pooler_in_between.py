@@ -6,21 +6,18 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.pg.pooler import route_of
 
 
 def ask(examined: Examined) -> Iterator[Answer]:
-    # A pooler makes up the process number that a connection is told at its start, because it may change the server
-    # session behind it; the session itself knows its own.
-    told = examined.connection.info.backend_pid
-    own = int(examined.row("SELECT pg_catalog.pg_backend_pid()")[0])
-    if told == own:
+    if not route_of(examined.connection).is_pooled:
         yield good("this connection goes to the server itself")
         return
     yield finding(
         "this connection goes through a pooler: its session at the server has another process number than it was told",
         fix=Fix(
-            advice="give everindex the server's own address for migrate, doctor and whatever builds; searches may go through the "
-            "pooler, with SET LOCAL inside of their transaction."
+            advice="set DATABASE_URL_DIRECT to the server's own address, for migrate, doctor, the keeper and whatever builds; "
+            "searches go through the pooler."
         ),
     )
 

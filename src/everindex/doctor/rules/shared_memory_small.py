@@ -9,6 +9,7 @@ from pathlib import Path
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import MIB, size_text
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.pg.pooler import route_of
 
 SHARED_MEMORY = Path("/dev/shm")
 #: Room above maintenance_work_mem; with both at 64 MB it still fails (als-apg/osprey#1026).
@@ -47,12 +48,13 @@ def ask(examined: Examined) -> Iterator[Answer]:
 
 def shared_memory_bytes(examined: Examined) -> int | None:
     """The size of the server's /dev/shm; None unless the server's process is seen to run on this very machine."""
-    info = examined.connection.info
-    if not info.host.startswith("/"):
+    if not examined.connection.info.host.startswith("/"):
         return None
     # A socket may be shared with a container: then its process has another number here, and another /dev/shm.
     try:
-        name = Path(f"/proc/{info.backend_pid}/comm").read_text(encoding="utf-8", errors="replace")
+        name = Path(f"/proc/{route_of(examined.connection).server_pid}/comm").read_text(
+            encoding="utf-8", errors="replace"
+        )
     except OSError:
         return None
     if not name.startswith("postgres") or not SHARED_MEMORY.is_dir():

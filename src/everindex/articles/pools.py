@@ -1,0 +1,55 @@
+"""Which connections does an instance keep? A pool to the primary, and one to its read replicas where they are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from everindex.errors import ServerUnreachable
+from everindex.pg.address import Addresses
+from everindex.pg.connections import Connection, borrowed, make_pool
+from everindex.pg.replica import RETRY_SECONDS, Pool, Replica, identity_of
+from everindex.pg.vector_type import register_vector
+from everindex.settings import Settings
+
+
+class Pools:
+    """Open pools of one database; `close()` when done."""
+
+    def __init__(self, addresses: Addresses, settings: Settings) -> None:
+        self._settings = settings
+        self.primary = self._make(addresses.main)
+        self.primary.open()
+        self.replica: Replica | None = None
+        if addresses.read is not None:
+            self.replica = Replica(addresses.read, make=self._make_replica, refusal=self._refusal)
+            self.replica.open()
+
+    def close(self) -> None:
+        if self.replica is not None:
+            self.replica.close()
+        self.primary.close()
+
+    def _make(self, conninfo: str, **options: Any) -> Pool:
+        return make_pool(
+            conninfo,
+            size=self._settings.pool_size,
+            configure=register_vector,
+            settings={"statement_timeout": self._settings.statement_timeout_ms},
+            **options,
+        )
+
+    def _make_replica(self, conninfo: str, gave_up: Callable[[Pool], None]) -> Pool:
+        return self._make(conninfo, reconnect_seconds=RETRY_SECONDS, reconnect_failed=gave_up)
+
+    def _refusal(self, connection: Connection) -> str | None:
+        """Why the server of `connection` is no replica of this database; None also where the primary cannot be asked."""
+        try:
+            with borrowed(self.primary, seconds=1.0) as primary:
+                ours = identity_of(primary)
+        except ServerUnreachable:
+            return None
+        theirs = identity_of(connection)
+        if ours is None or theirs is None or ours == theirs:
+            return None
+        return "DATABASE_URL_READ leads to another database: no physical replica of the one that is written to."

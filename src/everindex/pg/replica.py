@@ -1,0 +1,149 @@
+"""Is the read replica there? A pool while it answers; while it does not, a thread looks for it again and nobody waits."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool
+
+from everindex.errors import EverindexError
+from everindex.pg.address import describe
+from everindex.pg.connections import Connection, connect
+
+log = logging.getLogger(__name__)
+
+Pool = ConnectionPool[Connection]
+
+#: A replica that went away is looked for so often, seconds.
+RETRY_SECONDS = 5.0
+#: How long an opening program waits for the first look. A replica that answers later is used from then on.
+OPENING_SECONDS = 3.0
+
+
+#: A host that has fallen silent, without a word, is noticed after so long; else a read would wait for it for minutes.
+#: Each can be set in the address.
+SILENCE = {"tcp_user_timeout": 5000, "keepalives_idle": 5, "keepalives_interval": 2}
+
+
+class Replica:
+    """The replicas of one address, which may name several hosts. `open()` it, and `close()` it when done."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        make: Callable[[str, Callable[[Pool], None]], Pool],
+        refusal: Callable[[Connection], str | None],
+    ) -> None:
+        """`make` gives a pool, not opened yet, that tells the function when it cannot connect any more; `refusal` tells why
+        a server must not be read from, or None."""
+        self.where = describe(conninfo)
+        self._conninfo = _noticing_silence(conninfo)
+        self._make = make
+        self._refusal = refusal
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+        self._reason: str | None = "nobody has looked yet"
+        self._closed = threading.Event()
+
+    @property
+    def pool(self) -> Pool | None:
+        """Connections to it; None while it is away."""
+        return self._pool
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is away; None while it is there."""
+        return self._reason
+
+    def open(self) -> None:
+        """Looks for it, and waits for the answer at most OPENING_SECONDS. Raises nothing: a replica may be away."""
+        self._look_for_it(pause_seconds=0.0).wait(OPENING_SECONDS)
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def lost(self, pool: Pool, why: str) -> None:
+        """Gives up a pool that has no living connection. One that was given up already is left alone."""
+        with self._lock:
+            if pool is not self._pool:
+                return
+            self._pool = None
+            self._reason = why
+        log.warning("replica-away: reads go to the primary: %s", why)
+        self._look_for_it(pause_seconds=RETRY_SECONDS)
+        # Not in the way of who has noticed: it may be one of the pool's own threads.
+        threading.Thread(target=pool.close, name="everindex-replica-close", daemon=True).start()
+
+    def _gave_up(self, pool: Pool) -> None:
+        self.lost(pool, f"{self.where} takes no connections.")
+
+    def _look_for_it(self, *, pause_seconds: float) -> threading.Event:
+        """Starts the thread that looks until it finds; the event is set after its first look."""
+        has_looked = threading.Event()
+        arguments = (pause_seconds, has_looked)
+        threading.Thread(target=self._look, args=arguments, name="everindex-replica", daemon=True).start()
+        return has_looked
+
+    def _look(self, pause_seconds: float, has_looked: threading.Event) -> None:
+        while not self._closed.wait(pause_seconds):
+            why = self._find()
+            if why is None:
+                has_looked.set()
+                return
+            if why != self._reason:
+                log.warning("replica-away: reads go to the primary: %s", why)
+            self._reason = why
+            has_looked.set()
+            pause_seconds = RETRY_SECONDS * random.uniform(0.8, 1.2)  # jitter, not security
+
+    def _find(self) -> str | None:
+        """Connects once; None when there is a pool now, else why not."""
+        try:
+            with connect(self._conninfo, application_name="everindex web") as connection:
+                why = self._refusal(connection)
+        except EverindexError as exc:
+            return f"{exc.what} {exc.why}"
+        except psycopg.Error as exc:
+            return f"{self.where} went away: {type(exc).__name__}."
+        if why is not None:
+            return why
+        pool = self._make(self._conninfo, self._gave_up)
+        pool.open()
+        with self._lock:
+            is_wanted = not self._closed.is_set()
+            if is_wanted:
+                self._pool, self._reason = pool, None
+        if not is_wanted:
+            pool.close()
+        else:
+            log.info("replica-there: reads go to %s", self.where)
+        return None
+
+
+def identity_of(connection: Connection) -> tuple[str, int] | None:
+    """What a server and its physical replicas have in common, and a database and its copies; None where it is hidden."""
+    try:
+        row = connection.execute(
+            """
+            SELECT c.system_identifier::text, d.oid::bigint
+            FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d WHERE d.datname = current_database()
+            """
+        ).fetchone()
+    except psycopg.Error:
+        return None
+    return None if row is None else (row[0], row[1])
+
+
+def _noticing_silence(conninfo: str) -> str:
+    given = conninfo_to_dict(conninfo)
+    return make_conninfo(conninfo, **{name: value for name, value in SILENCE.items() if name not in given})
