@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     keep_drift: Literal["report", "replace"] = _named("EVERINDEX_KEEP_DRIFT", "report")
     """What the keeper does about a valid index of another definition."""
 
+    warm_seconds: float = _named("EVERINDEX_WARM_SECONDS", 30.0, ge=0)
+    """For how long an index is read into memory after a start, a build or a swap; 0 never."""
+
+    sample_queries: int = _named("EVERINDEX_SAMPLE_QUERIES", 200, ge=0, le=10_000)
+    """So many query vectors of searches are kept, to measure with; 0 none."""
+
     openai_api_key: SecretStr | None = _named("OPENAI_API_KEY", None)
     openai_base_url: str | None = _named("OPENAI_BASE_URL", None)
     embedding_model: str | None = _named("EMBEDDING_MODEL", None)

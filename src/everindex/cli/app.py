@@ -18,13 +18,16 @@ from everindex.cli import (
     health,
     importing,
     keep,
+    measure,
     migrate,
     plan,
     search,
     serve,
     status,
+    tune,
     up,
     verify,
+    warm,
 )
 from everindex.cli.output import say
 
@@ -68,6 +71,9 @@ app.command("heal")(deploy.heal)
 app.command("rollback")(deploy.rollback)
 app.command("keep")(keep.keep)
 app.command("verify")(verify.verify)
+app.command("measure")(measure.measure)
+app.command("tune")(tune.tune)
+app.command("warm")(warm.warm)
 app.command("doctor")(doctor.doctor)
 app.command("check")(check.check)
 app.command("bench")(bench.bench)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -36,7 +37,7 @@ def doctor(
         mended: tuple[Mended, ...] = ()
         with connect(conninfo, wait_seconds=settings.wait_seconds, application_name="everindex doctor") as connection:
             found = look(connection)
-            declared = _declared(connection)
+            declared = _declared(connection, settings.recall_floor)
             report = examine(connection, declared, slugs=slugs)
         if fix:
             _tell_plan(report)
@@ -57,8 +58,8 @@ def doctor(
         raise typer.Exit(3)
 
 
-def _declared(connection: Connection) -> tuple[IndexSpec, ...]:
-    return tuple(declared_here(connection, spec) for spec in DECLARED_INDEXES)
+def _declared(connection: Connection, floor: float) -> tuple[IndexSpec, ...]:
+    return tuple(replace(declared_here(connection, spec), recall_floor=floor) for spec in DECLARED_INDEXES)
 
 
 def _print(report: Report, *, show_all: bool) -> None:

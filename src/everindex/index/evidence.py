@@ -114,7 +114,7 @@ def judge_recall(
 
     A graph that was itself built on such evidence shows what a build reaches here: it is judged by its own beginnings.
     """
-    found, wanted, queries = _together(list(reversed(samples)))
+    found, wanted, queries = latest_together(samples)
     if queries < LEAST_QUERIES:
         return None
     _, high = wilson(found, wanted)
@@ -129,6 +129,11 @@ def judge_recall(
         sentence=f"recall@{samples[-1].k} of the serving index was measured as {found / wanted:.3f} (at most {high:.3f}, "
         f"{queries} queries), and the floor is {floor:.2f}",
     )
+
+
+def latest_together(samples: Sequence[Sample]) -> tuple[int, int, int]:
+    """(found, wanted, queries) of the latest samples, given oldest first, until JUDGED_QUERIES are reached."""
+    return _together(list(reversed(samples)))
 
 
 def _together(samples: Sequence[Sample]) -> tuple[int, int, int]:

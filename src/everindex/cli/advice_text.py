@@ -1,0 +1,88 @@
+"""What does `everindex tune` say? The recommendation with its figures of before and after, and what came of applying it."""
+
+from __future__ import annotations
+
+from everindex.cli.measure import print_points
+from everindex.cli.output import say
+from everindex.index.advice import Advice, Cost
+from everindex.index.tune import Applied
+
+
+def print_advice(advice: Advice) -> None:
+    """The recommendation of one index, with what it costs before and after."""
+    found = advice.survey
+    say(
+        f"index {found.spec.qualified_name}: {found.rows} rows, {found.queries}, recall@{found.k} at least "
+        f"{advice.floor:g} with confidence"
+    )
+    for sentence in advice.rejected:
+        say(f"  not: {sentence}")
+    for left in found.left_out:
+        say(f"  note: {left.sentence}")
+    if advice.choice is None or advice.after is None:
+        say("no configuration holds it: the nearest misses are above. A larger m, or a lower floor, may.")
+        return
+    if not advice.is_whole:
+        say(
+            f"  note: measured on a sample of {advice.choice.curve.rows} rows; --apply measures again over all rows, and goes "
+            "back where it does not hold"
+        )
+    say(f"recommended: {advice.after.shape.words}")
+    rows = [("", "before", "after"), *_compared(advice.before, advice.after)]
+    for name, before, after in rows:
+        say(f"  {name:<22} {before:>26}  {after:>26}")
+    say(f"  build time from {advice.after.build_seconds_from}")
+    if not advice.changes_index:
+        say("the index that serves is the cheapest already; --apply lets searches follow the tuned ef_search")
+    print_points(advice.choice.curve, k=found.k, chosen=advice.choice.point.ef_search)
+
+
+#: What is compared of two configurations.
+_FIGURES = (
+    "index of", "memory and disk", "memory of a build", "time of a build", "recall", "ef_search", "re-ranked",
+    "median of a search", "p95 of a search",
+)  # fmt: skip
+
+
+def _compared(before: Cost | None, after: Cost) -> list[tuple[str, str, str]]:
+    return list(zip(_FIGURES, _figures(before), _figures(after), strict=True))
+
+
+def _figures(cost: Cost | None) -> list[str]:
+    if cost is None:
+        return ["nothing serves", *["–"] * (len(_FIGURES) - 1)]
+    built = [
+        cost.shape.key_type,
+        f"{cost.index_bytes / 1048576:.1f} MB",
+        f"{cost.build_memory_bytes / 1048576:.0f} MB",
+        f"{cost.build_seconds:.0f} s",
+    ]
+    point = cost.point
+    if point is None:
+        return [*built, "not measured", *["–"] * (len(_FIGURES) - len(built) - 1)]
+    return [
+        *built,
+        f"{point.recall:.3f} ({point.low:.3f} to {point.high:.3f})",
+        str(point.ef_search),
+        "–" if point.candidates is None else str(point.candidates),
+        f"{point.median_ms:.1f} ms",
+        f"{point.p95_ms:.1f} ms",
+    ]
+
+
+def print_applied(applied: Applied, k: int) -> None:
+    say(f"applied: index {applied.curve.index} {applied.deployed.outcome.replace('-', ' ')}")
+    for sentence in applied.deployed.did:
+        say(f"  done: {sentence}")
+    for warning in applied.deployed.warnings:
+        say(f"  warning: {warning}")
+    point = applied.point
+    say(
+        f"  over all rows recall@{k} is {point.recall:.3f} ({point.low:.3f} to {point.high:.3f}) at ef_search "
+        f"{point.ef_search}, {point.median_ms:.1f} ms, with {applied.curve.size_bytes / 1048576:.1f} MB"
+    )
+    for each in applied.tuned.points:
+        again = "" if each.candidates is None else f", {each.candidates} candidates re-ranked"
+        say(f"  searches for {each.k}: ef_search {each.ef_search}{again}")
+    if applied.deployed.outcome == "replaced":
+        say("  the previous generation is kept: everindex rollback  goes back, rollback --forget  frees its disk")

@@ -1,0 +1,124 @@
+"""`everindex measure`: recall against latency, over ef_search, of every generation and of other configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
+from everindex.cli.output import JsonOption, print_json, say, tell
+from everindex.errors import UsageError
+from everindex.index import curve_history
+from everindex.index.curve import Curve
+from everindex.index.survey import Effort, Survey, survey
+from everindex.pg import address
+from everindex.pg.connections import connect
+from everindex.settings import read_settings
+
+KOption = Annotated[int, typer.Option("-k", "--k", help="Neighbours that a search asks for.", min=1, max=1000)]
+QueriesOption = Annotated[
+    int, typer.Option("--queries", help="Queries to measure with; each costs one exact scan.", min=2, max=10_000)
+]
+MaxSecondsOption = Annotated[float, typer.Option("--max-seconds", help="Stop measuring after about that.", min=1)]
+WaitOption = Annotated[float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)]
+
+
+def measure(
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    k: KOption = 10,
+    queries: QueriesOption = 100,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample", help="Rows on which other configurations are tried; 0 measures only what is there.", min=0
+        ),
+    ] = 10_000,
+    max_seconds: MaxSecondsOption = 300.0,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Draw the curves into this file.")] = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure recall@k against latency over ef_search. Reads the table only; other configurations are tried on a sample."""
+    settings = read_settings()
+    with address.server(settings) as conninfo:
+        with connect(
+            conninfo,
+            wait_seconds=settings.wait_seconds if wait is None else wait,
+            application_name="everindex measure",
+        ) as connection:
+            specs = declared_indexes(connection, declared, index)
+        if svg is not None and len(specs) > 1:
+            raise UsageError(
+                "--svg draws the curves of one index.",
+                why=f"declared are {', '.join(spec.name for spec in specs)}.",
+                next_step="name the index with --index.",
+            )
+        effort = Effort(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
+        found = [survey(conninfo, spec, effort=effort, say=tell) for spec in specs]
+        with connect(conninfo, application_name="everindex measure") as connection:
+            kept = [curve_history.keep(connection, each) for each in found if each.curves]
+    for each in found:
+        if svg is not None:
+            _draw(each, svg, floor=settings.recall_floor)
+    if as_json:
+        print_json({"measured": [each.as_dict() for each in found], "is_kept": bool(kept) and all(kept)})
+        return
+    for each in found:
+        print_survey(each)
+
+
+def print_survey(found: Survey) -> None:
+    """The curves of one index as tables."""
+    say(
+        f"index {found.spec.qualified_name}: {found.rows} rows, {found.queries}, an exact search {found.exact_ms:.1f} ms"
+    )
+    for curve in found.curves:
+        say("")
+        say(f"{curve.words}, {curve.size_bytes / 1048576:.1f} MB{_build(curve)}")
+        print_points(curve, k=found.k, chosen=found.chosen_ef_search if curve.place == "serving" else None)
+    for left in found.left_out:
+        say(f"  note: {left.sentence}")
+
+
+def print_points(curve: Curve, *, k: int, chosen: int | None) -> None:
+    """The points of one curve; the one that searches take is marked."""
+    again = any(point.candidates is not None for point in curve.points)
+    say(f"  ef_search {'candidates ' if again else ''}{f'recall@{k}':>10}  95 % interval      median       p95")
+    for point in curve.points:
+        candidates = f"{point.candidates or '':>10} " if again else ""
+        mark = "  ← searches" if point.ef_search == chosen else ""
+        mark += "" if point.is_planned else "  (PostgreSQL takes the index only with enable_sort = off)"
+        say(
+            f"  {point.ef_search:>9} {candidates}{point.recall:>10.3f}  {point.low:.3f} to {point.high:.3f}"
+            f"  {point.median_ms:>7.1f} ms {point.p95_ms:>6.1f} ms{mark}"
+        )
+
+
+def _build(curve: Curve) -> str:
+    return "" if curve.build_seconds is None else f", built in about {curve.build_seconds:.0f} s"
+
+
+def _draw(found: Survey, path: Path, *, floor: float) -> None:
+    from everindex.web.curves import svg_of  # the web framework takes a while to load
+
+    text = svg_of(found.curves, name=found.spec.qualified_name, k=found.k, floor=floor, chosen=found.chosen_ef_search)
+    if text is None:
+        tell(f"nothing was measured, so nothing was drawn into {path}")
+        return
+    write_text(path, text)
+    tell(f"drew {path}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file. Raises UsageError where that is not possible."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise UsageError(
+            f"{path} cannot be written.",
+            why=f"{exc.strerror or exc}.",
+            next_step="name a file in a directory that is there and writable.",
+        ) from exc

@@ -1,0 +1,160 @@
+"""`everindex tune`: the cheapest configuration that holds a recall; `--apply` makes it the one that serves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from everindex.articles.declared import DECLARED_INDEXES
+from everindex.cli.advice_text import print_advice, print_applied
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
+from everindex.cli.measure import KOption, MaxSecondsOption, QueriesOption, WaitOption, write_text
+from everindex.cli.output import JsonOption, err, print_json, say, tell
+from everindex.cli.warm import warm_after
+from everindex.errors import UsageError
+from everindex.index import curve_history
+from everindex.index.advice import Advice, advise
+from everindex.index.catalog import in_search_path
+from everindex.index.declaration import to_json
+from everindex.index.spec import IndexSpec
+from everindex.index.survey import Effort
+from everindex.index.tune import Applied, apply_advice, recommended, reset
+from everindex.migrate.report import log_reporter, terminal_reporter
+from everindex.pg import address
+from everindex.pg.connections import connect
+from everindex.settings import Settings, read_settings
+
+
+def tune(
+    recall: Annotated[
+        float | None, typer.Option("--recall", help="The recall@k to hold (EVERINDEX_RECALL_FLOOR).", min=0.01, max=1.0)
+    ] = None,
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Deploy the recommended configuration, online, and let searches follow it.")
+    ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="With --declared FILE.json: write the recommendation into that file.")
+    ] = False,
+    back: Annotated[bool, typer.Option("--reset", help="Go back to what the code declares.")] = False,
+    k: KOption = 10,
+    queries: QueriesOption = 200,
+    sample: Annotated[
+        int, typer.Option("--sample", help="Rows on which configurations are tried, at most.", min=1000)
+    ] = 100_000,
+    max_seconds: MaxSecondsOption = 900.0,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the cheapest configuration whose recall holds a floor with confidence. Exit 3 when there is none."""
+    settings = read_settings()
+    _refuse_contradictions(declared, apply=apply, write=write, back=back)
+    floor = settings.recall_floor if recall is None else recall
+    effort = Effort(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
+    with address.server(settings) as conninfo:
+        with connect(
+            conninfo,
+            wait_seconds=settings.wait_seconds if wait is None else wait,
+            application_name="everindex tune",
+        ) as connection:
+            specs = declared_indexes(connection, declared, index)
+            in_code = {spec.name: in_search_path(connection, spec) for spec in DECLARED_INDEXES}
+        if back:
+            _reset(conninfo, [in_code[spec.name] for spec in specs], settings, as_json)
+            return
+        results: list[dict[str, Any]] = []
+        for spec in specs:
+            advice = advise(conninfo, spec, floor=floor, effort=effort, say=tell)
+            with connect(conninfo, application_name="everindex tune") as connection:
+                curve_history.keep(connection, advice.survey)
+            if not as_json:
+                print_advice(advice)
+            result = advice.as_dict()
+            if apply and declared is None and advice.choice is not None:
+                applied = _apply(conninfo, in_code[spec.name], advice, effort, settings)
+                result["applied"] = applied.as_dict()
+                if not as_json:
+                    print_applied(applied, k)
+            elif (apply or write) and declared is not None and advice.choice is not None:
+                result["declaration"] = to_json(recommended(spec, advice).as_declared(spec))
+                _hand_over(declared, spec, result["declaration"], write=write, as_json=as_json)
+            results.append(result)
+    if as_json:
+        print_json({"tuned": results})
+    if not all(result["holds"] for result in results):
+        raise typer.Exit(3)
+
+
+def _refuse_contradictions(declared: str | None, *, apply: bool, write: bool, back: bool) -> None:
+    if back and (apply or write or declared is not None):
+        raise UsageError(
+            "--reset goes alone.",
+            why="it goes back to what the code of this application declares, and measures nothing.",
+            next_step="leave out --apply, --write and --declared; another application's declaration is its own file.",
+        )
+    if write and (declared is None or not declared.endswith(".json")):
+        raise UsageError(
+            "--write needs a JSON file to write into.",
+            why="the articles' index is declared in code, and a MetaData in the code of its application.",
+            next_step="name the file with --declared FILE.json, or use --apply for the articles' index.",
+        )
+
+
+def _reset(conninfo: str, specs: list[IndexSpec], settings: Settings, as_json: bool) -> None:
+    done = []
+    for spec in specs:
+        with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
+            was_tuned, deployed = reset(conninfo, spec, reporter=reporter)
+        if deployed.outcome != "already-there":
+            warm_after(conninfo, spec, max_seconds=settings.warm_seconds)
+        done.append(
+            {"index": spec.name, "was_tuned": was_tuned, "outcome": deployed.outcome, "did": list(deployed.did)}
+        )
+    if as_json:
+        print_json({"reset": done})
+        return
+    for each in done:
+        say(
+            f"index {each['index']}: {'as the code declares it again' if each['was_tuned'] else 'was not tuned'}"
+            f" ({str(each['outcome']).replace('-', ' ')})"
+        )
+
+
+def _apply(conninfo: str, declared: IndexSpec, advice: Advice, effort: Effort, settings: Settings) -> Applied:
+    with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
+        applied = apply_advice(conninfo, declared, advice, effort=effort, reporter=reporter, say=tell)
+    if applied.deployed.outcome != "already-there":
+        warm_after(conninfo, declared, max_seconds=settings.warm_seconds)
+    return applied
+
+
+# --- declarations of other applications ------------------------------------------------------------------------------
+
+
+def _hand_over(declared: str, spec: IndexSpec, declaration: dict[str, object], *, write: bool, as_json: bool) -> None:
+    """The declaration to write, or written; the deploy of it is `everindex deploy --declared`."""
+    if not write:
+        if not as_json:
+            say("declare it so, then run  everindex deploy --declared …  (--write writes it into a JSON file):")
+            say(json.dumps(declaration, indent=2))
+        return
+    path = Path(declared)
+    document = json.loads(path.read_text(encoding="utf-8-sig"))
+    rows = document if isinstance(document, list) else [document]
+    for row in rows:
+        if row["name"] == spec.name and row.get("schema", "public") == spec.schema:
+            row.update({name: declaration[name] for name in CHOSEN if name in declaration})
+            for name in CHOSEN:
+                if name not in declaration:
+                    row.pop(name, None)
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    if not as_json:
+        say(f"wrote {path}; run  everindex deploy --declared {path}  to build it")
+
+
+#: What tuning writes into a declaration.
+CHOSEN = ("opclass", "type", "m", "ef_construction", "ef_search", "candidates")

@@ -1,0 +1,47 @@
+"""`everindex warm`: brings the index into memory before the first search needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
+from everindex.cli.output import JsonOption, print_json, say, tell
+from everindex.index import warm as warming
+from everindex.index.spec import IndexSpec
+from everindex.pg import address
+from everindex.pg.connections import connect
+from everindex.settings import read_settings
+
+
+def warm(
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", help="Stop after about that.", min=0.1)] = 60.0,
+    wait: Annotated[
+        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the index into shared_buffers (pg_prewarm), or search until it is there. Exit 3 when nothing could be warmed."""
+    settings = read_settings()
+    with address.server(settings) as conninfo:
+        with connect(
+            conninfo, wait_seconds=settings.wait_seconds if wait is None else wait, application_name="everindex warm"
+        ) as connection:
+            specs = declared_indexes(connection, declared, index)
+        done = [warming.warm(conninfo, spec, max_seconds=max_seconds) for spec in specs]
+    if as_json:
+        print_json({"indexes": [each.as_dict() for each in done]})
+    else:
+        for each in done:
+            say(each.sentence)
+    if any(each.method == "nothing" for each in done):
+        raise typer.Exit(3)
+
+
+def warm_after(conninfo: str, spec: IndexSpec, *, max_seconds: float) -> None:
+    """After a build or a swap, at the end of another command: told, and never a reason to fail."""
+    if max_seconds > 0:
+        tell(warming.warm(conninfo, spec, max_seconds=max_seconds).sentence)

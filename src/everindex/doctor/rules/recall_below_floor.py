@@ -1,0 +1,52 @@
+"""Has the recall of a declared index fallen below its floor, by what the keeper has measured?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.errors import EverindexError
+from everindex.index.catalog import observe
+from everindex.index.evidence import is_worth_measuring
+from everindex.index.recall_now import recall_now
+from everindex.index.serving import serving_spec
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for spec in examined.declared:
+        try:
+            observed = observe(examined.connection, spec)
+            if serving_spec(spec, observed) is None or not is_worth_measuring(observed):
+                continue  # another rule's matter, or so small a table that every search reads all of it
+            now = recall_now(examined.connection, spec, observed)
+        except EverindexError as exc:
+            yield unknown(f"index {spec.qualified_name}: its recall could not be looked up, {exc.why}", about=spec.name)
+            continue
+        if now.is_below:
+            yield finding(
+                f"index {spec.qualified_name}: {now.sentence}",
+                about=spec.name,
+                fix=Fix(
+                    advice="everindex tune  finds the ef_search, or the configuration, that holds the floor again; where the "
+                    "keeper runs it has built the index anew already if that helps (everindex keep)."
+                ),
+            )
+        elif not now.is_enough:
+            yield unknown(
+                f"index {spec.qualified_name}: {now.queries} queries were measured so far, which says nothing of its recall; "
+                "the keeper measures some at a time (everindex verify  measures now)",
+                about=spec.name,
+            )
+        else:
+            yield good(f"index {spec.qualified_name}: {now.sentence}", about=spec.name)
+
+
+RULE = Rule(
+    slug="recall-below-floor",
+    severity="warning",
+    title="recall holds its floor",
+    reason="an approximate index misses neighbours in silence, and more of them as the table grows or the queries change: only "
+    "a comparison with exact scans shows it (pgvector/pgvector#136).",
+    ask=ask,
+)

@@ -1,0 +1,149 @@
+"""What does tuning recommend, and what would it cost? The choice, with figures of before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from everindex.index.catalog import observe
+from everindex.index.choose import Choice, choose, nearest_miss, only_cheaper
+from everindex.index.curve import Curve, Point, Shape
+from everindex.index.rate import measured_rate
+from everindex.index.spec import IndexSpec
+from everindex.index.survey import Effort, Say, Survey, survey
+from everindex.index.trial import estimate_for, expected_bytes
+from everindex.pg.connections import connect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one configuration takes, over all rows."""
+
+    shape: Shape
+    point: Point | None
+    """How it is asked, and what it finds; None where that was not measured."""
+
+    measured_over_rows: int
+    index_bytes: int
+    """On disk, and in memory when it is warm."""
+
+    build_memory_bytes: int
+    build_seconds: float
+    build_seconds_from: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "opclass": self.shape.opclass,
+            "m": self.shape.m,
+            "ef_construction": self.shape.ef_construction,
+            "point": None if self.point is None else self.point.as_dict(),
+            "measured_over_rows": self.measured_over_rows,
+            "index_bytes": self.index_bytes,
+            "build_memory_bytes": self.build_memory_bytes,
+            "build_seconds": round(self.build_seconds, 1),
+            "build_seconds_from": self.build_seconds_from,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """The recommendation for one declared index."""
+
+    survey: Survey
+    floor: float
+    choice: Choice | None
+    """None where no configuration holds the floor with confidence."""
+
+    before: Cost | None
+    """Of the index that serves; None where none does."""
+
+    after: Cost | None
+    rejected: tuple[str, ...]
+    """Smaller or other configurations, with what they came to, a sentence each."""
+
+    @property
+    def is_whole(self) -> bool:
+        """True where the choice was measured over all rows, and not over a sample."""
+        return self.choice is not None and self.choice.curve.rows >= self.survey.rows
+
+    @property
+    def changes_index(self) -> bool:
+        """True where another index has to be built; False where only ef_search changes, or nothing."""
+        return self.after is not None and (self.before is None or self.before.shape != self.after.shape)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.survey.as_dict(),
+            "floor": self.floor,
+            "holds": self.choice is not None,
+            "measured_over_all_rows": self.is_whole,
+            "builds": self.changes_index,
+            "before": None if self.before is None else self.before.as_dict(),
+            "after": None if self.after is None else self.after.as_dict(),
+            "rejected": list(self.rejected),
+        }
+
+
+def advise(conninfo: str, spec: IndexSpec, *, floor: float, effort: Effort, say: Say = lambda text: None) -> Advice:
+    """Measures as `survey` does, the smallest configurations first and no larger ones than needed, and chooses.
+
+    Reads only, but for temporary tables. Raises what `survey` raises.
+    """
+    with connect(conninfo, application_name="everindex tune") as connection:
+        observed = observe(connection, spec)
+    found = survey(
+        conninfo,
+        spec,
+        effort=effort,
+        say=say,
+        is_needed=only_cheaper(observed, rows=observed.estimated_rows, floor=floor),
+    )
+    choice = choose(found.curves, floor=floor)
+    serving = found.serving
+    return Advice(
+        survey=found,
+        floor=floor,
+        choice=choice,
+        before=None if serving is None else _cost(conninfo, found, serving, serving.at(found.chosen_ef_search)),
+        after=None if choice is None else _cost(conninfo, found, choice.curve, choice.point),
+        rejected=_rejected(found, choice, floor),
+    )
+
+
+def _cost(conninfo: str, found: Survey, curve: Curve, point: Point | None) -> Cost:
+    spec = curve.shape.applied_to(found.spec)
+    with connect(conninfo, application_name="everindex tune") as connection:
+        rate = measured_rate(connection, spec, found.observed) if curve.build_seconds is None else None
+        estimate = estimate_for(connection, spec, found.observed, rows=found.rows, rate=rate)
+    is_there = curve.index is not None
+    return Cost(
+        shape=curve.shape,
+        point=point,
+        measured_over_rows=curve.rows,
+        index_bytes=curve.size_bytes if is_there else expected_bytes(curve.shape, found.observed, rows=found.rows),
+        build_memory_bytes=estimate.memory_needed_bytes,
+        build_seconds=estimate.seconds if curve.build_seconds is None else curve.build_seconds,
+        build_seconds_from=estimate.seconds_from
+        if curve.build_seconds is None
+        else f"a build over a sample of {curve.rows} rows",
+    )
+
+
+def _rejected(found: Survey, choice: Choice | None, floor: float) -> tuple[str, ...]:
+    """Why the others are not chosen: what does not hold the floor, and what is larger or slower."""
+    told = []
+    for curve in found.curves:
+        if choice is not None and curve.shape == choice.curve.shape:
+            continue
+        held = curve.at_floor(floor)
+        size = f"{curve.size_bytes / 1048576:.1f} MB"
+        if held is not None:
+            told.append(
+                f"{curve.words}: holds it at ef_search {held.ef_search} in {held.median_ms:.1f} ms, with {size}"
+            )
+        elif (best := nearest_miss([curve])) is not None:
+            told.append(
+                f"{curve.words}: recall {best.point.recall:.3f} at the best, {best.point.low:.3f} with confidence, at "
+                f"ef_search {best.point.ef_search}, with {size}"
+            )
+    return tuple(told)

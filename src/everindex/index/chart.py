@@ -1,0 +1,163 @@
+"""Where does each point of the curves stand in a drawing? Recall upwards, latency to the right, in a box of fixed size. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from everindex.index.curve import Curve, Point
+
+WIDTH, PLOT_HEIGHT = 720, 320
+LEFT, RIGHT, TOP, BOTTOM = 58, 28, 14, 46
+#: A line of the legend.
+ROW_HEIGHT = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A value of an axis, and where it is."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One point."""
+
+    x: float
+    y: float
+    words: str
+    """What it says, for who points at it or has it read out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One curve."""
+
+    number: int
+    """Stands at its end and in the legend: colours alone would tell nothing to many."""
+
+    kind: str
+    """vector, halfvec or bit: its colour."""
+
+    is_sample: bool
+    words: str
+    path: str
+    """For the `points` of a polyline."""
+
+    marks: tuple[Mark, ...]
+    end: Mark
+    legend_y: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A drawing of curves."""
+
+    width: int
+    height: int
+    left: float
+    right: float
+    top: float
+    bottom: float
+    lines: tuple[Line, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    floor_y: float | None
+    chosen: Mark | None
+    """What searches set now."""
+
+    k: int
+    words: str
+    """The whole of it in sentences, for who does not see it."""
+
+
+def draw(curves: Sequence[Curve], *, k: int, floor: float | None = None, chosen: int | None = None) -> Chart | None:
+    """The drawing of all curves; None where there is no point. `chosen` is the ef_search of searches of what serves."""
+    drawn = [curve for curve in curves if curve.points]
+    if not drawn:
+        return None
+    scale = _Scale([point for curve in drawn for point in curve.points], floor)
+    lines = tuple(_line(curve, number, scale) for number, curve in enumerate(drawn, start=1))
+    serving = next((curve for curve in drawn if curve.place == "serving"), None)
+    point = None if serving is None or chosen is None else serving.at(chosen)
+    return Chart(
+        width=WIDTH,
+        height=PLOT_HEIGHT + ROW_HEIGHT * len(lines) + 8,
+        left=LEFT,
+        right=WIDTH - RIGHT,
+        top=TOP,
+        bottom=PLOT_HEIGHT - BOTTOM,
+        lines=lines,
+        x_ticks=scale.x_ticks,
+        y_ticks=scale.y_ticks,
+        floor_y=None if floor is None else scale.y(floor),
+        chosen=None if point is None else _mark(point, scale),
+        k=k,
+        words=" ".join(_told(line, curve) for line, curve in zip(lines, drawn, strict=True)),
+    )
+
+
+class _Scale:
+    """From milliseconds (logarithmic) and recall (linear) to a place in the box."""
+
+    def __init__(self, points: list[Point], floor: float | None) -> None:
+        times = [max(point.median_ms, 0.01) for point in points]
+        low, high = math.log10(min(times)), math.log10(max(times))
+        spread = max(high - low, 0.3)
+        self._x_low, self._x_high = low - 0.05 * spread, low + 1.05 * spread
+        least = min([point.recall for point in points] + ([] if floor is None else [floor]))
+        self._y_low = max(0.0, math.floor((least - 0.005) * 20) / 20)
+        self.x_ticks = tuple(
+            Tick(at=self.x(value), label=f"{value:g}")
+            for power in range(-2, 6)
+            for value in (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
+            if self._x_low <= math.log10(value) <= self._x_high
+        )
+        step = 0.01 if self._y_low >= 0.95 else 0.05 if self._y_low >= 0.7 else 0.1
+        count = round((1 - self._y_low) / step)
+        self.y_ticks = tuple(
+            Tick(at=self.y(1 - number * step), label=f"{1 - number * step:.2f}") for number in range(count + 1)
+        )
+
+    def x(self, milliseconds: float) -> float:
+        share = (math.log10(max(milliseconds, 0.01)) - self._x_low) / (self._x_high - self._x_low)
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(self, recall: float) -> float:
+        share = (recall - self._y_low) / max(1e-9, 1 - self._y_low)
+        return round(PLOT_HEIGHT - BOTTOM - share * (PLOT_HEIGHT - TOP - BOTTOM), 1)
+
+
+def _line(curve: Curve, number: int, scale: _Scale) -> Line:
+    marks = tuple(_mark(point, scale) for point in curve.points)
+    return Line(
+        number=number,
+        kind=curve.shape.key_type,
+        is_sample=curve.place == "sample",
+        words=f"{curve.words}, {curve.size_bytes / 1048576:.1f} MB",
+        path=" ".join(f"{mark.x},{mark.y}" for mark in marks),
+        marks=marks,
+        end=marks[-1],
+        legend_y=PLOT_HEIGHT + ROW_HEIGHT * (number - 0.5),
+    )
+
+
+def _mark(point: Point, scale: _Scale) -> Mark:
+    again = "" if point.candidates is None else f", {point.candidates} candidates re-ranked"
+    return Mark(
+        x=scale.x(point.median_ms),
+        y=scale.y(point.recall),
+        words=f"ef_search {point.ef_search}{again}: recall {point.recall:.3f} ({point.low:.3f} to {point.high:.3f}), "
+        f"median {point.median_ms:.1f} ms, p95 {point.p95_ms:.1f} ms",
+    )
+
+
+def _told(line: Line, curve: Curve) -> str:
+    first, last = curve.points[0], curve.points[-1]
+    return (
+        f"{line.number}: {line.words}: from recall {first.recall:.3f} in {first.median_ms:.1f} ms at ef_search "
+        f"{first.ef_search} to {last.recall:.3f} in {last.median_ms:.1f} ms at {last.ef_search}."
+    )

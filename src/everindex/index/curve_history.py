@@ -1,0 +1,78 @@
+"""Which curves were measured last? Kept in everindex_meta.curve, for the page and for people.
+
+Where the schema is missing or may not be written, nothing is kept, and everything else works the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from everindex.index.curve import Curve, curve_from
+from everindex.index.spec import IndexSpec
+from everindex.index.survey import Survey
+from everindex.pg.connections import Connection
+
+log = logging.getLogger(__name__)
+
+#: So many measurements of an index are kept.
+KEPT_SURVEYS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptCurves:
+    """One measurement, as it was kept."""
+
+    at: datetime
+    k: int
+    rows: int
+    queries: str
+    exact_ms: float
+    curves: tuple[Curve, ...]
+
+
+def keep(connection: Connection, found: Survey) -> bool:
+    """Keeps the curves, and drops the oldest beyond KEPT_SURVEYS; False where it cannot. Autocommit only."""
+    name = {"schema": found.spec.schema, "name": found.spec.name}
+    try:
+        connection.execute(
+            "INSERT INTO everindex_meta.curve (index_schema, index_name, document) VALUES (%(schema)s, %(name)s, %(document)s)",
+            {**name, "document": Jsonb(found.as_dict())},
+        )
+        connection.execute(
+            "DELETE FROM everindex_meta.curve WHERE index_schema = %(schema)s AND index_name = %(name)s AND id NOT IN "
+            "(SELECT id FROM everindex_meta.curve WHERE index_schema = %(schema)s AND index_name = %(name)s "
+            "ORDER BY id DESC LIMIT %(kept)s)",
+            {**name, "kept": KEPT_SURVEYS},
+        )
+    except psycopg.Error as exc:
+        log.debug("curves not kept: %s", type(exc).__name__)
+        return False
+    return True
+
+
+def latest(connection: Connection, spec: IndexSpec) -> KeptCurves | None:
+    """The latest measurement of the index of that name; None for none, and where it may not be read. Reads only."""
+    try:
+        row = connection.execute(
+            "SELECT at, document FROM everindex_meta.curve WHERE index_schema = %s AND index_name = %s "
+            "ORDER BY id DESC LIMIT 1",
+            (spec.schema, spec.name),
+        ).fetchone()
+    except psycopg.Error:
+        return None
+    if row is None:
+        return None
+    document = row[1]
+    return KeptCurves(
+        at=row[0],
+        k=document["k"],
+        rows=document["rows"],
+        queries=document["queries"],
+        exact_ms=document["exact_ms"],
+        curves=tuple(map(curve_from, document["curves"])),
+    )

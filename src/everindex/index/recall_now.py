@@ -1,0 +1,69 @@
+"""What recall does the index that serves have now? Its latest samples together, and whether they are below the floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from everindex.index.catalog import Observed
+from everindex.index.evidence import LEAST_QUERIES, K, judge_recall, latest_together
+from everindex.index.recall import wilson
+from everindex.index.recall_history import generation_of, samples_of
+from everindex.index.serving import serving_spec
+from everindex.index.spec import IndexSpec
+from everindex.index.tuned import read_tuned
+from everindex.pg.connections import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallNow:
+    """The samples of the graph that serves now; `queries` is 0 where none are kept."""
+
+    queries: int
+    floor: float
+    """The declared one, or the one that it was tuned for."""
+
+    recall: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
+    is_below: bool = False
+    """True where recall is certainly below the floor: the upper end of its interval is."""
+
+    @property
+    def is_enough(self) -> bool:
+        """False where so few queries were measured that they say nothing."""
+        return self.queries >= LEAST_QUERIES
+
+    @property
+    def sentence(self) -> str:
+        """Empty where nothing is known."""
+        if self.queries == 0:
+            return ""
+        state = "below the floor" if self.is_below else "against a floor"
+        return (
+            f"recall@{K} of the index that serves is {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}) in the latest "
+            f"{self.queries} queries that the keeper measured, {state} of {self.floor:g}"
+        )
+
+
+def recall_now(connection: Connection, spec: IndexSpec, observed: Observed) -> RecallNow:
+    """The latest samples of the index that serves `spec`, and its floor. Reads only."""
+    found = serving_spec(spec, observed)
+    if found is None:
+        return RecallNow(queries=0, floor=spec.recall_floor)
+    index = found[1]
+    tuned = read_tuned(connection, spec, index)
+    floor = spec.recall_floor if tuned is None else tuned.recall_floor
+    generation = generation_of(connection, index)
+    samples = samples_of(connection, spec, generation)
+    share, wanted, queries = latest_together(samples)
+    if queries == 0:
+        return RecallNow(queries=0, floor=floor)
+    low, high = wilson(share, wanted)
+    return RecallNow(
+        queries=queries,
+        floor=floor,
+        recall=share / wanted if wanted else 1.0,
+        low=low,
+        high=high,
+        is_below=judge_recall(samples, floor=floor, generation=generation, baseline=None) is not None,
+    )

@@ -1,0 +1,204 @@
+"""How does a recommendation become what serves? Kept, deployed through generations, and measured again over all rows.
+
+What is chosen is kept first and deployed then: whoever reads the declaration meanwhile (a keeper, another deploy) wants the
+same. When the deploy fails, or the new generation does not hold the floor over all rows, what was kept before is put back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from everindex.errors import EverindexError, GenerationUnproven
+from everindex.index import curve_history
+from everindex.index.advice import Advice
+from everindex.index.apply import Deployed, deploy
+from everindex.index.catalog import observe
+from everindex.index.choose import nearest_miss
+from everindex.index.curve import Curve, Point
+from everindex.index.journal import record
+from everindex.index.reporter import Reporter
+from everindex.index.spec import IndexSpec
+from everindex.index.survey import Effort, Say, Survey, survey
+from everindex.index.tuned import Tuned, TunedPoint, forget, store, stored
+from everindex.pg import own_schema
+from everindex.pg.connections import connect
+
+log = logging.getLogger(__name__)
+
+#: Searches for so many times k are measured as well, once the choice serves: ef_search is interpolated between the two.
+FURTHER_K = 10
+MOST_K = 100
+#: pgvector finds no more than this many candidates at a time.
+MOST_EF_SEARCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What came of applying a recommendation."""
+
+    tuned: Tuned
+    deployed: Deployed
+    curve: Curve
+    """Of the index that serves now, over all rows."""
+
+    point: Point
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "outcome": self.deployed.outcome,
+            "build_seconds": round(self.deployed.build_seconds, 3),
+            "did": list(self.deployed.did),
+            "warnings": list(self.deployed.warnings),
+            "index_bytes": self.curve.size_bytes,
+            "point": self.point.as_dict(),
+            "points": [
+                {"k": each.k, "ef_search": each.ef_search, "candidates": each.candidates} for each in self.tuned.points
+            ],
+        }
+
+
+def apply_advice(
+    conninfo: str,
+    declared: IndexSpec,
+    advice: Advice,
+    *,
+    effort: Effort,
+    reporter: Reporter | None = None,
+    say: Say = lambda text: None,
+) -> Applied:
+    """Makes the recommended configuration the one that serves, online, and keeps it in place of `declared`.
+
+    `declared` is what the code declares, in its schema. Needs everindex_meta. Raises what `deploy` raises, with what was
+    kept before in its place; GenerationUnproven when the new generation does not hold the floor over all rows, and then
+    the one that served before serves again.
+    """
+    own_schema.ensure(conninfo)
+    chosen = recommended(declared, advice)
+    wanted = chosen.as_declared(declared)
+    with connect(conninfo, application_name="everindex tune") as connection:
+        before = stored(connection, declared)
+        store(connection, declared, chosen)
+    try:
+        deployed = deploy(conninfo, wanted, reporter=reporter, on_drift="replace", tidies=True, tries_refused=True)
+    except BaseException:
+        _put_back(conninfo, declared, before)
+        raise
+    say("measuring the index that serves now, over all rows")
+    found = _over_all_rows(conninfo, wanted, effort, say)
+    held = None if found.serving is None else found.serving.at_floor(advice.floor)
+    if found.serving is None or held is None:
+        _put_back(conninfo, declared, before)
+        _go_back(conninfo, advice.survey.spec, deployed, reporter)
+        raise _unproven(wanted, found, advice.floor)
+    points = [TunedPoint(k=effort.k, ef_search=held.ef_search, candidates=held.candidates)]
+    further = _further_point(conninfo, wanted, effort, advice.floor, say)
+    final = replace(chosen, points=(*points, *([] if further is None else [further])))
+    with connect(conninfo, application_name="everindex tune") as connection:
+        store(connection, declared, final)
+        record(
+            connection,
+            declared,
+            "tuned",
+            opclass=final.opclass,
+            m=final.m,
+            ef_construction=final.ef_construction,
+            ef_search=held.ef_search,
+            recall=held.recall,
+        )
+        curve_history.keep(connection, _with_choice(found, advice.survey, held.ef_search))
+    return Applied(tuned=final, deployed=deployed, curve=found.serving, point=held)
+
+
+def recommended(declared: IndexSpec, advice: Advice) -> Tuned:
+    """What is recommended, in place of `declared`. Pure."""
+    assert advice.choice is not None  # the caller has asked
+    shape, point = advice.choice.curve.shape, advice.choice.point
+    return Tuned(
+        opclass=shape.opclass,
+        m=shape.m,
+        ef_construction=shape.ef_construction,
+        recall_floor=advice.floor,
+        points=(TunedPoint(k=advice.survey.k, ef_search=point.ef_search, candidates=point.candidates),),
+        declared_digest=declared.definition_digest,
+    )
+
+
+def reset(conninfo: str, declared: IndexSpec, *, reporter: Reporter | None = None) -> tuple[bool, Deployed]:
+    """Goes back to what the code declares: whether anything was tuned, and what the deploy came to.
+
+    A previous generation of that definition takes over at once, else it is built. Raises what `deploy` raises.
+    """
+    with connect(conninfo, application_name="everindex tune") as connection:
+        was_tuned = forget(connection, declared)
+        if was_tuned:
+            record(connection, declared, "tuning taken back")
+    done = deploy(conninfo, declared, reporter=reporter, on_drift="replace", tidies=True, tries_refused=True)
+    return was_tuned, done
+
+
+def _over_all_rows(conninfo: str, spec: IndexSpec, effort: Effort, say: Say) -> Survey:
+    """What serves now, and only that."""
+    return survey(conninfo, spec, effort=replace(effort, sample_rows=0), say=say)
+
+
+def _further_point(conninfo: str, spec: IndexSpec, effort: Effort, floor: float, say: Say) -> TunedPoint | None:
+    """What searches for many more neighbours need; None where that is not measured."""
+    k = min(MOST_K, FURTHER_K * effort.k)
+    if k <= effort.k:
+        return None
+    with connect(conninfo, application_name="everindex tune") as connection:
+        if observe(connection, spec).estimated_rows < 2 * k:
+            return None
+    started = time.monotonic()
+    less = replace(effort, k=k, queries=max(10, effort.queries // 4), sample_rows=0, max_seconds=effort.max_seconds / 4)
+    serving = survey(conninfo, spec, effort=less, say=say).serving
+    log.debug("searches for %d neighbours measured in %.1f s", k, time.monotonic() - started)
+    if serving is None or not serving.points:
+        return None
+    held = serving.at_floor(floor) or serving.points[-1]
+    return TunedPoint(k=k, ef_search=min(MOST_EF_SEARCH, held.ef_search), candidates=held.candidates)
+
+
+def _with_choice(found: Survey, before: Survey, ef_search: int) -> Survey:
+    """For the page: what serves now, and what it was chosen from."""
+    others = tuple(
+        replace(curve, place="generation") if curve.place == "serving" else curve
+        for curve in before.curves
+        if found.serving is None or curve.shape != found.serving.shape
+    )
+    return replace(found, curves=(*found.curves[:1], *others), chosen_ef_search=ef_search)
+
+
+def _put_back(conninfo: str, declared: IndexSpec, before: Tuned | None) -> None:
+    try:
+        with connect(conninfo, application_name="everindex tune") as connection:
+            if before is None:
+                forget(connection, declared)
+            else:
+                store(connection, declared, before)
+    except EverindexError as exc:
+        log.warning("what was tuned before could not be put back: %s; `everindex tune --reset` does it", exc.slug)
+
+
+def _go_back(conninfo: str, spec: IndexSpec, deployed: Deployed, reporter: Reporter | None) -> None:
+    """The generation that served before serves again, if another one has taken over."""
+    if deployed.outcome != "already-there":
+        deploy(conninfo, spec, reporter=reporter, on_drift="replace", tidies=True, tries_refused=True)
+
+
+def _unproven(spec: IndexSpec, found: Survey, floor: float) -> GenerationUnproven:
+    best = nearest_miss(found.curves[:1])
+    told = (
+        "it could not be measured"
+        if best is None
+        else f"at ef_search {best.point.ef_search} recall@{found.k} is {best.point.recall:.3f}, "
+        f"{best.point.low:.3f} with confidence"
+    )
+    return GenerationUnproven(
+        f"the tuned generation of index {spec.qualified_name} does not hold recall {floor:g} over all {found.rows} rows.",
+        why=f"{told}.",
+        next_step="what served before serves again. Tune with a larger --sample, or a lower --recall.",
+    )

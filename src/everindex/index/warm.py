@@ -1,0 +1,229 @@
+"""How does an index get into memory before the first search needs it? By pg_prewarm where it is there, else by searches.
+
+After a restart every search jumps through an index that is on disk only. Nothing here is needed for a right answer, so
+nothing here raises what a caller would have to handle but a lost connection, and all of it ends in time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import psycopg
+from psycopg import sql
+
+from everindex.errors import EverindexError
+from everindex.index.catalog import Observed, ObservedIndex, observe
+from everindex.index.planner import set_local
+from everindex.index.probe import probe_settings, probe_statement
+from everindex.index.recall import sample_queries
+from everindex.index.serving import serving_spec
+from everindex.index.spec import IndexSpec
+from everindex.index.tuned import as_tuned
+from everindex.index.verify import FORCED
+from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.vector_type import register_all_types
+
+log = logging.getLogger(__name__)
+
+#: Blocks that pg_prewarm reads at a time: 16 MB, between two looks at the clock.
+BLOCKS_AT_ONCE = 2048
+#: Searches that warm what pg_prewarm does not: the table's own pages, and the catalog. And those that do all of it.
+FEW_SEARCHES = 20
+MANY_SEARCHES = 500
+K = 10
+
+Method = Literal["pg_prewarm", "searches", "nothing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warmed:
+    """What was brought into memory of one declared index."""
+
+    index: str
+    method: Method
+    read_bytes: int = 0
+    """By pg_prewarm; searches do not say what they read."""
+
+    index_bytes: int = 0
+    buffers_bytes: int = 0
+    searches: int = 0
+    seconds: float = 0.0
+    why: str | None = None
+    """Why it is not all, or not by pg_prewarm."""
+
+    @property
+    def sentence(self) -> str:
+        took = f"in {self.seconds:.1f} s"
+        note = f": {self.why}" if self.why else ""
+        match self.method:
+            case "pg_prewarm":
+                size = f"{self.read_bytes / 1048576:.1f} of {self.index_bytes / 1048576:.1f} MB"
+                return f"index {self.index}: {size} are in shared_buffers, by pg_prewarm, {took}{note}"
+            case "searches":
+                return f"index {self.index}: warmed by {self.searches} searches {took}{note}"
+            case _:
+                return f"index {self.index}: nothing was warmed{note}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def warm(conninfo: str, spec: IndexSpec, *, max_seconds: float, stop: threading.Event | None = None) -> Warmed:
+    """Brings the index that serves `spec` into memory, for at most about `max_seconds`.
+
+    Reads only, but for CREATE EXTENSION pg_prewarm in schema everindex_meta, where that schema is there and the role may.
+    Never more than shared_buffers holds. Raises what connecting raises.
+    """
+    started = time.monotonic()
+    with connect(conninfo, application_name="everindex warm") as connection:
+        lift_time_limits(connection)
+        work = _Warming(connection, deadline=started + max_seconds, stop=stop or threading.Event())
+        try:
+            spec = as_tuned(connection, spec)
+            observed = observe(connection, spec)
+            found = serving_spec(spec, observed)
+            if found is None:
+                return Warmed(index=spec.name, method="nothing", why="no valid index serves")
+            return replace(work.warmed(*found, observed), seconds=time.monotonic() - started)
+        except (EverindexError, psycopg.Error) as exc:
+            why = exc.why.rstrip(".") if isinstance(exc, EverindexError) else type(exc).__name__
+            return Warmed(index=spec.name, method="nothing", why=why)
+
+
+def warm_in_background(
+    conninfo: str, spec: IndexSpec, *, max_seconds: float, stop: threading.Event | None = None
+) -> threading.Thread:
+    """The same in a thread that does not keep the process alive; what came of it is logged. Raises nothing."""
+
+    def run() -> None:
+        try:
+            log.info("%s", warm(conninfo, spec, max_seconds=max_seconds, stop=stop).sentence)
+        except EverindexError as exc:
+            log.info("index %s was not warmed: %s", spec.name, exc.slug)
+        except Exception:
+            log.exception("warming ended with a fault of the program; nothing depends on it")
+
+    thread = threading.Thread(target=run, name="everindex-warm", daemon=True)
+    thread.start()
+    return thread
+
+
+@dataclass(slots=True)
+class _Warming:
+    """One warming, on its connection, until its deadline."""
+
+    connection: Connection
+    deadline: float
+    stop: threading.Event
+
+    @property
+    def is_over(self) -> bool:
+        return self.stop.is_set() or time.monotonic() >= self.deadline
+
+    def warmed(self, spec: IndexSpec, index: ObservedIndex, observed: Observed) -> Warmed:
+        """What was done; its seconds are the caller's to count."""
+        buffers = self._number(
+            "SELECT setting::bigint * 8192 FROM pg_catalog.pg_settings WHERE name = 'shared_buffers'"
+        )
+        parts = self._parts(index)
+        total = sum(size for _, size in parts)
+        schema = self._prewarm_schema()
+        read = 0 if schema is None else self._read(schema, parts, limit_bytes=buffers)
+        was_over = self.is_over
+        searches = self._search(spec, observed, searches=MANY_SEARCHES if schema is None else FEW_SEARCHES)
+        why = None
+        if schema is None:
+            why = "this server has no pg_prewarm that this role may use"
+        elif total > buffers:
+            why = f"shared_buffers hold {buffers / 1048576:.0f} MB"
+        elif was_over:
+            why = "the time was over"
+        method: Method = "pg_prewarm" if read else "searches" if searches else "nothing"
+        return Warmed(
+            index=spec.name,
+            method=method,
+            read_bytes=read,
+            index_bytes=total,
+            buffers_bytes=buffers,
+            searches=searches,
+            why=why,
+        )
+
+    def _prewarm_schema(self) -> str | None:
+        """Where pg_prewarm is, after it was created if need be and if that is possible."""
+        row = self.connection.execute(
+            """
+            SELECT (SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+                    WHERE e.extname = 'pg_prewarm'),
+                   EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'pg_prewarm')
+                   AND EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'everindex_meta')
+                   AND current_setting('is_superuser') = 'on' AND NOT pg_catalog.pg_is_in_recovery()
+            """
+        ).fetchone()
+        if row is None or row[0] is not None or not row[1]:
+            return None if row is None else row[0]
+        try:
+            # In our own schema: whoever drops that has dropped this too.
+            self.connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA everindex_meta")
+        except psycopg.Error as exc:
+            log.debug("pg_prewarm was not created: %s", type(exc).__name__)
+            return None
+        return self._prewarm_schema()
+
+    def _parts(self, index: ObservedIndex) -> list[tuple[int, int]]:
+        """(oid, bytes) of the index, or of those of its partitions."""
+        rows = self.connection.execute(
+            """
+            SELECT c.oid, pg_catalog.pg_relation_size(c.oid) FROM pg_catalog.pg_class c
+            WHERE c.relkind = 'i' AND (c.oid = %(oid)s OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(%(oid)s)))
+            ORDER BY c.oid
+            """,
+            {"oid": index.oid},
+        ).fetchall()
+        return [(row[0], row[1]) for row in rows]
+
+    def _read(self, schema: str, parts: list[tuple[int, int]], *, limit_bytes: int) -> int:
+        """Reads the parts into shared_buffers, no more than `limit_bytes`; the bytes that were read."""
+        block = self._number("SELECT current_setting('block_size')::bigint")
+        statement = sql.SQL("SELECT {}(%s::oid::regclass, 'buffer', 'main', %s, %s)").format(
+            sql.Identifier(schema, "pg_prewarm")
+        )
+        read, limit = 0, limit_bytes // block
+        for oid, size in parts:
+            last = min(size // block, limit - read)
+            for first in range(0, last, BLOCKS_AT_ONCE):
+                if self.is_over:
+                    return read * block
+                upto = min(first + BLOCKS_AT_ONCE, last) - 1
+                read += self._number(statement, (oid, first, upto))
+        return read * block
+
+    def _search(self, spec: IndexSpec, observed: Observed, *, searches: int) -> int:
+        """Searches from stored rows, until the deadline; how many there were."""
+        if self.is_over:
+            return 0
+        register_all_types(self.connection)
+        left_ms = max(1, int((self.deadline - time.monotonic()) * 1000))
+        statement = probe_statement(spec, observed, k=K)
+        settings = (*probe_settings(spec, observed, k=K), *FORCED)
+        done = 0
+        try:
+            self.connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (str(left_ms),))
+            for vector in sample_queries(self.connection, spec, observed, samples=searches, seed="warm"):
+                if self.is_over:
+                    break
+                with self.connection.transaction():
+                    set_local(self.connection, settings)
+                    self.connection.execute(statement, {"vector": vector}).fetchall()
+                done += 1
+        except (psycopg.errors.QueryCanceled, EverindexError):
+            pass  # the time was over; what was read is in memory
+        return done
+
+    def _number(self, statement: str | sql.Composed, parameters: Any = None) -> int:
+        row = self.connection.execute(statement, parameters).fetchone()
+        return 0 if row is None or row[0] is None else int(row[0])

@@ -1,0 +1,61 @@
+"""What does the page say of recall? The last measured curves with what was chosen, and how recall has been since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from everindex.index import curve_history
+from everindex.index.catalog import Observed
+from everindex.index.chart import Chart, draw
+from everindex.index.curve import Curve
+from everindex.index.curve_history import KeptCurves
+from everindex.index.serving import serving_spec
+from everindex.index.spec import IndexSpec
+from everindex.index.tuned import Tuned, ef_search_for, read_tuned
+from everindex.pg.connections import Connection
+from everindex.web.render import environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """The last measurement of the index that serves."""
+
+    kept: KeptCurves
+    tuned: Tuned | None
+    chosen: int
+    """ef_search of a search for `kept.k` now."""
+
+    chart: Chart | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "at": self.kept.at,
+            "k": self.kept.k,
+            "rows": self.kept.rows,
+            "queries": self.kept.queries,
+            "exact_ms": self.kept.exact_ms,
+            "chosen_ef_search": self.chosen,
+            "tuned_for": None if self.tuned is None else self.tuned.recall_floor,
+            "curves": [curve.as_dict() for curve in self.kept.curves],
+        }
+
+
+def read_curves(connection: Connection, spec: IndexSpec, observed: Observed) -> Curves | None:
+    """The last measured curves; None where none are kept. Reads only."""
+    kept = curve_history.latest(connection, spec)
+    if kept is None:
+        return None
+    serving = serving_spec(spec, observed)
+    tuned = None if serving is None else read_tuned(connection, spec, serving[1])
+    chosen = ef_search_for(kept.k, tuned)
+    floor = spec.recall_floor if tuned is None else tuned.recall_floor
+    return Curves(kept=kept, tuned=tuned, chosen=chosen, chart=draw(kept.curves, k=kept.k, floor=floor, chosen=chosen))
+
+
+def svg_of(curves: tuple[Curve, ...], *, name: str, k: int, floor: float | None, chosen: int | None) -> str | None:
+    """The drawing as a file of its own; None where there is no point."""
+    chart = draw(curves, k=k, floor=floor, chosen=chosen)
+    if chart is None:
+        return None
+    return environment().get_template("curve.svg").render(chart=chart, name=name)
