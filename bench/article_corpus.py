@@ -28,7 +28,7 @@ from everindex.index.spec import IndexSpec
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 from everindex.pg import embedded
-from everindex.pg.connections import connect
+from everindex.pg.connections import Connection, connect
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings
 
@@ -104,14 +104,22 @@ def instance_with(
             yield instance
 
 
-def fill(connection: Any, corpus: Corpus) -> None:
-    """COPY of all rows with their vectors, in their order, and VACUUM ANALYZE."""
+def fill(connection: Connection, corpus: Corpus) -> None:
+    """All rows with their vectors, in their order, and VACUUM ANALYZE."""
     register_vector(connection)
+    write_rows(connection, corpus)
+    connection.execute("VACUUM ANALYZE articles")
+
+
+def write_rows(connection: Connection, corpus: Corpus) -> None:
+    """COPY in binary, one transaction. The connection knows pgvector's type."""
     columns = sql.SQL(", ").join(map(sql.Identifier, (*COLUMNS, "embedding")))
-    with connection.cursor().copy(sql.SQL("COPY articles ({}) FROM STDIN").format(columns)) as copy:
+    with connection.cursor().copy(
+        sql.SQL("COPY articles ({}) FROM STDIN WITH (FORMAT BINARY)").format(columns)
+    ) as copy:
+        copy.set_types([*("text" for _ in COLUMNS), "vector"])
         for row, vector in zip(corpus.rows, corpus.vectors, strict=True):
             copy.write_row([*(row.get(column) for column in COLUMNS), vector])
-    connection.execute("VACUUM ANALYZE articles")
 
 
 def near(vectors: Vectors, count: int, *, seed: int = 7) -> Vectors:

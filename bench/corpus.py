@@ -39,20 +39,27 @@ def corpus_with_origins(rows: int, dimensions: int = 1536, *, seed: int = 1) -> 
     if rows <= len(real):
         return real[:rows], known[:rows]
     random = np.random.default_rng(seed)
-    neighbours = _nearest(real)
-    more = rows - len(real)
-    origin = random.integers(len(real), size=more)
-    towards = neighbours[origin, random.integers(NEIGHBOURS, size=more)]
-    share = random.uniform(0.2, 0.8, size=(more, 1)).astype(np.float32)
-    between = real[origin] * (1 - share) + real[towards] * share
-    length = np.linalg.norm(real[origin] - real[towards], axis=1, keepdims=True)
-    noise = random.standard_normal((more, dimensions), dtype=np.float32) / np.sqrt(dimensions)
-    made = between + 0.3 * length * noise
-    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    made, origin = made_between(real, neighbours_of(real), rows - len(real), random)
     return np.concatenate([real, made]).astype(np.float32), np.concatenate([known, known[origin]])
 
 
-def _nearest(vectors: Vectors) -> npt.NDArray[np.int64]:
+def made_between(
+    real: Vectors, neighbours: npt.NDArray[np.int64], count: int, random: np.random.Generator
+) -> tuple[Vectors, npt.NDArray[np.int64]]:
+    """(count, dim) further vectors of unit length, and which row of `real` each comes from."""
+    origin = random.integers(len(real), size=count)
+    towards = neighbours[origin, random.integers(NEIGHBOURS, size=count)]
+    share = random.uniform(0.2, 0.8, size=(count, 1)).astype(np.float32)
+    between = real[origin] * (1 - share) + real[towards] * share
+    length = np.linalg.norm(real[origin] - real[towards], axis=1, keepdims=True)
+    noise = random.standard_normal((count, real.shape[1]), dtype=np.float32) / np.sqrt(real.shape[1])
+    made = between + 0.3 * length * noise
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return made.astype(np.float32), origin
+
+
+def neighbours_of(vectors: Vectors) -> npt.NDArray[np.int64]:
+    """(n, NEIGHBOURS): the rows nearest to each, without itself."""
     found = np.empty((len(vectors), NEIGHBOURS), dtype=np.int64)
     for start in range(0, len(vectors), 1000):
         likeness = vectors[start : start + 1000] @ vectors.T

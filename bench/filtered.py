@@ -1,0 +1,211 @@
+"""What does a filter cost a search, and what does it find? Beside the plan that PostgreSQL makes by itself, in turns.
+
+    python bench/filtered.py --home DIRECTORY [--searches 1000] [--timed 200] [--rounds 2]
+
+Run with an environment in which everindex is installed. Prints JSON: for filters of half of the rows down to a
+thousandth, drawn without regard to the vectors and clustered, and for one that nothing passes, recall@10 against numpy,
+answers with fewer rows than exist, and the times of `search_vector` and of the plain statement under PostgreSQL's own
+planner settings. Then how many rows k = 100 and k = 1,000 give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import psycopg
+from article_corpus import COLUMNS, Corpus, corpus_arguments, corpus_of, instance_with, near
+from conditions import Condition, filtered, no_match, unfiltered
+from exact import exact
+from psycopg import sql
+from turns import summary, timed, turns
+
+from everindex.articles.instance import Instance
+from everindex.pg.connections import Connection, connect
+from everindex.pg.vector_type import register_vector
+
+K = 10
+LARGE = (100, 1000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    corpus_arguments(parser)
+    parser.add_argument(
+        "--searches", type=int, default=1000, help="searches of each filter that are looked at for recall"
+    )
+    parser.add_argument("--timed", type=int, default=200, help="queries of each filter that are timed")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each of them is timed")
+    options = parser.parse_args()
+    print(json.dumps(measure(options), indent=1))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    load, started = os.getloadavg()[0], time.monotonic()
+    corpus = corpus_of(options)
+    queries = near(corpus.vectors, min(options.searches, len(corpus.rows)))
+    every = [*filtered(corpus), no_match(corpus)]
+    with (
+        instance_with(corpus, options.home) as instance,
+        connect(instance.conninfo, application_name="everindex bench") as plain,
+    ):
+        register_vector(plain)
+        as_postgresql_comes(plain)
+        found = [
+            _condition(instance, plain, corpus, queries, condition, timed_queries=options.timed, rounds=options.rounds)
+            for condition in every
+        ]
+        large = [
+            _large(instance, corpus, queries[:100], condition, k=k)
+            for k in LARGE
+            for condition in (unfiltered(corpus), *every)
+        ]
+    return {
+        "cores": os.cpu_count(),
+        "load_before": round(load, 1),
+        "rows": len(corpus.rows),
+        "dimensions": corpus.vectors.shape[1],
+        "k": K,
+        "searches": len(queries),
+        "timed_queries": options.timed,
+        "rounds": options.rounds,
+        "filters": found,
+        "large_k": large,
+        "seconds": round(time.monotonic() - started),
+    }
+
+
+def as_postgresql_comes(connection: Connection) -> None:
+    """Gives this session the planner settings, work_mem and pgvector settings that a fresh PostgreSQL has."""
+    connection.execute("SELECT '[1]'::vector")  # loads the library, which declares its settings
+    connection.execute(
+        "SELECT pg_catalog.set_config(name, boot_val, false) FROM pg_catalog.pg_settings "
+        "WHERE (category LIKE 'Query Tuning%' OR name LIKE 'hnsw.%' OR name = 'work_mem') AND context = 'user'"
+    )
+
+
+def _condition(
+    instance: Instance,
+    plain: Connection,
+    corpus: Corpus,
+    queries: np.ndarray,
+    condition: Condition,
+    *,
+    timed_queries: int,
+    rounds: int,
+) -> dict[str, Any]:
+    truth = exact(corpus.vectors[condition.passing], queries, k=K)
+    ((column, value),) = condition.only.items()
+    text = plain_statement(column)
+    recalls, short, strategies = [], 0, Counter[str]()
+    for number, query in enumerate(queries):
+        answer = instance.search_vector(query, k=K, filters=condition.only)
+        likeness = np.array([hit.similarity for hit in answer.hits], dtype=np.float32)
+        recalls.append(truth.recall(number, likeness))
+        short += len(answer.hits) < truth.there(number)
+        strategies[answer.strategy] += 1
+    asked = min(timed_queries, len(queries))
+    plain_recalls, plain_short = [], 0
+    for number, query in enumerate(queries[:asked]):
+        rows = _ask(plain, text, query, value)
+        plain_recalls.append(truth.recall(number, np.array([1 - row[-1] for row in rows], dtype=np.float32)))
+        plain_short += len(rows) < truth.there(number)
+    times: dict[str, list[float]] = {"everindex": [], "default_plan": []}
+    for turn, name in turns(list(times), rounds * asked):
+        query = queries[turn % asked]
+        if name == "everindex":
+            seconds, _ = timed(lambda: instance.search_vector(query, k=K, filters=condition.only))  # noqa: B023
+        else:
+            seconds, _ = timed(lambda: _ask(plain, text, query, value))  # noqa: B023
+        times[name].append(seconds)
+    ours, theirs = summary(times["everindex"]), summary(times["default_plan"])
+    found = {
+        "filter": condition.name,
+        "only": condition.only,
+        "share": condition.share,
+        "rows_passing": int(condition.passing.sum()),
+        "everindex": {
+            **ours,
+            "recall_at_10": round(statistics.fmean(recalls), 4),
+            "worst_recall": round(min(recalls), 2),
+            "short_answers": short,
+            "of": len(queries),
+            "strategies": dict(strategies),
+        },
+        "default_plan": {
+            **theirs,
+            "recall_at_10": round(statistics.fmean(plain_recalls), 4),
+            "short_answers": plain_short,
+            "of": asked,
+            "plan": _plan(plain, text, queries[0], value),
+        },
+        "median_over_default_plan": round(ours["median_ms"] / theirs["median_ms"], 3),
+    }
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
+
+
+def plain_statement(column: str) -> str:
+    """What one writes by hand for such a search."""
+    return (
+        sql.SQL(
+            "SELECT {columns}, embedding <=> %(vector)s AS distance FROM articles "
+            "WHERE embedding IS NOT NULL AND {column} = %(value)s ORDER BY embedding <=> %(vector)s LIMIT {k}"
+        )
+        .format(
+            columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), column=sql.Identifier(column), k=sql.Literal(K)
+        )
+        .as_string(None)
+    )
+
+
+def _ask(connection: Connection, text: str, vector: np.ndarray, value: str) -> list[tuple[Any, ...]]:
+    return connection.execute(text, {"vector": vector, "value": value}, binary=True, prepare=True).fetchall()
+
+
+def _plan(connection: Connection, text: str, vector: np.ndarray, value: str) -> str:
+    """The nodes of the default plan, from the top."""
+    explained = "EXPLAIN (FORMAT JSON) " + text
+    row = psycopg.ClientCursor(connection).execute(explained, {"vector": vector, "value": value}).fetchone()
+    assert row is not None
+    node, names = row[0][0]["Plan"], []
+    while node is not None:
+        names.append(" ".join(part for part in (node["Node Type"], node.get("Index Name")) if part))
+        node = next(iter(node.get("Plans", [])), None)
+    return " > ".join(names)
+
+
+def _large(instance: Instance, corpus: Corpus, queries: np.ndarray, condition: Condition, *, k: int) -> dict[str, Any]:
+    """How many rows a large k gives, and how many of them are right."""
+    truth = exact(corpus.vectors[condition.passing], queries, k=k)
+    seconds, recalls, short, strategies = [], [], 0, Counter[str]()
+    for number, query in enumerate(queries):
+        taken, answer = timed(lambda: instance.search_vector(query, k=k, filters=condition.only))  # noqa: B023
+        seconds.append(taken)
+        likeness = np.array([hit.similarity for hit in answer.hits], dtype=np.float32)
+        recalls.append(truth.recall(number, likeness))
+        short += len(answer.hits) != truth.there(number)
+        strategies[answer.strategy] += 1
+    found = {
+        "k": k,
+        "filter": condition.name,
+        "rows_passing": int(condition.passing.sum()),
+        **summary(seconds),
+        "recall_at_k": round(statistics.fmean(recalls), 4),
+        "answers_of_another_length": short,
+        "of": len(queries),
+        "strategies": dict(strategies),
+    }
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()
