@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     build: Literal["wait", "background", "auto"] = _named("EVERINDEX_BUILD", "wait")
     """Whether a migration waits for the index it builds, or leaves it to the keeper; auto waits when it takes seconds."""
 
+    text_search: str = _named("EVERINDEX_TEXT_SEARCH", "english", min_length=1)
+    """The text search configuration of keyword search: a name of pg_ts_config, with its schema where need be."""
+
     keep: Literal["on", "off"] = _named("EVERINDEX_KEEP", "on")
     """Whether `serve` and `up` keep the index beside the pages."""
 

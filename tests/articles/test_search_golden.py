@@ -112,7 +112,7 @@ def test_the_index_finds_nearly_all_of_the_true_neighbours_and_always_k(
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_is_answered_as_its_vector_is(read_only_instance: Instance, golden: Golden, text: str) -> None:
     vector = read_only_instance.embed_query(text)
-    answer = read_only_instance.search(text, k=10, ef_search=400)  # the graph has chance in it
+    answer = read_only_instance.search(text, k=10, mode="semantic", ef_search=400)  # the graph has chance in it
     check_answer(answer, golden, vector, Filters(), k=10)
     assert golden.recall(answer, vector, Filters(), k=10) >= 0.9
     assert all(hit.similarity == 1 - hit.distance for hit in answer.hits)

@@ -138,7 +138,7 @@ def test_a_query_vector_that_means_nothing_is_refused(read_only_instance: Instan
 )
 def test_a_text_that_means_nothing_is_refused(read_only_instance: Instance, text: str, what: str) -> None:
     with pytest.raises(QueryInvalid, match=what):
-        read_only_instance.search(text)
+        read_only_instance.search(text, mode="semantic")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_slow_search_is_logged_with_its_plan_and_without_what_was_asked(
     category = golden_of(instance).rows[0]["category"]
     vector = instance.embed_query("secretquestion of mine")
     with caplog.at_level(logging.WARNING, logger="everindex.search"):
-        instance.search("secretquestion of mine")
+        instance.search("secretquestion of mine", mode="semantic")
         instance.search_vector(vector, exact=True)
         instance.search_vector(vector, filters={"category": category, "since": "2017-03-09"})
         instance.search_vector(vector, filters={"category": "secretcategory"})

@@ -309,7 +309,7 @@ def test_vectors_of_two_models_are_never_searched_together(remote: Instance, end
     remote._embedder = HttpEmbedder(endpoint, "large")
     remote.forget()
     with pytest.raises(EmbeddingModelsMixed, match="large") as raised:
-        remote.search("words")
+        remote.search("words", mode="semantic")
     assert "small (4 rows)" in raised.value.why
     assert len(remote.search_vector(vector_of("title 0\n\nwords 0"), k=4).hits) == 4
     assert remote.embedding_queue() == 4

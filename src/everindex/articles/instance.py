@@ -20,13 +20,22 @@ from everindex.articles.bulk import LARGE_LOAD_ROWS, index_aside
 from everindex.articles.embedding import Embedder, choose_embedder, embed_query
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
-from everindex.articles.model import MAX_QUERY_CHARS, Answer, Article, Filters, RowProblem
+from everindex.articles.model import DEFAULT_MODE, MAX_QUERY_CHARS, MODES, Answer, Article, Filters, Mode, RowProblem
 from everindex.articles.pools import Pools
 from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
+from everindex.articles.search.hybrid import HybridSearch, Meaning, text_to_embed
+from everindex.articles.search.keyword import KeywordSearch
 from everindex.articles.search.question import require_width
 from everindex.articles.table import ArticleTable
-from everindex.errors import ArticleNotFound, EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
+from everindex.errors import (
+    ArticleNotFound,
+    EmbeddingFailed,
+    EmbeddingModelsMixed,
+    EmbeddingModelUnusable,
+    EverindexError,
+    QueryInvalid,
+)
 from everindex.index.reporter import Reporter
 from everindex.pg import address
 from everindex.pg.address import Addresses
@@ -59,6 +68,8 @@ class Instance:
         self._pool = self._pools.primary
         self.reading = Reading(self._pool, self._pools.replica)
         self.engine = SearchEngine(self.reading, slow_query_ms=settings.slow_query_ms)
+        self.words = KeywordSearch(self.reading, text_search=settings.text_search, slow_query_ms=settings.slow_query_ms)
+        self._both = HybridSearch(self.reading, self.engine, self.words, slow_query_ms=settings.slow_query_ms)
         self._embedder: Embedder | None = None
         self._embedder_lock = threading.Lock()
         self._models: tuple[float, dict[str, int]] | None = None
@@ -142,15 +153,57 @@ class Instance:
         text: str,
         *,
         k: int = 10,
+        mode: Mode = DEFAULT_MODE,
         filters: Filters | Mapping[str, str] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
     ) -> Answer:
-        """The k articles nearest in meaning to `text`, nearest first, among those that pass `filters`.
+        """The k articles that answer `text` best, best first, among those that pass `filters`.
 
-        Raises QueryInvalid, EmbeddingFailed, EmbeddingModelsMixed, NotMigrated, ServerUnreachable, StatementTimedOut.
+        `mode` is hybrid (by meaning and by words, fused by rank), semantic (the nearest in meaning) or keyword (those that
+        have the words; "quoted phrases", or, and -minus are understood). A hybrid search whose text cannot be embedded is
+        answered by words, and says so; a semantic one raises EmbeddingFailed, EmbeddingModelUnusable or
+        EmbeddingModelsMixed. All raise QueryInvalid, NotMigrated, ServerUnreachable, StatementTimedOut.
         """
-        return self.search_vector(self.embed_query(text), k=k, filters=filters, ef_search=ef_search, exact=exact)
+        match mode:
+            case "semantic":
+                vector = self.embed_query(text)
+                return self.search_vector(vector, k=k, filters=filters, ef_search=ef_search, exact=exact)
+            case "keyword":
+                return self.words.search(check_query(text), k=k, filters=_as_filters(filters))
+            case "hybrid":
+                meaning = self.meaning_of(text)
+                return self.search_both(text, meaning, k=k, filters=filters, ef_search=ef_search, exact=exact)
+        raise QueryInvalid(
+            f"there is no search mode {mode!r}.",
+            why=f"articles are searched by {', '.join(MODES)}.",
+            next_step="choose one of them.",
+        )
+
+    def search_both(
+        self,
+        text: str,
+        meaning: Meaning,
+        *,
+        k: int = 10,
+        filters: Filters | Mapping[str, str] | None = None,
+        ef_search: int | None = None,
+        exact: bool = False,
+    ) -> Answer:
+        """The hybrid search of a text whose meaning is known: a vector ((dim,) float32), or the error that says why not."""
+        return self._both.search(
+            check_query(text), meaning, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact
+        )
+
+    def meaning_of(self, text: str) -> Meaning:
+        """The vector of a hybrid search's text, or why there is none. Raises QueryInvalid for a text that cannot be asked."""
+        wanted = text_to_embed(check_query(text))
+        if isinstance(wanted, EverindexError):
+            return wanted
+        try:
+            return self.embed_query(wanted)
+        except (EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed, QueryInvalid) as exc:
+            return exc
 
     def embed_query(self, text: str) -> np.ndarray:
         """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
@@ -244,6 +297,7 @@ class Instance:
         """Reads table, index and models anew at the next use: after this process has changed them."""
         self._models = None
         self.engine.forget()
+        self.words.forget()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,174 @@
+"""Which articles answer a text best, by meaning and by words? Both searches, fused by their ranks.
+
+Neither can stand in for the other: a model knows no rare name, words know no synonym (docs/measurements/hybrid.md). Where
+one of the two cannot be had, the other answers alone, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import replace
+
+import numpy as np
+from psycopg import sql
+
+from everindex.articles.model import MAX_K, Answer, Filters, Hit
+from everindex.articles.reading import Reading
+from everindex.articles.search.engine import SearchEngine
+from everindex.articles.search.fusion import Fused, fuse
+from everindex.articles.search.keyword import Found, KeywordSearch, Known, document, find, query
+from everindex.articles.search.minus import split
+from everindex.articles.search.question import check_numbers, checked_vector
+from everindex.articles.search.slow import log_slow
+from everindex.articles.search.snippet import with_snippets
+from everindex.articles.search.text_config import words_of
+from everindex.errors import EverindexError, QueryInvalid
+from everindex.pg import roundtrip
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+log = logging.getLogger("everindex.search")
+
+#: Each search contributes so many times k: twice is enough, more changes nothing (docs/measurements/hybrid.md).
+DEPTH = 2
+#: Where the query leaves words out: some of the nearest articles have them and are passed over.
+DEPTH_LEAVING_OUT = 5
+#: Of common words fewer articles are ranked than in a search by keyword alone: the search by meaning orders them too.
+MOST_RANKED = 2_000
+
+#: What a text means: a vector ((dim,) float32), or why there is none.
+Meaning = np.ndarray | EverindexError
+
+
+class HybridSearch:
+    """Searches one instance by meaning and by keyword; safe to use from many threads."""
+
+    def __init__(self, reading: Reading, engine: SearchEngine, words: KeywordSearch, *, slow_query_ms: float) -> None:
+        self._reading = reading
+        self._engine = engine
+        self._words = words
+        self._slow_query_ms = slow_query_ms
+
+    def search(
+        self,
+        text: str,
+        meaning: Meaning,
+        *,
+        k: int = 10,
+        filters: Filters | None = None,
+        ef_search: int | None = None,
+        exact: bool = False,
+    ) -> Answer:
+        """The k best articles for `text`, whose meaning (without what it leaves out) is `meaning`; with snippets.
+
+        Fewer than k only where fewer are found by either. Raises as the two searches do, and what `meaning` is, where words
+        cannot answer either.
+        """
+        started = time.perf_counter()
+        filters = filters or Filters()
+        check_numbers(k, ef_search)
+        known = self._words.known()
+        left_out = split(text).left_out
+        depth = _depth(k, ef_search, leaves_out=left_out is not None)
+        near: Answer | None = None
+        vector: np.ndarray | None = None
+        if isinstance(meaning, np.ndarray):
+            vector = checked_vector(meaning, known.table)
+            near = self._engine.search(vector, k=depth, filters=filters, ef_search=ef_search, exact=exact)
+
+        def read(connection: Connection) -> tuple[Found, list[Hit]]:
+            found = find(connection, known, text, k=depth, filters=filters, vector=vector, most_ranked=MOST_RANKED)
+            by_meaning = [] if near is None else near.hits
+            if left_out is not None:
+                by_meaning = without(connection, known, left_out, by_meaning)
+            best = merged(by_meaning, found.hits)[:k]
+            return found, with_snippets(connection, known.config, text, best)
+
+        asked_words = time.perf_counter()
+        found, hits = self._reading.ask(read)
+        if isinstance(meaning, EverindexError) and not found.has_words:
+            raise meaning
+        words_ms = (time.perf_counter() - asked_words) * 1000
+        answer = _answer(meaning, near, found, hits, k=k, elapsed_ms=(time.perf_counter() - started) * 1000)
+        log.info(
+            "search k=%d mode=hybrid strategy=%s rows=%d %.1f ms", k, answer.strategy, len(hits), answer.elapsed_ms
+        )
+        # A slow search by meaning has been logged by itself.
+        if words_ms >= self._slow_query_ms:
+            plan = self._words.plan(text, k=depth, filters=filters)
+            log_slow(replace(answer, elapsed_ms=words_ms, strategy="keyword"), filters, plan=plan)
+        return answer
+
+
+def text_to_embed(text: str) -> str | EverindexError:
+    """What of a query has a meaning to look for: all but what it leaves out."""
+    wanted = split(text).wanted
+    if wanted:
+        return wanted
+    return QueryInvalid(
+        "the query only says what to leave out.",
+        why="every word of it has a minus.",
+        next_step="add a word to look for.",
+    )
+
+
+def _answer(
+    meaning: Meaning, near: Answer | None, found: Found, hits: list[Hit], *, k: int, elapsed_ms: float
+) -> Answer:
+    # No row with a vector may pass the filter, and yet some without one: then words alone have answered.
+    by_meaning = None if near is None or (near.strategy == "none-match" and hits) else near
+    return Answer(
+        hits=hits,
+        k=k,
+        strategy="keyword" if by_meaning is None else by_meaning.strategy,
+        ef_search=None if by_meaning is None else by_meaning.ef_search,
+        elapsed_ms=elapsed_ms,
+        notices=[*_why_no_meaning(meaning), *([] if near is None else near.notices), *found.notices],
+        mode="hybrid",
+    )
+
+
+def merged(by_meaning: list[Hit], by_keyword: list[Hit]) -> list[Hit]:
+    """All hits of both, best first by reciprocal ranks."""
+    known = {hit.uri: hit for hit in [*by_keyword, *by_meaning]}
+    fused = fuse([hit.uri for hit in by_meaning], [hit.uri for hit in by_keyword])
+    return [_ranked(known[one.uri], one) for one in fused]
+
+
+def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]) -> list[Hit]:
+    """The hits that have none of the words of the query `left_out`. Reads nothing but its arguments."""
+    if not hits:
+        return []
+    composed = sql.SQL(
+        """
+        SELECT {document} OPERATOR(pg_catalog.@@) {query}
+        FROM ROWS FROM (pg_catalog.jsonb_to_recordset(%(articles)s::pg_catalog.jsonb) AS (title text, summary text))
+             WITH ORDINALITY AS t (title, summary, number) ORDER BY t.number
+        """
+    ).format(document=document(known.config), query=query(known.config))
+    statement, names = roundtrip.positional(composed.as_string(None))
+    articles = json.dumps([{"title": hit.title, "summary": hit.summary} for hit in hits])
+    parameters = {"text": words_of(left_out), "articles": articles}
+    with told_as_ours("leaving out articles"):
+        rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
+    return [hit for hit, row in zip(hits, rows, strict=True) if not row[0]]
+
+
+def _depth(k: int, ef_search: int | None, *, leaves_out: bool) -> int:
+    """How many articles each search is asked for. Of an index scan whose width was asked for, not more than it finds."""
+    depth = min((DEPTH_LEAVING_OUT if leaves_out else DEPTH) * k, MAX_K)
+    return depth if ef_search is None else max(k, min(depth, ef_search))
+
+
+def _ranked(hit: Hit, fused: Fused) -> Hit:
+    by_meaning, by_keyword = fused.ranks
+    return replace(hit, semantic_rank=by_meaning, keyword_rank=by_keyword, score=fused.score)
+
+
+def _why_no_meaning(meaning: Meaning) -> list[str]:
+    if not isinstance(meaning, EverindexError):
+        return []
+    reasons = " ".join(part for part in (meaning.what, meaning.next_step) if part).rstrip(".")
+    return [f"found by words alone, not by meaning ({meaning.slug}): {reasons}"]

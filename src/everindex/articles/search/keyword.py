@@ -1,0 +1,296 @@
+"""Which articles have the words of a query? PostgreSQL's full text search over title and summary, best first.
+
+The document is an expression, and `articles_text_search_idx` (keyword_index.py) holds the same one; without that index the
+search is the same and reads every row. No column is added: an instance that was here before keeps its table.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from pgvector import Vector
+from psycopg import sql
+
+from everindex.articles.model import REQUIRED_COLUMNS, Answer, Filters, Hit
+from everindex.articles.reading import Reading
+from everindex.articles.search.question import check_numbers
+from everindex.articles.search.slow import log_slow
+from everindex.articles.search.snippet import with_snippets
+from everindex.articles.search.statement import where
+from everindex.articles.search.text_config import JOINTS, TextConfig, find_config, words_of
+from everindex.articles.table import ArticleTable, read_table
+from everindex.errors import EverindexError
+from everindex.index.planner import explain
+from everindex.pg import roundtrip
+from everindex.pg.connections import Connection
+from everindex.pg.pooler import limited
+from everindex.pg.sqlstate import told_as_ours
+
+log = logging.getLogger("everindex.search")
+
+INDEX_NAME = "articles_text_search_idx"
+#: Words are found in so many characters of title and summary: a tsvector holds at most 1 MB (PostgreSQL: Text Search
+#: Limitations), and an article with more must not fail. The densest text that was tried needs less than half of that.
+TITLE_CHARACTERS = 5_000
+SUMMARY_CHARACTERS = 50_000
+#: Ranking reads and parses every match, about 0.05 ms each (docs/measurements/hybrid.md). Of words that more articles have
+#: than this, so many of them are ranked, and the answer says so.
+MOST_RANKED = 10_000
+#: Table, configuration and index are read anew after so many seconds.
+KNOWN_SECONDS = 5.0
+#: Below so many rows nobody notices that no index serves.
+FEW_ROWS = 1000
+
+# The inner LIMIT bounds what is ranked, the middle one what is compared with a vector: that is fetched from TOAST.
+_MATCHES = """
+    SELECT {columns}, best.rank, best.matches{distance} FROM (
+        SELECT {columns}{embedding}, ranked.rank, ranked.matches FROM (
+            SELECT {columns}{embedding}, pg_catalog.ts_rank_cd({document}, {query}) AS rank, count(*) OVER () AS matches
+            FROM (SELECT {columns}{embedding} FROM {table}
+                  WHERE {document} OPERATOR(pg_catalog.@@) {query}{condition} LIMIT {most}) AS matching
+        ) AS ranked ORDER BY ranked.rank DESC, ranked.uri::text COLLATE "C" LIMIT {k}
+    ) AS best ORDER BY best.rank DESC, best.uri::text COLLATE "C"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What keyword search knows of the instance."""
+
+    table: ArticleTable
+    config: TextConfig
+    is_indexed: bool
+    """True when a valid index for this configuration is there; the planner decides whether it pays."""
+
+    estimated_rows: int
+    texts: dict[tuple[Any, ...], tuple[str, tuple[str, ...]]] = field(default_factory=dict, compare=False)
+    """Statements that were composed before, as `roundtrip.positional` gives them: composing takes longer than sending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The articles that have the words, best first, without snippets."""
+
+    hits: list[Hit]
+    has_words: bool = True
+    """False when nothing of the query can be looked for."""
+
+    notices: list[str] = field(default_factory=list)
+
+
+class KeywordSearch:
+    """Searches one instance by keyword; safe to use from many threads."""
+
+    def __init__(self, reading: Reading, *, text_search: str, slow_query_ms: float) -> None:
+        self._reading = reading
+        self._text_search = text_search
+        self._slow_query_ms = slow_query_ms
+        self._known: tuple[float, Known] | None = None
+
+    def search(self, text: str, *, k: int = 10, filters: Filters | None = None) -> Answer:
+        """The k articles that have the words of `text` (websearch syntax), best first, with snippets.
+
+        Fewer than k only where fewer have them. Raises QueryInvalid, SettingInvalid, NotMigrated, StatementTimedOut,
+        ServerUnreachable.
+        """
+        started = time.perf_counter()
+        filters = filters or Filters()
+        check_numbers(k, None)
+        known = self.known()
+
+        def read(connection: Connection) -> Found:
+            found = find(connection, known, text, k=k, filters=filters)
+            return replace(found, hits=with_snippets(connection, known.config, text, found.hits))
+
+        found = self._reading.ask(read)
+        answer = Answer(
+            hits=found.hits,
+            k=k,
+            strategy="keyword",
+            ef_search=None,
+            elapsed_ms=(time.perf_counter() - started) * 1000,
+            notices=found.notices,
+            mode="keyword",
+        )
+        if answer.elapsed_ms < self._slow_query_ms:
+            log.info("search k=%d mode=keyword rows=%d %.1f ms", k, len(answer.hits), answer.elapsed_ms)
+        else:
+            log_slow(answer, filters, plan=self.plan(text, k=k, filters=filters))
+        return answer
+
+    def known(self) -> Known:
+        """As of the last few seconds. Raises SettingInvalid, NotMigrated."""
+        known = self._known
+        if known is None or time.monotonic() - known[0] > KNOWN_SECONDS:
+            found = self._reading.ask(self._look)
+            known = self._known = (time.monotonic(), known[1] if known is not None and known[1] == found else found)
+        return known[1]
+
+    def forget(self) -> None:
+        """Reads table, configuration and index anew at the next search."""
+        self._known = None
+
+    def plan(self, text: str, *, k: int, filters: Filters) -> str:
+        """How the planner answers, in words and without values."""
+        composed, parameters = matches_statement(self.known(), filters, k=k)
+        try:
+            with self._reading.connection() as connection:
+                return explain(connection, composed, parameters | {"text": words_of(text)}).summary
+        except EverindexError as exc:
+            # The answer is there; that nobody could be asked for its plan must not take it away.
+            return f"unknown: {exc.slug}"
+
+    def _look(self, connection: Connection) -> Known:
+        with limited(connection), told_as_ours("reading the index of keyword search"):
+            table = read_table(connection)
+            config = find_config(connection, self._text_search)
+            row = connection.execute(
+                sql.SQL(
+                    """
+                    SELECT coalesce(bool_or(x.relname = {name} AND i.indisvalid AND pg_catalog.strpos(
+                               pg_catalog.pg_get_indexdef(x.oid),
+                               pg_catalog.quote_literal({config}::pg_catalog.text) || '::regconfig') > 0), false),
+                           max(t.reltuples)
+                    FROM pg_catalog.pg_class t LEFT JOIN pg_catalog.pg_index i ON i.indrelid = t.oid
+                    LEFT JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+                    WHERE t.oid = pg_catalog.to_regclass({table})
+                    """
+                ).format(
+                    name=sql.Literal(INDEX_NAME),
+                    config=config.constant,
+                    table=sql.Literal(table.identifier.as_string(None)),
+                )
+            ).fetchone()
+        assert row is not None  # an aggregate
+        return Known(table=table, config=config, is_indexed=row[0], estimated_rows=int(row[1] or 0))
+
+
+def find(
+    connection: Connection,
+    known: Known,
+    text: str,
+    *,
+    k: int,
+    filters: Filters,
+    vector: np.ndarray | None = None,
+    most_ranked: int = MOST_RANKED,
+) -> Found:
+    """The k best articles that have the words of `text`; with their distance to `vector` ((dim,) float32) where there is one.
+
+    Reads only; the cost grows with the number of matches, up to `most_ranked`. Raises what statements raise.
+    """
+    (statement, names), parameters = _composed(known, filters, k, vector is not None, most_ranked)
+    parameters["text"] = words_of(text)
+    if vector is not None:
+        parameters["vector"] = Vector(vector).to_binary()
+    with told_as_ours("searching by keyword"):
+        rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
+        if not rows and not _has_words(connection, known.config, parameters["text"]):
+            return Found(hits=[], has_words=False, notices=[_no_words(known.config)])
+    notices = []
+    if rows and rows[0][8] > most_ranked:
+        notices.append(
+            f"more than {most_ranked:,} articles have these words: {most_ranked:,} of them were ranked by their words; "
+            "another word or a filter narrows them"
+        )
+    if not known.is_indexed and known.estimated_rows >= FEW_ROWS:
+        notices.append(
+            f"no index serves the search by keyword at the moment: every row was read ({INDEX_NAME} is built by "
+            "everindex migrate and by the keeper)"
+        )
+    return Found(hits=[_hit(row, rank) for rank, row in enumerate(rows, start=1)], notices=notices)
+
+
+def document(config: TextConfig) -> sql.Composed:
+    """What is searched of an article, as an immutable expression over its columns: words of the title weigh more."""
+    words = sql.SQL(
+        "pg_catalog.setweight(pg_catalog.to_tsvector({config}, "
+        "pg_catalog.translate(pg_catalog.left(coalesce({column}::text, ''), {most}), {joints}, {spaces})), {weight})"
+    )
+    parts = [
+        words.format(
+            config=config.constant,
+            column=sql.Identifier(column),
+            most=sql.Literal(most),
+            joints=sql.Literal(JOINTS),
+            spaces=sql.Literal(" " * len(JOINTS)),
+            weight=sql.Literal(weight),
+        )
+        for column, most, weight in (("title", TITLE_CHARACTERS, "A"), ("summary", SUMMARY_CHARACTERS, "B"))
+    ]
+    return sql.SQL("({} OPERATOR(pg_catalog.||) {})").format(*parts)
+
+
+def matches_statement(
+    known: Known, filters: Filters, *, k: int, with_distance: bool = False, most_ranked: int = MOST_RANKED
+) -> tuple[sql.Composed, dict[str, Any]]:
+    """The statement and its parameters, but for `text` and `vector`. The LIMITs are literals, as in `statement.nearest`."""
+    table = known.table
+    condition, parameters = where(table, filters)
+    distance = sql.SQL(", best.embedding {} %(vector)b").format(table.distance) if with_distance else sql.SQL("")
+    composed = sql.SQL(_MATCHES).format(
+        columns=sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS)),
+        embedding=sql.SQL(", embedding" if with_distance else ""),
+        distance=distance,
+        document=document(known.config),
+        query=query(known.config),
+        table=table.identifier,
+        condition=condition,
+        most=sql.Literal(most_ranked + 1),
+        k=sql.Literal(k),
+    )
+    return composed, parameters
+
+
+def _composed(
+    known: Known, filters: Filters, k: int, with_distance: bool, most_ranked: int
+) -> tuple[tuple[str, tuple[str, ...]], dict[str, Any]]:
+    """The same as it is sent. Of a shape that was composed before, only the parameters are made."""
+    used = tuple(each.name for each in fields(filters) if getattr(filters, each.name))
+    shape = (k, with_distance, most_ranked, used)
+    kept = known.texts.get(shape)
+    if kept is not None:
+        return kept, where(known.table, filters)[1]
+    composed, parameters = matches_statement(known, filters, k=k, with_distance=with_distance, most_ranked=most_ranked)
+    kept = known.texts[shape] = roundtrip.positional(composed.as_string(None))
+    return kept, parameters
+
+
+def query(config: TextConfig) -> sql.Composed:
+    """The parameter `text` as a tsquery. websearch_to_tsquery has no syntax errors."""
+    return sql.SQL("pg_catalog.websearch_to_tsquery({}, %(text)s)").format(config.constant)
+
+
+def _has_words(connection: Connection, config: TextConfig, text: str) -> bool:
+    """False when nothing is left of the query: stop words only, or no letter and no digit."""
+    composed = sql.SQL("SELECT pg_catalog.numnode({}) > 0").format(query(config))
+    statement, _ = roundtrip.positional(composed.as_string(None))
+    return bool(roundtrip.run(connection, (), statement, [text])[0][0])
+
+
+def _no_words(config: TextConfig) -> str:
+    return (
+        "no word of the query can be looked for by keyword: they are all too common (stop words of the language "
+        f"{config.name!r}), or hold no letter and no digit"
+    )
+
+
+def _hit(row: tuple[Any, ...], rank: int) -> Hit:
+    distance = row[9] if len(row) > 9 else None
+    return Hit(
+        uri=row[0],
+        title=row[1],
+        summary=row[2],
+        news_source=row[3],
+        category=row[4],
+        topic=row[5],
+        publication_date=None if row[6] is None else str(row[6]),
+        # Of a zero vector the distance is NaN.
+        distance=None if distance is None or distance != distance else float(distance),
+        keyword_rank=rank,
+        score=float(row[7]),
+    )
