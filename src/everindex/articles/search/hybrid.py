@@ -123,6 +123,7 @@ def _answer(
         hits=hits,
         k=k,
         strategy="keyword" if by_meaning is None else by_meaning.strategy,
+        reason="the search by meaning found nothing" if by_meaning is None else by_meaning.reason,
         ef_search=None if by_meaning is None else by_meaning.ef_search,
         elapsed_ms=elapsed_ms,
         notices=[*_why_no_meaning(meaning), *([] if near is None else near.notices), *found.notices],

@@ -27,7 +27,6 @@ from everindex.errors import EverindexError
 from everindex.index.planner import explain
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
-from everindex.pg.pooler import limited
 from everindex.pg.sqlstate import told_as_ours
 
 log = logging.getLogger("everindex.search")
@@ -111,6 +110,7 @@ class KeywordSearch:
             hits=found.hits,
             k=k,
             strategy="keyword",
+            reason="asked for by keyword",
             ef_search=None,
             elapsed_ms=(time.perf_counter() - started) * 1000,
             notices=found.notices,
@@ -126,7 +126,7 @@ class KeywordSearch:
         """As of the last few seconds. Raises SettingInvalid, NotMigrated."""
         known = self._known
         if known is None or time.monotonic() - known[0] > KNOWN_SECONDS:
-            found = self._reading.ask(self._look)
+            found = self._reading.read(self._look)
             known = self._known = (time.monotonic(), known[1] if known is not None and known[1] == found else found)
         return known[1]
 
@@ -145,7 +145,7 @@ class KeywordSearch:
             return f"unknown: {exc.slug}"
 
     def _look(self, connection: Connection) -> Known:
-        with limited(connection), told_as_ours("reading the index of keyword search"):
+        with told_as_ours("reading the index of keyword search"):
             table = read_table(connection)
             config = find_config(connection, self._text_search)
             row = connection.execute(
