@@ -141,10 +141,16 @@ def migrated(cluster: Cluster) -> Iterator[str]:
     cluster.drop(conninfo)
 
 
+@pytest.fixture(scope="session")
+def with_articles(cluster: Cluster) -> str:
+    """The template of databases at head with FILLED_ROWS real articles."""
+    return cluster.template("with_articles", fill)
+
+
 @pytest.fixture
-def filled(cluster: Cluster) -> Iterator[str]:
+def filled(cluster: Cluster, with_articles: str) -> Iterator[str]:
     """A database at head with FILLED_ROWS real articles."""
-    conninfo = cluster.database(cluster.template("with_articles", fill))
+    conninfo = cluster.database(with_articles)
     yield conninfo
     cluster.drop(conninfo)
 
@@ -157,8 +163,8 @@ def instance(filled: str) -> Iterator[Instance]:
 
 
 @pytest.fixture(scope="session")
-def read_only_instance(cluster: Cluster) -> Iterator[Instance]:
+def read_only_instance(cluster: Cluster, with_articles: str) -> Iterator[Instance]:
     """An open instance shared by all tests that only read."""
-    conninfo = cluster.database(cluster.template("with_articles", fill))
+    conninfo = cluster.database(with_articles)
     with connect_instance(conninfo, settings=Settings()) as opened:
         yield opened

@@ -18,73 +18,83 @@ _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:[T ].*)?", re.ASCII)
 
 
 def of(table: ArticleTable, filters: Filters, approach: Approach, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement of an approach, with its parameters but for `vector` ((dim,) float32, sent in binary)."""
+    """The statement of an approach, with its parameters but for `vector` ((dim,) float32, sent in binary) and, where it
+    continues, `after_distance` and `after_uri`."""
     if not approach.is_by_index:
-        return nearest_of_all(table, filters, k=k)
+        return nearest_of_all(table, filters, k=k, continues=approach.continues)
     if approach.candidates is None:
-        return nearest(table, filters, k=approach.fetch)
-    return nearest_by_codes(table, filters, k=k, candidates=approach.candidates, key_type=approach.key_type)
+        return nearest(table, filters, k=approach.fetch, continues=approach.continues)
+    return nearest_by_codes(
+        table, filters, k=k, candidates=approach.candidates, key_type=approach.key_type, continues=approach.continues
+    )
 
 
-def nearest(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The search through an index of the vectors.
+def nearest(
+    table: ArticleTable, filters: Filters, *, k: int, continues: bool = False
+) -> tuple[sql.Composed, dict[str, Any]]:
+    """The search through an index of the vectors; the scan passes over what comes before the place where it continues.
 
     The LIMIT is a literal: with a parameter a generic plan guesses 10 % of the rows and reads them all.
     """
     condition, parameters = where(table, filters)
+    measured = sql.SQL("embedding {distance} %(vector)b").format(distance=table.distance)
     return (
         sql.SQL(
-            "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM {table} "
-            "WHERE embedding IS NOT NULL{condition} ORDER BY embedding {distance} %(vector)b LIMIT {k}"
+            "SELECT {columns}, {measured} AS distance FROM {table} "
+            "WHERE embedding IS NOT NULL{condition}{place} ORDER BY {measured} LIMIT {k}"
         ).format(
-            columns=_columns(), distance=table.distance, table=table.identifier, condition=condition, k=sql.Literal(k)
+            columns=_columns(),
+            measured=measured,
+            table=table.identifier,
+            condition=condition,
+            place=sql.SQL(" AND {}").format(_after(measured)) if continues else sql.SQL(""),
+            k=sql.Literal(k),
         ),
         parameters,
     )
 
 
-def nearest_of_all(table: ArticleTable, filters: Filters, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The exact search over the rows that pass: it orders by an expression that no index on the vector can serve.
+def nearest_of_all(
+    table: ArticleTable, filters: Filters, *, k: int, continues: bool = False
+) -> tuple[sql.Composed, dict[str, Any]]:
+    """The exact search over the rows that pass: it orders by an expression that no index on the vector can serve. Those
+    equally far come in the order of their uris, so that a page ends, and the next begins, at one place.
 
     A setting (enable_indexscan) would not do: the statement is prepared, PostgreSQL may keep its plan from the sixth
     execution on, and a kept plan does not look at settings again (docs: SQL-PREPARE). With the text of `nearest`, exact
     searches went through the index once ten others had.
     """
     condition, parameters = where(table, filters)
-    return (
-        sql.SQL(
-            "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} "
-            "WHERE embedding IS NOT NULL{condition} ORDER BY distance LIMIT {k}"
-        ).format(
-            columns=_columns(), distance=table.distance, table=table.identifier, condition=condition, k=sql.Literal(k)
-        ),
-        parameters,
-    )
+    every = sql.SQL(
+        "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} WHERE embedding IS NOT NULL{condition}"
+    ).format(columns=_columns(), distance=table.distance, table=table.identifier, condition=condition)
+    if continues:
+        every = _continued(every)
+    return sql.SQL("{every} ORDER BY distance, {uri} LIMIT {k}").format(every=every, uri=_URI, k=sql.Literal(k)), parameters
 
 
 def nearest_by_codes(
-    table: ArticleTable, filters: Filters, *, k: int, candidates: int, key_type: str
+    table: ArticleTable, filters: Filters, *, k: int, candidates: int, key_type: str, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The search through an index of halfvec or bit codes: its nearest `candidates`, ranked by their vectors."""
     condition, parameters = where(table, filters)
-    return (
-        sql.SQL(
-            "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM "
-            "(SELECT {columns}, embedding FROM {table} WHERE embedding IS NOT NULL{condition} "
-            "ORDER BY {key} {code_distance} {asked} LIMIT {candidates}) AS candidate ORDER BY distance LIMIT {k}"
-        ).format(
-            columns=_columns(),
-            distance=table.distance,
-            table=table.identifier,
-            condition=condition,
-            key=table.code(sql.Identifier("embedding"), key_type),
-            code_distance=table.code_distance(key_type),
-            asked=table.code(sql.SQL("%(vector)b"), key_type),
-            candidates=sql.Literal(candidates),
-            k=sql.Literal(k),
-        ),
-        parameters,
+    ranked = sql.SQL(
+        "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM "
+        "(SELECT {columns}, embedding FROM {table} WHERE embedding IS NOT NULL{condition} "
+        "ORDER BY {key} {code_distance} {asked} LIMIT {candidates}) AS candidate"
+    ).format(
+        columns=_columns(),
+        distance=table.distance,
+        table=table.identifier,
+        condition=condition,
+        key=table.code(sql.Identifier("embedding"), key_type),
+        code_distance=table.code_distance(key_type),
+        asked=table.code(sql.SQL("%(vector)b::{}").format(table.vector_type), key_type),
+        candidates=sql.Literal(candidates),
     )
+    if continues:
+        ranked = _continued(ranked)
+    return sql.SQL("{ranked} ORDER BY distance LIMIT {k}").format(ranked=ranked, k=sql.Literal(k)), parameters
 
 
 def count_passing(table: ArticleTable, filters: Filters, *, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
@@ -172,6 +182,26 @@ def _value(column: str, value: str) -> str:
             next_step="correct the value; `everindex search --help` shows the filters.",
         )
     return value
+
+
+#: In the order of its bytes, which is that of Python's text, whatever the collation of the column.
+_URI = sql.SQL('uri::pg_catalog.text COLLATE pg_catalog."C"')
+
+
+def _after(distance: sql.Composable) -> sql.Composed:
+    """Whether a row comes after the place where the page before ended."""
+    return sql.SQL(
+        "({distance}, {uri}) OPERATOR(pg_catalog.>) "
+        "(%(after_distance)s::pg_catalog.float8, %(after_uri)s::pg_catalog.text)"
+    ).format(distance=distance, uri=_URI)
+
+
+def _continued(measured: sql.Composed) -> sql.Composed:
+    """What `measured` gives (the columns and `distance`) after that place. OFFSET 0 keeps PostgreSQL from computing each
+    distance twice, for the condition and for the order: a third of such a search."""
+    return sql.SQL("SELECT {columns}, distance FROM ({measured} OFFSET 0) AS measured WHERE {after}").format(
+        columns=_columns(), measured=measured, after=_after(sql.SQL("distance"))
+    )
 
 
 def _columns() -> sql.Composed:

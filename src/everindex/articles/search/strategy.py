@@ -20,6 +20,9 @@ FETCH_FACTOR = 1.5
 #: A filter may have few rows near the query. The scan gives up when it has looked at so many times what it would need if
 #: the filter had nothing to do with the vectors; an exact search over the passing rows is cheaper then.
 PATIENCE = 10
+#: Bit codes lose much of a vector; of so many for each neighbour nearly all true ones are among them, also where that is
+#: more than the widest beam and the scan has to iterate.
+CODES_PER_NEIGHBOUR = 4
 #: pgvector's default of hnsw.max_scan_tuples; more is not worth its while.
 MAX_SCAN_TUPLES = 20_000
 
@@ -41,6 +44,8 @@ class Approach:
 
     key_type: str = "vector"
     settings: tuple[tuple[str, str], ...] = ()
+    continues: bool = False
+    """Only rows after a place are wanted: where the page before ended."""
 
     @property
     def is_by_index(self) -> bool:
@@ -94,6 +99,8 @@ def _by_index(serving: Serving, *, k: int, is_filtered: bool, ef_search: int | N
     candidates = None
     if serving.key_type != "vector":
         candidates = max(fetch, candidates_for(k, serving.key_type, serving.tuned))
+        if serving.has_iterative_scan and serving.key_type == "bit":
+            candidates = max(candidates, CODES_PER_NEIGHBOUR * k)
     chosen = ef_search or min(max(ef_search_for(k, serving.tuned), candidates or 0), MAX_EF_SEARCH)
     name: Strategy = "index" if candidates is None else "reranked"
     reason = f"the index {serving.index_name} gives the nearest"
