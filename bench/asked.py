@@ -75,3 +75,5 @@ def asked(python: Path, script: str, *arguments: str) -> Iterator[Asked]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        assert process.stdout is not None
+        process.stdout.close()

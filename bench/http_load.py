@@ -203,6 +203,8 @@ def served(conninfo: str) -> Iterator[tuple[tuple[str, int], int]]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def resident_mb(pid: int) -> float | None:
