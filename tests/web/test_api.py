@@ -16,7 +16,9 @@ def test_a_search_by_text_gives_what_the_instance_gives(client: httpx2.Client, w
     answer = client.get("/api/search", params={"q": "memory leak in the parser", "k": 5}).json()
 
     assert [hit["uri"] for hit in answer["hits"]] == [hit.uri for hit in expected.hits]
-    assert set(answer) == {"hits", "k", "mode", "strategy", "ef_search", "elapsed_ms", "notices"}
+    assert set(answer) == {
+        "hits", "k", "mode", "strategy", "reason", "ef_search", "elapsed_ms", "notices", "diversity", "next_cursor",
+    }  # fmt: skip
     assert set(answer["hits"][0]) == {
         "uri", "title", "summary", "news_source", "category", "topic", "publication_date", "distance", "similarity",
         "title_snippet", "snippet", "semantic_rank", "keyword_rank", "score",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -168,6 +169,22 @@ class Answer:
     mode: Mode = "semantic"
     """semantic: by meaning · keyword: by words · hybrid: both, fused by their ranks."""
 
+    diversity: float | None = None
+    """Where it is set, the hits stand in the order of maximal marginal relevance and not by distance or score."""
+
+    more: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """Writes `next_cursor`, which most callers never ask for."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing nearer was left out: every row that passes was compared."""
+        return self.strategy in ("exact", "filtered-exact", "none-match")
+
+    @property
+    def next_cursor(self) -> str | None:
+        """Pass it as `after` for the next page of the same search; None when there is none."""
+        return None if self.more is None else self.more()
+
     def as_dict(self) -> dict[str, Any]:
         """The answer as `--json` and the API give it."""
         return {
@@ -179,4 +196,6 @@ class Answer:
             "ef_search": self.ef_search,
             "elapsed_ms": round(self.elapsed_ms, 3),
             "notices": self.notices,
+            "diversity": self.diversity,
+            "next_cursor": self.next_cursor,
         }

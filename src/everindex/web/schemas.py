@@ -69,6 +69,8 @@ class AnswerOut(BaseModel):
     ef_search: int | None
     elapsed_ms: Annotated[float, Field(description="Time of the search in the database, milliseconds.")]
     notices: Annotated[list[str], Field(description="Sentences for people: what limits this answer.")]
+    diversity: Annotated[float | None, Field(description="Where it is set, hits stand in the order of variety.")]
+    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null at the end.")]
 
 
 class ArticleOut(BaseModel):

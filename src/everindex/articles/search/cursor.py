@@ -59,7 +59,10 @@ class Cursor:
     """`seen_digest` of the articles that were shown although their place is not before this one's; at most MOST_SEEN."""
 
 
-def digest_of(parts: Iterable[str | bytes | float | None]) -> bytes:
+Part = str | bytes | float | None
+
+
+def digest_of(parts: Iterable[Part]) -> bytes:
     """The digest of what was asked; the same parts in the same order give the same, on every machine."""
     digest = hashlib.blake2s(digest_size=DIGEST_BYTES)
     for part in parts:
@@ -75,6 +78,30 @@ def digest_of(parts: Iterable[str | bytes | float | None]) -> bytes:
         digest.update(kind + struct.pack(">Q", len(content)))
         digest.update(content)
     return digest.digest()
+
+
+class Question:
+    """What was asked, as far as the cursors of its answers belong to it; digested when somebody wants to go on."""
+
+    __slots__ = ("_digest", "_parts")
+
+    def __init__(self, *parts: Part) -> None:
+        self._parts = parts
+        self._digest: bytes | None = None
+
+    @property
+    def digest(self) -> bytes:
+        if self._digest is None:
+            self._digest = digest_of(self._parts)
+        return self._digest
+
+    def read(self, after: str | None) -> Cursor | None:
+        """The cursor that a caller passed on, if any. Raises CursorRefused."""
+        return read_cursor(after, asked=self.digest) if after else None
+
+    def write(self, cursor: Cursor) -> str:
+        """The cursor as text."""
+        return write_cursor(cursor, asked=self.digest)
 
 
 def seen_digest(uri: str) -> bytes:

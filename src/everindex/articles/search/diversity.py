@@ -32,8 +32,8 @@ def check_diversity(diversity: float) -> None:
 def most_diverse(likeness: Vectors, vectors: Vectors, *, k: int, diversity: float) -> list[int]:
     """The numbers of k candidates in the order in which they are taken; all of them where there are fewer.
 
-    `likeness`: (n,), cosine similarity to the query, largest first; `vectors`: (n, dim), of any length but zero. Of
-    candidates equally good the earlier is taken: the same input has one answer. Time grows with k × n × dim.
+    `likeness`: (n,), to the query, 1 at most, largest first; `vectors`: (n, dim), of any length; one of zeros is like no
+    other. Of candidates equally good the earlier is taken: the same input has one answer. Time grows with k × n × dim.
     """
     directions = unit(vectors)
     relevance = np.asarray(likeness, dtype=np.float64)
@@ -51,7 +51,8 @@ def most_diverse(likeness: Vectors, vectors: Vectors, *, k: int, diversity: floa
 
 
 def unit(vectors: Vectors) -> npt.NDArray[np.float64]:
-    """The vectors, (n, dim), brought to length 1; in float64, so that equal ones have a product of 1 within 1e-15."""
+    """The vectors, (n, dim), brought to length 1 (but zeros); in float64, so that equal ones have a product of 1 within 1e-15."""
     wide = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
-    directions: npt.NDArray[np.float64] = wide / np.linalg.norm(wide, axis=-1, keepdims=True)
+    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    directions: npt.NDArray[np.float64] = wide / np.where(lengths > 0, lengths, 1)
     return directions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from pgvector import Vector
 
 from everindex.articles.model import Answer, Filters, Hit
 from everindex.articles.reading import Reading
+from everindex.articles.search.cursor import Cursor, Question
 from everindex.articles.search.explained import Explanation, plan_as_run
+from everindex.articles.search.further import choose_further, depth_of
 from everindex.articles.search.known import look_at
+from everindex.articles.search.pages import after_nearest
 from everindex.articles.search.passing import PassingRows
-from everindex.articles.search.question import check_numbers, checked_vector
+from everindex.articles.search.question import Wanted, checked
 from everindex.articles.search.short import ShortAnswer, ShortAnswers
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.strategy import Approach, Serving, choose, counted_up_to, exactly
@@ -58,24 +62,27 @@ class SearchEngine:
         ef_search: int | None = None,
         exact: bool = False,
         without_uri: str | None = None,
+        after: Cursor | None = None,
+        question: Question | None = None,
     ) -> Answer:
-        """The k nearest articles to `vector` ((dim,) float32), nearest first.
+        """The k nearest articles to `vector` ((dim,) float32), nearest first; those `after` a cursor where there is one.
 
-        Fewer than k only where fewer exist. `without_uri` leaves out that article. Raises QueryInvalid for what cannot be
-        asked, NotMigrated, StatementTimedOut, ServerUnreachable.
+        Fewer than k only where fewer exist. `without_uri` leaves out that article; cursors of the answer belong to
+        `question`. Raises QueryInvalid for what cannot be asked, NotMigrated, StatementTimedOut, ServerUnreachable.
         """
         started = time.perf_counter()
-        filters = filters or Filters()
         table, serving = self.known()
-        vector = checked_vector(vector, table)
-        check_numbers(k, ef_search)
-        wanted = k + (without_uri is not None)
-        rows, approach, notices = self._reading.ask(
-            lambda connection: self._nearest(connection, table, serving, vector, wanted, filters, ef_search, exact)
+        wanted = checked(
+            table, vector, k=k, filters=filters, ef_search=ef_search, exact=exact, without_uri=without_uri, after=after
         )
-        hits = sorted((_hit(row) for row in rows if row[0] != without_uri), key=lambda hit: (hit.distance, hit.uri))[:k]
+        rows, approach, notices = self._reading.ask(
+            lambda connection: self._nearest(connection, table, serving, wanted)
+        )
+        hits = sorted(map(_hit, rows), key=lambda hit: (hit.distance, hit.uri))[:k]
         if approach.strategy == "exact" and not exact and serving.index_name is None:
             notices.append("no valid vector index serves at the moment: every row was read (exact search)")
+        elif after is not None and approach.strategy == "exact" and not exact:
+            notices.append(f"{approach.reason} (exact search)")
         answer = Answer(
             hits=hits,
             k=k,
@@ -84,46 +91,36 @@ class SearchEngine:
             ef_search=approach.ef_search,
             elapsed_ms=(time.perf_counter() - started) * 1000,
             notices=notices,
+            more=_more(hits, wanted, approach, question),
         )
         if answer.elapsed_ms < self._slow_query_ms:
             log.info("search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(hits), answer.elapsed_ms)
         else:
-            log_slow(answer, filters, plan=self._plan(table, filters, approach, vector, k=wanted))
+            log_slow(answer, wanted.filters, plan=self._plan(table, wanted, approach))
         return answer
 
     def _nearest(
-        self,
-        connection: Connection,
-        table: ArticleTable,
-        serving: Serving,
-        vector: np.ndarray,
-        wanted: int,
-        filters: Filters,
-        ef_search: int | None,
-        exact: bool,
+        self, connection: Connection, table: ArticleTable, serving: Serving, wanted: Wanted
     ) -> tuple[list[Row], Approach, list[str]]:
         with told_as_ours("searching"):
-            approach = self._choose(connection, table, serving, wanted, filters, ef_search, exact)
-            rows = self._run(connection, table, filters, approach, vector, k=wanted)
-            if approach.is_by_index and len(rows) < wanted:
-                return self._complete(connection, table, serving, filters, approach, vector, rows, wanted)
+            approach = self._choose(connection, table, serving, wanted)
+            rows = self._run(connection, table, wanted, approach)
+            if approach.is_by_index and len(rows) < wanted.k:
+                return self._complete(connection, table, serving, wanted, approach, rows)
         return rows, approach, []
 
-    def _choose(
-        self,
-        connection: Connection,
-        table: ArticleTable,
-        serving: Serving,
-        wanted: int,
-        filters: Filters,
-        ef_search: int | None,
-        exact: bool,
-    ) -> Approach:
+    def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, wanted: Wanted) -> Approach:
+        shown = None if wanted.after is None else wanted.after.shown
+        depth = wanted.rows if shown is None else depth_of(k=wanted.rows, shown=shown)
         passing = None
-        if not filters.is_empty:
-            up_to = counted_up_to(serving, k=wanted)
-            passing = self._passing.count(connection, table, filters, up_to=up_to)
-        return choose(serving, k=wanted, passing=passing, ef_search=ef_search, exact=exact)
+        if not wanted.filters.is_empty:
+            up_to = counted_up_to(serving, k=depth)
+            passing = self._passing.count(connection, table, wanted.filters, up_to=up_to)
+        if shown is None:
+            return choose(serving, k=depth, passing=passing, ef_search=wanted.ef_search, exact=wanted.exact)
+        return choose_further(
+            serving, k=wanted.rows, shown=shown, passing=passing, ef_search=wanted.ef_search, exact=wanted.exact
+        )
 
     def explain(
         self,
@@ -133,26 +130,26 @@ class SearchEngine:
         filters: Filters | None = None,
         ef_search: int | None = None,
         exact: bool = False,
+        after: Cursor | None = None,
     ) -> Explanation:
         """How such a search is answered: the strategy and why, its settings, its statement, and its plan as it ran.
 
         Runs the statement once more. Raises as `search`.
         """
-        filters = filters or Filters()
         table, serving = self.known()
-        vector = checked_vector(vector, table)
-        check_numbers(k, ef_search)
+        wanted = checked(table, vector, k=k, filters=filters, ef_search=ef_search, exact=exact, after=after)
 
         def explained(connection: Connection) -> Explanation:
             with told_as_ours("explaining a search"):
-                approach = self._choose(connection, table, serving, k, filters, ef_search, exact)
+                approach = self._choose(connection, table, serving, wanted)
                 if approach.strategy == "none-match":
                     return Explanation(approach=approach, statement="", plan=())
-                text, parameters = self._texts.of(table, filters, approach, k)
+                text, parameters = self._texts.of(table, wanted.filters, approach, wanted.rows)
+                parameters = parameters | wanted.place | {"vector": wanted.vector}
                 return Explanation(
                     approach=approach,
                     statement=text,
-                    plan=plan_as_run(connection, text, parameters | {"vector": vector}, settings=approach.settings),
+                    plan=plan_as_run(connection, text, parameters, settings=approach.settings),
                 )
 
         return self._reading.ask(explained)
@@ -178,60 +175,62 @@ class SearchEngine:
         """The text of the statement, with psycopg's named placeholders, and its parameters but for the vector."""
         return self._texts.of(table, filters, approach, k)
 
-    def _run(
-        self,
-        connection: Connection,
-        table: ArticleTable,
-        filters: Filters,
-        approach: Approach,
-        vector: np.ndarray,
-        *,
-        k: int,
-    ) -> list[Row]:
+    def _run(self, connection: Connection, table: ArticleTable, wanted: Wanted, approach: Approach) -> list[Row]:
+        """What the server gives, without the rows that are to be left out."""
         if approach.strategy == "none-match":
             return []
         texts = self._texts
-        text, parameters = texts.of(table, filters, approach, k)
-        parameters["vector"] = Vector(vector).to_binary()
+        text, parameters = texts.of(table, wanted.filters, approach, wanted.rows)
+        parameters |= wanted.place
+        parameters["vector"] = Vector(wanted.vector).to_binary()
         text, names = texts.positional(text)
         rows = roundtrip.run(connection, approach.settings, text, [parameters[name] for name in names])
         # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
-        return [row for row in rows if row[-1] == row[-1]]
+        return [row for row in rows if row[-1] == row[-1] and not wanted.leaves_out(row[0])]
 
     def _complete(
         self,
         connection: Connection,
         table: ArticleTable,
         serving: Serving,
-        filters: Filters,
+        wanted: Wanted,
         approach: Approach,
-        vector: np.ndarray,
         rows: list[Row],
-        wanted: int,
     ) -> tuple[list[Row], Approach, list[str]]:
         """The index gave fewer rows than asked: either no more exist, or it stopped early. An exact search tells, and is
         then the answer; that it was needed is an incident of the index, and counted."""
         reason = "the index gave too few rows for this filter or k: every row that passes was read"
-        exact = exactly(is_filtered=not filters.is_empty, reason=reason)
-        complete = self._run(connection, table, filters, exact, vector, k=wanted)
+        exact = replace(
+            exactly(is_filtered=not wanted.filters.is_empty, reason=reason), continues=wanted.after is not None
+        )
+        complete = self._run(connection, table, wanted, exact)
         if len(complete) == len(rows):
             return rows, approach, []
         self.short_answers.note(
-            approach, serving.index_name, filters, wanted=wanted, found=len(rows), existing=len(complete)
+            approach, serving.index_name, wanted.filters, wanted=wanted.k, found=len(rows), existing=len(complete)
         )
         return complete, exact, [f"{reason} (exact search)"]
 
-    def _plan(self, table: ArticleTable, filters: Filters, approach: Approach, vector: np.ndarray, *, k: int) -> str:
+    def _plan(self, table: ArticleTable, wanted: Wanted, approach: Approach) -> str:
         """How the planner answers a search, in words and without its values."""
         if approach.strategy == "none-match":
             return "none: nothing was run"
-        text, parameters = self.statement_for(table, filters, approach, k)
+        text, parameters = self._texts.of(table, wanted.filters, approach, wanted.rows)
+        parameters = parameters | wanted.place | {"vector": wanted.vector}
         try:
             with self._reading.connection() as connection:
-                return explain(connection, text, parameters | {"vector": vector}, settings=approach.settings).summary
+                return explain(connection, text, parameters, settings=approach.settings).summary
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
+
+
+def _more(hits: list[Hit], wanted: Wanted, approach: Approach, question: Question | None) -> Callable[[], str] | None:
+    """Writes the cursor after the last hit; None where there is no further page, since the search had no more."""
+    if question is None or len(hits) < wanted.k:
+        return None
+    cursor = after_nearest(hits, before=wanted.after, is_complete=not approach.is_by_index)
+    return lambda: question.write(cursor)
 
 
 def _hit(row: Row) -> Hit:

@@ -2,15 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from everindex.articles.model import MAX_K
+from everindex.articles.model import MAX_K, Filters
+from everindex.articles.search.cursor import Cursor, seen_digest
+from everindex.articles.search.further import rounded
 from everindex.articles.table import ArticleTable
 from everindex.errors import NotMigrated, QueryInvalid
 from everindex.index.tuned import MAX_EF_SEARCH
 
 #: Between these sums of squares a query vector goes to pgvector as it is.
 _SQUARES = (1e-6, 1e12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A search by meaning as it was asked, and can be answered."""
+
+    vector: np.ndarray
+    k: int
+    filters: Filters
+    ef_search: int | None
+    exact: bool
+    without_uri: str | None
+    after: Cursor | None
+
+    @property
+    def rows(self) -> int:
+        """How many to ask the server for, so that k are left."""
+        seen = 0 if self.after is None or not self.after.seen else rounded(len(self.after.seen))
+        return self.k + seen + (self.without_uri is not None)
+
+    @property
+    def place(self) -> dict[str, str]:
+        """The parameters of a statement that continues."""
+        if self.after is None:
+            return {}
+        return {"after_distance": repr(self.after.distance), "after_uri": self.after.uri}
+
+    def leaves_out(self, uri: str) -> bool:
+        """Whether a row is no answer, though the server gives it."""
+        if uri == self.without_uri:
+            return True
+        return self.after is not None and bool(self.after.seen) and seen_digest(uri) in self.after.seen
+
+
+def checked(
+    table: ArticleTable,
+    vector: np.ndarray,
+    *,
+    k: int,
+    filters: Filters | None,
+    ef_search: int | None,
+    exact: bool,
+    without_uri: str | None = None,
+    after: Cursor | None = None,
+) -> Wanted:
+    """The search, if it can be answered. Raises QueryInvalid, NotMigrated."""
+    asked = checked_vector(vector, table)
+    check_numbers(k, ef_search)
+    return Wanted(
+        vector=asked,
+        k=k,
+        filters=filters or Filters(),
+        ef_search=ef_search,
+        exact=exact,
+        without_uri=without_uri,
+        after=after,
+    )
 
 
 def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:

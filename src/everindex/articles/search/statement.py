@@ -70,7 +70,9 @@ def nearest_of_all(
     ).format(columns=_columns(), distance=table.distance, table=table.identifier, condition=condition)
     if continues:
         every = _continued(every)
-    return sql.SQL("{every} ORDER BY distance, {uri} LIMIT {k}").format(every=every, uri=_URI, k=sql.Literal(k)), parameters
+    return sql.SQL("{every} ORDER BY distance, {uri} LIMIT {k}").format(
+        every=every, uri=_URI, k=sql.Literal(k)
+    ), parameters
 
 
 def nearest_by_codes(

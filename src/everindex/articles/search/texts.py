@@ -26,6 +26,7 @@ class Texts:
             k,
             approach.fetch,
             approach.candidates,
+            approach.continues,
             bool(filters.category),
             bool(filters.topic),
             bool(filters.news_source),
