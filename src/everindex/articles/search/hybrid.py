@@ -16,11 +16,13 @@ from psycopg import sql
 
 from everindex.articles.model import MAX_K, Answer, Filters, Hit
 from everindex.articles.reading import Reading
+from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.fusion import Fused, fuse
 from everindex.articles.search.keyword import Found, KeywordSearch, Known, document, find, query
 from everindex.articles.search.minus import split
 from everindex.articles.search.question import check_numbers, checked_vector
+from everindex.articles.search.selection import is_similar
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
 from everindex.articles.search.text_config import words_of
@@ -60,18 +62,21 @@ class HybridSearch:
         filters: Filters | None = None,
         ef_search: int | None = None,
         exact: bool = False,
+        seen: frozenset[bytes] = frozenset(),
+        min_similarity: float | None = None,
     ) -> Answer:
         """The k best articles for `text`, whose meaning (without what it leaves out) is `meaning`; with snippets.
 
-        Fewer than k only where fewer are found by either. Raises as the two searches do, and what `meaning` is, where words
-        cannot answer either.
+        Those whose digests are in `seen` are passed over, and those less similar than `min_similarity` or of unknown
+        similarity. Fewer than k only where fewer are found by either. Raises as the two searches do, and what `meaning` is,
+        where words cannot answer either.
         """
         started = time.perf_counter()
         filters = filters or Filters()
         check_numbers(k, ef_search)
         known = self._words.known()
         left_out = split(text).left_out
-        depth = _depth(k, ef_search, leaves_out=left_out is not None)
+        depth = _depth(min(k + len(seen), MAX_K), ef_search, leaves_out=left_out is not None)
         near: Answer | None = None
         vector: np.ndarray | None = None
         if isinstance(meaning, np.ndarray):
@@ -83,7 +88,11 @@ class HybridSearch:
             by_meaning = [] if near is None else near.hits
             if left_out is not None:
                 by_meaning = without(connection, known, left_out, by_meaning)
-            best = merged(by_meaning, found.hits)[:k]
+            best = [
+                hit
+                for hit in merged(by_meaning, found.hits)
+                if is_similar(hit, least=min_similarity) and (not seen or seen_digest(hit.uri) not in seen)
+            ][:k]
             return found, with_snippets(connection, known.config, text, best)
 
         asked_words = time.perf_counter()

@@ -15,8 +15,9 @@ import numpy as np
 from pgvector import Vector
 from psycopg import sql
 
-from everindex.articles.model import REQUIRED_COLUMNS, Answer, Filters, Hit
+from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, Hit
 from everindex.articles.reading import Reading
+from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.question import check_numbers
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
@@ -90,11 +91,13 @@ class KeywordSearch:
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, Known] | None = None
 
-    def search(self, text: str, *, k: int = 10, filters: Filters | None = None) -> Answer:
+    def search(
+        self, text: str, *, k: int = 10, filters: Filters | None = None, seen: frozenset[bytes] = frozenset()
+    ) -> Answer:
         """The k articles that have the words of `text` (websearch syntax), best first, with snippets.
 
-        Fewer than k only where fewer have them. Raises QueryInvalid, SettingInvalid, NotMigrated, StatementTimedOut,
-        ServerUnreachable.
+        Those whose digests are in `seen` are passed over, and MAX_K is the last that is shown. Fewer than k only where fewer
+        have them. Raises QueryInvalid, SettingInvalid, NotMigrated, StatementTimedOut, ServerUnreachable.
         """
         started = time.perf_counter()
         filters = filters or Filters()
@@ -102,8 +105,9 @@ class KeywordSearch:
         known = self.known()
 
         def read(connection: Connection) -> Found:
-            found = find(connection, known, text, k=k, filters=filters)
-            return replace(found, hits=with_snippets(connection, known.config, text, found.hits))
+            found = find(connection, known, text, k=min(k + len(seen), MAX_K), filters=filters)
+            hits = [hit for hit in found.hits if seen_digest(hit.uri) not in seen][:k] if seen else found.hits
+            return replace(found, hits=with_snippets(connection, known.config, text, hits))
 
         found = self._reading.ask(read)
         answer = Answer(
