@@ -73,6 +73,8 @@ class Instance:
         self._embedder: Embedder | None = None
         self._embedder_lock = threading.Lock()
         self._models: tuple[float, dict[str, int]] | None = None
+        self.on_query: Callable[[np.ndarray], None] | None = None
+        """Told the vector of each search that was answered, where somebody draws a sample of them."""
 
     def close(self) -> None:
         """Closes all connections."""
@@ -191,9 +193,12 @@ class Instance:
         exact: bool = False,
     ) -> Answer:
         """The hybrid search of a text whose meaning is known: a vector ((dim,) float32), or the error that says why not."""
-        return self._both.search(
+        answer = self._both.search(
             check_query(text), meaning, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact
         )
+        if self.on_query is not None and isinstance(meaning, np.ndarray):
+            self.on_query(meaning)
+        return answer
 
     def meaning_of(self, text: str) -> Meaning:
         """The vector of a hybrid search's text, or why there is none. Raises QueryInvalid for a text that cannot be asked."""
@@ -238,7 +243,10 @@ class Instance:
         exact: bool = False,
     ) -> Answer:
         """The k articles nearest to `vector` ((dim,) float32). Raises as `search`, but for embedding."""
-        return self.engine.search(vector, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
+        answer = self.engine.search(vector, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
+        if self.on_query is not None:
+            self.on_query(vector)
+        return answer
 
     def similar(self, uri: str, *, k: int = 10, filters: Filters | Mapping[str, str] | None = None) -> Answer:
         """The k articles nearest to an article, itself left out. Raises ArticleNotFound; an article without a vector has an

@@ -31,7 +31,7 @@ def article_indexes(settings: Settings) -> Callable[[Connection], Iterable[Index
 
     def declared(connection: Connection) -> list[IndexSpec]:
         return [
-            replace(declared_here(connection, spec), recall_floor=settings.recall_floor) for spec in DECLARED_INDEXES
+            declared_here(connection, replace(spec, recall_floor=settings.recall_floor)) for spec in DECLARED_INDEXES
         ]
 
     return declared
@@ -67,6 +67,7 @@ def article_keeper(
         interval_seconds=settings.keep_seconds,
         on_drift="replace" if settings.keep_drift == "replace" else "refuse",
         recall_seconds=settings.keep_recall_seconds,
+        warm_seconds=settings.warm_seconds,
         reason_to_wait=reason_to_wait,
         on_round=on_round,
     )

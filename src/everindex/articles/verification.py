@@ -4,7 +4,7 @@ search statement."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pgvector import Vector
@@ -48,15 +48,19 @@ def verify(
     conninfo: str,
     *,
     floor: float,
+    is_asked_for: bool = False,
     samples: int = 50,
     max_seconds: float = 10.0,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Proves it all on a connection of its own. Reads only; takes ACCESS SHARE; reads every vector of the table a few
-    dozen times. Raises what connecting raises; a proof that fails is an answer and not an error."""
+    dozen times. Raises what connecting raises; a proof that fails is an answer and not an error.
+
+    An index that was tuned for less than `floor` is held to that, unless somebody has asked for this very floor.
+    """
     with connect(conninfo, application_name="everindex verify") as connection, one_session(connection):
         revision = prove_revision(connection)
-        spec = declared_here(connection, EMBEDDING_INDEX)
+        spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
         index, observed = prove_index(connection, spec)
         if not index.holds:
             why = "the index does not serve"
@@ -87,7 +91,7 @@ def verify(
             observed,
             statement=sampled,
             settings=approach.settings,
-            floor=floor,
+            floor=floor if is_asked_for else spec.recall_floor,
             k=DEFAULT_K,
             samples=samples,
             max_seconds=max_seconds,

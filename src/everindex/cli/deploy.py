@@ -11,6 +11,7 @@ import typer
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, err, print_json, say, tell
 from everindex.cli.plan import print_plan
+from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
 from everindex.index import apply
 from everindex.index.foresight import foresee
@@ -146,6 +147,8 @@ def _run(
                 tries_refused=tries_refused,
                 expected_digest=expected_digest,
             )
+            if done.outcome in ("built", "rebuilt", "replaced"):
+                warm_after(conninfo, spec, max_seconds=settings.warm_seconds)
             results.append(
                 {
                     "index": spec.name,

@@ -59,7 +59,7 @@ def doctor(
 
 
 def _declared(connection: Connection, floor: float) -> tuple[IndexSpec, ...]:
-    return tuple(replace(declared_here(connection, spec), recall_floor=floor) for spec in DECLARED_INDEXES)
+    return tuple(declared_here(connection, replace(spec, recall_floor=floor)) for spec in DECLARED_INDEXES)
 
 
 def _print(report: Report, *, show_all: bool) -> None:

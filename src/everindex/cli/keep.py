@@ -70,6 +70,7 @@ def keep(
             interval_seconds=settings.keep_seconds if interval is None else interval,
             on_drift="replace" if replaces or settings.keep_drift == "replace" else "refuse",
             recall_seconds=settings.keep_recall_seconds,
+            warm_seconds=settings.warm_seconds,
             reason_to_wait=reason_to_wait if declared is None else lambda connection: None,
             on_round=show,
         )

@@ -9,6 +9,8 @@ import typer
 
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.keeping import kept_in_background
+from everindex.articles.query_sampling import queries_sampled
+from everindex.articles.warming import warmed_in_background
 from everindex.cli.output import say
 from everindex.settings import Settings, read_settings
 
@@ -33,7 +35,11 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
     from everindex.web.serving import serve as serve_web
 
     logging.getLogger("everindex.search").setLevel(logging.NOTSET)
-    with kept_in_background(instance, settings) as stop_keeping:
+    with (
+        warmed_in_background(instance, settings),
+        queries_sampled(instance, settings),
+        kept_in_background(instance, settings) as stop_keeping,
+    ):
         serve_web(
             instance,
             host=settings.host if host is None else host,

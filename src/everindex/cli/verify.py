@@ -44,6 +44,7 @@ def verify(
                 result = verify_database(
                     conninfo,
                     floor=settings.recall_floor if floor is None else floor,
+                    is_asked_for=floor is not None,
                     samples=samples,
                     max_seconds=max_seconds,
                     on_query=lambda done, of: advance(1),

@@ -35,6 +35,7 @@ from everindex.index.plan import Aims, OnDrift, make_plan
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.steps import WaitForBuild
+from everindex.index.warm import warm_in_background
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import holder_of, try_lock
 
@@ -147,19 +148,23 @@ class Keeper:
         on_drift: OnDrift = "refuse",
         recall_seconds: float = 5.0,
         recall_share: float = 0.01,
+        warm_seconds: float = 0.0,
         reason_to_wait: Callable[[Connection], str | None] = lambda connection: None,
         on_round: Callable[[Round], None] = lambda round_: None,
         reporter: Reporter | None = None,
     ) -> None:
         """`recall_seconds` a measurement and `recall_share` of all time bound what measuring costs; 0 seconds is never.
         `on_drift` is what becomes of a valid index of another definition: replicas of two releases, which declare two
-        definitions, must not replace each other's. While `reason_to_wait` gives one, nothing is touched."""
+        definitions, must not replace each other's. What was built is warmed for `warm_seconds`. While `reason_to_wait` gives a
+        reason, nothing is touched."""
         self._conninfo = conninfo
         self._declared = declared
         self._interval_seconds = interval_seconds
         self._on_drift: OnDrift = on_drift
         self._recall_seconds = recall_seconds
         self._recall_share = recall_share
+        self._warm_seconds = warm_seconds
+        self._warming: list[threading.Thread] = []
         self._reason_to_wait = reason_to_wait
         self._on_round = on_round
         self._reporter = reporter or Reporter(say=log.info, notice=log.debug)
@@ -201,7 +206,10 @@ class Keeper:
         and its kin."""
         with connect(self._conninfo, application_name="everindex keeper") as connection:
             self._prepare(connection)
-            return self._round(connection, stop or threading.Event(), asks_who_leads=False)
+            round_ = self._round(connection, stop or threading.Event(), asks_who_leads=False)
+        for thread in self._warming:
+            thread.join(self._warm_seconds)
+        return round_
 
     # --- a round -----------------------------------------------------------------------------------------------------
 
@@ -318,7 +326,7 @@ class Keeper:
         return _kept(spec, done, because=evidence.sentence)
 
     def _deploy(self, spec: IndexSpec, stop: threading.Event, *, rebuild_because: str | None) -> Deployed:
-        return deploy(
+        done = deploy(
             self._conninfo,
             spec,
             reporter=self._reporter,
@@ -328,6 +336,12 @@ class Keeper:
             rebuild_because=rebuild_because,
             stop=stop,
         )
+        if done.outcome in ("built", "rebuilt", "replaced") and self._warm_seconds > 0:
+            self._warming = [
+                *(thread for thread in self._warming if thread.is_alive()),
+                warm_in_background(self._conninfo, spec, max_seconds=self._warm_seconds, stop=stop),
+            ]
+        return done
 
     # --- telling -----------------------------------------------------------------------------------------------------
 

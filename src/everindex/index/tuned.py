@@ -61,7 +61,10 @@ class Tuned:
         return (index.opclass, index.m, index.ef_construction) == (self.opclass, self.m, self.ef_construction)
 
     def as_declared(self, spec: IndexSpec) -> IndexSpec:
-        """`spec` with what was tuned in place of what was declared."""
+        """`spec` with what was tuned in place of what was declared.
+
+        Who tunes for less than the declared recall has chosen less: proofs and the keeper ask for no more then.
+        """
         return replace(
             spec,
             opclass=self.opclass,
@@ -69,6 +72,7 @@ class Tuned:
             ef_construction=self.ef_construction,
             ef_search=ef_search_for(DECLARED_K, self),
             candidates=candidates_for(DECLARED_K, self.key_type, self) if self.key_type != "vector" else None,
+            recall_floor=min(spec.recall_floor, self.recall_floor),
         )
 
 

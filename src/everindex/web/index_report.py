@@ -140,7 +140,7 @@ def read_index_report(instance: Instance) -> IndexReport:
     models = instance.embedding_models()
     with instance.connection() as connection:
         server = look(connection)
-        spec = replace(declared_here(connection, EMBEDDING_INDEX), recall_floor=instance.settings.recall_floor)
+        spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=instance.settings.recall_floor))
         observed = observe(connection, spec)
         state, _ = index_state(connection, spec, observed)
         words, text, settings = _plan(instance, connection, table, serving)

@@ -1,0 +1,101 @@
+"""Which queries are really asked? A few of their vectors are kept in everindex_meta, so that recall is measured with them.
+
+Only vectors: no text, no filter, no time, no user. A process draws at random from what it is asked and hands over a few each
+minute; the table holds EVERINDEX_SAMPLE_QUERIES of them, 0 switches it off. Nothing of it is in the way of a search.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.instance import Instance
+from everindex.errors import EverindexError
+from everindex.index.catalog import in_search_path
+from everindex.index.query_sample import keep_queries
+from everindex.pg.connections import connect
+from everindex.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: How often a process hands over what it has drawn, and how many vectors at a time.
+HAND_OVER_SECONDS = 60.0
+DRAWN_AT_A_TIME = 20
+STOP_SECONDS = 5.0
+
+
+class QuerySampler:
+    """Draws from a stream of query vectors, each with the same chance; safe to use from many threads."""
+
+    def __init__(self, size: int = DRAWN_AT_A_TIME) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._drawn: list[np.ndarray] = []
+        self._seen = 0
+
+    def note(self, vector: np.ndarray) -> None:
+        """One search was answered. Source: Vitter, Random Sampling with a Reservoir (1985), algorithm R."""
+        with self._lock:
+            self._seen += 1
+            if len(self._drawn) < self._size:
+                self._drawn.append(vector)
+                return
+            place = random.randrange(self._seen)  # a draw, not security
+            if place < self._size:
+                self._drawn[place] = vector
+
+    def take(self) -> list[np.ndarray]:
+        """What was drawn since the last time, in an order that says nothing."""
+        with self._lock:
+            drawn, self._drawn, self._seen = self._drawn, [], 0
+        random.shuffle(drawn)
+        return drawn
+
+
+@contextmanager
+def queries_sampled(instance: Instance, settings: Settings) -> Iterator[None]:
+    """For the time of the block, a sample of what `instance` is asked is kept, unless EVERINDEX_SAMPLE_QUERIES is 0."""
+    if settings.sample_queries == 0:
+        yield
+        return
+    sampler = QuerySampler()
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(HAND_OVER_SECONDS * random.uniform(0.8, 1.2)):
+            hand_over(instance, sampler, budget=settings.sample_queries)
+        hand_over(instance, sampler, budget=settings.sample_queries)
+
+    thread = threading.Thread(target=run, name="everindex-queries", daemon=True)
+    instance.on_query = sampler.note
+    thread.start()
+    try:
+        yield
+    finally:
+        instance.on_query = None
+        stop.set()
+        thread.join(STOP_SECONDS)
+
+
+def hand_over(instance: Instance, sampler: QuerySampler, *, budget: int) -> None:
+    """Keeps what was drawn, if it can; where it cannot, it is gone. Raises nothing."""
+    drawn = sampler.take()
+    if not drawn:
+        return
+    try:
+        models = instance.embedding_models()
+        # Vectors of two models are never compared, and so are those of queries.
+        model = next(iter(models)) if len(models) == 1 else "unknown"
+        with connect(instance.direct_conninfo, application_name="everindex queries") as connection:
+            spec = in_search_path(connection, EMBEDDING_INDEX)
+            keep_queries(connection, spec, [vector.tolist() for vector in drawn], model=model, budget=budget)
+    except EverindexError as exc:
+        log.debug("query vectors not kept: %s", exc.slug)
+    except Exception:
+        log.exception("keeping query vectors ended with a fault of the program; nothing depends on it")

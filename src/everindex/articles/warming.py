@@ -1,0 +1,39 @@
+"""When is the index of the articles warmed? At the start of what serves them, in the background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.instance import Instance
+from everindex.errors import EverindexError
+from everindex.index.catalog import in_search_path
+from everindex.index.warm import warm_in_background
+from everindex.pg.connections import connect
+from everindex.settings import Settings
+
+STOP_SECONDS = 3.0
+
+
+@contextmanager
+def warmed_in_background(instance: Instance, settings: Settings) -> Iterator[None]:
+    """Warms the index while the block runs, for at most EVERINDEX_WARM_SECONDS; 0 does not. Raises nothing of its own."""
+    if settings.warm_seconds == 0:
+        yield
+        return
+    stop = threading.Event()
+    thread = None
+    try:
+        with connect(instance.direct_conninfo, application_name="everindex warm") as connection:
+            spec = in_search_path(connection, EMBEDDING_INDEX)
+        thread = warm_in_background(instance.direct_conninfo, spec, max_seconds=settings.warm_seconds, stop=stop)
+    except EverindexError:
+        pass  # the pages say what is wrong with the database
+    try:
+        yield
+    finally:
+        stop.set()
+        if thread is not None:
+            thread.join(STOP_SECONDS)
