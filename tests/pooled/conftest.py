@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from poolers import pgbouncer, through
+from standbys import Pair, pair
 
+from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance, connect_instance
+from everindex.migrate import runner
 from everindex.settings import Settings
 
 
@@ -34,3 +38,35 @@ def open_instance() -> Iterator[Callable[..., Instance]]:
         yield lambda conninfo, **settings: stack.enter_context(
             connect_instance(conninfo, settings=Settings(**settings))
         )
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[Pair]:
+    """A primary at head with a few hundred articles, and its standby."""
+    with pair() as found:
+        runner.upgrade(found.primary.conninfo, wait_seconds=0)
+        with connect_instance(found.primary.conninfo, settings=Settings()) as instance:
+            instance.import_rows(itertools.islice(read_source(str(sample_source())), 400))
+        yield found
+
+
+@pytest.fixture
+def replicated(_servers: Pair) -> Pair:
+    """The same, both running and the standby up to date."""
+    _servers.bring_up()
+    return _servers
+
+
+@pytest.fixture
+def open_replicated(replicated: Pair) -> Iterator[Callable[..., Instance]]:
+    """Opens instances that write to the primary and read from the standby, or from where DATABASE_URL_READ says."""
+    with ExitStack() as stack:
+
+        def opened(**settings: Any) -> Instance:
+            wanted = {
+                "DATABASE_URL": replicated.primary.conninfo,
+                "DATABASE_URL_READ": replicated.standby.conninfo,
+            }
+            return stack.enter_context(connect_instance(settings=Settings(**wanted | settings)))
+
+        yield opened

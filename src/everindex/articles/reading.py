@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
@@ -97,8 +97,9 @@ class Reading:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection for reads that are not repeated. Raises ServerUnreachable."""
-        pool = self._replica.pool if self._replica is not None else None
-        with borrowed(pool or self._pool) as connection, limited(connection):
+        with ExitStack() as stack:
+            connection = self._borrow(stack)
+            stack.enter_context(limited(connection))
             yield connection
 
     def source(self) -> Source:
@@ -119,6 +120,13 @@ class Reading:
         self._own_write = _OwnWrite(row[0] if row else None, until)
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _borrow(self, stack: ExitStack) -> Connection:
+        pool = self._replica.pool if self._replica is not None else None
+        if pool is not None:
+            with suppress(NoConnectionFree, PoolClosed):
+                return stack.enter_context(borrowed(pool, seconds=REPLICA_WAIT_SECONDS))
+        return stack.enter_context(borrowed(self._pool))
 
     def _ask_primary(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -157,7 +165,8 @@ class Reading:
                 raise _AskPrimary(_why(exc)) from exc
             log.info("replica-%s: a read is asked again: %s", first, _why(exc))
         if first == "lost":
-            pool.check()
+            with suppress(PoolClosed):  # by another thread, which has found the replica gone
+                pool.check()
         try:
             return _over(pool, up_to_date, seconds=REPLICA_WAIT_SECONDS)
         except (EverindexError, psycopg.Error) as exc:
@@ -211,4 +220,6 @@ def _trouble(exc: EverindexError | psycopg.Error) -> Trouble | None:
 
 
 def _why(exc: EverindexError | psycopg.Error) -> str:
-    return exc.why if isinstance(exc, EverindexError) else f"{type(exc).__name__}."
+    if isinstance(exc, EverindexError):
+        return exc.why
+    return f"{exc.diag.message_primary or type(exc).__name__} (SQLSTATE {exc.sqlstate or 'none'})."

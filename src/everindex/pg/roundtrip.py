@@ -15,7 +15,7 @@ import re
 import select
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -30,13 +30,7 @@ from everindex.pg.connections import Connection
 Parameter = str | bytes | None
 Settings = Sequence[tuple[str, str]]
 
-_PLANNED_ANEW = ("plan_cache_mode", "force_custom_plan")
-
 _NAMED = re.compile(r"%\((\w+)\)[bst]|%%")
-#: How a prepared statement is planned. "kept": PostgreSQL may keep one plan for all values from the sixth execution on,
-#: where it looks as cheap as a plan for the values. "fresh": for the values of each execution.
-Plan = Literal["kept", "fresh"]
-
 #: "cached plan must not change result type": the table has changed since the statement was prepared. "prepared statement
 #: does not exist": psycopg sends DEALLOCATE ALL after a ROLLBACK or DROP on the connection (its _preparing.py), or a
 #: pooler that had not been noticed has changed the session; so it has where a name of ours "already exists".
@@ -74,7 +68,7 @@ def positional(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def run(
-    connection: Connection, settings: Settings, text: str, parameters: Sequence[Parameter], *, plan: Plan = "kept"
+    connection: Connection, settings: Settings, text: str, parameters: Sequence[Parameter]
 ) -> list[tuple[Any, ...]]:
     """Runs `text` (`$1 …`) with `settings` that hold for it alone; its rows, sent in binary.
 
@@ -82,12 +76,14 @@ def run(
     transaction-local setting made by the first ends with the second, and a pooler in transaction mode gives both the same
     session. `connection` is in autocommit and in no pipeline. Raises psycopg.Error; an interrupted or broken connection is
     closed and not reused.
+
+    From the sixth execution on PostgreSQL may keep one plan for all values, made under the settings of that moment: where the
+    best plan depends on a value, `settings` have plan_cache_mode = force_custom_plan (tests/articles/test_kept_plans.py).
     """
     route = pooler.route_of(connection)
     if not route.is_pooled:
         try:
-            wanted = (*settings, _PLANNED_ANEW) if plan == "fresh" else settings
-            return _run(connection, wanted, text, parameters, is_prepared=True)
+            return _run(connection, settings, text, parameters, is_prepared=True)
         except psycopg.Error as exc:
             if exc.sqlstate not in PREPARED_LOST or connection.closed:
                 raise
