@@ -10,6 +10,7 @@ from every_server import KINDS, Kind, rows, run, server
 
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.search import strategy
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.pg.capabilities import look, version_text
@@ -89,6 +90,30 @@ def test_an_index_search_sets_nothing_that_this_pgvector_does_not_know(instance:
     for passing in (None, 400, 10**6):
         approach = choose(found, k=100, passing=passing, ef_search=None, exact=False)
         assert {name for name, _ in approach.settings if "." in name} <= known
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("is_filtered", [False, True])
+@pytest.mark.parametrize("k", [10, 100])
+def test_every_statement_of_a_search_goes_the_way_that_it_says(
+    instance: Instance, conninfo: str, k: int, is_filtered: bool, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy, "SMALL_TABLE_ROWS", 100)  # these few rows are to be searched as many are
+    filters = {}
+    if is_filtered:
+        filters["category"] = rows(conninfo, "SELECT category FROM articles GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")[
+            0
+        ][0]
+    vector = instance.embed_query("memory leak in the parser")
+    explanation = instance.explain(vector, k=k, filters=filters, exact=exact)
+    by_index = not exact and explanation.approach.strategy in ("index", "index-filtered")
+    assert by_index or exact or (is_filtered and explanation.approach.strategy == "filtered-exact")
+    assert any(INDEX in line for line in explanation.plan) == by_index, explanation.plan
+    answer = instance.search_vector(vector, k=k, filters=filters, exact=exact)
+    truth = instance.search_vector(vector, k=k, filters=filters, exact=True)
+    found = {hit.uri for hit in answer.hits} & {hit.uri for hit in truth.hits}
+    assert len(answer.hits) == len(truth.hits) == k
+    assert len(found) >= 0.9 * k
 
 
 def test_a_filter_returns_every_row_that_passes_and_none_other(instance: Instance, conninfo: str) -> None:
