@@ -7,26 +7,33 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
+import psycopg
 from psycopg import sql
 
 from everindex.articles import ingest, verification
 from everindex.articles.bulk import LARGE_LOAD_ROWS, index_aside
-from everindex.articles.embedding import Embedder, choose_embedder, embed_query
+from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.embedding import Embedder, choose_embedder
+from everindex.articles.embedding.recent import RecentVectors
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
 from everindex.articles.model import DEFAULT_MODE, MAX_QUERY_CHARS, MODES, Answer, Article, Filters, Mode, RowProblem
 from everindex.articles.pools import Pools
 from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
+from everindex.articles.search.explained import Explanation
 from everindex.articles.search.hybrid import HybridSearch, Meaning, text_to_embed
 from everindex.articles.search.keyword import KeywordSearch
+from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.question import require_width
+from everindex.articles.search.short import ShortAnswer
+from everindex.articles.searches import Options, Searches
 from everindex.articles.table import ArticleTable
 from everindex.errors import (
     ArticleNotFound,
@@ -36,7 +43,9 @@ from everindex.errors import (
     EverindexError,
     QueryInvalid,
 )
+from everindex.index.journal import record
 from everindex.index.reporter import Reporter
+from everindex.index.tuned import declared_here
 from everindex.pg import address
 from everindex.pg.address import Addresses
 from everindex.pg.connections import Connection, borrowed, connect
@@ -67,11 +76,15 @@ class Instance:
         self._pools = Pools(addresses, settings)
         self._pool = self._pools.primary
         self.reading = Reading(self._pool, self._pools.replica)
-        self.engine = SearchEngine(self.reading, slow_query_ms=settings.slow_query_ms)
+        self.engine = SearchEngine(
+            self.reading, slow_query_ms=settings.slow_query_ms, journal=self._journal_short_answer
+        )
         self.words = KeywordSearch(self.reading, text_search=settings.text_search, slow_query_ms=settings.slow_query_ms)
-        self._both = HybridSearch(self.reading, self.engine, self.words, slow_query_ms=settings.slow_query_ms)
+        both = HybridSearch(self.reading, self.engine, self.words, slow_query_ms=settings.slow_query_ms)
+        self._searches = Searches(self.reading, self.engine, self.words, both)
         self._embedder: Embedder | None = None
         self._embedder_lock = threading.Lock()
+        self.recent = RecentVectors()
         self._models: tuple[float, dict[str, int]] | None = None
         self.on_query: Callable[[np.ndarray], None] | None = None
         """Told the vector of each search that was answered, where somebody draws a sample of them."""
@@ -159,45 +172,55 @@ class Instance:
         filters: Filters | Mapping[str, str] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
+        after: str | None = None,
+        min_similarity: float | None = None,
+        diversity: float | None = None,
     ) -> Answer:
         """The k articles that answer `text` best, best first, among those that pass `filters`.
 
         `mode` is hybrid (by meaning and by words, fused by rank), semantic (the nearest in meaning) or keyword (those that
-        have the words; "quoted phrases", or, and -minus are understood). A hybrid search whose text cannot be embedded is
-        answered by words, and says so; a semantic one raises EmbeddingFailed, EmbeddingModelUnusable or
-        EmbeddingModelsMixed. All raise QueryInvalid, NotMigrated, ServerUnreachable, StatementTimedOut.
+        have the words; "quoted phrases", or, and -minus are understood). `after` is an answer's next_cursor: the page after
+        it. `min_similarity` (−1 to 1) leaves out what is less similar. `diversity` (0 to 1) trades nearness for variety.
+
+        A hybrid search whose text cannot be embedded is answered by words, and says so; a semantic one raises
+        EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. All raise QueryInvalid (CursorRefused for a cursor of
+        another search), NotMigrated, ServerUnreachable, StatementTimedOut.
         """
+        options = Options(
+            k=k,
+            filters=_as_filters(filters),
+            ef_search=ef_search,
+            exact=exact,
+            after=after,
+            min_similarity=min_similarity,
+            diversity=diversity,
+        ).checked()
         match mode:
             case "semantic":
-                vector = self.embed_query(text)
-                return self.search_vector(vector, k=k, filters=filters, ef_search=ef_search, exact=exact)
+                return self.answer_vector(self.embed_query(text), options, text=text)
             case "keyword":
-                return self.words.search(check_query(text), k=k, filters=_as_filters(filters))
+                return self._searches.by_words(check_query(text), options)
             case "hybrid":
-                meaning = self.meaning_of(text)
-                return self.search_both(text, meaning, k=k, filters=filters, ef_search=ef_search, exact=exact)
+                return self.answer_both(text, self.meaning_of(text), options)
         raise QueryInvalid(
             f"there is no search mode {mode!r}.",
             why=f"articles are searched by {', '.join(MODES)}.",
             next_step="choose one of them.",
         )
 
-    def search_both(
-        self,
-        text: str,
-        meaning: Meaning,
-        *,
-        k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-    ) -> Answer:
+    def answer_both(self, text: str, meaning: Meaning, options: Options) -> Answer:
         """The hybrid search of a text whose meaning is known: a vector ((dim,) float32), or the error that says why not."""
-        answer = self._both.search(
-            check_query(text), meaning, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact
-        )
-        if self.on_query is not None and isinstance(meaning, np.ndarray):
-            self.on_query(meaning)
+        answer = self._searches.by_both(check_query(text), meaning, options)
+        if isinstance(meaning, np.ndarray):
+            self._note_query(meaning, options)
+        return answer
+
+    def answer_vector(self, vector: np.ndarray, options: Options, *, text: str | None = None) -> Answer:
+        """The search by meaning for `vector`, made of `text` where it was: cursors then belong to the text, since some
+        models give it a slightly other vector each time."""
+        asked = None if text is None else ("text", check_query(text), self.embedder.model)
+        answer = self._searches.by_meaning(vector, options, asked=asked)
+        self._note_query(vector, options)
         return answer
 
     def meaning_of(self, text: str) -> Meaning:
@@ -216,7 +239,7 @@ class Instance:
         embedder = self.embedder
         self.require_one_model(embedder)
         try:
-            return embed_query(embedder, cleaned)
+            return self.recent.vector(embedder, cleaned)
         except EmbeddingFailed as exc:
             if embedder.is_remote:
                 raise
@@ -241,16 +264,57 @@ class Instance:
         filters: Filters | Mapping[str, str] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
+        after: str | None = None,
+        min_similarity: float | None = None,
+        diversity: float | None = None,
     ) -> Answer:
-        """The k articles nearest to `vector` ((dim,) float32). Raises as `search`, but for embedding."""
-        answer = self.engine.search(vector, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
-        if self.on_query is not None:
-            self.on_query(vector)
-        return answer
+        """The k articles nearest to `vector` ((dim,) float32). Options and errors as of `search`, but for embedding."""
+        return self.answer_vector(
+            vector,
+            Options(
+                k=k,
+                filters=_as_filters(filters),
+                ef_search=ef_search,
+                exact=exact,
+                after=after,
+                min_similarity=min_similarity,
+                diversity=diversity,
+            ),
+        )
 
-    def similar(self, uri: str, *, k: int = 10, filters: Filters | Mapping[str, str] | None = None) -> Answer:
-        """The k articles nearest to an article, itself left out. Raises ArticleNotFound; an article without a vector has an
-        empty answer that says so."""
+    def explain(
+        self,
+        vector: np.ndarray,
+        *,
+        k: int = 10,
+        filters: Filters | Mapping[str, str] | None = None,
+        ef_search: int | None = None,
+        exact: bool = False,
+    ) -> Explanation:
+        """How `search_vector` answers this: strategy and why, settings, statement, and its plan as it ran."""
+        return self.engine.explain(vector, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
+
+    def similar(
+        self,
+        uri: str,
+        *,
+        k: int = 10,
+        filters: Filters | Mapping[str, str] | None = None,
+        after: str | None = None,
+        min_similarity: float | None = None,
+        diversity: float | None = None,
+        without_near_duplicates: bool = False,
+        near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE,
+    ) -> Answer:
+        """The k articles nearest to an article, itself left out.
+
+        `without_near_duplicates` leaves out also articles closer than `near_duplicate_distance` to it or to a nearer one of
+        the answer, which is filled up to k. Other options as of `search`. Raises ArticleNotFound; an article without a
+        vector has an empty answer that says so.
+        """
+        options = Options(
+            k=k, filters=_as_filters(filters), after=after, min_similarity=min_similarity, diversity=diversity
+        ).checked()
         table, _ = self.engine.known()
         require_width(table)
         vector_of = sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier)
@@ -262,7 +326,13 @@ class Instance:
             what = "no vector yet" if vector is None else "a vector of zeros, which is like nothing"
             notice = f"this article has {what}: `everindex embed` completes those that have none"
             return Answer(hits=[], k=k, strategy="none-match", ef_search=None, elapsed_ms=0.0, notices=[notice])
-        return self.engine.search(vector, k=k, filters=_as_filters(filters), without_uri=uri)
+        return self._searches.by_meaning(
+            vector,
+            options,
+            asked=("similar", uri, vector),
+            without_uri=uri,
+            near_duplicates=near_duplicate_distance if without_near_duplicates else None,
+        )
 
     def article(self, uri: str) -> Article:
         """One article with all that is known of it. Raises ArticleNotFound."""
@@ -316,6 +386,16 @@ class Instance:
             return
         with index_aside(self.direct_conninfo, vectors_coming=vectors_coming, reporter=reporter):
             yield
+
+    def _note_query(self, vector: np.ndarray, options: Options) -> None:
+        if self.on_query is not None and options.after is None:  # further pages are the same query
+            self.on_query(vector)
+
+    def _journal_short_answer(self, incident: ShortAnswer, count: int) -> None:
+        """A line of the index's journal, if the primary takes it; the answer does not depend on it."""
+        with suppress(EverindexError, psycopg.Error), self.connection() as connection:
+            details = asdict(incident) | {"at": incident.at.isoformat(), "answers": count}
+            record(connection, declared_here(connection, EMBEDDING_INDEX), "short answer", **details)
 
     @contextmanager
     def _writer(self) -> Iterator[Connection]:

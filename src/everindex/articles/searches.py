@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from everindex.articles.model import MAX_K, Answer, Filters
+from everindex.articles.model import Answer, Filters
 from everindex.articles.reading import Reading
 from everindex.articles.search.cursor import Cursor, Part, Question
 from everindex.articles.search.diversity import check_diversity
@@ -19,13 +19,15 @@ from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.hybrid import HybridSearch, Meaning
 from everindex.articles.search.keyword import KeywordSearch
 from everindex.articles.search.near_duplicates import check_threshold
-from everindex.articles.search.pages import after_ranked
-from everindex.articles.search.question import check_numbers
+from everindex.articles.search.pages import MAX_RANKED, after_ranked
+from everindex.articles.search.question import check_numbers, checked_vector
 from everindex.articles.search.selection import distinct, for_variety, similar_enough
 from everindex.articles.search.vectors import read_vectors
 from everindex.errors import QueryInvalid
 
-ENDS_HERE = f"a search by words is shown up to its first {MAX_K:,} articles: narrow it with a filter or another word"
+ENDS_HERE = (
+    f"a search by words is shown up to its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +79,15 @@ class Searches:
         vector: np.ndarray,
         options: Options,
         *,
-        asked: Sequence[Part],
+        asked: Sequence[Part] | None = None,
         without_uri: str | None = None,
         near_duplicates: float | None = None,
     ) -> Answer:
-        """The articles nearest to `vector`. Cursors belong to `asked`, which stands for it. `near_duplicates`: of articles
-        closer than this to the vector, or to a nearer one, none."""
+        """The articles nearest to `vector`. Cursors belong to `asked`, or to the vector where that is None.
+        `near_duplicates`: of articles closer than this to the vector, or to a nearer one, none."""
         options = options.checked()
-        question = _question("semantic", asked, options)
+        vector = checked_vector(vector, self._engine.known()[0])
+        question = _question("semantic", asked or (vector,), options)
         after = question.read(options.after)
         search = partial(
             self._engine.search,
@@ -153,13 +156,14 @@ class Searches:
         if options.diversity is not None:
             return self._for_variety(lambda k: search(k, None), options, cut=lambda answer: answer)
         after = question.read(options.after)
-        answer = search(options.k, after)
-        if len(answer.hits) == options.k:
-            cursor = after_ranked(answer.hits, before=after)
-            return replace(answer, more=None if cursor is None else lambda: question.write(cursor))
-        if after is not None and len(after.seen) + options.k > MAX_K:
-            return replace(answer, notices=[*answer.notices, ENDS_HERE])
-        return answer
+        wanted = min(options.k, MAX_RANKED - (0 if after is None else len(after.seen)))
+        answer = search(wanted, after)
+        if len(answer.hits) < wanted:
+            return replace(answer, k=options.k)
+        cursor = after_ranked(answer.hits, before=after)
+        if cursor is None:
+            return replace(answer, k=options.k, notices=[*answer.notices, ENDS_HERE])
+        return replace(answer, more=lambda: question.write(cursor))
 
     def _for_variety(
         self, search: Callable[[int], Answer], options: Options, *, cut: Callable[[Answer], Answer]

@@ -18,6 +18,8 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from everindex.articles.model import MAX_URI_BYTES
 from everindex.errors import QueryInvalid
 
@@ -59,7 +61,8 @@ class Cursor:
     """`seen_digest` of the articles that were shown although their place is not before this one's; at most MOST_SEEN."""
 
 
-Part = str | bytes | float | None
+#: Of a question; a vector as (dim,) float32.
+Part = str | bytes | float | np.ndarray | None
 
 
 def digest_of(parts: Iterable[Part]) -> bytes:
@@ -71,6 +74,8 @@ def digest_of(parts: Iterable[Part]) -> bytes:
                 kind, content = b"-", b""
             case bytes():
                 kind, content = b"b", part
+            case np.ndarray():
+                kind, content = b"v", np.asarray(part, dtype="<f4").tobytes()
             case str():
                 kind, content = b"s", part.encode("utf-8", "surrogatepass")
             case _:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from everindex.articles.model import MAX_K, Hit
 from everindex.articles.search.cursor import MOST_SEEN, Cursor, seen_digest
 
+#: So many articles of a search by ranks are shown on all its pages together.
+MAX_RANKED = min(MOST_SEEN, MAX_K)
+
 
 def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bool) -> Cursor:
     """The cursor after `hits` (at least one, by distance and uri), which themselves came after `before`.
@@ -31,9 +34,9 @@ def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bo
 
 def after_ranked(hits: Sequence[Hit], *, before: Cursor | None) -> Cursor | None:
     """The cursor after `hits` of a search by ranks, where every new row changes the scores: all that were shown are
-    remembered. None after MOST_SEEN of them."""
+    remembered. None after MAX_RANKED of them."""
     seen = (frozenset() if before is None else before.seen) | {seen_digest(hit.uri) for hit in hits}
-    if len(seen) >= min(MOST_SEEN, MAX_K):
+    if len(seen) >= MAX_RANKED:
         return None
     return Cursor(distance=0.0, uri="", shown=_shown(before) + len(hits), seen=seen)
 
