@@ -45,6 +45,9 @@ class Effort:
     sample_rows: int = 10_000
     """0: only what is there is measured."""
 
+    other_generations: bool = True
+    """Whether generations beside the one that serves are measured, too."""
+
     max_seconds: float = 300.0
 
 
@@ -143,6 +146,8 @@ class _Work:
         left: list[LeftOut] = []
         for kind, index in measurable(self.spec, self.observed):
             serves = found is not None and index.oid == found[1].oid
+            if not (serves or self.effort.other_generations):
+                continue
             self._sort(
                 measure_index(
                     self.connection,

@@ -141,7 +141,7 @@ def reset(conninfo: str, declared: IndexSpec, *, reporter: Reporter | None = Non
 
 def _over_all_rows(conninfo: str, spec: IndexSpec, effort: Effort, say: Say) -> Survey:
     """What serves now, and only that."""
-    return survey(conninfo, spec, effort=replace(effort, sample_rows=0), say=say)
+    return survey(conninfo, spec, effort=replace(effort, sample_rows=0, other_generations=False), say=say)
 
 
 def _further_point(conninfo: str, spec: IndexSpec, effort: Effort, floor: float, say: Say) -> TunedPoint | None:
@@ -153,7 +153,14 @@ def _further_point(conninfo: str, spec: IndexSpec, effort: Effort, floor: float,
         if observe(connection, spec).estimated_rows < 2 * k:
             return None
     started = time.monotonic()
-    less = replace(effort, k=k, queries=max(10, effort.queries // 4), sample_rows=0, max_seconds=effort.max_seconds / 4)
+    less = replace(
+        effort,
+        k=k,
+        queries=max(10, effort.queries // 4),
+        sample_rows=0,
+        other_generations=False,
+        max_seconds=effort.max_seconds / 4,
+    )
     serving = survey(conninfo, spec, effort=less, say=say).serving
     log.debug("searches for %d neighbours measured in %.1f s", k, time.monotonic() - started)
     if serving is None or not serving.points:
