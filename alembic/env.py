@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
+from everindex.articles.at_head import keyword_search_script, see_to_keyword_search
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.migrate import environment
 
 if context.is_offline_mode():
-    environment.run_offline(context)
+    environment.run_offline(context, at_head=keyword_search_script)
 else:
-    environment.run_online(context, declared=DECLARED_INDEXES)
+    environment.run_online(context, declared=DECLARED_INDEXES, at_head=see_to_keyword_search)

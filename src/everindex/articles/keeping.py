@@ -11,7 +11,10 @@ from functools import cache
 
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.articles.instance import Instance
-from everindex.index.keeper import Keeper, Round
+from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.search.keyword_index import ensure_text_index
+from everindex.index.keeper import PATIENCE_SECONDS, Finding, Keeper, KeptIndex, Round
+from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.migrate.chain import head_revision, script_directory
@@ -70,7 +73,40 @@ def article_keeper(
         warm_seconds=settings.warm_seconds,
         reason_to_wait=reason_to_wait,
         on_round=on_round,
+        chores=(KeywordIndexChore(conninfo, settings.text_search),),
     )
+
+
+class KeywordIndexChore:
+    """Sees to the index of keyword search in each round of the keeper. Told is what was done or left, but not that a role may
+    not build it."""
+
+    index = INDEX_NAME
+
+    def __init__(self, conninfo: str, text_search: str) -> None:
+        self._conninfo = conninfo
+        self._text_search = text_search
+        self._replaces = True
+
+    def __call__(self, stop: threading.Event) -> KeptIndex | None:
+        """Raises what `ensure_text_index` raises."""
+        done = ensure_text_index(
+            self._conninfo,
+            text_search=self._text_search,
+            reporter=Reporter(say=log.info, notice=log.debug),
+            wait_seconds=PATIENCE_SECONDS,
+            replaces=self._replaces,
+            stop=stop,
+        )
+        # Of two processes with two languages, the one that leads later is the newer one; after its first round it leaves an
+        # index of another language to the next start, or the two would replace each other's for ever.
+        self._replaces = False
+        if not done.did and done.reason is None:
+            return None
+        finding = None
+        if done.reason is not None:
+            finding = Finding(index=INDEX_NAME, slug="left", text=done.reason, is_failure=False)
+        return KeptIndex(index=INDEX_NAME, outcome=done.outcome, did=done.did, finding=finding)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.keeping import article_indexes, reason_to_wait
+from everindex.articles.keeping import KeywordIndexChore, article_indexes, reason_to_wait
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell
 from everindex.index.keeper import Keeper, Round
@@ -73,6 +73,7 @@ def keep(
             warm_seconds=settings.warm_seconds,
             reason_to_wait=reason_to_wait if declared is None else lambda connection: None,
             on_round=show,
+            chores=(KeywordIndexChore(conninfo, settings.text_search),) if declared is None and index is None else (),
         )
         with connect(conninfo, wait_seconds=settings.wait_seconds) as connection:
             list(wanted(connection))  # a declaration that cannot be is told before anything is kept

@@ -12,6 +12,7 @@ from everindex.articles.keeping import kept_in_background
 from everindex.articles.query_sampling import queries_sampled
 from everindex.articles.warming import warmed_in_background
 from everindex.cli.output import say
+from everindex.errors import EverindexError, SettingInvalid
 from everindex.settings import Settings, read_settings
 
 HostOption = Annotated[
@@ -35,6 +36,7 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
     from everindex.web.serving import serve as serve_web
 
     logging.getLogger("everindex.search").setLevel(logging.NOTSET)
+    _require_text_search(instance)
     with (
         warmed_in_background(instance, settings),
         queries_sampled(instance, settings),
@@ -47,3 +49,13 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
             on_ready=lambda url: say(f"everindex serves at {url}  (Ctrl-C stops it)"),
             on_signal=stop_keeping,
         )
+
+
+def _require_text_search(instance: Instance) -> None:
+    """An EVERINDEX_TEXT_SEARCH that the server does not have is told now and not to every reader. Raises SettingInvalid."""
+    try:
+        instance.words.known()
+    except SettingInvalid:
+        raise
+    except EverindexError:
+        return  # a database that is not migrated yet, for one: /readyz tells

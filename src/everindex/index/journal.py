@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -30,7 +30,18 @@ class Entry:
     details: dict[str, Any]
 
 
-def record(connection: Connection, spec: IndexSpec, event: str, /, **details: Any) -> None:
+class Journaled(Protocol):
+    """An index that lines are written about."""
+
+    @property
+    def schema(self) -> str: ...
+    @property
+    def table(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+def record(connection: Connection, spec: Journaled, event: str, /, **details: Any) -> None:
     """Writes one line, if it can. The connection must be in autocommit mode."""
     try:
         connection.execute(
@@ -42,7 +53,7 @@ def record(connection: Connection, spec: IndexSpec, event: str, /, **details: An
         log.debug("not journaled: %s: %s", event, type(exc).__name__)
 
 
-def entries(connection: Connection, spec: IndexSpec, *, limit: int = 50) -> list[Entry]:
+def entries(connection: Connection, spec: Journaled, *, limit: int = 50) -> list[Entry]:
     """The latest lines about an index, newest first; none where there is no journal. Reads only."""
     try:
         rows = connection.execute(

@@ -10,10 +10,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import psycopg
 
@@ -136,6 +136,16 @@ class _Failures:
     kept: Kept = field(default_factory=Kept)
 
 
+class Chore(Protocol):
+    """What a leader sees to in each round beside the declared indexes."""
+
+    @property
+    def index(self) -> str: ...
+
+    def __call__(self, stop: threading.Event) -> KeptIndex | None:
+        """Does it; None where there is nothing to be told. Raises EverindexError."""
+
+
 class Keeper:
     """Keeps the indexes that `declared(connection)` names; `run` returns only when it is told to stop."""
 
@@ -152,6 +162,7 @@ class Keeper:
         reason_to_wait: Callable[[Connection], str | None] = lambda connection: None,
         on_round: Callable[[Round], None] = lambda round_: None,
         reporter: Reporter | None = None,
+        chores: Sequence[Chore] = (),
     ) -> None:
         """`recall_seconds` a measurement and `recall_share` of all time bound what measuring costs; 0 seconds is never.
         `on_drift` is what becomes of a valid index of another definition: replicas of two releases, which declare two
@@ -168,6 +179,7 @@ class Keeper:
         self._reason_to_wait = reason_to_wait
         self._on_round = on_round
         self._reporter = reporter or Reporter(say=log.info, notice=log.debug)
+        self._chores = chores
         self._failures: dict[str, _Failures] = {}
         self._told: dict[str, str] = {}
         self._leads = False
@@ -229,6 +241,10 @@ class Keeper:
             if stop.is_set():
                 break
             kept.append(self._keep(connection, spec, stop))
+        for chore in self._chores:
+            done = None if stop.is_set() else self._do(chore, stop)
+            if done is not None:
+                kept.append(done)
         return Round(role="leads", indexes=tuple(kept), seconds=time.monotonic() - started)
 
     def _role(self, connection: Connection, *, asks_who_leads: bool) -> tuple[Role, str | None]:
@@ -252,18 +268,32 @@ class Keeper:
 
     def _keep(self, connection: Connection, spec: IndexSpec, stop: threading.Event) -> KeptIndex:
         failures = self._failures.setdefault(spec.qualified_name, _Failures())
+        done = self._tried(
+            failures, spec.qualified_name, spec.name, lambda: self._bring(connection, spec, failures.kept, stop)
+        )
+        assert done is not None  # _bring always tells
+        return done
+
+    def _do(self, chore: Chore, stop: threading.Event) -> KeptIndex | None:
+        failures = self._failures.setdefault(f"chore {chore.index}", _Failures())
+        return self._tried(failures, chore.index, chore.index, lambda: chore(stop))
+
+    def _tried(
+        self, failures: _Failures, key: str, index: str, work: Callable[[], KeptIndex | None]
+    ) -> KeptIndex | None:
+        """`work` on one index; what fails is tried again after longer and longer pauses, and told once."""
         if time.monotonic() < failures.retry_at:
-            return KeptIndex(index=spec.name, outcome="left", finding=failures.finding)
+            return KeptIndex(index=index, outcome="left", finding=failures.finding)
         try:
-            done = self._bring(connection, spec, failures.kept, stop)
+            done = work()
         except DeployStopped as exc:
             log.info("%s %s", exc.what, exc.next_step)
-            return KeptIndex(index=spec.name, outcome="left")
+            return KeptIndex(index=index, outcome="left")
         except ServerUnreachable:
             raise
         except EverindexError as exc:
-            done = KeptIndex(index=spec.name, outcome="left", finding=_finding(spec, exc))
-        finding = done.finding
+            done = KeptIndex(index=index, outcome="left", finding=_finding(index, exc))
+        finding = None if done is None else done.finding
         if finding is not None and finding.is_failure:
             pause = min(self._interval_seconds * (2 ** min(failures.count, 20) - 1), LONGEST_RETRY_PAUSE_SECONDS)
             failures.count += 1
@@ -272,9 +302,9 @@ class Keeper:
         else:
             failures.count = 0
         if finding is None:
-            self._tell(spec.qualified_name, None)
+            self._tell(key, None)
         else:
-            self._tell(spec.qualified_name, finding.text, same=finding.slug)
+            self._tell(key, finding.text, same=finding.slug)
         return done
 
     def _bring(self, connection: Connection, spec: IndexSpec, kept: Kept, stop: threading.Event) -> KeptIndex:
@@ -365,10 +395,10 @@ def _kept(spec: IndexSpec, done: Deployed, *, because: str | None = None) -> Kep
     )
 
 
-def _finding(spec: IndexSpec, exc: EverindexError) -> Finding:
+def _finding(index: str, exc: EverindexError) -> Finding:
     is_failure = not isinstance(exc, (*_LEFT_ALONE, LockNotObtained))
     text = f"{exc.slug}: {exc.what} {exc.why} {exc.next_step}"
-    return Finding(index=spec.name, slug=exc.slug, text=" ".join(text.split()), is_failure=is_failure)
+    return Finding(index=index, slug=exc.slug, text=" ".join(text.split()), is_failure=is_failure)
 
 
 def _without_age(holder: str) -> str:

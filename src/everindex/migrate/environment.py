@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import logging.config
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,6 +18,7 @@ from everindex.errors import EverindexError, MigrationFailed, NotMigrated, Permi
 from everindex.index.apply import acknowledge, deploy
 from everindex.index.catalog import observe
 from everindex.index.plan import Aims, make_plan
+from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.migrate import operations
@@ -43,8 +44,8 @@ ONLY_DECLARED = Aims(on_drift="refuse", tidies=False)
 LOCK_WAIT_SECONDS = 24 * 3600.0
 
 
-def run_offline(context: Any) -> None:
-    """Writes the SQL of the chain (`--sql`); connects to nothing."""
+def run_offline(context: Any, *, at_head: Callable[[], Sequence[str]] = lambda: ()) -> None:
+    """Writes the SQL of the chain (`--sql`), and behind its head the statements of `at_head`; connects to nothing."""
     operations.register()
     script_directory(context.config)  # one line with one head, or nothing is written
     context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
@@ -52,10 +53,19 @@ def run_offline(context: Any) -> None:
     context.static_output("\\set ON_ERROR_STOP on")
     with context.begin_transaction():
         context.run_migrations()
+    if _command(context.config) == "upgrade" and context.get_revision_argument() == context.get_head_revision():
+        for statement in at_head():
+            context.static_output(f"{statement};\n")
 
 
-def run_online(context: Any, *, declared: Sequence[IndexSpec]) -> None:
-    """Waits for the server, takes the lock, migrates, and brings the declared indexes to their declaration.
+def run_online(
+    context: Any,
+    *,
+    declared: Sequence[IndexSpec],
+    at_head: Callable[[str, Reporter], None] = lambda conninfo, reporter: None,
+) -> None:
+    """Waits for the server, takes the lock, migrates, brings the declared indexes to their declaration, and at head does
+    what else there is to do.
 
     Errors reach a caller in Python as they are; for the `alembic` command they are printed and the exit status is 1.
     """
@@ -69,7 +79,7 @@ def run_online(context: Any, *, declared: Sequence[IndexSpec]) -> None:
             conninfo = config.attributes.get("everindex_conninfo")
             if conninfo is None:
                 conninfo = stack.enter_context(address.server(current_settings()))
-            _run(context, str(conninfo), declared)
+            _run(context, str(conninfo), declared, at_head)
     except EverindexError as exc:
         if not called_by_alembic:
             raise
@@ -77,7 +87,7 @@ def run_online(context: Any, *, declared: Sequence[IndexSpec]) -> None:
         sys.exit(1)
 
 
-def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
+def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: Callable[[str, Reporter], None]) -> None:
     attributes = context.config.attributes
     wait_seconds = attributes.get("everindex_wait_seconds", current_settings().wait_seconds)
     with connect(conninfo, wait_seconds=wait_seconds, on_wait=_tell_wait) as connection:
@@ -99,6 +109,8 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
             _ensure_own_schema(conninfo)
             if _is_at_head(conninfo):
                 _keep_declared(context, conninfo, declared)
+                with reporter_for(context.config.attributes) as reporter:
+                    at_head(conninfo, reporter)
 
 
 def _migrate(context: Any, conninfo: str, *, is_reading: bool = False) -> None:
@@ -151,7 +163,7 @@ def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -
 
     An index that serves with another definition is somebody's choice: it is told and left alone.
     """
-    with reporter_for({"everindex_reporter": context.config.attributes.get("everindex_reporter")}) as reporter:
+    with reporter_for(context.config.attributes) as reporter:
         for declaration in declared:
             try:
                 with connect(conninfo) as connection:

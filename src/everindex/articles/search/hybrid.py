@@ -17,15 +17,15 @@ from psycopg import sql
 from everindex.articles.model import MAX_K, Answer, Filters, Hit
 from everindex.articles.reading import Reading
 from everindex.articles.search.cursor import seen_digest
+from everindex.articles.search.document import document, query, words_of
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.fusion import Fused, fuse
-from everindex.articles.search.keyword import Found, KeywordSearch, Known, document, find, query
+from everindex.articles.search.keyword import Found, KeywordSearch, Known, find
 from everindex.articles.search.minus import split
 from everindex.articles.search.question import check_numbers, checked_vector
 from everindex.articles.search.selection import is_similar
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
-from everindex.articles.search.text_config import words_of
 from everindex.errors import EverindexError, QueryInvalid
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
@@ -157,7 +157,7 @@ def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]
         FROM ROWS FROM (pg_catalog.jsonb_to_recordset(%(articles)s::pg_catalog.jsonb) AS (title text, summary text))
              WITH ORDINALITY AS t (title, summary, number) ORDER BY t.number
         """
-    ).format(document=document(known.config), query=query(known.config))
+    ).format(document=document(known.config.constant), query=query(known.config))
     statement, names = roundtrip.positional(composed.as_string(None))
     articles = json.dumps([{"title": hit.title, "summary": hit.summary} for hit in hits])
     parameters = {"text": words_of(left_out), "articles": articles}

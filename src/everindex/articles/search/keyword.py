@@ -18,11 +18,12 @@ from psycopg import sql
 from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, Hit
 from everindex.articles.reading import Reading
 from everindex.articles.search.cursor import seen_digest
+from everindex.articles.search.document import INDEX_NAME, document, query, words_of
 from everindex.articles.search.question import check_numbers
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
 from everindex.articles.search.statement import where
-from everindex.articles.search.text_config import JOINTS, TextConfig, find_config, words_of
+from everindex.articles.search.text_config import TextConfig, find_config
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.planner import explain
@@ -32,11 +33,6 @@ from everindex.pg.sqlstate import told_as_ours
 
 log = logging.getLogger("everindex.search")
 
-INDEX_NAME = "articles_text_search_idx"
-#: Words are found in so many characters of title and summary: a tsvector holds at most 1 MB (PostgreSQL: Text Search
-#: Limitations), and an article with more must not fail. The densest text that was tried needs less than half of that.
-TITLE_CHARACTERS = 5_000
-SUMMARY_CHARACTERS = 50_000
 #: Ranking reads and parses every match, about 0.05 ms each (docs/measurements/hybrid.md). Of words that more articles have
 #: than this, so many of them are ranked, and the answer says so.
 MOST_RANKED = 10_000
@@ -209,26 +205,6 @@ def find(
     return Found(hits=[_hit(row, rank) for rank, row in enumerate(rows, start=1)], notices=notices)
 
 
-def document(config: TextConfig) -> sql.Composed:
-    """What is searched of an article, as an immutable expression over its columns: words of the title weigh more."""
-    words = sql.SQL(
-        "pg_catalog.setweight(pg_catalog.to_tsvector({config}, "
-        "pg_catalog.translate(pg_catalog.left(coalesce({column}::text, ''), {most}), {joints}, {spaces})), {weight})"
-    )
-    parts = [
-        words.format(
-            config=config.constant,
-            column=sql.Identifier(column),
-            most=sql.Literal(most),
-            joints=sql.Literal(JOINTS),
-            spaces=sql.Literal(" " * len(JOINTS)),
-            weight=sql.Literal(weight),
-        )
-        for column, most, weight in (("title", TITLE_CHARACTERS, "A"), ("summary", SUMMARY_CHARACTERS, "B"))
-    ]
-    return sql.SQL("({} OPERATOR(pg_catalog.||) {})").format(*parts)
-
-
 def matches_statement(
     known: Known, filters: Filters, *, k: int, with_distance: bool = False, most_ranked: int = MOST_RANKED
 ) -> tuple[sql.Composed, dict[str, Any]]:
@@ -240,7 +216,7 @@ def matches_statement(
         columns=sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS)),
         embedding=sql.SQL(", embedding" if with_distance else ""),
         distance=distance,
-        document=document(known.config),
+        document=document(known.config.constant),
         query=query(known.config),
         table=table.identifier,
         condition=condition,
@@ -262,11 +238,6 @@ def _composed(
     composed, parameters = matches_statement(known, filters, k=k, with_distance=with_distance, most_ranked=most_ranked)
     kept = known.texts[shape] = roundtrip.positional(composed.as_string(None))
     return kept, parameters
-
-
-def query(config: TextConfig) -> sql.Composed:
-    """The parameter `text` as a tsquery. websearch_to_tsquery has no syntax errors."""
-    return sql.SQL("pg_catalog.websearch_to_tsquery({}, %(text)s)").format(config.constant)
 
 
 def _has_words(connection: Connection, config: TextConfig, text: str) -> bool:

@@ -122,11 +122,6 @@ def require_width(table: ArticleTable) -> int:
     return table.dimensions
 
 
-def sendable(text: str) -> str:
-    """A text as PostgreSQL takes it: a space for NUL, and `?` for half of a surrogate pair."""
-    return text.replace("\0", " ").encode("utf-8", "replace").decode()
-
-
 def check_numbers(k: int, ef_search: int | None) -> None:
     """Raises QueryInvalid for a k or ef_search out of range."""
     if not 1 <= k <= MAX_K:

@@ -16,7 +16,8 @@ from functools import cache
 from psycopg import sql
 
 from everindex.articles.model import Hit
-from everindex.articles.search.text_config import JOINTS, TextConfig, words_of
+from everindex.articles.search.document import JOINTS, words_of
+from everindex.articles.search.text_config import TextConfig
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours

@@ -1,4 +1,4 @@
-"""What is a word of a keyword search? What the text search configuration of EVERINDEX_TEXT_SEARCH makes of a text."""
+"""In which language are articles searched by keyword? The text search configuration that EVERINDEX_TEXT_SEARCH names."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from everindex.articles.search.question import sendable
 from everindex.errors import SettingInvalid
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
 SETTING = "EVERINDEX_TEXT_SEARCH"
-#: To PostgreSQL's parser `asyncio.Queue`, `read/write` and `a@b.org` are one word each, a host, a path and an address, and
-#: whoever looks for one half finds nothing. Articles and queries are read with a space in place of each of these; on the
-#: sample that finds a third more of the articles that were looked for (docs/measurements/hybrid.md).
-JOINTS = "./@"
-_APART = str.maketrans(JOINTS, " " * len(JOINTS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +54,3 @@ def find_config(connection: Connection, name: str) -> TextConfig:
         why=f"the database has {names}.",
         next_step=f"set {SETTING} to one of them (simple knows no language), or CREATE TEXT SEARCH CONFIGURATION.",
     )
-
-
-def words_of(text: str) -> str:
-    """The text of a search as the document has its words."""
-    return sendable(text).translate(_APART)

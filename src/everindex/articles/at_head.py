@@ -1,0 +1,64 @@
+"""What else does a migration see to when the chain is at head? The index of keyword search; env.py hands this down."""
+
+from __future__ import annotations
+
+import logging
+
+from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.search.keyword_index import ensure_text_index, observe, script
+from everindex.errors import EverindexError, SettingInvalid
+from everindex.index.reporter import Reporter
+from everindex.pg.connections import connect
+from everindex.pg.sqlstate import told_as_ours
+from everindex.settings import Settings, current_settings
+
+log = logging.getLogger(__name__)
+
+#: Under EVERINDEX_BUILD=auto a larger table is left to the keeper: half a minute, at the 20,000 articles a second of a
+#: table of short texts (docs/measurements/hybrid.md) and far fewer of long ones.
+ROWS_TO_WAIT_FOR = 200_000
+
+
+def see_to_keyword_search(conninfo: str, reporter: Reporter) -> None:
+    """Builds the index of keyword search where it is missing, INVALID or of another language.
+
+    The search is right without it, so no migration fails for its sake: what went wrong is told. Raises SettingInvalid for
+    an EVERINDEX_TEXT_SEARCH that the server does not have.
+    """
+    settings = current_settings()
+    try:
+        if _is_left_to_keeper(conninfo, settings):
+            reporter.say(
+                f"index {INDEX_NAME} is left to the keeper (EVERINDEX_BUILD={settings.build}): until it is built, keyword "
+                "search reads every row"
+            )
+            return
+        done = ensure_text_index(conninfo, text_search=settings.text_search, reporter=reporter)
+    except SettingInvalid:
+        raise
+    except EverindexError as exc:
+        log.warning("without index %s keyword search reads every row; the next start tries again: %s", INDEX_NAME, exc)
+        return
+    if done.reason is not None:
+        log.warning("%s", done.reason)
+
+
+def keyword_search_script() -> list[str]:
+    """The same as SQL for psql."""
+    return script(current_settings().text_search)
+
+
+def _is_left_to_keeper(conninfo: str, settings: Settings) -> bool:
+    """As `migrate.build_mode` has it for the vector index. Reads only."""
+    if settings.build == "wait" or settings.keep == "off":
+        return False
+    with connect(conninfo, application_name="everindex migrate") as connection, told_as_ours("counting articles"):
+        found = observe(connection)
+        if found is None or not found.may_build or found.exists or found.is_empty:
+            return False
+        if settings.build == "background":
+            return True
+        row = connection.execute(
+            "SELECT count(*) FROM (SELECT FROM articles LIMIT %s) AS some", (ROWS_TO_WAIT_FOR,)
+        ).fetchone()
+        return row is not None and row[0] >= ROWS_TO_WAIT_FOR
