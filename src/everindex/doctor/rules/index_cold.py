@@ -40,7 +40,7 @@ def ask(examined: Examined) -> Iterator[Answer]:
                     if has_prewarm
                     else "CREATE EXTENSION pg_prewarm, and pg_prewarm(…)"
                 )
-                + " after each start; give shared_buffers more than the index takes, or build it over halfvec, which halves "
+                + ", or  everindex warm , after each start; give shared_buffers more than the index takes, or build it over halfvec, which halves "
                 "it. The counters also hold the build's own visits: pg_stat_reset_single_table_counters() begins anew.",
             ),
         )

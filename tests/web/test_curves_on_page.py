@@ -1,0 +1,85 @@
+"""/index draws recall against latency, with a table beside it, and says when recall has fallen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import httpx2
+import pytest
+
+from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.instance import Instance
+from everindex.index import curve_history
+from everindex.index.catalog import observe
+from everindex.index.drift import declared_index
+from everindex.index.recall_history import Sample, generation_of, remember
+from everindex.index.survey import Effort, survey
+from everindex.index.tuned import declared_here
+from everindex.pg.connections import connect
+from everindex.web.serving import serve_in_thread
+
+HTML = {"accept": "text/html"}
+QUICK = Effort(queries=5, sample_rows=0, max_seconds=30)
+
+
+@pytest.fixture
+def page_of(instance: Instance) -> Callable[[], str]:
+    """The page /index of an application that has just been started."""
+
+    def read() -> str:
+        with serve_in_thread(instance) as url, httpx2.Client(base_url=url, timeout=30) as client:
+            for _ in range(40):
+                page = client.get("/index", headers=HTML).text
+                if "Reading the state" not in page:
+                    return page
+        raise AssertionError("the report did not come")
+
+    return read
+
+
+def measured(conninfo: str) -> None:
+    with connect(conninfo) as connection:
+        spec = declared_here(connection, EMBEDDING_INDEX)
+        assert curve_history.keep(connection, survey(conninfo, spec, effort=QUICK))
+
+
+def test_before_anything_was_measured_the_page_says_how(page_of: Callable[[], str]) -> None:
+    page = page_of()
+    assert "Nothing was measured yet" in page
+    assert "everindex measure" in page
+
+
+def test_the_curve_is_drawn_with_its_words_its_table_and_the_chosen_point(
+    instance: Instance, page_of: Callable[[], str]
+) -> None:
+    measured(instance.conninfo)
+    page = page_of()
+    assert '<title id="curves-title">Recall@10 against latency</title>' in page
+    assert re.search(r'<desc id="curves-words">1: vector, m = 16.* from recall ', page)
+    assert 'class="chosen"' in page
+    assert '<tr aria-current="true"><td class="amount">40</td>' in page
+    assert "style=" not in page  # the policy of the page forbids it
+
+
+def test_the_same_is_in_the_api(instance: Instance) -> None:
+    measured(instance.conninfo)
+    with serve_in_thread(instance) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        document = client.get("/api/index").json()
+    assert document["curves"]["chosen_ef_search"] == 40
+    assert document["curves"]["curves"][0]["points"][0]["ef_search"] == 10
+    assert document["recall"]["queries"] == 0
+
+
+def test_a_fall_below_the_floor_is_on_the_page(instance: Instance, page_of: Callable[[], str]) -> None:
+    with connect(instance.conninfo) as connection:
+        spec = declared_here(connection, EMBEDDING_INDEX)
+        index = declared_index(spec, observe(connection, spec))
+        assert index is not None
+        generation = generation_of(connection, index)
+        for _ in range(3):
+            sample = Sample(k=10, queries=10, found=70, wanted=100, exact_ms=1.0, approximate_ms=1.0)
+            remember(connection, spec, generation, sample)
+    assert re.search(
+        r'class="notice warn">Recall@10 of the index that serves is 0\.700 .* below the floor of 0\.95', page_of()
+    )
