@@ -188,7 +188,7 @@ def test_a_slow_search_is_logged_with_its_plan_and_without_what_was_asked(
     assert "Seq Scan" in told[1]
     assert "articles_embedding_hnsw_idx" not in told[1]
     assert "strategy=filtered-exact ef_search=None filters=category,since" in told[2]
-    assert "CTE Scan" in told[2]
+    assert "articles_embedding_hnsw_idx" not in told[2]
     assert "plan: none: nothing was run" in told[3]
     together = "\n".join(told)
     for secret in ("secret", category, "2017", "[", str(float(vector[0]))[:8]):

@@ -101,3 +101,28 @@ def test_a_large_statement_and_a_large_answer_do_not_block_each_other(connection
     blob = bytes(8 * 1024 * 1024)
     rows = roundtrip.run(connection, (("work_mem", "7MB"),), "SELECT $1::bytea || $1::bytea", [blob])
     assert len(rows[0][0]) == 16 * 1024 * 1024
+
+
+def test_many_values_run_in_one_transaction_and_answer_in_their_order(connection: Connection) -> None:
+    before = connection.execute("SHOW work_mem").fetchone()
+    statement = "SELECT $1::int * 2, pg_current_xact_id()::text, current_setting('work_mem')"
+    found = roundtrip.run_many(connection, [("work_mem", "5MB")], statement, [[str(n)] for n in range(50)])
+    assert [rows[0][0] for rows in found] == [2 * n for n in range(50)]
+    assert len({rows[0][1] for rows in found}) == 1
+    assert {rows[0][2] for rows in found} == {"5MB"}
+    assert roundtrip.run_many(connection, (), statement, []) == []
+    assert connection.execute("SHOW work_mem").fetchone() == before != ("5MB",)
+
+
+def test_one_that_fails_fails_all_and_the_connection_goes_on(connection: Connection) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        roundtrip.run_many(connection, [("work_mem", "5MB")], "SELECT 1 / $1::int", [["1"], ["0"], ["2"]])
+    assert roundtrip.run_many(connection, (), "SELECT 1 / $1::int", [["1"]]) == [[(1,)]]
+
+
+def test_the_time_limit_holds_for_each_of_many_by_itself(connection: Connection) -> None:
+    limit = [("statement_timeout", "400")]
+    sleeping = "SELECT pg_sleep($1::float8)::text"
+    assert len(roundtrip.run_many(connection, limit, sleeping, [["0.15"]] * 4)) == 4
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        roundtrip.run_many(connection, limit, sleeping, [["0.1"], ["5"]])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from itertools import chain, islice
@@ -19,7 +19,7 @@ from psycopg import sql
 from everindex.articles import ingest, verification
 from everindex.articles.bulk import LARGE_LOAD_ROWS, index_aside
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.articles.embedding import Embedder, choose_embedder
+from everindex.articles.embedding import Embedder, choose_embedder, embed_queries
 from everindex.articles.embedding.recent import RecentVectors
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
@@ -281,6 +281,35 @@ class Instance:
                 diversity=diversity,
             ),
         )
+
+    def search_many(
+        self,
+        queries: Sequence[str | np.ndarray] | np.ndarray,
+        *,
+        k: int = 10,
+        filters: Filters | Mapping[str, str] | None = None,
+        ef_search: int | None = None,
+        exact: bool = False,
+        min_similarity: float | None = None,
+    ) -> list[Answer]:
+        """An answer by meaning for each query (texts, or vectors (dim,) float32), in their order: what `search_vector` gives,
+        for a round trip in all. All texts are embedded in one call. Raises as `search`; no answer then is given.
+        """
+        options = Options(
+            k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact, min_similarity=min_similarity
+        )
+        return self._searches.many_by_meaning(self._embedded(queries), options)
+
+    def _embedded(self, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """The vectors of queries, in their order."""
+        texts = {number: check_query(query) for number, query in enumerate(queries) if isinstance(query, str)}
+        vectors = [np.empty(0) if isinstance(query, str) else query for query in queries]
+        if texts:
+            embedder = self.embedder
+            self.require_one_model(embedder)
+            for number, vector in zip(texts, embed_queries(embedder, list(texts.values())), strict=True):
+                vectors[number] = vector
+        return vectors
 
     def explain(
         self,

@@ -117,6 +117,14 @@ class Searches:
             return self._for_variety(differing, options, cut=cut)
         return _timed(lambda: differing(options.k))
 
+    def many_by_meaning(self, vectors: Sequence[np.ndarray], options: Options) -> list[Answer]:
+        """The articles nearest to each of `vectors`, without pages and variety."""
+        options = options.checked()
+        answers = self._engine.search_many(
+            vectors, k=options.k, filters=options.filters, ef_search=options.ef_search, exact=options.exact
+        )
+        return [similar_enough(answer, least=options.min_similarity) for answer in answers]
+
     def by_words(self, text: str, options: Options) -> Answer:
         """The articles that have the words of `text`."""
         options = options.checked()

@@ -78,8 +78,21 @@ def run(
     closed and not reused.
 
     From the sixth execution on PostgreSQL may keep one plan for all values, made under the settings of that moment: where the
-    best plan depends on a value, `settings` have plan_cache_mode = force_custom_plan (tests/articles/test_kept_plans.py).
+    best plan depends on a value, `settings` have plan_cache_mode = force_custom_plan (tests/pooled/test_kept_plans.py).
     """
+    return run_many(connection, settings, text, [parameters])[0]
+
+
+def run_many(
+    connection: Connection, settings: Settings, text: str, parameters: Sequence[Sequence[Parameter]]
+) -> list[list[tuple[Any, ...]]]:
+    """Runs `text` once for each of `parameters`, all in one write and one read; the rows of each, in their order.
+
+    As `run`; the server works on the next while the rows of the one before are on their way. One that fails, fails all. A
+    statement_timeout holds for each by itself (it begins anew with every Execute). All rows are in memory at once.
+    """
+    if not parameters:
+        return []
     route = pooler.route_of(connection)
     if not route.is_pooled:
         try:
@@ -93,24 +106,32 @@ def run(
 
 
 def _run(
-    connection: Connection, settings: Settings, text: str, parameters: Sequence[Parameter], *, is_prepared: bool
-) -> list[tuple[Any, ...]]:
+    connection: Connection,
+    settings: Settings,
+    text: str,
+    parameters: Sequence[Sequence[Parameter]],
+    *,
+    is_prepared: bool,
+) -> list[list[tuple[Any, ...]]]:
     statements: list[_Statement] = []
     if settings:
         flat = [part for setting in settings for part in setting]
         statements.append(_statement(connection, _set_local(len(settings)), flat, is_prepared=is_prepared))
-    statements.append(_statement(connection, text, parameters, is_prepared=is_prepared))
+    statements += [_statement(connection, text, values, is_prepared=is_prepared) for values in parameters]
     try:
-        result = _exchange(connection.pgconn, statements)
+        results = _exchange(connection.pgconn, statements)
     except BaseException:
         # In the middle of an exchange nobody could tell whose answer comes next.
         connection.close()
         raise
-    if result.status != pq.ExecStatus.TUPLES_OK:
-        raise _error(connection, result)
+    if results[-1].status != pq.ExecStatus.TUPLES_OK:
+        raise _error(connection, results[-1])
     transformer = Transformer(connection)
-    transformer.set_pgresult(result)
-    return transformer.load_rows(0, result.ntuples, tuple)
+    found = []
+    for result in results[-len(parameters) :]:
+        transformer.set_pgresult(result)
+        found.append(transformer.load_rows(0, result.ntuples, tuple))
+    return found
 
 
 def _statement(connection: Connection, text: str, parameters: Sequence[Parameter], *, is_prepared: bool) -> _Statement:
@@ -153,8 +174,8 @@ def _error(connection: Connection, result: pq.abc.PGresult) -> psycopg.Error:
     return error
 
 
-def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> pq.abc.PGresult:
-    """Sends all statements and a Sync in one write; the result of the last, or of the first that failed."""
+def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> list[pq.abc.PGresult]:
+    """Sends all statements and a Sync in one write; their results, up to the first that failed."""
     conn.enter_pipeline_mode()
     for one in statements:
         if one.name is not None:
@@ -163,18 +184,17 @@ def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> pq.abc.P
             conn.send_query_params(one.text.encode(), one.values, None, one.formats, 1)
     conn.pipeline_sync()
     _flush(conn)
-    answer: pq.abc.PGresult | None = None
+    results: list[pq.abc.PGresult] = []
     while True:
         result = _next_result(conn)
         if result is None:
             continue
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
             break
-        if answer is None or answer.status == pq.ExecStatus.TUPLES_OK:
-            answer = result
+        if not results or results[-1].status == pq.ExecStatus.TUPLES_OK:
+            results.append(result)
     conn.exit_pipeline_mode()
-    assert answer is not None  # every statement has a result
-    return answer
+    return results
 
 
 def _flush(conn: pq.abc.PGconn) -> None:

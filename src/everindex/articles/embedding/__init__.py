@@ -5,7 +5,7 @@ from everindex.articles.embedding.choose import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.embedding.isometry import orthonormal_map
 from everindex.articles.embedding.openai_compatible import OpenAICompatibleEmbedder
-from everindex.articles.embedding.provider import Embedder, EmbeddingBatch, embed_query
+from everindex.articles.embedding.provider import Embedder, EmbeddingBatch, embed_queries, embed_query
 from everindex.articles.embedding.static import StaticEmbedder
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "StaticEmbedder",
     "check_vectors",
     "choose_embedder",
+    "embed_queries",
     "embed_query",
     "orthonormal_map",
 ]

@@ -58,15 +58,19 @@ class Embedder(Protocol):
 
 def embed_query(embedder: Embedder, text: str) -> Vectors:
     """The vector of one search text, `(dimensions,)` float32. Raises EmbeddingFailed, saying why there is none."""
-    batch = embedder.embed([text])
-    reason = batch.failures.get(0)
-    if reason is None:
-        vector: Vectors = batch.vectors[0]
-        return vector
+    vector: Vectors = embed_queries(embedder, [text])[0]
+    return vector
+
+
+def embed_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """The vectors of search texts, `(n, dimensions)` float32, in one call. Raises EmbeddingFailed where one has none."""
+    batch = embedder.embed(texts)
+    if not batch.failures:
+        return batch.vectors
+    number, reason = min(batch.failures.items())
+    which = "the search text" if len(texts) == 1 else f"search text {number + 1} of {len(texts)}"
     if embedder.is_remote:
         next_step = "check OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL, or search by keywords meanwhile."
     else:
         next_step = "search with other words, or by keywords."
-    raise EmbeddingFailed(
-        f"the search text got no vector from {embedder.model}.", why=f"{reason}.", next_step=next_step
-    )
+    raise EmbeddingFailed(f"{which} got no vector from {embedder.model}.", why=f"{reason}.", next_step=next_step)

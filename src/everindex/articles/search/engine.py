@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from everindex.articles.search.further import choose_further, depth_of
 from everindex.articles.search.known import look_at
 from everindex.articles.search.pages import after_nearest
 from everindex.articles.search.passing import PassingRows
-from everindex.articles.search.question import Wanted, checked
+from everindex.articles.search.question import Row, Wanted, check_numbers, checked
 from everindex.articles.search.short import ShortAnswer, ShortAnswers
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.strategy import Approach, Serving, choose, counted_up_to, exactly
@@ -36,7 +37,8 @@ log = logging.getLogger("everindex.search")
 #: What is known of table and index is read anew after so many seconds: a dropped or finished index is noticed by then.
 SERVING_SECONDS = 5.0
 
-Row = tuple[Any, ...]
+#: So many rows of many searches are in memory at once: some 10 MB. Of 1,000 searches for 10 each it is one round trip.
+ROWS_AT_ONCE = 10_000
 
 
 class SearchEngine:
@@ -78,26 +80,63 @@ class SearchEngine:
         rows, approach, notices = self._reading.ask(
             lambda connection: self._nearest(connection, table, serving, wanted)
         )
-        hits = sorted(map(_hit, rows), key=lambda hit: (hit.distance, hit.uri))[:k]
-        if approach.strategy == "exact" and not exact and serving.index_name is None:
-            notices.append("no valid vector index serves at the moment: every row was read (exact search)")
-        elif after is not None and approach.strategy == "exact" and not exact:
-            notices.append(f"{approach.reason} (exact search)")
-        answer = Answer(
-            hits=hits,
-            k=k,
-            strategy=approach.strategy,
-            reason=approach.reason,
-            ef_search=approach.ef_search,
-            elapsed_ms=(time.perf_counter() - started) * 1000,
-            notices=notices,
-            more=_more(hits, wanted, approach, question),
+        hits = _hits(rows, wanted)
+        answer = _answer(
+            wanted, hits, approach, notices, serving, question, elapsed_ms=(time.perf_counter() - started) * 1000
         )
         if answer.elapsed_ms < self._slow_query_ms:
-            log.info("search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(hits), answer.elapsed_ms)
+            log.info("search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(answer.hits), answer.elapsed_ms)
         else:
             log_slow(answer, wanted.filters, plan=self._plan(table, wanted, approach))
         return answer
+
+    def search_many(
+        self,
+        vectors: Sequence[np.ndarray],
+        *,
+        k: int = 10,
+        filters: Filters | None = None,
+        ef_search: int | None = None,
+        exact: bool = False,
+    ) -> list[Answer]:
+        """An answer for each vector, in their order, as `search` gives it, for a round trip in all; see ROWS_AT_ONCE.
+
+        One statement on one connection, so that the server works on the next search while the rows of the one before are
+        read. Raises as `search`: what one cannot be asked, none is.
+        """
+        check_numbers(k, ef_search)
+        table, serving = self.known()
+        asked = [checked(table, vector, k=k, filters=filters, ef_search=ef_search, exact=exact) for vector in vectors]
+        at_once = max(1, min(ROWS_AT_ONCE // k, len(asked)))
+        answers: list[Answer] = []
+        for batch in (asked[start : start + at_once] for start in range(0, len(asked), at_once)):
+            started = time.perf_counter()
+            found = self._reading.ask(partial(self._nearest_of_many, table=table, serving=serving, batch=batch))
+            hits = [_hits(rows, wanted) for wanted, (rows, _, _) in zip(batch, found, strict=True)]
+            each_ms = (time.perf_counter() - started) * 1000 / len(batch)
+            answers += [
+                _answer(wanted, nearest, approach, notices, serving, None, elapsed_ms=each_ms)
+                for wanted, nearest, (_, approach, notices) in zip(batch, hits, found, strict=True)
+            ]
+        log.info("%d searches k=%d at once", len(answers), k)
+        return answers
+
+    def _nearest_of_many(
+        self, connection: Connection, *, table: ArticleTable, serving: Serving, batch: Sequence[Wanted]
+    ) -> list[tuple[list[Row], Approach, list[str]]]:
+        first = batch[0]
+        with told_as_ours("searching"):
+            approach = self._choose(connection, table, serving, first)
+            if approach.strategy == "none-match":
+                return [([], approach, []) for _ in batch]
+            found = roundtrip.run_many(connection, approach.settings, *self._bound(table, approach, batch))
+            return [
+                self._complete(connection, table, serving, wanted, approach, usable)
+                if approach.is_by_index and len(usable) < wanted.k
+                else (usable, approach, [])
+                for wanted, rows in zip(batch, found, strict=True)
+                for usable in [wanted.usable(rows)]
+            ]
 
     def _nearest(
         self, connection: Connection, table: ArticleTable, serving: Serving, wanted: Wanted
@@ -179,14 +218,21 @@ class SearchEngine:
         """What the server gives, without the rows that are to be left out."""
         if approach.strategy == "none-match":
             return []
-        texts = self._texts
-        text, parameters = texts.of(table, wanted.filters, approach, wanted.rows)
-        parameters |= wanted.place
-        parameters["vector"] = Vector(wanted.vector).to_binary()
+        text, (values,) = self._bound(table, approach, [wanted])
+        return wanted.usable(roundtrip.run(connection, approach.settings, text, values))
+
+    def _bound(
+        self, table: ArticleTable, approach: Approach, batch: Sequence[Wanted]
+    ) -> tuple[str, list[list[roundtrip.Parameter]]]:
+        """The statement that answers all of `batch`, which differ in their vectors alone, and the values for each."""
+        first, texts = batch[0], self._texts
+        text, parameters = texts.of(table, first.filters, approach, first.rows)
+        parameters |= first.place
         text, names = texts.positional(text)
-        rows = roundtrip.run(connection, approach.settings, text, [parameters[name] for name in names])
-        # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
-        return [row for row in rows if row[-1] == row[-1] and not wanted.leaves_out(row[0])]
+        return text, [
+            [Vector(wanted.vector).to_binary() if name == "vector" else parameters[name] for name in names]
+            for wanted in batch
+        ]
 
     def _complete(
         self,
@@ -223,6 +269,36 @@ class SearchEngine:
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
+
+
+def _answer(
+    wanted: Wanted,
+    hits: list[Hit],
+    approach: Approach,
+    notices: list[str],
+    serving: Serving,
+    question: Question | None,
+    *,
+    elapsed_ms: float,
+) -> Answer:
+    if approach.strategy == "exact" and not wanted.exact and serving.index_name is None:
+        notices = [*notices, "no valid vector index serves at the moment: every row was read (exact search)"]
+    elif approach.strategy == "exact" and not wanted.exact and wanted.after is not None and not notices:
+        notices = [f"{approach.reason} (exact search)"]
+    return Answer(
+        hits=hits,
+        k=wanted.k,
+        strategy=approach.strategy,
+        reason=approach.reason,
+        ef_search=approach.ef_search,
+        elapsed_ms=elapsed_ms,
+        notices=notices,
+        more=_more(hits, wanted, approach, question),
+    )
+
+
+def _hits(rows: Sequence[Row], wanted: Wanted) -> list[Hit]:
+    return sorted(map(_hit, rows), key=lambda hit: (hit.distance, hit.uri))[: wanted.k]
 
 
 def _more(hits: list[Hit], wanted: Wanted, approach: Approach, question: Question | None) -> Callable[[], str] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from everindex.index.tuned import MAX_EF_SEARCH
 
 #: Between these sums of squares a query vector goes to pgvector as it is.
 _SQUARES = (1e-6, 1e12)
+
+
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +47,13 @@ class Wanted:
             return {}
         return {"after_distance": repr(self.after.distance), "after_uri": self.after.uri}
 
-    def leaves_out(self, uri: str) -> bool:
-        """Whether a row is no answer, though the server gives it."""
-        if uri == self.without_uri:
-            return True
-        return self.after is not None and bool(self.after.seen) and seen_digest(uri) in self.after.seen
+    def usable(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows (uri first, distance last) but for those that are no answer, though the server gives them."""
+        # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
+        found = [row for row in rows if row[-1] == row[-1] and row[0] != self.without_uri]
+        if self.after is None or not self.after.seen:
+            return found
+        return [row for row in found if seen_digest(row[0]) not in self.after.seen]
 
 
 def checked(
