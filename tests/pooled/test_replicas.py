@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import httpx2
 import pytest
 from psycopg.conninfo import make_conninfo
 from standbys import Pair
@@ -15,9 +17,13 @@ from standbys import Pair
 from everindex.articles import reading as reading_module
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Article
+from everindex.cli.status import status
 from everindex.pg import replica as replica_module
+from everindex.pg.address import describe
 from everindex.pg.connections import Connection
 from everindex.settings import Settings
+from everindex.web import health
+from everindex.web.serving import serve_in_thread
 
 Open = Callable[..., Instance]
 
@@ -223,6 +229,60 @@ def test_a_replica_that_is_not_there_is_told_without_its_password_and_found_late
     assert "s3cret" not in caplog.text + str(source)
     replicated.standby.start()
     until(lambda: reads_standby(instance))
+
+
+def test_readiness_says_who_answers_reads_and_holds_without_the_primary(
+    replicated: Pair, open_replicated: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "KEPT_SECONDS", 0.0)
+    instance = open_replicated()
+    with serve_in_thread(instance) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        ready = client.get("/readyz").json()
+        assert (ready["ready"], ready["degraded"]) == (True, False)
+        assert ready["reads"] == {"from": "replica", "reason": None}
+
+        replicated.standby.stop()
+        assert len(client.get("/api/search?q=elections").json()["hits"]) == 10
+        until(lambda: not instance.reading.source().is_replica)
+        ready = client.get("/readyz").json()
+        assert (ready["ready"], ready["degraded"], ready["reads"]["from"]) == (True, True, "primary")
+        assert "reads go to the primary" in ready["reasons"][-1]
+
+        replicated.standby.start()
+        until(lambda: instance.reading.source().is_replica)
+        replicated.primary.stop()
+        response = client.get("/readyz")
+        assert response.status_code == 200
+        ready = response.json()
+        assert (ready["ready"], ready["degraded"], ready["reads"]["from"]) == (True, True, "replica")
+        assert "only reads are answered, by the replica" in ready["reasons"][0]
+        assert len(client.get("/api/search?q=rain").json()["hits"]) == 10
+
+        replicated.standby.stop()
+        assert client.get("/readyz").status_code == 503
+
+
+def test_status_says_who_answers_reads_and_how_far_it_is(
+    replicated: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", replicated.primary.conninfo)
+    monkeypatch.setenv("DATABASE_URL_READ", replicated.standby.conninfo)
+    monkeypatch.setenv("EVERINDEX_WAIT", "0")
+    status()
+    assert f"reads: from {describe(replicated.standby.conninfo)}, up to date" in capsys.readouterr().out
+
+    replicated.standby.run("SELECT pg_wal_replay_pause()")
+    replicated.primary.run(
+        "UPDATE articles SET news_source = news_source WHERE uri IN (SELECT uri FROM articles LIMIT 5)"
+    )
+    status(as_json=True)
+    reads = json.loads(capsys.readouterr().out)["reads"]
+    assert (reads["from"], reads["reason"]) == ("replica", None)
+    assert reads["behind_bytes"] > 0
+
+    replicated.standby.stop()
+    status()
+    assert "reads: from the primary: cannot reach" in capsys.readouterr().out
 
 
 def test_another_database_is_no_replica(replicated: Pair, open_replicated: Open) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from everindex.errors import ServerUnreachable
 from everindex.pg.address import Addresses
 from everindex.pg.connections import Connection, borrowed, make_pool
-from everindex.pg.replica import RETRY_SECONDS, Pool, Replica, identity_of
+from everindex.pg.replica import RETRY_SECONDS, Pool, Replica, why_no_replica
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings
 
@@ -46,10 +46,6 @@ class Pools:
         """Why the server of `connection` is no replica of this database; None also where the primary cannot be asked."""
         try:
             with borrowed(self.primary, seconds=1.0) as primary:
-                ours = identity_of(primary)
+                return why_no_replica(connection, primary=primary)
         except ServerUnreachable:
             return None
-        theirs = identity_of(connection)
-        if ours is None or theirs is None or ours == theirs:
-            return None
-        return "DATABASE_URL_READ leads to another database: no physical replica of the one that is written to."

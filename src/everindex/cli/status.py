@@ -12,25 +12,30 @@ from everindex.index.verify import prove_index
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import connect
+from everindex.pg.replica import state_of
 from everindex.settings import read_settings
 
 
 def status(declared: DeclaredOption = None, index: IndexOption = None, as_json: JsonOption = False) -> None:
-    """Show the revision and the state of every declared index. Exit 3 when something is not as declared."""
+    """Show the revision, the state of every declared index, and who answers reads. Exit 3 when something is not as declared."""
     settings = read_settings()
     with (
-        address.server(settings) as conninfo,
-        connect(conninfo, wait_seconds=settings.wait_seconds, application_name="everindex status") as connection,
+        address.servers(settings) as found_at,
+        connect(found_at.direct, wait_seconds=settings.wait_seconds, application_name="everindex status") as connection,
     ):
         found = look(connection)
         proofs = [prove_revision(connection)] if declared is None else []
         proofs += [prove_index(connection, spec)[0] for spec in declared_indexes(connection, declared, index)]
+        reads = None if found_at.read is None else state_of(found_at.read, primary=connection)
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
     result = Verification(proofs=tuple(proofs))
     if as_json:
-        print_json({"server": server, "database": address.describe(conninfo), **result.as_dict()})
+        where = {"server": server, "database": address.describe(found_at.direct)}
+        print_json(where | ({} if reads is None else {"reads": reads.as_dict()}) | result.as_dict())
     else:
-        say(f"{server}, {address.describe(conninfo)}")
+        say(f"{server}, {address.describe(found_at.direct)}")
+        if reads is not None:
+            say(f"reads: {reads.sentence}")
         print_proofs(result, to=say)
     if not result.holds:
         raise typer.Exit(3)

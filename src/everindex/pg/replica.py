@@ -6,6 +6,8 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -128,6 +130,70 @@ class Replica:
         else:
             log.info("replica-there: reads go to %s", self.where)
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaState:
+    """How a replica stands to its primary at one moment."""
+
+    where: str
+    reason: str | None
+    """Why it cannot be read from; None where it can."""
+
+    behind_bytes: int | None = None
+    """Write-ahead log that it has yet to replay; None for a server that replays none."""
+
+    @property
+    def sentence(self) -> str:
+        if self.reason is not None:
+            return f"from the primary: {self.reason}"
+        if self.behind_bytes is None:
+            return f"from {self.where}, which is no standby"
+        return f"from {self.where}, " + (f"{self.behind_bytes} bytes behind" if self.behind_bytes else "up to date")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "from": "primary" if self.reason else "replica",
+            "reason": self.reason,
+            "behind_bytes": self.behind_bytes,
+        }
+
+
+_POSITION = """
+    SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+            ELSE pg_catalog.pg_current_wal_lsn() END)::text
+"""
+
+
+def state_of(conninfo: str, *, primary: Connection) -> ReplicaState:
+    """Looks once, on a connection of its own. Reads only; a replica that is away is an answer and not an error."""
+    where = describe(conninfo)
+    try:
+        with connect(_noticing_silence(conninfo), application_name="everindex status") as replica:
+            reason = why_no_replica(replica, primary=primary)
+            if reason is not None:
+                return ReplicaState(where=where, reason=reason)
+            now = primary.execute(_POSITION).fetchone()
+            row = replica.execute(
+                """
+                SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN
+                    greatest(0, pg_catalog.pg_wal_lsn_diff(%s::pg_lsn, pg_catalog.pg_last_wal_replay_lsn()))::bigint END
+                """,
+                now,
+            ).fetchone()
+    except (EverindexError, psycopg.Error) as exc:
+        return ReplicaState(
+            where=where, reason=f"{exc.what} {exc.why}" if isinstance(exc, EverindexError) else str(exc)
+        )
+    return ReplicaState(where=where, reason=None, behind_bytes=None if row is None else row[0])
+
+
+def why_no_replica(connection: Connection, *, primary: Connection) -> str | None:
+    """Why the database of `connection` is no copy of that of `primary`; None where it is, or where nothing tells."""
+    ours, theirs = identity_of(primary), identity_of(connection)
+    if ours is None or theirs is None or ours == theirs:
+        return None
+    return "DATABASE_URL_READ leads to another database: no physical replica of the one that is written to."
 
 
 def identity_of(connection: Connection) -> tuple[str, int] | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
+import psycopg
+
 from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.reading import Reading, Source
 from everindex.articles.table import read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog import Observed, observe
@@ -44,6 +47,9 @@ class Readiness:
     percent: float | None = None
     """How far a running build is, where PostgreSQL counts it."""
 
+    reads: Source | None = None
+    """Who answers searches and article reads; None where nobody was asked."""
+
     reasons: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -52,6 +58,7 @@ class Readiness:
             "database": "unreachable" if self.head is None and not self.is_ready else "reachable",
             "revision": {"current": self.revision, "head": self.head},
             "index": {"state": self.index_state, "percent": self.percent},
+            "reads": None if self.reads is None else self.reads.as_dict(),
             "reasons": self.reasons,
         }  # fmt: skip
 
@@ -59,8 +66,10 @@ class Readiness:
 class ReadyProbe:
     """Looks at most once at a time, in a thread that nobody has to wait for: a database that hangs holds one thread."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, *, reading: Reading | None = None) -> None:
+        """`reading` is asked where the primary does not answer, and tells who answers reads."""
         self._conninfo = conninfo
+        self._reading = reading
         self._lock = threading.Lock()
         self._looking: Future[Readiness] | None = None
         self._last: tuple[float, Readiness] | None = None
@@ -83,10 +92,35 @@ class ReadyProbe:
                 found = read_readiness(connection)
         except Exception as exc:  # any failure to look is the answer "not ready"
             found = unreachable(exc.what if isinstance(exc, EverindexError) else type(exc).__name__)
+            if self._reading is not None and self._reading.source().is_replica:
+                found = _without_primary(self._reading, found)
+        if self._reading is not None:
+            found = _with_source(found, self._reading.source())
         with self._lock:
             self._last = (time.monotonic(), found)
             self._looking = None
         looking.set_result(found)
+
+
+def _without_primary(reading: Reading, found: Readiness) -> Readiness:
+    """Searches are answered as long as a replica is there; what writes is not."""
+    try:
+        on_replica = reading.read(_read_readiness)
+    except (EverindexError, psycopg.Error):
+        return found
+    why = [f"only reads are answered, by the replica: {reason}" for reason in found.reasons]
+    return replace(on_replica, is_degraded=on_replica.is_ready, reasons=[*why, *on_replica.reasons])
+
+
+def _with_source(found: Readiness, source: Source) -> Readiness:
+    if source.reason is None:
+        return replace(found, reads=source)
+    return replace(
+        found,
+        is_degraded=found.is_ready,
+        reads=source,
+        reasons=[*found.reasons, f"reads go to the primary: {source.reason}"],
+    )
 
 
 def unreachable(reason: str) -> Readiness:

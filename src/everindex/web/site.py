@@ -41,7 +41,7 @@ class Site:
     ) -> None:
         self.instance = instance
         self.proofs = BackgroundProofs(instance.verify, seconds=verification_seconds)
-        self.ready = ReadyProbe(instance.conninfo)
+        self.ready = ReadyProbe(instance.conninfo, reading=instance.reading)
         self._database = Places(instance.settings.pool_size, wait_seconds=DATABASE_WAIT_SECONDS, refusal=_database_busy)
         self._embedding = Places(EMBEDDING_PLACES, wait_seconds=EMBEDDING_WAIT_SECONDS, refusal=_embedding_busy)
         self._query_embedder: Embedder | None = None

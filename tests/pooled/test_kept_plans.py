@@ -1,0 +1,101 @@
+"""PostgreSQL may keep one plan of a prepared statement from the sixth execution on: twenty searches of each kind later, the
+plan is still the one that the kind is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pgvector import Vector
+from psycopg import sql
+
+from everindex.articles.instance import Instance
+from everindex.articles.model import Filters
+from everindex.pg import roundtrip
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+INDEX = "articles_embedding_hnsw_idx"
+TIMES = 20
+
+CATEGORIES = """
+    SELECT category FROM articles GROUP BY category HAVING count(*) BETWEEN 1 AND 250 ORDER BY count(*), category
+"""
+
+
+def filters_of(kind: str, instance: Instance) -> list[Filters]:
+    """TIMES filters that lead to a search of that kind, of very different size where that is possible."""
+    match kind:
+        case "filtered-exact":
+            with instance.connection() as connection:
+                categories = [row[0] for row in connection.execute(CATEGORIES)]
+            return [Filters(category=categories[number % len(categories)]) for number in range(TIMES)]
+        case "index-filtered":
+            return [Filters(until=str(2100 + number)) for number in range(TIMES)]
+        case _:
+            return [Filters()] * TIMES
+
+
+def plan_by_name(connection: Connection, text: str, values: list[object], settings: roundtrip.Settings) -> str:
+    """What EXPLAIN EXECUTE says of the statement that a search has prepared."""
+    row = connection.execute("SELECT name FROM pg_prepared_statements WHERE statement = %s", (text,)).fetchone()
+    assert row is not None
+    call = sql.SQL("EXPLAIN EXECUTE {}({})").format(
+        sql.Identifier(row[0]), sql.SQL(", ").join(map(sql.Literal, values))
+    )
+    with told_as_ours("explaining"), connection.transaction(force_rollback=True):
+        for name, value in settings:
+            connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+        return "\n".join(line[0] for line in connection.execute(call))
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_index"), [("index", True), ("index-filtered", True), ("exact", False), ("filtered-exact", False)]
+)
+def test_twenty_searches_later_the_plan_is_still_the_right_one(
+    filled: str, open_instance: Callable[..., Instance], kind: str, by_index: bool
+) -> None:
+    instance = open_instance(filled, EVERINDEX_POOL_SIZE=1)
+    engine = instance.engine
+    vector = instance.embed_query("memory leak in the parser")
+    table, _ = engine.known()
+    is_exact = kind == "exact"
+    asked = filters_of(kind, instance)
+    # First: after an EXPLAIN, which is rolled back, psycopg drops what is prepared.
+    approach = engine.explain(vector, k=10, filters=asked[-1], exact=is_exact).approach
+    for filters in asked:
+        answer = engine.search(vector, k=10, filters=filters, exact=is_exact)
+        assert answer.strategy == kind
+    text, parameters = engine.statement_for(table, asked[-1], approach, 10)
+    positional, names = roundtrip.positional(text)
+    known = parameters | {"vector": Vector(vector).to_text()}
+    with instance.connection() as connection:
+        uses = connection.execute(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = %s", (positional,)
+        ).fetchone()
+        plan = plan_by_name(connection, positional, [known[name] for name in names], approach.settings)
+    assert (INDEX in plan) is by_index, plan
+    assert uses is not None
+    assert sum(uses) >= TIMES
+    if kind == "filtered-exact":
+        # Which index of the filter is best, if any, depends on its value.
+        assert uses[0] == 0
+
+
+def test_a_role_that_prefers_generic_plans_changes_no_answer(
+    filled: str, open_instance: Callable[..., Instance]
+) -> None:
+    plain = open_instance(filled)
+    vector = plain.embed_query("memory leak in the parser")
+    category = filters_of("filtered-exact", plain)[3].category
+    questions = [{}, {"until": "2100"}, {"category": category}]
+    expected = [[hit.uri for hit in plain.search_vector(vector, filters=one).hits] for one in questions]
+    with plain.connection() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} SET plan_cache_mode = force_generic_plan").format(
+                sql.Identifier(connection.info.dbname)
+            )
+        )
+    generic = open_instance(filled)
+    for _ in range(3):
+        assert [[hit.uri for hit in generic.search_vector(vector, filters=one).hits] for one in questions] == expected
