@@ -36,12 +36,12 @@ def ask(examined: Examined) -> Iterator[Answer]:
             about=index.quoted,
             fix=Fix(
                 advice=(
-                    "SELECT pg_prewarm(…) of the index"
+                    "everindex warm , or SELECT pg_prewarm(…) of the index,"
                     if has_prewarm
-                    else "CREATE EXTENSION pg_prewarm, and pg_prewarm(…)"
+                    else "everindex warm , or CREATE EXTENSION pg_prewarm and pg_prewarm(…) of the index,"
                 )
-                + ", or  everindex warm , after each start; give shared_buffers more than the index takes, or build it over halfvec, which halves "
-                "it. The counters also hold the build's own visits: pg_stat_reset_single_table_counters() begins anew.",
+                + " after each start; give shared_buffers more than the index takes, or tune it for less (everindex tune). The "
+                "counters also hold the build's own visits: pg_stat_reset_single_table_counters() begins anew.",
             ),
         )
 
