@@ -59,6 +59,27 @@ def test_search_prints_hits_and_how_they_were_found(on_articles: Run) -> None:
     assert [line[:4] for line in lines[::3]] == ["  1.", "  2.", "  3."]
     assert all("similarity 0." in line for line in lines[1::3])
     assert done.stderr.startswith("3 of 3 asked, index, ")
+    assert done.stderr.endswith(" ms (hybrid)\n")
+
+
+def test_search_by_words_or_by_meaning_alone(on_articles: Run) -> None:
+    words = on_articles("search", '"memory leak" -parser', "-k", "3", "--mode", "keyword")
+    assert (words.status, words.stdout.count("word rank")) == (0, 3)
+    assert "similarity" not in words.stdout
+    assert words.stderr.startswith("3 of 3 asked, keyword, ")
+    meaning = on_articles("search", "memory leak", "--mode", "semantic", "--json")
+    assert (meaning.json["mode"], {hit["keyword_rank"] for hit in meaning.json["hits"]}) == ("semantic", {None})
+    nothing = on_articles("search", "qqqzzz", "--mode", "keyword")
+    assert (nothing.status, nothing.stdout[:29]) == (0, "no article has these words: t")
+    assert "stop words" in on_articles("search", "the of", "--mode", "keyword").stderr
+    assert everindex("search", "x", "--mode", "both").status == 2
+
+
+def test_a_language_that_the_server_lacks_is_told_in_three_lines(on_articles: Run) -> None:
+    done = on_articles("search", "x", EVERINDEX_TEXT_SEARCH="klingon")
+    three_lines(done, "setting-invalid", status=2)
+    assert "klingon" in done.stderr
+    assert "english" in done.stderr
 
 
 def test_search_as_json_is_one_complete_document(on_articles: Run) -> None:
@@ -67,10 +88,14 @@ def test_search_as_json_is_one_complete_document(on_articles: Run) -> None:
     assert (done.status, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
     answer = done.json
-    assert set(answer) == {"hits", "k", "strategy", "ef_search", "elapsed_ms", "notices"}
-    assert (answer["k"], answer["strategy"], len(answer["hits"])) == (5, "filtered-exact", 5)
+    assert set(answer) == {
+        "hits", "k", "mode", "strategy", "reason", "ef_search", "elapsed_ms", "notices", "diversity", "next_cursor",
+    }  # fmt: skip
+    assert (answer["k"], answer["mode"], len(answer["hits"])) == (5, "hybrid", 5)
+    assert answer["strategy"] in ("filtered-exact", "index-filtered")
     assert set(answer["hits"][0]) == {
         "uri", "title", "summary", "news_source", "category", "topic", "publication_date", "distance", "similarity",
+        "title_snippet", "snippet", "semantic_rank", "keyword_rank", "score",
     }  # fmt: skip
     assert all("2017" <= hit["publication_date"] < "2025-02" for hit in answer["hits"])
 

@@ -79,7 +79,8 @@ def test_a_slow_embedding_endpoint_slows_nothing_that_does_not_need_it(slow_url:
         for method, path, body in others:  # once beforehand: plans and caches are not what is measured
             client.request(method, path, content=body, headers={"content-type": "application/json"})
         searches = [
-            readers.submit(httpx2.get, f"{slow_url}/api/search?q=leak+{n}", timeout=30) for n in range(SEARCHES)
+            readers.submit(httpx2.get, f"{slow_url}/api/search?q=leak+{n}&mode=semantic", timeout=30)
+            for n in range(SEARCHES)
         ]
         SlowEndpoint.asked.acquire(timeout=5)
         taken: dict[str, list[float]] = {path: [] for _, path, _ in others}
@@ -101,3 +102,16 @@ def test_a_slow_embedding_endpoint_slows_nothing_that_does_not_need_it(slow_url:
     assert {answer.json()["type"] for answer in refused} == {"/problems/embedding-failed"}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
     assert len(answers) - len(refused) >= 8
+
+
+def test_who_finds_no_place_at_the_endpoint_is_answered_by_words_and_told(slow_url: str) -> None:
+    # So many texts that some wait longer for a place than they may.
+    with ThreadPoolExecutor(SEARCHES) as readers:
+        asked = [
+            readers.submit(httpx2.get, f"{slow_url}/api/search?q=crash+or+{n}", timeout=30) for n in range(SEARCHES)
+        ]
+        answers = [each.result() for each in asked]
+    assert {answer.status_code for answer in answers} == {200}
+    by_words = [answer.json() for answer in answers if answer.json()["strategy"] == "keyword"]
+    assert by_words
+    assert all("by words alone" in answer["notices"][0] for answer in by_words)

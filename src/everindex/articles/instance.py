@@ -28,7 +28,7 @@ from everindex.articles.pools import Pools
 from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation
-from everindex.articles.search.hybrid import HybridSearch, Meaning, text_to_embed
+from everindex.articles.search.hybrid import NO_MEANING, HybridSearch, Meaning, text_to_embed
 from everindex.articles.search.keyword import KeywordSearch
 from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.question import require_width
@@ -39,7 +39,6 @@ from everindex.errors import (
     ArticleNotFound,
     EmbeddingFailed,
     EmbeddingModelsMixed,
-    EmbeddingModelUnusable,
     EverindexError,
     QueryInvalid,
 )
@@ -230,7 +229,7 @@ class Instance:
             return wanted
         try:
             return self.embed_query(wanted)
-        except (EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed, QueryInvalid) as exc:
+        except NO_MEANING as exc:
             return exc
 
     def embed_query(self, text: str) -> np.ndarray:

@@ -10,10 +10,11 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
-from everindex.articles.model import MAX_K
+from everindex.articles.model import MAX_K, Mode
 from everindex.errors import UsageError
 from everindex.web.inputs import read_filters, read_json
 from everindex.web.schemas import (
+    MODE,
     AnswerOut,
     ArticleOut,
     FacetsOut,
@@ -58,14 +59,15 @@ async def search(
     until: Annotated[str | None, Query(description="Last date, inclusive, as `since`.")] = None,
     ef_search: Annotated[int | None, Query(description="Beam of the index search, 1 to 1000; follows k.")] = None,
     exact: Annotated[bool, Query(description="Read every row instead of the index.")] = False,
+    mode: Annotated[Mode | None, Query(description=MODE)] = None,
 ) -> Any:
-    """The k articles nearest in meaning to `q` (or to `vector`), nearest first, among those that pass the filters."""
+    """The k articles that answer `q` best (or are nearest to `vector`), best first, among those that pass the filters."""
     if q and vector:
         raise _one_of_two()
     question = Question(
         text=q, vector=vector_of_base64(vector) if vector else None, k=k,
         filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
-        ef_search=ef_search, exact=exact,
+        ef_search=ef_search, exact=exact, mode=mode,
     )  # fmt: skip
     return as_json((await answer(site_of(request), question)).as_dict())
 
@@ -84,7 +86,7 @@ async def search_by_body(request: Request) -> Any:
         filters=read_filters(
             category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until
         ),
-        ef_search=body.ef_search, exact=body.exact,
+        ef_search=body.ef_search, exact=body.exact, mode=body.mode,
     )  # fmt: skip
     return as_json((await answer(site_of(request), question)).as_dict())
 

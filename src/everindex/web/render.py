@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 import everindex
+from everindex.articles.model import Mode
 from everindex.errors import EverindexError
 from everindex.web.assets import asset_url
 from everindex.web.problems import as_problem, prefers_html, problem_headers, problem_response
@@ -28,6 +30,14 @@ STRATEGIES = {
 }
 
 
+#: In the order in which the search page offers them.
+MODES_IN_WORDS: dict[Mode, str] = {
+    "hybrid": "meaning and words",
+    "semantic": "meaning",
+    "keyword": "words",
+}
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The templates of the package. Everything is escaped; an unknown name is an error and not an empty text."""
@@ -35,10 +45,10 @@ def environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("everindex.web"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.globals.update(asset=asset_url, version=everindex.__version__, strategies=STRATEGIES)
+    made.globals.update(asset=asset_url, version=everindex.__version__, strategies=STRATEGIES, modes=MODES_IN_WORDS)
     made.filters.update(
         size=size, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration,
-        code=code_spans, sentence=sentence,
+        code=code_spans, sentence=sentence, highlighted=highlighted,
     )  # fmt: skip
     return made
 
@@ -76,6 +86,15 @@ def code_spans(text: str) -> markupsafe.Markup:
     parts = [markupsafe.escape(part) for part in text.split("`")]
     return markupsafe.Markup("").join(
         markupsafe.Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
+
+
+def highlighted(snippet: str) -> markupsafe.Markup:
+    """A snippet as HTML. It is escaped already; what is not <mark> and looks like markup is escaped here all the same."""
+    parts = re.split("(</?mark>)", snippet)
+    return markupsafe.Markup("").join(
+        markupsafe.Markup(part) if number % 2 or not set(part) & set("<>\"'") else markupsafe.escape(part)
+        for number, part in enumerate(parts)
     )
 
 

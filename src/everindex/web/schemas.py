@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from everindex.articles.model import MAX_K, Mode, Strategy
+from everindex.articles.model import DEFAULT_MODE, MAX_K, Mode, Strategy
+
+MODE = (
+    f"How a text is searched: hybrid (by meaning and by words), semantic or keyword; {DEFAULT_MODE} when left out. "
+    "A vector is searched by meaning."
+)
 
 
 class SearchBody(BaseModel):
@@ -26,6 +31,7 @@ class SearchBody(BaseModel):
     until: str | None = Field(None, description="Last date, inclusive, as `since`.")
     ef_search: int | None = Field(None, description="Beam of the index search, 1 to 1000; follows k when left out.")
     exact: bool = Field(False, description="Read every row instead of the index: slow, and always right.")
+    mode: Mode | None = Field(None, description=MODE)
 
 
 class IncidentBody(BaseModel):

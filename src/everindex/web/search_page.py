@@ -10,10 +10,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from everindex.articles.model import Answer, Article
+from everindex.articles.model import DEFAULT_MODE, Answer, Article
 from everindex.errors import EverindexError, UsageError
 from everindex.web.facets import Facet, Start, read_start
-from everindex.web.inputs import read_filters, read_number, shown_date
+from everindex.web.inputs import read_filters, read_mode, read_number, shown_date
 from everindex.web.problems import as_problem, problem_headers
 from everindex.web.render import address, page, wants_fragment
 from everindex.web.searching import Question, answer
@@ -45,6 +45,7 @@ class SearchForm:
     since: str
     until: str
     k: str
+    mode: str
 
     @property
     def title(self) -> str:
@@ -61,8 +62,13 @@ class SearchForm:
         """The shortest address of this search."""
         return address(
             "/", q=self.q.strip(), category=self.category, topic=self.topic, source=self.source, since=self.since,
-            until=self.until, k="" if self.k == "10" else self.k,
+            until=self.until, k="" if self.k == "10" else self.k, mode=self.mode_in_addresses,
         )  # fmt: skip
+
+    @property
+    def mode_in_addresses(self) -> str:
+        """Of links that keep the mode; nothing for the one that is taken anyway."""
+        return "" if self.mode == DEFAULT_MODE else self.mode
 
     def question(self) -> Question:
         """Raises QueryInvalid."""
@@ -71,6 +77,7 @@ class SearchForm:
             filters=read_filters(
                 category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until
             ),
+            mode=read_mode(self.mode),
         )  # fmt: skip
 
 
@@ -82,6 +89,7 @@ async def search_page(request: Request) -> Response:
     form = SearchForm(
         q=given.get("q", ""), category=given.get("category", ""), topic=given.get("topic", ""),
         source=given.get("source", ""), since=given.get("since", ""), until=given.get("until", ""), k=given.get("k") or "10",
+        mode=given.get("mode") or DEFAULT_MODE,
     )  # fmt: skip
     facets = await known_facets(site)
     found: Answer | None = None

@@ -26,7 +26,7 @@ from everindex.articles.search.question import check_numbers, checked_vector
 from everindex.articles.search.selection import is_similar
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
-from everindex.errors import EverindexError, QueryInvalid
+from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, EmbeddingModelUnusable, EverindexError, QueryInvalid
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -42,6 +42,8 @@ MOST_RANKED = 2_000
 
 #: What a text means: a vector ((dim,) float32), or why there is none.
 Meaning = np.ndarray | EverindexError
+#: These keep a text from having a meaning, and not from being looked for by its words.
+NO_MEANING = (EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed, QueryInvalid)
 
 
 class HybridSearch:
@@ -104,8 +106,8 @@ class HybridSearch:
         log.info(
             "search k=%d mode=hybrid strategy=%s rows=%d %.1f ms", k, answer.strategy, len(hits), answer.elapsed_ms
         )
-        # A slow search by meaning has been logged by itself.
-        if words_ms >= self._slow_query_ms:
+        # A slow search by meaning has been logged by itself, and one line is enough for one search.
+        if words_ms >= self._slow_query_ms and (near is None or near.elapsed_ms < self._slow_query_ms):
             plan = self._words.plan(text, k=depth, filters=filters)
             log_slow(replace(answer, elapsed_ms=words_ms, strategy="keyword"), filters, plan=plan)
         return answer
