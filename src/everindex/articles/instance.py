@@ -193,7 +193,12 @@ class Instance:
             after=after,
             min_similarity=min_similarity,
             diversity=diversity,
-        ).checked()
+        )
+        return self.answer_text(text, mode, options)
+
+    def answer_text(self, text: str, mode: Mode, options: Options) -> Answer:
+        """`search` with its options as one."""
+        options = options.checked()
         match mode:
             case "semantic":
                 return self.answer_vector(self.embed_query(text), options, text=text)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
 from everindex.articles.model import MAX_K, Mode
+from everindex.articles.searches import Options
 from everindex.errors import UsageError
 from everindex.web.inputs import read_filters, read_json
 from everindex.web.schemas import (
@@ -65,9 +66,11 @@ async def search(
     if q and vector:
         raise _one_of_two()
     question = Question(
-        text=q, vector=vector_of_base64(vector) if vector else None, k=k,
-        filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
-        ef_search=ef_search, exact=exact, mode=mode,
+        text=q, vector=vector_of_base64(vector) if vector else None, mode=mode,
+        options=Options(
+            k=k, filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
+            ef_search=ef_search, exact=exact,
+        ),
     )  # fmt: skip
     return as_json((await answer(site_of(request), question)).as_dict())
 
@@ -82,11 +85,13 @@ async def search_by_body(request: Request) -> Any:
     if (body.text is None) == (body.vector is None):
         raise _one_of_two()
     question = Question(
-        text=body.text, vector=None if body.vector is None else vector_of(body.vector), k=body.k,
-        filters=read_filters(
-            category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until
+        text=body.text, vector=None if body.vector is None else vector_of(body.vector), mode=body.mode,
+        options=Options(
+            k=body.k, ef_search=body.ef_search, exact=body.exact,
+            filters=read_filters(
+                category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until
+            ),
         ),
-        ef_search=body.ef_search, exact=body.exact, mode=body.mode,
     )  # fmt: skip
     return as_json((await answer(site_of(request), question)).as_dict())
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from everindex.articles.model import DEFAULT_MODE, Answer, Article
+from everindex.articles.searches import Options
 from everindex.errors import EverindexError, UsageError
 from everindex.web.facets import Facet, Start, read_start
 from everindex.web.inputs import read_filters, read_mode, read_number, shown_date
@@ -73,11 +74,13 @@ class SearchForm:
     def question(self) -> Question:
         """Raises QueryInvalid."""
         return Question(
-            text=self.q, k=read_number(self.k, name="k", default=10),
-            filters=read_filters(
-                category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until
+            text=self.q, mode=read_mode(self.mode),
+            options=Options(
+                k=read_number(self.k, name="k", default=10),
+                filters=read_filters(
+                    category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until
+                ),
             ),
-            mode=read_mode(self.mode),
         )  # fmt: skip
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from everindex.articles.embedding import Embedder, embed_query
+from everindex.articles.embedding import Embedder
 from everindex.articles.instance import check_query
-from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Mode
+from everindex.articles.model import DEFAULT_MODE, Answer, Mode
 from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
 from everindex.articles.searches import Options
 from everindex.errors import EverindexError, QueryInvalid, UsageError
@@ -22,50 +22,48 @@ class Question:
 
     text: str | None = None
     vector: np.ndarray | None = None
-    k: int = 10
-    filters: Filters = field(default_factory=Filters)
-    ef_search: int | None = None
-    exact: bool = False
     mode: Mode | None = None
     """None: DEFAULT_MODE for a text; a vector is searched by meaning, and cannot be otherwise."""
+
+    options: Options = field(default_factory=Options)
 
 
 async def answer(site: Site, question: Question) -> Answer:
     """Raises what `Instance.search` raises, and ServerBusy or EmbeddingFailed when no place became free in time."""
     if question.vector is not None:
-        vector = question.vector
+        given = question.vector
         if question.mode not in (None, "semantic"):
             raise UsageError(
                 f"a vector cannot be searched in mode {question.mode}.", why="it has a meaning and no words.",
                 next_step="leave the mode out, or send a text.",
             )  # fmt: skip
-        return await site.in_database(lambda: _by_vector(site, question, vector))
+        return await site.in_database(lambda: site.instance.answer_vector(given, question.options))
     text = check_query(question.text or "")
     match question.mode or DEFAULT_MODE:
         case "keyword":
-            return await site.in_database(lambda: _by_text(site, question, text))
+            return await site.in_database(lambda: site.instance.answer_text(text, "keyword", question.options))
         case "hybrid":
-            return await _by_both(site, question, text)
+            return await _by_both(site, text, question.options)
         case "semantic":
             embedder = await _embedder(site)
             if not embedder.is_remote:
-                return await site.in_database(lambda: _by_text(site, question, text))
-            meaning = await _remote_vector(site, embedder, text)
-            return await site.in_database(lambda: _by_vector(site, question, meaning))
+                return await site.in_database(lambda: site.instance.answer_text(text, "semantic", question.options))
+            vector = await _remote_vector(site, embedder, text)
+            return await site.in_database(lambda: site.instance.answer_vector(vector, question.options, text=text))
 
 
-async def _by_both(site: Site, question: Question, text: str) -> Answer:
+async def _by_both(site: Site, text: str, options: Options) -> Answer:
     """Words answer alone where the text gets no vector."""
     meaning: Meaning
     try:
         embedder = await _embedder(site)
         if not embedder.is_remote:
-            return await site.in_database(lambda: _by_text(site, question, text))
+            return await site.in_database(lambda: site.instance.answer_text(text, "hybrid", options))
         wanted = text_to_embed(text)
         meaning = wanted if isinstance(wanted, EverindexError) else await _remote_vector(site, embedder, wanted)
     except NO_MEANING as exc:
         meaning = exc
-    return await site.in_database(lambda: site.instance.answer_both(text, meaning, _options(question)))
+    return await site.in_database(lambda: site.instance.answer_both(text, meaning, options.checked()))
 
 
 async def _embedder(site: Site) -> Embedder:
@@ -75,25 +73,10 @@ async def _embedder(site: Site) -> Embedder:
 
 async def _remote_vector(site: Site, embedder: Embedder, text: str) -> np.ndarray:
     """Two hops, so that neither a connection nor a database thread is held while the endpoint thinks."""
+    recent = site.instance.recent
     await site.in_database(lambda: site.instance.require_one_model(embedder))
-    return await site.in_embedding(lambda: embed_query(embedder, text))
-
-
-def _by_vector(site: Site, question: Question, vector: np.ndarray) -> Answer:
-    return site.instance.search_vector(
-        vector, k=question.k, filters=question.filters, ef_search=question.ef_search, exact=question.exact
-    )
-
-
-def _by_text(site: Site, question: Question, text: str) -> Answer:
-    return site.instance.search(
-        text, k=question.k, mode=question.mode or DEFAULT_MODE, filters=question.filters, ef_search=question.ef_search,
-        exact=question.exact,
-    )  # fmt: skip
-
-
-def _options(question: Question) -> Options:
-    return Options(k=question.k, filters=question.filters, ef_search=question.ef_search, exact=question.exact).checked()
+    known = recent.known(embedder, text)
+    return known if known is not None else await site.in_embedding(lambda: recent.vector(embedder, text))
 
 
 def vector_of(numbers: list[float]) -> np.ndarray:
