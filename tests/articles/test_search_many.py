@@ -85,6 +85,11 @@ def test_one_that_cannot_be_asked_is_told_and_nothing_is_answered(read_only_inst
         read_only_instance.search_many(["memory leak", query])  # type: ignore[list-item]
 
 
+def test_one_text_instead_of_a_list_is_told(read_only_instance: Instance) -> None:
+    with pytest.raises(QueryInvalid, match="one text"):
+        read_only_instance.search_many("memory leak")
+
+
 @pytest.mark.parametrize("k", [0, 1001])
 def test_a_k_out_of_range_is_refused_also_without_queries(read_only_instance: Instance, k: int) -> None:
     with pytest.raises(QueryInvalid, match="k = "):

@@ -130,7 +130,7 @@ def test_every_documented_operation_is_described(client: httpx2.Client) -> None:
     document = client.get("/openapi.json").json()
 
     assert set(document["paths"]) == {
-        "/api/search", "/api/similar", "/api/article", "/api/facets", "/api/incidents", "/api/index",
+        "/api/search", "/api/search/many", "/api/similar", "/api/article", "/api/facets", "/api/incidents", "/api/index",
         "/livez", "/readyz", "/-/versions",
     }  # fmt: skip
     for path, methods in document["paths"].items():

@@ -242,12 +242,8 @@ class Instance:
         cleaned = check_query(text)
         embedder = self.embedder
         self.require_one_model(embedder)
-        try:
+        with _told_as_query(embedder):
             return self.recent.vector(embedder, cleaned)
-        except EmbeddingFailed as exc:
-            if embedder.is_remote:
-                raise
-            raise QueryInvalid(exc.what, why=exc.why, next_step="search with other words.") from exc
 
     def require_one_model(self, embedder: Embedder) -> None:
         """Raises EmbeddingModelsMixed when the table holds vectors of another model than `embedder`'s."""
@@ -302,16 +298,28 @@ class Instance:
         options = Options(
             k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact, min_similarity=min_similarity
         )
+        return self.answer_many(queries, options)
+
+    def answer_many(self, queries: Sequence[str | np.ndarray] | np.ndarray, options: Options) -> list[Answer]:
+        """`search_many` with its options as one."""
         return self._searches.many_by_meaning(self._embedded(queries), options)
 
     def _embedded(self, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """The vectors of queries, in their order."""
+        if isinstance(queries, str):
+            raise QueryInvalid(
+                "the queries are one text.",
+                why="several searches are asked for at once: a list of texts or vectors.",
+                next_step="pass a list, or call `search` for one text.",
+            )
         texts = {number: check_query(query) for number, query in enumerate(queries) if isinstance(query, str)}
         vectors = [np.empty(0) if isinstance(query, str) else query for query in queries]
         if texts:
             embedder = self.embedder
             self.require_one_model(embedder)
-            for number, vector in zip(texts, embed_queries(embedder, list(texts.values())), strict=True):
+            with _told_as_query(embedder):
+                found = embed_queries(embedder, list(texts.values()))
+            for number, vector in zip(texts, found, strict=True):
                 vectors[number] = vector
         return vectors
 
@@ -481,6 +489,17 @@ def _recorded_models(connection: Connection, table: ArticleTable) -> dict[str, i
         if len(models) > 1:
             models = dict(connection.execute(sql.SQL(_MODELS_THERE).format(table.identifier)).fetchall())
     return models
+
+
+@contextmanager
+def _told_as_query(embedder: Embedder) -> Iterator[None]:
+    """A text that our own model cannot embed is at fault itself; a remote one may do better the next time."""
+    try:
+        yield
+    except EmbeddingFailed as exc:
+        if embedder.is_remote:
+            raise
+        raise QueryInvalid(exc.what, why=exc.why, next_step="search with other words.") from exc
 
 
 def check_query(text: str) -> str:

@@ -10,13 +10,18 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
-from everindex.articles.model import MAX_K, Mode
+from everindex.articles.model import MAX_K, Filters, Mode
+from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.searches import Options
 from everindex.errors import UsageError
 from everindex.web.inputs import read_filters, read_json
 from everindex.web.schemas import (
+    AFTER,
+    DIVERSITY,
+    MIN_SIMILARITY,
     MODE,
     AnswerOut,
+    AnswersOut,
     ArticleOut,
     FacetsOut,
     IncidentBody,
@@ -25,8 +30,9 @@ from everindex.web.schemas import (
     IncidentsOut,
     ProblemOut,
     SearchBody,
+    SearchManyBody,
 )
-from everindex.web.searching import Question, answer, vector_of, vector_of_base64
+from everindex.web.searching import Question, answer, answer_many, vector_of, vector_of_base64
 from everindex.web.site import site_of
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -60,18 +66,19 @@ async def search(
     until: Annotated[str | None, Query(description="Last date, inclusive, as `since`.")] = None,
     ef_search: Annotated[int | None, Query(description="Beam of the index search, 1 to 1000; follows k.")] = None,
     exact: Annotated[bool, Query(description="Read every row instead of the index.")] = False,
+    after: Annotated[str | None, Query(description=AFTER)] = None,
+    min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY)] = None,
+    diversity: Annotated[float | None, Query(description=DIVERSITY)] = None,
     mode: Annotated[Mode | None, Query(description=MODE)] = None,
 ) -> Any:
     """The k articles that answer `q` best (or are nearest to `vector`), best first, among those that pass the filters."""
     if q and vector:
         raise _one_of_two()
-    question = Question(
-        text=q, vector=vector_of_base64(vector) if vector else None, mode=mode,
-        options=Options(
-            k=k, filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
-            ef_search=ef_search, exact=exact,
-        ),
+    options = Options(
+        k=k, filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
+        ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity, diversity=diversity,
     )  # fmt: skip
+    question = Question(text=q, vector=vector_of_base64(vector) if vector else None, mode=mode, options=options)
     return as_json((await answer(site_of(request), question)).as_dict())
 
 
@@ -84,16 +91,36 @@ async def search_by_body(request: Request) -> Any:
     body = await read_json(request, SearchBody)
     if (body.text is None) == (body.vector is None):
         raise _one_of_two()
-    question = Question(
-        text=body.text, vector=None if body.vector is None else vector_of(body.vector), mode=body.mode,
-        options=Options(
-            k=body.k, ef_search=body.ef_search, exact=body.exact,
-            filters=read_filters(
-                category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until
-            ),
-        ),
+    options = Options(
+        k=body.k, filters=_filters_of(body), ef_search=body.ef_search, exact=body.exact, after=body.after,
+        min_similarity=body.min_similarity, diversity=body.diversity,
     )  # fmt: skip
+    vector = None if body.vector is None else vector_of(body.vector)
+    question = Question(text=body.text, vector=vector, mode=body.mode, options=options)
     return as_json((await answer(site_of(request), question)).as_dict())
+
+
+@router.post(
+    "/search/many", summary="Several searches at once", response_model=AnswersOut, tags=["search"],
+    openapi_extra=_body(SearchManyBody),
+)  # fmt: skip
+async def search_many(request: Request) -> Any:
+    """Up to 100 searches by meaning in one round trip to the database: `{"texts": ["...", "..."]}` or `{"vectors": [[...]]}`."""
+    body = await read_json(request, SearchManyBody)
+    if (body.texts is None) == (body.vectors is None):
+        raise _one_of_two()
+    options = Options(
+        k=body.k, filters=_filters_of(body), ef_search=body.ef_search, min_similarity=body.min_similarity
+    )  # fmt: skip
+    vectors = None if body.vectors is None else [vector_of(vector) for vector in body.vectors]
+    answers = await answer_many(site_of(request), body.texts or [], vectors, options)
+    return as_json({"answers": [answer.as_dict() for answer in answers]})
+
+
+def _filters_of(body: SearchBody | SearchManyBody) -> Filters:
+    return read_filters(
+        category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until
+    )
 
 
 def _one_of_two() -> UsageError:
@@ -111,10 +138,30 @@ async def similar(
     request: Request,
     uri: Annotated[str, Query(description="The article to start from.")],
     k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.")] = 10,
+    after: Annotated[str | None, Query(description=AFTER)] = None,
+    min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY)] = None,
+    diversity: Annotated[float | None, Query(description=DIVERSITY)] = None,
+    without_near_duplicates: Annotated[
+        bool, Query(description="Leave out articles that say the same as it, or as a nearer one.")
+    ] = False,
+    near_duplicate_distance: Annotated[
+        float, Query(description="Articles closer to each other than this say the same.")
+    ] = NEAR_DUPLICATE_DISTANCE,
 ) -> Any:
     """The k articles nearest to the article `uri`, itself left out."""
     site = site_of(request)
-    return as_json((await site.in_database(lambda: site.instance.similar(uri, k=k))).as_dict())
+    found = await site.in_database(
+        lambda: site.instance.similar(
+            uri,
+            k=k,
+            after=after,
+            min_similarity=min_similarity,
+            diversity=diversity,
+            without_near_duplicates=without_near_duplicates,
+            near_duplicate_distance=near_duplicate_distance,
+        )
+    )
+    return as_json(found.as_dict())
 
 
 @router.get("/article", summary="One article", response_model=ArticleOut, responses=MISSING, tags=["articles"])

@@ -13,6 +13,13 @@ MODE = (
     "A vector is searched by meaning."
 )
 
+#: So many searches are answered by one request.
+MOST_AT_ONCE = 100
+
+AFTER = "The next_cursor of the page before, for the same question."
+MIN_SIMILARITY = "Only articles at least so similar, −1 to 1; the answer may then have fewer than k."
+DIVERSITY = "0 to 1: how much being unlike each other counts against being near. Without pages."
+
 
 class SearchBody(BaseModel):
     """A search by a text or by a ready vector: exactly one of the two."""
@@ -31,7 +38,29 @@ class SearchBody(BaseModel):
     until: str | None = Field(None, description="Last date, inclusive, as `since`.")
     ef_search: int | None = Field(None, description="Beam of the index search, 1 to 1000; follows k when left out.")
     exact: bool = Field(False, description="Read every row instead of the index: slow, and always right.")
+    after: str | None = Field(None, description=AFTER)
+    min_similarity: float | None = Field(None, description=MIN_SIMILARITY)
+    diversity: float | None = Field(None, description=DIVERSITY)
     mode: Mode | None = Field(None, description=MODE)
+
+
+class SearchManyBody(BaseModel):
+    """Several searches by meaning at once: by texts or by ready vectors, exactly one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    texts: list[str] | None = Field(None, description="What to look for, in words, each.", max_length=MOST_AT_ONCE)
+    vectors: list[Annotated[list[float], Field(max_length=16000)]] | None = Field(
+        None, description="Ready query vectors, each as wide as the column.", max_length=MOST_AT_ONCE
+    )
+    k: int = Field(10, description=f"How many articles to return for each, 1 to {MAX_K}.")
+    category: str | None = Field(None, description="Only articles of this category.")
+    topic: str | None = Field(None, description="Only articles of this topic.")
+    source: str | None = Field(None, description="Only articles of this news_source.")
+    since: str | None = Field(None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.")
+    until: str | None = Field(None, description="Last date, inclusive, as `since`.")
+    ef_search: int | None = Field(None, description="Beam of the index search, 1 to 1000; follows k when left out.")
+    min_similarity: float | None = Field(None, description=MIN_SIMILARITY)
 
 
 class IncidentBody(BaseModel):
@@ -77,6 +106,10 @@ class AnswerOut(BaseModel):
     notices: Annotated[list[str], Field(description="Sentences for people: what limits this answer.")]
     diversity: Annotated[float | None, Field(description="Where it is set, hits stand in the order of variety.")]
     next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null at the end.")]
+
+
+class AnswersOut(BaseModel):
+    answers: Annotated[list[AnswerOut], Field(description="One for each query, in their order.")]
 
 
 class ArticleOut(BaseModel):

@@ -47,6 +47,8 @@ class SearchForm:
     until: str
     k: str
     mode: str
+    after: str
+    """Not a field: the next_cursor of the page before, in the address of a further page."""
 
     @property
     def title(self) -> str:
@@ -60,10 +62,14 @@ class SearchForm:
 
     @property
     def address(self) -> str:
-        """The shortest address of this search."""
+        """The shortest address of this search, at its first page."""
+        return self.address_of(after=None)
+
+    def address_of(self, *, after: str | None) -> str:
+        """The shortest address of the page after that cursor."""
         return address(
             "/", q=self.q.strip(), category=self.category, topic=self.topic, source=self.source, since=self.since,
-            until=self.until, k="" if self.k == "10" else self.k, mode=self.mode_in_addresses,
+            until=self.until, k="" if self.k == "10" else self.k, mode=self.mode_in_addresses, after=after,
         )  # fmt: skip
 
     @property
@@ -73,15 +79,11 @@ class SearchForm:
 
     def question(self) -> Question:
         """Raises QueryInvalid."""
-        return Question(
-            text=self.q, mode=read_mode(self.mode),
-            options=Options(
-                k=read_number(self.k, name="k", default=10),
-                filters=read_filters(
-                    category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until
-                ),
-            ),
-        )  # fmt: skip
+        filters = read_filters(
+            category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until
+        )
+        options = Options(k=read_number(self.k, name="k", default=10), filters=filters, after=self.after or None)
+        return Question(text=self.q, mode=read_mode(self.mode), options=options)
 
 
 @router.get("/")
@@ -92,6 +94,7 @@ async def search_page(request: Request) -> Response:
     form = SearchForm(
         q=given.get("q", ""), category=given.get("category", ""), topic=given.get("topic", ""),
         source=given.get("source", ""), since=given.get("since", ""), until=given.get("until", ""), k=given.get("k") or "10",
+        after=given.get("after", ""),
         mode=given.get("mode") or DEFAULT_MODE,
     )  # fmt: skip
     facets = await known_facets(site)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from everindex.articles.embedding import Embedder
+from everindex.articles.embedding import Embedder, embed_queries
 from everindex.articles.instance import check_query
 from everindex.articles.model import DEFAULT_MODE, Answer, Mode
 from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
@@ -77,6 +78,25 @@ async def _remote_vector(site: Site, embedder: Embedder, text: str) -> np.ndarra
     await site.in_database(lambda: site.instance.require_one_model(embedder))
     known = recent.known(embedder, text)
     return known if known is not None else await site.in_embedding(lambda: recent.vector(embedder, text))
+
+
+async def answer_many(
+    site: Site, texts: Sequence[str], vectors: Sequence[np.ndarray] | None, options: Options
+) -> list[Answer]:
+    """An answer by meaning for each text, or for each vector where they are given. Raises as `answer`."""
+    instance = site.instance
+    if vectors is None:
+        cleaned = [check_query(text) for text in texts]
+        embedder = site.known_query_embedder
+        if embedder is None:
+            embedder = await site.in_database(site.query_embedder)
+        if not embedder.is_remote:
+            return await site.in_database(lambda: instance.answer_many(cleaned, options))
+        await site.in_database(lambda: instance.require_one_model(embedder))
+        remote = embedder
+        vectors = list(await site.in_embedding(lambda: embed_queries(remote, cleaned)))
+    found = vectors
+    return await site.in_database(lambda: instance.answer_many(found, options))
 
 
 def vector_of(numbers: list[float]) -> np.ndarray:
