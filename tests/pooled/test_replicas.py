@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 from psycopg.conninfo import make_conninfo
-from standbys import Pair
+from standbys import Pair, until
 
 from everindex.articles import reading as reading_module
 from everindex.articles.instance import Instance, connect_instance
@@ -41,13 +41,6 @@ def is_standby(connection: Connection) -> bool:
 
 def reads_standby(instance: Instance) -> bool:
     return instance.reading.read(is_standby)
-
-
-def until(claim: Callable[[], bool], *, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def article(number: int) -> Article:

@@ -13,14 +13,19 @@ import httpx2
 import numpy as np
 import psycopg
 import pytest
-from poolers import of_every_session
+from poolers import of_every_session, pgbouncer, through
+from standbys import Pair, until
+from typer.testing import CliRunner
 
-from everindex.articles import incidents
+from everindex.articles import bulk, incidents
+from everindex.articles import instance as instance_module
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import Instance
-from everindex.articles.model import Article
-from everindex.errors import DirectAddressNeeded, SettingInvalid
+from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.keeping import kept_in_background
+from everindex.articles.model import MODES, Article
+from everindex.cli.app import app
+from everindex.errors import DirectAddressNeeded, ServerUnreachable, SettingInvalid
 from everindex.index.apply import deploy, drop
 from everindex.index.catalog import in_search_path, observe
 from everindex.index.drift import declared_index
@@ -29,6 +34,7 @@ from everindex.pg import pooler, roundtrip
 from everindex.pg.connections import connect, lift_time_limits
 from everindex.pg.locks import LOCK_CLASS, advisory_lock, try_lock
 from everindex.pg.pooler import Route
+from everindex.settings import Settings
 from everindex.web.serving import serve_in_thread
 
 TOUCHED = ("hnsw.ef_search", "hnsw.iterative_scan", "enable_seqscan", "statement_timeout", "plan_cache_mode")
@@ -110,6 +116,70 @@ def test_articles_incidents_imports_and_pages_work(
     assert {row["statement_timeout"] for row in of_every_session(pooled.conninfo, TOUCHED).values()} == {"0"}
 
 
+def test_every_way_of_searching_gives_the_same_through_the_pooler(
+    filled: str, in_transaction_mode: Lead, open_instance: Callable[..., Instance]
+) -> None:
+    direct, pooled = open_instance(filled), open_instance(in_transaction_mode(filled))
+    for mode in MODES:
+        for filters in ({}, {"since": "2015"}):
+            expected = direct.search("memory leak -parser", mode=mode, filters=filters)
+            found = pooled.search("memory leak -parser", mode=mode, filters=filters)
+            assert uris(found) == uris(expected)
+            assert [hit.snippet for hit in found.hits] == [hit.snippet for hit in expected.hits]
+    many = ["rain", "memory leak", "elections"]
+    assert list(map(uris, pooled.search_many(many))) == list(map(uris, direct.search_many(many)))
+
+
+@pytest.mark.parametrize("command", [["status"], ["verify", "--samples", "3", "--max-seconds", "2"], ["plan"]])
+def test_commands_that_change_nothing_work(filled: str, in_transaction_mode: Lead, command: list[str]) -> None:
+    done = CliRunner().invoke(app, command, env={"DATABASE_URL": in_transaction_mode(filled), "EVERINDEX_WAIT": "0"})
+    assert (done.exit_code, done.exception) == (0, None), done.output
+
+
+def test_commands_that_change_something_take_the_direct_address(filled: str, in_transaction_mode: Lead) -> None:
+    pooled = {"DATABASE_URL": in_transaction_mode(filled), "EVERINDEX_WAIT": "0"}
+    refused = CliRunner().invoke(app, ["deploy"], env=pooled)
+    assert isinstance(refused.exception, DirectAddressNeeded)
+    done = CliRunner().invoke(app, ["deploy"], env=pooled | {"DATABASE_URL_DIRECT": filled})
+    assert (done.exit_code, done.exception) == (0, None), done.output
+
+
+def test_the_keeper_beside_the_pages_keeps_through_the_direct_address_or_says_that_it_cannot(
+    filled: str, in_transaction_mode: Lead, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = in_transaction_mode(filled)
+    with caplog.at_level("INFO", logger="everindex"):
+        with_direct = Settings(DATABASE_URL=address, DATABASE_URL_DIRECT=filled)
+        with connect_instance(settings=with_direct) as instance, kept_in_background(instance, with_direct):
+            until(lambda: "keeper leads" in caplog.text)
+        alone = Settings(DATABASE_URL=address)
+        with connect_instance(settings=alone) as instance, kept_in_background(instance, alone):
+            until(lambda: "direct-address-needed" in caplog.text)
+            assert len(instance.search("elections").hits) == 10
+
+
+def test_searches_outlive_a_restart_of_the_server_behind_the_pooler(
+    replicated: Pair, open_instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pooler, "LOOK_SECONDS", 0.5)  # how long PgBouncer's silence is taken for a slow server
+    with pgbouncer(replicated.primary.conninfo, mode="transaction", default_pool_size=2) as address:
+        instance = open_instance(through(address, replicated.primary.conninfo))
+        expected = uris(instance.search("elections"))
+        replicated.primary.stop()
+        with pytest.raises(ServerUnreachable):
+            open_instance(through(address, replicated.primary.conninfo), EVERINDEX_WAIT=0)
+        replicated.primary.start()
+        until(lambda: answers(instance))
+        assert uris(instance.search("elections")) == expected
+
+
+def answers(instance: Instance) -> bool:
+    try:
+        return bool(instance.search("elections").hits)
+    except ServerUnreachable:  # PgBouncer waits a second before it tries a server again
+        return False
+
+
 def test_every_page_is_answered(filled: str, in_transaction_mode: Lead, open_instance: Callable[..., Instance]) -> None:
     with (
         serve_in_thread(open_instance(in_transaction_mode(filled))) as url,
@@ -163,11 +233,13 @@ def test_what_needs_a_session_is_refused_before_anything_is_done(filled: str, in
 
 
 def test_a_large_first_load_keeps_the_index_in_place_where_it_cannot_be_set_aside(
-    migrated: str, in_transaction_mode: Lead, open_instance: Callable[..., Instance]
+    migrated: str, in_transaction_mode: Lead, open_instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (instance_module, bulk):
+        monkeypatch.setattr(module, "LARGE_LOAD_ROWS", 100)
     pooled = open_instance(in_transaction_mode(migrated))
-    rows = list(itertools.islice(read_source(str(sample_source())), 1000))
-    assert pooled.import_rows(iter(rows)).stored.inserted == 1000
+    rows = list(itertools.islice(read_source(str(sample_source())), 100))
+    assert pooled.import_rows(iter(rows)).stored.inserted == 100
     with pooled.connection() as connection:
         spec = in_search_path(connection, EMBEDDING_INDEX)
         index = declared_index(spec, observe(connection, spec))

@@ -78,9 +78,12 @@ def without_driver(url: str) -> str:
 def describe(conninfo: str) -> str:
     """The server as `database at host:port as user`: for messages and logs, without any secret."""
     parts = conninfo_to_dict(conninfo)
-    where = str(parts.get("host") or parts.get("hostaddr") or "the local socket")
-    if not where.startswith("/") and parts.get("port"):
-        where = f"{where}:{parts['port']}"
+    hosts = str(parts.get("host") or parts.get("hostaddr") or "the local socket").split(",")
+    ports = str(parts.get("port") or "").split(",")
+    where = ", ".join(
+        host if host.startswith("/") or not port else f"{host}:{port}"
+        for host, port in zip(hosts, ports if len(ports) == len(hosts) else ports[:1] * len(hosts), strict=True)
+    )
     who = f" as {parts['user']}" if parts.get("user") else ""
     return f"database {parts.get('dbname') or parts.get('user') or 'of the default name'} at {where}{who}"
 

@@ -23,7 +23,10 @@ from everindex.errors import DirectAddressNeeded
 
 Session = psycopg.Connection[Any]
 
-#: A pooler that has no second server session free lets the question wait; after so long that is the answer.
+#: A pooler whose server is away takes connections all the same, and lets their first statement wait (PgBouncer:
+#: query_wait_timeout, two minutes). After so long the server counts as unreachable.
+LOOK_SECONDS = 10.0
+#: A pooler that has no second server session free lets the question wait, too; after so long that is the answer.
 PROBE_SECONDS = 3.0
 #: Which of two idle connections is asked for its session, one after the other. PgBouncer hands out the session that was
 #: given back last, or takes turns (server_round_robin): in either order one of the two changes its session, or shares it.
@@ -53,13 +56,15 @@ def route_of(connection: Session) -> Route:
 
 
 def look(connection: Session) -> Route:
-    """Asks how this connection reaches its server. Through a pooler nothing is prepared on it from then on."""
-    row = connection.execute(_PID, prepare=False).fetchone()
-    assert row is not None  # a SELECT without FROM
+    """Asks how this connection reaches its server. Through a pooler nothing is prepared on it from then on.
+
+    Raises psycopg.OperationalError, also when no answer came in LOOK_SECONDS; the connection is of no use then.
+    """
+    pid = _ask(connection, time.monotonic() + LOOK_SECONDS)
     before = _ROUTES.get(connection)
     route = Route(
-        is_pooled=row[0] != connection.info.backend_pid,
-        server_pid=row[0],
+        is_pooled=pid != connection.info.backend_pid,
+        server_pid=pid,
         limits=before.limits if before is not None else (),
     )
     if route.is_pooled:
@@ -144,8 +149,11 @@ def _is_kept(connection: Session) -> bool:
     found: list[int | None] = [None, None]
     with _opened(conninfo) as first, _opened(conninfo) as second:
         for number in PROBE_ORDER:
-            pid = _ask(first if number == 0 else second, deadline)
-            if pid is None or pid == found[1 - number] or found[number] not in (None, pid):
+            try:
+                pid = _ask(first if number == 0 else second, deadline)
+            except psycopg.OperationalError:
+                return False
+            if pid == found[1 - number] or found[number] not in (None, pid):
                 return False
             found[number] = pid
     return True
@@ -160,8 +168,8 @@ def _opened(conninfo: str) -> Iterator[Session]:
         opened.close()
 
 
-def _ask(connection: Session, deadline: float) -> int | None:
-    """The process number of the session, or None when no session was given in time."""
+def _ask(connection: Session, deadline: float) -> int:
+    """The process number of the session. Raises psycopg.OperationalError when it did not come in time."""
     conn = connection.pgconn
     conn.send_query(_PID.encode())
     while conn.flush():
@@ -173,14 +181,17 @@ def _ask(connection: Session, deadline: float) -> int | None:
             waiter = select.poll()
             waiter.register(conn.socket, select.POLLIN)
             if left <= 0 or not waiter.poll(left * 1000):
-                return None
+                raise psycopg.OperationalError("the server answers no statement (a pooler may wait for it)")
             conn.consume_input()
         result = conn.get_result()
         if result is None:
-            return pid
+            break
         if result.status != pq.ExecStatus.TUPLES_OK:
-            return None
+            raise psycopg.OperationalError(result.get_error_message(connection.info.encoding).strip())
         pid = int(result.get_value(0, 0) or b"0")
+    if pid is None:
+        raise psycopg.OperationalError(conn.get_error_message(connection.info.encoding).strip())
+    return pid
 
 
 def _is_in_transaction(connection: Session) -> bool:

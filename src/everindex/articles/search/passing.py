@@ -9,11 +9,13 @@ from collections import OrderedDict
 from everindex.articles.model import Filters
 from everindex.articles.search import statement
 from everindex.articles.table import ArticleTable
+from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 
 #: A count is good for so long. Whatever it says, the answer is right: an exact search reads all rows that pass, and an
 #: index that gives too few is followed by one. "None" is never kept, since it is an answer.
 KEPT_SECONDS = 30.0
+FRESH_PLAN = (("plan_cache_mode", "force_custom_plan"),)
 #: So many filters are remembered; the least recently used is forgotten first.
 KEPT_FILTERS = 512
 
@@ -33,9 +35,11 @@ class PassingRows:
             if kept is not None and time.monotonic() - kept[0] <= KEPT_SECONDS:
                 self._kept.move_to_end(key)
                 return kept[1]
-        text, parameters = statement.count_passing(table, filters, limit=up_to + 1)
-        row = connection.execute(text, parameters, prepare=True).fetchone()
-        passing = int(row[0]) if row else 0
+        composed, parameters = statement.count_passing(table, filters, limit=up_to + 1)
+        text, names = roundtrip.positional(composed.as_string(None))
+        # Which index of the filter is best, if any, depends on its value: no plan is kept.
+        rows = roundtrip.run(connection, FRESH_PLAN, text, [parameters[name] for name in names])
+        passing = int(rows[0][0])
         if passing:
             with self._lock:
                 self._kept[key] = (time.monotonic(), passing)
