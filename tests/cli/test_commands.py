@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,56 @@ def test_search_prints_hits_and_how_they_were_found(on_articles: Run) -> None:
     assert [line[:4] for line in lines[::3]] == ["  1.", "  2.", "  3."]
     assert all("similarity 0." in line for line in lines[1::3])
     assert done.stderr.startswith("3 of 3 asked, index, ")
-    assert done.stderr.endswith(" ms (hybrid)\n")
+    assert " ms (hybrid)\n" in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "semantic", "keyword"])
+def test_a_search_goes_on_with_the_cursor_that_it_ended_with(on_articles: Run, mode: str) -> None:
+    asked = ("search", "memory leak", "-k", "4", "--mode", mode)
+    first = on_articles(*asked)
+    told, _, cursor = first.stderr.splitlines()[-1].partition("--after ")
+    assert told == "further: the same with  "
+    second = on_articles(*asked, "--after", cursor, "--json").json
+    titles = [hit["title"] for hit in second["hits"]]
+    assert len(titles) == 4
+    assert (
+        len({hit["uri"] for hit in second["hits"]} & set(re.findall(r"^     (\S+:\S+)$", first.stdout, re.MULTILINE)))
+        == 0
+    )
+    refused = on_articles("search", "crash", "--mode", mode, "--after", cursor)
+    three_lines(refused, "cursor-refused", status=2)
+
+
+def test_a_further_page_is_explained_where_it_has_a_plan(on_articles: Run) -> None:
+    first = on_articles("search", "memory leak", "--mode", "semantic", "--json").json
+    after = ("--after", first["next_cursor"])
+    told = on_articles("search", "memory leak", "--mode", "semantic", *after, "--explain", "--json").json["explanation"]
+    assert "after_distance" in told["statement"]
+    assert any("articles_embedding_hnsw_idx" in line for line in told["plan"])
+    hybrid = on_articles("search", "memory leak", "--json").json["next_cursor"]
+    assert "only a first page" in on_articles("search", "memory leak", "--after", hybrid, "--explain").stderr
+
+
+def test_similarity_and_variety_are_options_of_a_search(on_articles: Run) -> None:
+    cut = on_articles("search", "memory leak", "-k", "50", "--min-similarity", "0.5", "--json").json
+    assert 0 < len(cut["hits"]) < 50
+    assert all(hit["similarity"] >= 0.5 for hit in cut["hits"])
+    varied = on_articles("search", "memory leak", "-k", "5", "--diversity", "0.7")
+    assert "(hybrid, for a diversity of 0.7)" in varied.stderr
+    assert "further" not in varied.stderr
+    three_lines(on_articles("search", "x", "--min-similarity", "7"), "query-invalid", status=2)
+    three_lines(on_articles("search", "x", "--diversity", "7"), "query-invalid", status=2)
+
+
+def test_similar_articles_without_near_duplicates(on_articles: Run) -> None:
+    uri = on_articles("search", "update windows installer to openssl", "-k", "1", "--json").json["hits"][0]["uri"]
+    plain = on_articles("similar", uri, "-k", "5", "--json").json
+    wide = ("--without-near-duplicates", "--near-duplicate-distance", "0.3")
+    distinct = on_articles("similar", uri, "-k", "5", *wide, "--json").json
+    assert len(distinct["hits"]) == 5
+    assert all(hit["distance"] >= 0.3 - 1e-6 for hit in distinct["hits"])
+    more = on_articles("similar", uri, "-k", "5", "--after", plain["next_cursor"], "--json").json
+    assert not {hit["uri"] for hit in more["hits"]} & {hit["uri"] for hit in plain["hits"]}
 
 
 def test_search_by_words_or_by_meaning_alone(on_articles: Run) -> None:

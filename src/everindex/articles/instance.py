@@ -222,8 +222,7 @@ class Instance:
     def answer_vector(self, vector: np.ndarray, options: Options, *, text: str | None = None) -> Answer:
         """The search by meaning for `vector`, made of `text` where it was: cursors then belong to the text, since some
         models give it a slightly other vector each time."""
-        asked = None if text is None else ("text", check_query(text), self.embedder.model)
-        answer = self._searches.by_meaning(vector, options, asked=asked)
+        answer = self._searches.by_meaning(vector, options, asked=self._asked(text))
         self._note_query(vector, options)
         return answer
 
@@ -333,7 +332,17 @@ class Instance:
         exact: bool = False,
     ) -> Explanation:
         """How `search_vector` answers this: strategy and why, settings, statement, and its plan as it ran."""
-        return self.engine.explain(vector, k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
+        return self.explain_options(
+            vector, Options(k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
+        )
+
+    def explain_options(self, vector: np.ndarray, options: Options, *, text: str | None = None) -> Explanation:
+        """How `answer_vector` answers this."""
+        return self._searches.explain(vector, options, asked=self._asked(text))
+
+    def _asked(self, text: str | None) -> tuple[str, ...] | None:
+        """What the cursors of a search by meaning belong to: its text; None: its vector."""
+        return None if text is None else ("text", check_query(text), self.embedder.model)
 
     def similar(
         self,

@@ -16,12 +16,13 @@ from everindex.articles.reading import Reading
 from everindex.articles.search.cursor import Cursor, Part, Question
 from everindex.articles.search.diversity import check_diversity
 from everindex.articles.search.engine import SearchEngine
+from everindex.articles.search.explained import Explanation
 from everindex.articles.search.hybrid import HybridSearch, Meaning
 from everindex.articles.search.keyword import KeywordSearch
 from everindex.articles.search.near_duplicates import check_threshold
 from everindex.articles.search.pages import MAX_RANKED, after_ranked
 from everindex.articles.search.question import check_numbers, checked_vector
-from everindex.articles.search.selection import distinct, for_variety, similar_enough
+from everindex.articles.search.selection import candidates_for_variety, distinct, for_variety, similar_enough
 from everindex.articles.search.vectors import read_vectors
 from everindex.errors import QueryInvalid
 
@@ -116,6 +117,19 @@ class Searches:
         if options.diversity is not None:
             return self._for_variety(differing, options, cut=cut)
         return _timed(lambda: differing(options.k))
+
+    def explain(self, vector: np.ndarray, options: Options, *, asked: Sequence[Part] | None = None) -> Explanation:
+        """How `by_meaning` finds its candidates."""
+        options = options.checked()
+        vector = checked_vector(vector, self._engine.known()[0])
+        return self._engine.explain(
+            vector,
+            k=options.k if options.diversity is None else candidates_for_variety(options.k),
+            filters=options.filters,
+            ef_search=options.ef_search,
+            exact=options.exact,
+            after=_question("semantic", asked or (vector,), options).read(options.after),
+        )
 
     def many_by_meaning(self, vectors: Sequence[np.ndarray], options: Options) -> list[Answer]:
         """The articles nearest to each of `vectors`, without pages and variety."""

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from everindex.articles.instance import connect_instance
+from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.cli.output import JsonOption, print_json, say
-from everindex.cli.search import print_answer
+from everindex.cli.search import AfterOption, DiversityOption, MinSimilarityOption, print_answer
 
 UriArgument = Annotated[str, typer.Argument(help="The article's uri, as a search prints it.")]
 
@@ -29,11 +30,28 @@ def article(uri: UriArgument, as_json: JsonOption = False) -> None:
 def similar(
     uri: UriArgument,
     k: Annotated[int, typer.Option("-k", "--k", help="How many articles, 1 to 1000.")] = 10,
+    after: AfterOption = None,
+    min_similarity: MinSimilarityOption = None,
+    diversity: DiversityOption = None,
+    without_near_duplicates: Annotated[
+        bool, typer.Option("--without-near-duplicates", help="Leave out what says the same as it, or as a nearer one.")
+    ] = False,
+    near_duplicate_distance: Annotated[
+        float, typer.Option("--near-duplicate-distance", help="Articles closer to each other than this say the same.")
+    ] = NEAR_DUPLICATE_DISTANCE,
     as_json: JsonOption = False,
 ) -> None:
     """Show the articles nearest in meaning to one article, itself left out."""
     with connect_instance() as instance:
-        answer = instance.similar(uri, k=k)
+        answer = instance.similar(
+            uri,
+            k=k,
+            after=after,
+            min_similarity=min_similarity,
+            diversity=diversity,
+            without_near_duplicates=without_near_duplicates,
+            near_duplicate_distance=near_duplicate_distance,
+        )
     if as_json:
         print_json(answer.as_dict())
     else:

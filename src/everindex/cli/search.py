@@ -6,9 +6,25 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.instance import connect_instance
+from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Hit, Mode
+from everindex.articles.search.explained import Explanation
+from everindex.articles.searches import Options
+from everindex.cli.explained import print_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
+from everindex.errors import EverindexError
+
+AfterOption = Annotated[
+    str | None,
+    typer.Option("--after", metavar="CURSOR", help="The page after this one: the cursor that it ended with."),
+]
+MinSimilarityOption = Annotated[
+    float | None, typer.Option("--min-similarity", help="Only articles at least so similar, -1 to 1.")
+]
+DiversityOption = Annotated[
+    float | None,
+    typer.Option("--diversity", help="0 to 1: rather unlike each other than all near; 0.3 is a good start."),
+]
 
 
 def search(
@@ -26,16 +42,41 @@ def search(
         Mode, typer.Option("--mode", help="By meaning and words (hybrid), by meaning (semantic) or by words (keyword).")
     ] = DEFAULT_MODE,
     exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,
+    after: AfterOption = None,
+    min_similarity: MinSimilarityOption = None,
+    diversity: DiversityOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show also how it is answered: strategy, settings, statement, plan.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search articles by meaning and by words; "quoted phrases", or, and -minus are understood."""
     filters = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
     with connect_instance() as instance:
-        answer = instance.search(text, k=k, mode=mode, filters=filters, ef_search=ef_search, exact=exact)
+        options = Options(
+            k=k, filters=filters, ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity,
+            diversity=diversity,
+        )  # fmt: skip
+        answer = instance.answer_text(text, mode, options)
+        explanation = _explained(instance, text, mode, options) if explain else None
     if as_json:
-        print_json(answer.as_dict())
-    else:
-        print_answer(answer)
+        print_json(answer.as_dict() | ({} if explanation is None else {"explanation": explanation.as_dict()}))
+        return
+    print_answer(answer)
+    if explanation is not None:
+        print_explanation(explanation)
+
+
+def _explained(instance: Instance, text: str, mode: Mode, options: Options) -> Explanation | None:
+    """How the search by meaning goes; None, and a note, where there is none."""
+    if options.after and mode != "semantic":
+        tell(f"note: only a first page is explained, and further ones of  --mode semantic  (this is {mode})")
+        return None
+    meaning = instance.meaning_of(text)
+    if isinstance(meaning, EverindexError):
+        tell(f"note: no search by meaning: {meaning.what}")
+        return None
+    return instance.explain_options(meaning, options, text=text)
 
 
 def print_answer(answer: Answer) -> None:
@@ -51,7 +92,12 @@ def print_answer(answer: Answer) -> None:
         say("no article matches: widen the filters, or import articles first (everindex import FILE)")
     for notice in answer.notices:
         tell(f"note: {notice}")
-    tell(f"{len(answer.hits)} of {answer.k} asked, {answer.strategy}, {answer.elapsed_ms:.1f} ms ({answer.mode})")
+    varied = "" if answer.diversity is None else f", for a diversity of {answer.diversity:g}"
+    tell(
+        f"{len(answer.hits)} of {answer.k} asked, {answer.strategy}, {answer.elapsed_ms:.1f} ms ({answer.mode}{varied})"
+    )
+    if answer.next_cursor is not None:
+        tell(f"further: the same with  --after {answer.next_cursor}")
 
 
 def _found_by(hit: Hit) -> list[str]:

@@ -36,13 +36,18 @@ def for_variety(
 
     `cut` shortens the candidates before they are chosen from. Raises what both raise.
     """
-    answer = cut(ask(min(DIVERSITY_CANDIDATES * k, MAX_K)))
+    answer = cut(ask(candidates_for_variety(k)))
     vectors = read_vectors([hit.uri for hit in answer.hits])
     width = next((len(vector) for vector in vectors.values()), 1)
     nothing = np.zeros(width, dtype=np.float32)  # an article without a vector is like no other
     directions = np.array([vectors.get(hit.uri, nothing) for hit in answer.hits]).reshape(-1, width)
     taken = most_diverse(_likeness(answer.hits), directions, k=k, diversity=diversity)
     return replace(answer, hits=[answer.hits[number] for number in taken], k=k, diversity=diversity, more=None)
+
+
+def candidates_for_variety(k: int) -> int:
+    """How many articles k are chosen from."""
+    return min(DIVERSITY_CANDIDATES * k, MAX_K)
 
 
 def distinct(
