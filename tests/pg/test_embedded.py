@@ -449,11 +449,13 @@ assert home.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(
-    ("memory", "shared_buffers"), [(256 * MIB, "128MB"), (4 * GIB, "1024MB"), (64 * GIB, "2048MB")]
+    ("memory", "shared_buffers"),
+    [(256 * MIB, "128MB"), (4 * GIB, "1024MB"), (16 * GIB, "4096MB"), (64 * GIB, "8192MB")],
 )
 def test_memory_is_a_quarter_of_the_machine_within_bounds(memory: int, shared_buffers: str) -> None:
     sized = sized_settings(Machine(memory_bytes=memory, cores=4, shm_bytes=2 * GIB))
     assert sized["shared_buffers"] == shared_buffers
+    assert sized["maintenance_work_mem"] == ("64MB" if memory < 2 * GIB else f"{min(memory // 32 // MIB, 256)}MB")
     assert sized["max_parallel_maintenance_workers"] == "4"
     assert sized["dynamic_shared_memory_type"] == "posix"
 

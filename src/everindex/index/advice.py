@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from everindex.index.build import count_rows
 from everindex.index.catalog import observe
 from everindex.index.choose import Choice, choose, nearest_miss, only_cheaper
 from everindex.index.curve import Curve, Point, Shape
+from everindex.index.plan import check_column
 from everindex.index.rate import measured_rate
 from everindex.index.spec import IndexSpec
 from everindex.index.survey import Effort, Say, Survey, survey
@@ -91,12 +93,14 @@ def advise(conninfo: str, spec: IndexSpec, *, floor: float, effort: Effort, say:
     """
     with connect(conninfo, application_name="everindex tune") as connection:
         observed = observe(connection, spec)
+        check_column(spec, observed)
+        rows = count_rows(connection, spec)
     found = survey(
         conninfo,
         spec,
         effort=effort,
         say=say,
-        is_needed=only_cheaper(observed, rows=observed.estimated_rows, floor=floor),
+        is_needed=only_cheaper(observed, rows=rows, floor=floor),
     )
     choice = choose(found.curves, floor=floor)
     serving = found.serving

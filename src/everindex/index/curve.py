@@ -96,8 +96,11 @@ class Curve:
         return f"{self.shape.words} ({where[self.place]})"
 
     def at_floor(self, floor: float) -> Point | None:
-        """The point with the smallest ef_search whose recall is at `floor` with confidence: its interval's lower end is."""
-        return next((point for point in self.points if point.low >= floor), None)
+        """The point with the smallest ef_search whose recall is at `floor` with confidence: its interval's lower end is.
+
+        One that searches would not reach through the index, since PostgreSQL plans them otherwise, holds nothing.
+        """
+        return next((point for point in self.points if point.low >= floor and point.is_planned), None)
 
     def at(self, ef_search: int) -> Point | None:
         """The point of that ef_search, or the next smaller one."""

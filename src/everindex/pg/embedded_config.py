@@ -87,9 +87,13 @@ def _size_of_shm() -> int:
 
 def sized_settings(machine: Machine) -> dict[str, str]:
     """The settings that depend on the machine."""
-    quarter = min(max(machine.memory_bytes // 4, 128 * MIB), 2 * GIB)
+    # An index is searched fast while it is in shared_buffers: a quarter of a large machine, not of a small one's idea.
+    quarter = min(max(machine.memory_bytes // 4, 128 * MIB), 8 * GIB)
     return {
         "shared_buffers": f"{quarter // MIB}MB",
+        # For VACUUM, by three workers of autovacuum at once. Builds of an index set their own where they need more; a
+        # parallel one takes all of it from shared memory at its start, so that it is no larger on a large machine.
+        "maintenance_work_mem": f"{min(max(machine.memory_bytes // 32, 64 * MIB), 256 * MIB) // MIB}MB",
         "effective_cache_size": f"{max(machine.memory_bytes // 2, 128 * MIB) // MIB}MB",
         "max_worker_processes": str(max(8, machine.cores + 8)),
         "max_parallel_workers": str(max(8, machine.cores)),
@@ -108,7 +112,6 @@ FIXED_SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "work_mem": "16MB",
-    "maintenance_work_mem": "256MB",  # builds of an index set their own
     # Vectors lie in TOAST, so the heap looks small and a full scan cheap; at the default of 4, made for spinning disks,
     # the planner leaves the vector index at ef_search 100 and scans the table, a hundred times slower. 1.1 kept it.
     "random_page_cost": "1.1",
