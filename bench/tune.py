@@ -14,7 +14,6 @@ import os
 import platform
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +87,10 @@ def main() -> None:
             "advice": advice.as_dict(),
             "check_before": before,
         }
+        if options.svg:
+            found = advice.survey
+            svg = svg_of(found.curves, name=spec.name, k=K, floor=options.recall, chosen=found.chosen_ef_search)
+            options.svg.write_text(svg or "", encoding="utf-8")
         if advice.choice is not None:
             started = time.perf_counter()
             applied = apply_advice(conninfo, declared, advice, effort=effort, say=lambda text: print(text, flush=True))
@@ -96,13 +99,6 @@ def main() -> None:
             instance.forget()
             warm(conninfo, spec, max_seconds=60)
             result["check_after"] = check(instance, corpus.vectors, queries)
-            if options.svg:
-                others = (curve for curve in advice.survey.curves if curve.shape != applied.curve.shape)
-                curves = (applied.curve, *(replace(curve, place="generation") for curve in others))
-                svg = svg_of(
-                    curves, name=spec.name, k=K, floor=options.recall, chosen=applied.tuned.points[0].ef_search
-                )
-                options.svg.write_text(svg or "", encoding="utf-8")
     text = json.dumps(result, indent=2)
     print(text)
     if options.json:

@@ -1,4 +1,7 @@
-"""Where does each point of the curves stand in a drawing? Recall upwards, latency to the right, in a box of fixed size. Pure."""
+"""Where does each point of the curves stand in a drawing? Recall upwards, latency to the right, in a box of fixed size. Pure.
+
+Both axes are logarithmic, that of recall in what is missed: 0.98 and 0.99 are as far from each other as 0.8 and 0.9.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from everindex.index.curve import Curve, Point
 
 WIDTH, PLOT_HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 28, 14, 46
+RECALL_TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
+LEAST_MISSED = 0.0005
 #: A line of the legend.
 ROW_HEIGHT = 20
 
@@ -100,8 +105,13 @@ def draw(curves: Sequence[Curve], *, k: int, floor: float | None = None, chosen:
     )
 
 
+def _missed(recall: float) -> float:
+    """How small the share is that is missed, in powers of ten; LEAST_MISSED is as good as none."""
+    return -math.log10(max(1 - recall, LEAST_MISSED))
+
+
 class _Scale:
-    """From milliseconds (logarithmic) and recall (linear) to a place in the box."""
+    """From milliseconds and recall to a place in the box."""
 
     def __init__(self, points: list[Point], floor: float | None) -> None:
         times = [max(point.median_ms, 0.01) for point in points]
@@ -109,17 +119,16 @@ class _Scale:
         spread = max(high - low, 0.3)
         self._x_low, self._x_high = low - 0.05 * spread, low + 1.05 * spread
         least = min([point.recall for point in points] + ([] if floor is None else [floor]))
-        self._y_low = max(0.0, math.floor((least - 0.005) * 20) / 20)
+        lowest = max((value for value in RECALL_TICKS if value <= least), default=0.0)
+        self._y_low = _missed(min(lowest, RECALL_TICKS[-3]))
         self.x_ticks = tuple(
             Tick(at=self.x(value), label=f"{value:g}")
             for power in range(-2, 6)
             for value in (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
             if self._x_low <= math.log10(value) <= self._x_high
         )
-        step = 0.01 if self._y_low >= 0.95 else 0.05 if self._y_low >= 0.7 else 0.1
-        count = round((1 - self._y_low) / step)
         self.y_ticks = tuple(
-            Tick(at=self.y(1 - number * step), label=f"{1 - number * step:.2f}") for number in range(count + 1)
+            Tick(at=self.y(value), label=f"{value:g}") for value in RECALL_TICKS if _missed(value) >= self._y_low
         )
 
     def x(self, milliseconds: float) -> float:
@@ -127,7 +136,7 @@ class _Scale:
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, recall: float) -> float:
-        share = (recall - self._y_low) / max(1e-9, 1 - self._y_low)
+        share = (_missed(recall) - self._y_low) / (_missed(1.0) - self._y_low)
         return round(PLOT_HEIGHT - BOTTOM - share * (PLOT_HEIGHT - TOP - BOTTOM), 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.curve import Curve, Place, Point, Shape, shape_of
@@ -25,6 +25,8 @@ from everindex.pg.sqlstate import told_as_ours
 WITHOUT_SEQSCAN: Settings = (("enable_seqscan", "off"),)
 #: Each execution is planned under its own settings: a plan that was kept would be that of another ef_search.
 PLANNED_ANEW: Settings = (("plan_cache_mode", "force_custom_plan"),)
+#: A beam so wide visits nearly all that the others do.
+WARMING_EF_SEARCH = 200
 
 OnPoint = Callable[[str, Point], None]
 
@@ -107,7 +109,8 @@ def measure_points(
 ) -> tuple[Point, ...] | IndexUnused:
     """A point for each step, until `deadline`, or until nothing is missed any more. Reads only."""
     points: list[Point] = []
-    for ef_search in steps:
+    is_warm = False
+    for ef_search in (_warming(steps), *steps):
         candidates = candidates_at(spec, observed, k=truth.k, ef_search=ef_search)
         # The query's own row takes a place of its own, in the beam and among the candidates.
         statement = probe_statement(
@@ -117,17 +120,12 @@ def measure_points(
             candidates=None if candidates is None else candidates + truth.own_rows,
         )
         beam: Settings = (("hnsw.ef_search", str(min(ef_search + truth.own_rows, EF_SEARCH_RANGE[1]))),)
-        settings = (*beam, *FORCED, *PLANNED_ANEW)
-        if not points:
-            # The first searches of a connection read the catalog and the index into memory.
-            warmed = compare(connection, statement, settings, _first(truth), names=names, inside=inside)
-            if isinstance(warmed, IndexUnused):
-                return warmed
-        measured = compare(connection, statement, settings, truth, names=names, inside=inside)
+        measured = compare(connection, statement, (*beam, *FORCED, *PLANNED_ANEW), truth, names=names, inside=inside)
         if isinstance(measured, IndexUnused):
-            if not points:
-                return measured
-            break
+            return tuple(points) or measured
+        if not is_warm:
+            is_warm = True
+            continue
         with told_as_ours("asking for a plan"), inside(connection):
             set_local(connection, (*beam, *WITHOUT_SEQSCAN))
             plan = explain_here(connection, statement, {"vector": truth.queries[0][0]})
@@ -148,6 +146,12 @@ def measure_points(
         if time.monotonic() >= deadline or (len(points) > 1 and min(points[-1].recall, points[-2].recall) == 1):
             break
     return tuple(points)
+
+
+def _warming(steps: tuple[int, ...]) -> int:
+    """What all queries are asked with before they count: the first ones read index, rows and catalog into memory, and the
+    smallest ef_search would bear the cost of all others."""
+    return max((step for step in steps if step <= WARMING_EF_SEARCH), default=steps[0])
 
 
 def candidates_at(spec: IndexSpec, observed: Observed, *, k: int, ef_search: int) -> int | None:
@@ -174,7 +178,3 @@ def measurable(spec: IndexSpec, observed: Observed) -> list[tuple[IndexSpec, Obs
             ):
                 found.append((kind, index))
     return sorted(found, key=lambda pair: pair[1].name != spec.name)
-
-
-def _first(truth: Truth) -> Truth:
-    return replace(truth, queries=truth.queries[:5])
