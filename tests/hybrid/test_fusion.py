@@ -1,16 +1,14 @@
-"""Reciprocal rank fusion, as properties; what a query leaves out."""
+"""Reciprocal rank fusion, as properties."""
 
 from __future__ import annotations
 
 import itertools
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from everindex.articles.search.fusion import RANK_CONSTANT, fuse
-from everindex.articles.search.minus import split
 
 ORDERS = st.lists(st.lists(st.text("abcdefgh", min_size=1, max_size=2), unique=True, max_size=12), max_size=4)
 
@@ -60,30 +58,3 @@ def test_what_is_in_front_everywhere_is_in_front(orders: list[list[str]]) -> Non
 def test_equal_scores_go_by_uri() -> None:
     assert [one.uri for one in fuse(["b"], ["a"])] == ["a", "b"]
     assert [one.uri for one in fuse(["b", "a"], ["a", "b"])] == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted", "left_out"),
-    [
-        ("python windows", "python windows", None),
-        ("python -windows", "python", "windows"),
-        ("-windows python -mac", "python", "windows or mac"),
-        ('leak -"memory leak" parser', "leak parser", '"memory leak"'),
-        ('leak -"memory leak', "leak", '"memory leak'),
-        ("e-mail state-of-the-art", "e-mail state-of-the-art", None),
-        ("a - b", "a - b", None),
-        ("a -- b", "a -- b", None),
-        ("-", "-", None),
-        ("-windows", "", "windows"),
-        ('-""', '-""', None),
-    ],
-)
-def test_a_minus_before_a_word_leaves_it_out(text: str, wanted: str, left_out: str | None) -> None:
-    asked = split(text)
-    assert (asked.wanted, asked.left_out) == (wanted, left_out)
-
-
-@given(st.text(max_size=60))
-def test_any_text_can_be_taken_apart(text: str) -> None:
-    asked = split(text)
-    assert asked.left_out is not None or asked.wanted == text

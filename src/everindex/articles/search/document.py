@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from psycopg import sql
 
 from everindex.articles.search.text_config import TextConfig
@@ -17,8 +15,6 @@ SUMMARY_CHARACTERS = 50_000
 #: whoever looks for one half finds nothing. Articles and queries are read with a space in place of each of these; on the
 #: sample that finds a third more of the articles that were looked for (docs/measurements/hybrid.md).
 JOINTS = "./@"
-_APART = str.maketrans(JOINTS, " " * len(JOINTS))
-_JOINED = re.compile(rf"\S*[{re.escape(JOINTS)}]\S*")
 
 
 def document(config: sql.Composed) -> sql.Composed:
@@ -43,22 +39,5 @@ def document(config: sql.Composed) -> sql.Composed:
 
 
 def query(config: TextConfig) -> sql.Composed:
-    """The parameter `text` as a tsquery. websearch_to_tsquery has no syntax errors."""
+    """The parameter `text`, which is an `Asked.query`, as a tsquery."""
     return sql.SQL("pg_catalog.websearch_to_tsquery({}, %(text)s)").format(config.constant)
-
-
-def words_of(text: str) -> str:
-    """The text of a search, in websearch syntax, with the words that the document has: `asyncio.Queue` as a phrase of two.
-
-    As PostgreSQL takes it: a space for NUL, and `?` for half of a surrogate pair.
-    """
-    quoted = text.replace("\0", " ").encode("utf-8", "replace").decode().split('"')
-    # Every other part stands in quotes, and is a phrase already.
-    return '"'.join(part.translate(_APART) if n % 2 else _JOINED.sub(_phrase, part) for n, part in enumerate(quoted))
-
-
-def _phrase(joined: re.Match[str]) -> str:
-    """A minus before it is one before all of it."""
-    minus = "-" if joined[0].startswith("-") else ""
-    words = joined[0].removeprefix("-").translate(_APART).split()
-    return minus + (words[0] if len(words) == 1 else f'"{" ".join(words)}"') if words else ""

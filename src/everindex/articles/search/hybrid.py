@@ -16,12 +16,12 @@ from psycopg import sql
 
 from everindex.articles.model import MAX_K, Answer, Filters, Hit
 from everindex.articles.reading import Reading
+from everindex.articles.search.asked import read as read_query
 from everindex.articles.search.cursor import seen_digest
-from everindex.articles.search.document import document, query, words_of
+from everindex.articles.search.document import document, query
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.fusion import Fused, fuse
 from everindex.articles.search.keyword import Found, KeywordSearch, Known, find
-from everindex.articles.search.minus import split
 from everindex.articles.search.question import check_numbers, checked_vector
 from everindex.articles.search.selection import is_similar
 from everindex.articles.search.slow import log_slow
@@ -77,7 +77,7 @@ class HybridSearch:
         filters = filters or Filters()
         check_numbers(k, ef_search)
         known = self._words.known()
-        left_out = split(text).left_out
+        left_out = read_query(text).left_out
         depth = _depth(min(k + len(seen), MAX_K), ef_search, leaves_out=left_out is not None)
         near: Answer | None = None
         vector: np.ndarray | None = None
@@ -115,7 +115,7 @@ class HybridSearch:
 
 def text_to_embed(text: str) -> str | EverindexError:
     """What of a query has a meaning to look for: all but what it leaves out."""
-    wanted = split(text).wanted
+    wanted = read_query(text).wanted
     if wanted:
         return wanted
     return QueryInvalid(
@@ -162,7 +162,7 @@ def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]
     ).format(document=document(known.config.constant), query=query(known.config))
     statement, names = roundtrip.positional(composed.as_string(None))
     articles = json.dumps([{"title": hit.title, "summary": hit.summary} for hit in hits])
-    parameters = {"text": words_of(left_out), "articles": articles}
+    parameters = {"text": left_out, "articles": articles}
     with told_as_ours("leaving out articles"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
     return [hit for hit, row in zip(hits, rows, strict=True) if not row[0]]

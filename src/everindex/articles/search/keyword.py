@@ -17,8 +17,10 @@ from psycopg import sql
 
 from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, Hit
 from everindex.articles.reading import Reading
+from everindex.articles.search.asked import MOST_WORDS
+from everindex.articles.search.asked import read as read_query
 from everindex.articles.search.cursor import seen_digest
-from everindex.articles.search.document import INDEX_NAME, document, query, words_of
+from everindex.articles.search.document import INDEX_NAME, document, query
 from everindex.articles.search.question import check_numbers
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
@@ -139,7 +141,7 @@ class KeywordSearch:
         composed, parameters = matches_statement(self.known(), filters, k=k)
         try:
             with self._reading.connection() as connection:
-                return explain(connection, composed, parameters | {"text": words_of(text)}).summary
+                return explain(connection, composed, parameters | {"text": read_query(text).query}).summary
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
@@ -184,7 +186,8 @@ def find(
     Reads only; the cost grows with the number of matches, up to `most_ranked`. Raises what statements raise.
     """
     (statement, names), parameters = _composed(known, filters, k, vector is not None, most_ranked)
-    parameters["text"] = words_of(text)
+    asked = read_query(text)
+    parameters["text"] = asked.query
     if vector is not None:
         parameters["vector"] = Vector(vector).to_binary()
     with told_as_ours("searching by keyword"):
@@ -192,6 +195,8 @@ def find(
         if not rows and not _has_words(connection, known.config, parameters["text"]):
             return Found(hits=[], has_words=False, notices=[_no_words(known.config)])
     notices = []
+    if asked.is_cut:
+        notices.append(f"only the first {MOST_WORDS} words of the query were looked for by keyword")
     if rows and rows[0][8] > most_ranked:
         notices.append(
             f"more than {most_ranked:,} articles have these words: {most_ranked:,} of them were ranked by their words; "

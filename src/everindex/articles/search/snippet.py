@@ -16,7 +16,8 @@ from functools import cache
 from psycopg import sql
 
 from everindex.articles.model import Hit
-from everindex.articles.search.document import JOINTS, words_of
+from everindex.articles.search.asked import read
+from everindex.articles.search.document import JOINTS
 from everindex.articles.search.text_config import TextConfig
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
@@ -60,7 +61,7 @@ def with_snippets(connection: Connection, config: TextConfig, text: str, hits: S
     if not hits:
         return []
     statement, names = _statement(config)
-    parameters = {"text": words_of(text), "articles": as_json(hits)}
+    parameters = {"text": read(text).query, "articles": as_json(hits)}
     with told_as_ours("marking what was found"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
     return [

@@ -1,0 +1,42 @@
+"""Articles of a few plain words, and what a search by keyword must answer over them: counted in Python."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from everindex.articles.model import Article
+
+#: English stems leave each of them apart from the others, and none is a stop word.
+WORDS = ("tiger", "zebra", "lemon", "piano", "rocket", "violin", "canyon", "walnut", "falcon", "meadow")
+CATEGORIES = ("one", "two")
+
+
+def animals(count: int = 300) -> list[Article]:
+    """The same ones every time; some lack a title or a summary."""
+    chance = random.Random(11)
+    return [
+        Article(
+            uri=f"a{number:03}",
+            title=None if chance.random() < 0.1 else " ".join(chance.choices(WORDS, k=chance.randint(1, 4))),
+            summary=None if chance.random() < 0.2 else " ".join(chance.choices(WORDS, k=chance.randint(1, 8))),
+            category=chance.choice(CATEGORIES),
+            publication_date=f"20{chance.randint(10, 24)}-0{chance.randint(1, 9)}-01",
+        )
+        for number in range(count)
+    ]
+
+
+def words_in(article: Article) -> list[str]:
+    """In the order of the document: the title's, then the summary's."""
+    return f"{article.title or ''} {article.summary or ''}".split()
+
+
+def rank_of_word(article: Article, word: str) -> float:
+    """What ts_rank_cd gives for a single word: 1.0 for each place in the title, 0.4 for each in the summary."""
+    return (article.title or "").split().count(word) + 0.4 * (article.summary or "").split().count(word)
+
+
+def has_phrase(article: Article, phrase: Sequence[str]) -> bool:
+    words = words_in(article)
+    return any(words[start : start + len(phrase)] == list(phrase) for start in range(len(words)))

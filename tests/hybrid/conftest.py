@@ -1,0 +1,55 @@
+"""Fixtures of keyword and hybrid search: a table of plain words with vectors for most of it, read by all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from animals import animals
+
+from everindex.articles.instance import Instance, connect_instance
+from everindex.migrate import runner
+from everindex.settings import Settings
+
+
+def migrate(conninfo: str) -> None:
+    runner.upgrade(conninfo, wait_seconds=0)
+
+
+@pytest.fixture(scope="session")
+def words(cluster: Any) -> Iterator[Instance]:
+    """An instance over `animals`; nobody writes to it."""
+    conninfo = cluster.database(cluster.template("at_head", migrate))
+    with connect_instance(conninfo, settings=Settings()) as instance:
+        instance.upsert(animals())
+        yield instance
+
+
+@pytest.fixture
+def fresh(migrated: str) -> Iterator[Instance]:
+    """An instance at head, without articles."""
+    with connect_instance(migrated, settings=Settings()) as instance:
+        yield instance
+
+
+@pytest.fixture
+def open_instance() -> Iterator[Callable[..., Instance]]:
+    """Opens instances, with settings of the test's choice, and closes them at its end."""
+    with ExitStack() as stack:
+        yield lambda conninfo, **settings: stack.enter_context(
+            connect_instance(conninfo, settings=Settings(**settings))
+        )
+
+
+def run(conninfo: str, *statements: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def rows(conninfo: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        return connection.execute(statement, parameters).fetchall()
