@@ -1,13 +1,14 @@
 """How fast is everindex beside another system? The same rows, graph, beam and machine, in turns, query by query.
 
-    python bench/compare_langchain.py  --home DIRECTORY [--write]
-    python bench/compare_llamaindex.py --home DIRECTORY [--write]
+    python bench/compare_langchain.py  --home DIRECTORY [--server default] [--write]
+    python bench/compare_llamaindex.py --home DIRECTORY [--server default] [--write]
     python bench/compare_chroma.py     --home DIRECTORY [--write]
 
 Run with an environment in which everindex is installed. The other system gets one of its own below the home, made once
 from bench/requirements/. Each system runs in a process of its own and times its own searches; between two of them stands
 a turn of the others. Unfiltered, ef_search is 40 for all; where everindex then finds less than the other, its own is
-raised until it does not. Filtered, each system does what it does by itself. Prints JSON.
+raised until it does not. Filtered, each system does what it does by itself, and on a server whose planner has PostgreSQL's
+defaults that is another thing than on one that was configured: --server chooses. Prints JSON.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from everindex.articles.instance import Instance
 K = 10
 OURS = "everindex"
 RAW = Path(__file__).parents[1] / "docs" / "measurements" / "compare.json"
+#: The planner's settings of PostgreSQL as it comes, for --server default. The embedded server is told of the machine.
+DEFAULTS = {"random_page_cost": "4", "effective_cache_size": "4GB", "work_mem": "4MB", "jit": "on"}
 #: Where everindex finds less than the other at 40.
 BEAMS = (50, 60, 80, 100, 120, 160, 200)
 
@@ -65,12 +68,19 @@ def main(system: System) -> None:
     parser.add_argument("--queries", type=int, default=200, help="query vectors")
     parser.add_argument("--rounds", type=int, default=2, help="how often each is asked")
     parser.add_argument("--environments", type=Path, help="where the environments lie (below the home)")
+    parser.add_argument(
+        "--server",
+        choices=("configured", "default"),
+        default="configured",
+        help="whether the server's planner knows the machine, as everindex configures it, or PostgreSQL comes as it is",
+    )
     parser.add_argument("--write", action="store_true", help=f"put the numbers into {RAW.name} beside the page")
     options = parser.parse_args()
     result = compare(system, options)
     if options.write:
         kept = json.loads(RAW.read_text(encoding="utf-8")) if RAW.exists() else {}
-        RAW.write_text(json.dumps(kept | {system.name: result}, indent=1) + "\n", encoding="utf-8")
+        name = system.name if options.server == "configured" else f"{system.name}, server at defaults"
+        RAW.write_text(json.dumps(kept | {name: result}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 
@@ -81,7 +91,8 @@ def compare(system: System, options: argparse.Namespace) -> dict[str, Any]:
     folder = options.home / "corpus"
     write_corpus(corpus, queries, folder)
     python = python_of(system.name, options.environments or options.home / "environments")
-    with instance_with(corpus, options.home) as instance, ExitStack() as open_subjects:
+    settings = DEFAULTS if options.server == "default" else None
+    with instance_with(corpus, options.home, settings=settings) as instance, ExitStack() as open_subjects:
         subjects = {OURS: ("everindex_search.py", Path(sys.executable), (instance.conninfo,))}
         data = instance.conninfo if system.is_on_our_server else str(options.home / system.name)
         for variant in system.variants:
@@ -196,7 +207,7 @@ def short(answers: list[Found], truth: Exact) -> int:
 
 def server_facts(instance: Instance) -> dict[str, str]:
     with instance.connection() as connection:
-        names = ["server_version", "shared_buffers", "random_page_cost", "effective_cache_size", "jit"]
+        names = ["server_version", "shared_buffers", *DEFAULTS]
         found = connection.execute(
             "SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE name = ANY(%s)", (names,)
         ).fetchall()
