@@ -239,6 +239,25 @@ def test_a_cursor_of_another_question_is_refused(read_only_instance: Instance) -
         search("memory leak", mode="semantic", after="nonsense")
 
 
+@pytest.mark.parametrize("kind", ["float64", "list", "huge", "integers"])
+def test_a_vector_of_any_kind_has_pages(read_only_instance: Instance, golden: Golden, kind: str) -> None:
+    vector = query_of(golden, 4)
+    given: Any = {
+        "float64": vector.astype(np.float64),
+        "list": [float(x) for x in vector],
+        "huge": vector.astype(np.float64) * 1e200,
+        "integers": np.round(vector * 1000).astype(np.int64),
+    }[kind]
+    first = read_only_instance.search_vector(given, k=6)
+    second = read_only_instance.search_vector(given, k=6, after=first.next_cursor)
+    whole = read_only_instance.search_vector(given, k=12)
+    assert [hit.uri for hit in [*first.hits, *second.hits]] == [hit.uri for hit in whole.hits]
+    with pytest.raises(QueryInvalid):
+        read_only_instance.search_vector(["x"], after=first.next_cursor)  # type: ignore[arg-type]
+    with pytest.raises(CursorRefused):
+        read_only_instance.search_vector(query_of(golden, 5), after=first.next_cursor)
+
+
 def test_similar_articles_have_pages_too(read_only_instance: Instance, golden: Golden) -> None:
     uri = golden.rows[7]["uri"]
     pages = list(itertools.islice(walk(read_only_instance.similar, uri=uri, k=12), 5))

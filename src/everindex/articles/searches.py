@@ -87,7 +87,8 @@ class Searches:
         """The articles nearest to `vector`. Cursors belong to `asked`, or to the vector where that is None.
         `near_duplicates`: of articles closer than this to the vector, or to a nearer one, none."""
         options = options.checked()
-        vector = checked_vector(vector, self._engine.known()[0])
+        if options.after or not isinstance(vector, np.ndarray):
+            vector = self._as_given(vector)
         question = _question("semantic", asked or (vector,), options)
         after = question.read(options.after)
         search = partial(
@@ -121,7 +122,7 @@ class Searches:
     def explain(self, vector: np.ndarray, options: Options, *, asked: Sequence[Part] | None = None) -> Explanation:
         """How `by_meaning` finds its candidates."""
         options = options.checked()
-        vector = checked_vector(vector, self._engine.known()[0])
+        vector = self._as_given(vector)
         return self._engine.explain(
             vector,
             k=options.k if options.diversity is None else candidates_for_variety(options.k),
@@ -173,6 +174,11 @@ class Searches:
 
         # By ranks it does not matter which model gave the meaning, or that none could be had for a page.
         return self._ranked(search, options, _question("hybrid", (text,), options))
+
+    def _as_given(self, vector: np.ndarray) -> np.ndarray:
+        """The vector as an array, unchanged: cursors belong to what was given. Raises QueryInvalid as a search would."""
+        checked_vector(vector, self._engine.known()[0])
+        return np.asarray(vector)
 
     def _ranked(self, search: Callable[[int, Cursor | None], Answer], options: Options, question: Question) -> Answer:
         if options.diversity is not None:
