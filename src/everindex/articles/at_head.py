@@ -59,6 +59,6 @@ def _is_left_to_keeper(conninfo: str, settings: Settings) -> bool:
         if settings.build == "background":
             return True
         row = connection.execute(
-            "SELECT count(*) FROM (SELECT FROM articles LIMIT %s) AS some", (ROWS_TO_WAIT_FOR,)
+            "SELECT count(*) FROM (SELECT FROM articles LIMIT %s) AS counted", (ROWS_TO_WAIT_FOR,)
         ).fetchone()
         return row is not None and row[0] >= ROWS_TO_WAIT_FOR
