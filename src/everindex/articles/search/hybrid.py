@@ -169,9 +169,9 @@ def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]
 
 
 def _depth(k: int, ef_search: int | None, *, leaves_out: bool) -> int:
-    """How many articles each search is asked for. Of an index scan whose width was asked for, not more than it finds."""
+    """How many articles each search is asked for; of an index scan that is to be narrower, no more than are answered."""
     depth = min((DEPTH_LEAVING_OUT if leaves_out else DEPTH) * k, MAX_K)
-    return depth if ef_search is None else max(k, min(depth, ef_search))
+    return depth if ef_search is None or ef_search >= depth else k
 
 
 def _ranked(hit: Hit, fused: Fused) -> Hit:
