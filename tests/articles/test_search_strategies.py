@@ -115,6 +115,31 @@ def test_every_index_gives_all_k_neighbours_in_order_by_its_own_plan(
         assert uses_index, explanation.plan
 
 
+@pytest.mark.parametrize("is_filtered", [False, True])
+def test_the_pages_of_every_index_repeat_nothing_and_find_nearly_all(
+    served: str, golden: Golden, is_filtered: bool, open_instance: Callable[..., Instance]
+) -> None:
+    instance = open_instance(served)
+    filters = commonest(golden) if is_filtered else Filters()
+    recalls = []
+    for number in (5, 700, 1900):
+        vector = golden.directions[number].astype(np.float32)
+        hits, after = [], None
+        for page in range(12):
+            answer = instance.search_vector(vector, k=8, filters=filters, after=after)
+            after = answer.next_cursor
+            hits += answer.hits
+            if page == 1 and not is_filtered:
+                assert answer.strategy == instance.search_vector(vector, k=8).strategy
+        places = [(hit.distance, hit.uri) for hit in hits]
+        assert places == sorted(places)
+        assert len({hit.uri for hit in hits}) == len(hits) == 96
+        together = replace(answer, hits=hits, k=96)
+        check_answer(together, golden, vector, filters, k=96)
+        recalls.append(golden.recall(together, vector, filters, k=96))
+    assert np.mean(recalls) >= 0.9
+
+
 def test_an_exact_search_uses_no_vector_index_whatever_serves(
     served: str, golden: Golden, open_instance: Callable[..., Instance]
 ) -> None:

@@ -116,6 +116,35 @@ def test_every_statement_of_a_search_goes_the_way_that_it_says(
     assert len(found) >= 0.9 * k
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_all_pages_are_every_article_once(instance: Instance, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategy, "SMALL_TABLE_ROWS", 100)
+    vector = instance.embed_query("memory leak in the parser")
+    places: list[tuple[float | None, str]] = []
+    strategies: list[str] = []
+    after = None
+    while True:
+        answer = instance.search_vector(vector, k=40, exact=exact, after=after)
+        places += [(hit.distance, hit.uri) for hit in answer.hits]
+        strategies.append(answer.strategy)
+        after = answer.next_cursor
+        if after is None:
+            break
+    assert places == sorted(places)
+    assert len(set(places)) == len(places) >= (ROWS if exact else 0.97 * ROWS)
+    assert strategies[1] == ("exact" if exact else "index")
+    assert strategies[-1] == "exact"
+
+
+def test_choosing_among_candidates_works(instance: Instance) -> None:
+    found = instance.search("memory leak in the parser", k=5, diversity=0.5, mode="semantic")
+    assert len(found.hits) == 5
+    distinct = instance.similar(found.hits[0].uri, k=5, without_near_duplicates=True, near_duplicate_distance=0.3)
+    assert len(distinct.hits) == 5
+    assert all(hit.distance is not None and hit.distance > 0.29 for hit in distinct.hits)
+    assert [len(answer.hits) for answer in instance.search_many(["crash", "memory leak"], k=7)] == [7, 7]
+
+
 def test_a_filter_returns_every_row_that_passes_and_none_other(instance: Instance, conninfo: str) -> None:
     category, count = rows(conninfo, "SELECT category, count(*) FROM articles GROUP BY 1 ORDER BY 2, 1 LIMIT 1")[0]
     answer = instance.search("security fix", k=count + 5, filters={"category": category})
