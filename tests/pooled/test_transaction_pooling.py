@@ -26,6 +26,7 @@ from everindex.articles.keeping import kept_in_background
 from everindex.articles.model import MODES, Article
 from everindex.cli.app import app
 from everindex.errors import DirectAddressNeeded, ServerUnreachable, SettingInvalid
+from everindex.index import warm
 from everindex.index.apply import deploy, drop
 from everindex.index.catalog import in_search_path, observe
 from everindex.index.drift import declared_index
@@ -156,6 +157,17 @@ def test_the_keeper_beside_the_pages_keeps_through_the_direct_address_or_says_th
         with connect_instance(settings=alone) as instance, kept_in_background(instance, alone):
             until(lambda: "direct-address-needed" in caplog.text)
             assert len(instance.search("elections").hits) == 10
+
+
+def test_warming_by_searches_leaves_no_time_limit_in_any_session(
+    filled: str, in_transaction_mode: Lead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm._Warming, "_prewarm_schema", lambda self: None)  # as where pg_prewarm is not installed
+    address = in_transaction_mode(filled)
+    with connect(address) as connection:
+        spec = in_search_path(connection, EMBEDDING_INDEX)
+    assert warm.warm(address, spec, max_seconds=5).searches > 0
+    assert {row["statement_timeout"] for row in of_every_session(address, TOUCHED).values()} == {"0"}
 
 
 def test_searches_outlive_a_restart_of_the_server_behind_the_pooler(

@@ -32,8 +32,8 @@ def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
     composed, _ = statement.of(table, Filters(), approach, k=K)
     text = composed.as_string(None)
     with (
-        connect(instance.conninfo, application_name="everindex bench") as raw,
-        connect(instance.conninfo, application_name="everindex bench") as local,
+        connect(instance.direct_conninfo, application_name="everindex bench") as raw,
+        connect(instance.direct_conninfo, application_name="everindex bench") as local,
     ):
         for connection in (raw, local):
             register_vector(connection)

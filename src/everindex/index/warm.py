@@ -25,6 +25,7 @@ from everindex.index.spec import IndexSpec
 from everindex.index.tuned import as_tuned
 from everindex.index.verify import FORCED
 from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.pooler import keeps_session
 from everindex.pg.vector_type import register_all_types
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ def warm(conninfo: str, spec: IndexSpec, *, max_seconds: float, stop: threading.
     """
     started = time.monotonic()
     with connect(conninfo, application_name="everindex warm") as connection:
-        lift_time_limits(connection)
+        if keeps_session(connection):  # else a limit of the role may end it early, and nothing depends on it
+            lift_time_limits(connection)
         work = _Warming(connection, deadline=started + max_seconds, stop=stop or threading.Event())
         try:
             spec = as_tuned(connection, spec)
@@ -207,22 +209,27 @@ class _Warming:
         if self.is_over:
             return 0
         register_all_types(self.connection)
-        left_ms = max(1, int((self.deadline - time.monotonic()) * 1000))
         statement = probe_statement(spec, observed, k=K)
         settings = (*probe_settings(spec, observed, k=K), *FORCED)
         done = 0
         try:
-            self.connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (str(left_ms),))
-            for vector in sample_queries(self.connection, spec, observed, samples=searches, seed="warm"):
+            with self.connection.transaction():
+                set_local(self.connection, self._until_deadline())
+                vectors = sample_queries(self.connection, spec, observed, samples=searches, seed="warm")
+            for vector in vectors:
                 if self.is_over:
                     break
                 with self.connection.transaction():
-                    set_local(self.connection, settings)
+                    set_local(self.connection, (*settings, *self._until_deadline()))
                     self.connection.execute(statement, {"vector": vector}).fetchall()
                 done += 1
         except (psycopg.errors.QueryCanceled, EverindexError):
             pass  # the time was over; what was read is in memory
         return done
+
+    def _until_deadline(self) -> tuple[tuple[str, str], ...]:
+        """The time limit of a transaction: what is left of the time."""
+        return (("statement_timeout", str(max(1, int((self.deadline - time.monotonic()) * 1000)))),)
 
     def _number(self, statement: str | sql.Composed, parameters: Any = None) -> int:
         row = self.connection.execute(statement, parameters).fetchone()
