@@ -24,7 +24,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.index.advice import advise
 from everindex.index.catalog import in_search_path
-from everindex.index.survey import Effort
+from everindex.index.surveyed import Effort
 from everindex.index.tune import apply_advice
 from everindex.index.tuned import declared_here
 from everindex.index.warm import warm

@@ -116,3 +116,13 @@ def test_warm_reads_the_index_and_says_when_there_is_none(filled: str) -> None:
     done = everindex("warm", "--json", DATABASE_URL=url)
     assert done.status == 3
     assert json.loads(done.stdout)["indexes"][0]["why"] == "no valid index serves"
+
+
+def test_a_revision_that_is_run_again_makes_what_was_tuned(filled: str) -> None:
+    url = url_of(filled)
+    assert everindex("tune", "--recall", "0.9", "--apply", *QUICK, DATABASE_URL=url).status == 0
+    for arguments in (("--down", "-1"), ()):
+        done = everindex("migrate", *arguments, DATABASE_URL=url)
+        assert done.status == 0, done.stderr
+    assert "bit_hamming_ops" in definition(filled)
+    assert everindex("plan", DATABASE_URL=url).status == 0

@@ -16,7 +16,8 @@ from everindex.index.codes import bounded, find_ceiling
 from everindex.index.curve import Curve, Point, Shape, curve_from, steps
 from everindex.index.query_sample import keep_queries, kept_queries
 from everindex.index.recall import find_truth, interval, sample_queries, wilson
-from everindex.index.survey import Effort, Survey, survey
+from everindex.index.survey import survey
+from everindex.index.surveyed import Effort, Survey
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types

@@ -18,7 +18,7 @@ from everindex.index.curve_history import latest
 from everindex.index.journal import entries
 from everindex.index.keeper import Keeper
 from everindex.index.plan import make_plan
-from everindex.index.survey import Effort
+from everindex.index.surveyed import Effort
 from everindex.index.tune import apply_advice, reset
 from everindex.index.tuned import declared_here, stored
 from everindex.pg import own_schema

@@ -10,7 +10,8 @@ from every_server import KINDS, Kind, rows, run, server
 from everindex.index.advice import advise
 from everindex.index.apply import deploy
 from everindex.index.spec import IndexSpec
-from everindex.index.survey import Effort, survey
+from everindex.index.survey import survey
+from everindex.index.surveyed import Effort
 from everindex.index.tune import apply_advice, reset
 from everindex.index.warm import warm
 from everindex.pg import own_schema

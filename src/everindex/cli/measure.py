@@ -12,7 +12,8 @@ from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.errors import UsageError
 from everindex.index import curve_history
 from everindex.index.curve import Curve
-from everindex.index.survey import Effort, Survey, survey
+from everindex.index.survey import survey
+from everindex.index.surveyed import Effort, Survey
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings

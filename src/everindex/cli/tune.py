@@ -20,7 +20,7 @@ from everindex.index.advice import Advice, advise
 from everindex.index.catalog import in_search_path
 from everindex.index.declaration import to_json
 from everindex.index.spec import IndexSpec
-from everindex.index.survey import Effort
+from everindex.index.surveyed import Effort
 from everindex.index.tune import Applied, apply_advice, recommended, reset
 from everindex.migrate.report import log_reporter, terminal_reporter
 from everindex.pg import address

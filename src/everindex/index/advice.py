@@ -12,7 +12,8 @@ from everindex.index.curve import Curve, Point, Shape
 from everindex.index.plan import check_column
 from everindex.index.rate import measured_rate
 from everindex.index.spec import IndexSpec
-from everindex.index.survey import Effort, Say, Survey, survey
+from everindex.index.survey import Say, survey
+from everindex.index.surveyed import Effort, Survey
 from everindex.index.trial import estimate_for, expected_bytes
 from everindex.pg.connections import connect
 

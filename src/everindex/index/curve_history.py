@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from everindex.index.curve import Curve, curve_from
 from everindex.index.spec import IndexSpec
-from everindex.index.survey import Survey
+from everindex.index.surveyed import Survey
 from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)

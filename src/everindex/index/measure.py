@@ -53,13 +53,14 @@ def measure_index(
     rows: int,
     steps: tuple[int, ...],
     place: Place,
+    chosen: int | None = None,
     deadline: float,
     on_point: OnPoint | None = None,
 ) -> Curve | LeftOut:
     """The curve of one index that is there, all others of its key out of sight; `deadline` on the monotonic clock.
 
-    `spec` declares just that index. Reads only; a superuser hides the others in transactions that are rolled back, and no
-    other role takes a lock for it. LeftOut where the planner does not take it.
+    `spec` declares just that index, `chosen` is the ef_search of its searches. Reads only; a superuser hides the others in
+    transactions that are rolled back, and no other role takes a lock for it. LeftOut where the planner does not take it.
     """
     others = competitors(observed, index)
     inside: Inside = one_transaction
@@ -77,6 +78,7 @@ def measure_index(
         names=index_names(observed, index),
         steps=steps,
         inside=inside,
+        upto=chosen,
         deadline=deadline,
         on_point=on_point,
     )
@@ -104,10 +106,11 @@ def measure_points(
     names: frozenset[str],
     steps: tuple[int, ...],
     inside: Inside = one_transaction,
+    upto: int | None = None,
     deadline: float,
     on_point: OnPoint | None = None,
 ) -> tuple[Point, ...] | IndexUnused:
-    """A point for each step, until `deadline`, or until nothing is missed any more. Reads only."""
+    """A point for each step, until `deadline`, or until nothing is missed any more, but not before `upto`. Reads only."""
     points: list[Point] = []
     is_warm = False
     for ef_search in (_warming(steps), *steps):
@@ -143,7 +146,8 @@ def measure_points(
         points.append(point)
         if on_point is not None:
             on_point(shape_of(spec).words, point)
-        if time.monotonic() >= deadline or (len(points) > 1 and min(points[-1].recall, points[-2].recall) == 1):
+        misses_nothing = len(points) > 1 and min(points[-1].recall, points[-2].recall) == 1
+        if time.monotonic() >= deadline or (misses_nothing and ef_search >= (upto or 0)):
             break
     return tuple(points)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from everindex.errors import EverindexError
 from everindex.index.build import count_rows
@@ -22,6 +21,7 @@ from everindex.index.query_sample import Queries, choose_queries, stored_queries
 from everindex.index.recall import Truth, find_truth
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
+from everindex.index.surveyed import Effort, Survey
 from everindex.index.trial import shapes_to_try, try_shape
 from everindex.index.trial_table import Sample, sample_table
 from everindex.index.tuned import ef_search_for, read_tuned
@@ -34,58 +34,6 @@ TRUTH_SHARE = 0.4
 CODES_SHARE = 0.1
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How much may be spent on one index."""
-
-    k: int = 10
-    queries: int = 100
-    sample_rows: int = 10_000
-    """0: only what is there is measured."""
-
-    other_generations: bool = True
-    """Whether generations beside the one that serves are measured, too."""
-
-    max_seconds: float = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """What was measured of one declared index."""
-
-    spec: IndexSpec
-    k: int
-    rows: int
-    queries: str
-    """How many there were, and where they are from, in words."""
-
-    exact_ms: float
-    chosen_ef_search: int
-    """What a search for k sets now."""
-
-    curves: tuple[Curve, ...]
-    left_out: tuple[LeftOut, ...]
-    observed: Observed = field(repr=False)
-
-    @property
-    def serving(self) -> Curve | None:
-        return next((curve for curve in self.curves if curve.place == "serving"), None)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "index": self.spec.name,
-            "schema": self.spec.schema,
-            "table": self.spec.table,
-            "k": self.k,
-            "rows": self.rows,
-            "queries": self.queries,
-            "exact_ms": self.exact_ms,
-            "chosen_ef_search": self.chosen_ef_search,
-            "curves": [curve.as_dict() for curve in self.curves],
-            "left_out": [each.sentence for each in self.left_out],
-        }
 
 
 #: Whether a shape is worth trying, now that these curves are known.
@@ -158,6 +106,7 @@ class _Work:
                     rows=self.rows,
                     steps=steps(k=self.effort.k, also=chosen if serves else None),
                     place="serving" if serves else "generation",
+                    chosen=chosen if serves else None,
                     deadline=self.deadline,
                     on_point=self._tell,
                 ),

@@ -21,7 +21,8 @@ from everindex.index.curve import Curve, Point
 from everindex.index.journal import record
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
-from everindex.index.survey import Effort, Say, Survey, survey
+from everindex.index.survey import Say, survey
+from everindex.index.surveyed import Effort, Survey
 from everindex.index.tuned import Tuned, TunedPoint, forget, store, stored
 from everindex.pg import own_schema
 from everindex.pg.connections import connect

@@ -1,0 +1,63 @@
+"""What was measured of one declared index, and how much could be spent on it? Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from everindex.index.catalog import Observed
+from everindex.index.curve import Curve
+from everindex.index.measure import LeftOut
+from everindex.index.spec import IndexSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much may be spent on one index."""
+
+    k: int = 10
+    queries: int = 100
+    sample_rows: int = 10_000
+    """0: only what is there is measured."""
+
+    other_generations: bool = True
+    """Whether generations beside the one that serves are measured, too."""
+
+    max_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What was measured of one declared index."""
+
+    spec: IndexSpec
+    k: int
+    rows: int
+    queries: str
+    """How many there were, and where they are from, in words."""
+
+    exact_ms: float
+    chosen_ef_search: int
+    """What a search for k sets now."""
+
+    curves: tuple[Curve, ...]
+    left_out: tuple[LeftOut, ...]
+    observed: Observed = field(repr=False)
+
+    @property
+    def serving(self) -> Curve | None:
+        return next((curve for curve in self.curves if curve.place == "serving"), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "index": self.spec.name,
+            "schema": self.spec.schema,
+            "table": self.spec.table,
+            "k": self.k,
+            "rows": self.rows,
+            "queries": self.queries,
+            "exact_ms": self.exact_ms,
+            "chosen_ef_search": self.chosen_ef_search,
+            "curves": [curve.as_dict() for curve in self.curves],
+            "left_out": [each.sentence for each in self.left_out],
+        }
