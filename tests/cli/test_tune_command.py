@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import psycopg
+import pytest
 from command_line import everindex, url_of
 
 INDEX = "articles_embedding_hnsw_idx"
@@ -55,6 +56,7 @@ def test_tune_applies_what_it_recommends_and_goes_back(filled: str) -> None:
     assert "vector_cosine_ops" in definition(filled)
 
 
+@pytest.mark.long
 def test_where_nothing_holds_the_floor_the_exit_status_and_the_numbers_say_so(filled: str) -> None:
     done = everindex(
         "tune",
@@ -118,6 +120,7 @@ def test_warm_reads_the_index_and_says_when_there_is_none(filled: str) -> None:
     assert json.loads(done.stdout)["indexes"][0]["why"] == "no valid index serves"
 
 
+@pytest.mark.long
 def test_a_revision_that_is_run_again_makes_what_was_tuned(filled: str) -> None:
     url = url_of(filled)
     assert everindex("tune", "--recall", "0.9", "--apply", *QUICK, DATABASE_URL=url).status == 0

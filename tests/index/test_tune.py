@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from scene import SPEC, rows, run
+from scene import SPEC, fill_items, rows, run
 
 from everindex.errors import GenerationUnproven
 from everindex.index import tune
@@ -28,17 +29,26 @@ QUICK = Effort(queries=15, sample_rows=1000, max_seconds=60)
 FLOOR = 0.6
 
 
-@pytest.fixture
-def indexed(items: str) -> str:
-    own_schema.ensure(items)
-    deploy(items, SPEC)
-    return items
+def fill(conninfo: str) -> None:
+    fill_items(conninfo, count=300)
+    own_schema.ensure(conninfo)
+    deploy(conninfo, SPEC)
 
 
 @pytest.fixture
-def advice(indexed: str) -> Advice:
-    """64 signs tell little of a vector: with a low floor codes do, and are by far the smallest."""
-    return advise(indexed, SPEC, floor=FLOOR, effort=QUICK)
+def indexed(cluster: Any) -> Iterator[str]:
+    """300 vectors with their index, and our schema."""
+    conninfo = cluster.database(cluster.template("items_indexed", fill))
+    yield conninfo
+    cluster.drop(conninfo)
+
+
+@pytest.fixture(scope="module")
+def advice(cluster: Any) -> Iterator[Advice]:
+    """64 signs tell little of a vector: with a low floor codes do, and are by far the smallest. The same for every clone."""
+    conninfo = cluster.database(cluster.template("items_indexed", fill))
+    yield advise(conninfo, SPEC, floor=FLOOR, effort=QUICK)
+    cluster.drop(conninfo)
 
 
 def serving(conninfo: str) -> str:

@@ -16,6 +16,9 @@ from everindex.index.tune import apply_advice, reset
 from everindex.index.warm import warm
 from everindex.pg import own_schema
 
+#: Three servers of their own: the long ring.
+pytestmark = pytest.mark.long
+
 SPEC = IndexSpec(name="items_idx", table="items", column="embedding", recall_floor=0.5)
 QUICK = Effort(queries=10, sample_rows=1000, max_seconds=60)
 
