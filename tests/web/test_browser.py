@@ -102,6 +102,7 @@ def test_a_search_needs_no_mouse(browser: Browser, web_url: str) -> None:
         page.wait_for_url("**/?q=regular+expressions")
         page.locator(".result-line").wait_for()
         page.keyboard.press("Tab")  # the button
+        page.keyboard.press("Tab")  # the mode
         page.keyboard.press("Tab")  # the filters
         page.keyboard.press("Enter")
         assert page.get_by_label("Category").is_visible()

@@ -150,6 +150,15 @@ def test_the_search_page_leads_to_further_results_and_keeps_the_question(client:
     assert articles_of(first) == shown[:5]
 
 
+@pytest.mark.parametrize("mode", ["semantic", "keyword"])
+def test_further_results_are_found_in_the_same_mode(client: httpx2.Client, mode: str) -> None:
+    first = client.get(f"/?q=memory+leak&mode={mode}&k=4", headers=HTML).text
+    second = client.get(links(first)["More results"], headers=HTML)
+    assert second.status_code == 200
+    assert not set(articles_of(first)) & set(articles_of(second.text))
+    assert parse_qs(urlsplit(links(second.text)["More results"]).query)["mode"] == [mode]
+
+
 def test_the_last_page_has_no_more_and_says_so(client: httpx2.Client) -> None:
     page = client.get("/?q=crash&category=Security&k=1000", headers=HTML).text
     assert "More results" not in page
