@@ -27,6 +27,9 @@ from everindex.web.serving import serve_in_thread
 
 Open = Callable[..., Instance]
 
+#: One pair of servers is enough.
+pytestmark = pytest.mark.xdist_group("standby")
+
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:

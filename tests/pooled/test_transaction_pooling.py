@@ -170,6 +170,7 @@ def test_warming_by_searches_leaves_no_time_limit_in_any_session(
     assert {row["statement_timeout"] for row in of_every_session(address, TOUCHED).values()} == {"0"}
 
 
+@pytest.mark.xdist_group("standby")  # whose primary can be stopped
 def test_searches_outlive_a_restart_of_the_server_behind_the_pooler(
     replicated: Pair, open_instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
