@@ -131,16 +131,39 @@ def test_every_way_of_searching_gives_the_same_through_the_pooler(
     assert list(map(uris, pooled.search_many(many))) == list(map(uris, direct.search_many(many)))
 
 
-@pytest.mark.parametrize("command", [["status"], ["verify", "--samples", "3", "--max-seconds", "2"], ["plan"]])
-def test_commands_that_change_nothing_work(filled: str, in_transaction_mode: Lead, command: list[str]) -> None:
-    done = CliRunner().invoke(app, command, env={"DATABASE_URL": in_transaction_mode(filled), "EVERINDEX_WAIT": "0"})
-    assert (done.exit_code, done.exception) == (0, None), done.output
+NEAREST = (
+    "SELECT uri FROM articles ORDER BY embedding <=> (SELECT embedding FROM articles ORDER BY uri LIMIT 1) LIMIT 10"
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "ends"),
+    [
+        (["status"], {0}),
+        (["verify", "--samples", "3", "--max-seconds", "2"], {0}),
+        (["plan"], {0}),
+        (["check", NEAREST], {0}),
+        (["warm"], {0}),
+        (["doctor"], {0, 3}),  # one of its findings is the pooler
+    ],
+)
+def test_commands_that_change_nothing_work(
+    filled: str, in_transaction_mode: Lead, command: list[str], ends: set[int]
+) -> None:
+    address = in_transaction_mode(filled)
+    done = CliRunner().invoke(app, command, env={"DATABASE_URL": address, "EVERINDEX_WAIT": "0"})
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.output
+    assert done.exit_code in ends, done.output
+    left = of_every_session(address, TOUCHED)
+    assert {row["statement_timeout"] for row in left.values()} == {"0"}
+    assert {row["enable_seqscan"] for row in left.values()} == {"on"}
 
 
 def test_commands_that_change_something_take_the_direct_address(filled: str, in_transaction_mode: Lead) -> None:
     pooled = {"DATABASE_URL": in_transaction_mode(filled), "EVERINDEX_WAIT": "0"}
-    refused = CliRunner().invoke(app, ["deploy"], env=pooled)
-    assert isinstance(refused.exception, DirectAddressNeeded)
+    for command in (["deploy"], ["measure"], ["migrate"], ["keep", "--once"]):
+        refused = CliRunner().invoke(app, command, env=pooled)
+        assert isinstance(refused.exception, DirectAddressNeeded), (command, refused.output)
     done = CliRunner().invoke(app, ["deploy"], env=pooled | {"DATABASE_URL_DIRECT": filled})
     assert (done.exit_code, done.exception) == (0, None), done.output
 
