@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
@@ -39,6 +39,10 @@ CLEAN_UP_LOCK_TIMEOUT = "3s"
 #: To find out how PostgreSQL prints the expression, it is made on an empty copy; temporary, or where the table lies.
 _COPY = "everindex_words"
 _NO_COPY_HERE = (psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateTable)
+
+#: (where, configuration, expression) that were found to belong together: a keeper looks every minute, and each comparison
+#: leaves dead rows in the catalog.
+_AS_DECLARED: set[tuple[Any, ...]] = set()
 
 Outcome = Literal["already-there", "built", "replaced", "left"]
 
@@ -203,12 +207,23 @@ def _look(connection: Connection, config: TextConfig, *, replaces: bool) -> tupl
         return found, Done(outcome="left", reason=reason)
     if not found.is_valid:
         return found, None
-    if found.expression == (_printed(connection, config, found.index) or found.expression):
+    if _is_for(connection, config, found):
         return found, Done(outcome="already-there")
     if not replaces:
         reason = f"index {INDEX_NAME} is not for {config.name!r}: the next  everindex migrate  replaces it"
         return found, Done(outcome="left", reason=reason)
     return found, None
+
+
+def _is_for(connection: Connection, config: TextConfig, found: Observed) -> bool:
+    """Whether the index holds what a search in `config` looks for, as PostgreSQL prints both; asked once in a process."""
+    where = (connection.info.host, connection.info.port, connection.info.dbname, found.index)
+    if (where, config, found.expression) not in _AS_DECLARED:
+        printed = _printed(connection, config, found.index)
+        if printed is not None and printed != found.expression:
+            return False
+        _AS_DECLARED.add((where, config, found.expression))
+    return True
 
 
 def _printed(connection: Connection, config: TextConfig, index: TextIndex) -> str | None:
