@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import psycopg
 import pytest
 from animals import animals
 
@@ -42,14 +41,3 @@ def open_instance() -> Iterator[Callable[..., Instance]]:
         yield lambda conninfo, **settings: stack.enter_context(
             connect_instance(conninfo, settings=Settings(**settings))
         )
-
-
-def run(conninfo: str, *statements: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def rows(conninfo: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        return connection.execute(statement, parameters).fetchall()

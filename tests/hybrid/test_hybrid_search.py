@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from animals import animals, words_in
+from by_hand import run
 
-from conftest import run
 from everindex.articles.embedding.provider import EmbeddingBatch
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Answer, Article

@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from by_hand import rows, run
 from psycopg.conninfo import make_conninfo
 
-from conftest import rows, run
 from everindex.articles import at_head
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.keeping import article_keeper
