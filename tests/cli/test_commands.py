@@ -160,7 +160,8 @@ def test_a_search_that_finds_nothing_says_so_and_succeeds(on_articles: Run) -> N
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("search", " "), ("search", "x", "-k", "1001"), ("search", "x", "--since", "soon"), ("search", "\udcff"),
+        ("search", " "), ("search", "x", "-k", "1001"), ("search", "x", "--since", "soon"),
+        ("search", "\udcff", "--mode", "semantic"),
         ("search", "x", "--category", "\udcff"),
     ],
 )  # fmt: skip

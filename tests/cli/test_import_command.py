@@ -141,7 +141,7 @@ def test_embed_completes_what_has_no_vector_or_one_of_another_model(
     assert done.stdout.startswith("1 articles embedded with everindex/")
 
     other = {"OPENAI_BASE_URL": endpoint.url, "EMBEDDING_MODEL": "local"}
-    three_lines(on_head("search", "title", **other), "embedding-models-mixed")
+    three_lines(on_head("search", "title", "--mode", "semantic", **other), "embedding-models-mixed")
     done = on_head("embed", "--json", **other)
     assert done.status == 0
     assert done.json == {

@@ -70,11 +70,11 @@ def fill_before_index(conninfo: str) -> None:
 
 
 def state(conninfo: str, table: str = "items") -> list[tuple[Any, ...]]:
-    """(name, is it valid) of every index on the table but the primary key's and other btrees."""
+    """(name, is it valid) of every index on the table but btrees and that of the words."""
     return rows(
         conninfo,
         "SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam "
-        "WHERE i.indrelid = %s::regclass AND m.amname <> 'btree' ORDER BY 1",
+        "WHERE i.indrelid = %s::regclass AND m.amname NOT IN ('btree', 'gin') ORDER BY 1",
         table,
     )
 
