@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
@@ -19,6 +20,9 @@ from everindex.index.surveyed import Effort
 from everindex.index.tuned import declared_here
 from everindex.pg.connections import connect
 from everindex.web.serving import serve_in_thread
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 HTML = {"accept": "text/html"}
 QUICK = Effort(queries=5, sample_rows=0, max_seconds=30)
@@ -61,6 +65,25 @@ def test_the_curve_is_drawn_with_its_words_its_table_and_the_chosen_point(
     assert 'class="chosen"' in page
     assert '<tr aria-current="true"><td class="amount">40</td>' in page
     assert "style=" not in page  # the policy of the page forbids it
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_curve_has_no_barrier_and_fits_a_narrow_screen(browser: Browser, instance: Instance, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    measured(instance.conninfo)
+    with serve_in_thread(instance) as url:
+        context = browser.new_context(
+            base_url=url, color_scheme=scheme, bypass_csp=True, viewport={"width": 360, "height": 740}
+        )
+        page = context.new_page()
+        page.goto("/index")
+        page.wait_for_selector("figure.curves")
+        page.get_by_text("As a table").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        violations = Axe().run(page).response["violations"]
+        context.close()
+    assert [found["id"] for found in violations if found["impact"] in ("serious", "critical")] == []
 
 
 def test_the_same_is_in_the_api(instance: Instance) -> None:
