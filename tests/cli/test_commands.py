@@ -125,6 +125,17 @@ def test_search_by_words_or_by_meaning_alone(on_articles: Run) -> None:
     assert everindex("search", "x", "--mode", "both").status == 2
 
 
+def test_how_the_words_were_found_is_explained_without_what_was_asked(on_articles: Run) -> None:
+    both = on_articles("search", "secretword leak", "--explain", "--json").json["explanation"]
+    assert {"strategy", "plan", "words"} <= set(both)
+    assert any("articles_text_search_idx" in line for line in both["words"]["plan"])
+    assert "secretword" not in str(both["words"])
+    words = on_articles("search", "leak", "--explain", "--mode", "keyword")
+    assert "ts_rank_cd" in words.stdout
+    assert "strategy:" not in words.stdout
+    assert "words" not in on_articles("search", "leak", "--explain", "--mode", "semantic", "--json").json["explanation"]
+
+
 def test_a_language_that_the_server_lacks_is_told_in_three_lines(on_articles: Run) -> None:
     done = on_articles("search", "x", EVERINDEX_TEXT_SEARCH="klingon")
     three_lines(done, "setting-invalid", status=2)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
-from everindex.articles.search.explained import Explanation
+from everindex.articles.search.explained import Explanation, WordsExplanation
 from everindex.cli.output import say
 
 
@@ -17,12 +18,18 @@ def print_explanation(explanation: Explanation) -> None:
             f"settings: {', '.join(f'{name} = {value}' for name, value in approach.settings)}, for this statement alone"
         )
     if explanation.statement:
-        say("statement:")
-        say(
-            textwrap.fill(
-                explanation.statement, 110, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
-            )
-        )
-        say("plan:")
-        for line in explanation.plan:
-            say(f"  {line}")
+        _say_statement(explanation.statement, explanation.plan)
+
+
+def print_words_explanation(explanation: WordsExplanation) -> None:
+    """How the words were found."""
+    say("\nwords:")
+    _say_statement(explanation.statement, explanation.plan)
+
+
+def _say_statement(statement: str, plan: Sequence[str]) -> None:
+    say("statement:")
+    say(textwrap.fill(statement, 110, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
+    say("plan:")
+    for line in plan:
+        say(f"  {line}")

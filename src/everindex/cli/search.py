@@ -10,7 +10,7 @@ from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Hit, Mode
 from everindex.articles.search.explained import Explanation
 from everindex.articles.searches import Options
-from everindex.cli.explained import print_explanation
+from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.errors import EverindexError
 
@@ -58,13 +58,18 @@ def search(
             diversity=diversity,
         )  # fmt: skip
         answer = instance.answer_text(text, mode, options)
-        explanation = _explained(instance, text, mode, options) if explain else None
+        explanation = _explained(instance, text, mode, options) if explain and mode != "keyword" else None
+        words = instance.words.explain(text, k=k, filters=filters) if explain and mode != "semantic" else None
     if as_json:
-        print_json(answer.as_dict() | ({} if explanation is None else {"explanation": explanation.as_dict()}))
+        told = {} if explanation is None else explanation.as_dict()
+        told |= {} if words is None else {"words": words.as_dict()}
+        print_json(answer.as_dict() | ({"explanation": told} if told else {}))
         return
     print_answer(answer)
     if explanation is not None:
         print_explanation(explanation)
+    if words is not None:
+        print_words_explanation(words)
 
 
 def _explained(instance: Instance, text: str, mode: Mode, options: Options) -> Explanation | None:

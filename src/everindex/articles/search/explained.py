@@ -13,6 +13,8 @@ from everindex.pg.connections import Connection
 
 #: A query vector, as a plan shows it.
 _VECTOR_LITERAL = re.compile(r"'\[[^'\]]*\]'")
+#: The words that were asked for.
+_TSQUERY = re.compile(r"'(?:[^']|'')*'::tsquery")
 #: The bit code of one.
 _BITS = re.compile(r"'[01]{32,}'")
 
@@ -42,12 +44,29 @@ class Explanation:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordsExplanation:
+    """How the words of a search are found: the statement of keyword search, and its plan as it ran."""
+
+    statement: str
+    plan: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The explanation as `--json` gives it."""
+        return {"statement": self.statement, "plan": list(self.plan)}
+
+
 def plan_as_run(
     connection: Connection, statement: str, parameters: Mapping[str, Any], *, settings: Settings
 ) -> tuple[str, ...]:
     """Runs the statement under transaction-local `settings` and tells how it went, a line each."""
     lines = explain_text(connection, statement, parameters, settings=settings, as_run=True)
     return tuple(without_vectors(line) for line in lines)
+
+
+def without_words(line: str) -> str:
+    """A line of a plan without the words of the query."""
+    return _TSQUERY.sub("'…'::tsquery", line)
 
 
 def without_vectors(line: str) -> str:

@@ -21,6 +21,7 @@ from everindex.articles.search.asked import MOST_WORDS
 from everindex.articles.search.asked import read as read_query
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.document import INDEX_NAME, document, query
+from everindex.articles.search.explained import WordsExplanation, plan_as_run, without_words
 from everindex.articles.search.question import check_numbers
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
@@ -135,6 +136,21 @@ class KeywordSearch:
     def forget(self) -> None:
         """Reads table, configuration and index anew at the next search."""
         self._known = None
+
+    def explain(self, text: str, *, k: int, filters: Filters) -> WordsExplanation:
+        """The statement and its plan as it ran, without what was asked for. Runs the statement. Raises as `search`."""
+        composed, parameters = matches_statement(self.known(), filters, k=k)
+        statement = composed.as_string(None)
+        parameters["text"] = read_query(text).query
+
+        def explained(connection: Connection) -> WordsExplanation:
+            with told_as_ours("explaining a search by keyword"):
+                plan = plan_as_run(connection, statement, parameters, settings=())
+            return WordsExplanation(
+                statement=" ".join(statement.split()), plan=tuple(without_words(line) for line in plan)
+            )
+
+        return self._reading.read(explained)
 
     def plan(self, text: str, *, k: int, filters: Filters) -> str:
         """How the planner answers, in words and without values."""
