@@ -349,7 +349,7 @@ def copied(instance: Instance) -> None:
     with instance.connection() as connection:
         connection.execute(
             "INSERT INTO articles (uri, title, summary, category, topic, publication_date) "
-            "SELECT uri || '#' || n, title, summary, category, topic, publication_date "
+            "SELECT uri || ' copy ' || n, title, summary, category, topic, publication_date "
             "FROM articles, generate_series(2, %s) n",
             (COPIES,),
         )

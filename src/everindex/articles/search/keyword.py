@@ -39,6 +39,8 @@ log = logging.getLogger("everindex.search")
 #: Ranking reads and parses every match, about 0.05 ms each (docs/measurements/hybrid.md). Of words that more articles have
 #: than this, so many of them are ranked, and the answer says so.
 MOST_RANKED = 10_000
+#: A LIMIT is a literal, and each text is prepared on each connection: a few limits are enough, and the rest is cut off.
+LIMITS = (10, 20, 50, 100, 200, 500, MAX_K)
 #: Table, configuration and index are read anew after so many seconds.
 KNOWN_SECONDS = 5.0
 #: Below so many rows nobody notices that no index serves.
@@ -201,7 +203,8 @@ def find(
 
     Reads only; the cost grows with the number of matches, up to `most_ranked`. Raises what statements raise.
     """
-    (statement, names), parameters = _composed(known, filters, k, vector is not None, most_ranked)
+    limit = next(limit for limit in LIMITS if limit >= k)
+    (statement, names), parameters = _composed(known, filters, limit, vector is not None, most_ranked)
     asked = read_query(text)
     parameters["text"] = asked.query
     if vector is not None:
@@ -223,7 +226,7 @@ def find(
             f"no index serves the search by keyword at the moment: every row was read ({INDEX_NAME} is built by "
             "everindex migrate and by the keeper)"
         )
-    return Found(hits=[_hit(row, rank) for rank, row in enumerate(rows, start=1)], notices=notices)
+    return Found(hits=[_hit(row, rank) for rank, row in enumerate(rows[:k], start=1)], notices=notices)
 
 
 def matches_statement(
@@ -248,15 +251,17 @@ def matches_statement(
 
 
 def _composed(
-    known: Known, filters: Filters, k: int, with_distance: bool, most_ranked: int
+    known: Known, filters: Filters, limit: int, with_distance: bool, most_ranked: int
 ) -> tuple[tuple[str, tuple[str, ...]], dict[str, Any]]:
     """The same as it is sent. Of a shape that was composed before, only the parameters are made."""
     used = tuple(each.name for each in fields(filters) if getattr(filters, each.name))
-    shape = (k, with_distance, most_ranked, used)
+    shape = (limit, with_distance, most_ranked, used)
     kept = known.texts.get(shape)
     if kept is not None:
         return kept, where(known.table, filters)[1]
-    composed, parameters = matches_statement(known, filters, k=k, with_distance=with_distance, most_ranked=most_ranked)
+    composed, parameters = matches_statement(
+        known, filters, k=limit, with_distance=with_distance, most_ranked=most_ranked
+    )
     kept = known.texts[shape] = roundtrip.positional(composed.as_string(None))
     return kept, parameters
 
