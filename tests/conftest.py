@@ -30,7 +30,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Rows of the filled template: enough for the planner to want the index, few enough to build it in seconds.
-FILLED_ROWS = 2500
+FILLED_ROWS = 1500
+
+#: These databases are small and end with the run; what survives a crash is tested on servers that keep the defaults.
+FOR_TESTS = {"fsync": "off", "wal_compression": "off", "shared_buffers": "256MB"}
 
 #: What a test must not take over from whoever runs it.
 SETTING_PREFIXES = ("DATABASE_URL", "DB_", "EVERINDEX_", "OPENAI_", "EMBEDDING_", "PG")
@@ -120,8 +123,7 @@ def fill(conninfo: str) -> None:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """PostgreSQL 18 with pgvector 0.8.6, of the embedded wheel."""
-    # fsync off: these databases end with the run; what survives a crash is tested on servers that keep it on.
-    with open_place() as place, embedded.running(place / "server", settings={"fsync": "off"}) as admin:
+    with open_place() as place, embedded.running(place / "server", settings=FOR_TESTS) as admin:
         yield Cluster(admin)
 
 

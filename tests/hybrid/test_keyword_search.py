@@ -187,6 +187,16 @@ def test_half_of_a_joined_name_finds_it(fresh: Instance) -> None:
     assert uris(found(fresh, "asyncio.Event")) == []
 
 
+def test_what_looks_like_a_tag_is_text_and_hides_none(fresh: Instance) -> None:
+    fresh.upsert([
+        Article(uri="u1", title="How <script> blocks: walnut", summary="a <b>falcon</b> and <style> before meadow"),
+        Article(uri="u2", title="list<integer> and dict", summary="if a<b then lemon>c"),
+    ])  # fmt: skip
+    assert uris(found(fresh, "walnut meadow falcon script")) == ["u1"]
+    assert uris(found(fresh, "<script>")) == ["u1"]
+    assert uris(found(fresh, "list<integer>")) == uris(found(fresh, "integer lemon")) == ["u2"]
+
+
 def test_articles_of_any_length_are_stored_and_found_by_their_beginning(fresh: Instance) -> None:
     beyond = "walnut " + "filler " * (SUMMARY_CHARACTERS // 7) + " rocket"
     # Each letter a word of its own, three and four bytes long, joined so that parts and whole are words.

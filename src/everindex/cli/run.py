@@ -19,6 +19,9 @@ from everindex.settings import read_settings
 def main() -> None:
     """Runs one command and exits: 0 done, 1 failed, 2 usage, 3 a proof does not hold, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # To be said before numpy is loaded. Our products are small: a second thread of OpenBLAS would not make them faster, but
+    # spins on its core after each, which the database has a use for.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that lacks a character shows its escape; the command does not fail over it.
         if isinstance(stream, io.TextIOWrapper):

@@ -29,9 +29,8 @@ MOST_CHARACTERS = 20_000
 WHOLE_CHARACTERS = 280
 
 _START, _STOP, _GAP = "\x01", "\x02", "\x08"
-#: ts_headline leaves out what looks like a tag, `list<int>` would lose its `<int>`, and takes `asyncio.Queue` for one word,
-#: which the search does not (JOINTS). It sees a control character in place of each of these.
-_DISGUISES = dict(zip("<>" + JOINTS, "\x03\x04\x05\x06\x07", strict=True))
+#: ts_headline reads with PostgreSQL's parser, too: it sees a control character in place of each of these.
+_DISGUISES = dict(zip(JOINTS, "\x03\x04\x05\x06\x07", strict=True))
 _HIDDEN = str.maketrans(dict.fromkeys((_START, _STOP, _GAP, *_DISGUISES.values())) | _DISGUISES)
 _SHOWN = str.maketrans({disguise: character for character, disguise in _DISGUISES.items()} | {_GAP: " … "})
 _PLAIN = str.maketrans(dict.fromkeys((_START, _STOP)))
