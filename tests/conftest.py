@@ -30,7 +30,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Rows of the filled template: enough for the planner to want the index, few enough to build it in seconds.
-FILLED_ROWS = 1500
+FILLED_ROWS = 2500
 
 #: These databases are small and end with the run; what survives a crash is tested on servers that keep the defaults.
 FOR_TESTS = {"fsync": "off", "wal_compression": "off", "shared_buffers": "256MB"}

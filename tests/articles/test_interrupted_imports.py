@@ -32,7 +32,7 @@ from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 
 PROCESS = Path(__file__).with_name("import_process.py")
-ROUNDS = 20
+SHORT, LONG = 6, 30
 
 
 def valid_index(connection: psycopg.Connection) -> bool | None:
@@ -96,8 +96,11 @@ def rows_of_round(number: int) -> list[Article]:
     return _ROUNDS.setdefault(number, rows_of(number))
 
 
-def test_an_import_killed_at_any_moment_leaves_whole_articles_and_the_next_completes_it(migrated: str) -> None:
-    random.seed(4)
+@pytest.mark.parametrize("rounds", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
+def test_an_import_killed_at_any_moment_leaves_whole_articles_and_the_next_completes_it(
+    migrated: str, rounds: int
+) -> None:
+    random.seed(rounds)
     embedder = StaticEmbedder(width=1536)
     mixed = 0
     with (
@@ -113,7 +116,7 @@ def test_an_import_killed_at_any_moment_leaves_whole_articles_and_the_next_compl
     ):
         register_vector(connection)
         assert process.stdout.readline() == "ready\n"
-        for number in range(1, ROUNDS + 1):
+        for number in range(1, rounds + 1):
             process.stdin.write(f"{number}\n")
             pid = int(process.stdout.readline())
             rows_stored(connection, number, at_least=random.randrange(ROWS))
@@ -122,14 +125,14 @@ def test_an_import_killed_at_any_moment_leaves_whole_articles_and_the_next_compl
                 os.kill(pid, signal.SIGKILL)
             backends_end(connection)
             mixed += len(check_whole(connection, embedder)) > 1
-        process.stdin.write(f"{ROUNDS + 1}\n")
+        process.stdin.write(f"{rounds + 1}\n")
         pid = int(process.stdout.readline())
         deadline = time.monotonic() + 30
         while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert check_whole(connection, embedder) == {f"round {ROUNDS + 1}": ROWS}
+        assert check_whole(connection, embedder) == {f"round {rounds + 1}": ROWS}
         process.stdin.close()
-    assert mixed > ROUNDS / 2  # killed between two batches, as was meant
+    assert mixed > rounds / 2  # killed between two batches, as was meant
 
 
 def test_a_process_killed_while_the_index_is_aside_is_healed_by_the_next_migration(migrated: str) -> None:

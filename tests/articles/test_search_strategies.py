@@ -156,7 +156,7 @@ def test_an_explanation_shows_everything_but_the_question(read_only_instance: In
     told = read_only_instance.explain(vector, filters={"category": "Library", "since": "2001"}).as_dict()
     assert told["strategy"] == "index-filtered"
     assert told["settings"]["hnsw.iterative_scan"] == "relaxed_order"
-    assert "LIMIT 15" in told["statement"]
+    assert "LIMIT 12" in told["statement"]
     assert any("actual time" in line for line in told["plan"])
     assert not any(len(line) > 2000 for line in told["plan"])
     assert read_only_instance.explain(vector, filters={"category": "no such"}).as_dict()["plan"] == []

@@ -150,16 +150,21 @@ def test_a_rule_that_there_is_not_is_refused_with_the_one_that_is_meant(items: s
 
 
 def test_an_examination_leaves_no_trace(items: str) -> None:
+    asked = "SELECT txid_current(), current_setting('statement_timeout')"
     with connect(items) as connection:
-        before = connection.execute("SELECT txid_current(), current_setting('statement_timeout')").fetchone()
-        examine(connection)
-        after = connection.execute("SELECT txid_current(), current_setting('statement_timeout')").fetchone()
+        given = set()
+        for _ in range(5):  # transactions of the whole server are numbered: autovacuum's, too
+            before = connection.execute(asked).fetchone()
+            examine(connection)
+            after = connection.execute(asked).fetchone()
+            assert before is not None
+            assert after is not None
+            assert after[1] == before[1]
+            given.add(int(after[0]) - int(before[0]))
         row = connection.execute(
             "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
         ).fetchone()
-    assert before is not None
-    assert after is not None
-    assert (int(after[0]) - int(before[0]), after[1]) == (1, before[1])
+    assert min(given) == 1
     assert row == (0,)
 
 

@@ -16,7 +16,7 @@ from everindex.index.apply import deploy
 from everindex.index.keeper import Keeper
 
 DEPLOYERS = 8
-SHORT, LONG = 5, 50
+SHORT, LONG = 3, 50
 #: Orders that several may give at once and that come to one end. A rebuild for a reason is asked for once.
 ROUNDS = [kind for kind in KINDS if kind.act is deploy and kind.name not in ("rebuild", "absent-migration")]
 #: With every statement of DDL in the server's log: it says how often something was built, whoever has done it.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from everindex.articles.model import MODES, Filters, Mode
-from everindex.articles.search.statement import day_after, first_day
+from everindex.articles.search.condition import day_after, first_day
 from everindex.errors import QueryInvalid, UsageError
 from everindex.web.problems import ContentTypeRefused, validation_error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,13 @@ from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, H
 from everindex.articles.reading import Reading
 from everindex.articles.search.asked import MOST_WORDS
 from everindex.articles.search.asked import read as read_query
+from everindex.articles.search.condition import values, where
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.document import INDEX_NAME, document, query
 from everindex.articles.search.explained import WordsExplanation, plan_as_run, without_words
 from everindex.articles.search.question import check_numbers
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
-from everindex.articles.search.statement import where
 from everindex.articles.search.text_config import TextConfig, find_config
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
@@ -254,11 +254,11 @@ def _composed(
     known: Known, filters: Filters, limit: int, with_distance: bool, most_ranked: int
 ) -> tuple[tuple[str, tuple[str, ...]], dict[str, Any]]:
     """The same as it is sent. Of a shape that was composed before, only the parameters are made."""
-    used = tuple(each.name for each in fields(filters) if getattr(filters, each.name))
-    shape = (limit, with_distance, most_ranked, used)
+    given: dict[str, Any] = dict(values(filters))
+    shape = (limit, with_distance, most_ranked, *given)
     kept = known.texts.get(shape)
     if kept is not None:
-        return kept, where(known.table, filters)[1]
+        return kept, given
     composed, parameters = matches_statement(
         known, filters, k=limit, with_distance=with_distance, most_ranked=most_ranked
     )

@@ -3,18 +3,14 @@ cannot, where the answer is to be exact."""
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.model import MAX_FILTER_BYTES, REQUIRED_COLUMNS, Filters
+from everindex.articles.model import REQUIRED_COLUMNS, Filters
+from everindex.articles.search.condition import where
 from everindex.articles.search.strategy import Approach
 from everindex.articles.table import ArticleTable
-from everindex.errors import QueryInvalid
-
-_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:[T ].*)?", re.ASCII)
 
 
 def of(table: ArticleTable, filters: Filters, approach: Approach, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
@@ -108,82 +104,6 @@ def count_passing(table: ArticleTable, filters: Filters, *, limit: int) -> tuple
         ).format(table=table.identifier, condition=condition, limit=sql.Literal(limit)),
         parameters,
     )
-
-
-def where(table: ArticleTable, filters: Filters) -> tuple[sql.Composed, dict[str, Any]]:
-    """The filters as ` AND …`, with parameters cast to the column's own type so that its index can serve them.
-
-    Raises QueryInvalid for a date that is none, or a value that no row can have.
-    """
-    clauses: list[sql.Composed] = []
-    parameters: dict[str, Any] = {}
-
-    def add(column: str, operator: str, name: str, value: str) -> None:
-        clauses.append(
-            sql.SQL(" AND {column} {operator} {value}::{kind}").format(
-                column=sql.Identifier(column),
-                operator=sql.SQL(operator),
-                value=sql.Placeholder(name),
-                kind=sql.SQL(table.columns[column]),
-            )
-        )
-        parameters[name] = value
-
-    for column in ("category", "topic", "news_source"):
-        value = getattr(filters, column)
-        if value:
-            add(column, "=", column, _value(column, value))
-    if filters.since:
-        add("publication_date", ">=", "since", first_day(filters.since, name="since").isoformat())
-    if filters.until:
-        after = day_after(filters.until, name="until")
-        if after is not None:
-            add("publication_date", "<", "until", after.isoformat())
-    return sql.Composed(clauses), parameters
-
-
-def first_day(text: str, *, name: str) -> dt.date:
-    """The first day of an ISO-8601 date or prefix (`2023`, `2023-02`, `2023-02-07`). Raises QueryInvalid."""
-    match = _DATE.fullmatch(text.strip())
-    try:
-        if match is None:
-            raise ValueError
-        return dt.date(int(match[1]), int(match[2] or 1), int(match[3] or 1))
-    except ValueError:
-        raise QueryInvalid(
-            f"{name} is not a date: {text[:40]!r}.",
-            why="dates are ISO-8601: a year, a month or a day.",
-            next_step="write it as 2023, 2023-02 or 2023-02-07.",
-        ) from None
-
-
-def day_after(text: str, *, name: str) -> dt.date | None:
-    """The first day after an ISO-8601 date or prefix, so that `until=2023-02` includes all of February; None after 9999."""
-    first = first_day(text, name=name)
-    match = _DATE.fullmatch(text.strip())
-    assert match is not None  # first_day refuses what does not match
-    try:
-        if match[3]:
-            return first + dt.timedelta(days=1)
-        if match[2]:
-            return (first.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
-        return first.replace(year=first.year + 1)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _value(column: str, value: str) -> str:
-    try:
-        is_possible = "\0" not in value and len(value.encode()) <= MAX_FILTER_BYTES
-    except UnicodeEncodeError:
-        is_possible = False
-    if not is_possible:
-        raise QueryInvalid(
-            f"the filter {column} cannot match any article.",
-            why=f"its value is not valid Unicode, has a NUL character or more than {MAX_FILTER_BYTES} bytes; no article has.",
-            next_step="correct the value; `everindex search --help` shows the filters.",
-        )
-    return value
 
 
 #: In the order of its bytes, which is that of Python's text, whatever the collation of the column.

@@ -15,8 +15,9 @@ EXACT_FACTOR = 3.75
 #: Below so many rows the planner rightly reads the whole table: it is not pushed to the index.
 SMALL_TABLE_ROWS = 1000
 #: Under a filter more rows are fetched than asked for, and the nearest kept: those of an iteration that went on come in
-#: batches, and a nearer one may be in the next.
-FETCH_FACTOR = 1.5
+#: batches, and a nearer one may be in the next. Of filters that are clusters 1.2 finds 98.4 % of the true neighbours, 1 finds
+#: 97.8 %, 1.5 finds 98.9 % and takes an eighth longer (docs/measurements/filtered.md).
+FETCH_FACTOR = 1.2
 #: A filter may have few rows near the query. The scan gives up when it has looked at so many times what it would need if
 #: the filter had nothing to do with the vectors; an exact search over the passing rows is cheaper then.
 PATIENCE = 10

@@ -6,6 +6,7 @@ from typing import Any
 
 from everindex.articles.model import Filters
 from everindex.articles.search import statement
+from everindex.articles.search.condition import values
 from everindex.articles.search.strategy import Approach
 from everindex.articles.table import ArticleTable
 from everindex.pg import roundtrip
@@ -20,26 +21,14 @@ class Texts:
 
     def of(self, table: ArticleTable, filters: Filters, approach: Approach, k: int) -> tuple[str, dict[str, Any]]:
         """The text with psycopg's named placeholders, and the parameters of the filters."""
+        given = values(filters)
         # Strategies of other settings or another order must not share a text: a prepared statement keeps its plan.
-        key = (
-            approach.strategy,
-            k,
-            approach.fetch,
-            approach.candidates,
-            approach.continues,
-            bool(filters.category),
-            bool(filters.topic),
-            bool(filters.news_source),
-            bool(filters.since),
-            bool(filters.until),
-        )
+        key = (approach.strategy, k, approach.fetch, approach.candidates, approach.continues, *given)
         kept = self._texts.get(key)
-        if kept is not None and filters.is_empty:
-            return kept, {}
-        composed, parameters = statement.of(table, filters, approach, k=k)
         if kept is None:
+            composed, _ = statement.of(table, filters, approach, k=k)
             kept = self._texts[key] = composed.as_string(None)
-        return kept, parameters
+        return kept, given
 
     def positional(self, text: str) -> tuple[str, tuple[str, ...]]:
         """The same with libpq's `$1 …`, and the names in that order."""
