@@ -220,8 +220,8 @@ def test_statistics_that_a_role_may_not_see_are_unknown(indexed: str, stranger: 
 HOSTILE = [
     ('quote"quote', "100%", "sp ace"),
     ("%s %(x)s %%", "apostrophe'; DROP TABLE items; --", "{brace}"),
-    ("ünïcode 索引", "back\\slash", "select"),
-    ("dot.dot", " USING hnsw (x)", "n" * 63),
+    pytest.param("ünïcode 索引", "back\\slash", "select", marks=pytest.mark.long),
+    pytest.param("dot.dot", " USING hnsw (x)", "n" * 63, marks=pytest.mark.long),
 ]
 
 

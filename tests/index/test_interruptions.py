@@ -28,7 +28,7 @@ from scene import rows, wait_until
 SHORT, LONG = 20, 200
 COUNT, SEED = "KILLS", "KILLS_SEED"
 #: Of the random campaign: enough rows for a build to take a while.
-MANY = 1500
+MANY = 1000
 EACH = [pytest.param(kind, id=kind.name) for kind in KINDS]
 #: So many servers' worth of connections: three to a client.
 AT_ONCE = 8

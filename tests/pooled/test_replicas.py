@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
+from poolers import pgbouncer, through
 from psycopg.conninfo import make_conninfo
 from standbys import Pair, until
 
@@ -18,6 +19,8 @@ from everindex.articles import reading as reading_module
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Article
 from everindex.cli.status import status
+from everindex.errors import ServerUnreachable
+from everindex.pg import pooler
 from everindex.pg import replica as replica_module
 from everindex.pg.address import describe
 from everindex.pg.connections import Connection
@@ -26,9 +29,6 @@ from everindex.web import health
 from everindex.web.serving import serve_in_thread
 
 Open = Callable[..., Instance]
-
-#: One pair of servers is enough.
-pytestmark = pytest.mark.xdist_group("standby")
 
 
 @pytest.fixture(autouse=True)
@@ -309,3 +309,25 @@ def test_another_database_than_the_configured_one_has_none_of_its_replicas(repli
         assert not reads_standby(instance)
     with connect_instance(replicated.primary.conninfo, settings=settings) as instance:
         assert reads_standby(instance)
+
+
+def test_searches_outlive_a_restart_of_the_server_behind_the_pooler(
+    replicated: Pair, open_instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pooler, "LOOK_SECONDS", 0.5)  # how long PgBouncer's silence is taken for a slow server
+    with pgbouncer(replicated.primary.conninfo, mode="transaction", default_pool_size=2) as address:
+        instance = open_instance(through(address, replicated.primary.conninfo))
+        expected = [hit.uri for hit in instance.search("elections").hits]
+        replicated.primary.stop()
+        with pytest.raises(ServerUnreachable):
+            open_instance(through(address, replicated.primary.conninfo), EVERINDEX_WAIT=0)
+        replicated.primary.start()
+        until(lambda: answers(instance))
+        assert [hit.uri for hit in instance.search("elections").hits] == expected
+
+
+def answers(instance: Instance) -> bool:
+    try:
+        return bool(instance.search("elections").hits)
+    except ServerUnreachable:  # PgBouncer waits a second before it tries a server again
+        return False

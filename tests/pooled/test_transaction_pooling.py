@@ -13,8 +13,8 @@ import httpx2
 import numpy as np
 import psycopg
 import pytest
-from poolers import of_every_session, pgbouncer, through
-from standbys import Pair, until
+from poolers import of_every_session
+from standbys import until
 from typer.testing import CliRunner
 
 from everindex.articles import bulk, incidents
@@ -25,7 +25,7 @@ from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.keeping import kept_in_background
 from everindex.articles.model import MODES, Article
 from everindex.cli.app import app
-from everindex.errors import DirectAddressNeeded, ServerUnreachable, SettingInvalid
+from everindex.errors import DirectAddressNeeded, SettingInvalid
 from everindex.index import warm
 from everindex.index.apply import deploy, drop
 from everindex.index.catalog import in_search_path, observe
@@ -191,29 +191,6 @@ def test_warming_by_searches_leaves_no_time_limit_in_any_session(
         spec = in_search_path(connection, EMBEDDING_INDEX)
     assert warm.warm(address, spec, max_seconds=5).searches > 0
     assert {row["statement_timeout"] for row in of_every_session(address, TOUCHED).values()} == {"0"}
-
-
-@pytest.mark.xdist_group("standby")  # whose primary can be stopped
-def test_searches_outlive_a_restart_of_the_server_behind_the_pooler(
-    replicated: Pair, open_instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pooler, "LOOK_SECONDS", 0.5)  # how long PgBouncer's silence is taken for a slow server
-    with pgbouncer(replicated.primary.conninfo, mode="transaction", default_pool_size=2) as address:
-        instance = open_instance(through(address, replicated.primary.conninfo))
-        expected = uris(instance.search("elections"))
-        replicated.primary.stop()
-        with pytest.raises(ServerUnreachable):
-            open_instance(through(address, replicated.primary.conninfo), EVERINDEX_WAIT=0)
-        replicated.primary.start()
-        until(lambda: answers(instance))
-        assert uris(instance.search("elections")) == expected
-
-
-def answers(instance: Instance) -> bool:
-    try:
-        return bool(instance.search("elections").hits)
-    except ServerUnreachable:  # PgBouncer waits a second before it tries a server again
-        return False
 
 
 def test_every_page_is_answered(filled: str, in_transaction_mode: Lead, open_instance: Callable[..., Instance]) -> None:

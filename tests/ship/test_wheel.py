@@ -18,8 +18,6 @@ import pytest
 from packaging.requirements import Requirement
 from shipping import HEAD, PROGRAMS, REPOSITORY, Shell
 
-pytestmark = pytest.mark.xdist_group("wheel")
-
 ARTICLES = """\
 {"uri": "https://example.org/1", "title": "A parser leaks memory", "summary": "Repeated parsing of bad input grew the heap."}
 {"uri": "https://example.org/2", "title": "Faster startup", "summary": "Fewer modules are imported when the program starts."}
