@@ -26,7 +26,7 @@ up: env-run ## everything: server, migrations, sample, embeddings, index, pages;
 
 test: lint ## lint, then every test; fails on the first red step
 	@.venv/bin/python -m compileall -q src  # many tests start commands; where Python may not write bytecode, each would compile anew
-	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -m "not long" -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadfile --durations=10 $(PYTEST_ARGS)
+	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -m "not long" -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_ARGS)
 
 test-long: env-test ## the long campaigns alone; COUNT=n repeats them
 	@for round in $$(seq $(COUNT)); do .venv/bin/python -m pytest -m long --durations=10 $(PYTEST_ARGS) || exit 1; done
