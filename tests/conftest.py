@@ -15,22 +15,17 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance, connect_instance
-from everindex.migrate import runner
-from everindex.migrate.chain import BEFORE_INDEX
 from everindex.pg import embedded
 from everindex.pg.embedded import Binaries
 from everindex.settings import Settings, current_settings
 from places import open_place
+from templates import FILLED_ROWS, filled_with, migrate
 
 # A run started in the background of a script has SIGINT ignored, and so would have every command that a test starts and
 # then interrupts. A handler of this process is back to the default in its children.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-#: Rows of the filled template: enough for the planner to want the index, few enough to build it in seconds.
-FILLED_ROWS = 2500
 
 #: These databases are small and end with the run; what survives a crash is tested on servers that keep the defaults.
 FOR_TESTS = {"fsync": "off", "wal_compression": "off", "shared_buffers": "256MB"}
@@ -108,18 +103,6 @@ def binaries_of(package: str) -> Binaries:
     return Binaries(bin_dir=Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
 
 
-def migrate(conninfo: str) -> None:
-    runner.upgrade(conninfo, wait_seconds=0)
-
-
-def fill(conninfo: str) -> None:
-    """Head, with the first FILLED_ROWS articles of the sample, their vectors and the index over them."""
-    runner.upgrade(conninfo, BEFORE_INDEX, wait_seconds=0)
-    with connect_instance(conninfo, settings=Settings()) as instance:
-        instance.import_rows(itertools.islice(read_source(str(sample_source())), FILLED_ROWS))
-    runner.upgrade(conninfo, wait_seconds=0)
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """PostgreSQL 18 with pgvector 0.8.6, of the embedded wheel."""
@@ -146,7 +129,7 @@ def migrated(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def with_articles(cluster: Cluster) -> str:
     """The template of databases at head with FILLED_ROWS real articles."""
-    return cluster.template("with_articles", fill)
+    return cluster.template("with_articles", filled_with(FILLED_ROWS))
 
 
 @pytest.fixture

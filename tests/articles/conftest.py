@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +18,22 @@ from http_embedder import Endpoint, handler_of
 
 from everindex.articles.instance import Instance, connect_instance
 from everindex.settings import Settings
+from templates import MANY_ROWS, filled_with
+
+
+@pytest.fixture(scope="session")
+def with_articles(cluster: Any) -> str:
+    """The template of databases at head with MANY_ROWS real articles."""
+    name: str = cluster.template("with_many_articles", filled_with(MANY_ROWS))
+    return name
+
+
+@pytest.fixture(scope="session")
+def read_only_instance(cluster: Any, with_articles: str) -> Iterator[Instance]:
+    """An open instance shared by all tests here that only read."""
+    conninfo = cluster.database(with_articles)
+    with connect_instance(conninfo, settings=Settings()) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from everindex.articles.instance import Instance
 
 @pytest.fixture
 def on_articles(read_only_instance: Instance) -> Callable[..., Done]:
-    """Runs commands that only read on a database of 2,500 articles."""
+    """Runs commands that only read on a database of 1,500 articles."""
     return lambda *arguments, **others: everindex(
         *arguments, **({"DATABASE_URL": url_of(read_only_instance.conninfo)} | others)
     )

@@ -38,7 +38,7 @@ def test_a_plan_is_shown_then_done_then_empty_and_a_rollback_takes_it_back(fille
     assert plan.status == 3
     assert "build index articles_embedding_hnsw_idx__next on public.articles, online" in plan.stdout
     assert "lock:    SHARE UPDATE EXCLUSIVE" in plan.stdout
-    assert "2500 rows, about" in plan.stdout
+    assert "1500 rows, about" in plan.stdout
     assert "(by a trial with 1000 rows)" in plan.stdout
     assert "CREATE INDEX CONCURRENTLY" in plan.stdout
     assert list(indexes(filled)) == [INDEX]  # nothing was changed, and no trial was left

@@ -10,12 +10,8 @@ import pytest
 from animals import animals
 
 from everindex.articles.instance import Instance, connect_instance
-from everindex.migrate import runner
 from everindex.settings import Settings
-
-
-def migrate(conninfo: str) -> None:
-    runner.upgrade(conninfo, wait_seconds=0)
+from templates import migrate
 
 
 @pytest.fixture(scope="session")

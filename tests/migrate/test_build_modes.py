@@ -43,7 +43,7 @@ def mode(monkeypatch: pytest.MonkeyPatch) -> Mode:
 
 @pytest.fixture
 def without_index(filled: str) -> str:
-    """2,500 articles, at the revision before the index."""
+    """1,500 articles, at the revision before the index."""
     runner.downgrade(filled, BEFORE_INDEX)
     return filled
 

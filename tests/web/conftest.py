@@ -61,7 +61,7 @@ def hostile_articles() -> list[Article]:
 
 @pytest.fixture(scope="session")
 def web_instance(cluster: Any, read_only_instance: Instance) -> Iterator[Instance]:
-    """An open instance of the web tests alone, with 2,500 articles of the sample and a few hostile ones."""
+    """An open instance of the web tests alone, with 1,500 articles of the sample and a few hostile ones."""
     conninfo = cluster.database("with_articles")  # the template that read_only_instance has made
     with connect_instance(conninfo, settings=Settings()) as opened:
         opened.upsert(hostile_articles())

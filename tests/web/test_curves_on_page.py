@@ -67,7 +67,7 @@ def test_the_curve_is_drawn_with_its_words_its_table_and_the_chosen_point(
     assert "style=" not in page  # the policy of the page forbids it
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_the_curve_has_no_barrier_and_fits_a_narrow_screen(browser: Browser, instance: Instance, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 

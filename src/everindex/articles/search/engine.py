@@ -135,7 +135,7 @@ class SearchEngine:
             found = roundtrip.run_many(connection, approach.settings, *self._bound(table, approach, batch))
             return [
                 self._complete(connection, table, serving, wanted, approach, usable)
-                if approach.is_by_index and len(usable) < wanted.k
+                if len(usable) < _enough(wanted, approach)
                 else (usable, approach, [])
                 for wanted, rows in zip(batch, found, strict=True)
                 for usable in [wanted.usable(rows)]
@@ -147,7 +147,7 @@ class SearchEngine:
         with told_as_ours("searching"):
             approach = self._choose(connection, table, serving, wanted)
             rows = self._run(connection, table, wanted, approach)
-            if approach.is_by_index and len(rows) < wanted.k:
+            if len(rows) < _enough(wanted, approach):
                 return self._complete(connection, table, serving, wanted, approach, rows)
         return rows, approach, []
 
@@ -247,12 +247,14 @@ class SearchEngine:
         rows: list[Row],
     ) -> tuple[list[Row], Approach, list[str]]:
         """The index gave fewer rows than asked: either no more exist, or it stopped early. An exact search tells, and is
-        then the answer; that it was needed is an incident of the index, and counted."""
+        then the answer. That there are more than k of them, and fewer were given, is an incident of the index, and counted."""
         reason = "the index gave too few rows for this filter or k: every row that passes was read"
         exact = replace(
             exactly(is_filtered=not wanted.filters.is_empty, reason=reason), continues=wanted.after is not None
         )
         complete = self._run(connection, table, wanted, exact)
+        if len(rows) >= wanted.k:
+            return complete, exact, []
         if len(complete) == len(rows):
             return rows, approach, []
         self.short_answers.note(
@@ -272,6 +274,19 @@ class SearchEngine:
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
+
+
+def _enough(wanted: Wanted, approach: Approach) -> int:
+    """Fewer rows than this, and the index may not have found the nearest.
+
+    A scan that iterates under a filter gives all that it is to fetch, unless it gave up: the rows that pass are then far
+    from the query, and among the few that it came upon need not be the nearest.
+    """
+    if not approach.is_by_index:
+        return 0
+    if approach.gives_up and wanted.after is None:
+        return approach.fetch - (wanted.without_uri is not None)
+    return wanted.k
 
 
 def _answer(

@@ -48,6 +48,9 @@ class Approach:
     continues: bool = False
     """Only rows after a place are wanted: where the page before ended."""
 
+    gives_up: bool = False
+    """The scan iterates until it has its rows, and ends early where too few of those it looks at pass."""
+
     @property
     def is_by_index(self) -> bool:
         return self.ef_search is not None
@@ -124,6 +127,7 @@ def _by_index(serving: Serving, *, k: int, is_filtered: bool, ef_search: int | N
         fetch=fetch,
         candidates=candidates,
         key_type=serving.key_type,
+        gives_up=serving.has_iterative_scan and candidates is None,
         settings=index_settings(serving, chosen, most_tuples=min(max(1000, PATIENCE * needed), MAX_SCAN_TUPLES)),
     )
 
