@@ -197,6 +197,27 @@ def test_an_index_that_gives_too_little_is_an_incident_and_the_answer_is_whole(
     assert lines == [("1", "10", ["category"])]  # one a minute
 
 
+def test_a_scan_that_gives_up_with_rows_enough_is_followed_by_an_exact_search_and_no_incident(
+    read_only_instance: Instance, golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at one batch of 40, about half of which pass, and was to fetch 39."""
+    vector = golden.directions[9].astype(np.float32)
+    before = read_only_instance.engine.short_answers.count
+    choose_as_ever = searching.choose
+
+    def choose_with_little_patience(*arguments: Any, **options: Any) -> Any:
+        approach = choose_as_ever(*arguments, **options)
+        assert approach.gives_up
+        return replace(approach, fetch=39, settings=(*approach.settings, ("hnsw.max_scan_tuples", "1")))
+
+    monkeypatch.setattr(searching, "choose", choose_with_little_patience)
+    answer = read_only_instance.search_vector(vector, k=10, filters=commonest(golden))
+    assert (answer.strategy, answer.notices) == ("filtered-exact", [])
+    assert "too few rows" in answer.reason
+    check_exact(answer, golden, vector, commonest(golden), k=10)
+    assert read_only_instance.engine.short_answers.count == before
+
+
 def test_where_fewer_exist_nothing_is_an_incident(read_only_instance: Instance, golden: Golden) -> None:
     vector = golden.directions[9].astype(np.float32)
     before = read_only_instance.engine.short_answers.count
