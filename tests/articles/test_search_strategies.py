@@ -200,7 +200,7 @@ def test_an_index_that_gives_too_little_is_an_incident_and_the_answer_is_whole(
 def test_a_scan_that_gives_up_with_rows_enough_is_followed_by_an_exact_search_and_no_incident(
     read_only_instance: Instance, golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looks at one batch of 40, about half of which pass, and was to fetch 39."""
+    """It looks at one narrow batch and what it came upon beside it, and was to fetch 900."""
     vector = golden.directions[9].astype(np.float32)
     before = read_only_instance.engine.short_answers.count
     choose_as_ever = searching.choose
@@ -208,7 +208,8 @@ def test_a_scan_that_gives_up_with_rows_enough_is_followed_by_an_exact_search_an
     def choose_with_little_patience(*arguments: Any, **options: Any) -> Any:
         approach = choose_as_ever(*arguments, **options)
         assert approach.gives_up
-        return replace(approach, fetch=39, settings=(*approach.settings, ("hnsw.max_scan_tuples", "1")))
+        little = (("hnsw.ef_search", "10"), ("hnsw.max_scan_tuples", "1"))
+        return replace(approach, fetch=900, settings=(*approach.settings, *little))
 
     monkeypatch.setattr(searching, "choose", choose_with_little_patience)
     answer = read_only_instance.search_vector(vector, k=10, filters=commonest(golden))
