@@ -34,7 +34,7 @@ LOADED = (
     "alembic.autogenerate.api",
     "everindex.migrate.runner",
     "uvicorn",
-    "uvicorn.protocols.http.h11_impl",
+    "uvicorn.protocols.http.httptools_impl",
     "attack",
 )
 #: Processes from a clean one: a fork of the tests' own would copy their connections.

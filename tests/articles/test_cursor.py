@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from everindex.articles.model import MAX_URI_BYTES
 from everindex.articles.search.cursor import (
     MOST_SEEN,
+    VERSION,
     Cursor,
     CursorRefused,
     digest_of,
@@ -91,10 +92,14 @@ def test_another_version_a_distance_that_is_none_and_a_uri_that_cannot_be_are_re
         content = struct.pack(">BId8sH", version, 1, distance, ASKED, count) + uri
         return base64.urlsafe_b64encode(content + struct.pack(">I", zlib.crc32(content))).decode()
 
-    assert read_cursor(made(1, 0.5, b"a"), asked=ASKED).uri == "a"
-    assert read_cursor(made(1, 0.5, b"abcdea", 1), asked=ASKED).seen == {b"abcde"}
-    for text in (made(2, 0.5, b"a"), made(1, math.nan, b"a"), made(1, math.inf, b"a"), made(1, 0.5, b"a\0b"),
-                 made(1, 0.5, b"\xff"), made(1, 0.5, b"abcd", 1), made(1, 0.5, b"a" * 5006, 1001)):  # fmt: skip
+    assert read_cursor(made(VERSION, 0.5, b"a"), asked=ASKED).uri == "a"
+    assert read_cursor(made(VERSION, 0.5, b"abcdea", 1), asked=ASKED).seen == {b"abcde"}
+    refused = (
+        made(VERSION - 1, 0.5, b"a"), made(VERSION, math.nan, b"a"), made(VERSION, math.inf, b"a"),
+        made(VERSION, 0.5, b"a\0b"), made(VERSION, 0.5, b"\xff"), made(VERSION, 0.5, b"abcd", 1),
+        made(VERSION, 0.5, b"a" * 5006, 1001),
+    )  # fmt: skip
+    for text in refused:
         with pytest.raises(CursorRefused):
             read_cursor(text, asked=ASKED)
 

@@ -6,20 +6,20 @@ import dataclasses
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
 from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
-from everindex.articles.model import MAX_K, Filters, Mode
+from everindex.articles.model import MAX_K, Filters
 from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.searches import Options
 from everindex.errors import UsageError
-from everindex.web.inputs import read_filters, read_json
+from everindex.web.inputs import read_filters, read_json, read_query
 from everindex.web.schemas import (
     AFTER,
     DIVERSITY,
     MIN_SIMILARITY,
-    MODE,
     AnswerOut,
     AnswersOut,
     ArticleOut,
@@ -31,6 +31,7 @@ from everindex.web.schemas import (
     ProblemOut,
     SearchBody,
     SearchManyBody,
+    SearchQuery,
 )
 from everindex.web.searching import Question, answer, answer_many, vector_of, vector_of_base64
 from everindex.web.site import site_of
@@ -53,32 +54,28 @@ def _body(model: type[Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
-@router.get("/search", summary="Search by a text or a vector", response_model=AnswerOut, tags=["search"])
-async def search(
-    request: Request,
-    q: Annotated[str, Query(description="What to look for, in words.")] = "",
-    vector: Annotated[str | None, Query(description="Instead of q: base64 of little-endian float32 numbers.")] = None,
-    k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.")] = 10,
-    category: Annotated[str | None, Query(description="Only articles of this category.")] = None,
-    topic: Annotated[str | None, Query(description="Only articles of this topic.")] = None,
-    source: Annotated[str | None, Query(description="Only articles of this news_source.")] = None,
-    since: Annotated[str | None, Query(description="First date: 2023, 2023-02 or 2023-02-07.")] = None,
-    until: Annotated[str | None, Query(description="Last date, inclusive, as `since`.")] = None,
-    ef_search: Annotated[int | None, Query(description="Beam of the index search, 1 to 1000; follows k.")] = None,
-    exact: Annotated[bool, Query(description="Read every row instead of the index.")] = False,
-    after: Annotated[str | None, Query(description=AFTER)] = None,
-    min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY)] = None,
-    diversity: Annotated[float | None, Query(description=DIVERSITY)] = None,
-    mode: Annotated[Mode | None, Query(description=MODE)] = None,
-) -> Any:
+def _query(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": member,
+             "description": member.pop("description", "")}
+            for name, member in schema["properties"].items()
+        ]
+    }  # fmt: skip
+
+
+@router.get(
+    "/search", summary="Search by a text or a vector", response_model=AnswerOut, tags=["search"],
+    openapi_extra=_query(SearchQuery),
+)  # fmt: skip
+async def search(request: Request) -> Any:
     """The k articles that answer `q` best (or are nearest to `vector`), best first, among those that pass the filters."""
-    if q and vector:
+    asked = read_query(request, SearchQuery)
+    if asked.q and asked.vector:
         raise _one_of_two()
-    options = Options(
-        k=k, filters=read_filters(category=category, topic=topic, source=source, since=since, until=until),
-        ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity, diversity=diversity,
-    )  # fmt: skip
-    question = Question(text=q, vector=vector_of_base64(vector) if vector else None, mode=mode, options=options)
+    vector = vector_of_base64(asked.vector) if asked.vector else None
+    question = Question(text=asked.q, vector=vector, mode=asked.mode, options=_options(asked))
     return as_json((await answer(site_of(request), question)).as_dict())
 
 
@@ -91,12 +88,8 @@ async def search_by_body(request: Request) -> Any:
     body = await read_json(request, SearchBody)
     if (body.text is None) == (body.vector is None):
         raise _one_of_two()
-    options = Options(
-        k=body.k, filters=_filters_of(body), ef_search=body.ef_search, exact=body.exact, after=body.after,
-        min_similarity=body.min_similarity, diversity=body.diversity,
-    )  # fmt: skip
     vector = None if body.vector is None else vector_of(body.vector)
-    question = Question(text=body.text, vector=vector, mode=body.mode, options=options)
+    question = Question(text=body.text, vector=vector, mode=body.mode, options=_options(body))
     return as_json((await answer(site_of(request), question)).as_dict())
 
 
@@ -117,7 +110,14 @@ async def search_many(request: Request) -> Any:
     return as_json({"answers": [answer.as_dict() for answer in answers]})
 
 
-def _filters_of(body: SearchBody | SearchManyBody) -> Filters:
+def _options(asked: SearchQuery | SearchBody) -> Options:
+    return Options(
+        k=asked.k, filters=_filters_of(asked), ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
+        min_similarity=asked.min_similarity, diversity=asked.diversity,
+    )  # fmt: skip
+
+
+def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> Filters:
     return read_filters(
         category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until
     )

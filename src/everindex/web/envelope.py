@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
@@ -70,7 +70,7 @@ class _Exchange:
         self._received = 0
         self._status: int | None = None
         wanted = self._headers.get("x-request-id", "")
-        self._request_id = wanted if _REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+        self._request_id = wanted if _REQUEST_ID.fullmatch(wanted) else f"{random.getrandbits(128):032x}"
         self._scope["everindex.request_id"] = self._request_id
 
     async def run(self) -> None:
@@ -85,12 +85,16 @@ class _Exchange:
             response = self._answer_exception(Request(self._scope), exc)
             await response(self._scope, self._receive, self._send)
         finally:
-            access_log.info(
-                "%s %s %s %.1f ms", self._method, self._scope["path"].encode("unicode_escape").decode(), self._status,
-                (time.perf_counter() - started) * 1000,
-                extra={"request_id": self._request_id, "method": self._method, "path": self._scope["path"],
-                       "status": self._status, "duration_ms": round((time.perf_counter() - started) * 1000, 1)},
-            )  # fmt: skip
+            if access_log.isEnabledFor(logging.INFO):
+                self._log((time.perf_counter() - started) * 1000)
+
+    def _log(self, milliseconds: float) -> None:
+        access_log.info(
+            "%s %s %s %.1f ms", self._method, self._scope["path"].encode("unicode_escape").decode(), self._status,
+            milliseconds,
+            extra={"request_id": self._request_id, "method": self._method, "path": self._scope["path"],
+                   "status": self._status, "duration_ms": round(milliseconds, 1)},
+        )  # fmt: skip
 
     def _refuse_unwanted(self) -> None:
         if is_cross_site(self._method, self._headers):

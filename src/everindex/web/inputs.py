@@ -20,6 +20,14 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
 
+def read_query(request: Request, model: type[M]) -> M:
+    """The query of the address as `model`; of a name that is repeated, the last value. Raises UsageError (bad-input)."""
+    try:
+        return model.model_validate(_fields(request.scope["query_string"], of="query of the address"))
+    except ValidationError as exc:
+        raise validation_error(exc.errors(include_input=False, include_url=False)) from None
+
+
 async def read_json(request: Request, model: type[M]) -> M:
     """The body as `model`. Raises ContentTypeRefused, UsageError (bad-input), BodyTooLarge."""
     _require_type(request, JSON)
@@ -34,11 +42,17 @@ async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, the last value of each; bytes that are no UTF-8 become U+FFFD."""
     _require_type(request, FORM)
     body = await request.body()
+    return _fields(body, of="form")
+
+
+def _fields(encoded: bytes, *, of: str) -> dict[str, str]:
     try:
-        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100, errors="replace")
+        pairs = parse_qsl(
+            encoded.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100, errors="replace"
+        )
     except ValueError:
         raise UsageError(
-            "the form cannot be read.", why="it has more than 100 fields.", next_step="send the form of the page."
+            f"the {of} cannot be read.", why="it has more than 100 fields.", next_step="send those that are described."
         ) from None
     return dict(pairs)
 

@@ -1,39 +1,101 @@
-"""In which thread does work run, and how many at once? Each kind has its own places, so that a slow one stops no other."""
+"""In which thread does work run, and how many at once? Each kind has its own places, so that a slow one stops no other.
+
+A hop into a thread and back is a third of what HTTP adds to a search. asyncio's own threads take twice as long for it, anyio's
+four times (docs/measurements/http.md); and a process never waits for these at its end.
+"""
 
 from __future__ import annotations
 
-import math
+import asyncio
+import queue
+import threading
 from collections.abc import Callable
-from typing import TypeVar
-
-import anyio
-from anyio import to_thread
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from everindex.errors import EverindexError
 
 T = TypeVar("T")
+
+#: A thread that has had nothing to do for so long ends.
+IDLE_SECONDS = 10.0
+THREAD_NAME = "everindex-place"
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[], Any]
+    answer: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
 
 
 class Places:
     """At most `count` threads for one kind of work; who finds none free waits `wait_seconds`, and is then refused."""
 
     def __init__(self, count: int, *, wait_seconds: float, refusal: Callable[[], EverindexError]) -> None:
-        self._limiter = anyio.CapacityLimiter(count)
-        self._threads = anyio.CapacityLimiter(math.inf)  # counted by the places and not once more by anyio
+        self._free = asyncio.Semaphore(count)
+        self._count = count
         self._wait_seconds = wait_seconds
         self._refusal = refusal
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._taken = 0
+        self._threads = 0
+        self._changing_threads = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, run in a thread. Raises what it raises, or the refusal when no place became free."""
-        holder = object()
-        try:
-            self._limiter.acquire_on_behalf_of_nowait(holder)
-        except anyio.WouldBlock:
-            with anyio.move_on_after(self._wait_seconds) as patience:
-                await self._limiter.acquire_on_behalf_of(holder)
-            if patience.cancelled_caught:
+        """The result of `work`, run in a thread. Raises what it raises, or the refusal when no place became free.
+
+        Work that nobody waits for any more is done all the same, and holds its place until then."""
+        if self._free.locked():
+            try:
+                async with asyncio.timeout(self._wait_seconds):
+                    await self._free.acquire()
+            except TimeoutError:
                 raise self._refusal() from None
+        else:
+            await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        with self._changing_threads:
+            self._taken += 1
+            self._jobs.put(_Job(work, answer, loop))
+            if self._taken > self._threads:
+                self._threads += 1
+                threading.Thread(target=self._serve, name=THREAD_NAME, daemon=True).start()
+        return await answer
+
+    def _serve(self) -> None:
+        """The life of a thread."""
+        while True:
+            try:
+                job = self._jobs.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with self._changing_threads:
+                    if self._jobs.empty():
+                        self._threads -= 1
+                        return
+                continue
+            self._do(job)
+            del job  # or the thread would hold what it did last for as long as it is idle
+
+    def _do(self, job: _Job) -> None:
+        result: Any = None
+        error: BaseException | None = None
         try:
-            return await to_thread.run_sync(work, limiter=self._threads)
-        finally:
-            self._limiter.release_on_behalf_of(holder)
+            result = job.work()
+        except BaseException as exc:  # whatever it is, it belongs to who asked
+            error = exc
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for anything there
+            job.loop.call_soon_threadsafe(self._tell, job.answer, result, error)
+
+    def _tell(self, answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        with self._changing_threads:
+            self._taken -= 1
+        self._free.release()
+        if answer.done():  # cancelled
+            return
+        if error is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(error)

@@ -21,46 +21,59 @@ MIN_SIMILARITY = "Only articles at least so similar, −1 to 1; the answer may t
 DIVERSITY = "0 to 1: how much being unlike each other counts against being near. Without pages."
 
 
-class SearchBody(BaseModel):
-    """A search by a text or by a ready vector: exactly one of the two."""
+class _Bounds(BaseModel):
+    """What every search takes beside what is looked for."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    text: str | None = Field(None, description="What to look for, in words.")
-    vector: list[float] | None = Field(
-        None, description="A ready query vector, as wide as the column.", max_length=16000
-    )
-    k: int = Field(10, description=f"How many articles to return, 1 to {MAX_K}.")
+    k: int = Field(10, description=f"How many articles to return (for each question), 1 to {MAX_K}.")
     category: str | None = Field(None, description="Only articles of this category.")
     topic: str | None = Field(None, description="Only articles of this topic.")
     source: str | None = Field(None, description="Only articles of this news_source.")
     since: str | None = Field(None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.")
     until: str | None = Field(None, description="Last date, inclusive, as `since`.")
     ef_search: int | None = Field(None, description="Beam of the index search, 1 to 1000; follows k when left out.")
+    min_similarity: float | None = Field(None, description=MIN_SIMILARITY)
+
+
+class _OneSearch(_Bounds):
     exact: bool = Field(False, description="Read every row instead of the index: slow, and always right.")
     after: str | None = Field(None, description=AFTER)
-    min_similarity: float | None = Field(None, description=MIN_SIMILARITY)
     diversity: float | None = Field(None, description=DIVERSITY)
     mode: Mode | None = Field(None, description=MODE)
 
 
-class SearchManyBody(BaseModel):
-    """Several searches by meaning at once: by texts or by ready vectors, exactly one of the two."""
+class _ByAddress(BaseModel):
+    q: str = Field("", description="What to look for, in words.")
+    vector: str | None = Field(None, description="Instead of q: base64 of little-endian float32 numbers.")
 
-    model_config = ConfigDict(extra="forbid")
 
+class _ByBody(BaseModel):
+    text: str | None = Field(None, description="What to look for, in words.")
+    vector: list[float] | None = Field(
+        None, description="A ready query vector, as wide as the column.", max_length=16000
+    )
+
+
+class _ManyByBody(BaseModel):
     texts: list[str] | None = Field(None, description="What to look for, in words, each.", max_length=MOST_AT_ONCE)
     vectors: list[Annotated[list[float], Field(max_length=16000)]] | None = Field(
         None, description="Ready query vectors, each as wide as the column.", max_length=MOST_AT_ONCE
     )
-    k: int = Field(10, description=f"How many articles to return for each, 1 to {MAX_K}.")
-    category: str | None = Field(None, description="Only articles of this category.")
-    topic: str | None = Field(None, description="Only articles of this topic.")
-    source: str | None = Field(None, description="Only articles of this news_source.")
-    since: str | None = Field(None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.")
-    until: str | None = Field(None, description="Last date, inclusive, as `since`.")
-    ef_search: int | None = Field(None, description="Beam of the index search, 1 to 1000; follows k when left out.")
-    min_similarity: float | None = Field(None, description=MIN_SIMILARITY)
+
+
+class SearchQuery(_OneSearch, _ByAddress):
+    """A search of an address: by a text or by a ready vector."""
+
+
+class SearchBody(_OneSearch, _ByBody):
+    """A search by a text or by a ready vector: exactly one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchManyBody(_Bounds, _ManyByBody):
+    """Several searches by meaning at once: by texts or by ready vectors, exactly one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class IncidentBody(BaseModel):

@@ -18,12 +18,11 @@ import uvicorn
 from everindex.articles.instance import Instance
 from everindex.errors import EverindexError
 from everindex.web.app import create_app
+from everindex.web.protocol import Protocol
 
 log = logging.getLogger(__name__)
 
 GRACEFUL_SECONDS = 10
-#: A request line may be this long: a text of 10,000 characters that are no ASCII, percent-encoded, fits several times.
-MAX_REQUEST_LINE_BYTES = 512 * 1024
 #: Load balancers keep connections for a minute; a server that closes them earlier makes them fail now and then.
 KEEP_ALIVE_SECONDS = 75
 
@@ -133,7 +132,7 @@ def _config(instance: Instance) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(instance), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
         timeout_graceful_shutdown=GRACEFUL_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        h11_max_incomplete_event_size=MAX_REQUEST_LINE_BYTES, http="h11",
+        http=Protocol,
     )  # fmt: skip
 
 

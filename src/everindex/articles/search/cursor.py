@@ -24,7 +24,7 @@ from everindex.articles.model import MAX_URI_BYTES
 from everindex.errors import QueryInvalid
 
 #: The first byte. Another layout, or another meaning of a field, takes the next number.
-VERSION = 1
+VERSION = 2
 DIGEST_BYTES = 8
 #: Of an article. Of a million pairs of walks over MOST_SEEN articles each, one misses an article for another's digest.
 SEEN_BYTES = 5
@@ -35,6 +35,7 @@ MOST_SEEN = 1000
 #: digests, the uri and a CRC-32.
 _HEAD = struct.Struct(f">BId{DIGEST_BYTES}sH")
 _CRC = struct.Struct(">I")
+_LENGTH = struct.Struct(">Q")
 _MOST_SHOWN = 2**32 - 1
 #: What the longest cursor has as text; nothing longer is decoded.
 _MOST_CHARACTERS = 4 * math.ceil((_HEAD.size + MOST_SEEN * SEEN_BYTES + MAX_URI_BYTES + _CRC.size) / 3)
@@ -67,23 +68,35 @@ Part = str | bytes | float | np.ndarray | None
 
 def digest_of(parts: Iterable[Part]) -> bytes:
     """The digest of what was asked; the same parts in the same order give the same, on every machine."""
-    digest = hashlib.blake2s(digest_size=DIGEST_BYTES)
-    for part in parts:
-        match part:
-            case None:
-                kind, content = b"-", b""
-            case bytes():
-                kind, content = b"b", part
-            case np.ndarray():
-                with np.errstate(over="ignore"):  # whatever can be asked has a digest
-                    kind, content = b"v", np.asarray(part, dtype="<f4").tobytes()
-            case str():
-                kind, content = b"s", part.encode("utf-8", "surrogatepass")
-            case _:
-                kind, content = b"f", struct.pack(">d", part)
-        digest.update(kind + struct.pack(">Q", len(content)))
-        digest.update(content)
-    return digest.digest()
+    content = b"".join(_encoded(part) for part in parts)
+    digest = hashlib.sha256()  # processors have instructions for it: three times as fast as BLAKE2
+    # Of 2,048 bytes and more hashlib lets other threads run meanwhile: under load, waiting for the turn takes far longer.
+    for start in range(0, len(content), 2047):
+        digest.update(content[start : start + 2047])
+    return digest.digest()[:DIGEST_BYTES]
+
+
+def _encoded(part: Part) -> bytes:
+    """The part with its kind and length, so that no two questions have the same bytes."""
+    match part:
+        case None:
+            return b"-"
+        case np.ndarray():
+            kind, content = b"v", _float32(part).tobytes()
+        case str():
+            kind, content = b"s", part.encode("utf-8", "surrogatepass")
+        case bytes():
+            kind, content = b"b", part
+        case _:
+            kind, content = b"f", struct.pack(">d", part)
+    return kind + _LENGTH.pack(len(content)) + content
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    if array.dtype == "<f4":
+        return array
+    with np.errstate(over="ignore"):  # whatever can be asked has a digest
+        return array.astype("<f4")
 
 
 class Question:
