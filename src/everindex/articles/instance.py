@@ -3,9 +3,6 @@ web application share."""
 
 from __future__ import annotations
 
-import json
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
@@ -14,31 +11,27 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from psycopg import sql
 
 from everindex.articles import ingest, verification
 from everindex.articles.bulk import LARGE_LOAD_ROWS, index_aside
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.articles.embedding import Embedder, choose_embedder, embed_queries
-from everindex.articles.embedding.recent import RecentVectors
+from everindex.articles.embedding import Embedder
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
-from everindex.articles.model import DEFAULT_MODE, MAX_QUERY_CHARS, MODES, Answer, Article, Filters, Mode, RowProblem
+from everindex.articles.meanings import Meanings, check_query
+from everindex.articles.model import DEFAULT_MODE, MODES, Answer, Article, Filters, Mode, RowProblem
 from everindex.articles.pools import Pools
 from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation
-from everindex.articles.search.hybrid import NO_MEANING, HybridSearch, Meaning, text_to_embed
+from everindex.articles.search.hybrid import HybridSearch, Meaning
 from everindex.articles.search.keyword import KeywordSearch
 from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.question import require_width
 from everindex.articles.search.short import ShortAnswer
 from everindex.articles.searches import Options, Searches
-from everindex.articles.table import ArticleTable
+from everindex.articles.stored import read_article, read_vector
 from everindex.errors import (
-    ArticleNotFound,
-    EmbeddingFailed,
-    EmbeddingModelsMixed,
     EverindexError,
     QueryInvalid,
 )
@@ -49,18 +42,8 @@ from everindex.pg import address
 from everindex.pg.address import Addresses
 from everindex.pg.connections import Connection, borrowed, connect
 from everindex.pg.pooler import limited
-from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings, read_settings
-
-#: Which models made the table's vectors is asked anew after so many seconds.
-MODELS_SECONDS = 10.0
-
-_RECORDED_MODELS = "SELECT model, count(*) FROM everindex_meta.embedding_record GROUP BY model"
-_MODELS_THERE = """
-    SELECT r.model, count(*) FROM everindex_meta.embedding_record r JOIN {} a ON a.uri = r.uri
-    WHERE a.embedding IS NOT NULL GROUP BY r.model
-"""
 
 
 class Instance:
@@ -81,10 +64,7 @@ class Instance:
         self.words = KeywordSearch(self.reading, text_search=settings.text_search, slow_query_ms=settings.slow_query_ms)
         both = HybridSearch(self.reading, self.engine, self.words, slow_query_ms=settings.slow_query_ms)
         self._searches = Searches(self.reading, self.engine, self.words, both)
-        self._embedder: Embedder | None = None
-        self._embedder_lock = threading.Lock()
-        self.recent = RecentVectors()
-        self._models: tuple[float, dict[str, int]] | None = None
+        self.meanings = Meanings(self.reading, self.engine, settings)
         self.on_query: Callable[[np.ndarray], None] | None = None
         """Told the vector of each search that was answered, where somebody draws a sample of them."""
 
@@ -102,11 +82,7 @@ class Instance:
     @property
     def embedder(self) -> Embedder:
         """The model that embeds queries and articles, loaded at its first use. Raises EmbeddingModelUnusable, NotMigrated."""
-        with self._embedder_lock:
-            if self._embedder is None:
-                table, _ = self.engine.known()
-                self._embedder = choose_embedder(self.settings, width=table.dimensions or self.settings.dimensions)
-            return self._embedder
+        return self.meanings.embedder
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -201,11 +177,11 @@ class Instance:
         options = options.checked()
         match mode:
             case "semantic":
-                return self.answer_vector(self.embed_query(text), options, text=text)
+                return self.answer_vector(self.meanings.of_text(text), options, text=text)
             case "keyword":
                 return self._searches.by_words(check_query(text), options)
             case "hybrid":
-                return self.answer_both(text, self.meaning_of(text), options)
+                return self.answer_both(text, self.meanings.of(text), options)
         raise QueryInvalid(
             f"there is no search mode {mode!r}.",
             why=f"articles are searched by {', '.join(MODES)}.",
@@ -226,34 +202,9 @@ class Instance:
         self._note_query(vector, options)
         return answer
 
-    def meaning_of(self, text: str) -> Meaning:
-        """The vector of a hybrid search's text, or why there is none. Raises QueryInvalid for a text that cannot be asked."""
-        wanted = text_to_embed(check_query(text))
-        if isinstance(wanted, EverindexError):
-            return wanted
-        try:
-            return self.embed_query(wanted)
-        except NO_MEANING as exc:
-            return exc
-
     def embed_query(self, text: str) -> np.ndarray:
         """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
-        cleaned = check_query(text)
-        embedder = self.embedder
-        self.require_one_model(embedder)
-        with _told_as_query(embedder):
-            return self.recent.vector(embedder, cleaned)
-
-    def require_one_model(self, embedder: Embedder) -> None:
-        """Raises EmbeddingModelsMixed when the table holds vectors of another model than `embedder`'s."""
-        others = {model: rows for model, rows in self.embedding_models().items() if model != embedder.model}
-        if others:
-            names = ", ".join(f"{model} ({rows} rows)" for model, rows in sorted(others.items()))
-            raise EmbeddingModelsMixed(
-                f"the query would be embedded with {embedder.model}, but the table also holds vectors of other models.",
-                why=f"distances between vectors of two models mean nothing. In the table: {names}.",
-                next_step="run  everindex embed  to bring every article to this model, or set EMBEDDING_MODEL back.",
-            )
+        return self.meanings.of_text(text)
 
     def search_vector(
         self,
@@ -301,26 +252,7 @@ class Instance:
 
     def answer_many(self, queries: Sequence[str | np.ndarray] | np.ndarray, options: Options) -> list[Answer]:
         """`search_many` with its options as one."""
-        return self._searches.many_by_meaning(self._embedded(queries), options)
-
-    def _embedded(self, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """The vectors of queries, in their order."""
-        if isinstance(queries, str):
-            raise QueryInvalid(
-                "the queries are one text.",
-                why="several searches are asked for at once: a list of texts or vectors.",
-                next_step="pass a list, or call `search` for one text.",
-            )
-        texts = {number: check_query(query) for number, query in enumerate(queries) if isinstance(query, str)}
-        vectors = [np.empty(0) if isinstance(query, str) else query for query in queries]
-        if texts:
-            embedder = self.embedder
-            self.require_one_model(embedder)
-            with _told_as_query(embedder):
-                found = embed_queries(embedder, list(texts.values()))
-            for number, vector in zip(texts, found, strict=True):
-                vectors[number] = vector
-        return vectors
+        return self._searches.many_by_meaning(self.meanings.of_each(queries), options)
 
     def explain(
         self,
@@ -367,11 +299,8 @@ class Instance:
         ).checked()
         table, _ = self.engine.known()
         require_width(table)
-        vector_of = sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier)
-        row = self._read_row(vector_of, uri, binary=True)
-        if row is None:
-            raise _not_found(uri)
-        vector = None if row[0] is None else row[0].to_numpy()
+        stored = read_vector(self.reading, table, uri)
+        vector = None if stored is None else stored.to_numpy()
         if vector is None or not vector.any():
             what = "no vector yet" if vector is None else "a vector of zeros, which is like nothing"
             notice = f"this article has {what}: `everindex embed` completes those that have none"
@@ -387,17 +316,7 @@ class Instance:
     def article(self, uri: str) -> Article:
         """One article with all that is known of it. Raises ArticleNotFound."""
         table, _ = self.engine.known()
-        columns = table.writable_columns
-        raw = sql.SQL("(SELECT r.raw_markdown FROM raw_articles r WHERE r.uri = a.uri)")
-        whole = sql.SQL("SELECT {columns}, {raw} FROM {table} a WHERE uri = %s").format(
-            columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns),
-            raw=raw if table.has_raw_articles else sql.SQL("NULL"),
-            table=table.identifier,
-        )
-        row = self._read_row(whole, uri)
-        if row is None:
-            raise _not_found(uri)
-        return stored_article(dict(zip((*columns, "raw_text"), row, strict=True)))
+        return read_article(self.reading, table, uri)
 
     def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> verification.Verification:
         """The three proofs of the index, and the revision; see `verification.verify`."""
@@ -405,25 +324,9 @@ class Instance:
             self.direct_conninfo, floor=self.settings.recall_floor, samples=samples, max_seconds=max_seconds
         )
 
-    def embedding_models(self) -> dict[str, int]:
-        """Which models made how many of the table's vectors, as far as it is recorded; kept for a few seconds.
-
-        A record whose article is gone, or has lost its vector, through somebody's SQL counts for nothing; that is looked
-        at only where more than one model is recorded.
-        """
-        kept = self._models
-        if kept is not None and time.monotonic() - kept[0] <= MODELS_SECONDS:
-            return kept[1]
-        table, _ = self.engine.known()
-        models: dict[str, int] = {}
-        if table.has_embedding_records:
-            models = self.reading.read(lambda connection: _recorded_models(connection, table))
-        self._models = (time.monotonic(), models)
-        return models
-
     def forget(self) -> None:
         """Reads table, index and models anew at the next use: after this process has changed them."""
-        self._models = None
+        self.meanings.forget()
         self.engine.forget()
         self.words.forget()
 
@@ -456,15 +359,6 @@ class Instance:
             finally:
                 self.reading.note_write(connection)
 
-    def _read_row(self, statement: sql.Composed, uri: str, *, binary: bool = False) -> tuple[Any, ...] | None:
-        parameters = (_storable(uri),)
-
-        def read(connection: Connection) -> tuple[Any, ...] | None:
-            with told_as_ours("reading an article"):
-                return connection.execute(statement, parameters, binary=binary).fetchone()
-
-        return self.reading.read(read)
-
 
 @contextmanager
 def connect_instance(conninfo: str | None = None, *, settings: Settings | None = None) -> Iterator[Instance]:
@@ -492,67 +386,6 @@ def _opened(addresses: Addresses, settings: Settings) -> Iterator[Instance]:
         instance.close()
 
 
-def _recorded_models(connection: Connection, table: ArticleTable) -> dict[str, int]:
-    with told_as_ours("reading which models made the vectors"):
-        models: dict[str, int] = dict(connection.execute(_RECORDED_MODELS).fetchall())
-        if len(models) > 1:
-            models = dict(connection.execute(sql.SQL(_MODELS_THERE).format(table.identifier)).fetchall())
-    return models
-
-
-@contextmanager
-def _told_as_query(embedder: Embedder) -> Iterator[None]:
-    """A text that our own model cannot embed is at fault itself; a remote one may do better the next time."""
-    try:
-        yield
-    except EmbeddingFailed as exc:
-        if embedder.is_remote:
-            raise
-        raise QueryInvalid(exc.what, why=exc.why, next_step="search with other words.") from exc
-
-
-def check_query(text: str) -> str:
-    """A search text without surrounding space. Raises QueryInvalid for an empty or overlong one."""
-    cleaned = text.replace("\0", " ").strip()
-    if not cleaned:
-        raise QueryInvalid(
-            "the search text is empty.", why="there is nothing to look for.", next_step="write some words."
-        )
-    if len(cleaned) > MAX_QUERY_CHARS:
-        raise QueryInvalid(
-            f"the search text has {len(cleaned)} characters.",
-            why=f"at most {MAX_QUERY_CHARS} are read; a longer text has no single meaning to search for.",
-            next_step="search with its title or its main sentence.",
-        )
-    return cleaned
-
-
-def stored_article(values: Mapping[str, Any]) -> Article:
-    """An Article from the text of its columns, whatever types an existing instance gave them."""
-    known = dict(values)
-    known["tags"] = _tags(known.get("tags"))
-    known["analyzed"] = (
-        None if known.get("analyzed") is None else str(known["analyzed"]).lower() in ("true", "t", "1", "yes")
-    )
-    for name in ("quality_score", "relevance_score"):
-        try:
-            known[name] = None if known.get(name) in (None, "") else float(known[name])
-        except ValueError:
-            known[name] = None
-    return Article(**known)
-
-
-def _tags(text: Any) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    if str(text).startswith("["):
-        try:
-            return tuple(map(str, json.loads(text)))
-        except ValueError:
-            pass
-    return tuple(part.strip() for part in str(text).split(",") if part.strip())
-
-
 def _as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
     if filters is None or isinstance(filters, Filters):
         return filters or Filters()
@@ -564,22 +397,3 @@ def _as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
             next_step="correct the name.",
         )
     return Filters(**filters)
-
-
-def _not_found(uri: str) -> ArticleNotFound:
-    return ArticleNotFound(
-        f"there is no article {uri[:200]!r}.",
-        why="no row has that uri: it was never imported, or was deleted.",
-        next_step="search for it by its title.",
-    )
-
-
-def _storable(uri: str) -> str:
-    """The uri, if any row can have it. Raises ArticleNotFound for a NUL or half of a surrogate pair."""
-    try:
-        uri.encode()
-    except UnicodeEncodeError:
-        raise _not_found(uri) from None
-    if "\0" in uri:
-        raise _not_found(uri)
-    return uri

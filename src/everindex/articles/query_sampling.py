@@ -89,7 +89,7 @@ def hand_over(instance: Instance, sampler: QuerySampler, *, budget: int) -> None
     if not drawn:
         return
     try:
-        models = instance.embedding_models()
+        models = instance.meanings.embedding_models()
         # Vectors of two models are never compared, and so are those of queries.
         model = next(iter(models)) if len(models) == 1 else "unknown"
         with connect(instance.direct_conninfo, application_name="everindex queries") as connection:

@@ -77,7 +77,7 @@ def _explained(instance: Instance, text: str, mode: Mode, options: Options) -> E
     if options.after and mode != "semantic":
         tell(f"note: only a first page is explained, and further ones of  --mode semantic  (this is {mode})")
         return None
-    meaning = instance.meaning_of(text)
+    meaning = instance.meanings.of(text)
     if isinstance(meaning, EverindexError):
         tell(f"note: no search by meaning: {meaning.what}")
         return None

@@ -137,7 +137,7 @@ class IndexReport:
 def read_index_report(instance: Instance) -> IndexReport:
     """Reads only; takes ACCESS SHARE. Counts rows for at most COUNT_TIMEOUT_MS. Raises NotMigrated without a table."""
     table, serving = instance.engine.known()
-    models = instance.embedding_models()
+    models = instance.meanings.embedding_models()
     with instance.connection() as connection:
         server = look(connection)
         spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=instance.settings.recall_floor))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from everindex.articles.embedding import Embedder, embed_queries
-from everindex.articles.instance import check_query
+from everindex.articles.meanings import check_query
 from everindex.articles.model import DEFAULT_MODE, Answer, Mode
 from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
 from everindex.articles.searches import Options
@@ -74,8 +74,8 @@ async def _embedder(site: Site) -> Embedder:
 
 async def _remote_vector(site: Site, embedder: Embedder, text: str) -> np.ndarray:
     """Two hops, so that neither a connection nor a database thread is held while the endpoint thinks."""
-    recent = site.instance.recent
-    await site.in_database(lambda: site.instance.require_one_model(embedder))
+    recent = site.instance.meanings.recent
+    await site.in_database(lambda: site.instance.meanings.require_one_model(embedder))
     known = recent.known(embedder, text)
     return known if known is not None else await site.in_embedding(lambda: recent.vector(embedder, text))
 
@@ -92,7 +92,7 @@ async def answer_many(
             embedder = await site.in_database(site.query_embedder)
         if not embedder.is_remote:
             return await site.in_database(lambda: instance.answer_many(cleaned, options))
-        await site.in_database(lambda: instance.require_one_model(embedder))
+        await site.in_database(lambda: instance.meanings.require_one_model(embedder))
         remote = embedder
         vectors = list(await site.in_embedding(lambda: embed_queries(remote, cleaned)))
     found = vectors

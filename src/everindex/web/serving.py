@@ -130,9 +130,9 @@ def _unusable(host: str, port: int, exc: OSError) -> AddressUnusable:
 
 def _config(instance: Instance) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(instance), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
-        timeout_graceful_shutdown=GRACEFUL_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        http=Protocol,
+        create_app(instance), http=Protocol, log_config=None, access_log=False, server_header=False,
+        proxy_headers=False, lifespan="off", ws="none", timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )  # fmt: skip
 
 

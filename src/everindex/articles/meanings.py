@@ -1,0 +1,162 @@
+"""Which vector does a search text have? That of the model which made the table's vectors, and of no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from psycopg import sql
+
+from everindex.articles.embedding import Embedder, choose_embedder, embed_queries
+from everindex.articles.embedding.recent import RecentVectors
+from everindex.articles.model import MAX_QUERY_CHARS
+from everindex.articles.reading import Reading
+from everindex.articles.search.engine import SearchEngine
+from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
+from everindex.articles.table import ArticleTable
+from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, EverindexError, QueryInvalid
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+from everindex.settings import Settings
+
+#: Which models made the table's vectors is asked anew after so many seconds.
+MODELS_SECONDS = 10.0
+
+_RECORDED_MODELS = "SELECT model, count(*) FROM everindex_meta.embedding_record GROUP BY model"
+_MODELS_THERE = """
+    SELECT r.model, count(*) FROM everindex_meta.embedding_record r JOIN {} a ON a.uri = r.uri
+    WHERE a.embedding IS NOT NULL GROUP BY r.model
+"""
+
+
+class Meanings:
+    """The vectors of search texts; safe to use from many threads."""
+
+    def __init__(self, reading: Reading, engine: SearchEngine, settings: Settings) -> None:
+        self._reading = reading
+        self._engine = engine
+        self._settings = settings
+        self._embedder: Embedder | None = None
+        self._embedder_lock = threading.Lock()
+        self.recent = RecentVectors()
+        self._models: tuple[float, dict[str, int]] | None = None
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model that embeds queries and articles, loaded at its first use. Raises EmbeddingModelUnusable, NotMigrated."""
+        with self._embedder_lock:
+            if self._embedder is None:
+                table, _ = self._engine.known()
+                self._embedder = choose_embedder(self._settings, width=table.dimensions or self._settings.dimensions)
+            return self._embedder
+
+    @embedder.setter
+    def embedder(self, embedder: Embedder) -> None:
+        with self._embedder_lock:
+            self._embedder = embedder
+
+    def of(self, text: str) -> Meaning:
+        """The vector of a hybrid search's text, or why there is none. Raises QueryInvalid for a text that cannot be asked."""
+        wanted = text_to_embed(check_query(text))
+        if isinstance(wanted, EverindexError):
+            return wanted
+        try:
+            return self.of_text(wanted)
+        except NO_MEANING as exc:
+            return exc
+
+    def of_text(self, text: str) -> np.ndarray:
+        """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
+        cleaned = check_query(text)
+        embedder = self.embedder
+        self.require_one_model(embedder)
+        with _told_as_query(embedder):
+            return self.recent.vector(embedder, cleaned)
+
+    def require_one_model(self, embedder: Embedder) -> None:
+        """Raises EmbeddingModelsMixed when the table holds vectors of another model than `embedder`'s."""
+        others = {model: rows for model, rows in self.embedding_models().items() if model != embedder.model}
+        if others:
+            names = ", ".join(f"{model} ({rows} rows)" for model, rows in sorted(others.items()))
+            raise EmbeddingModelsMixed(
+                f"the query would be embedded with {embedder.model}, but the table also holds vectors of other models.",
+                why=f"distances between vectors of two models mean nothing. In the table: {names}.",
+                next_step="run  everindex embed  to bring every article to this model, or set EMBEDDING_MODEL back.",
+            )
+
+    def of_each(self, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """The vectors of queries, in their order."""
+        if isinstance(queries, str):
+            raise QueryInvalid(
+                "the queries are one text.",
+                why="several searches are asked for at once: a list of texts or vectors.",
+                next_step="pass a list, or call `search` for one text.",
+            )
+        texts = {number: check_query(query) for number, query in enumerate(queries) if isinstance(query, str)}
+        vectors = [np.empty(0) if isinstance(query, str) else query for query in queries]
+        if texts:
+            embedder = self.embedder
+            self.require_one_model(embedder)
+            with _told_as_query(embedder):
+                found = embed_queries(embedder, list(texts.values()))
+            for number, vector in zip(texts, found, strict=True):
+                vectors[number] = vector
+        return vectors
+
+    def embedding_models(self) -> dict[str, int]:
+        """Which models made how many of the table's vectors, as far as it is recorded; kept for a few seconds.
+
+        A record whose article is gone, or has lost its vector, through somebody's SQL counts for nothing; that is looked
+        at only where more than one model is recorded.
+        """
+        kept = self._models
+        if kept is not None and time.monotonic() - kept[0] <= MODELS_SECONDS:
+            return kept[1]
+        table, _ = self._engine.known()
+        models: dict[str, int] = {}
+        if table.has_embedding_records:
+            models = self._reading.read(lambda connection: _recorded_models(connection, table))
+        self._models = (time.monotonic(), models)
+        return models
+
+    def forget(self) -> None:
+        """Reads the models anew at the next use."""
+        self._models = None
+
+
+def _recorded_models(connection: Connection, table: ArticleTable) -> dict[str, int]:
+    with told_as_ours("reading which models made the vectors"):
+        models: dict[str, int] = dict(connection.execute(_RECORDED_MODELS).fetchall())
+        if len(models) > 1:
+            models = dict(connection.execute(sql.SQL(_MODELS_THERE).format(table.identifier)).fetchall())
+    return models
+
+
+@contextmanager
+def _told_as_query(embedder: Embedder) -> Iterator[None]:
+    """A text that our own model cannot embed is at fault itself; a remote one may do better the next time."""
+    try:
+        yield
+    except EmbeddingFailed as exc:
+        if embedder.is_remote:
+            raise
+        raise QueryInvalid(exc.what, why=exc.why, next_step="search with other words.") from exc
+
+
+def check_query(text: str) -> str:
+    """A search text without surrounding space. Raises QueryInvalid for an empty or overlong one."""
+    cleaned = text.replace("\0", " ").strip()
+    if not cleaned:
+        raise QueryInvalid(
+            "the search text is empty.", why="there is nothing to look for.", next_step="write some words."
+        )
+    if len(cleaned) > MAX_QUERY_CHARS:
+        raise QueryInvalid(
+            f"the search text has {len(cleaned)} characters.",
+            why=f"at most {MAX_QUERY_CHARS} are read; a longer text has no single meaning to search for.",
+            next_step="search with its title or its main sentence.",
+        )
+    return cleaned
