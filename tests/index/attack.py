@@ -24,6 +24,7 @@ from plan_kinds import BY_NAME, Kind
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from scene import rows, run, wait_until
+from shared_memory import remove_left_over, segments
 
 from everindex.errors import EverindexError
 from everindex.index import apply
@@ -369,6 +370,7 @@ class Victim:
 
 @contextmanager
 def victim(**settings: str) -> Iterator[Victim]:
+    before = segments()
     with open_place() as place:
         made = Victim(place / "server", settings=settings)
         made.start()
@@ -376,3 +378,4 @@ def victim(**settings: str) -> Iterator[Victim]:
             yield made
         finally:
             made.close()
+            remove_left_over(before)
