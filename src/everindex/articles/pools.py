@@ -35,7 +35,11 @@ class Pools:
             conninfo,
             size=self._settings.pool_size,
             configure=register_vector,
-            settings={"statement_timeout": self._settings.statement_timeout_ms},
+            # Whichever statement may keep a plan says so itself: of most, the best plan depends on a filter's value.
+            settings={
+                "statement_timeout": self._settings.statement_timeout_ms,
+                "plan_cache_mode": "force_custom_plan",
+            },
             **options,
         )
 

@@ -77,8 +77,8 @@ def run(
     session. `connection` is in autocommit and in no pipeline. Raises psycopg.Error; an interrupted or broken connection is
     closed and not reused.
 
-    From the sixth execution on PostgreSQL may keep one plan for all values, made under the settings of that moment: where the
-    best plan depends on a value, `settings` have plan_cache_mode = force_custom_plan (tests/pooled/test_kept_plans.py).
+    From the sixth execution on PostgreSQL may keep one plan for all values, made under the settings of that moment. On the
+    connections of an instance it may not, unless `settings` have plan_cache_mode = auto (tests/pooled/test_kept_plans.py).
     """
     return run_many(connection, settings, text, [parameters])[0]
 

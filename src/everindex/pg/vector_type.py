@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+
+import numpy as np
 from pgvector.psycopg.bit import register_bit_info
 from pgvector.psycopg.halfvec import register_halfvec_info
 from pgvector.psycopg.vector import register_vector_info
@@ -9,6 +12,16 @@ from psycopg import sql
 from psycopg.types import TypeInfo
 
 from everindex.pg.connections import Connection
+
+_HEAD = struct.Struct(">HH")
+
+
+def as_binary(vector: np.ndarray) -> bytes:
+    """A vector ((dim,) float32) as PostgreSQL takes it in binary: dimensions, 0, big-endian numbers (pgvector, vector_recv).
+
+    pgvector's own class does the same by way of two arrays, which takes five times as long, of every search.
+    """
+    return _HEAD.pack(len(vector), 0) + vector.astype(">f4").tobytes()
 
 
 def register_vector(connection: Connection) -> None:

@@ -11,7 +11,6 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from pgvector import Vector
 
 from everindex.articles.model import Answer, Filters, Hit
 from everindex.articles.reading import Reading
@@ -32,6 +31,7 @@ from everindex.index.planner import explain
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
 
@@ -233,8 +233,7 @@ class SearchEngine:
         parameters |= first.place
         text, names = texts.positional(text)
         return text, [
-            [Vector(wanted.vector).to_binary() if name == "vector" else parameters[name] for name in names]
-            for wanted in batch
+            [as_binary(wanted.vector) if name == "vector" else parameters[name] for name in names] for wanted in batch
         ]
 
     def _complete(

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from pgvector import Vector
 from psycopg import sql
 
 from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, Hit
@@ -33,6 +32,7 @@ from everindex.index.planner import explain
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
 
@@ -208,7 +208,7 @@ def find(
     asked = read_query(text)
     parameters["text"] = asked.query
     if vector is not None:
-        parameters["vector"] = Vector(vector).to_binary()
+        parameters["vector"] = as_binary(vector)
     with told_as_ours("searching by keyword"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
         if not rows and not _has_words(connection, known.config, parameters["text"]):

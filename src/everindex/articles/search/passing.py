@@ -15,7 +15,6 @@ from everindex.pg.connections import Connection
 #: A count is good for so long. Whatever it says, the answer is right: an exact search reads all rows that pass, and an
 #: index that gives too few is followed by one. "None" is never kept, since it is an answer.
 KEPT_SECONDS = 30.0
-FRESH_PLAN = (("plan_cache_mode", "force_custom_plan"),)
 #: So many filters are remembered; the least recently used is forgotten first.
 KEPT_FILTERS = 512
 
@@ -37,8 +36,7 @@ class PassingRows:
                 return kept[1]
         composed, parameters = statement.count_passing(table, filters, limit=up_to + 1)
         text, names = roundtrip.positional(composed.as_string(None))
-        # Which index of the filter is best, if any, depends on its value: no plan is kept.
-        rows = roundtrip.run(connection, FRESH_PLAN, text, [parameters[name] for name in names])
+        rows = roundtrip.run(connection, (), text, [parameters[name] for name in names])
         passing = int(rows[0][0])
         if passing:
             with self._lock:

@@ -100,10 +100,11 @@ def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
             why=f"articles.embedding is vector({width}).",
             next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
         )
-    usual = np.ascontiguousarray(array, dtype=np.float32) if array.dtype == np.float32 else None
-    with np.errstate(over="ignore", invalid="ignore"):
-        if usual is not None and _SQUARES[0] < float(np.dot(usual, usual)) < _SQUARES[1]:
-            return usual
+    if array.dtype == np.float32:
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.dot(array, array)
+        if _SQUARES[0] < squares < _SQUARES[1]:
+            return array
     # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
     # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
     wide = array.astype(np.float64)

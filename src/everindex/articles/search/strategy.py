@@ -18,6 +18,8 @@ SMALL_TABLE_ROWS = 1000
 #: batches, and a nearer one may be in the next. Of filters that are clusters 1.2 finds 98.4 % of the true neighbours, 1 finds
 #: 97.8 %, 1.5 finds 98.9 % and takes an eighth longer (docs/measurements/filtered.md).
 FETCH_FACTOR = 1.2
+#: The planner has no choice in an index search, and planning costs a tenth of it.
+KEEPS_PLAN = ("plan_cache_mode", "auto")
 #: A filter may have few rows near the query. The scan gives up when it has looked at so many times what it would need if
 #: the filter had nothing to do with the vectors; an exact search over the passing rows is cheaper then.
 PATIENCE = 10
@@ -87,10 +89,8 @@ def choose(serving: Serving, *, k: int, passing: int | None, ef_search: int | No
 
 
 def exactly(*, is_filtered: bool, reason: str) -> Approach:
-    """Every row that passes is read. The plan is made anew each time: which is best depends on the filter's value."""
-    if not is_filtered:
-        return Approach(strategy="exact", reason=reason)
-    return Approach(strategy="filtered-exact", reason=reason, settings=(("plan_cache_mode", "force_custom_plan"),))
+    """Every row that passes is read, without a setting of its own: the pool's connections plan anew for each value."""
+    return Approach(strategy="filtered-exact" if is_filtered else "exact", reason=reason)
 
 
 def counted_up_to(serving: Serving, *, k: int) -> int:
@@ -137,9 +137,9 @@ def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None 
 
     enable_seqscan = off, because PostgreSQL does not see what a TOASTed vector costs to read: from ef_search or k of 100
     on it takes the whole table for cheaper, a hundred times slower (facts measured in docs/measurements/search.md). Under
-    a filter it would also collect the passing rows by another index and sort them.
+    a filter it would also collect the passing rows by another index and sort them. What is left is one plan, so it is kept.
     """
-    settings = [("hnsw.ef_search", str(ef_search))]
+    settings = [("hnsw.ef_search", str(ef_search)), KEEPS_PLAN]
     if serving.estimated_rows >= SMALL_TABLE_ROWS:
         settings.append(("enable_seqscan", "off"))
         if most_tuples is not None:
