@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 DESCRIPTION = "Article search on PostgreSQL + pgvector. Errors are problem+json (RFC 9457); `next` says what to do."
 
 #: Answered without FastAPI's layers around a handler (telemetry, exit stacks, dependencies, a look at every route), which take
-#: as long as the search itself (docs/measurements/http.md). The envelope stays, and FastAPI describes the route as before.
+#: as long as the search itself (docs/decisions/0014). The envelope stays, and FastAPI describes the route as before.
 DIRECT = {("GET", "/api/search"): api.search}
 
 

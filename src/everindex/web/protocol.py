@@ -22,7 +22,7 @@ class OneWrite:
     """A transport whose writes of one step of the loop leave together.
 
     uvicorn writes the head and the body of an answer apart, and each write wakes the reader: of a short answer that is a
-    fifth of the server's time (docs/measurements/http.md).
+    fifth of the server's time (docs/decisions/0014).
     """
 
     __slots__ = ("_loop", "_parts", "_transport")
