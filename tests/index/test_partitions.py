@@ -17,7 +17,8 @@ from everindex.index.apply import Deployed, deploy, drop, rollback
 from everindex.index.catalog import observe
 from everindex.index.plan import make_plan
 from everindex.index.spec import IndexSpec
-from everindex.index.steps import Build, Reindex
+from everindex.index.statements import create_statement
+from everindex.index.steps import Build, CreateOnParent, Reindex
 from everindex.index.verify import prove_all
 from everindex.pg.connections import connect
 
@@ -263,6 +264,38 @@ def test_a_half_made_successor_of_an_older_declaration_does_not_hinder_the_next(
     assert heal(parts, OTHER_M).outcome == "replaced"
     assert attached(parts) == ALL_VALID
     assert steps(parts, OTHER_M) == ()
+
+
+def begin_and_leave(conninfo: str, spec: IndexSpec) -> str:
+    """A deploy of `spec` that ended after it had built the index of one partition, and before it attached it; its name."""
+    with connect(conninfo) as connection:
+        observed = observe(connection, spec)
+    planned = make_plan(spec, observed).steps
+    parent = next(step for step in planned if isinstance(step, CreateOnParent))
+    child = next(step for step in planned if isinstance(step, Build))
+    run(conninfo, create_statement(parent.spec, observed, concurrently=False, on_only=True))
+    run(conninfo, create_statement(child.spec, observed))
+    return child.spec.name
+
+
+def test_what_was_built_on_partitions_for_a_declaration_that_has_changed_since_is_dropped(parts: str) -> None:
+    heal(parts)
+    before = vector_indexes(parts)
+    left = begin_and_leave(parts, OTHER_M)
+    assert left in vector_indexes(parts)
+    third = begin_and_leave(
+        parts, replace(SPEC, name="another_idx", m=5)
+    )  # of another declaration: none of our business
+    assert heal(parts, replace(SPEC, m=7)).outcome == "replaced"
+    assert left not in vector_indexes(parts)
+    assert third in vector_indexes(parts)
+    assert attached(parts) == ALL_VALID
+
+    left = begin_and_leave(parts, replace(SPEC, m=9))
+    heal(parts)  # back to the first declaration, whose indexes have been kept
+    assert left not in vector_indexes(parts)
+    assert before <= vector_indexes(parts)
+    assert attached(parts) == ALL_VALID
 
 
 def test_a_successor_that_was_refused_leaves_no_index_of_a_partition(parts: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +19,8 @@ from everindex.index.spec import MAX_NAME_BYTES
 #: How the line of a comment begins that is ours; after it stands JSON. What somebody else has written stands above it.
 PREVIOUS = "everindex: previous generation "
 SERVING = "everindex: serving "
+
+_CHILD_TAIL = re.compile(r"_[0-9a-f]{8}_hnsw$")
 
 
 def next_name(name: str) -> str:
@@ -48,6 +51,12 @@ def child_name(partition: str, name: str, digest: str) -> str:
     # The whole of the partition's name is in the hash: two long ones may begin alike.
     tail = "_" + hashlib.sha256(f"{name} {digest} {partition}".encode()).hexdigest()[:8] + "_hnsw"
     return partition.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
+
+
+def has_child_name(found: str, partition: str) -> bool:
+    """True when index `found` of `partition` was named by `child_name`, whatever it was for."""
+    tail = _CHILD_TAIL.search(found)
+    return tail is not None and partition.startswith(found[: tail.start()])
 
 
 def has_generation_name(found: str, name: str) -> bool:

@@ -13,12 +13,13 @@ from everindex.index.drift import (
     declared_index,
     differences,
     duplicates,
+    index_digest,
     is_as_declared,
     is_hidden,
     is_refused,
     previous_generation,
 )
-from everindex.index.generations import next_name, previous_name, read_note
+from everindex.index.generations import has_child_name, next_name, previous_name, read_note
 from everindex.index.key import DERIVED, mismatch
 from everindex.index.partitions import partition_steps
 from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
@@ -88,7 +89,7 @@ def make_plan(
         successor = None
     stale: list[Step] = []
     if successor is not None and not is_as_declared(spec, observed, successor):
-        stale, successor = [_drop(spec, successor, "superseded")], None
+        stale, successor = _drop_whole(spec, observed, successor, "superseded"), None
     if current is None and observed.name_taken_by is not None:
         raise differs(spec, observed.name_taken_by, "the name belongs to something else")
     serves = current is not None and (current.is_valid or current.is_partitioned)
@@ -107,7 +108,7 @@ def make_plan(
                 "or did not prove itself here; `everindex deploy` tries it again"
             )
             if successor is not None:
-                steps.append(_drop(spec, successor, "superseded"))
+                steps += _drop_whole(spec, observed, successor, "superseded")
             steps += _expired(spec, observed, aims.now)
         elif differing:
             steps += _replace(spec, observed, current, successor, proven, rebuilds=False)
@@ -117,7 +118,7 @@ def make_plan(
             if current.is_partitioned and not current.is_valid:
                 steps += partition_steps(spec, observed, current)
             if successor is not None:
-                steps.append(_drop(spec, successor, "superseded"))
+                steps += _drop_whole(spec, observed, successor, "superseded")
             steps += _expired(spec, observed, aims.now)
     if aims.tidies and not remarks:
         taken = {step.old for step in steps if isinstance(step, Rename)}
@@ -172,7 +173,7 @@ def _replace(
     if kept is not None and not rebuilds and is_as_declared(spec, observed, kept) and can_serve(observed, kept):
         # It has served before: it was proven then, and has been kept up to date since.
         return [
-            *([] if successor is None else [_drop(spec, successor, "superseded")]),
+            *([] if successor is None else _drop_whole(spec, observed, successor, "superseded")),
             _swap(spec, successor=kept.name),
         ]
     if successor is None or not successor.is_valid:
@@ -181,7 +182,7 @@ def _replace(
     if successor is None or successor.oid not in proven:
         steps.append(Prove(name=name, floor=spec.recall_floor))
     if previous is not None:
-        steps.append(_wait_or_drop(spec, previous, "previous"))
+        steps += _wait_or_drop_whole(spec, observed, previous, "previous")
     return [*steps, _swap(spec, successor=name)]
 
 
@@ -236,6 +237,31 @@ def _wait_or_drop(spec: IndexSpec, found: ObservedIndex, why: DropReason = "inva
     return _drop(spec, found, why)
 
 
+def _wait_or_drop_whole(spec: IndexSpec, observed: Observed, found: ObservedIndex, why: DropReason) -> list[Step]:
+    if found.builder_pid is not None:
+        return [WaitForBuild(schema=spec.schema, name=found.name, pid=found.builder_pid)]
+    return _drop_whole(spec, observed, found, why)
+
+
+def _drop_whole(spec: IndexSpec, observed: Observed, found: ObservedIndex, why: DropReason) -> list[Step]:
+    """Drops an index with all of it. Those of partitions go with the parent's that they hang on; what was made for it there
+    and never attached, because the declaration changed in the middle of the build, would stay for ever. It goes first:
+    without the parent nobody could tell any more what it was for."""
+    steps: list[Step] = []
+    if found.is_partitioned:
+        steps += [
+            _drop(replace(spec, schema=part.schema), index, "left-over")
+            for part in observed.partitions
+            for index in part.indexes
+            if index.parent_oid is None
+            and index.builder_pid is None
+            and has_child_name(index.name, part.table)
+            and index_digest(index) == index_digest(found)
+            and not is_as_declared(spec, observed, index)
+        ]
+    return [*steps, _drop(spec, found, why)]
+
+
 def _expired(spec: IndexSpec, observed: Observed, now: datetime | None) -> list[Step]:
     previous = _named(observed, previous_name(spec.name))
     if previous is None:
@@ -246,7 +272,8 @@ def _expired(spec: IndexSpec, observed: Observed, now: datetime | None) -> list[
     if now is None:
         return []
     until = read_note(previous.comment).keep_until
-    return [_wait_or_drop(spec, previous, "previous")] if until is not None and until <= now else []
+    is_over = until is not None and until <= now
+    return _wait_or_drop_whole(spec, observed, previous, "previous") if is_over else []
 
 
 def _drop(
