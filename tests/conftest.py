@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: These databases are small and end with the run; what survives a crash is tested on servers that keep the defaults.
-FOR_TESTS = {"fsync": "off", "wal_compression": "off", "shared_buffers": "256MB"}
+FOR_TESTS = {"fsync": "off", "wal_compression": "off", "shared_buffers": "256MB", "maintenance_work_mem": "64MB"}
 
 #: What a test must not take over from whoever runs it.
 SETTING_PREFIXES = ("DATABASE_URL", "DB_", "EVERINDEX_", "OPENAI_", "EMBEDDING_", "PG")

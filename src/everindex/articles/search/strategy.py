@@ -22,7 +22,7 @@ FETCH_FACTOR = 1.2
 KEEPS_PLAN = ("plan_cache_mode", "auto")
 #: A filter may have few rows near the query. The scan gives up when it has looked at so many times what it would need if
 #: the filter had nothing to do with the vectors; an exact search over the passing rows is cheaper then.
-PATIENCE = 10
+PATIENCE = 20
 #: Bit codes lose much of a vector; of so many for each neighbour nearly all true ones are among them, also where that is
 #: more than the widest beam and the scan has to iterate.
 CODES_PER_NEIGHBOUR = 4
