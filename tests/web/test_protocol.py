@@ -97,3 +97,24 @@ def test_a_short_answer_comes_in_one_piece(connection: socket.socket) -> None:
         content = connection.recv(65536)
         head, _, body = content.partition(b"\r\n\r\n")
         assert len(body) == int(head.lower().partition(b"content-length:")[2].split()[0])
+
+
+def test_who_asks_for_another_protocol_is_answered_in_this_one(connection: socket.socket) -> None:
+    connection.sendall(
+        b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n"
+    )
+    assert answer_of(connection)[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_goes_in_the_middle_of_its_request_disturbs_nobody(web_url: str) -> None:
+    parts = urlsplit(web_url)
+    for begun in (
+        b"G",
+        b"GET /api/search?q=cra",
+        b"POST /api/search HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{",
+    ):
+        with socket.create_connection((parts.hostname, parts.port), timeout=20) as gone:
+            gone.sendall(begun)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as there:
+        there.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert answer_of(there)[0].startswith(b"HTTP/1.1 200 ")

@@ -9,6 +9,7 @@ Both are prepared, once for each connection; behind a pooler neither is, and par
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import re
@@ -143,6 +144,7 @@ def _statement(connection: Connection, text: str, parameters: Sequence[Parameter
     )
 
 
+@functools.cache
 def _set_local(count: int) -> str:
     calls = (f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(count))
     return "SELECT " + ", ".join(calls)
