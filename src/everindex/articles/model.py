@@ -82,9 +82,12 @@ class Filters:
         return not any((self.category, self.topic, self.news_source, self.since, self.until))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Hit:
-    """One answer of a search: the article and how far it is from the query."""
+    """One answer of a search: the article and how far it is from the query. To be left as it is.
+
+    Not frozen: that sets each field through a call, which was a quarter of the Python in a search.
+    """
 
     uri: str
     title: str | None
