@@ -8,6 +8,7 @@ console script and of the wheel, is tested in tests/ship and in a few tests that
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import multiprocessing
 import os
@@ -45,6 +46,7 @@ PROCESSES.set_forkserver_preload([*LOADED])
 def _run(words: Sequence[str], environment: Mapping[str, str], place: str, streams: Sequence[Connection]) -> None:
     """The life of a forked process, as if it had just been started."""
     os.setsid()
+    gc.freeze()  # what all such processes share: looked through for garbage, its pages would be copied
     for number, stream in enumerate(streams):
         os.dup2(stream.fileno(), number)
         stream.close()

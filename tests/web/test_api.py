@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import httpx2
 import numpy as np
 from fastapi import FastAPI
+from loops import in_a_loop
 
 from everindex.articles.instance import Instance
 from everindex.web.app import create_app
@@ -160,7 +160,7 @@ def test_the_short_way_to_a_handler_answers_as_the_long_one(client: httpx2.Clien
         scope = {"type": "http", "method": "GET", "path": "/api/search", "raw_path": b"/api/search", "scheme": "http",
                  "query_string": query, "headers": [(b"host", b"a")], "http_version": "1.1", "root_path": "",
                  "server": ("a", 80), "client": ("a", 1), "state": {}, "asgi": {"version": "3.0"}}  # fmt: skip
-        asyncio.run(FastAPI.__call__(app, scope, receive, send))
+        in_a_loop(FastAPI.__call__(app, scope, receive, send))
         headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
         return messages[0]["status"], headers, json.loads(messages[1]["body"])
 

@@ -8,9 +8,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from loops import in_a_loop
 
 from everindex.errors import EverindexError
 from everindex.web import places
@@ -43,7 +43,7 @@ def test_never_more_threads_than_places_and_all_work_is_done() -> None:
 
         return await asyncio.gather(*(room.run(one(number)) for number in range(100)))
 
-    assert asyncio.run(ask()) == list(range(100))
+    assert in_a_loop(ask()) == list(range(100))
     assert most == 3
 
 
@@ -54,7 +54,7 @@ def test_an_error_is_the_askers() -> None:
             await room.run(lambda: 1 / 0)
         assert await room.run(lambda: "next") == "next"
 
-    asyncio.run(ask())
+    in_a_loop(ask())
 
 
 def test_who_finds_no_place_in_time_is_refused_and_the_next_is_not() -> None:
@@ -69,7 +69,7 @@ def test_who_finds_no_place_in_time_is_refused_and_the_next_is_not() -> None:
         assert await long
         assert await room.run(lambda: "free") == "free"
 
-    asyncio.run(ask())
+    in_a_loop(ask())
 
 
 def test_work_that_nobody_waits_for_any_more_holds_its_place_until_it_is_done() -> None:
@@ -87,7 +87,7 @@ def test_work_that_nobody_waits_for_any_more_holds_its_place_until_it_is_done() 
         await asyncio.sleep(0.05)
         assert await room.run(lambda: "free") == "free"
 
-    asyncio.run(ask())
+    in_a_loop(ask())
 
 
 def test_idle_threads_end_keep_nothing_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +96,8 @@ def test_idle_threads_end_keep_nothing_and_come_back(monkeypatch: pytest.MonkeyP
     class Result:
         pass
 
-    before = set(threading.enumerate())
-
     async def ask() -> None:
+        before = set(threading.enumerate())
         room = Places(4, wait_seconds=1, refusal=refusal)
         kept = weakref.ref(await room.run(Result))
         await asyncio.sleep(0.01)  # this step of the loop still holds what began it
@@ -112,7 +111,7 @@ def test_idle_threads_end_keep_nothing_and_come_back(monkeypatch: pytest.MonkeyP
         await asyncio.sleep(0.3)
         assert set(threading.enumerate()) <= before
 
-    asyncio.run(ask())
+    in_a_loop(ask())
 
 
 def test_work_that_outlives_its_loop_troubles_nobody(capfd: pytest.CaptureFixture[str]) -> None:
@@ -127,8 +126,7 @@ def test_work_that_outlives_its_loop_troubles_nobody(capfd: pytest.CaptureFixtur
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(room.run(work), 0.05)
 
-    with ThreadPoolExecutor(1) as other:
-        other.submit(asyncio.run, ask()).result()
+    in_a_loop(ask())
     release.set()
     assert done.wait(10)
     time.sleep(0.05)
