@@ -69,13 +69,24 @@ def _enter(
     cluster = open_cluster(home, binaries)
     fcntl.flock(users, fcntl.LOCK_SH)
     try:
-        server = find(cluster) or start(cluster, settings)
-        conninfo = make_conninfo(host=str(server.socket_dir), port=5432, user=USER, dbname=database)
-        _require_database(cluster, server, conninfo, database)
+        found = find(cluster)
+        try:
+            conninfo = _attach(cluster, found or start(cluster, settings), database)
+        except EmbeddedServerFailed:
+            if found is None or alive_postmaster(cluster.data) is not None:
+                raise
+            # It was found in its last moment: killed just now, and not gone yet.
+            conninfo = _attach(cluster, start(cluster, settings), database)
     except BaseException:
         _leave(cluster, users)
         raise
     return cluster, conninfo
+
+
+def _attach(cluster: Cluster, server: Postmaster, database: str) -> str:
+    conninfo = make_conninfo(host=str(server.socket_dir), port=5432, user=USER, dbname=database)
+    _require_database(cluster, server, conninfo, database)
+    return conninfo
 
 
 def _leave(cluster: Cluster, users: int) -> None:
