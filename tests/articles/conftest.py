@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +16,7 @@ from http_embedder import Endpoint, handler_of
 
 from everindex.articles.instance import Instance, connect_instance
 from everindex.settings import Settings
+from places import open_place
 from templates import MANY_ROWS, filled_with
 
 
@@ -61,10 +60,8 @@ def open_instance() -> Iterator[Callable[..., Instance]]:
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that the server's account may enter, also when root runs the tests."""
-    made = Path(tempfile.mkdtemp(prefix="everindex-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with open_place() as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from command_line import Done, everindex, url_of
 
 from everindex.articles.instance import Instance
+from places import open_place
 
 
 @pytest.fixture
@@ -34,13 +33,11 @@ def on_head(migrated: str) -> Callable[..., Done]:
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that the server's account may enter; a server that a test left there is ended."""
-    made = Path(tempfile.mkdtemp(prefix="everindex-test-"))
-    made.chmod(0o755)
-    yield made
-    for pid in postmasters_of(made):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGQUIT)
-    shutil.rmtree(made, ignore_errors=True)
+    with open_place() as made:
+        yield made
+        for pid in postmasters_of(made):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGQUIT)
 
 
 def postmasters_of(place: Path) -> list[int]:

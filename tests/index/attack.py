@@ -24,7 +24,6 @@ from plan_kinds import BY_NAME, Kind
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from scene import rows, run, wait_until
-from shared_memory import remove_left_over, segments
 
 from everindex.errors import EverindexError
 from everindex.index import apply
@@ -316,8 +315,13 @@ class Victim:
 
     def __init__(self, home: Path, *, settings: dict[str, str] | None = None) -> None:
         self._home = home
-        # A parallel build takes this much shared memory at once, and page by page: of a hundred builds that is the time.
-        self._settings = {"maintenance_work_mem": "64MB"} | (settings or {})
+        self._settings = {
+            # A parallel build takes this much shared memory at once, and page by page: of a hundred builds that is the time.
+            "maintenance_work_mem": "64MB",
+            # What a server leaves that is stopped while it makes room for a parallel build goes with its data directory;
+            # in /dev/shm it would stay, and nobody else can tell it from what a living server has put aside there.
+            "dynamic_shared_memory_type": "mmap",
+        } | (settings or {})
         self._numbers = itertools.count(1)
         self._templates: set[str] = set()
         self._running = ExitStack()
@@ -371,7 +375,6 @@ class Victim:
 
 @contextmanager
 def victim(**settings: str) -> Iterator[Victim]:
-    before = segments()
     with open_place() as place:
         made = Victim(place / "server", settings=settings)
         made.start()
@@ -379,4 +382,3 @@ def victim(**settings: str) -> Iterator[Victim]:
             yield made
         finally:
             made.close()
-            remove_left_over(before)

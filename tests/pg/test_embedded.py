@@ -10,7 +10,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from everindex.errors import EmbeddedServerFailed
 from everindex.pg import embedded_account, embedded_postmaster, embedded_process, embedded_programs
 from everindex.pg.embedded import Binaries, embedded_binaries, running
 from everindex.pg.embedded_config import GIB, MIB, Machine, sized_settings
+from places import open_place
 
 is_root = os.geteuid() == 0
 only_root = pytest.mark.skipif(not is_root, reason="only root has to hand the server to another account")
@@ -40,28 +40,26 @@ with running(Path(sys.argv[1])) as conninfo:
 
 
 @contextmanager
-def open_place() -> Iterator[Path]:
-    """A directory that every account may pass through; at the end no server and no data of the test is left."""
-    made = Path(tempfile.mkdtemp(prefix="everindex test-"))
-    made.chmod(0o755)
-    try:
-        yield made
-    finally:
-        for pid_file in made.rglob("postmaster.pid"):
-            kill_postmaster(pid_file.parent)
-        shutil.rmtree(made)
+def emptied_place() -> Iterator[Path]:
+    """A directory with a space in its name; at the end no server and no data of the test is left."""
+    with open_place("everindex test-") as made:
+        try:
+            yield made
+        finally:
+            for pid_file in made.rglob("postmaster.pid"):
+                kill_postmaster(pid_file.parent)
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    with open_place() as made:
+    with emptied_place() as made:
         yield made
         assert not list(made.rglob("postmaster.pid"))
 
 
 @pytest.fixture(scope="module")
 def shared_place() -> Iterator[Path]:
-    with open_place() as made:
+    with emptied_place() as made:
         yield made
 
 

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from shipping import HEAD, PROGRAMS, REPOSITORY, Shell
+
+from places import open_place
 
 ARTICLES = """\
 {"uri": "https://example.org/1", "title": "A parser leaks memory", "summary": "Repeated parsing of bad input grew the heap."}
@@ -28,10 +29,8 @@ ARTICLES = """\
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     """A directory that the account of an embedded server may enter too."""
-    made = Path(tempfile.mkdtemp(prefix="everindex wheel "))  # with a space, as people have them
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with open_place("everindex wheel ") as made:  # with a space, as people have them
+        yield made
 
 
 @pytest.fixture(scope="module")
