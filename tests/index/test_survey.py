@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import psycopg
@@ -254,6 +255,18 @@ def test_a_drawing_says_in_words_what_it_shows() -> None:
     assert chart.top <= min(mark.y for line in chart.lines for mark in line.marks)
     assert max(mark.y for line in chart.lines for mark in line.marks) <= chart.bottom
     assert draw([], k=10) is None
+
+
+def test_the_numbers_of_curves_that_end_at_the_same_point_stay_legible() -> None:
+    curve = _curve(1.0)
+    point = curve.points[0]
+    steps_of = tuple(replace(point, recall=1 - 0.1 / ms**3, median_ms=ms) for ms in (1.0, 2.0, 4.0, 5.0))
+    chart = draw([replace(curve, points=steps_of)] * 6, k=10)
+    assert chart is not None
+    labels = [line.label for line in chart.lines]
+    for (x, y), (a, b) in itertools.combinations(labels, 2):
+        assert abs(x - a) >= 8 or abs(y - b) >= 8, labels
+    assert all(0 < x < chart.width - 10 and 10 < y < chart.height for x, y in labels)
 
 
 def test_a_partial_index_is_measured_on_its_rows(items: str) -> None:

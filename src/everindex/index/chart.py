@@ -5,6 +5,7 @@ Both axes are logarithmic, that of recall in what is missed: 0.98 and 0.99 are a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ RECALL_TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 LEAST_MISSED = 0.0005
 #: A line of the legend.
 ROW_HEIGHT = 20
+#: Where a number may stand beside a point, how large it is, and what it keeps away from lines and other numbers.
+LABEL_OFFSETS = ((7, 4), (-3, 18), (-3, -8), (7, 16), (-15, 16), (-15, -6))
+LABEL_SIZE = 12
+LABEL_ROOM = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,7 @@ class Line:
     """One curve."""
 
     number: int
-    """Stands at its end and in the legend: colours alone would tell nothing to many."""
+    """Stands at `label` and in the legend: colours alone would tell nothing to many."""
 
     kind: str
     """vector, halfvec or bit: its colour."""
@@ -53,7 +58,9 @@ class Line:
     """For the `points` of a polyline."""
 
     marks: tuple[Mark, ...]
-    end: Mark
+    label: tuple[float, float]
+    """Where its number begins, at its last point that leaves the numbers of other lines legible."""
+
     legend_y: float
 
 
@@ -85,7 +92,13 @@ def draw(curves: Sequence[Curve], *, k: int, floor: float | None = None, chosen:
     if not drawn:
         return None
     scale = _Scale([point for curve in drawn for point in curve.points], floor)
-    lines = tuple(_line(curve, number, scale) for number, curve in enumerate(drawn, start=1))
+    marks = [tuple(_mark(point, scale) for point in curve.points) for curve in drawn]
+    taken = [place for of_one in marks for place in _along(of_one)]
+    lines: list[Line] = []
+    for number, curve in enumerate(drawn, start=1):
+        lines.append(_line(curve, number, marks[number - 1], taken))
+        x, y = lines[-1].label
+        taken.append((x + LABEL_SIZE / 3, y - LABEL_SIZE / 3))
     serving = next((curve for curve in drawn if curve.place == "serving"), None)
     point = None if serving is None or chosen is None else serving.at(chosen)
     return Chart(
@@ -95,7 +108,7 @@ def draw(curves: Sequence[Curve], *, k: int, floor: float | None = None, chosen:
         right=WIDTH - RIGHT,
         top=TOP,
         bottom=PLOT_HEIGHT - BOTTOM,
-        lines=lines,
+        lines=tuple(lines),
         x_ticks=scale.x_ticks,
         y_ticks=scale.y_ticks,
         floor_y=None if floor is None else scale.y(floor),
@@ -140,8 +153,7 @@ class _Scale:
         return round(PLOT_HEIGHT - BOTTOM - share * (PLOT_HEIGHT - TOP - BOTTOM), 1)
 
 
-def _line(curve: Curve, number: int, scale: _Scale) -> Line:
-    marks = tuple(_mark(point, scale) for point in curve.points)
+def _line(curve: Curve, number: int, marks: tuple[Mark, ...], taken: Sequence[tuple[float, float]]) -> Line:
     return Line(
         number=number,
         kind=curve.shape.key_type,
@@ -149,9 +161,32 @@ def _line(curve: Curve, number: int, scale: _Scale) -> Line:
         words=f"{curve.words}, {curve.size_bytes / 1048576:.1f} MB",
         path=" ".join(f"{mark.x},{mark.y}" for mark in marks),
         marks=marks,
-        end=marks[-1],
+        label=_label(marks, taken),
         legend_y=PLOT_HEIGHT + ROW_HEIGHT * (number - 0.5),
     )
+
+
+def _label(marks: Sequence[Mark], taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Beside a point, the last first, where nothing else is: curves that reach recall 1 end close together."""
+    places = [(round(mark.x + dx, 1), round(mark.y + dy, 1)) for mark in reversed(marks) for dx, dy in LABEL_OFFSETS]
+    for x, y in places:
+        middle_x, middle_y = x + LABEL_SIZE / 3, y - LABEL_SIZE / 3
+        is_inside = x <= WIDTH - LABEL_SIZE and y >= LABEL_SIZE
+        if is_inside and all(abs(middle_x - a) >= LABEL_ROOM or abs(middle_y - b) >= LABEL_ROOM for a, b in taken):
+            return x, y
+    return places[0]
+
+
+def _along(marks: Sequence[Mark]) -> list[tuple[float, float]]:
+    """Places on a curve, close enough for a number not to stand between two of them."""
+    found = [(marks[0].x, marks[0].y)]
+    for before, after in itertools.pairwise(marks):
+        parts = 1 + int(math.dist((before.x, before.y), (after.x, after.y)) / LABEL_ROOM)
+        found += [
+            (before.x + (after.x - before.x) * part / parts, before.y + (after.y - before.y) * part / parts)
+            for part in range(1, parts + 1)
+        ]
+    return found
 
 
 def _mark(point: Point, scale: _Scale) -> Mark:
