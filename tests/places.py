@@ -18,9 +18,9 @@ ROOM = 8 * 2**30
 
 
 @contextmanager
-def open_place(prefix: str = "everindex-test-") -> Iterator[Path]:
+def open_place(prefix: str = "everindex-test-", *, on_disk: bool = False) -> Iterator[Path]:
     """A directory that the server's account may enter (pytest's tmp_path is closed to it), removed at the end."""
-    made = Path(tempfile.mkdtemp(prefix=prefix, dir=_parent()))
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=None if on_disk else _parent()))
     made.chmod(0o755)
     try:
         yield made

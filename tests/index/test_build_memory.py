@@ -189,7 +189,7 @@ def deploy_with_little_shared_memory(*, sees_machine: bool) -> tuple[str, str]:
         pytest.skip("only root can give a process a small /dev/shm of its own")
     if subprocess.run([*limited, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("this machine does not let root mount")
-    with open_place() as place:
+    with open_place(on_disk=True) as place:  # the program has another /dev/shm
         program = PROGRAM.format(
             here=[str(folder) for folder in Path(scene.__file__).parents[:2]],
             home=str(place / "server"),

@@ -36,6 +36,20 @@ def test_settings_hold_for_the_statement_and_end_with_it(connection: Connection)
     assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
+def test_settings_of_any_number_hold_and_a_session_keeps_a_bounded_number_of_statements(connection: Connection) -> None:
+    shown = "SELECT current_setting('work_mem')"
+    for number in range(1, roundtrip.MOST_PREPARED + 50):
+        assert roundtrip.run(connection, [("work_mem", f"{64 + number}kB")], shown, []) == [(f"{64 + number}kB",)]
+    (kept,) = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() or (0,)
+    assert kept <= roundtrip.MOST_PREPARED + 5
+
+
+def test_a_setting_may_hold_any_character(connection: Connection) -> None:
+    strange = r"o'clock \' $1 %s \\"
+    found = roundtrip.run(connection, [("application_name", strange)], "SELECT current_setting('application_name')", [])
+    assert found == [(strange,)]
+
+
 def test_values_of_every_kind_arrive_as_they_were_sent(connection: Connection) -> None:
     text = "SELECT $1::text, $2::int, $3::bytea, $4::text"
     assert roundtrip.run(connection, (), text, ["ü'\"%s", "42", b"\x00\xff", None]) == [

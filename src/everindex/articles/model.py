@@ -82,11 +82,12 @@ class Filters:
         return not any((self.category, self.topic, self.news_source, self.since, self.until))
 
 
-@dataclass(slots=True, kw_only=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Hit:
     """One answer of a search: the article and how far it is from the query. To be left as it is.
 
-    Not frozen: that sets each field through a call, which was a quarter of the Python in a search.
+    Neither frozen nor by keyword alone: a search makes ten, and setting each field through a call, or naming it, was a
+    quarter of its Python.
     """
 
     uri: str
@@ -149,9 +150,9 @@ Strategy = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Answer:
-    """What a search found, how, and what the reader ought to know about it."""
+    """What a search found, how, and what the reader ought to know about it. To be left as it is; not frozen, as Hit."""
 
     hits: list[Hit]
     k: int

@@ -31,9 +31,9 @@ ENDS_HERE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Options:
-    """What a search takes beside what is looked for."""
+    """What a search takes beside what is looked for. To be left as it is; not frozen, as Hit."""
 
     k: int = 10
     filters: Filters = field(default_factory=Filters)

@@ -20,7 +20,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
@@ -38,6 +38,10 @@ _NAMED = re.compile(r"%\((\w+)\)[bst]|%%")
 PREPARED_LOST = ("0A000", "26000", "42P05")
 
 
+#: So many statements are prepared on a connection before settings are no longer, each with its values; one takes some 10 kB.
+MOST_PREPARED = 300
+
+
 @dataclass(slots=True)
 class _Statement:
     """A statement on its way: by the name under which it is prepared, or with its text."""
@@ -45,7 +49,8 @@ class _Statement:
     name: bytes | None
     text: str
     values: list[bytes | None]
-    formats: list[int]
+    formats: list[int] | None
+    """Of each value 0 (text) or 1 (binary); None where all are text."""
 
 
 #: What is prepared on a connection: text → name. A number is used once in a process: what was given up may still be there.
@@ -116,8 +121,7 @@ def _run(
 ) -> list[list[tuple[Any, ...]]]:
     statements: list[_Statement] = []
     if settings:
-        flat = [part for setting in settings for part in setting]
-        statements.append(_statement(connection, _set_local(len(settings)), flat, is_prepared=is_prepared))
+        statements.append(_settings(connection, tuple(settings), is_prepared=is_prepared))
     statements += [_statement(connection, text, values, is_prepared=is_prepared) for values in parameters]
     try:
         results = _exchange(connection.pgconn, statements)
@@ -144,10 +148,34 @@ def _statement(connection: Connection, text: str, parameters: Sequence[Parameter
     )
 
 
-@functools.cache
-def _set_local(count: int) -> str:
-    calls = (f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(count))
-    return "SELECT " + ", ".join(calls)
+def _settings(connection: Connection, settings: tuple[tuple[str, str], ...], *, is_prepared: bool) -> _Statement:
+    """The statement that makes `settings`; prepared with its values in the text, for as many as a session may well keep.
+
+    A statement without parameters is planned once whatever plan_cache_mode says (plancache.c, choose_custom_plan); with
+    them, planning four calls of set_config anew took longer than running them.
+    """
+    if is_prepared:
+        text = _set_constants(settings)
+        names = _PREPARED.setdefault(connection, {})
+        if text in names or len(names) < MOST_PREPARED:
+            return _Statement(name=_name(connection, text), text=text, values=[], formats=None)
+    text, values = _set_parameters(settings)
+    return _Statement(name=_name(connection, text) if is_prepared else None, text=text, values=values, formats=None)
+
+
+@functools.lru_cache(maxsize=1000)
+def _set_constants(settings: tuple[tuple[str, str], ...]) -> str:
+    calls = (
+        sql.SQL("pg_catalog.set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
+        for name, value in settings
+    )
+    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)).as_string(None)
+
+
+@functools.lru_cache(maxsize=1000)
+def _set_parameters(settings: tuple[tuple[str, str], ...]) -> tuple[str, list[bytes | None]]:
+    calls = (f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
+    return "SELECT " + ", ".join(calls), [part.encode() for setting in settings for part in setting]
 
 
 def _name(connection: Connection, text: str) -> bytes:

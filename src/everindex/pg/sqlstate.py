@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import psycopg
 
@@ -128,13 +127,22 @@ def sqlstate_of(exc: BaseException) -> str:
     return (source.sqlstate or "") if isinstance(source, psycopg.Error) else ""
 
 
-@contextmanager
-def told_as_ours(doing: str) -> Iterator[None]:
+class told_as_ours:  # noqa: N801 - read as the words before a block, like contextlib.suppress
     """Inside the block, a psycopg error leaves as the EverindexError that says what it means."""
-    try:
-        yield
-    except psycopg.Error as exc:
-        raise statement_error(exc, doing=doing) from exc
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, psycopg.Error):
+            raise statement_error(error, doing=self._doing) from error
 
 
 def _first_line(exc: psycopg.Error) -> str:

@@ -315,7 +315,12 @@ def _answer(
 
 
 def _hits(rows: Sequence[Row], wanted: Wanted) -> list[Hit]:
-    return [_hit(row) for row in sorted(rows, key=_DISTANCE_AND_URI)[: wanted.k]]
+    return [
+        Hit(uri, title, summary, source, category, topic, None if published is None else str(published), distance)
+        for uri, title, summary, source, category, topic, published, distance in sorted(rows, key=_DISTANCE_AND_URI)[
+            : wanted.k
+        ]
+    ]
 
 
 def _more(hits: list[Hit], wanted: Wanted, approach: Approach, question: Question | None) -> Callable[[], str] | None:
@@ -323,16 +328,3 @@ def _more(hits: list[Hit], wanted: Wanted, approach: Approach, question: Questio
     if question is None or len(hits) < wanted.k:
         return None
     return lambda: question.write(after_nearest(hits, before=wanted.after, is_complete=not approach.is_by_index))
-
-
-def _hit(row: Row) -> Hit:
-    return Hit(
-        uri=row[0],
-        title=row[1],
-        summary=row[2],
-        news_source=row[3],
-        category=row[4],
-        topic=row[5],
-        publication_date=None if row[6] is None else str(row[6]),
-        distance=float(row[7]),
-    )

@@ -22,9 +22,9 @@ _SQUARES = (1e-6, 1e12)
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Wanted:
-    """A search by meaning as it was asked, and can be answered."""
+    """A search by meaning as it was asked, and can be answered. Not frozen, as Hit."""
 
     vector: np.ndarray
     k: int
@@ -84,6 +84,10 @@ def checked(
 def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
     """`vector` as (dim,) float32 that pgvector can compare. Raises QueryInvalid, NotMigrated."""
     width = require_width(table)
+    if type(vector) is np.ndarray and vector.dtype == np.float32 and vector.shape == (width,):
+        squares = float(np.vdot(vector, vector))  # np.dot would warn where they are too large
+        if _SQUARES[0] < squares < _SQUARES[1]:
+            return vector
     try:
         array = np.asarray(vector)
         if array.dtype.kind not in "fiu":
@@ -100,11 +104,6 @@ def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
             why=f"articles.embedding is vector({width}).",
             next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
         )
-    if array.dtype == np.float32:
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = np.dot(array, array)
-        if _SQUARES[0] < squares < _SQUARES[1]:
-            return array
     # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
     # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
     wide = array.astype(np.float64)
