@@ -15,7 +15,7 @@ import psycopg
 from psycopg_pool import PoolClosed
 
 from everindex.errors import ColumnMismatch, EverindexError, NotMigrated, ReadOnlyServer, ServerUnreachable
-from everindex.pg.connections import Connection, NoConnectionFree, borrowed
+from everindex.pg.connections import Connection, NoConnectionFree, borrowed, take
 from everindex.pg.pooler import limited, route_of
 from everindex.pg.replica import Pool, Replica
 from everindex.pg.sqlstate import sqlstate_of, told_as_ours
@@ -202,8 +202,11 @@ class _AskPrimary(Exception):
 
 
 def _over(pool: Pool, work: Callable[[Connection], T], *, seconds: float | None = None) -> T:
-    with borrowed(pool, seconds=seconds) as connection:
+    connection = take(pool, seconds=seconds)
+    try:
         return work(connection)
+    finally:
+        pool.putconn(connection)
 
 
 def _trouble(exc: EverindexError | psycopg.Error) -> Trouble | None:

@@ -136,17 +136,23 @@ def make_pool(
     )
 
 
-@contextmanager
-def borrowed(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Iterator[Connection]:
-    """A connection of the pool for the time of the block. Raises NoConnectionFree after `seconds`, by default the pool's."""
+def take(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Connection:
+    """A connection of the pool, which the caller gives back with `putconn`. Raises NoConnectionFree after `seconds`, by
+    default the pool's."""
     try:
-        connection = pool.getconn(seconds)
+        return pool.getconn(seconds)
     except PoolTimeout:
         raise NoConnectionFree(
             "no connection to the database was free in time.",
             why="all connections of the pool are in use, or the server cannot be reached.",
             next_step="try again; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
         ) from None
+
+
+@contextmanager
+def borrowed(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Iterator[Connection]:
+    """A connection of the pool for the time of the block. Raises NoConnectionFree as `take`."""
+    connection = take(pool, seconds=seconds)
     try:
         yield connection
     finally:

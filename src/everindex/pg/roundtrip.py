@@ -119,10 +119,18 @@ def _run(
     *,
     is_prepared: bool,
 ) -> list[list[tuple[Any, ...]]]:
-    statements: list[_Statement] = []
-    if settings:
-        statements.append(_settings(connection, tuple(settings), is_prepared=is_prepared))
-    statements += [_statement(connection, text, values, is_prepared=is_prepared) for values in parameters]
+    names = _PREPARED.setdefault(connection, {}) if is_prepared else None
+    statements = [_settings(connection, tuple(settings), names)] if settings else []
+    name = None if names is None else names.get(text) or _prepare(connection, text, names)
+    statements += [
+        _Statement(
+            name=name,
+            text=text,
+            values=[value.encode() if isinstance(value, str) else value for value in values],
+            formats=[1 if isinstance(value, bytes) else 0 for value in values],
+        )
+        for values in parameters
+    ]
     try:
         results = _exchange(connection.pgconn, statements)
     except BaseException:
@@ -139,28 +147,24 @@ def _run(
     return found
 
 
-def _statement(connection: Connection, text: str, parameters: Sequence[Parameter], *, is_prepared: bool) -> _Statement:
-    return _Statement(
-        name=_name(connection, text) if is_prepared else None,
-        text=text,
-        values=[value.encode() if isinstance(value, str) else value for value in parameters],
-        formats=[1 if isinstance(value, bytes) else 0 for value in parameters],
-    )
-
-
-def _settings(connection: Connection, settings: tuple[tuple[str, str], ...], *, is_prepared: bool) -> _Statement:
+def _settings(
+    connection: Connection, settings: tuple[tuple[str, str], ...], names: dict[str, bytes] | None
+) -> _Statement:
     """The statement that makes `settings`; prepared with its values in the text, for as many as a session may well keep.
 
     A statement without parameters is planned once whatever plan_cache_mode says (plancache.c, choose_custom_plan); with
     them, planning four calls of set_config anew took longer than running them.
     """
-    if is_prepared:
+    if names is not None:
         text = _set_constants(settings)
-        names = _PREPARED.setdefault(connection, {})
-        if text in names or len(names) < MOST_PREPARED:
-            return _Statement(name=_name(connection, text), text=text, values=[], formats=None)
+        name = names.get(text)
+        if name is None and len(names) < MOST_PREPARED:
+            name = _prepare(connection, text, names)
+        if name is not None:
+            return _Statement(name=name, text=text, values=[], formats=None)
     text, values = _set_parameters(settings)
-    return _Statement(name=_name(connection, text) if is_prepared else None, text=text, values=values, formats=None)
+    name = None if names is None else names.get(text) or _prepare(connection, text, names)
+    return _Statement(name=name, text=text, values=values, formats=None)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -178,21 +182,18 @@ def _set_parameters(settings: tuple[tuple[str, str], ...]) -> tuple[str, list[by
     return "SELECT " + ", ".join(calls), [part.encode() for setting in settings for part in setting]
 
 
-def _name(connection: Connection, text: str) -> bytes:
-    """The name under which `text` is prepared on this connection; prepares it at its first use, in a round trip.
+def _prepare(connection: Connection, text: str, names: dict[str, bytes]) -> bytes:
+    """Prepares `text` on this connection, in a round trip, and keeps its name among `names`.
 
     The name holds a digest of the text: where a pooler that nobody noticed hands out a session in which another process
     has prepared something, a name of ours can never mean a statement of another text.
     """
-    names = _PREPARED.setdefault(connection, {})
-    name = names.get(text)
-    if name is None:
-        digest = hashlib.blake2s(text.encode(), digest_size=10).hexdigest()
-        name = f"everindex_{next(_NUMBERS)}_{digest}".encode()
-        result = connection.pgconn.prepare(name, text.encode())
-        if result.status != pq.ExecStatus.COMMAND_OK:
-            raise _error(connection, result)
-        names[text] = name
+    digest = hashlib.blake2s(text.encode(), digest_size=10).hexdigest()
+    name = f"everindex_{next(_NUMBERS)}_{digest}".encode()
+    result = connection.pgconn.prepare(name, text.encode())
+    if result.status != pq.ExecStatus.COMMAND_OK:
+        raise _error(connection, result)
+    names[text] = name
     return name
 
 

@@ -152,8 +152,9 @@ class SearchEngine:
         return rows, approach, []
 
     def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, wanted: Wanted) -> Approach:
+        rows = wanted.rows
         shown = None if wanted.after is None else wanted.after.shown
-        depth = wanted.rows if shown is None else depth_of(k=wanted.rows, shown=shown)
+        depth = rows if shown is None else depth_of(k=rows, shown=shown)
         passing = None
         if not wanted.filters.is_empty:
             up_to = counted_up_to(serving, k=depth)
@@ -161,7 +162,7 @@ class SearchEngine:
         if shown is None:
             return choose(serving, k=depth, passing=passing, ef_search=wanted.ef_search, exact=wanted.exact)
         return choose_further(
-            serving, k=wanted.rows, shown=shown, passing=passing, ef_search=wanted.ef_search, exact=wanted.exact
+            serving, k=rows, shown=shown, passing=passing, ef_search=wanted.ef_search, exact=wanted.exact
         )
 
     def explain(
@@ -187,11 +188,11 @@ class SearchEngine:
                 if approach.strategy == "none-match":
                     return Explanation(approach=approach, statement="", plan=())
                 text, parameters = self._texts.of(table, wanted.filters, approach, wanted.rows)
-                parameters = parameters | wanted.place | {"vector": wanted.vector}
+                parameters |= wanted.place | {"vector": wanted.vector}
                 return Explanation(
                     approach=approach,
-                    statement=text,
-                    plan=plan_as_run(connection, text, parameters, settings=approach.settings),
+                    statement=text.named,
+                    plan=plan_as_run(connection, text.named, parameters, settings=approach.settings),
                 )
 
         return self._reading.ask(explained)
@@ -215,7 +216,8 @@ class SearchEngine:
         self, table: ArticleTable, filters: Filters, approach: Approach, k: int
     ) -> tuple[str, dict[str, Any]]:
         """The text of the statement, with psycopg's named placeholders, and its parameters but for the vector."""
-        return self._texts.of(table, filters, approach, k)
+        text, parameters = self._texts.of(table, filters, approach, k)
+        return text.named, parameters
 
     def _run(self, connection: Connection, table: ArticleTable, wanted: Wanted, approach: Approach) -> list[Row]:
         """What the server gives, without the rows that are to be left out."""
@@ -228,12 +230,13 @@ class SearchEngine:
         self, table: ArticleTable, approach: Approach, batch: Sequence[Wanted]
     ) -> tuple[str, list[list[roundtrip.Parameter]]]:
         """The statement that answers all of `batch`, which differ in their vectors alone, and the values for each."""
-        first, texts = batch[0], self._texts
-        text, parameters = texts.of(table, first.filters, approach, first.rows)
-        parameters |= first.place
-        text, names = texts.positional(text)
-        return text, [
-            [as_binary(wanted.vector) if name == "vector" else parameters[name] for name in names] for wanted in batch
+        first = batch[0]
+        text, parameters = self._texts.of(table, first.filters, approach, first.rows)
+        if first.after is not None:
+            parameters |= first.place
+        return text.positional, [
+            [as_binary(wanted.vector) if name == "vector" else parameters[name] for name in text.names]
+            for wanted in batch
         ]
 
     def _complete(
@@ -266,10 +269,10 @@ class SearchEngine:
         if approach.strategy == "none-match":
             return "none: nothing was run"
         text, parameters = self._texts.of(table, wanted.filters, approach, wanted.rows)
-        parameters = parameters | wanted.place | {"vector": wanted.vector}
+        parameters |= wanted.place | {"vector": wanted.vector}
         try:
             with self._reading.connection() as connection:
-                return explain(connection, text, parameters, settings=approach.settings).summary
+                return explain(connection, text.named, parameters, settings=approach.settings).summary
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"

@@ -17,7 +17,7 @@ from everindex.index.tuned import MAX_EF_SEARCH
 
 #: Between these sums of squares a query vector goes to pgvector as it is.
 _SQUARES = (1e-6, 1e12)
-
+_FLOAT32 = np.dtype(np.float32)
 
 Row = tuple[Any, ...]
 
@@ -37,8 +37,8 @@ class Wanted:
     @property
     def rows(self) -> int:
         """How many to ask the server for, so that k are left."""
-        seen = 0 if self.after is None or not self.after.seen else rounded(len(self.after.seen))
-        return self.k + seen + (self.without_uri is not None)
+        rows = self.k if self.without_uri is None else self.k + 1
+        return rows if self.after is None or not self.after.seen else rows + rounded(len(self.after.seen))
 
     @property
     def place(self) -> dict[str, str]:
@@ -84,7 +84,7 @@ def checked(
 def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
     """`vector` as (dim,) float32 that pgvector can compare. Raises QueryInvalid, NotMigrated."""
     width = require_width(table)
-    if type(vector) is np.ndarray and vector.dtype == np.float32 and vector.shape == (width,):
+    if type(vector) is np.ndarray and vector.dtype is _FLOAT32 and vector.shape == (width,):
         squares = float(np.vdot(vector, vector))  # np.dot would warn where they are too large
         if _SQUARES[0] < squares < _SQUARES[1]:
             return vector

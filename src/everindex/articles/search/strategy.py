@@ -74,6 +74,7 @@ class Serving:
     tuned: Tuned | None = None
 
 
+@functools.lru_cache(maxsize=1000)
 def choose(serving: Serving, *, k: int, passing: int | None, ef_search: int | None, exact: bool) -> Approach:
     """`passing`: rows that pass the filters, counted up to `counted_up_to(...)` + 1; None without filters."""
     if passing == 0:
@@ -86,7 +87,7 @@ def choose(serving: Serving, *, k: int, passing: int | None, ef_search: int | No
         return exactly(
             is_filtered=True, reason=f"{passing} rows pass the filter: reading all of them costs less than the index"
         )
-    return _by_index(serving, k, passing is not None, ef_search, limit)
+    return _by_index(serving, k=k, is_filtered=passing is not None, ef_search=ef_search, limit=limit)
 
 
 def exactly(*, is_filtered: bool, reason: str) -> Approach:
@@ -99,8 +100,7 @@ def counted_up_to(serving: Serving, *, k: int) -> int:
     return math.isqrt(int(EXACT_FACTOR * k * max(serving.estimated_rows, SMALL_TABLE_ROWS)))
 
 
-@functools.lru_cache(maxsize=1000)
-def _by_index(serving: Serving, k: int, is_filtered: bool, ef_search: int | None, limit: int) -> Approach:
+def _by_index(serving: Serving, *, k: int, is_filtered: bool, ef_search: int | None, limit: int) -> Approach:
     fetch = math.ceil(FETCH_FACTOR * k) if is_filtered else k
     candidates = None
     if serving.key_type != "vector":

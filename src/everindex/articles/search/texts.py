@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from everindex.articles.model import Filters
@@ -12,27 +13,34 @@ from everindex.articles.table import ArticleTable
 from everindex.pg import roundtrip
 
 
+@dataclass(slots=True)
+class Text:
+    """One statement, written in both ways."""
+
+    named: str
+    """With psycopg's named placeholders."""
+
+    positional: str
+    """With libpq's `$1 …`."""
+
+    names: tuple[str, ...]
+    """The parameters in that order."""
+
+
 class Texts:
     """The statements of one state of table and index."""
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[Any, ...], str] = {}
-        self._positionals: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._texts: dict[tuple[Any, ...], Text] = {}
 
-    def of(self, table: ArticleTable, filters: Filters, approach: Approach, k: int) -> tuple[str, dict[str, Any]]:
-        """The text with psycopg's named placeholders, and the parameters of the filters."""
+    def of(self, table: ArticleTable, filters: Filters, approach: Approach, k: int) -> tuple[Text, dict[str, Any]]:
+        """The statement of an approach, and the parameters of the filters."""
         given = values(filters)
         # Strategies of other settings or another order must not share a text: a prepared statement keeps its plan.
         key = (approach.strategy, k, approach.fetch, approach.candidates, approach.continues, *given)
         kept = self._texts.get(key)
         if kept is None:
             composed, _ = statement.of(table, filters, approach, k=k)
-            kept = self._texts[key] = composed.as_string(None)
+            named = composed.as_string(None)
+            kept = self._texts[key] = Text(named, *roundtrip.positional(named))
         return kept, given
-
-    def positional(self, text: str) -> tuple[str, tuple[str, ...]]:
-        """The same with libpq's `$1 …`, and the names in that order."""
-        kept = self._positionals.get(text)
-        if kept is None:
-            kept = self._positionals[text] = roundtrip.positional(text)
-        return kept
