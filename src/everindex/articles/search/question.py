@@ -84,7 +84,7 @@ def checked(
 def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
     """`vector` as (dim,) float32 that pgvector can compare. Raises QueryInvalid, NotMigrated."""
     width = require_width(table)
-    if type(vector) is np.ndarray and vector.dtype is _FLOAT32 and vector.shape == (width,):
+    if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (width,):
         squares = float(np.vdot(vector, vector))  # np.dot would warn where they are too large
         if _SQUARES[0] < squares < _SQUARES[1]:
             return vector
