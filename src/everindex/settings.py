@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     statement_timeout_ms: int = _named("EVERINDEX_STATEMENT_TIMEOUT_MS", 15_000, ge=0)
     """Time limit of every statement of the web application, milliseconds; 0 means none. Builds never have one."""
 
-    pool_size: int = _named("EVERINDEX_POOL_SIZE", 10, ge=1, le=1000)
+    pool_size: int = _named("EVERINDEX_POOL_SIZE", 6, ge=1, le=1000)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _named("EVERINDEX_LOG_LEVEL", "INFO")
     log_format: Literal["console", "json"] = _named("EVERINDEX_LOG_FORMAT", "console")
 
