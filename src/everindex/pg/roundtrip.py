@@ -38,7 +38,7 @@ _NAMED = re.compile(r"%\((\w+)\)[bst]|%%")
 PREPARED_LOST = ("0A000", "26000", "42P05")
 
 
-#: So many statements are prepared on a connection before settings are no longer, each with its values; one takes some 10 kB.
+#: So many statements are prepared on a connection before settings are no longer, each with its values; one takes some 16 kB.
 MOST_PREPARED = 300
 
 
