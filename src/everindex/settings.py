@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from everindex.errors import SettingInvalid
+from everindex.host_names import names_of
 
 #: Variables whose value may lie in a file named by `<NAME>_FILE`, as container secrets do.
 FILE_VARIABLES = ("DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_URL_READ", "DB_PASSWORD", "OPENAI_API_KEY")
@@ -82,6 +83,9 @@ class Settings(BaseSettings):
     port: int = _named("PORT", 8000, ge=0, le=65535)
     """0 picks a free port."""
 
+    allowed_hosts: str = _named("EVERINDEX_ALLOWED_HOSTS", "")
+    """Further hosts that the web application answers for, as `host_names.names_of` reads them."""
+
     dimensions: int = _named("EVERINDEX_DIMENSIONS", 1536, ge=1, le=16000)
     """Width of `articles.embedding`; read once, by revision 8eadb2079747. Later the column itself is the truth."""
 
@@ -129,6 +133,12 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_are_hosts(cls, value: str) -> str:
+        names_of(value)
+        return value
 
     @classmethod
     def settings_customise_sources(

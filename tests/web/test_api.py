@@ -158,7 +158,7 @@ def test_the_short_way_to_a_handler_answers_as_the_long_one(client: httpx2.Clien
             messages.append(message)
 
         scope = {"type": "http", "method": "GET", "path": "/api/search", "raw_path": b"/api/search", "scheme": "http",
-                 "query_string": query, "headers": [(b"host", b"a")], "http_version": "1.1", "root_path": "",
+                 "query_string": query, "headers": [(b"host", b"localhost")], "http_version": "1.1", "root_path": "",
                  "server": ("a", 80), "client": ("a", 1), "state": {}, "asgi": {"version": "3.0"}}  # fmt: skip
         in_a_loop(FastAPI.__call__(app, scope, receive, send))
         headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}

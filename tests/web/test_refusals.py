@@ -24,7 +24,7 @@ def sent_as_it_is(web_url: str, target: bytes, accept: bytes = b"*/*") -> httpx2
     parts = urlsplit(web_url)
     with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=30) as connection:
         connection.sendall(
-            b"GET " + target + b" HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAccept: " + accept + b"\r\n\r\n"
+            b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: " + accept + b"\r\n\r\n"
         )
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -198,7 +198,7 @@ def test_a_fault_of_the_program_is_logged_and_tells_nothing_of_the_inside(
     web_instance: Instance, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = create_app(web_instance)
-    monkeypatch.setattr(serving, "create_app", lambda instance: app)
+    monkeypatch.setattr(serving, "create_app", lambda instance, *, host: app)
 
     @app.get("/fault")
     async def fault() -> None:

@@ -15,9 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 import everindex
 from everindex.articles.instance import Instance
+from everindex.host_names import names_of
 from everindex.web import api, incident_page, index_page, operations, search_page
 from everindex.web.assets import serve_asset
 from everindex.web.envelope import Envelope
+from everindex.web.hosts import Hosts
 from everindex.web.problems import InternalError, as_ours
 from everindex.web.reference import operations as described_operations
 from everindex.web.render import error_response, page
@@ -35,9 +37,9 @@ DIRECT = {("GET", "/api/search"): api.search}
 class Application(FastAPI):
     """FastAPI, with a shorter way to the handler that is asked most."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options, middleware=[Middleware(Envelope, answer_exception=answer_exception)])
-        self._direct = Envelope(_answer_directly, answer_exception=answer_exception)
+    def __init__(self, *, hosts: Hosts, **options: Any) -> None:
+        super().__init__(**options, middleware=[Middleware(Envelope, answer_exception=answer_exception, hosts=hosts)])
+        self._direct = Envelope(_answer_directly, answer_exception=answer_exception, hosts=hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["method"], scope["path"]) in DIRECT:
@@ -55,17 +57,20 @@ async def _answer_directly(scope: Scope, receive: Receive, send: Send) -> None:
 def create_app(
     instance: Instance,
     *,
+    host: str | None = None,
     facets_seconds: float = 60.0,
     index_seconds: float = 10.0,
     verification_seconds: float = 300.0,
 ) -> FastAPI:
     """The web application of an open instance, which the caller closes after it.
 
+    `host` is what the server listens on, as far as it is known: one of the hosts that it answers for.
     The three times say how long the values of the filters, the state of the index and its proofs are kept.
     """
     app = Application(
         title="everindex", version=everindex.__version__, description=DESCRIPTION, docs_url=None, redoc_url=None,
         redirect_slashes=False,
+        hosts=Hosts(bound=host, allowed=names_of(instance.settings.allowed_hosts)),
         exception_handlers={HTTPException: _answer_refusal, RequestValidationError: _answer_refusal},
     )  # fmt: skip
     app.state.site = Site(

@@ -1,4 +1,4 @@
-"""What does every request and response get? An id, headers, a size limit, a check of its origin, one line in the log."""
+"""What every request and response gets: an id, headers, a size limit, checks of its host and origin, one line in the log."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from everindex.web.hosts import Hosts
 from everindex.web.origin import is_cross_site
 from everindex.web.problems import BodyTooLarge, CrossSiteRefused
 
@@ -44,22 +45,26 @@ Answering = Callable[[Request, Exception], Response]
 class Envelope:
     """Pure ASGI, outermost of ours: nothing passes it without an answer."""
 
-    def __init__(self, app: ASGIApp, *, answer_exception: Answering) -> None:
+    def __init__(self, app: ASGIApp, *, answer_exception: Answering, hosts: Hosts) -> None:
         self._app = app
+        self._hosts = hosts
         self._answer_exception = answer_exception
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(self._app, self._answer_exception, scope, receive, send).run()
+        await _Exchange(self._app, self._answer_exception, self._hosts, scope, receive, send).run()
 
 
 class _Exchange:
     """One request with its response."""
 
-    def __init__(self, app: ASGIApp, answer_exception: Answering, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, app: ASGIApp, answer_exception: Answering, hosts: Hosts, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self._app = app
+        self._hosts = hosts
         self._answer_exception = answer_exception
         self._headers = Headers(scope=scope)
         self._method: str = scope["method"]
@@ -97,6 +102,7 @@ class _Exchange:
         )  # fmt: skip
 
     def _refuse_unwanted(self) -> None:
+        self._hosts.require(self._scope)
         if is_cross_site(self._method, self._headers):
             raise CrossSiteRefused(
                 "this request came from another site and was refused.",

@@ -7,6 +7,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from everindex.web.hosts import TARGET_HOST
+
 #: A request may have so many bytes beside its body. A text of 10,000 characters that are no ASCII, percent-encoded in the
 #: address, fits several times.
 MAX_HEAD_BYTES = 512 * 1024
@@ -77,8 +79,18 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         # httptools takes addresses apart byte by byte, and none of 64 KiB: the query is cut off before.
         self.url, _, query = self.url.partition(b"?")
+        if not self.url.startswith(b"/"):
+            self._take_absolute_form()
         super().on_headers_complete()
         self.scope["query_string"] = query  # of the same scope that the application, which has not begun yet, is given
+
+    def _take_absolute_form(self) -> None:
+        """`GET http://host/path`: the path goes on as usual, the host is for web/hosts.py to judge."""
+        scheme, found, rest = self.url.partition(b"://")
+        if found and scheme.lower() in (b"http", b"https"):
+            host, _, path = rest.partition(b"/")
+            self.scope[TARGET_HOST] = host  # type: ignore[literal-required]
+            self.url = b"/" + path
 
     def on_body(self, body: bytes) -> None:
         self._beside_body -= len(body)

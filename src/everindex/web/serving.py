@@ -48,7 +48,7 @@ def serve(
     `on_ready` raises. Signals are only taken in the main thread.
     """
     sock = bind(host, port)
-    server = _Server(_config(instance), on_ready=on_ready, url=url_of(host, sock), on_signal=on_signal)
+    server = _Server(_config(instance, host), on_ready=on_ready, url=url_of(host, sock), on_signal=on_signal)
     try:
         server.run(sockets=[sock])
     finally:
@@ -62,7 +62,7 @@ def serve_in_thread(instance: Instance, *, host: str = "127.0.0.1", port: int = 
     """Serves `instance` in a thread for the time of the block, and gives its address. Raises AddressUnusable."""
     sock = bind(host, port)
     answers = threading.Event()
-    server = _Server(_config(instance), on_ready=lambda url: answers.set(), url=url_of(host, sock))
+    server = _Server(_config(instance, host), on_ready=lambda url: answers.set(), url=url_of(host, sock))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="everindex-web", daemon=True)
     thread.start()
     try:
@@ -128,9 +128,9 @@ def _unusable(host: str, port: int, exc: OSError) -> AddressUnusable:
             )  # fmt: skip
 
 
-def _config(instance: Instance) -> uvicorn.Config:
+def _config(instance: Instance, host: str) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(instance), http=Protocol, log_config=None, access_log=False, server_header=False,
+        create_app(instance, host=host), http=Protocol, log_config=None, access_log=False, server_header=False,
         proxy_headers=False, lifespan="off", ws="none", timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )  # fmt: skip

@@ -1,0 +1,59 @@
+"""Host names and addresses in the one form in which they are compared: lower case, ASCII, without a final dot.
+
+Reads no network: a name is never resolved. What is neither a name nor an address has no such form.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+#: A name as DNS and container networks have it; underscores are no host names, and Compose makes them all the same.
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+#: Names whose last label is a number are addresses to a browser, and only in their usual form (WHATWG URL, "ends in a number").
+_ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
+
+
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that `text` (without brackets or zone) writes; of ::ffff:127.0.0.1 the IPv4 address inside."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address):
+        return None if found.scope_id is not None else found.ipv4_mapped or found
+    return found
+
+
+def name_of(text: str) -> str | None:
+    """`text` as a host name or address: IPv6 without brackets, international names as browsers send them (xn--)."""
+    plain = text.strip().lower().removesuffix(".")
+    if not plain.isascii():
+        import idna  # only here: few write such a name, and its tables take 10 ms
+
+        try:
+            plain = idna.encode(plain, uts46=True).decode("ascii")
+        except idna.IDNAError:
+            return None
+    bracketed = plain.startswith("[") and plain.endswith("]")
+    address = address_of(plain[1:-1] if bracketed else plain)
+    if address is not None:
+        return None if bracketed and ":" not in plain else str(address)
+    if len(plain) > 253 or not _NAME.fullmatch(plain) or _ENDS_IN_NUMBER.fullmatch(plain):
+        return None
+    return plain
+
+
+def names_of(listed: str) -> tuple[str, ...]:
+    """A comma-separated list of names, addresses, `*.name` for every name below one, and `*`. Raises ValueError."""
+    found = []
+    for part in filter(None, (part.strip() for part in listed.split(","))):
+        below = part.removeprefix("*.")
+        name = "" if part == "*" else name_of(below)
+        if name is None or (below != part and address_of(name) is not None):
+            raise ValueError(
+                "it takes host names and addresses, separated by commas, without http:// and without a port"
+            )
+        found.append("*" if part == "*" else f"*.{name}" if below != part else name)
+    return tuple(found)

@@ -1,0 +1,83 @@
+"""The hosts that this application answers for: a request for any other is refused (docs/decisions/0015).
+
+A page of another site can let its own name lead to this machine (DNS rebinding); a browser then takes our answers for that
+site's. Only the name in the request tells. What a proxy writes into X-Forwarded-Host is not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+
+from starlette.types import Scope
+
+from everindex.errors import EverindexError
+from everindex.host_names import address_of, name_of
+
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?", re.ASCII)
+#: Which a socket is bound to, and which nobody can be reached by.
+EVERY_ADDRESS = ("", "0.0.0.0", "::")
+#: A request in absolute form names a host of its own; the protocol puts it here.
+TARGET_HOST = "everindex.target_host"
+
+
+class HostRefused(EverindexError):
+    """A request for a host that is not this application's."""
+
+    slug = "host-refused"
+    http_status = 421
+
+
+class Hosts:
+    """The loopback names, the host that is listened on, the address that a connection came to, and what was allowed."""
+
+    def __init__(self, *, bound: str | None, allowed: Collection[str]) -> None:
+        """`bound` as it was given to listen on; `allowed` as `host_names.names_of` gives them."""
+        own = None if bound is None or bound in EVERY_ADDRESS else name_of(bound.partition("%")[0])
+        self._names = frozenset(name for name in (own, *allowed) if name is not None)
+        self._below = tuple(name[1:] for name in self._names if name.startswith("*."))
+        self._is_open = "*" in self._names
+        self._is_allowed = lru_cache(maxsize=1024)(self._allows)  # who asks for ever new hosts fills no memory
+
+    def require(self, scope: Scope) -> None:
+        """Raises HostRefused. One Host has to be there; a request in absolute form names two, and both have to be ours."""
+        if self._is_open:
+            return
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        target: bytes | None = scope.get(TARGET_HOST)
+        server = scope.get("server")
+        local = str(server[0]) if server else ""
+        if len(given) != 1:
+            raise HostRefused(
+                "the request does not say for which host it is.", why=f"it has {len(given)} Host headers.",
+                next_step="send one, with the name or address that this server is reached by.",
+            )  # fmt: skip
+        for named in (given[0], target):
+            if named is not None and not self._is_allowed(named, local):
+                raise HostRefused(
+                    f"this server does not answer for the host {named.decode('latin-1')[:100]!r}.",
+                    why="it answers for this machine, for the address that it listens on and for EVERINDEX_ALLOWED_HOSTS.",
+                    next_step="open it by one of these, or add the name to EVERINDEX_ALLOWED_HOSTS and start it again.",
+                )
+
+    def _allows(self, named: bytes, local: str) -> bool:
+        match = _HOST_AND_PORT.fullmatch(named.decode("latin-1"))
+        if match is None or not named.isascii():
+            return False
+        written = match[1]
+        name = name_of(written)
+        if name is None or (":" in name and not written.startswith("[")):
+            return False
+        address = address_of(name)
+        if address is not None and (address.is_loopback or name == _plain(local)):
+            return True
+        if name in ("localhost", *self._names) or (address is None and name.endswith(".localhost")):
+            return True
+        return address is None and name.endswith(self._below)
+
+
+def _plain(local: str) -> str:
+    """The address of a socket in the form of `name_of`; the path of a Unix socket is none."""
+    found = address_of(local.partition("%")[0])
+    return str(found) if found is not None else ""
