@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -367,6 +369,73 @@ def test_an_article_that_another_importer_changed_in_between_does_not_stay_witho
     assert remote.article("u0").title == "title 0"
     assert np.array_equal(stored_vector(remote, "u0"), vector_of("title 0\n\nwords 0"))
     assert ask(remote, RECORDS) == [("u0", "small"), ("u1", "small")]
+
+
+def test_half_of_a_text_is_embedded_with_the_other_half_that_is_stored(remote: Instance, endpoint: Endpoint) -> None:
+    remote.upsert([{"uri": "a", "title": "T", "summary": "S"}, {"uri": "b", "title": "T", "summary": "S"}])
+    endpoint.texts.clear()
+    remote.upsert([{"uri": "a", "summary": "S2"}, {"uri": "b", "title": "T2"}, {"uri": "c", "summary": "alone"}])
+    assert endpoint.texts == ["T\n\nS2", "T2\n\nS", "alone"]
+    assert np.array_equal(stored_vector(remote, "a"), vector_of("T\n\nS2"))
+    assert np.array_equal(stored_vector(remote, "b"), vector_of("T2\n\nS"))
+    remote.upsert([{"uri": "c", "title": "later"}])
+    assert np.array_equal(stored_vector(remote, "c"), vector_of("later\n\nalone"))
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_the_other_half_that_somebody_changed_while_this_one_was_embedded_is_embedded_too(
+    remote: Instance, endpoint: Endpoint, is_new: bool
+) -> None:
+    if not is_new:
+        remote.upsert([{"uri": "a", "title": "T", "summary": "S"}])
+
+    class Meanwhile(HttpEmbedder):
+        changes = 1
+
+        def embed(self, texts: Any) -> Any:
+            if self.changes:
+                self.changes -= 1
+                run(
+                    remote,
+                    f"INSERT INTO articles (uri, title) VALUES ('a', 'T{self.changes}') "
+                    "ON CONFLICT (uri) DO UPDATE SET title = excluded.title",
+                )
+            return super().embed(texts)
+
+    remote.meanings.embedder = Meanwhile(endpoint)
+    assert remote.upsert([{"uri": "a", "summary": "S2"}]).without_vector == 0
+    assert np.array_equal(stored_vector(remote, "a"), vector_of("T0\n\nS2"))
+    assert ask(remote, RECORDS) == [("a", "small")]
+    # Who never comes to rest is left in the queue, and not with the vector of a text that is gone.
+    remote.meanings.embedder = Meanwhile(endpoint)
+    remote.meanings.embedder.changes = 9
+    remote.upsert([{"uri": "a", "summary": "S3"}])
+    assert stored_vector(remote, "a") is None
+    assert ask(remote, RECORDS) == []
+    assert remote.embedding_queue() == 1
+
+
+def test_writers_of_the_two_halves_leave_each_row_the_vector_of_its_text(fresh: Instance) -> None:
+    """Two bring titles, two bring summaries, of the same articles in batches of their own, all at once."""
+    rows, rounds = 24, 6
+
+    def write(writer: int) -> None:
+        chance = random.Random(writer)
+        half = "title" if writer % 2 else "summary"
+        for turn in range(rounds):
+            some_uris = chance.sample(range(rows), rows // 2)
+            fresh.upsert([{"uri": f"u{n}", half: f"{half} by writer {writer} in round {turn}"} for n in some_uris])
+
+    with ThreadPoolExecutor(4) as writers:
+        for done in [writers.submit(write, writer) for writer in range(4)]:
+            done.result()
+    fresh.embed_missing()
+    stored = ask(fresh, "SELECT uri, title, summary FROM articles")
+    assert sum(title is not None and summary is not None for _, title, summary in stored) > rows // 2
+    for uri, title, summary in stored:
+        text = Article(uri=uri, title=title, summary=summary).text_to_embed
+        assert np.allclose(stored_vector(fresh, uri), fresh.embedder.embed([text]).vectors[0], atol=1e-6), uri
+    assert fresh.embedding_queue() == 0
 
 
 def test_everything_works_without_the_schema_of_everindex(remote: Instance, endpoint: Endpoint) -> None:

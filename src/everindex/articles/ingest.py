@@ -13,7 +13,7 @@ from psycopg import sql
 from everindex.articles import store
 from everindex.articles.embedding import Embedder, check_vectors
 from everindex.articles.model import Article, RowProblem
-from everindex.articles.store import MaybeVector, Stored
+from everindex.articles.store import MaybeVector, Stored, Texts
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import QueryInvalid
 from everindex.pg.connections import Connection
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 BATCH_ROWS = 5000
 #: Rows of one round of `embed`.
 EMBED_ROWS = 500
+#: So often an article is embedded whose text changes while its vector is made.
+LOST_ROUNDS = 3
 #: Problems kept for the report; all of them are counted.
 KEPT_PROBLEMS = 1000
 
@@ -181,43 +183,53 @@ def _store(
     connection: Connection, table: ArticleTable, articles: list[Article], embedder: Embedder, report: ImportReport
 ) -> None:
     vectors: list[MaybeVector] = [None] * len(articles)
+    texts: dict[int, Texts] = {}
     failures: dict[str, str] = {}
     if table.dimensions is not None:
-        needed = store.needs_vector(connection, table, articles, model=embedder.model)
+        texts = store.needs_vector(connection, table, articles, model=embedder.model)
         # Outside of any transaction: a slow provider must not hold one open.
-        if needed:
-            embedded = embedder.embed([articles[i].text_to_embed for i in needed])
-            for position, number in enumerate(needed):
+        if texts:
+            embedded = embedder.embed([_text_of(*texts[number]) for number in texts])
+            for position, number in enumerate(texts):
                 if position in embedded.failures:
                     failures[articles[number].uri] = embedded.failures[position]
                 else:
                     vectors[number] = embedded.vectors[position]
-    stored = store.upsert(connection, table, articles, vectors, model=embedder.model)
+    stored = store.upsert(connection, table, articles, vectors, model=embedder.model, embedded=texts)
     report.stored += stored
     _note_failures(connection, table, failures, report)
     if table.dimensions is not None and stored.inserted + stored.updated:
-        unsure = [article.uri for article, vector in zip(articles, vectors, strict=True) if vector is None]
-        _embed_lost(connection, table, [uri for uri in unsure if uri not in failures], embedder, report)
+        uris = [article.uri for article in articles if article.uri not in failures]
+        _embed_lost(connection, table, uris, embedder, report)
+
+
+def _text_of(title: str | None, summary: str | None) -> str:
+    return Article(uri="", title=title, summary=summary).text_to_embed
 
 
 def _embed_lost(
     connection: Connection, table: ArticleTable, uris: list[str], embedder: Embedder, report: ImportReport
 ) -> None:
-    """Embeds articles that were taken for unchanged and have no vector now: between the comparison and the upsert another
-    importer had written a text of its own, and with that text went its vector. The text itself is left as it is found."""
-    with told_as_ours("looking for lost vectors"):
-        lost = connection.execute(
-            sql.SQL("SELECT uri, title, summary FROM {} WHERE uri = ANY(%s) AND embedding IS NULL ORDER BY uri").format(
-                table.identifier
-            ),
-            (uris,),
-        ).fetchall()
-    if not lost:
-        return
-    embedded = embedder.embed([Article(uri=row[0], title=row[1], summary=row[2]).text_to_embed for row in lost])
-    found = [(*row, embedded.vectors[i]) for i, row in enumerate(lost) if i not in embedded.failures]
-    store.set_vectors(connection, table, found, model=embedder.model)
-    _note_failures(connection, table, {lost[i][0]: why for i, why in embedded.failures.items()}, report)
+    """Embeds articles that have no vector after their upsert, though nothing failed: between the comparison and the upsert
+    another writer had stored a text of its own, or the half that this one did not bring. The text is left as it is found;
+    who is overtaken LOST_ROUNDS times leaves the article in the queue."""
+    for _ in range(LOST_ROUNDS):
+        with told_as_ours("looking for lost vectors"):
+            lost = connection.execute(
+                sql.SQL(
+                    "SELECT uri, title, summary FROM {} WHERE uri = ANY(%s) AND embedding IS NULL ORDER BY uri"
+                ).format(table.identifier),
+                (uris,),
+            ).fetchall()
+        if not lost:
+            return
+        embedded = embedder.embed([_text_of(row[1], row[2]) for row in lost])
+        found = [(*row, embedded.vectors[i]) for i, row in enumerate(lost) if i not in embedded.failures]
+        done = store.set_vectors(connection, table, found, model=embedder.model)
+        _note_failures(connection, table, {lost[i][0]: why for i, why in embedded.failures.items()}, report)
+        if done == len(found):
+            return
+        uris = [row[0] for row in found]
 
 
 def _note_failures(connection: Connection, table: ArticleTable, failures: dict[str, str], report: ImportReport) -> None:

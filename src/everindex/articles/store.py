@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,19 @@ class Stored:
         )
 
 
-def needs_vector(connection: Connection, table: ArticleTable, articles: Sequence[Article], *, model: str) -> list[int]:
-    """Which of `articles` have to be embedded: new ones, those with another text, without a vector, or with one that is
-    known to be of another model. Indexes into `articles`. Reads only."""
+#: Title and summary of one article.
+Texts = tuple[str | None, str | None]
+
+
+def needs_vector(
+    connection: Connection, table: ArticleTable, articles: Sequence[Article], *, model: str
+) -> dict[int, Texts]:
+    """Which of `articles` have to be embedded, and with which title and summary: new ones, those with another text, without
+    a vector, or with one that is known to be of another model.
+
+    The texts are those that will stand in the table after the upsert: of an article that brings only one of the two, the
+    other is the stored one. The keys are indexes into `articles`. Reads only.
+    """
     model_is = (
         sql.SQL("(SELECT r.model <> %(model)s FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)")
         if table.has_embedding_records
@@ -55,15 +65,17 @@ def needs_vector(connection: Connection, table: ArticleTable, articles: Sequence
                 {"uris": [article.uri for article in articles], "model": model},
             )
         }
-    needed = []
+    needed: dict[int, Texts] = {}
     for number, article in enumerate(articles):
         found = known.get(article.uri)
-        if found is None or found[2] or _text(article, found) != (found[0], found[1]):
-            needed.append(number)
+        if found is None:
+            needed[number] = (article.title, article.summary)
+        elif found[2] or _merged(article, found) != (found[0], found[1]):
+            needed[number] = _merged(article, found)
     return needed
 
 
-def _text(article: Article, known: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+def _merged(article: Article, known: tuple[Any, Any, Any]) -> Texts:
     """Title and summary as they will be after the upsert: a field that is None leaves the stored one."""
     return (
         article.title if article.title is not None else known[0],
@@ -78,17 +90,22 @@ def upsert(
     vectors: Sequence[MaybeVector],
     *,
     model: str | None,
+    embedded: Mapping[int, Texts] | None = None,
 ) -> Stored:
     """Writes `articles` (one uri only once) with their `vectors` in one transaction.
 
     A field that is None leaves what is stored. A row that would not change is not written. A changed text without a new
-    vector loses its old one: a vector of another text is worse than none. `model` is recorded with each new vector (None:
-    not known). Takes ROW EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer, StatementFailed.
+    vector loses its old one: a vector of another text is worse than none. `embedded` says of which title and summary a
+    vector was made (index into `articles`); where other ones are stored in the end, because somebody changed the half that
+    the article does not bring, the row has no vector. `model` is recorded with each new vector (None: not known). Takes ROW
+    EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer, StatementFailed.
     """
     columns = table.writable_columns
     with told_as_ours("writing articles"), connection.transaction():
-        _stage(connection, table, columns, articles, vectors)
+        _stage(connection, table, columns, articles, vectors, embedded or {})
         inserted, updated = _merge(connection, table, columns)
+        if embedded and table.dimensions is not None:
+            connection.execute(sql.SQL(_DROP_OF_OTHER_TEXT).format(table=table.identifier))
         if table.has_raw_articles and any(article.raw_text is not None for article in articles):
             connection.execute(_MERGE_RAW)
         if table.has_embedding_records and table.dimensions is not None:
@@ -109,23 +126,28 @@ def _stage(
     columns: Sequence[str],
     articles: Sequence[Article],
     vectors: Sequence[MaybeVector],
+    embedded: Mapping[int, Texts],
 ) -> None:
     connection.execute(
-        sql.SQL("CREATE TEMP TABLE everindex_staging ({columns}, raw_text text, embedding {vector})").format(
+        sql.SQL(
+            "CREATE TEMP TABLE everindex_staging ({columns}, raw_text text, embedded_title text, embedded_summary text, "
+            "has_embedded text, embedding {vector})"
+        ).format(
             columns=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column)) for column in columns),
             vector=table.vector_type if table.dimensions is not None else sql.SQL("text"),
         )
     )
-    names = [*columns, "raw_text", "embedding"]
+    names = [*columns, "raw_text", "embedded_title", "embedded_summary", "has_embedded", "embedding"]
     copy = sql.SQL("COPY pg_temp.everindex_staging ({}) FROM STDIN (FORMAT binary)").format(
         sql.SQL(", ").join(map(sql.Identifier, names))
     )
     with connection.cursor() as cursor, cursor.copy(copy) as writer:
         vector_oid = connection.adapters.types.get("vector")
         writer.set_types(["text"] * (len(names) - 1) + [vector_oid.oid if vector_oid else "text"])
-        for article, vector in zip(articles, vectors, strict=True):
+        for number, (article, vector) in enumerate(zip(articles, vectors, strict=True)):
             values = [_as_text(getattr(article, column)) for column in columns]
-            writer.write_row([*values, article.raw_text, None if vector is None else Vector(vector)])
+            of_text = (None, None, None) if number not in embedded else (*embedded[number], "yes")
+            writer.write_row([*values, article.raw_text, *of_text, None if vector is None else Vector(vector)])
 
 
 def _as_text(value: Any) -> str | None:
@@ -208,6 +230,19 @@ _MERGE_RAW = """
     WHERE r.raw_markdown IS DISTINCT FROM excluded.raw_markdown
 """
 
+#: Every row of the staging table is locked by now, those too that the upsert found unchanged: what is compared here stays.
+_DROP_OF_OTHER_TEXT = """
+    WITH other AS (
+        UPDATE {table} a SET embedding = NULL FROM pg_temp.everindex_staging s
+        WHERE a.uri = s.uri AND s.embedding IS NOT NULL AND s.has_embedded IS NOT NULL
+          AND (a.title::text, a.summary::text) IS DISTINCT FROM (s.embedded_title, s.embedded_summary)
+        RETURNING a.uri
+    ), unstaged AS (
+        UPDATE pg_temp.everindex_staging s SET embedding = NULL FROM other WHERE other.uri = s.uri
+    )
+    INSERT INTO pg_temp.everindex_written SELECT uri, false FROM other
+"""
+
 #: A vector that was dropped because its text changed has no model any more.
 _FORGET_RECORDS = """
     DELETE FROM everindex_meta.embedding_record r
@@ -284,6 +319,7 @@ __all__ = [
     "ARTICLE_COLUMNS",
     "MaybeVector",
     "Stored",
+    "Texts",
     "last_of_each",
     "needs_vector",
     "record_failures",
