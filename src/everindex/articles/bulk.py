@@ -1,29 +1,48 @@
-"""When does a large load go in without the vector index? Where nobody misses it: on an empty or tiny table.
+"""A large load into an empty or tiny table goes in without the vector index, which is built once, when the rows are in.
 
 COPY into a table with an HNSW index stores some 200 rows a second, without one thousands, and the index is then built
 over all of them at more than a thousand rows a second (docs/measurements/import.md). Below SMALL_TABLE_ROWS the planner
 would not use the index anyway, so nothing is lost while it is away; above, the index stays and rows go in one by one.
+
+What is set aside is noted before it is dropped (index/set_aside.py), and comes back whatever happens: after an error by
+this process, after its death by the next import, or by whatever else deploys: migrate, up, deploy, heal, the keeper.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psycopg
 
 from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.errors import EverindexError
 from everindex.index.apply import deploy, drop
-from everindex.index.catalog import observe
-from everindex.index.drift import declared_index
+from everindex.index.catalog import Observed, ObservedIndex, observe
+from everindex.index.drift import declared_index, is_as_declared
+from everindex.index.generations import has_generation_name
 from everindex.index.reporter import Reporter
+from everindex.index.set_aside import find_note, may_note, note, settle
+from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.index.verify import SMALL_TABLE_ROWS
-from everindex.pg.connections import connect, lift_time_limits
-from everindex.pg.locks import try_lock
+from everindex.index.work import Work
+from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.locks import holder_of, try_lock, unlock
 from everindex.pg.pooler import keeps_session
 from everindex.pg.sqlstate import told_as_ours
 
+log = logging.getLogger(__name__)
+
 #: Fewer new vectors than this are stored within seconds, index or not.
 LARGE_LOAD_ROWS = 1000
+#: Who settles a note holds the lock for a moment only.
+LOCK_WAIT_SECONDS = 5.0
+#: A server that a full disk or a crash has taken down is back within seconds; the index is then built.
+RECOVERY_WAIT_SECONDS = 30.0
 
 
 def pays(*, vectors_there: int, vectors_coming: int) -> bool:
@@ -31,41 +50,135 @@ def pays(*, vectors_there: int, vectors_coming: int) -> bool:
     return vectors_coming >= LARGE_LOAD_ROWS and vectors_there < SMALL_TABLE_ROWS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scene:
+    """What a load finds."""
+
+    spec: IndexSpec
+    index: ObservedIndex | None
+    is_due: bool
+    """The index is to be set aside for this load."""
+
+    is_missing: bool
+    """An earlier load set it aside and has not brought it back."""
+
+    vectors_there: int
+
+
 @contextmanager
 def index_aside(conninfo: str, *, vectors_coming: int, reporter: Reporter | None = None) -> Iterator[bool]:
     """For the time of the block the declared index is dropped if that pays, and afterwards, come what may, built anew.
 
-    Yields whether it was. A process that is killed inside leaves no index; the keeper, or the next migrate or up, builds it.
+    Yields whether it is away. One that an earlier load left away stays so until the end of this block, and is built then.
     """
     reporter = reporter or Reporter()
     with connect(conninfo, application_name="everindex import") as connection:
-        spec = declared_here(connection, EMBEDDING_INDEX)
-        index = declared_index(spec, observe(connection, spec))
-        with told_as_ours("counting vectors"):
-            row = connection.execute(
-                "SELECT count(*) FROM (SELECT 1 FROM articles WHERE embedding IS NOT NULL LIMIT %s) AS few",
-                (SMALL_TABLE_ROWS,),
-            ).fetchone()
-        there = int(row[0]) if row else 0
-        is_due = index is not None and index.is_valid and pays(vectors_there=there, vectors_coming=vectors_coming)
-        if is_due and not keeps_session(connection):
-            is_due = False
-            reporter.say(
-                "loading with the index in place, some 200 rows a second: it could be set aside over the server's own address "
-                "(DATABASE_URL_DIRECT), not through a pooler in transaction mode"
-            )
-    if not is_due:
+        scene = _look(connection, vectors_coming, reporter)
+    if not scene.is_due and not scene.is_missing:
         yield False
         return
-    reporter.say(
-        f"{vectors_coming} or more vectors into a table of {there}: loading first, then building the index once"
-    )
+    # While somebody has the lock on this connection, a keeper does not put the index back.
     with connect(conninfo, application_name="everindex import") as marking:
-        # While somebody has this lock, a keeper does not put the index back.
         lift_time_limits(marking)
-        try_lock(marking, "aside", is_shared=True)
-        drop(conninfo, spec, reporter=reporter)
+        if not _marked(marking):
+            yield False
+            return
         try:
+            if scene.is_due:
+                _set_aside(conninfo, marking, scene, reporter)
             yield True
-        finally:
-            deploy(conninfo, spec, reporter=reporter)
+        except BaseException as exc:
+            _bring_back_after(exc, conninfo, marking, scene, reporter)
+            raise
+        _bring_back(conninfo, marking, scene, reporter)
+
+
+def _look(connection: Connection, vectors_coming: int, reporter: Reporter) -> _Scene:
+    spec = declared_here(connection, EMBEDDING_INDEX)
+    observed = observe(connection, spec)
+    index = declared_index(spec, observed)
+    is_there = index is not None and index.is_valid
+    with told_as_ours("counting vectors"):
+        row = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM articles WHERE embedding IS NOT NULL LIMIT %s) AS few",
+            (SMALL_TABLE_ROWS,),
+        ).fetchone()
+        is_missing = not is_there and find_note(connection, spec) is not None
+    there = int(row[0]) if row else 0
+    is_due = is_there and pays(vectors_there=there, vectors_coming=vectors_coming)
+    if is_due and not keeps_session(connection):
+        is_due = False
+        reporter.say(
+            "loading with the index in place, some 200 rows a second: it could be set aside over the server's own address "
+            "(DATABASE_URL_DIRECT), not through a pooler in transaction mode"
+        )
+    elif is_due and not (_can_come_back(spec, observed, index) and may_note(connection, spec)):
+        is_due = False
+        reporter.say(
+            "loading with the index in place, some 200 rows a second: what is there could not be brought back as it is"
+        )
+    if index is not None and is_there and not is_due:
+        settle(connection, spec, index)  # a note of a load that was killed before it dropped the index
+    return _Scene(spec=spec, index=index, is_due=is_due, is_missing=is_missing, vectors_there=there)
+
+
+def _can_come_back(spec: IndexSpec, observed: Observed, index: ObservedIndex | None) -> bool:
+    """True when a build of the declaration gives back all that is dropped: no other definition, no other generation."""
+    return (
+        index is not None
+        and is_as_declared(spec, observed, index)
+        and not any(has_generation_name(each.name, spec.name) for each in observed.indexes)
+    )
+
+
+def _marked(marking: Connection) -> bool:
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while not try_lock(marking, "aside", is_shared=True):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _set_aside(conninfo: str, marking: Connection, scene: _Scene, reporter: Reporter) -> None:
+    reporter.say(
+        f"{LARGE_LOAD_ROWS} or more vectors into a table of {scene.vectors_there}: loading first, then building the index once"
+    )
+    assert scene.index is not None
+    note(Work(conninfo=conninfo, spec=scene.spec, reporter=reporter), marking, scene.index)
+    drop(conninfo, scene.spec, reporter=reporter, comes_back=True)
+
+
+def _bring_back(conninfo: str, marking: Connection, scene: _Scene, reporter: Reporter) -> None:
+    """Builds the index, unless another load is still at work that will."""
+    loader = None
+    with suppress(psycopg.OperationalError):  # the lock has ended with its session
+        unlock(marking, "aside", is_shared=True)
+        loader = holder_of(marking, "aside")
+    if loader is not None:
+        reporter.say(f"index {scene.spec.qualified_name} is still set aside: {loader} loads, and builds it then")
+        return
+    if not scene.is_due:
+        reporter.say(
+            f"index {scene.spec.qualified_name} was set aside by an earlier load that did not end: building it"
+        )
+    deploy(conninfo, scene.spec, reporter=reporter)
+
+
+def _bring_back_after(
+    exc: BaseException, conninfo: str, marking: Connection, scene: _Scene, reporter: Reporter
+) -> None:
+    """The same after an error, which stays the one that is reported: it was the first, and may have caused what follows."""
+    try:
+        # It may have taken the server down.
+        connect(conninfo, wait_seconds=RECOVERY_WAIT_SECONDS, application_name="everindex import").close()
+        _bring_back(conninfo, marking, scene, reporter)
+    except (EverindexError, psycopg.Error) as second:
+        left = (
+            f"Index {scene.spec.qualified_name} is still set aside ({getattr(second, 'why', type(second).__name__)} "
+            "The next import, or  everindex heal , builds it)."
+        )
+        if isinstance(exc, EverindexError):
+            exc.next_step = f"{exc.next_step} {left}"
+        else:
+            log.warning("%s", left)

@@ -36,7 +36,6 @@ from everindex.errors import (
     QueryInvalid,
 )
 from everindex.index.journal import record
-from everindex.index.proof import Verification
 from everindex.index.reporter import Reporter
 from everindex.index.tuned import declared_here
 from everindex.pg import address
@@ -319,7 +318,7 @@ class Instance:
         table, _ = self.engine.known()
         return read_article(self.reading, table, uri)
 
-    def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> Verification:
+    def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> verification.Verification:
         """The three proofs of the index, and the revision; see `verification.verify`."""
         return verification.verify(
             self.direct_conninfo, floor=self.settings.recall_floor, samples=samples, max_seconds=max_seconds
@@ -335,7 +334,7 @@ class Instance:
 
     @contextmanager
     def _large_load(self, vectors_coming: int, reporter: Reporter | None) -> Iterator[None]:
-        if vectors_coming < LARGE_LOAD_ROWS or self.engine.known()[1].index_name is None:
+        if vectors_coming < LARGE_LOAD_ROWS and self.engine.known()[1].index_name is not None:
             yield
             return
         with index_aside(self.direct_conninfo, vectors_coming=vectors_coming, reporter=reporter):

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from everindex.cli.output import JsonOption, print_json, reporter, say
+from everindex.cli.output import JsonOption, err, print_json, say
 from everindex.errors import UsageError
 from everindex.migrate import runner
+from everindex.migrate.report import log_reporter, terminal_reporter
 from everindex.pg import address
 from everindex.settings import read_settings
 
@@ -24,6 +25,7 @@ def migrate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
+    """Bring the database to REVISION (head); an index that is missing or INVALID there is built online."""
     if sum((sql, current, history)) > 1:
         raise _several_questions()
     settings = read_settings()
@@ -38,11 +40,11 @@ def migrate(
     wait_seconds = settings.wait_seconds if wait is None else wait
     with address.server(settings) as conninfo:
         if not current:
-            with reporter() as reporting:
+            with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
                 if down:
-                    runner.downgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporting)
+                    runner.downgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporter)
                 else:
-                    runner.upgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporting)
+                    runner.upgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporter)
         state = runner.state(conninfo, wait_seconds=wait_seconds)
     if as_json:
         print_json({"current": state.current, "head": state.head, "is_head": state.is_head})

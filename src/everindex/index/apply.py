@@ -21,13 +21,14 @@ import psycopg
 from everindex.errors import BuildFailed, DeployStopped, EverindexError, LockNotObtained
 from everindex.index.build import build, run_watched
 from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import duplicates
-from everindex.index.generations import has_generation_name
+from everindex.index.drift import declared_index, duplicates
+from everindex.index.generations import has_generation_name, words_of_others
 from everindex.index.journal import record
 from everindex.index.plan import Aims, OnDrift, Plan, make_plan
 from everindex.index.promote import drop_generation, out_of_date, rename, roll_back, swap
 from everindex.index.prove import prove
 from everindex.index.reporter import Reporter
+from everindex.index.set_aside import restore_words, settle
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import attach_statement, create_statement, reindex_statement
 from everindex.index.steps import (
@@ -131,14 +132,14 @@ def deploy(
         plan, observed = planned(connection)
         _refuse_other_digest(plan, expected_digest)
         if not plan.steps:
-            return _finished(work, plan, observed, tidies)
+            return _finished(work, connection, plan, observed, tidies)
         with _build_lock(work):
             plan, observed = planned(connection)
             _refuse_other_digest(plan, expected_digest)
             rounds = len(plan.steps) + MORE_ROUNDS
             for _ in range(rounds):
                 if not plan.steps:
-                    return _finished(work, plan, observed, tidies)
+                    return _finished(work, connection, plan, observed, tidies)
                 if work.is_stopped:
                     raise stopped(spec)
                 step = plan.steps[0]
@@ -148,7 +149,7 @@ def deploy(
                     work.did.append(step.sentence)
                 plan, observed = planned(connection)
             if not plan.steps:
-                return _finished(work, plan, observed, tidies)
+                return _finished(work, connection, plan, observed, tidies)
     raise BuildFailed(
         f"index {spec.qualified_name} did not reach its declared state in {rounds} rounds.",
         why="something else keeps changing it: another tool or a script that drops or rebuilds the same index.",
@@ -156,8 +157,21 @@ def deploy(
     )
 
 
-def drop(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 3600.0) -> bool:
-    """Drops the declared index and its generations online (SHARE UPDATE EXCLUSIVE); False when there was none."""
+def drop(
+    conninfo: str,
+    spec: IndexSpec,
+    *,
+    reporter: Reporter | None = None,
+    wait_seconds: float = 3600.0,
+    comes_back: bool = False,
+) -> bool:
+    """Drops the declared index and its generations online (SHARE UPDATE EXCLUSIVE); False when there was none.
+
+    With `comes_back` a note that it is set aside for a load stays; else it is meant to be gone, and so is the note.
+    """
+    if not comes_back:
+        with connect(conninfo, application_name="everindex drop") as connection:
+            settle(connection, spec)
     return _drop_those(
         conninfo,
         spec,
@@ -241,7 +255,12 @@ def _refuse_other_digest(plan: Plan, expected: str | None) -> None:
         raise out_of_date(plan.spec)
 
 
-def _finished(work: Work, plan: Plan, observed: Observed, tidies: bool) -> Deployed:
+def _finished(work: Work, connection: Connection, plan: Plan, observed: Observed, tidies: bool) -> Deployed:
+    found = declared_index(work.spec, observed)
+    if found is not None and found.is_valid:
+        settle(connection, work.spec, found)
+        if work.build_seconds is not None and not work.has_swapped:
+            restore_words(connection, work.spec)
     if not tidies:
         for other in duplicates(work.spec, observed):
             work.warn(
@@ -284,7 +303,7 @@ def _take(work: Work, connection: Connection, step: Step, observed: Observed) ->
         case WaitForBuild():
             _wait_for_build(work, connection, step)
         case DropIndex():
-            _drop(work, connection, step)
+            _drop(work, connection, step, observed)
         case Rename():
             rename(work, connection, step, observed)
         case Build():
@@ -306,14 +325,23 @@ def _take(work: Work, connection: Connection, step: Step, observed: Observed) ->
             assert_never(step)
 
 
-def _drop(work: Work, connection: Connection, step: DropIndex) -> None:
+def _drop(work: Work, connection: Connection, step: DropIndex, observed: Observed) -> None:
     if step.why == "invalid":
         work.has_rebuilt = True
         work.reporter.say(f"index {step.schema}.{step.name} is INVALID (left by an interrupted build): rebuilding it")
     else:
         work.reporter.say(step.sentence)
     drop_generation(work, connection, step.schema, step.name, is_partitioned=step.is_partitioned)
-    record(connection, work.spec, "dropped", name=step.name, why=step.why, definition=step.definition)
+    comment = next((index.comment for index in observed.indexes if index.name == step.name), None)
+    record(
+        connection,
+        work.spec,
+        "dropped",
+        name=step.name,
+        why=step.why,
+        definition=step.definition,
+        comment=words_of_others(comment),
+    )
 
 
 def _wait_for_build(work: Work, connection: Connection, step: WaitForBuild) -> None:
@@ -357,7 +385,15 @@ def _drop_those(
         for index in found:
             wait_for_table(work, connection, spec.schema, spec.table)
             drop_generation(work, connection, spec.schema, index.name, is_partitioned=index.is_partitioned)
-            record(connection, spec, "dropped", name=index.name, why="asked for", definition=index.definition)
+            record(
+                connection,
+                spec,
+                "dropped",
+                name=index.name,
+                why="asked for",
+                definition=index.definition,
+                comment=words_of_others(index.comment),
+            )
             work.reporter.say(f"dropped index {spec.schema}.{index.name}")
         return bool(found)
 

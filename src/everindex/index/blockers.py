@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from everindex.index.spec import IndexSpec
-from everindex.pg.connections import Connection
+from everindex.pg.connections import HIDDEN_QUERY, Connection
 from everindex.pg.sqlstate import told_as_ours
 
 
@@ -23,8 +23,8 @@ class Blocker:
     pid: int | None
     """None for a prepared transaction, which belongs to no session."""
 
-    seconds: float
-    """For how long its transaction has been open."""
+    seconds: float | None
+    """For how long its transaction has been open; None where this role may not see it."""
 
     application: str
     query: str
@@ -39,7 +39,7 @@ class Blocker:
             "prepared": "is a prepared transaction that has been left",
         }[self.kind]
         who = f"pid {self.pid}" if self.pid is not None else self.application
-        text = f"{who} {what} for {duration(self.seconds)}"
+        text = f"{who} {what}" + ("" if self.seconds is None else f" for {duration(self.seconds)}")
         if self.query:
             text += f": {self.query}"
         return text + (f' (application "{self.application}")' if self.application and self.pid is not None else "")
@@ -51,9 +51,9 @@ def find_blockers(connection: Connection, spec: IndexSpec) -> tuple[Blocker, ...
         rows = connection.execute(
             """
             SELECT CASE WHEN w.pid IS NOT NULL THEN 'writer' ELSE 'snapshot' END, a.pid,
-                   coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start)), 0)::float8,
+                   extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start))::float8,
                    coalesce(a.application_name, ''),
-                   coalesce(left(regexp_replace(a.query, '\\s+', ' ', 'g'), 60), '')
+                   coalesce(left(regexp_replace(nullif(a.query, %(hidden)s), '\\s+', ' ', 'g'), 60), '')
             FROM pg_catalog.pg_stat_activity a
             LEFT JOIN (SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l
                        JOIN pg_catalog.pg_class c ON c.oid = l.relation
@@ -70,9 +70,14 @@ def find_blockers(connection: Connection, spec: IndexSpec) -> tuple[Blocker, ...
             UNION ALL
             SELECT 'prepared', NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8, 'transaction ' || p.gid, ''
             FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database() AND p.gid = ANY(%(prepared)s)
-            ORDER BY 3 DESC
+            ORDER BY 3 DESC NULLS LAST
             """,
-            {"schema": spec.schema, "table": spec.table, "prepared": _prepared_gids(connection, spec)},
+            {
+                "schema": spec.schema,
+                "table": spec.table,
+                "prepared": _prepared_gids(connection, spec),
+                "hidden": HIDDEN_QUERY,
+            },
         ).fetchall()
     return tuple(Blocker(kind=row[0], pid=row[1], seconds=row[2], application=row[3], query=row[4]) for row in rows)
 
@@ -129,11 +134,11 @@ def blocker_of(connection: Connection, pid: int) -> str:
     """Who `pid` is, in the same words, while a build waits for it. Reads only."""
     row = connection.execute(
         """
-        SELECT coalesce(extract(epoch FROM clock_timestamp() - coalesce(xact_start, query_start)), 0)::float8,
-               coalesce(application_name, ''), coalesce(left(regexp_replace(query, '\\s+', ' ', 'g'), 60), '')
+        SELECT extract(epoch FROM clock_timestamp() - coalesce(xact_start, query_start))::float8,
+               coalesce(application_name, ''), coalesce(left(regexp_replace(nullif(query, %s), '\\s+', ' ', 'g'), 60), '')
         FROM pg_catalog.pg_stat_activity WHERE pid = %s
         """,
-        (pid,),
+        (HIDDEN_QUERY, pid),
     ).fetchone()
     if row is None:
         return f"pid {pid}"

@@ -93,7 +93,7 @@ def _build_online(work: Work, connection: Connection, step: Build, observed: Obs
     pid = route_of(connection).server_pid
     watch = Watch(
         work.conninfo,
-        pid=pid,
+        connection,
         rows_total=rows,
         on_progress=work.reporter.progress,
         watchdog=PolicyWatchdog(spec.build, spec=spec),
@@ -253,7 +253,7 @@ def run_watched(work: Work, connection: Connection, doing: str, statement: sql.C
     spec = work.spec
     watch = Watch(
         work.conninfo,
-        pid=route_of(connection).server_pid,
+        connection,
         rows_total=0,
         on_progress=work.reporter.progress,
         watchdog=PolicyWatchdog(spec.build, spec=spec) if spec.build.has_limits else None,

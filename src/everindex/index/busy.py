@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everindex.pg.connections import Connection
+from everindex.pg.connections import HIDDEN_QUERY, Connection
 from everindex.pg.sqlstate import told_as_ours
 
 
@@ -15,7 +15,7 @@ def at_work_on(connection: Connection, schema: str, table: str) -> str | None:
     with told_as_ours("reading the locks"):
         row = connection.execute(
             """
-            SELECT a.pid, a.application_name, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 60)
+            SELECT a.pid, a.application_name, left(regexp_replace(nullif(a.query, %s), '\\s+', ' ', 'g'), 60)
             FROM pg_catalog.pg_locks l
             JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
             JOIN pg_catalog.pg_class c ON c.oid = l.relation
@@ -27,7 +27,7 @@ def at_work_on(connection: Connection, schema: str, table: str) -> str | None:
               AND l.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL AND a.leader_pid IS NULL
             ORDER BY a.backend_start LIMIT 1
             """,
-            (schema, table),
+            (HIDDEN_QUERY, schema, table),
         ).fetchone()
     if row is None:
         return None

@@ -66,6 +66,20 @@ def entries(connection: Connection, spec: Journaled, *, limit: int = 50) -> list
     return [Entry(at=row[0], schema=row[1], index=row[2], event=row[3], details=row[4]) for row in rows]
 
 
+def dropped_comment(connection: Connection, spec: Journaled) -> str | None:
+    """The comment that others had written on the index of that name when it was dropped before the present one was built;
+    None for none, and where there is no journal. Reads only."""
+    builds = 0
+    for entry in entries(connection, spec, limit=20):
+        if entry.event == "dropped" and entry.details.get("name") == spec.name:
+            words = entry.details.get("comment")
+            return words if isinstance(words, str) else None
+        builds += entry.event == "built"
+        if builds > 1:
+            break
+    return None
+
+
 def last_build(connection: Connection, spec: IndexSpec, *, dimensions: int | None) -> tuple[int, float] | None:
     """(rows, seconds) of the latest build of this shape in this database, of any table; None where there is none."""
     try:

@@ -72,7 +72,8 @@ def _is_ours(connection: Connection, pid: int) -> bool:
         "SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 FROM pg_catalog.pg_stat_activity WHERE pid = %s",
         (pid,),
     ).fetchone()
-    return age_there is not None and abs(age_here - age_there[0]) < 2.0
+    # NULL where the session's current role may not see its own row: after SET ROLE, say, to a role that is not a member.
+    return age_there is not None and age_there[0] is not None and abs(age_here - age_there[0]) < 2.0
 
 
 def _uses_dev_shm(connection: Connection) -> bool:

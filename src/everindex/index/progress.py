@@ -14,12 +14,14 @@ import psycopg
 
 from everindex.errors import EverindexError
 from everindex.pg.connections import Connection, connect
+from everindex.pg.pooler import route_of
 
 log = logging.getLogger(__name__)
 
 #: The rate is that of the last so many seconds: once the graph has outgrown its memory, an older rate promises too much.
 RATE_WINDOW_SECONDS = 10.0
 POLL_SECONDS = 0.25
+CANCEL_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,8 @@ class Progress:
     """One look at a running build."""
 
     phase: str
-    """PostgreSQL's own words, such as `building index: loading tuples`; `waiting for locks` before the build has begun."""
+    """PostgreSQL's own words, such as `building index: loading tuples`; `waiting for locks` before the build has begun, and
+    `building index` where this role may not see more (after SET ROLE to a role that is not a member of the login role)."""
 
     blocks_done: int
     blocks_total: int
@@ -113,17 +116,18 @@ def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, row
         """,
         (pid,),
     ).fetchone()
-    if row is None:
+    if row is None or row[0] is None:
         blockers = connection.execute("SELECT pg_catalog.pg_blocking_pids(%s)", (pid,)).fetchone()
-        if blockers is None or not blockers[0]:
+        waits_for = blockers is not None and blockers[0]
+        if row is None and not waits_for:
             return None
         return meter.read(
-            phase="waiting for locks",
+            phase="waiting for locks" if waits_for else "building index",
             blocks_done=0,
             blocks_total=0,
             rows_done=0,
             rows_total=rows_total,
-            waits_for=tuple(sorted(set(blockers[0]))),
+            waits_for=tuple(sorted({each for each in waits_for or () if each})),  # 0: a prepared transaction
         )
     return meter.read(
         phase=row[0],
@@ -136,19 +140,20 @@ def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, row
 
 
 class Watch:
-    """A thread with a connection of its own that looks at backend `pid` while it builds or drops."""
+    """A thread with a connection of its own that looks at the backend of `builder` while it builds or drops."""
 
     def __init__(
         self,
         conninfo: str,
+        builder: Connection,
         *,
-        pid: int,
         rows_total: int,
         on_progress: Callable[[Progress], None] | None,
         watchdog: Watchdog | None = None,
     ) -> None:
         self._conninfo = conninfo
-        self._pid = pid
+        self._builder = builder
+        self._pid = route_of(builder).server_pid
         self._rows_total = rows_total
         self._on_progress = on_progress
         self._watchdog = watchdog
@@ -180,7 +185,8 @@ class Watch:
                     if self._watchdog is not None and self.gave_up is None:
                         self.gave_up = self._watchdog.verdict(connection, progress)
                         if self.gave_up is not None:
-                            connection.execute("SELECT pg_catalog.pg_cancel_backend(%s)", (self._pid,))
+                            # Not by pg_cancel_backend: a role that was taken on by SET ROLE may not cancel its own login role.
+                            self._builder.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
         except (psycopg.Error, EverindexError) as exc:
             # Progress is a courtesy: the build goes on without it, and its own connection tells what is wrong.
             log.debug("no more progress of backend %s: %s", self._pid, type(exc).__name__)

@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[TupleRow]
 
+#: What pg_stat_activity.query says where the role may not see it; the other columns of such a row are NULL
+#: (PostgreSQL, pg_stat_get_activity). After SET ROLE even the row of one's own session may be hidden.
+HIDDEN_QUERY = "<insufficient privilege>"
+
 #: One attempt to connect may take this long, seconds; a dropped packet must not eat the whole wait.
 CONNECT_TIMEOUT_SECONDS = 10
 

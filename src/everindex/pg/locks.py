@@ -86,8 +86,17 @@ def try_lock(connection: Connection, name: LockName, *, is_shared: bool = False)
     return row is not None and bool(row[0])
 
 
+def unlock(connection: Connection, name: LockName, *, is_shared: bool = False) -> None:
+    """Gives back a lock that `try_lock` took on this connection."""
+    statement = "SELECT pg_advisory_unlock_shared(%s, %s)" if is_shared else "SELECT pg_advisory_unlock(%s, %s)"
+    connection.execute(statement, (LOCK_CLASS, LOCK_IDS[name]))
+
+
 def holder_of(connection: Connection, name: LockName) -> str | None:
-    """Who holds the lock in this database, as `pid 4121 (everindex lock build, since 12 s)`; None for nobody. Reads only."""
+    """Who holds the lock in this database, as `pid 4121 (everindex lock build, since 12 s)`; None for nobody. Reads only.
+
+    Address and age are left out where this role may not see them.
+    """
     row = connection.execute(
         """
         SELECT a.pid, a.application_name, a.client_addr::text, round(extract(epoch FROM now() - a.backend_start))
@@ -95,13 +104,16 @@ def holder_of(connection: Connection, name: LockName) -> str | None:
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
           AND l.classid = %s::bigint::oid AND l.objid = %s::bigint::oid
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-        ORDER BY a.backend_start LIMIT 1
+        ORDER BY a.backend_start, a.pid LIMIT 1
         """,
         (LOCK_CLASS, LOCK_IDS[name]),
     ).fetchone()
     if row is None:
         return None
     pid, application, address, seconds = row
-    return (
-        f"pid {pid} ({application or 'no application name'}{f', from {address}' if address else ''}, since {seconds} s)"
-    )
+    told = [application or "no application name"]
+    if address:
+        told.append(f"from {address}")
+    if seconds is not None:
+        told.append(f"since {seconds} s")
+    return f"pid {pid} ({', '.join(told)})"

@@ -28,7 +28,6 @@ from everindex.index.stopping import ended_by
 from everindex.index.work import POLL_SECONDS, SHORT_LOCK_TIMEOUT, set_session
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
-from everindex.pg.pooler import route_of
 from everindex.pg.sqlstate import told_as_ours
 
 log = logging.getLogger(__name__)
@@ -324,7 +323,7 @@ def _create_at_once(connection: Connection, config: TextConfig, index: TextIndex
 def _run(work: _Work, connection: Connection, index: TextIndex, statement: sql.Composed) -> None:
     """A statement that may wait for others, for LOCK_TIMEOUT and no longer."""
     set_session(connection, {"lock_timeout": LOCK_TIMEOUT})
-    watch = Watch(work.conninfo, pid=route_of(connection).server_pid, rows_total=0, on_progress=work.reporter.progress)
+    watch = Watch(work.conninfo, connection, rows_total=0, on_progress=work.reporter.progress)
     with watch, told_as_ours(f"building index {index.schema}.{index.name}"):
         connection.execute(statement)
 
