@@ -25,10 +25,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from everindex.cli.commands import COMMANDS
+
 #: What tests start, and what the application itself imports late.
 LOADED = (
-    "everindex.cli.app",
     "everindex.cli.run",
+    *sorted({f"everindex.cli.{command.home.partition(':')[0]}" for command in COMMANDS}),
+    "everindex.cli.logs",
+    "everindex.pg.embedded",
+    "numpy",
+    "pgvector.psycopg",
+    "rich.progress",
+    "structlog",
     "everindex.web.app",
     "everindex.articles.embedding.static",
     "alembic.config",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -140,3 +142,40 @@ def test_the_time_limit_holds_for_each_of_many_by_itself(connection: Connection)
     assert len(roundtrip.run_many(connection, limit, sleeping, [["0.15"]] * 4)) == 4
     with pytest.raises(psycopg.errors.QueryCanceled):
         roundtrip.run_many(connection, limit, sleeping, [["0.1"], ["5"]])
+
+
+def test_a_session_keeps_a_bounded_number_of_statements_and_those_that_are_used(connection: Connection) -> None:
+    often = "SELECT 'asked again and again'"
+    for number in range(roundtrip.MOST_PREPARED + 50):
+        assert roundtrip.run(connection, [("work_mem", "7MB")], f"SELECT {number}", []) == [(number,)]
+        assert roundtrip.run(connection, (), often, []) == [("asked again and again",)]
+    kept = [row[0] for row in connection.execute("SELECT statement FROM pg_prepared_statements").fetchall()]
+    assert len(kept) <= roundtrip.MOST_PREPARED
+    assert kept.count(often) == 1
+    assert "SELECT 0" not in kept
+    assert roundtrip.run(connection, (), "SELECT 0", []) == [(0,)]
+
+
+MANY_DESCRIPTORS = """
+import resource, sys
+from everindex.pg import roundtrip
+from everindex.pg.connections import connect
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+wanted = 1100 if most == resource.RLIM_INFINITY else min(1100, most)
+resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+taken = [open("/dev/null") for _ in range(1030)]
+with connect(sys.argv[1]) as connection:
+    blob = bytes(8 * 1024 * 1024)
+    rows = roundtrip.run(connection, [("work_mem", "7MB")], "SELECT length($1::bytea)", [blob])
+    print(connection.fileno(), rows[0][0])
+"""
+
+
+def test_a_search_is_answered_where_a_thousand_descriptors_are_open(empty: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", MANY_DESCRIPTORS, empty], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert found.returncode == 0, found.stderr
+    descriptor, length = map(int, found.stdout.split())
+    assert descriptor >= 1024
+    assert length == 8 * 1024 * 1024

@@ -36,6 +36,7 @@ from everindex.errors import (
     QueryInvalid,
 )
 from everindex.index.journal import record
+from everindex.index.proof import Verification
 from everindex.index.reporter import Reporter
 from everindex.index.tuned import declared_here
 from everindex.pg import address
@@ -318,7 +319,7 @@ class Instance:
         table, _ = self.engine.known()
         return read_article(self.reading, table, uri)
 
-    def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> verification.Verification:
+    def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> Verification:
         """The three proofs of the index, and the revision; see `verification.verify`."""
         return verification.verify(
             self.direct_conninfo, floor=self.settings.recall_floor, samples=samples, max_seconds=max_seconds

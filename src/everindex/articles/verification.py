@@ -4,7 +4,7 @@ search statement."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pgvector import Vector
@@ -17,10 +17,10 @@ from everindex.articles.search.known import serving_of
 from everindex.articles.search.strategy import choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import NotMigrated
+from everindex.index.proof import Verification
 from everindex.index.tuned import declared_here
-from everindex.index.verify import Proof, prove_index, prove_planner, prove_recall, unasked
-from everindex.migrate.chain import head_revision
-from everindex.migrate.revision import current_revisions
+from everindex.index.verify import prove_index, prove_planner, prove_recall, unasked
+from everindex.migrate.revision import prove_revision
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import one_session
 from everindex.pg.sqlstate import told_as_ours
@@ -28,20 +28,6 @@ from everindex.pg.vector_type import register_vector
 
 #: What a search asks for unless told otherwise; the proofs are about this.
 DEFAULT_K = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """The proofs in the order of the guide's criteria."""
-
-    proofs: tuple[Proof, ...]
-
-    @property
-    def holds(self) -> bool:
-        return all(proof.holds for proof in self.proofs)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"holds": self.holds, "proofs": [proof.as_dict() for proof in self.proofs]}
 
 
 def verify(
@@ -98,20 +84,6 @@ def verify(
             on_query=on_query,
         )
         return Verification(proofs=(revision, index, planner, recall))
-
-
-def prove_revision(connection: Connection) -> Proof:
-    """The database is at the head of the chain. Reads only."""
-    head = head_revision()
-    current = current_revisions(connection)
-    if current == [head]:
-        return Proof(name="revision", holds=True, sentence=f"the database is at revision {head} (head)")
-    return Proof(
-        name="revision",
-        holds=False,
-        sentence=f"the database is at revision {', '.join(current) or 'none'}; head is {head}",
-        next_step="run  everindex migrate  (or alembic upgrade head).",
-    )
 
 
 def _rows_and_vector(connection: Connection, table: ArticleTable) -> tuple[int, Any]:

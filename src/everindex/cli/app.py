@@ -1,49 +1,131 @@
-"""Which commands are there? The Typer application, in the order of its help."""
+"""The Typer application: what of it is needed to list the commands, and each command loaded when it is called."""
 
 from __future__ import annotations
 
 import platform
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from everindex import __version__
-from everindex.cli import (
-    article,
-    bench,
-    check,
-    deploy,
-    doctor,
-    embed,
-    health,
-    importing,
-    keep,
-    measure,
-    migrate,
-    plan,
-    search,
-    serve,
-    status,
-    tune,
-    up,
-    verify,
-    warm,
-)
-from everindex.cli.output import say
+from everindex.cli.commands import COMMANDS, ListedCommand
+from everindex.cli.completion import InstallOption, ShowOption, with_shell
 
-app = typer.Typer(
-    name="everindex",
-    help="Article search on PostgreSQL + pgvector whose HNSW index is declared once and always there.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+@dataclass(slots=True)
+class Invocation:
+    """What the options say that every command has; whoever runs the application hands one over as `obj`."""
+
+    is_verbose: bool = False
+    is_debugged: bool = False
+    begin: Callable[[], None] = field(default=lambda: None)
+    """Called when the command line is read and a command is about to run: not for a help text."""
+
+
+def _invocation(ctx: Any) -> Invocation:
+    found = ctx.find_root().obj
+    return found if isinstance(found, Invocation) else Invocation()
+
+
+def _verbose(ctx: typer.Context, value: bool) -> None:
+    _invocation(ctx).is_verbose |= value
+
+
+def _debug(ctx: typer.Context, value: bool) -> None:
+    _invocation(ctx).is_debugged |= value
+
+
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", callback=_verbose, expose_value=False, help="Log records on stderr, on a terminal too."
+    ),
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug", callback=_debug, expose_value=False, help="The same in detail, and errors with tracebacks."
+    ),
+]
+
+
+class _Called(TyperCommand):
+    """A command that is loaded."""
+
+    def invoke(self, ctx: Any) -> Any:
+        _invocation(ctx).begin()
+        return super().invoke(ctx)
+
+
+class _Commands(TyperGroup):
+    """Lists the commands without loading them, and loads the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for listed in COMMANDS:
+            self.add_command(TyperCommand(name=listed.name, help=listed.help))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_shell(args))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            command = _loaded(next(listed for listed in COMMANDS if listed.name == command.name))
+        return name, command, rest
+
+
+def _loaded(listed: ListedCommand) -> TyperCommand:
+    module, _, function = listed.home.partition(":")
+    command = _as_command(
+        getattr(import_module(f"everindex.cli.{module}"), function),
+        name=listed.name,
+        help=listed.help,
+        context_settings=_CONTEXT | {"ignore_unknown_options": listed.takes_unknown_options},
+    )
+    command.params += _as_command(_of_every_command).params
+    return command
+
+
+def _as_command(function: Callable[..., None], **attributes: Any) -> TyperCommand:
+    alone = typer.Typer(add_completion=False)
+    alone.command(cls=_Called, **attributes)(function)
+    command = typer.main.get_command(alone)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+def _of_every_command(verbose: VerboseOption = False, debug: DebugOption = False) -> None:
+    """Only its options count."""
 
 
 def _version(value: bool) -> None:
     if value:
-        say(f"everindex {__version__}, Python {platform.python_version()}")
+        typer.echo(f"everindex {__version__}, Python {platform.python_version()}")
         raise typer.Exit
+
+
+def _list(value: bool) -> None:
+    if value:
+        typer.echo("\n".join(listed.name for listed in COMMANDS))
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="everindex",
+    help="Article search on PostgreSQL + pgvector whose HNSW index is declared once and always there.",
+    no_args_is_help=True,
+    add_completion=False,  # everindex.cli.completion
+    pretty_exceptions_enable=False,
+    context_settings=_CONTEXT,
+)
 
 
 @app.callback()
@@ -51,30 +133,13 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    commands: Annotated[
+        bool,
+        typer.Option("--commands", callback=_list, is_eager=True, help="Print the names of the commands, one a line."),
+    ] = False,
+    verbose: VerboseOption = False,
+    debug: DebugOption = False,
+    show_completion: ShowOption = None,
+    install_completion: InstallOption = None,
 ) -> None:
-    """`everindex COMMAND --help` explains a command; `--debug` with any of them shows tracebacks."""
-
-
-app.command("up")(up.up)
-app.command("serve")(serve.serve)
-# `--down -1`: what looks like an option that there is not is a revision.
-app.command("migrate", context_settings={"ignore_unknown_options": True})(migrate.migrate)
-app.command("import")(importing.import_articles)
-app.command("embed")(embed.embed)
-app.command("search")(search.search)
-app.command("similar")(article.similar)
-app.command("article")(article.article)
-app.command("status")(status.status)
-app.command("plan")(plan.plan)
-app.command("deploy")(deploy.deploy)
-app.command("heal")(deploy.heal)
-app.command("rollback")(deploy.rollback)
-app.command("keep")(keep.keep)
-app.command("verify")(verify.verify)
-app.command("measure")(measure.measure)
-app.command("tune")(tune.tune)
-app.command("warm")(warm.warm)
-app.command("doctor")(doctor.doctor)
-app.command("check")(check.check)
-app.command("bench")(bench.bench)
-app.command("health")(health.health)
+    """`everindex COMMAND --help` explains a command."""

@@ -16,7 +16,6 @@ UriArgument = Annotated[str, typer.Argument(help="The article's uri, as a search
 
 
 def article(uri: UriArgument, as_json: JsonOption = False) -> None:
-    """Show one article with all that is known of it."""
     with connect_instance() as instance:
         values = dataclasses.asdict(instance.article(uri))
     if as_json:
@@ -41,7 +40,6 @@ def similar(
     ] = NEAR_DUPLICATE_DISTANCE,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the articles nearest in meaning to one article, itself left out."""
     with connect_instance() as instance:
         answer = instance.similar(
             uri,

@@ -16,7 +16,6 @@ def bench(
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds, taken in turn; the median counts.", min=1)] = 5,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a search in process and over HTTP with raw psycopg on the same index and settings."""
     from everindex.articles.bench import measure
     from everindex.web.bench import measure_http
 

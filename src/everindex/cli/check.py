@@ -62,7 +62,6 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask PostgreSQL whether statements use a vector index, and if not, why. Executes none. Exit 0, or 3, or 2."""
     places = [place for argument in statement for place in _statements_of(argument)]
     named, in_order = _parameters(param or [])
     _refuse_unknown(named, in_order, places)

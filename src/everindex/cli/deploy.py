@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
-from everindex.cli.output import JsonOption, err, print_json, say, tell
+from everindex.cli.output import JsonOption, print_json, reporter, say, tell
 from everindex.cli.plan import print_plan
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
@@ -17,7 +17,6 @@ from everindex.index import apply
 from everindex.index.foresight import foresee
 from everindex.index.plan import Aims
 from everindex.index.spec import IndexSpec
-from everindex.migrate.report import log_reporter, terminal_reporter
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings
@@ -46,7 +45,6 @@ def deploy(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring every declared index to its declaration, online: build, replace, mend, tidy. Shows its plan first."""
 
     def changed(spec: IndexSpec) -> IndexSpec:
         return _with_policy(spec, give_up_after, patience, None if keep_previous is None else keep_previous * 86400)
@@ -62,7 +60,6 @@ def heal(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The same from a broken state; what was rolled back is left as it is."""
     _run(
         declared,
         index,
@@ -83,12 +80,11 @@ def rollback(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let the previous generation of an index serve again, at once and without a build."""
     settings = read_settings()
     done: list[dict[str, Any]] = []
     with (
         address.server(settings) as conninfo,
-        terminal_reporter(err) if err.is_terminal else log_reporter() as reporter,
+        reporter() as reporting,
     ):
         specs = _specs(conninfo, declared, index, settings.wait_seconds if wait is None else wait)
         if len(specs) > 1:
@@ -99,10 +95,10 @@ def rollback(
             )
         for spec in specs:
             if forget:
-                was_there = apply.forget(conninfo, spec, reporter=reporter)
+                was_there = apply.forget(conninfo, spec, reporter=reporting)
                 done.append({"index": spec.name, "forgotten": was_there})
             else:
-                done.append({"index": spec.name, "serving": apply.rollback(conninfo, spec, reporter=reporter)})
+                done.append({"index": spec.name, "serving": apply.rollback(conninfo, spec, reporter=reporting)})
     if as_json:
         print_json({"indexes": done})
         return
@@ -127,7 +123,7 @@ def _run(
     results: list[dict[str, Any]] = []
     with (
         address.server(settings) as conninfo,
-        terminal_reporter(err) if err.is_terminal else log_reporter() as reporter,
+        reporter() as reporting,
     ):
         specs = _specs(conninfo, declared, names, settings.wait_seconds if wait is None else wait)
         if expected_digest is not None and len(specs) != 1:
@@ -141,7 +137,7 @@ def _run(
             done = apply.deploy(
                 conninfo,
                 spec,
-                reporter=reporter,
+                reporter=reporting,
                 on_drift="replace",
                 tidies=True,
                 tries_refused=tries_refused,

@@ -29,7 +29,6 @@ def doctor(
     show_all: Annotated[bool, typer.Option("--all", help="Show what is good, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Examine the server and its vector indexes. Exit 3 when a finding is critical or a warning."""
     slugs = tuple(rules or ())
     chosen_rules(slugs)
     settings = read_settings()

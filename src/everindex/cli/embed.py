@@ -7,15 +7,13 @@ from typing import Annotated
 import typer
 
 from everindex.articles.instance import connect_instance
-from everindex.cli.output import JsonOption, err, print_json, row_progress, say
-from everindex.migrate.report import log_reporter, terminal_reporter
+from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say
 
 
 def embed(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the articles that are waiting.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Complete the vectors. Exit 1 if articles are still without one; running it again goes on."""
     with connect_instance() as instance:
         waiting = instance.embedding_queue()
         model = instance.embedder.model
@@ -26,10 +24,10 @@ def embed(
                 say(f"{waiting} articles wait for a vector of {model}")
             return
         with (
-            terminal_reporter(err) if err.is_terminal else log_reporter() as reporter,
+            reporter() as reporting,
             row_progress("embedding", total=waiting) as advance,
         ):
-            report = instance.embed_missing(on_rows=advance, reporter=reporter)
+            report = instance.embed_missing(on_rows=advance, reporter=reporting)
     done, left = report.stored.updated, report.without_vector
     if as_json:
         print_json({"embedded": done, "without_vector": left, "failure_reason": report.failure_reason, "model": model})

@@ -16,7 +16,6 @@ def health(
     ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz (database and index) instead of /livez.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.", min=0.1)] = 3.0,
 ) -> None:
-    """Exit 0 when the application at this host and port answers, 1 when not."""
     settings = read_settings()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/{'readyz' if ready else 'livez'}"

@@ -11,8 +11,7 @@ import typer
 from everindex.articles.importers import Format, read_source
 from everindex.articles.ingest import ImportReport
 from everindex.articles.instance import connect_instance
-from everindex.cli.output import JsonOption, err, print_json, row_progress, say, tell
-from everindex.migrate.report import log_reporter, terminal_reporter
+from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say, tell
 
 #: Problems printed; the rest is counted.
 SHOWN_PROBLEMS = 20
@@ -30,17 +29,16 @@ def import_articles(
     topic: Annotated[str | None, typer.Option("--topic", help="Topic of rows that have none.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import articles and embed what is new or changed. Exit 1 if a row was left out; the good rows are stored."""
     started = time.monotonic()
     reports: dict[str, ImportReport] = {}
     with connect_instance() as instance:
         for source in sources:
             rows = read_source(source, format=format_name, news_source=news_source, category=category, topic=topic)
             with (
-                terminal_reporter(err) if err.is_terminal else log_reporter() as reporter,
+                reporter() as reporting,
                 row_progress(source) as advance,
             ):
-                reports[source] = instance.import_rows(rows, on_rows=advance, reporter=reporter)
+                reports[source] = instance.import_rows(rows, on_rows=advance, reporter=reporting)
             # At once: a later source may be unreadable, and what is stored by then must have been told.
             _print(source, reports[source], to=tell if as_json else say)
     tell(f"in {time.monotonic() - started:.1f} s")

@@ -43,7 +43,6 @@ def keep(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each round as one line of JSON.")] = False,
 ) -> None:
-    """Keep the declared indexes as declared until Ctrl-C or SIGTERM: heal what breaks, rebuild on evidence."""
     settings = read_settings()
 
     def wanted(connection: Connection) -> Iterable[IndexSpec]:

@@ -42,7 +42,6 @@ def measure(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure recall@k against latency over ef_search. Reads the table only; other configurations are tried on a sample."""
     settings = read_settings()
     with address.server(settings) as conninfo:
         with connect(

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from everindex.cli.output import JsonOption, err, print_json, say
+from everindex.cli.output import JsonOption, print_json, reporter, say
 from everindex.errors import UsageError
 from everindex.migrate import runner
-from everindex.migrate.report import log_reporter, terminal_reporter
 from everindex.pg import address
 from everindex.settings import read_settings
 
@@ -25,7 +24,6 @@ def migrate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the database to REVISION (head); an index that is missing or INVALID there is built online."""
     if sum((sql, current, history)) > 1:
         raise _several_questions()
     settings = read_settings()
@@ -40,11 +38,11 @@ def migrate(
     wait_seconds = settings.wait_seconds if wait is None else wait
     with address.server(settings) as conninfo:
         if not current:
-            with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
+            with reporter() as reporting:
                 if down:
-                    runner.downgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporter)
+                    runner.downgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporting)
                 else:
-                    runner.upgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporter)
+                    runner.upgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporting)
         state = runner.state(conninfo, wait_seconds=wait_seconds)
     if as_json:
         print_json({"current": state.current, "head": state.head, "is_head": state.is_head})

@@ -1,4 +1,4 @@
-"""Where does a command write? Results to stdout (tables or one JSON document), everything else to stderr."""
+"""Where a command writes: its result to stdout (tables or one JSON document), everything else to stderr."""
 
 from __future__ import annotations
 
@@ -6,17 +6,40 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, TextIO
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+# Rich takes longer to load than most commands to answer: only who draws on a terminal pays for it.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from everindex.index.reporter import Reporter
 
 #: Every command takes it; the text of the option is the same everywhere.
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+def is_terminal() -> bool:
+    """True when stderr is a terminal: a person reads along."""
+    return sys.stderr.isatty()
+
+
+@cache
+def terminal() -> Console:
+    """stderr for lines and bars that must not overwrite each other."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def reporter() -> AbstractContextManager[Reporter]:
+    """How a deploy tells what it does: lines and a bar on a terminal, else log records."""
+    from everindex.migrate.report import log_reporter, terminal_reporter
+
+    return terminal_reporter(terminal()) if is_terminal() else log_reporter()
 
 
 #: Control characters of both sets: a title must not steer the terminal that shows it. Line ends and tabs stay.
@@ -32,8 +55,8 @@ def say(text: str) -> None:
 
 def tell(text: str) -> None:
     """A line about what is going on; above a progress bar where there is one."""
-    if err.is_terminal:
-        err.print(harmless(text), markup=False)
+    if is_terminal():
+        terminal().print(harmless(text), markup=False)
     else:
         _write(sys.stderr, harmless(text))
 
@@ -63,16 +86,18 @@ def _write(stream: TextIO, text: str) -> None:
 @contextmanager
 def row_progress(description: str, total: int | None = None) -> Iterator[Any]:
     """A bar of rows on stderr where that is a terminal; yields a function that takes the rows of each batch."""
-    if not err.is_terminal:
+    if not is_terminal():
         yield lambda rows: None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     with Progress(
         TextColumn("  {task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        console=err,
+        console=terminal(),
         transient=True,
     ) as bars:
         task = bars.add_task(description, total=total, rate="")

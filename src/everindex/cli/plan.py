@@ -28,7 +28,6 @@ def plan(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what `deploy` would do: steps, locks, cost, SQL. Changes nothing. Exit 3 when there is something to do."""
     settings = read_settings()
     with (
         address.server(settings) as conninfo,

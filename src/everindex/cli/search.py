@@ -50,7 +50,6 @@ def search(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search articles by meaning and by words; "quoted phrases", or, and -minus are understood."""
     filters = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
     with connect_instance() as instance:
         options = Options(

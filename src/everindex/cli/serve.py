@@ -25,7 +25,6 @@ PortOption = Annotated[
 
 
 def serve(host: HostOption = None, port: PortOption = None) -> None:
-    """Serve the pages and the API until Ctrl-C or SIGTERM, and keep the index as declared meanwhile (EVERINDEX_KEEP)."""
     settings = read_settings()
     with connect_instance(settings=settings) as instance:
         serve_instance(instance, settings, host=host, port=port)

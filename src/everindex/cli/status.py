@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from everindex.articles.verification import Verification, prove_revision
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
-from everindex.cli.verify import print_proofs
+from everindex.cli.proofs import print_proofs
+from everindex.index.proof import Verification
 from everindex.index.verify import prove_index
+from everindex.migrate.revision import prove_revision
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import connect
@@ -17,7 +18,6 @@ from everindex.settings import read_settings
 
 
 def status(declared: DeclaredOption = None, index: IndexOption = None, as_json: JsonOption = False) -> None:
-    """Show the revision, the state of every declared index, and who answers reads. Exit 3 when something is not as declared."""
     settings = read_settings()
     with (
         address.servers(settings) as found_at,

@@ -12,7 +12,7 @@ from everindex.articles.declared import DECLARED_INDEXES
 from everindex.cli.advice_text import print_advice, print_applied
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.measure import KOption, MaxSecondsOption, QueriesOption, WaitOption, write_text
-from everindex.cli.output import JsonOption, err, print_json, say, tell
+from everindex.cli.output import JsonOption, print_json, reporter, say, tell
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
 from everindex.index import curve_history
@@ -22,7 +22,6 @@ from everindex.index.declaration import to_json
 from everindex.index.spec import IndexSpec
 from everindex.index.surveyed import Effort
 from everindex.index.tune import Applied, apply_advice, recommended, reset
-from everindex.migrate.report import log_reporter, terminal_reporter
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import Settings, read_settings
@@ -50,7 +49,6 @@ def tune(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the cheapest configuration whose recall holds a floor with confidence. Exit 3 when there is none."""
     settings = read_settings()
     _refuse_contradictions(declared, apply=apply, write=write, back=back)
     floor = settings.recall_floor if recall is None else recall
@@ -107,8 +105,8 @@ def _refuse_contradictions(declared: str | None, *, apply: bool, write: bool, ba
 def _reset(conninfo: str, specs: list[IndexSpec], settings: Settings, as_json: bool) -> None:
     done = []
     for spec in specs:
-        with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
-            was_tuned, deployed = reset(conninfo, spec, reporter=reporter)
+        with reporter() as reporting:
+            was_tuned, deployed = reset(conninfo, spec, reporter=reporting)
         if deployed.outcome != "already-there":
             warm_after(conninfo, spec, max_seconds=settings.warm_seconds)
         done.append(
@@ -125,8 +123,8 @@ def _reset(conninfo: str, specs: list[IndexSpec], settings: Settings, as_json: b
 
 
 def _apply(conninfo: str, declared: IndexSpec, advice: Advice, effort: Effort, settings: Settings) -> Applied:
-    with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
-        applied = apply_advice(conninfo, declared, advice, effort=effort, reporter=reporter, say=tell)
+    with reporter() as reporting:
+        applied = apply_advice(conninfo, declared, advice, effort=effort, reporter=reporting, say=tell)
     if applied.deployed.outcome != "already-there":
         warm_after(conninfo, declared, max_seconds=settings.warm_seconds)
     return applied

@@ -9,13 +9,12 @@ import typer
 
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance, connect_instance
-from everindex.cli.output import err, row_progress, tell
+from everindex.cli.output import reporter, row_progress, tell
+from everindex.cli.proofs import print_proofs
 from everindex.cli.serve import HostOption, PortOption, serve_instance
-from everindex.cli.verify import print_proofs
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
-from everindex.migrate.report import log_reporter, terminal_reporter
 from everindex.pg import address
 from everindex.settings import Settings, read_settings
 
@@ -34,26 +33,25 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Start everything: the server (embedded where none is named), the chain, the sample, the index; verify; serve."""
     started = time.monotonic()
     settings = read_settings()
     with address.server(settings) as conninfo:
         tell(f"PostgreSQL: {address.describe(conninfo)}")
-        with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
-            is_new = _set_up_before_index(conninfo, settings, reporter)
+        with reporter() as reporting:
+            is_new = _set_up_before_index(conninfo, settings, reporting)
         wants_sample = sample if sample is not None else (is_new and settings.uses_embedded_server)
         if wants_sample:
             with connect_instance(conninfo, settings=settings) as instance:
                 _import_sample(instance)
-        with terminal_reporter(err) if err.is_terminal else log_reporter() as reporter:
-            runner.upgrade(conninfo, wait_seconds=settings.wait_seconds, reporter=reporter)
+        with reporter() as reporting:
+            runner.upgrade(conninfo, wait_seconds=settings.wait_seconds, reporter=reporting)
         with connect_instance(conninfo, settings=settings) as instance:
             print_proofs(instance.verify(samples=SAMPLES, max_seconds=SECONDS), to=tell)
             tell(f"ready after {time.monotonic() - started:.1f} s")
             serve_instance(instance, settings, host=host, port=port)
 
 
-def _set_up_before_index(conninfo: str, settings: Settings, reporter: Reporter) -> bool:
+def _set_up_before_index(conninfo: str, settings: Settings, reporting: Reporter) -> bool:
     """On a database that has not reached head, applies all but the index: a first load is many times faster without it.
 
     True where that was so: this is a new instance, or one whose first start was cut short.
@@ -61,7 +59,7 @@ def _set_up_before_index(conninfo: str, settings: Settings, reporter: Reporter) 
     state = runner.state(conninfo, wait_seconds=settings.wait_seconds)
     if state.is_head or state.current not in ([], *([revision] for revision in _before_index())):
         return False
-    runner.upgrade(conninfo, BEFORE_INDEX, wait_seconds=settings.wait_seconds, reporter=reporter)
+    runner.upgrade(conninfo, BEFORE_INDEX, wait_seconds=settings.wait_seconds, reporter=reporting)
     return True
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from everindex.articles.verification import Verification
 from everindex.articles.verification import verify as verify_database
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, row_progress, say
+from everindex.cli.proofs import print_proofs
+from everindex.index.proof import Verification
 from everindex.index.verify import prove_all
 from everindex.pg import address
 from everindex.pg.connections import connect, lift_time_limits
@@ -33,7 +33,6 @@ def verify(
     index: IndexOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove that the index is there, used and accurate. Reads only. Exit 0 or 3."""
     settings = read_settings()
     with address.server(settings) as conninfo:
         connect(conninfo, wait_seconds=settings.wait_seconds if wait is None else wait).close()
@@ -82,12 +81,3 @@ def _verify_declared(
                 )
             )
         )
-
-
-def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:
-    """A line for each proof, with what to do where one does not hold."""
-    marks = {True: "✓", False: "✗", None: "–"}
-    for proof in result.proofs:
-        to(f"{marks[proof.holds]} {proof.sentence}")
-        if proof.next_step:
-            to(f"    next: {proof.next_step}")

@@ -24,7 +24,6 @@ def warm(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the index into shared_buffers (pg_prewarm), or search until it is there. Exit 3 when nothing could be warmed."""
     settings = read_settings()
     with address.server(settings) as conninfo:
         with connect(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from psycopg import sql
 
@@ -12,7 +11,8 @@ from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences
 from everindex.index.planner import Settings, explain
 from everindex.index.probe import index_names, probe_settings, probe_statement
-from everindex.index.recall import IndexUnused, Recall, measure_recall, sample_queries
+from everindex.index.proof import Proof, ProofName, fails
+from everindex.index.recall import IndexUnused, measure_recall, sample_queries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
@@ -22,43 +22,6 @@ SMALL_TABLE_ROWS = 2000
 #: What makes the planner take the index where it is not the cheapest way: the proof that it could.
 FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"), ("enable_indexscan", "on"))
 
-ProofName = Literal["revision", "index", "planner", "recall"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """One answered question. `holds` is None where it could not be asked because an earlier proof failed."""
-
-    name: ProofName
-    holds: bool | None
-    sentence: str
-    next_step: str | None = None
-    recall: Recall | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        measured = self.recall
-        return {
-            "name": self.name,
-            "holds": self.holds,
-            "sentence": self.sentence,
-            "next": self.next_step,
-            **(
-                {
-                    "recall": {
-                        "k": measured.k,
-                        "value": measured.recall,
-                        "low": measured.low,
-                        "high": measured.high,
-                        "queries": measured.queries,
-                        "exact_ms": measured.exact_ms,
-                        "approximate_ms": measured.approximate_ms,
-                    }
-                }
-                if measured
-                else {}
-            ),
-        }
-
 
 def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observed]:
     """It exists, is valid and as declared. Reads only."""
@@ -66,15 +29,15 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
     found = declared_index(spec, observed)
     mend = "run  everindex heal : it builds what is missing and rebuilds what is INVALID."
     if found is None:
-        return _fails("index", f"index {spec.name} does not exist", mend), observed
+        return fails("index", f"index {spec.name} does not exist", mend), observed
     if not found.is_valid and found.builder_pid is not None:
-        return _fails("index", f"index {spec.name} is being built by pid {found.builder_pid}", "wait for it."), observed
+        return fails("index", f"index {spec.name} is being built by pid {found.builder_pid}", "wait for it."), observed
     if not found.is_valid:
-        return _fails("index", f"index {spec.name} is INVALID: an interrupted build left it", mend), observed
+        return fails("index", f"index {spec.name} is INVALID: an interrupted build left it", mend), observed
     drift = differences(spec, observed, found)
     if drift:
         sentence = f"index {spec.name} is not as declared: {'; '.join(drift)}"
-        return _fails(
+        return fails(
             "index", sentence, "run  everindex plan  and  everindex deploy , or change the declaration."
         ), observed
     sentence = (
@@ -103,7 +66,7 @@ def prove_planner(
     switched_off = _where_switched_off(connection)
     if switched_off is not None:
         # A search of this application may get by, since it switches sequential scans off too; other statements do not.
-        return _fails(
+        return fails(
             "planner",
             f"enable_indexscan is off (set by: {switched_off}); the application's search is planned as {chosen.summary}",
             "take it back where it was set: ALTER DATABASE or ALTER ROLE ... RESET enable_indexscan, or postgresql.conf.",
@@ -120,7 +83,7 @@ def prove_planner(
             sentence=f"the planner rightly reads all of {rows} rows ({chosen.summary}); the index is usable: {forced.summary}",
         )
     able = "though it could be used" if names & set(forced.index_names) else "and cannot use it at all"
-    return _fails(
+    return fails(
         "planner",
         f"the planner does not use it: {chosen.summary}, {able}",
         "run ANALYZE on the table, then verify again; a plan that stays so comes from the planner's cost settings.",
@@ -164,7 +127,7 @@ def prove_recall(
     if measured is None:
         return Proof(name="recall", holds=True, sentence="recall is not measured: fewer than two rows have a vector")
     if isinstance(measured, IndexUnused):
-        return _fails(
+        return fails(
             "recall",
             f"recall was not measured: even when it is forced, the planner does not take the index ({measured.plan})",
             "see the proof of the planner.",
@@ -236,7 +199,3 @@ def _nothing_to_ask(name: ProofName, why: str) -> Proof:
 def unasked(name: ProofName, why: str) -> Proof:
     """A proof that makes no sense while an earlier one fails."""
     return Proof(name=name, holds=None, sentence=f"{name} was not examined: {why}")
-
-
-def _fails(name: ProofName, sentence: str, next_step: str) -> Proof:
-    return Proof(name=name, holds=False, sentence=sentence, next_step=next_step)

@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, Any
 
 from everindex.index.progress import Progress as BuildProgress
 from everindex.index.reporter import Reporter
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 log = logging.getLogger("everindex.build")
 
@@ -38,6 +38,9 @@ def describe_progress(progress: BuildProgress) -> str:
 @contextmanager
 def terminal_reporter(console: Console | None = None) -> Iterator[Reporter]:
     """A reporter for a person: sentences and notices on stderr, a bar while an index is built."""
+    from rich.console import Console  # 40 ms that only a terminal pays
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = console or Console(stderr=True, highlight=False)
     with Progress(
         TextColumn("  {task.description}"),

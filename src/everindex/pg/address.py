@@ -12,7 +12,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from everindex.errors import SettingInvalid
-from everindex.pg import embedded
 from everindex.settings import Settings
 
 #: `postgresql+psycopg2://` and its kin are SQLAlchemy's; libpq wants the bare scheme.
@@ -116,6 +115,8 @@ def servers(settings: Settings) -> Iterator[Addresses]:
                 why="it is another way to a named server; without one everindex would run a server of its own and pass it over.",
                 next_step=f"set DATABASE_URL to the server, or unset {name}.",
             )
+    from everindex.pg import embedded  # only who has no server of their own loads ours
+
     with embedded.running(settings.home) as conninfo:
         yield Addresses(main=conninfo, direct=conninfo, read=None)
 

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import re
 import select
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,8 @@ _NAMED = re.compile(r"%\((\w+)\)[bst]|%%")
 PREPARED_LOST = ("0A000", "26000", "42P05")
 
 
-#: So many statements are prepared on a connection before settings are no longer, each with its values; one takes some 16 kB.
+#: So many statements stay prepared on a connection; one takes some 16 kB. Beyond that the one that was not used for the
+#: longest time makes room, as in psycopg's prepare manager, and settings are no longer prepared each with its values.
 MOST_PREPARED = 300
 
 
@@ -53,8 +55,10 @@ class _Statement:
     """Of each value 0 (text) or 1 (binary); None where all are text."""
 
 
-#: What is prepared on a connection: text → name. A number is used once in a process: what was given up may still be there.
-_PREPARED: WeakKeyDictionary[Connection, dict[str, bytes]] = WeakKeyDictionary()
+#: What is prepared on a connection: text → name, the latest used last. A number is used once in a process: what was given
+#: up may still be there.
+_Names = OrderedDict[str, bytes]
+_PREPARED: WeakKeyDictionary[Connection, _Names] = WeakKeyDictionary()
 _NUMBERS = itertools.count()
 
 
@@ -119,9 +123,9 @@ def _run(
     *,
     is_prepared: bool,
 ) -> list[list[tuple[Any, ...]]]:
-    names = _PREPARED.setdefault(connection, {}) if is_prepared else None
+    names = _PREPARED.setdefault(connection, OrderedDict()) if is_prepared else None
     statements = [_settings(connection, tuple(settings), names)] if settings else []
-    name = None if names is None else names.get(text) or _prepare(connection, text, names)
+    name = None if names is None else _name_of(connection, text, names)
     statements += [
         _Statement(
             name=name,
@@ -148,7 +152,7 @@ def _run(
 
 
 def _settings(
-    connection: Connection, settings: tuple[tuple[str, str], ...], names: dict[str, bytes] | None
+    connection: Connection, settings: tuple[tuple[str, str], ...], names: _Names | None
 ) -> _Statement:
     """The statement that makes `settings`; prepared with its values in the text, for as many as a session may well keep.
 
@@ -157,13 +161,10 @@ def _settings(
     """
     if names is not None:
         text = _set_constants(settings)
-        name = names.get(text)
-        if name is None and len(names) < MOST_PREPARED:
-            name = _prepare(connection, text, names)
-        if name is not None:
-            return _Statement(name=name, text=text, values=[], formats=None)
+        if text in names or len(names) < MOST_PREPARED:
+            return _Statement(name=_name_of(connection, text, names), text=text, values=[], formats=None)
     text, values = _set_parameters(settings)
-    name = None if names is None else names.get(text) or _prepare(connection, text, names)
+    name = None if names is None else _name_of(connection, text, names)
     return _Statement(name=name, text=text, values=values, formats=None)
 
 
@@ -182,12 +183,30 @@ def _set_parameters(settings: tuple[tuple[str, str], ...]) -> tuple[str, list[by
     return "SELECT " + ", ".join(calls), [part.encode() for setting in settings for part in setting]
 
 
-def _prepare(connection: Connection, text: str, names: dict[str, bytes]) -> bytes:
+def _name_of(connection: Connection, text: str, names: _Names) -> bytes:
+    """The name under which `text` is prepared on this connection, from now on where it was not."""
+    name = names.get(text)
+    if name is None:
+        return _prepare(connection, text, names)
+    names.move_to_end(text)
+    return name
+
+
+def _prepare(connection: Connection, text: str, names: _Names) -> bytes:
     """Prepares `text` on this connection, in a round trip, and keeps its name among `names`.
+
+    Where as many are kept as may be, the one that was not used for the longest time is given up first.
 
     The name holds a digest of the text: where a pooler that nobody noticed hands out a session in which another process
     has prepared something, a name of ours can never mean a statement of another text.
     """
+    while len(names) >= MOST_PREPARED:
+        _, oldest = names.popitem(last=False)
+        given_up = connection.pgconn.exec_(b"DEALLOCATE " + oldest)
+        if given_up.status != pq.ExecStatus.COMMAND_OK:  # among them 26000: somebody else gave it up
+            error = _error(connection, given_up)
+            if error.sqlstate not in PREPARED_LOST:
+                raise error
     digest = hashlib.blake2s(text.encode(), digest_size=10).hexdigest()
     name = f"everindex_{next(_NUMBERS)}_{digest}".encode()
     result = connection.pgconn.prepare(name, text.encode())
@@ -230,18 +249,20 @@ def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> list[pq.
 
 def _flush(conn: pq.abc.PGconn) -> None:
     while conn.flush():
-        select.select([conn.socket], [conn.socket], [])
+        # The server may have to be read before it reads on.
+        _wait(conn.socket, select.POLLIN | select.POLLOUT)
         conn.consume_input()
 
 
 def _next_result(conn: pq.abc.PGconn) -> pq.abc.PGresult | None:
     while conn.is_busy():
-        _wait_readable(conn.socket)
+        _wait(conn.socket, select.POLLIN)
         conn.consume_input()
     return conn.get_result()
 
 
-def _wait_readable(socket: int) -> None:
+def _wait(socket: int, events: int) -> None:
+    """Until one of `events`; select() would refuse a descriptor of 1,024 (FD_SETSIZE) and more."""
     waiter = select.poll()
-    waiter.register(socket, select.POLLIN)
+    waiter.register(socket, events)
     waiter.poll()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
-import numpy as np
-from pgvector.psycopg.bit import register_bit_info
-from pgvector.psycopg.halfvec import register_halfvec_info
-from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
 from psycopg.types import TypeInfo
 
 from everindex.pg.connections import Connection
+
+# pgvector's adapters load numpy: they are imported where they are used, for the commands that see no vector.
+if TYPE_CHECKING:
+    import numpy as np
 
 _HEAD = struct.Struct(">HH")
 
@@ -26,6 +27,8 @@ def as_binary(vector: np.ndarray) -> bytes:
 
 def register_vector(connection: Connection) -> None:
     """Teaches a connection pgvector's type, wherever the extension lies; does nothing before it is created."""
+    from pgvector.psycopg.vector import register_vector_info
+
     schema = _extension_schema(connection)
     if schema is not None:
         register_vector_info(connection, _info(connection, schema, "vector"))
@@ -33,6 +36,9 @@ def register_vector(connection: Connection) -> None:
 
 def register_all_types(connection: Connection) -> None:
     """The same for vector, halfvec (pgvector 0.7.0 and later) and PostgreSQL's bit."""
+    from pgvector.psycopg.bit import register_bit_info
+    from pgvector.psycopg.halfvec import register_halfvec_info
+
     register_vector(connection)
     schema = _extension_schema(connection)
     if schema is None:

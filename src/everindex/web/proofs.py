@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 
-from everindex.articles.verification import Verification
 from everindex.errors import EverindexError
+from everindex.index.proof import Verification
 from everindex.pg.sqlstate import statement_error
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,16 @@
+"""The proofs in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from everindex.index.proof import Verification
+
+
+def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:
+    """A line for each proof, with what to do where one does not hold."""
+    marks = {True: "✓", False: "✗", None: "–"}
+    for proof in result.proofs:
+        to(f"{marks[proof.holds]} {proof.sentence}")
+        if proof.next_step:
+            to(f"    next: {proof.next_step}")

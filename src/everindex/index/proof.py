@@ -1,0 +1,65 @@
+"""What a verification found: one answered question each, as data and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from everindex.index.recall import Recall
+
+ProofName = Literal["revision", "index", "planner", "recall"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """One answered question. `holds` is None where it could not be asked because an earlier proof failed."""
+
+    name: ProofName
+    holds: bool | None
+    sentence: str
+    next_step: str | None = None
+    recall: Recall | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        measured = self.recall
+        return {
+            "name": self.name,
+            "holds": self.holds,
+            "sentence": self.sentence,
+            "next": self.next_step,
+            **(
+                {
+                    "recall": {
+                        "k": measured.k,
+                        "value": measured.recall,
+                        "low": measured.low,
+                        "high": measured.high,
+                        "queries": measured.queries,
+                        "exact_ms": measured.exact_ms,
+                        "approximate_ms": measured.approximate_ms,
+                    }
+                }
+                if measured
+                else {}
+            ),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The proofs in the order of the guide's criteria."""
+
+    proofs: tuple[Proof, ...]
+
+    @property
+    def holds(self) -> bool:
+        return all(proof.holds for proof in self.proofs)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"holds": self.holds, "proofs": [proof.as_dict() for proof in self.proofs]}
+
+
+def fails(name: ProofName, sentence: str, next_step: str) -> Proof:
+    """A proof that does not hold, with what to do."""
+    return Proof(name=name, holds=False, sentence=sentence, next_step=next_step)
