@@ -22,6 +22,8 @@ from everindex.index.spec import BuildPolicy, IndexSpec
 OLD = replace(SPEC, m=8, ef_construction=32)
 OLDEST = replace(SPEC, m=4, ef_construction=16)
 HALF = replace(SPEC, opclass="halfvec_cosine_ops")
+#: What cannot reach its floor, and takes over all the same where nothing serves.
+COARSE = replace(SPEC, m=4, ef_construction=8, recall_floor=1.0)
 #: How `everindex deploy` and the keeper ask for it.
 FULL = {"on_drift": "replace", "tidies": True}
 OWNER = "owner_of_items"
@@ -169,6 +171,15 @@ KINDS = (
     Kind(name="drifted-with-older-previous", prepare=deployed(OLDEST, OLD)),
     Kind(name="drifted-to-another-key", prepare=made(create(SPEC)), spec=HALF),
     Kind(
+        name="below-the-floor-for-another-distance",
+        prepare=made(create(replace(SPEC, opclass="vector_l2_ops"))),
+        spec=COARSE,
+    ),
+    Kind(
+        name="duplicate-beside-another-distance",
+        prepare=made(create(replace(SPEC, opclass="vector_l2_ops")), create(SPEC, name="by_hand")),
+    ),
+    Kind(
         name="drifted-keeping-none",
         prepare=made(create(OLD)),
         spec=replace(SPEC, build=BuildPolicy(keep_previous_seconds=0)),
@@ -214,6 +225,12 @@ KINDS = (
     Kind(
         name="partitioned-drifted",
         prepare=both(partitioned, made(create(OLD))),
+        keeps_partitions=True,
+    ),
+    Kind(
+        name="partitioned-below-the-floor-for-another-distance",
+        prepare=both(partitioned, made(create(replace(SPEC, opclass="vector_l2_ops")))),
+        spec=COARSE,
         keeps_partitions=True,
     ),
     Kind(name="rollback", prepare=deployed(OLD, SPEC), act=rollback, may_serve=(SPEC, OLD)),

@@ -24,13 +24,14 @@ from everindex.index.generations import previous_note, read_note, words_of_other
 from everindex.index.plan import Aims, Plan, make_plan
 from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.index.steps import DropIndex
+from everindex.index.verify import note_of_shortfall
 from everindex.pg.connections import connect
 
 NAME, NEXT, PREVIOUS = SPEC.name, f"{SPEC.name}__next", f"{SPEC.name}__prev"
 OTHER_M = replace(SPEC, m=8)
 HALFVEC = replace(SPEC, opclass="halfvec_cosine_ops")
-#: It knows 2 of 64 dimensions, and finds few of the true neighbours.
-BLUNT = replace(SPEC, expression="subvector(embedding, 1, 2)::vector(2)", recall_floor=0.99)
+#: Ten candidates by their signs: it finds few of the true neighbours.
+BLUNT = replace(SPEC, opclass="bit_hamming_ops", candidates=10, recall_floor=0.99)
 DECLARED = f"CREATE INDEX {NAME} ON items USING hnsw (embedding vector_cosine_ops)"
 INVALIDATE = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
 
@@ -338,12 +339,70 @@ def test_a_generation_below_the_floor_is_refused_dropped_and_noted_and_the_old_o
     assert heal(items, OTHER_M).outcome == "replaced"
 
 
-def test_sign_bits_of_few_dimensions_lose_too_much_and_are_refused(many_items: str) -> None:
-    few = replace(SPEC, expression="binary_quantize(subvector(embedding, 1, 4))::bit(4)", opclass="bit_hamming_ops")
-    deploy(many_items, SPEC)
+#: What stands under our name and answers other searches than the declared ones: it outranks no generation.
+STRANGERS = {
+    "other distance": "USING hnsw (embedding vector_l2_ops)",
+    "other column": "USING hnsw (other vector_cosine_ops)",
+    "other cast": "USING hnsw ((embedding::halfvec(64)) halfvec_l2_ops)",
+    "other expression": "USING hnsw ((subvector(embedding, 1, 2)::vector(2)) vector_cosine_ops)",
+    "other predicate": "USING hnsw (embedding vector_cosine_ops) WHERE n = 0",
+    "ivfflat": "USING ivfflat (embedding vector_cosine_ops) WITH (lists = 5)",
+}
+
+
+@pytest.mark.parametrize("definition", STRANGERS.values(), ids=STRANGERS)
+def test_where_nothing_serves_the_declaration_the_best_that_could_be_built_takes_over_with_a_finding(
+    items: str, definition: str
+) -> None:
+    coarse = replace(SPEC, m=2, ef_construction=4, ef_search=10, recall_floor=0.999)
+    run(
+        items,
+        "ALTER TABLE items ADD COLUMN other vector(64)",
+        "UPDATE items SET other = embedding",
+        f"CREATE INDEX {NAME} ON items {definition}",
+        f"COMMENT ON INDEX {NAME} IS 'ours since 2024'",
+    )
+    done = heal(items, coarse)
+    assert done.outcome == "replaced"
+    assert any("nothing else serves the declared search" in warning for warning in done.warnings)
+    assert is_served_as(items, coarse)
+    built = oids(items)[NAME]
+    shortfall = read_note(comment_on(items, NAME)).shortfall
+    assert shortfall is not None
+    assert shortfall.recall < 0.999
+    assert words_of_others(comment_on(items, NAME)) == "ours since 2024"
+    with connect(items) as connection:
+        (told,) = note_of_shortfall(connection, coarse, look(items, coarse))
+        assert not told.holds
+        assert "serves below its floor" in told.sentence
+        # A floor that it holds, or another graph under the same comment, is another matter.
+        assert note_of_shortfall(connection, replace(coarse, recall_floor=0.01), look(items, coarse)) == ()
+        connection.execute(f"REINDEX INDEX {NAME}")
+        assert note_of_shortfall(connection, coarse, look(items, coarse)) == ()
+    # It is not built again and again, and a better attempt takes its place.
+    assert heal(items, coarse).outcome == "already-there"
+    assert oids(items)[NAME] == built
+    better = replace(SPEC, recall_floor=0.9)
+    assert heal(items, better).outcome == "replaced"
+    assert read_note(comment_on(items, NAME)).shortfall is None
+
+
+def test_a_generation_below_the_floor_that_serves_still_outranks_a_worse_one_of_a_smaller_type(items: str) -> None:
+    run(items, f"CREATE INDEX {NAME} ON items USING hnsw ((embedding::halfvec(64)) halfvec_cosine_ops)")
     with pytest.raises(GenerationUnproven, match="did not prove itself"):
-        heal(many_items, replace(few, recall_floor=0.99))
-    assert state(many_items) == [(NAME, True)]
+        heal(items, BLUNT)
+    assert is_served_as(items, HALFVEC)
+
+
+def test_an_index_as_declared_under_another_name_takes_over_from_one_that_answers_other_searches(items: str) -> None:
+    run(items, f"CREATE INDEX {NAME} ON items USING hnsw (embedding vector_l2_ops)")
+    run(items, "CREATE INDEX by_hand ON items USING hnsw (embedding vector_cosine_ops)")
+    by_hand = oids(items)["by_hand"]
+    assert heal(items, SPEC).did == (
+        f"swap: by_hand takes the name {NAME}; the old one is kept 7.0 days as {PREVIOUS}",
+    )
+    assert oids(items)[NAME] == by_hand
+    assert set(oids(items)) == {NAME, PREVIOUS}
 
 
 def test_below_the_floor_and_no_worse_than_before_is_an_improvement_and_is_warned_of(many_items: str) -> None:

@@ -20,7 +20,7 @@ from everindex.errors import SpecIllegal
 from everindex.index import apply
 from everindex.index.apply import deploy, drop, rollback
 from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import declared_index, is_as_declared
+from everindex.index.drift import answers_declared, declared_index, is_as_declared
 from everindex.index.plan import make_plan
 from everindex.index.reporter import Reporter
 from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
@@ -178,7 +178,12 @@ def do_steps(conninfo: str, spec: IndexSpec, *, at_most: int) -> bool:
                 assert not (dropped.is_valid and only_server(observed, dropped)), step
             if isinstance(step, Swap):
                 successor = next(index for index in observed.indexes if index.name == step.successor)
-                assert successor.oid in work.proven or step.successor.endswith("__prev")
+                # Proven now or before; or as declared beside an index that answers other searches.
+                assert (
+                    successor.oid in work.proven
+                    or step.successor.endswith("__prev")
+                    or (serving is not None and not answers_declared(spec, observed, serving))
+                )
                 swapped = True
             apply._take(work, connection, step, observed)
             after = declared_index(spec, observe(connection, spec))

@@ -18,9 +18,10 @@ from scene import SPEC, rows, run
 from everindex.articles.verification import verify
 from everindex.index.apply import deploy
 from everindex.index.catalog import observe
-from everindex.index.planner import Settings
+from everindex.index.planner import FORCED, Settings
+from everindex.index.proof import Proof
 from everindex.index.recall import IndexUnused, Recall, measure_recall, wilson
-from everindex.index.verify import FORCED, Proof, prove_planner, prove_recall
+from everindex.index.verify import prove_planner, prove_recall
 from everindex.pg.connections import connect
 
 SEED = "everindex"

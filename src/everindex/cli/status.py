@@ -8,7 +8,7 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.proofs import print_proofs
 from everindex.index.proof import Verification
-from everindex.index.verify import prove_index
+from everindex.index.verify import note_of_shortfall, prove_index
 from everindex.migrate.revision import prove_revision
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
@@ -25,7 +25,9 @@ def status(declared: DeclaredOption = None, index: IndexOption = None, as_json: 
     ):
         found = look(connection)
         proofs = [prove_revision(connection)] if declared is None else []
-        proofs += [prove_index(connection, spec)[0] for spec in declared_indexes(connection, declared, index)]
+        for spec in declared_indexes(connection, declared, index):
+            proof, observed = prove_index(connection, spec)
+            proofs += [proof, *(note_of_shortfall(connection, spec, observed) if proof.holds else ())]
         reads = None if found_at.read is None else state_of(found_at.read, primary=connection)
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
     result = Verification(proofs=tuple(proofs))

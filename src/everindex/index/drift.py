@@ -93,16 +93,18 @@ def declared_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
 
 def serving_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
     """A valid index that answers the declared operator on the declared key, under whatever name."""
-    fits = [
-        index
-        for index in observed.indexes
-        if index.is_valid
-        and index.method == "hnsw"
-        and is_key(spec, observed, column=index.column, expression=index.expression)
-        and index.opclass == spec.opclass
-        and is_predicate(spec, observed, index.predicate)
-    ]
+    fits = [index for index in observed.indexes if index.is_valid and answers_declared(spec, observed, index)]
     return next((index for index in fits if index.name == spec.name), fits[0] if fits else None)
+
+
+def answers_declared(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> bool:
+    """True when an index answers the declared search, whatever its m and ef_construction, and valid or not."""
+    return (
+        found.method == "hnsw"
+        and is_key(spec, observed, column=found.column, expression=found.expression)
+        and found.opclass == spec.opclass
+        and is_predicate(spec, observed, found.predicate)
+    )
 
 
 def previous_generation(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:

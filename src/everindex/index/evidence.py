@@ -13,12 +13,12 @@ from typing import Literal
 from everindex.errors import StatementTimedOut
 from everindex.index.build import count_rows
 from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.probe import index_names, probe_settings, probe_statement
+from everindex.index.planner import FORCED, SMALL_TABLE_ROWS
+from everindex.index.probe import index_names, names_of, probe_settings, probe_statement
 from everindex.index.recall import Recall, compare, find_truth, sample_queries, wilson
 from everindex.index.recall_history import Sample
 from everindex.index.size import index_bytes
 from everindex.index.spec import IndexSpec
-from everindex.index.verify import FORCED, SMALL_TABLE_ROWS, names_of
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
 

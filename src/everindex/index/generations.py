@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from everindex.index.spec import MAX_NAME_BYTES
 
@@ -65,6 +66,21 @@ def has_generation_name(found: str, name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """What a generation came to that took over below its floor, because nothing better served."""
+
+    generation: str
+    """The very graph (`recall_history.generation_of`): whatever is built later under the same comment is another one."""
+
+    k: int
+    queries: int
+    recall: float
+    low: float
+    high: float
+    floor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """What the comment on a generation says."""
 
@@ -77,15 +93,24 @@ class Note:
     refused: tuple[str, ...] = ()
     """Of the serving one: definitions (digests) that were tried and taken back, and are not tried again by themselves."""
 
+    shortfall: Shortfall | None = None
+    """Of one that took over below its floor: what was measured then."""
 
-def previous_note(*, keep_until: datetime, is_hidden: bool) -> str:
+
+def previous_note(*, keep_until: datetime, is_hidden: bool, shortfall: Shortfall | None = None) -> str:
     """The comment on a generation that has just been replaced."""
-    return PREVIOUS + json.dumps({"keep_until": keep_until.astimezone(UTC).isoformat(), "is_hidden": is_hidden})
+    said = {"keep_until": keep_until.astimezone(UTC).isoformat(), "is_hidden": is_hidden}
+    return PREVIOUS + json.dumps(said | _said_of(shortfall))
 
 
-def serving_note(refused: tuple[str, ...]) -> str | None:
+def serving_note(refused: tuple[str, ...], shortfall: Shortfall | None = None) -> str | None:
     """The comment on a serving generation; None for no comment."""
-    return SERVING + json.dumps({"refused": list(refused)}) if refused else None
+    said = ({"refused": list(refused)} if refused else {}) | _said_of(shortfall)
+    return SERVING + json.dumps(said) if said else None
+
+
+def _said_of(shortfall: Shortfall | None) -> dict[str, Any]:
+    return {} if shortfall is None else {"shortfall": asdict(shortfall)}
 
 
 def read_note(comment: str | None) -> Note:
@@ -95,11 +120,12 @@ def read_note(comment: str | None) -> Note:
         if line.startswith(beginning):
             try:
                 known = json.loads(line.removeprefix(beginning))
-                keep_until = known.get("keep_until")
+                keep_until, shortfall = known.get("keep_until"), known.get("shortfall")
                 return Note(
                     keep_until=None if keep_until is None else datetime.fromisoformat(keep_until),
                     is_hidden=bool(known.get("is_hidden", False)),
                     refused=tuple(map(str, known.get("refused", ()))),
+                    shortfall=None if shortfall is None else Shortfall(**shortfall),
                 )
             except (ValueError, AttributeError, TypeError):
                 return Note()

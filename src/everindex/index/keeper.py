@@ -33,6 +33,7 @@ from everindex.index.journal import record
 from everindex.index.keeper_memory import Kept
 from everindex.index.plan import Aims, OnDrift, make_plan
 from everindex.index.reporter import Reporter
+from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.spec import IndexSpec
 from everindex.index.steps import WaitForBuild
 from everindex.index.warm import warm_in_background
@@ -319,7 +320,7 @@ class Keeper:
             if done.did:
                 record(connection, spec, "keeper: healed", outcome=done.outcome, did=list(done.did))
                 log.info("keeper: index %s %s: %s", spec.qualified_name, done.outcome, "; ".join(done.did))
-            return _kept(spec, done)
+            return _kept(spec, done, finding=_below_floor(connection, spec, observe(connection, spec)))
         finding = None
         if plan.remarks:
             finding = Finding(index=spec.name, slug="left", text="; ".join(plan.remarks), is_failure=False)
@@ -344,7 +345,7 @@ class Keeper:
             kept.measure_if_due(connection, spec, observed, seconds=self._recall_seconds, share=self._recall_share)
             evidence = kept.recall_evidence(spec)
         if evidence is None:
-            return KeptIndex(index=spec.name, outcome="already-there")
+            return KeptIndex(index=spec.name, outcome="already-there", finding=_below_floor(connection, spec, observed))
         if is_refused(spec, observed, found):
             text = f"{evidence.sentence}: building it anew was tried and did not help"
             finding = Finding(index=spec.name, slug="generation-unproven", text=text, is_failure=False)
@@ -386,8 +387,16 @@ class Keeper:
             log.log(level, "%s", text if text.startswith("keeper") else f"keeper: {text}")
 
 
-def _kept(spec: IndexSpec, done: Deployed, *, because: str | None = None) -> KeptIndex:
-    finding = None
+def _below_floor(connection: Connection, spec: IndexSpec, observed: Observed) -> Finding | None:
+    """That the best which could be built serves below its floor: told, and not built anew by itself."""
+    shortfall = standing_shortfall(connection, spec, observed)
+    if shortfall is None:
+        return None
+    text = f"{shortfall_sentence(spec, shortfall)}; {SHORTFALL_NEXT}"
+    return Finding(index=spec.name, slug="recall-below-floor", text=text, is_failure=False)
+
+
+def _kept(spec: IndexSpec, done: Deployed, *, because: str | None = None, finding: Finding | None = None) -> KeptIndex:
     if done.remarks:
         finding = Finding(index=spec.name, slug="left", text="; ".join(done.remarks), is_failure=False)
     return KeptIndex(

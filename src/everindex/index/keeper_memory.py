@@ -22,6 +22,7 @@ from everindex.index.evidence import (
     see_size,
     size_of,
 )
+from everindex.index.generations import read_note
 from everindex.index.journal import entries, record
 from everindex.index.recall_history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
 from everindex.index.spec import IndexSpec
@@ -50,6 +51,11 @@ class Kept:
             return
         self._generation = generation
         self._samples = samples_of(connection, spec, generation)
+        shortfall = read_note(found.comment).shortfall
+        if shortfall is not None and shortfall.generation == generation:
+            # It took over below its floor: a build reaches no more here, and it is judged by its own beginnings.
+            self._baseline = Baseline(kind="recall", generation=generation, bytes_per_row=0.0)
+            return
         for entry in entries(connection, spec, limit=200):
             if entry.event == REBUILT and entry.details.get("generation") == generation:
                 self._baseline = Baseline(

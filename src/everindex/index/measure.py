@@ -11,13 +11,12 @@ from everindex.index.curve import Curve, Place, Point, Shape, shape_of
 from everindex.index.drift import is_hidden
 from everindex.index.evidence import size_of
 from everindex.index.key import is_key, is_predicate
-from everindex.index.planner import Settings, explain_here, set_local
+from everindex.index.planner import FORCED, Settings, explain_here, set_local
 from everindex.index.probe import EF_SEARCH_RANGE, candidates_per_neighbour, index_names, probe_statement
 from everindex.index.recall import IndexUnused, Inside, Truth, compare, one_transaction
 from everindex.index.serving import same_distance
 from everindex.index.sight import competitors, hidden
 from everindex.index.spec import IndexSpec
-from everindex.index.verify import FORCED
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 

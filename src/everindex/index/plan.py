@@ -10,6 +10,7 @@ from typing import Literal
 from everindex.errors import ExtensionTooOld, IndexDefinitionDiffers, NotMigrated
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.drift import (
+    answers_declared,
     declared_index,
     differences,
     duplicates,
@@ -22,6 +23,7 @@ from everindex.index.drift import (
 from everindex.index.generations import has_child_name, next_name, previous_name, read_note
 from everindex.index.key import DERIVED, mismatch
 from everindex.index.partitions import partition_steps
+from everindex.index.serving import same_distance
 from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
 from everindex.index.statements import create_text, rename_text
 from everindex.index.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
@@ -111,9 +113,9 @@ def make_plan(
                 steps += _drop_whole(spec, observed, successor, "superseded")
             steps += _expired(spec, observed, aims.now)
         elif differing:
-            steps += _replace(spec, observed, current, successor, proven, rebuilds=False)
+            steps += _replace(spec, observed, current, successor, proven, aims, rebuilds=False)
         elif aims.rebuild_because is not None and not stays:
-            steps += _replace(spec, observed, current, successor, proven, rebuilds=True)
+            steps += _replace(spec, observed, current, successor, proven, aims, rebuilds=True)
         else:
             if current.is_partitioned and not current.is_valid:
                 steps += partition_steps(spec, observed, current)
@@ -122,6 +124,7 @@ def make_plan(
             steps += _expired(spec, observed, aims.now)
     if aims.tidies and not remarks:
         taken = {step.old for step in steps if isinstance(step, Rename)}
+        taken |= {step.successor for step in steps if isinstance(step, Swap)}
         steps += [
             _drop(spec, index, "duplicate")
             for index in duplicates(spec, observed)
@@ -163,6 +166,7 @@ def _replace(
     current: ObservedIndex,
     successor: ObservedIndex | None,
     proven: frozenset[int],
+    aims: Aims,
     *,
     rebuilds: bool,
 ) -> list[Step]:
@@ -176,14 +180,28 @@ def _replace(
             *([] if successor is None else _drop_whole(spec, observed, successor, "superseded")),
             _swap(spec, successor=kept.name),
         ]
+    previous = _named(observed, previous_name(spec.name))
+    if not rebuilds and aims.tidies and not _is_served_by(spec, observed, current):
+        # What bears the name answers other searches: one as declared under another name serves already.
+        beside = [index for index in duplicates(spec, observed) if index.parent_oid is None]
+        if beside:
+            return [
+                *([] if successor is None else _drop_whole(spec, observed, successor, "superseded")),
+                *([] if previous is None else _wait_or_drop_whole(spec, observed, previous, "previous")),
+                _swap(spec, successor=beside[0].name),
+            ]
     if successor is None or not successor.is_valid:
         steps += _build(replace(spec, name=name), observed, successor)
-    previous = _named(observed, previous_name(spec.name))
     if successor is None or successor.oid not in proven:
         steps.append(Prove(name=name, floor=spec.recall_floor))
     if previous is not None:
         steps += _wait_or_drop_whole(spec, observed, previous, "previous")
     return [*steps, _swap(spec, successor=name)]
+
+
+def _is_served_by(spec: IndexSpec, observed: Observed, current: ObservedIndex) -> bool:
+    """Whether the searches of the declaration go through `current`, if of another type."""
+    return any(answers_declared(replace(spec, opclass=opclass), observed, current) for opclass in same_distance(spec))
 
 
 def _swap(spec: IndexSpec, *, successor: str) -> Swap:

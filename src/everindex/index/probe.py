@@ -9,6 +9,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.drift import declared_index
 from everindex.index.key import cast_sql, key_sql
 from everindex.index.planner import Settings
 from everindex.index.spec import IndexSpec
@@ -135,6 +136,12 @@ def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:
                 names.add(child.name)
                 parents.add(child.oid)
     return frozenset(names)
+
+
+def names_of(spec: IndexSpec, observed: Observed) -> frozenset[str]:
+    """Under which names the planner may show the declared index."""
+    found = declared_index(spec, observed)
+    return frozenset({spec.name}) if found is None else index_names(observed, found)
 
 
 def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sql.Composable]:

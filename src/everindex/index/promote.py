@@ -17,6 +17,7 @@ from everindex.index.build import drop_online
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index, index_digest, is_hidden, previous_generation
 from everindex.index.generations import (
+    Shortfall,
     aside_name,
     previous_name,
     previous_note,
@@ -26,14 +27,13 @@ from everindex.index.generations import (
     words_of_others,
 )
 from everindex.index.journal import record
-from everindex.index.planner import explain
+from everindex.index.planner import FORCED, explain
 from everindex.index.probe import index_names, probe_settings, probe_statement
 from everindex.index.recall import sample_queries
 from everindex.index.sight import SHOW_OR_HIDE
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement, drop_statement, rename_statement
 from everindex.index.steps import Rename, Swap
-from everindex.index.verify import FORCED
 from everindex.index.work import Work, run_briefly
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
@@ -59,6 +59,7 @@ def swap(work: Work, connection: Connection, step: Swap, observed: Observed) -> 
         successor,
         keep_until=datetime.now(UTC) + timedelta(seconds=keep_seconds),
         refused=(),
+        shortfall=work.shortfalls.get(successor.oid),
     )
     work.has_swapped = True
     work.rebuild_because = None
@@ -151,6 +152,7 @@ def exchange_names(
     *,
     keep_until: datetime,
     refused: tuple[str, ...],
+    shortfall: Shortfall | None = None,
 ) -> None:
     """The successor gets the declared name and the serving one that of the previous, with all that goes with it, at once.
 
@@ -173,9 +175,21 @@ def exchange_names(
             comment_statement(
                 schema,
                 spec.name,
-                with_note(words_of_others(successor.comment) or words, serving_note(tuple(dict.fromkeys(refused)))),
+                with_note(
+                    words_of_others(successor.comment) or words,
+                    serving_note(tuple(dict.fromkeys(refused)), shortfall or read_note(successor.comment).shortfall),
+                ),
             ),
-            comment_statement(schema, back, with_note(words, previous_note(keep_until=keep_until, is_hidden=hides))),
+            comment_statement(
+                schema,
+                back,
+                with_note(
+                    words,
+                    previous_note(
+                        keep_until=keep_until, is_hidden=hides, shortfall=read_note(serving.comment).shortfall
+                    ),
+                ),
+            ),
         ],
         hidden=[serving.oid] if hides else [],
         shown=[successor.oid] if is_hidden(successor) else [],

@@ -1,26 +1,32 @@
 """Is a new generation fit to take over? The planner can use it, and it finds what it must; otherwise it is refused.
 
+Only an index that serves the declared search outranks it: where none does, the best that could be built takes over below
+its floor, and the comment on it says so (`generations.Shortfall`).
+
 Two valid indexes on the same key leave the choice to the planner's costs. So, for the proof, all others of the same key
 are out of the planner's sight (sight.py).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NoReturn
 
 from everindex.errors import GenerationUnproven
 from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import declared_index, index_digest
-from everindex.index.generations import read_note, serving_note, with_note, words_of_others
+from everindex.index.drift import answers_declared, declared_index, index_digest
+from everindex.index.generations import Shortfall, read_note, serving_note, with_note, words_of_others
 from everindex.index.journal import record
-from everindex.index.key import is_key
+from everindex.index.planner import FORCED
 from everindex.index.probe import index_names, probe_settings, probe_statement
 from everindex.index.promote import K, drop_generation, named
 from everindex.index.recall import Inside, Recall, Truth, compare, find_truth, one_transaction, sample_queries
+from everindex.index.recall_history import generation_of
+from everindex.index.serving import same_distance
 from everindex.index.sight import competitors, dropped_for_a_moment, hidden
+from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement
 from everindex.index.steps import Prove
-from everindex.index.verify import FORCED
 from everindex.index.work import Work, run_briefly
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -68,22 +74,57 @@ def _judge(
     if measured.recall >= spec.recall_floor:
         work.reporter.say(text)
         return
-    serving = declared_index(spec, observed)
-    before = None if serving is None else _measure(work, connection, observed, serving, truth)
-    if before is None or measured.recall < before.recall:
-        compared = "" if before is None else f"that of the serving one {before.recall:.3f}, "
-        _refuse(work, connection, observed, successor, f"{text}, {compared}the floor is {spec.recall_floor:.2f}")
+    before = _best_that_serves(work, connection, observed, successor, truth)
+    if before is None:
+        why = "nothing else serves the declared search, so it takes over all the same"
+    elif measured.recall < before.recall:
+        compared = f"that of the serving one {before.recall:.3f}, the floor is {spec.recall_floor:.2f}"
+        _refuse(work, connection, observed, successor, f"{text}, {compared}")
     elif work.rebuild_because is not None and measured.recall <= before.recall:
         _refuse(work, connection, observed, successor, f"{text}, no better than before: building anew does not help")
-    work.warn(f"{text}: below the floor of {spec.recall_floor:.2f}, and no worse than before")
+    else:
+        why = "and no worse than before"
+    work.shortfalls[successor.oid] = Shortfall(
+        generation=generation_of(connection, successor),
+        k=measured.k,
+        queries=measured.queries,
+        recall=round(measured.recall, 4),
+        low=round(measured.low, 4),
+        high=round(measured.high, 4),
+        floor=spec.recall_floor,
+    )
+    work.warn(f"{text}: below the floor of {spec.recall_floor:.2f}, {why}")
     work.reporter.say(work.warnings[-1])
+
+
+def _best_that_serves(
+    work: Work, connection: Connection, observed: Observed, successor: ObservedIndex, truth: Truth
+) -> Recall | None:
+    """The best recall of the other indexes that answer the declared search now; None where none does, whatever its name.
+
+    An index of another column, expression, method or distance answers other searches: it outranks nobody. One of all rows
+    answers for a partial one too.
+    """
+    spec = work.spec
+    found = []
+    for kind in (replace(spec, opclass=opclass) for opclass in same_distance(spec)):
+        if kind.opclass != spec.opclass:
+            kind = replace(kind, ef_search=None, candidates=None)
+        of_all_rows = replace(kind, predicate=None)
+        for index in observed.indexes:
+            if index.oid == successor.oid or not index.is_valid:
+                continue
+            if answers_declared(kind, observed, index) or answers_declared(of_all_rows, observed, index):
+                found.append(_measure(work, connection, observed, index, truth, kind=kind))
+    return max((measured for measured in found if measured is not None), key=lambda one: one.recall, default=None)
 
 
 def _refuse(work: Work, connection: Connection, observed: Observed, successor: ObservedIndex, why: str) -> NoReturn:
     spec = work.spec
     serving = declared_index(spec, observed)
     if serving is not None:
-        refused = (*read_note(serving.comment).refused, index_digest(successor))
+        note = read_note(serving.comment)
+        refused = (*note.refused, index_digest(successor))
         run_briefly(
             work,
             connection,
@@ -91,7 +132,9 @@ def _refuse(work: Work, connection: Connection, observed: Observed, successor: O
             comment_statement(
                 spec.schema,
                 spec.name,
-                with_note(words_of_others(serving.comment), serving_note(tuple(dict.fromkeys(refused)))),
+                with_note(
+                    words_of_others(serving.comment), serving_note(tuple(dict.fromkeys(refused)), note.shortfall)
+                ),
             ),
         )
     drop_generation(work, connection, spec.schema, successor.name, is_partitioned=successor.is_partitioned)
@@ -105,14 +148,20 @@ def _refuse(work: Work, connection: Connection, observed: Observed, successor: O
 
 
 def _measure(
-    work: Work, connection: Connection, observed: Observed, index: ObservedIndex, truth: Truth
+    work: Work,
+    connection: Connection,
+    observed: Observed,
+    index: ObservedIndex,
+    truth: Truth,
+    *,
+    kind: IndexSpec | None = None,
 ) -> Recall | None:
-    """Recall of one index with all others of its key out of the planner's sight; None when even so it is not taken."""
-    spec = work.spec
+    """Recall of one index with all others of its key out of the planner's sight; None when even so it is not taken.
+
+    `kind`: the declaration as it would be for an index of that type.
+    """
+    spec = kind or work.spec
     others = competitors(observed, index)
-    # The declaration's own statement asks its own key; a generation of another key cannot answer it.
-    if index.opclass != spec.opclass or not is_key(spec, observed, column=index.column, expression=index.expression):
-        return None
     inside: Inside = one_transaction
     if others:
         inside = hidden(others) if observed.is_superuser else dropped_for_a_moment(work, others)

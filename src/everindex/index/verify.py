@@ -9,18 +9,14 @@ from psycopg import sql
 
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences
-from everindex.index.planner import Settings, explain
-from everindex.index.probe import index_names, probe_settings, probe_statement
+from everindex.index.planner import FORCED, SMALL_TABLE_ROWS, Settings, explain
+from everindex.index.probe import names_of, probe_settings, probe_statement
 from everindex.index.proof import Proof, ProofName, fails
 from everindex.index.recall import IndexUnused, measure_recall, sample_queries
+from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
-
-#: The planner rightly reads the whole of a table this small; there usability is proven instead of use.
-SMALL_TABLE_ROWS = 2000
-#: What makes the planner take the index where it is not the cheapest way: the proof that it could.
-FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"), ("enable_indexscan", "on"))
 
 
 def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observed]:
@@ -138,13 +134,24 @@ def prove_recall(
     )
     if measured.recall >= floor:
         return Proof(name="recall", holds=True, sentence=text, recall=measured)
+    noted = standing_shortfall(connection, spec, observed)
     return Proof(
         name="recall",
         holds=False,
         sentence=text,
         recall=measured,
-        next_step="raise ef_search for your searches; if the table has changed much, REINDEX INDEX CONCURRENTLY the index.",
+        next_step="raise ef_search for your searches; if the table has changed much, REINDEX INDEX CONCURRENTLY the index."
+        if noted is None
+        else f"{SHORTFALL_NEXT}; it was no better when it was built.",
     )
+
+
+def note_of_shortfall(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[Proof, ...]:
+    """What the catalog says without a measurement: that the index serves below its floor; empty where it does not say so."""
+    noted = standing_shortfall(connection, spec, observed)
+    if noted is None:
+        return ()
+    return (fails("recall", shortfall_sentence(spec, noted), f"{SHORTFALL_NEXT}."),)
 
 
 def prove_all(
@@ -184,12 +191,6 @@ def prove_all(
         max_seconds=max_seconds,
     )
     return index, planner, recall
-
-
-def names_of(spec: IndexSpec, observed: Observed) -> frozenset[str]:
-    """Under which names the planner may show the declared index."""
-    found = declared_index(spec, observed)
-    return frozenset({spec.name}) if found is None else index_names(observed, found)
 
 
 def _nothing_to_ask(name: ProofName, why: str) -> Proof:

@@ -17,13 +17,12 @@ from psycopg import sql
 
 from everindex.errors import EverindexError
 from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.planner import set_local
+from everindex.index.planner import FORCED, set_local
 from everindex.index.probe import probe_settings, probe_statement
 from everindex.index.recall import sample_queries
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import as_tuned
-from everindex.index.verify import FORCED
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import keeps_session
 from everindex.pg.vector_type import register_all_types

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from everindex.errors import DeployStopped, LockNotObtained
 from everindex.index.busy import at_work_on
+from everindex.index.generations import Shortfall
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
@@ -44,6 +45,9 @@ class Work:
     build_seconds: float | None = None
     proven: set[int] = field(default_factory=set)
     """Oids of new generations that have been proven by this deploy."""
+
+    shortfalls: dict[int, Shortfall] = field(default_factory=dict)
+    """Of those, the ones that are below their floor and take over all the same."""
 
     rebuild_because: str | None = None
     """Evidence against the serving index; cleared once it has been replaced."""

@@ -151,9 +151,7 @@ def _run(
     return found
 
 
-def _settings(
-    connection: Connection, settings: tuple[tuple[str, str], ...], names: _Names | None
-) -> _Statement:
+def _settings(connection: Connection, settings: tuple[tuple[str, str], ...], names: _Names | None) -> _Statement:
     """The statement that makes `settings`; prepared with its values in the text, for as many as a session may well keep.
 
     A statement without parameters is planned once whatever plan_cache_mode says (plancache.c, choose_custom_plan); with

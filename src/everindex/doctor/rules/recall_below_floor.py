@@ -11,14 +11,21 @@ from everindex.index.catalog import observe
 from everindex.index.evidence import is_worth_measuring
 from everindex.index.recall_now import recall_now
 from everindex.index.serving import serving_spec
+from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 
 
 def ask(examined: Examined) -> Iterator[Answer]:
     for spec in examined.declared:
         try:
             observed = observe(examined.connection, spec)
-            if serving_spec(spec, observed) is None or not is_worth_measuring(observed):
-                continue  # another rule's matter, or so small a table that every search reads all of it
+            if serving_spec(spec, observed) is None:
+                continue  # another rule's matter
+            noted = standing_shortfall(examined.connection, spec, observed)
+            if noted is not None:
+                yield finding(shortfall_sentence(spec, noted), about=spec.name, fix=Fix(advice=f"{SHORTFALL_NEXT}."))
+                continue
+            if not is_worth_measuring(observed):
+                continue  # so small a table that every search reads all of it
             now = recall_now(examined.connection, spec, observed)
         except EverindexError as exc:
             yield unknown(f"index {spec.qualified_name}: its recall could not be looked up, {exc.why}", about=spec.name)

@@ -1,0 +1,41 @@
+"""An index that serves below its recall floor because nothing better could be built: whether that is still so, in words.
+
+The comment on the index says what was measured when it took over (`generations.Shortfall`). It holds for that very graph,
+while the floor is above it, and until the keeper has measured enough queries that say otherwise. It does not measure.
+"""
+
+from __future__ import annotations
+
+from everindex.index.catalog import Observed
+from everindex.index.drift import declared_index
+from everindex.index.generations import Shortfall, read_note
+from everindex.index.recall_history import generation_of
+from everindex.index.recall_now import recall_now
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+
+#: What can be done about it.
+SHORTFALL_NEXT = (
+    "declare a larger m or ef_construction, or a lower recall_floor, and run  everindex deploy ; everindex tune  shows "
+    "what would reach the floor"
+)
+
+
+def standing_shortfall(connection: Connection, spec: IndexSpec, observed: Observed) -> Shortfall | None:
+    """What the declared index falls short by; None where it does not, or where nothing was noted. Reads only."""
+    found = declared_index(spec, observed)
+    shortfall = None if found is None else read_note(found.comment).shortfall
+    if found is None or shortfall is None or shortfall.recall >= spec.recall_floor:
+        return None
+    if generation_of(connection, found) != shortfall.generation:
+        return None
+    now = recall_now(connection, spec, observed)
+    return None if now.is_enough and now.recall >= spec.recall_floor else shortfall
+
+
+def shortfall_sentence(spec: IndexSpec, shortfall: Shortfall) -> str:
+    return (
+        f"index {spec.name} serves below its floor: recall@{shortfall.k} was {shortfall.recall:.3f} "
+        f"({shortfall.low:.3f} to {shortfall.high:.3f}, {shortfall.queries} queries) when it took over, and the floor is "
+        f"{spec.recall_floor:.2f}; nothing better served"
+    )
