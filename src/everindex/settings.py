@@ -14,6 +14,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from everindex.errors import SettingInvalid
 from everindex.host_names import names_of
 
+#: How long a deployment waits for a server that is not there yet, unless EVERINDEX_WAIT or `--wait` says otherwise. A
+#: container's database starts beside it; a person who asks wants to know at once.
+DEPLOYMENT_WAIT_SECONDS = 60.0
+
 #: Variables whose value may lie in a file named by `<NAME>_FILE`, as container secrets do.
 FILE_VARIABLES = ("DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_URL_READ", "DB_PASSWORD", "OPENAI_API_KEY")
 
@@ -76,8 +80,8 @@ class Settings(BaseSettings):
     db_user: str = _named("DB_USER", "everindex")
     db_password: SecretStr | None = _named("DB_PASSWORD", None)
     home: Path = Field(default_factory=default_home, validation_alias=AliasChoices("EVERINDEX_HOME"))
-    wait_seconds: float = _named("EVERINDEX_WAIT", 60.0, ge=0)
-    """How long to wait for a server that is not there yet, seconds."""
+    wait_seconds: float | None = _named("EVERINDEX_WAIT", None, ge=0)
+    """How long to wait for a server that is not there yet, seconds; unset, only a deployment waits."""
 
     host: str = _named("EVERINDEX_HOST", "127.0.0.1")
     port: int = _named("PORT", 8000, ge=0, le=65535)
@@ -127,7 +131,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = _named("EVERINDEX_LOG_FORMAT", "console")
 
     @field_validator(
-        "database_url", "database_url_direct", "database_url_read", "db_host", "db_password",
+        "wait_seconds", "database_url", "database_url_direct", "database_url_read", "db_host", "db_password",
         "openai_api_key", "openai_base_url", "embedding_model", mode="before",
     )  # fmt: skip
     @classmethod
@@ -150,6 +154,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, SecretFiles(settings_cls), dotenv_settings
+
+    @property
+    def deployment_wait_seconds(self) -> float:
+        """How long migrations, deploys and servers wait."""
+        return DEPLOYMENT_WAIT_SECONDS if self.wait_seconds is None else self.wait_seconds
 
     @property
     def uses_embedded_server(self) -> bool:

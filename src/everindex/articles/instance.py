@@ -3,6 +3,7 @@ web application share."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
@@ -41,10 +42,12 @@ from everindex.index.reporter import Reporter
 from everindex.index.tuned import declared_here
 from everindex.pg import address
 from everindex.pg.address import Addresses
-from everindex.pg.connections import Connection, borrowed, connect
+from everindex.pg.connections import Connection, WaitTold, borrowed, connect
 from everindex.pg.pooler import limited
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings, read_settings
+
+log = logging.getLogger(__name__)
 
 
 class Instance:
@@ -362,24 +365,35 @@ class Instance:
 
 
 @contextmanager
-def connect_instance(conninfo: str | None = None, *, settings: Settings | None = None) -> Iterator[Instance]:
+def connect_instance(
+    conninfo: str | None = None,
+    *,
+    settings: Settings | None = None,
+    wait_seconds: float | None = None,
+    tell_wait: Callable[[str], None] = log.warning,
+) -> Iterator[Instance]:
     """Opens an instance: at `conninfo`, else where the settings point, else the embedded server (started for the time).
 
-    DATABASE_URL_DIRECT and DATABASE_URL_READ are used where `conninfo` is that of DATABASE_URL. Waits up to the setting
-    EVERINDEX_WAIT for the server. Raises what connecting raises.
+    DATABASE_URL_DIRECT and DATABASE_URL_READ are used where `conninfo` is that of DATABASE_URL. A server that is not
+    there yet is waited for `wait_seconds`, or as EVERINDEX_WAIT says, else not at all; `tell_wait` is told a sentence then.
+    Raises what connecting raises.
     """
     settings = settings or read_settings()
+    seconds = (settings.wait_seconds or 0.0) if wait_seconds is None else wait_seconds
     if conninfo is not None:
-        with _opened(address.belonging_to(conninfo, settings), settings) as instance:
+        with _opened(address.belonging_to(conninfo, settings), settings, seconds, tell_wait) as instance:
             yield instance
     else:
-        with address.servers(settings) as found, _opened(found, settings) as instance:
+        with address.servers(settings) as found, _opened(found, settings, seconds, tell_wait) as instance:
             yield instance
 
 
 @contextmanager
-def _opened(addresses: Addresses, settings: Settings) -> Iterator[Instance]:
-    connect(addresses.main, wait_seconds=settings.wait_seconds).close()
+def _opened(
+    addresses: Addresses, settings: Settings, wait_seconds: float, tell_wait: Callable[[str], None]
+) -> Iterator[Instance]:
+    told = WaitTold(tell_wait, where=address.describe(addresses.main))
+    connect(addresses.main, wait_seconds=wait_seconds, on_wait=told).close()
     instance = Instance(addresses, settings)
     try:
         yield instance

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.instance import connect_instance
 from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.search import AfterOption, DiversityOption, MinSimilarityOption, print_answer
+from everindex.cli.waiting import WaitOption, open_instance
 
 UriArgument = Annotated[str, typer.Argument(help="The article's uri, as a search prints it.")]
 
 
-def article(uri: UriArgument, as_json: JsonOption = False) -> None:
-    with connect_instance() as instance:
+def article(uri: UriArgument, wait: WaitOption = None, as_json: JsonOption = False) -> None:
+    with open_instance(wait) as instance:
         values = dataclasses.asdict(instance.article(uri))
     if as_json:
         print_json(values)
@@ -38,9 +38,10 @@ def similar(
     near_duplicate_distance: Annotated[
         float, typer.Option("--near-duplicate-distance", help="Articles closer to each other than this say the same.")
     ] = NEAR_DUPLICATE_DISTANCE,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    with connect_instance() as instance:
+    with open_instance(wait) as instance:
         answer = instance.similar(
             uri,
             k=k,

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.instance import connect_instance
 from everindex.cli.output import JsonOption, print_json, say
+from everindex.cli.waiting import WaitOption, open_instance
 
 
 def bench(
     queries: Annotated[int, typer.Option("--queries", help="Queries of each round.", min=10)] = 200,
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds, taken in turn; the median counts.", min=1)] = 5,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     from everindex.articles.bench import measure
@@ -21,7 +22,7 @@ def bench(
 
     for name in ("everindex.access", "everindex.search"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with connect_instance() as instance:
+    with open_instance(wait) as instance:
         result = measure(instance, queries=queries, rounds=rounds)
         result |= measure_http(instance, queries=queries, rounds=rounds)
     if as_json:

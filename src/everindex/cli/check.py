@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from everindex.cli.output import JsonOption, print_json, say
+from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.errors import EverindexError, SourceUnreadable, StatementNotCheckable, UsageError
 from everindex.index.statement.check import SMALL_TABLE_ROWS, StatementCheck, check_statement
 from everindex.index.statement.text import Statement, statements
 from everindex.pg import address
-from everindex.pg.connections import connect
 from everindex.settings import read_settings
 
 _NAMED = re.compile(r"([A-Za-z_]\w*|\d+)=(.*)", re.DOTALL)
@@ -57,9 +57,7 @@ def check(
             "--small-table", help="Below so many rows a scan is right, and usability is proven instead.", min=0
         ),
     ] = SMALL_TABLE_ROWS,
-    wait: Annotated[
-        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
-    ] = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     places = [place for argument in statement for place in _statements_of(argument)]
@@ -68,22 +66,23 @@ def check(
     session = dict(_pair(text, option="--set") for text in setting or [])
     settings = read_settings()
     results: list[tuple[Place, StatementCheck | StatementNotCheckable]] = []
-    with address.server(settings) as conninfo:
-        seconds = settings.wait_seconds if wait is None else wait
-        with connect(conninfo, wait_seconds=seconds, application_name="everindex check") as connection:
-            for place in places:
-                try:
-                    result: StatementCheck | StatementNotCheckable = check_statement(
-                        connection,
-                        place.statement,
-                        _values_for(place.statement, named, in_order),
-                        settings=session,
-                        index=index,
-                        small_table_rows=small_table,
-                    )
-                except StatementNotCheckable as exc:
-                    result = exc  # the others are checked all the same
-                results.append((place, result))
+    with (
+        address.server(settings) as conninfo,
+        connect_patiently(conninfo, settings, wait, application_name="everindex check") as connection,
+    ):
+        for place in places:
+            try:
+                result: StatementCheck | StatementNotCheckable = check_statement(
+                    connection,
+                    place.statement,
+                    _values_for(place.statement, named, in_order),
+                    settings=session,
+                    index=index,
+                    small_table_rows=small_table,
+                )
+            except StatementNotCheckable as exc:
+                result = exc  # the others are checked all the same
+            results.append((place, result))
     if as_json:
         print_json(_document(results))
     else:

@@ -11,6 +11,7 @@ import typer
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, reporter, say, tell
 from everindex.cli.plan import print_plan
+from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
 from everindex.index import apply
@@ -19,9 +20,8 @@ from everindex.index.plan import Aims
 from everindex.index.spec import IndexSpec
 from everindex.pg import address
 from everindex.pg.connections import connect
-from everindex.settings import read_settings
+from everindex.settings import Settings, read_settings
 
-WaitOption = Annotated[float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)]
 GiveUpOption = Annotated[
     float | None, typer.Option("--give-up-after", help="Cancel a build after so many seconds, and clean up.", min=0)
 ]
@@ -42,7 +42,7 @@ def deploy(
     keep_previous: Annotated[
         float | None, typer.Option("--keep-previous", help="Days for which the old generation is kept (7).", min=0)
     ] = None,
-    wait: WaitOption = None,
+    wait: LongWaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
 
@@ -57,7 +57,7 @@ def heal(
     index: IndexOption = None,
     give_up_after: GiveUpOption = None,
     patience: PatienceOption = None,
-    wait: WaitOption = None,
+    wait: LongWaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     _run(
@@ -77,7 +77,7 @@ def rollback(
     forget: Annotated[
         bool, typer.Option("--forget", help="Drop the kept previous generation instead; there is no way back then.")
     ] = False,
-    wait: WaitOption = None,
+    wait: LongWaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     settings = read_settings()
@@ -86,7 +86,7 @@ def rollback(
         address.server(settings) as conninfo,
         reporter() as reporting,
     ):
-        specs = _specs(conninfo, declared, index, settings.wait_seconds if wait is None else wait)
+        specs = _specs(conninfo, declared, index, settings, wait)
         if len(specs) > 1:
             raise UsageError(
                 "several indexes are declared.",
@@ -125,7 +125,7 @@ def _run(
         address.server(settings) as conninfo,
         reporter() as reporting,
     ):
-        specs = _specs(conninfo, declared, names, settings.wait_seconds if wait is None else wait)
+        specs = _specs(conninfo, declared, names, settings, wait)
         if expected_digest is not None and len(specs) != 1:
             raise UsageError(
                 "--plan is the plan of one index.",
@@ -176,8 +176,10 @@ def _show(conninfo: str, spec: IndexSpec, tries_refused: bool) -> None:
         print_plan(found, to=tell)
 
 
-def _specs(conninfo: str, declared: str | None, names: list[str] | None, wait: float) -> tuple[IndexSpec, ...]:
-    with connect(conninfo, wait_seconds=wait, application_name="everindex deploy") as connection:
+def _specs(
+    conninfo: str, declared: str | None, names: list[str] | None, settings: Settings, wait: float | None
+) -> tuple[IndexSpec, ...]:
+    with connect_patiently(conninfo, settings, wait, deploys=True, application_name="everindex deploy") as connection:
         return declared_indexes(connection, declared, names)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.cli.output import JsonOption, print_json, say, tell
+from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.doctor.examine import chosen_rules, examine
 from everindex.doctor.fix import Mended, mend
 from everindex.doctor.rule import Answer, Report, Rule
@@ -27,6 +28,7 @@ def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Run the fixes that are safe; the others are shown.")] = False,
     rules: Annotated[list[str] | None, typer.Option("--rule", help="Ask this rule only; repeatable.")] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show what is good, too.")] = False,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     slugs = tuple(rules or ())
@@ -34,7 +36,7 @@ def doctor(
     settings = read_settings()
     with address.server(settings) as conninfo:
         mended: tuple[Mended, ...] = ()
-        with connect(conninfo, wait_seconds=settings.wait_seconds, application_name="everindex doctor") as connection:
+        with connect_patiently(conninfo, settings, wait, application_name="everindex doctor") as connection:
             found = look(connection)
             declared = _declared(connection, settings.recall_floor)
             report = examine(connection, declared, slugs=slugs)

@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.instance import connect_instance
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say
+from everindex.cli.waiting import WaitOption, open_instance
 
 
 def embed(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the articles that are waiting.")] = False,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    with connect_instance() as instance:
+    with open_instance(wait) as instance:
         waiting = instance.embedding_queue()
         model = instance.embedder.model
         if dry_run:

@@ -10,8 +10,8 @@ import typer
 
 from everindex.articles.importers import Format, read_source
 from everindex.articles.ingest import ImportReport
-from everindex.articles.instance import connect_instance
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say, tell
+from everindex.cli.waiting import WaitOption, open_instance
 
 #: Problems printed; the rest is counted.
 SHOWN_PROBLEMS = 20
@@ -27,11 +27,12 @@ def import_articles(
     news_source: Annotated[str | None, typer.Option("--source", help="news_source of rows that have none.")] = None,
     category: Annotated[str | None, typer.Option("--category", help="Category of rows that have none.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Topic of rows that have none.")] = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     started = time.monotonic()
     reports: dict[str, ImportReport] = {}
-    with connect_instance() as instance:
+    with open_instance(wait) as instance:
         for source in sources:
             rows = read_source(source, format=format_name, news_source=news_source, category=category, topic=topic)
             with (

@@ -14,10 +14,11 @@ import typer
 from everindex.articles.keeping import KeywordIndexChore, article_indexes, reason_to_wait
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell
+from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.index.keeper import Keeper, Round
 from everindex.index.spec import IndexSpec
 from everindex.pg import address
-from everindex.pg.connections import Connection, connect
+from everindex.pg.connections import Connection
 from everindex.settings import read_settings
 
 #: Exit statuses of `--once`.
@@ -41,6 +42,7 @@ def keep(
             "--replace", help="Replace a valid index of another definition too (EVERINDEX_KEEP_DRIFT=replace)."
         ),
     ] = False,
+    wait: LongWaitOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each round as one line of JSON.")] = False,
 ) -> None:
     settings = read_settings()
@@ -74,7 +76,7 @@ def keep(
             on_round=show,
             chores=(KeywordIndexChore(conninfo, settings.text_search),) if declared is None and index is None else (),
         )
-        with connect(conninfo, wait_seconds=settings.wait_seconds) as connection:
+        with connect_patiently(conninfo, settings, wait, deploys=True) as connection:
             list(wanted(connection))  # a declaration that cannot be is told before anything is kept
         with _told_to_stop_by_signals(stop):
             if once:

@@ -1,6 +1,9 @@
-"""The log of the command line: records on stderr, for people or as JSON (EVERINDEX_LOG_FORMAT).
+"""The log of the command line. Into a pipe or a file, records: for people or as JSON (EVERINDEX_LOG_FORMAT).
 
-What renders them is loaded with the first record: most commands write none.
+On a terminal a person reads, whose lines records would only interrupt: there are none without `-v`. What a person must
+know all the same is told in a line of theirs: a warning, and what the keeper does.
+
+What renders a record is loaded with the first: most commands write none.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from everindex.cli.output import is_terminal, tell, terminal
 from everindex.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,16 +34,50 @@ class _Rendered(logging.Formatter):
         return self._formatter.format(record)
 
 
-def configure_logging(settings: Settings, *, is_debugged: bool = False) -> None:
-    """Records to stderr, from EVERINDEX_LOG_LEVEL on."""
-    handler = logging.StreamHandler(sys.stderr)
+class _OnTerminal(logging.Handler):
+    """Records above the bars that may be there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich.text import Text
+
+        terminal().print(Text.from_ansi(self.format(record)))
+
+
+class _ForPeople(logging.Handler):
+    """A line, without time, level and logger, of what a person at the terminal must know."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            kind = "error" if record.levelno >= logging.ERROR else "warning"
+            tell(f"{kind}: {record.getMessage()}")
+            if record.exc_info and record.exc_info[1] is not None:
+                lines = str(record.exc_info[1]).strip().splitlines() or ["no text"]
+                tell(f"  why:  {type(record.exc_info[1]).__name__}: {lines[0]}\n  next: -v shows all of it.")
+        elif record.name in TOLD and record.levelno >= logging.INFO:
+            tell(record.getMessage())
+
+
+#: Loggers whose sentences are told to people as they are.
+TOLD = ("everindex.index.keeper",)
+
+
+def _handler(settings: Settings, *, is_verbose: bool) -> logging.Handler:
+    if is_terminal() and not is_verbose:
+        return _ForPeople()
+    handler = _OnTerminal() if is_terminal() else logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Rendered(settings))
+    return handler
+
+
+def configure_logging(settings: Settings, *, is_verbose: bool = False, is_debugged: bool = False) -> None:
+    """From EVERINDEX_LOG_LEVEL on; with `is_verbose` also each search."""
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_handler(settings, is_verbose=is_verbose or is_debugged)]
     root.setLevel(logging.WARNING)
     logging.getLogger("everindex").setLevel(logging.DEBUG if is_debugged else settings.log_level)
     # The query log belongs to a server (cli/serve.py switches it on); a single search prints its time itself.
-    logging.getLogger("everindex.search").setLevel(logging.DEBUG if is_debugged else logging.WARNING)
+    if not (is_verbose or is_debugged):
+        logging.getLogger("everindex.search").setLevel(logging.WARNING)
     # Chatty at INFO about themselves; the errors of a pool that cannot connect are told by whoever asked for it.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     if settings.openai_api_key is not None or settings.openai_base_url is not None:

@@ -9,6 +9,7 @@ import typer
 
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say, tell
+from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.errors import UsageError
 from everindex.index import curve_history
 from everindex.index.curve import Curve
@@ -23,7 +24,6 @@ QueriesOption = Annotated[
     int, typer.Option("--queries", help="Queries to measure with; each costs one exact scan.", min=2, max=10_000)
 ]
 MaxSecondsOption = Annotated[float, typer.Option("--max-seconds", help="Stop measuring after about that.", min=1)]
-WaitOption = Annotated[float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)]
 
 
 def measure(
@@ -44,11 +44,7 @@ def measure(
 ) -> None:
     settings = read_settings()
     with address.server(settings) as conninfo:
-        with connect(
-            conninfo,
-            wait_seconds=settings.wait_seconds if wait is None else wait,
-            application_name="everindex measure",
-        ) as connection:
+        with connect_patiently(conninfo, settings, wait, application_name="everindex measure") as connection:
             specs = declared_indexes(connection, declared, index)
         if svg is not None and len(specs) > 1:
             raise UsageError(

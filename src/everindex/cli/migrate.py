@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from everindex.cli.output import JsonOption, print_json, reporter, say
+from everindex.cli.waiting import LongWaitOption, connect_patiently, seconds_to_wait
 from everindex.errors import UsageError
 from everindex.migrate import runner
 from everindex.pg import address
@@ -19,9 +20,7 @@ def migrate(
     down: Annotated[bool, typer.Option("--down", help="Downgrade to REVISION (default -1).")] = False,
     current: Annotated[bool, typer.Option("--current", help="Print where the database is.")] = False,
     history: Annotated[bool, typer.Option("--history", help="Print the chain.")] = False,
-    wait: Annotated[
-        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
-    ] = None,
+    wait: LongWaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     if sum((sql, current, history)) > 1:
@@ -35,8 +34,9 @@ def migrate(
     if sql:
         say(runner.offline_sql(revision, down=down).rstrip("\n"))
         return
-    wait_seconds = settings.wait_seconds if wait is None else wait
+    wait_seconds = seconds_to_wait(settings, wait, deploys=True)
     with address.server(settings) as conninfo:
+        connect_patiently(conninfo, settings, wait, deploys=not current).close()
         if not current:
             with reporter() as reporting:
                 if down:

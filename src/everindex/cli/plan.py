@@ -9,11 +9,11 @@ import typer
 
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
+from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index.estimate import Estimate
 from everindex.index.foresight import Foresight, foresee
 from everindex.index.plan import Aims
 from everindex.pg import address
-from everindex.pg.connections import connect
 from everindex.settings import read_settings
 
 
@@ -23,19 +23,13 @@ def plan(
     trial: Annotated[
         bool, typer.Option("--trial/--no-trial", help="Time a build over 1,000 rows in a temporary table.")
     ] = True,
-    wait: Annotated[
-        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
-    ] = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     settings = read_settings()
     with (
         address.server(settings) as conninfo,
-        connect(
-            conninfo,
-            wait_seconds=settings.wait_seconds if wait is None else wait,
-            application_name="everindex plan",
-        ) as connection,
+        connect_patiently(conninfo, settings, wait, application_name="everindex plan") as connection,
     ):
         specs = declared_indexes(connection, declared, index)
         aims = Aims(tries_refused=True)

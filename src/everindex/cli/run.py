@@ -52,7 +52,7 @@ def _begin(invocation: Invocation) -> None:
     from everindex.cli.logs import configure_logging
     from everindex.settings import read_settings
 
-    configure_logging(read_settings(), is_debugged=invocation.is_debugged)
+    configure_logging(read_settings(), is_verbose=invocation.is_verbose, is_debugged=invocation.is_debugged)
 
 
 def _tell(exc: EverindexError) -> None:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Hit, Mode
 from everindex.articles.search.explained import Explanation
 from everindex.articles.searches import Options
 from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
+from everindex.cli.waiting import WaitOption, open_instance
 from everindex.errors import EverindexError
 
 AfterOption = Annotated[
@@ -48,10 +49,11 @@ def search(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show also how it is answered: strategy, settings, statement, plan.")
     ] = False,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     filters = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
-    with connect_instance() as instance:
+    with open_instance(wait) as instance:
         options = Options(
             k=k, filters=filters, ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity,
             diversity=diversity,

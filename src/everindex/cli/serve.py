@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.keeping import kept_in_background
 from everindex.articles.query_sampling import queries_sampled
 from everindex.articles.warming import warmed_in_background
 from everindex.cli.output import say
+from everindex.cli.waiting import LongWaitOption, open_instance
 from everindex.errors import EverindexError, SettingInvalid
 from everindex.settings import Settings, read_settings
 
@@ -24,9 +25,9 @@ PortOption = Annotated[
 ]
 
 
-def serve(host: HostOption = None, port: PortOption = None) -> None:
+def serve(host: HostOption = None, port: PortOption = None, wait: LongWaitOption = None) -> None:
     settings = read_settings()
-    with connect_instance(settings=settings) as instance:
+    with open_instance(wait, deploys=True, settings=settings) as instance:
         serve_instance(instance, settings, host=host, port=port)
 
 

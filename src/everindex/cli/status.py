@@ -7,21 +7,23 @@ import typer
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.proofs import print_proofs
+from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index.proof import Verification
 from everindex.index.verify import note_of_shortfall, prove_index
 from everindex.migrate.revision import prove_revision
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
-from everindex.pg.connections import connect
 from everindex.pg.replica import state_of
 from everindex.settings import read_settings
 
 
-def status(declared: DeclaredOption = None, index: IndexOption = None, as_json: JsonOption = False) -> None:
+def status(
+    declared: DeclaredOption = None, index: IndexOption = None, wait: WaitOption = None, as_json: JsonOption = False
+) -> None:
     settings = read_settings()
     with (
         address.servers(settings) as found_at,
-        connect(found_at.direct, wait_seconds=settings.wait_seconds, application_name="everindex status") as connection,
+        connect_patiently(found_at.direct, settings, wait, application_name="everindex status") as connection,
     ):
         found = look(connection)
         proofs = [prove_revision(connection)] if declared is None else []

@@ -11,8 +11,9 @@ import typer
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.cli.advice_text import print_advice, print_applied
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
-from everindex.cli.measure import KOption, MaxSecondsOption, QueriesOption, WaitOption, write_text
+from everindex.cli.measure import KOption, MaxSecondsOption, QueriesOption, write_text
 from everindex.cli.output import JsonOption, print_json, reporter, say, tell
+from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
 from everindex.index import curve_history
@@ -54,11 +55,7 @@ def tune(
     floor = settings.recall_floor if recall is None else recall
     effort = Effort(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
     with address.server(settings) as conninfo:
-        with connect(
-            conninfo,
-            wait_seconds=settings.wait_seconds if wait is None else wait,
-            application_name="everindex tune",
-        ) as connection:
+        with connect_patiently(conninfo, settings, wait, application_name="everindex tune") as connection:
             specs = declared_indexes(connection, declared, index)
             in_code = {spec.name: in_search_path(connection, spec) for spec in DECLARED_INDEXES}
         if back:

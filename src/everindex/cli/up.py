@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.cli.output import reporter, row_progress, tell
 from everindex.cli.proofs import print_proofs
 from everindex.cli.serve import HostOption, PortOption, serve_instance
+from everindex.cli.waiting import LongWaitOption, connect_patiently, open_instance
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
@@ -32,20 +33,22 @@ def up(
             help="Import the sample of 9,940 articles. Default: only into a new embedded server, never into a named one.",
         ),
     ] = None,
+    wait: LongWaitOption = None,
 ) -> None:
     started = time.monotonic()
     settings = read_settings()
     with address.server(settings) as conninfo:
         tell(f"PostgreSQL: {address.describe(conninfo)}")
+        connect_patiently(conninfo, settings, wait, deploys=True).close()
         with reporter() as reporting:
             is_new = _set_up_before_index(conninfo, settings, reporting)
         wants_sample = sample if sample is not None else (is_new and settings.uses_embedded_server)
         if wants_sample:
-            with connect_instance(conninfo, settings=settings) as instance:
+            with open_instance(wait, deploys=True, conninfo=conninfo, settings=settings) as instance:
                 _import_sample(instance)
         with reporter() as reporting:
-            runner.upgrade(conninfo, wait_seconds=settings.wait_seconds, reporter=reporting)
-        with connect_instance(conninfo, settings=settings) as instance:
+            runner.upgrade(conninfo, wait_seconds=settings.deployment_wait_seconds, reporter=reporting)
+        with open_instance(wait, deploys=True, conninfo=conninfo, settings=settings) as instance:
             print_proofs(instance.verify(samples=SAMPLES, max_seconds=SECONDS), to=tell)
             tell(f"ready after {time.monotonic() - started:.1f} s")
             serve_instance(instance, settings, host=host, port=port)
@@ -56,10 +59,10 @@ def _set_up_before_index(conninfo: str, settings: Settings, reporting: Reporter)
 
     True where that was so: this is a new instance, or one whose first start was cut short.
     """
-    state = runner.state(conninfo, wait_seconds=settings.wait_seconds)
+    state = runner.state(conninfo, wait_seconds=settings.deployment_wait_seconds)
     if state.is_head or state.current not in ([], *([revision] for revision in _before_index())):
         return False
-    runner.upgrade(conninfo, BEFORE_INDEX, wait_seconds=settings.wait_seconds, reporter=reporting)
+    runner.upgrade(conninfo, BEFORE_INDEX, wait_seconds=settings.deployment_wait_seconds, reporter=reporting)
     return True
 
 

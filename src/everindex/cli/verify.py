@@ -11,6 +11,7 @@ from everindex.articles.verification import verify as verify_database
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, row_progress, say
 from everindex.cli.proofs import print_proofs
+from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index.proof import Verification
 from everindex.index.verify import prove_all
 from everindex.pg import address
@@ -26,16 +27,14 @@ def verify(
     floor: Annotated[
         float | None, typer.Option("--recall", help="Floor of recall@10 (0.95).", min=0.0, max=1.0)
     ] = None,
-    wait: Annotated[
-        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
-    ] = None,
+    wait: WaitOption = None,
     declared: DeclaredOption = None,
     index: IndexOption = None,
     as_json: JsonOption = False,
 ) -> None:
     settings = read_settings()
     with address.server(settings) as conninfo:
-        connect(conninfo, wait_seconds=settings.wait_seconds if wait is None else wait).close()
+        connect_patiently(conninfo, settings, wait).close()
         if declared is not None:
             result = _verify_declared(conninfo, declared, index, floor, samples=samples, max_seconds=max_seconds)
         else:

@@ -8,10 +8,10 @@ import typer
 
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say, tell
+from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index import warm as warming
 from everindex.index.spec import IndexSpec
 from everindex.pg import address
-from everindex.pg.connections import connect
 from everindex.settings import read_settings
 
 
@@ -19,16 +19,12 @@ def warm(
     declared: DeclaredOption = None,
     index: IndexOption = None,
     max_seconds: Annotated[float, typer.Option("--max-seconds", help="Stop after about that.", min=0.1)] = 60.0,
-    wait: Annotated[
-        float | None, typer.Option("--wait", help="Wait so many seconds for the server (60).", min=0)
-    ] = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     settings = read_settings()
     with address.server(settings) as conninfo:
-        with connect(
-            conninfo, wait_seconds=settings.wait_seconds if wait is None else wait, application_name="everindex warm"
-        ) as connection:
+        with connect_patiently(conninfo, settings, wait, application_name="everindex warm") as connection:
             specs = declared_indexes(connection, declared, index)
         done = [warming.warm(conninfo, spec, max_seconds=max_seconds) for spec in specs]
     if as_json:

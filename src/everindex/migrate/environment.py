@@ -27,7 +27,7 @@ from everindex.migrate.chain import script_directory
 from everindex.migrate.report import reporter_for
 from everindex.migrate.revision import current_revisions
 from everindex.pg import address, capabilities, own_schema
-from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.connections import Connection, WaitTold, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import statement_error
 from everindex.settings import current_settings
@@ -89,8 +89,9 @@ def run_online(
 
 def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: Callable[[str, Reporter], None]) -> None:
     attributes = context.config.attributes
-    wait_seconds = attributes.get("everindex_wait_seconds", current_settings().wait_seconds)
-    with connect(conninfo, wait_seconds=wait_seconds, on_wait=_tell_wait) as connection:
+    wait_seconds = attributes.get("everindex_wait_seconds", current_settings().deployment_wait_seconds)
+    told_wait = WaitTold(lambda text: log.warning("%s", text), where=address.describe(conninfo))
+    with connect(conninfo, wait_seconds=wait_seconds, on_wait=told_wait) as connection:
         capabilities.require_postgres(capabilities.look(connection))
         _refuse_unknown_revision(connection, context.config)
     if _command(context.config) in READING_COMMANDS:
@@ -206,7 +207,3 @@ def _command(config: Config) -> str:
         return str(given)
     command = getattr(config.cmd_opts, "cmd", None)
     return command[0].__name__ if command else "upgrade"
-
-
-def _tell_wait(reason: str, seconds_left: float) -> None:
-    log.warning("waiting for PostgreSQL, at most %.0f s more: %s", seconds_left, reason)

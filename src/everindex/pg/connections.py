@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ Connection = psycopg.Connection[TupleRow]
 #: (PostgreSQL, pg_stat_get_activity). After SET ROLE even the row of one's own session may be hidden.
 HIDDEN_QUERY = "<insufficient privilege>"
 
+#: Whoever waits for a server is told within a second, and every so often; who does not wait, when one attempt takes long.
+FIRST_WORD_SECONDS, WORD_EVERY_SECONDS, LONG_ATTEMPT_SECONDS = 0.7, 10.0, 2.0
+
 #: One attempt to connect may take this long, seconds; a dropped packet must not eat the whole wait.
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -40,7 +44,8 @@ def connect(
 ) -> Connection:
     """Opens a connection; a server that refuses connections or is starting up is asked again until `wait_seconds` are over.
 
-    `on_wait(reason, seconds_left)` is told before every pause. The pause doubles from 0.1 s to 3 s, with jitter.
+    `on_wait(reason, seconds_left)` is told before every pause, and in a thread when an attempt takes longer than
+    FIRST_WORD_SECONDS (without `wait_seconds`, LONG_ATTEMPT_SECONDS). The pause doubles from 0.1 s to 3 s, with jitter.
     Raises ServerUnreachable when the time is over, and at once what waiting cannot cure: CredentialsRefused,
     DatabaseMissing, ServerHostUnknown.
     """
@@ -48,7 +53,8 @@ def connect(
     pause = 0.1
     while True:
         try:
-            return _open(conninfo, application_name=application_name, autocommit=autocommit)
+            with _no_answer_told(on_wait, deadline, FIRST_WORD_SECONDS if wait_seconds else LONG_ATTEMPT_SECONDS):
+                return _open(conninfo, application_name=application_name, autocommit=autocommit)
         except psycopg.OperationalError as exc:
             error = connect_error(exc, where=describe(conninfo))
             left = deadline - time.monotonic()
@@ -59,6 +65,42 @@ def connect(
                 on_wait(error.why, left)
             time.sleep(min(pause * random.uniform(0.7, 1.0), left))  # jitter, not security
             pause = min(pause * 2, 3.0)
+
+
+class WaitTold:
+    """Tells a person about waiting, as `on_wait` of `connect`: at once, when the reason is another one, and now and then."""
+
+    def __init__(self, tell: Callable[[str], None], *, where: str) -> None:
+        self._tell = tell
+        self._where = where
+        self._last: tuple[str, float] | None = None
+
+    def __call__(self, reason: str, seconds_left: float) -> None:
+        if self._last is not None and self._last[0] == reason and time.monotonic() - self._last[1] < WORD_EVERY_SECONDS:
+            return
+        self._last = (reason, time.monotonic())
+        self._tell(f"waiting for PostgreSQL, {self._where}, at most {max(seconds_left, 0):.0f} s more: {reason}")
+
+
+@contextmanager
+def _no_answer_told(
+    on_wait: Callable[[str, float], None] | None, deadline: float, after_seconds: float
+) -> Iterator[None]:
+    """A server that refuses says so at once; behind a wall that drops packets nothing is heard until the attempt ends."""
+    if on_wait is None:
+        yield
+        return
+
+    def tell() -> None:
+        on_wait("no answer so far", max(deadline - time.monotonic(), CONNECT_TIMEOUT_SECONDS - after_seconds))
+
+    timer = threading.Timer(after_seconds, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _open(conninfo: str, *, application_name: str, autocommit: bool) -> Connection:

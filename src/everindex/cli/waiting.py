@@ -1,0 +1,66 @@
+"""Waiting for the server: what deploys waits for one that is still starting, every other command only when it is told to.
+
+Who waits says so on stderr within a second, with what is left of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from everindex.cli.output import tell
+from everindex.pg.address import describe
+from everindex.pg.connections import Connection, WaitTold, connect
+from everindex.settings import DEPLOYMENT_WAIT_SECONDS, Settings, read_settings
+
+if TYPE_CHECKING:
+    from everindex.articles.instance import Instance
+
+WaitOption = Annotated[
+    float | None,
+    typer.Option("--wait", help="Wait so many seconds for a server that is not there yet (EVERINDEX_WAIT, 0).", min=0),
+]
+#: Of the commands that deploy.
+LongWaitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--wait",
+        help=f"Wait so many seconds for a server that is not there yet (EVERINDEX_WAIT, {DEPLOYMENT_WAIT_SECONDS:.0f}).",
+        min=0,
+    ),
+]
+
+
+def seconds_to_wait(settings: Settings, wait: float | None, *, deploys: bool = False) -> float:
+    """What `--wait` says, else EVERINDEX_WAIT, else a minute for what deploys."""
+    if wait is not None:
+        return wait
+    return settings.deployment_wait_seconds if deploys else settings.wait_seconds or 0.0
+
+
+def connect_patiently(
+    conninfo: str, settings: Settings, wait: float | None, *, deploys: bool = False, application_name: str = "everindex"
+) -> Connection:
+    """The first connection of a command. Raises what `connect` raises."""
+    return connect(
+        conninfo,
+        wait_seconds=seconds_to_wait(settings, wait, deploys=deploys),
+        application_name=application_name,
+        on_wait=WaitTold(tell, where=describe(conninfo)),
+    )
+
+
+@contextmanager
+def open_instance(
+    wait: float | None, *, deploys: bool = False, conninfo: str | None = None, settings: Settings | None = None
+) -> Iterator[Instance]:
+    """The instance of a command: at `conninfo`, else where the settings point."""
+    from everindex.articles.instance import connect_instance
+
+    settings = settings or read_settings()
+    seconds = seconds_to_wait(settings, wait, deploys=deploys)
+    with connect_instance(conninfo, settings=settings, wait_seconds=seconds, tell_wait=tell) as instance:
+        yield instance
