@@ -179,3 +179,26 @@ def test_a_search_is_answered_where_a_thousand_descriptors_are_open(empty: str) 
     descriptor, length = map(int, found.stdout.split())
     assert descriptor >= 1024
     assert length == 8 * 1024 * 1024
+
+
+def test_scans_are_counted_in_the_same_round_trip_and_each_by_itself(connection: Connection) -> None:
+    connection.execute("CREATE TABLE t AS SELECT n FROM generate_series(1, 1000) n")
+    connection.execute("CREATE INDEX t_idx ON t (n)")
+    connection.execute("CREATE TABLE other AS SELECT 1 AS n")
+    table, index, other = (
+        connection.execute("SELECT %s::regclass::oid::int8", (name,)).fetchone()[0]  # type: ignore[index]
+        for name in ("t", "t_idx", "other")
+    )
+    for seqscan, way in (("off", (1, 0, 1)), ("on", (0, 1, 1))) * 3:
+        settings = [("enable_seqscan", seqscan), ("enable_bitmapscan", "off"), ("enable_indexscan", "on")]
+        text = "SELECT n FROM t WHERE n = $1::int" if seqscan == "off" else "SELECT n FROM t WHERE n + 0 = $1::int"
+        rows, scans = roundtrip.run_counted(
+            connection, settings, text, [["7"]], ((index,), (table,), (table, index, other))
+        )
+        assert (rows, scans) == ([[(7,)]], way)
+    rows, scans = roundtrip.run_counted(connection, settings, text, [["7"], ["8"]], ((table,),))
+    assert (rows, scans) == ([[(7,)], [(8,)]], (2,))
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        roundtrip.run_counted(connection, settings, "SELECT 1 / $1::int", [["0"]], ((table,),))
+    assert roundtrip.run_counted(connection, settings, "SELECT 1", [], ((table,),)) == ([], (0,))
+    assert roundtrip.run_counted(connection, settings, "SELECT 1", [[]], ((4_000_000_000,),)) == ([[(1,)]], (0,))

@@ -18,6 +18,8 @@ from standbys import Pair, until
 from everindex.articles import reading as reading_module
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Article
+from everindex.articles.search import engine as engine_module
+from everindex.articles.search import strategy
 from everindex.cli.status import status
 from everindex.errors import ServerUnreachable
 from everindex.pg import pooler
@@ -331,3 +333,26 @@ def answers(instance: Instance) -> bool:
         return bool(instance.search("elections").hits)
     except ServerUnreachable:  # PgBouncer waits a second before it tries a server again
         return False
+
+
+def test_an_index_that_was_dropped_on_the_primary_is_told_by_the_first_answer_of_the_standby(
+    replicated: Pair, open_replicated: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "SERVING_SECONDS", 3600.0)
+    monkeypatch.setattr(strategy, "SMALL_TABLE_ROWS", 100)  # these few rows are to be searched as many are
+    monkeypatch.setattr(engine_module, "SMALL_TABLE_ROWS", 100)
+    strategy.choose.cache_clear()
+    instance = open_replicated()
+    assert instance.search("elections", mode="semantic").strategy == "index"
+    definition = replicated.primary.value("SELECT pg_get_indexdef('articles_embedding_hnsw_idx'::regclass)")
+    replicated.primary.run("DROP INDEX articles_embedding_hnsw_idx")
+    try:
+        replicated.wait_until_replayed()
+        answer = instance.search("elections", mode="semantic")
+        assert reads_standby(instance)
+        assert (answer.strategy, len(answer.notices)) == ("exact", 1)
+        assert "no valid vector index serves" in answer.notices[0]
+    finally:
+        replicated.primary.run(str(definition))
+        replicated.wait_until_replayed()
+        strategy.choose.cache_clear()

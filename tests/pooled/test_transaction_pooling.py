@@ -24,6 +24,7 @@ from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.keeping import kept_in_background
 from everindex.articles.model import MODES, Article
+from everindex.articles.search import engine as engine_module
 from everindex.cli.app import app
 from everindex.errors import DirectAddressNeeded, SettingInvalid
 from everindex.index import warm
@@ -305,3 +306,17 @@ def test_a_pooler_that_was_not_noticed_is_noticed_by_its_errors(migrated: str, i
 def test_a_parameter_that_the_pooler_refuses_is_told(migrated: str, in_transaction_mode: Lead) -> None:
     with pytest.raises(SettingInvalid, match="ALTER ROLE"):
         connect(psycopg.conninfo.make_conninfo(in_transaction_mode(migrated), options="-c work_mem=5MB"))
+
+
+def test_an_index_that_was_dropped_is_told_by_the_first_answer(
+    filled: str, in_transaction_mode: Lead, open_instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "SERVING_SECONDS", 3600.0)
+    instance = open_instance(in_transaction_mode(filled))
+    for _ in range(4):
+        assert instance.search("memory leak", mode="semantic").strategy == "index"
+    with connect(filled) as direct:
+        direct.execute("DROP INDEX articles_embedding_hnsw_idx")
+    answer = instance.search("memory leak", mode="semantic")
+    assert (answer.strategy, len(answer.hits)) == ("exact", 10)
+    assert "no valid vector index serves" in answer.notices[0]

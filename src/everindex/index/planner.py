@@ -17,6 +17,8 @@ Settings = tuple[tuple[str, str], ...]
 SMALL_TABLE_ROWS = 2000
 #: What makes the planner take the index where it is not the cheapest way: the proof that it could.
 FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"), ("enable_indexscan", "on"))
+#: So many scans of a plan are named (it may have one for each partition); the rest is counted.
+NAMED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +29,15 @@ class Explained:
     """The scan nodes in words: `Index Scan using articles_embedding_hnsw_idx`, `Seq Scan on articles`."""
 
     index_names: tuple[str, ...]
+    ordering_indexes: tuple[str, ...] = ()
+    """Of these, the indexes that give their rows in the order of a distance."""
+
     total_cost: float
 
     @property
     def summary(self) -> str:
-        return ", ".join(self.scans) or "no scan"
+        rest = len(self.scans) - NAMED
+        return ", ".join(self.scans[:NAMED]) + (f" and {rest} more" if rest > 0 else "") or "no scan"
 
 
 def explain(
@@ -87,6 +93,7 @@ def _read(plan: dict[str, Any]) -> Explained:
     return Explained(
         scans=tuple(_words(node) for node in nodes if "Scan" in node["Node Type"]),
         index_names=tuple(node["Index Name"] for node in nodes if "Index Name" in node),
+        ordering_indexes=tuple(node["Index Name"] for node in nodes if "Index Name" in node and "Order By" in node),
         total_cost=float(plan.get("Total Cost", 0.0)),
     )
 

@@ -101,18 +101,36 @@ def run_many(
     As `run`; the server works on the next while the rows of the one before are on their way. One that fails, fails all. A
     statement_timeout holds for each by itself (it begins anew with every Execute). All rows are in memory at once.
     """
+    return run_counted(connection, settings, text, parameters, ())[0]
+
+
+def run_counted(
+    connection: Connection,
+    settings: Settings,
+    text: str,
+    parameters: Sequence[Sequence[Parameter]],
+    relations: tuple[tuple[int, ...], ...],
+) -> tuple[list[list[tuple[Any, ...]]], tuple[int, ...]]:
+    """As `run_many`; and how many scans of the tables and indexes of each group of `relations` (oids) that took, in the same
+    round trip. `settings` are not empty where scans are counted.
+
+    The server counts a scan when it begins (pg_stat_get_xact_numscans; PostgreSQL docs, 27.2 The Cumulative Statistics
+    System), on a replica too; nothing is counted where track_counts is off. What it has counted and not yet reported is
+    reported between transactions only (postgres.c, PostgresMain), so the difference is this one's.
+    """
     if not parameters:
-        return []
+        return [], (0,) * len(relations)
     route = pooler.route_of(connection)
+    counts = _counts(relations) if relations else ()
     if not route.is_pooled:
         try:
-            return _run(connection, settings, text, parameters, is_prepared=True)
+            return _run(connection, settings, text, parameters, counts, is_prepared=True)
         except psycopg.Error as exc:
             if exc.sqlstate not in PREPARED_LOST or connection.closed:
                 raise
         _PREPARED.pop(connection, None)
         route = pooler.look(connection)
-    return _run(connection, (*route.limits, *settings), text, parameters, is_prepared=False)
+    return _run(connection, (*route.limits, *settings), text, parameters, counts, is_prepared=False)
 
 
 def _run(
@@ -120,11 +138,12 @@ def _run(
     settings: Settings,
     text: str,
     parameters: Sequence[Sequence[Parameter]],
+    counts: tuple[str, ...],
     *,
     is_prepared: bool,
-) -> list[list[tuple[Any, ...]]]:
+) -> tuple[list[list[tuple[Any, ...]]], tuple[int, ...]]:
     names = _PREPARED.setdefault(connection, OrderedDict()) if is_prepared else None
-    statements = [_settings(connection, tuple(settings), names)] if settings else []
+    statements = [_settings(connection, tuple(settings), counts, names)] if settings else []
     name = None if names is None else _name_of(connection, text, names)
     statements += [
         _Statement(
@@ -135,6 +154,10 @@ def _run(
         )
         for values in parameters
     ]
+    if counts:
+        again = _select(counts)
+        name = None if names is None else _name_of(connection, again, names)
+        statements.append(_Statement(name=name, text=again, values=[], formats=None))
     try:
         results = _exchange(connection.pgconn, statements)
     except BaseException:
@@ -145,40 +168,77 @@ def _run(
         raise _error(connection, results[-1])
     transformer = Transformer(connection)
     found = []
-    for result in results[-len(parameters) :]:
+    for result in results[len(statements) - len(parameters) - bool(counts) :][: len(parameters)]:
         transformer.set_pgresult(result)
         found.append(transformer.load_rows(0, result.ntuples, tuple))
-    return found
+    if not counts:
+        return found, ()
+    first = len(settings)
+    return found, tuple(
+        [_number(results[-1], column) - _number(results[0], first + column) for column in range(len(counts))]
+    )
 
 
-def _settings(connection: Connection, settings: tuple[tuple[str, str], ...], names: _Names | None) -> _Statement:
-    """The statement that makes `settings`; prepared with its values in the text, for as many as a session may well keep.
+def _number(result: pq.abc.PGresult, column: int) -> int:
+    """A bigint of the first row, in binary."""
+    return int.from_bytes(result.get_value(0, column) or b"", "big")
+
+
+@functools.lru_cache(maxsize=1000)
+def _select(expressions: tuple[str, ...]) -> str:
+    return "SELECT " + ", ".join(expressions)
+
+
+@functools.lru_cache(maxsize=1000)
+def _counts(relations: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+    """For each group the expression of its scans so far."""
+    return tuple(
+        sql.SQL("pg_catalog.pg_stat_get_xact_numscans({})").format(sql.Literal(group[0])).as_string(None)
+        if len(group) == 1
+        else sql.SQL(
+            "(SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_numscans(one)), 0)::pg_catalog.int8 "
+            "FROM pg_catalog.unnest({}::pg_catalog.oid[]) AS one)"
+        )
+        .format(sql.Literal("{" + ",".join(map(str, group)) + "}"))
+        .as_string(None)
+        for group in relations
+    )
+
+
+def _settings(
+    connection: Connection,
+    settings: tuple[tuple[str, str], ...],
+    counts: tuple[str, ...],
+    names: _Names | None,
+) -> _Statement:
+    """The statement that makes `settings` and reads `counts`; prepared with its values in the text, for as many as a session
+    may well keep.
 
     A statement without parameters is planned once whatever plan_cache_mode says (plancache.c, choose_custom_plan); with
     them, planning four calls of set_config anew took longer than running them.
     """
     if names is not None:
-        text = _set_constants(settings)
+        text = _set_constants(settings, counts)
         if text in names or len(names) < MOST_PREPARED:
             return _Statement(name=_name_of(connection, text, names), text=text, values=[], formats=None)
-    text, values = _set_parameters(settings)
+    text, values = _set_parameters(settings, counts)
     name = None if names is None else _name_of(connection, text, names)
     return _Statement(name=name, text=text, values=values, formats=None)
 
 
 @functools.lru_cache(maxsize=1000)
-def _set_constants(settings: tuple[tuple[str, str], ...]) -> str:
+def _set_constants(settings: tuple[tuple[str, str], ...], counts: tuple[str, ...]) -> str:
     calls = (
         sql.SQL("pg_catalog.set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
         for name, value in settings
     )
-    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)).as_string(None)
+    return "SELECT " + ", ".join([*(call.as_string(None) for call in calls), *counts])
 
 
 @functools.lru_cache(maxsize=1000)
-def _set_parameters(settings: tuple[tuple[str, str], ...]) -> tuple[str, list[bytes | None]]:
+def _set_parameters(settings: tuple[tuple[str, str], ...], counts: tuple[str, ...]) -> tuple[str, list[bytes | None]]:
     calls = (f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
-    return "SELECT " + ", ".join(calls), [part.encode() for setting in settings for part in setting]
+    return "SELECT " + ", ".join([*calls, *counts]), [part.encode() for setting in settings for part in setting]
 
 
 def _name_of(connection: Connection, text: str, names: _Names) -> bytes:

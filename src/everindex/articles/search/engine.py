@@ -21,25 +21,39 @@ from everindex.articles.search.known import look_at
 from everindex.articles.search.pages import after_nearest
 from everindex.articles.search.passing import PassingRows
 from everindex.articles.search.question import Row, Wanted, check_numbers, checked
+from everindex.articles.search.scanned import SMALL_TABLE, Scanned, as_read, scanned_by
 from everindex.articles.search.short import ShortAnswer, ShortAnswers
 from everindex.articles.search.slow import log_slow
-from everindex.articles.search.strategy import Approach, Serving, choose, counted_up_to, exactly
+from everindex.articles.search.strategy import (
+    NO_INDEX,
+    SMALL_TABLE_ROWS,
+    Approach,
+    Serving,
+    choose,
+    counted_up_to,
+    exactly,
+)
 from everindex.articles.search.texts import Texts
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
-from everindex.index.planner import explain
+from everindex.index.planner import Explained, explain
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
+from everindex.pg.pooler import limited
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
 
-#: What is known of table and index is read anew after so many seconds: a dropped or finished index is noticed by then.
+#: What is known of table and index is read anew after so many seconds, so that a finished index is noticed; that one is gone
+#: shows at once, in what the next search scans.
 SERVING_SECONDS = 5.0
 
 #: So many rows of many searches are in memory at once: some 10 MB. Of 1,000 searches for 10 each it is one round trip.
 ROWS_AT_ONCE = 10_000
+
+#: The rows of one search, the way they were found, and what the reader is told.
+Found = tuple[list[Row], Approach, list[str]]
 
 _DISTANCE_AND_URI = itemgetter(7, 0)
 
@@ -80,13 +94,11 @@ class SearchEngine:
         wanted = checked(
             table, vector, k=k, filters=filters, ef_search=ef_search, exact=exact, without_uri=without_uri, after=after
         )
-        rows, approach, notices = self._reading.ask(
-            lambda connection: self._nearest(connection, table, serving, wanted)
+        ((rows, approach, notices),) = self._reading.ask(
+            lambda connection: self._nearest(connection, table, serving, [wanted])
         )
         hits = _hits(rows, wanted)
-        answer = _answer(
-            wanted, hits, approach, notices, serving, question, elapsed_ms=(time.perf_counter() - started) * 1000
-        )
+        answer = _answer(wanted, hits, approach, notices, question, elapsed_ms=(time.perf_counter() - started) * 1000)
         if answer.elapsed_ms < self._slow_query_ms:
             log.info("search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(answer.hits), answer.elapsed_ms)
         else:
@@ -114,42 +126,81 @@ class SearchEngine:
         answers: list[Answer] = []
         for batch in (asked[start : start + at_once] for start in range(0, len(asked), at_once)):
             started = time.perf_counter()
-            found = self._reading.ask(partial(self._nearest_of_many, table=table, serving=serving, batch=batch))
+            table, serving = self.known()
+            found = self._reading.ask(partial(self._nearest, table=table, serving=serving, batch=batch))
             hits = [_hits(rows, wanted) for wanted, (rows, _, _) in zip(batch, found, strict=True)]
             each_ms = (time.perf_counter() - started) * 1000 / len(batch)
             answers += [
-                _answer(wanted, nearest, approach, notices, serving, None, elapsed_ms=each_ms)
+                _answer(wanted, nearest, approach, notices, None, elapsed_ms=each_ms)
                 for wanted, nearest, (_, approach, notices) in zip(batch, hits, found, strict=True)
             ]
         log.info("%d searches k=%d at once", len(answers), k)
         return answers
 
-    def _nearest_of_many(
-        self, connection: Connection, *, table: ArticleTable, serving: Serving, batch: Sequence[Wanted]
-    ) -> list[tuple[list[Row], Approach, list[str]]]:
-        first = batch[0]
+    def _nearest(
+        self, connection: Connection, table: ArticleTable, serving: Serving, batch: Sequence[Wanted]
+    ) -> list[Found]:
+        """The rows for each of `batch`, which differ in their vectors alone."""
         with told_as_ours("searching"):
-            approach = self._choose(connection, table, serving, first)
-            if approach.strategy == "none-match":
-                return [([], approach, []) for _ in batch]
-            found = roundtrip.run_many(connection, approach.settings, *self._bound(table, approach, batch))
+            approach = self._choose(connection, table, serving, batch[0])
+            found, scanned = self._run(connection, table, serving, batch, approach)
+            notices: list[str] = []
+            if scanned != "as-chosen":
+                table, serving, found, approach, notices = self._look_into(
+                    connection, table, serving, batch, approach, found, scanned
+                )
             return [
-                self._complete(connection, table, serving, wanted, approach, usable)
-                if len(usable) < _enough(wanted, approach)
-                else (usable, approach, [])
+                self._complete(connection, table, serving, wanted, approach, rows, notices)
+                if len(rows) < _enough(wanted, approach)
+                else (rows, approach, notices)
                 for wanted, rows in zip(batch, found, strict=True)
-                for usable in [wanted.usable(rows)]
             ]
 
-    def _nearest(
-        self, connection: Connection, table: ArticleTable, serving: Serving, wanted: Wanted
-    ) -> tuple[list[Row], Approach, list[str]]:
-        with told_as_ours("searching"):
-            approach = self._choose(connection, table, serving, wanted)
-            rows = self._run(connection, table, wanted, approach)
-            if len(rows) < _enough(wanted, approach):
-                return self._complete(connection, table, serving, wanted, approach, rows)
-        return rows, approach, []
+    def _look_into(
+        self,
+        connection: Connection,
+        table: ArticleTable,
+        serving: Serving,
+        batch: Sequence[Wanted],
+        approach: Approach,
+        found: list[list[Row]],
+        scanned: Scanned,
+    ) -> tuple[ArticleTable, Serving, list[list[Row]], Approach, list[str]]:
+        """The plan did not take the index: what is there now, and an answer that says what it came from.
+
+        Reads the catalog anew, so that the searches after this one know it, too. Runs the search again only where its rows
+        are not the nearest of all, or where another index serves by now.
+        """
+        is_whole = scanned == "table" and approach.candidates is None
+        if is_whole and serving.estimated_rows < SMALL_TABLE_ROWS:
+            return table, serving, found, as_read(approach, reason=SMALL_TABLE), []
+        with limited(connection):
+            table_now, serving_now = self._look(connection)
+        if serving_now.index_name is None and is_whole:
+            return table_now, serving_now, found, as_read(approach, reason=NO_INDEX), []
+        if (table_now, serving_now.indexes) != (table, serving.indexes):
+            approach = self._choose(connection, table_now, serving_now, batch[0])
+            found, scanned = self._run(connection, table_now, serving_now, batch, approach)
+            if scanned == "as-chosen":
+                return table_now, serving_now, found, approach, []
+            is_whole = scanned == "table" and approach.candidates is None
+        plan = self._planned(connection, table_now, batch[0], approach)
+        name = serving_now.index_name
+        if not is_whole and approach.candidates is None and plan.ordering_indexes not in ((), (name,)):
+            reason = (
+                f"the planner takes the index {plan.ordering_indexes[0]} and not {name}"
+                if len(serving_now.tables) <= 1
+                else f"the planner reads some partitions without their part of the index {name}"
+            )
+            answers = replace(serving_now, index_name=plan.ordering_indexes[0])
+            return table_now, answers, found, replace(approach, reason=reason), [f"{reason} ({plan.summary})"]
+        reason = f"the planner does not take the index {name} ({plan.summary})"
+        if is_whole:
+            approach = as_read(approach, reason=reason)
+        else:
+            approach = replace(as_read(approach, reason=reason), leaves_ties=False)
+            found, _ = self._run(connection, table_now, serving_now, batch, approach)
+        return table_now, serving_now, found, approach, [f"{reason}: every row was read (exact search)"]
 
     def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, wanted: Wanted) -> Approach:
         rows = wanted.rows
@@ -177,7 +228,7 @@ class SearchEngine:
     ) -> Explanation:
         """How such a search is answered: the strategy and why, its settings, its statement, and its plan as it ran.
 
-        Runs the statement once more. Raises as `search`.
+        Runs the statement twice more. Raises as `search`.
         """
         table, serving = self.known()
         wanted = checked(table, vector, k=k, filters=filters, ef_search=ef_search, exact=exact, after=after)
@@ -187,12 +238,17 @@ class SearchEngine:
                 approach = self._choose(connection, table, serving, wanted)
                 if approach.strategy == "none-match":
                     return Explanation(approach=approach, statement="", plan=())
-                text, parameters = self._texts.of(table, wanted.filters, approach, wanted.rows)
+                run, told = approach, approach
+                found, scanned = self._run(connection, table, serving, [wanted], approach)
+                if scanned != "as-chosen":
+                    _, _, _, told, _ = self._look_into(connection, table, serving, [wanted], approach, found, scanned)
+                    run = told if told.is_by_index else run
+                text, parameters = self._texts.of(table, wanted.filters, run, wanted.rows)
                 parameters |= wanted.place | {"vector": wanted.vector}
                 return Explanation(
-                    approach=approach,
+                    approach=told,
                     statement=text.named,
-                    plan=plan_as_run(connection, text.named, parameters, settings=approach.settings),
+                    plan=plan_as_run(connection, text.named, parameters, settings=run.settings),
                 )
 
         return self._reading.ask(explained)
@@ -201,11 +257,17 @@ class SearchEngine:
         """Table and index as of the last few seconds. Raises NotMigrated where there is no table with vectors."""
         known = self._known
         if known is None or time.monotonic() - known[0] > SERVING_SECONDS:
-            table, serving = self._reading.read(look_at)
-            if known is None or (table, serving) != known[1:]:
-                self._texts = Texts()
-            known = self._known = (time.monotonic(), table, serving)
+            return self._reading.read(self._look)
         return known[1], known[2]
+
+    def _look(self, connection: Connection) -> tuple[ArticleTable, Serving]:
+        """Table and index as they are now; they are what is known from here on."""
+        known = self._known
+        table, serving = look_at(connection)
+        if known is None or (table, serving) != known[1:]:
+            self._texts = Texts()
+        self._known = (time.monotonic(), table, serving)
+        return table, serving
 
     def forget(self) -> None:
         """Reads table and index anew at the next search."""
@@ -219,12 +281,29 @@ class SearchEngine:
         text, parameters = self._texts.of(table, filters, approach, k)
         return text.named, parameters
 
-    def _run(self, connection: Connection, table: ArticleTable, wanted: Wanted, approach: Approach) -> list[Row]:
-        """What the server gives, without the rows that are to be left out."""
+    def _run(
+        self,
+        connection: Connection,
+        table: ArticleTable,
+        serving: Serving,
+        batch: Sequence[Wanted],
+        approach: Approach,
+    ) -> tuple[list[list[Row]], Scanned]:
+        """What the server gives for each of `batch`, without the rows that are to be left out, and what it scanned for it."""
         if approach.strategy == "none-match":
-            return []
-        text, (values,) = self._bound(table, approach, [wanted])
-        return wanted.usable(roundtrip.run(connection, approach.settings, text, values))
+            return [[] for _ in batch], "as-chosen"
+        text, values = self._bound(table, approach, batch)
+        counted = (serving.indexes, serving.tables) if approach.is_by_index and serving.indexes else ()
+        found, scans = roundtrip.run_counted(connection, approach.settings, text, values, counted)
+        return [wanted.usable(rows) for wanted, rows in zip(batch, found, strict=True)], scanned_by(
+            scans, searches=len(batch), is_partitioned=len(serving.tables) > 1
+        )
+
+    def _planned(self, connection: Connection, table: ArticleTable, wanted: Wanted, approach: Approach) -> Explained:
+        text, parameters = self._texts.of(table, wanted.filters, approach, wanted.rows)
+        parameters |= wanted.place | {"vector": wanted.vector}
+        with limited(connection):
+            return explain(connection, text.named, parameters, settings=approach.settings)
 
     def _bound(
         self, table: ArticleTable, approach: Approach, batch: Sequence[Wanted]
@@ -247,32 +326,31 @@ class SearchEngine:
         wanted: Wanted,
         approach: Approach,
         rows: list[Row],
-    ) -> tuple[list[Row], Approach, list[str]]:
+        notices: list[str],
+    ) -> Found:
         """The index gave fewer rows than asked: either no more exist, or it stopped early. An exact search tells, and is
         then the answer. That there are more than k of them, and fewer were given, is an incident of the index, and counted."""
         reason = "the index gave too few rows for this filter or k: every row that passes was read"
         exact = replace(
             exactly(is_filtered=not wanted.filters.is_empty, reason=reason), continues=wanted.after is not None
         )
-        complete = self._run(connection, table, wanted, exact)
+        (complete,), _ = self._run(connection, table, serving, [wanted], exact)
         if len(rows) >= wanted.k:
-            return complete, exact, []
+            return complete, exact, notices
         if len(complete) == len(rows):
-            return rows, approach, []
+            return rows, approach, notices
         self.short_answers.note(
             approach, serving.index_name, wanted.filters, wanted=wanted.k, found=len(rows), existing=len(complete)
         )
-        return complete, exact, [f"{reason} (exact search)"]
+        return complete, exact, [*notices, f"{reason} (exact search)"]
 
     def _plan(self, table: ArticleTable, wanted: Wanted, approach: Approach) -> str:
         """How the planner answers a search, in words and without its values."""
         if approach.strategy == "none-match":
             return "none: nothing was run"
-        text, parameters = self._texts.of(table, wanted.filters, approach, wanted.rows)
-        parameters |= wanted.place | {"vector": wanted.vector}
         try:
             with self._reading.connection() as connection:
-                return explain(connection, text.named, parameters, settings=approach.settings).summary
+                return self._planned(connection, table, wanted, approach).summary
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
@@ -296,13 +374,12 @@ def _answer(
     hits: list[Hit],
     approach: Approach,
     notices: list[str],
-    serving: Serving,
     question: Question | None,
     *,
     elapsed_ms: float,
 ) -> Answer:
-    if approach.strategy == "exact" and not wanted.exact and serving.index_name is None:
-        notices = [*notices, "no valid vector index serves at the moment: every row was read (exact search)"]
+    if approach.strategy == "exact" and approach.reason == NO_INDEX:
+        notices = [*notices, f"{NO_INDEX}: every row was read (exact search)"]
     elif approach.strategy == "exact" and not wanted.exact and wanted.after is not None and not notices:
         notices = [f"{approach.reason} (exact search)"]
     return Answer(
@@ -330,4 +407,4 @@ def _more(hits: list[Hit], wanted: Wanted, approach: Approach, question: Questio
     """Writes the cursor after the last hit; None where there is no further page, since the search had no more."""
     if question is None or len(hits) < wanted.k:
         return None
-    return lambda: question.write(after_nearest(hits, before=wanted.after, is_complete=not approach.is_by_index))
+    return lambda: question.write(after_nearest(hits, before=wanted.after, is_complete=approach.is_exact))

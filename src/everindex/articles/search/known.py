@@ -22,6 +22,15 @@ _ROWS_NOW = """
     FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(%s)
 """
 
+#: What the server counts scans of: the index and the table, or the parts of both that hold something.
+_COUNTED = """
+    SELECT ARRAY(SELECT t.relid::oid::bigint FROM pg_catalog.pg_partition_tree(%(index)s::oid) t WHERE t.isleaf ORDER BY 1),
+           ARRAY(SELECT t.relid::oid::bigint FROM pg_catalog.pg_partition_tree(c.oid) t WHERE t.isleaf ORDER BY 1),
+           c.oid::bigint
+    FROM pg_catalog.pg_class c
+    WHERE c.oid = pg_catalog.to_regclass(%(table)s) AND pg_catalog.current_setting('track_counts')::boolean
+"""
+
 
 def look_at(connection: Connection) -> tuple[ArticleTable, Serving]:
     """Table and index as they are. Reads only. Raises NotMigrated, ColumnMismatch."""
@@ -33,11 +42,17 @@ def look_at(connection: Connection) -> tuple[ArticleTable, Serving]:
 def serving_of(connection: Connection, spec: IndexSpec, observed: Observed) -> Serving:
     """The index that answers the searches that `spec` declares, with what was tuned for it. Reads only."""
     found = serving_spec(spec, observed)
-    row = connection.execute(_ROWS_NOW, (sql.Identifier(spec.schema, spec.table).as_string(None),)).fetchone()
+    table = sql.Identifier(spec.schema, spec.table).as_string(None)
+    row = connection.execute(_ROWS_NOW, (table,)).fetchone()
+    counted = (
+        None if found is None else connection.execute(_COUNTED, {"index": found[1].oid, "table": table}).fetchone()
+    )
     return Serving(
         index_name=None if found is None else found[1].name,
         estimated_rows=max(int(row[0] or 0) if row else 0, 0) or observed.estimated_rows,
         has_iterative_scan=look(connection).has_iterative_scan,
         key_type="vector" if found is None else found[0].key_type,
         tuned=None if found is None else read_tuned(connection, spec, found[1]),
+        indexes=() if found is None or counted is None else tuple(counted[0]) or (found[1].oid,),
+        tables=() if counted is None else tuple(counted[1]) or (counted[2],),
     )

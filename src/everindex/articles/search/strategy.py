@@ -27,6 +27,8 @@ PATIENCE = 20
 #: Bit codes lose much of a vector; of so many for each neighbour nearly all true ones are among them, also where that is
 #: more than the widest beam and the scan has to iterate.
 CODES_PER_NEIGHBOUR = 4
+#: Why a search that could have gone through an index is exact.
+NO_INDEX = "no valid vector index serves at the moment"
 #: pgvector's default of hnsw.max_scan_tuples; more is not worth its while.
 MAX_SCAN_TUPLES = 20_000
 
@@ -54,9 +56,17 @@ class Approach:
     gives_up: bool = False
     """The scan iterates until it has its rows, and ends early where too few of those it looks at pass."""
 
+    leaves_ties: bool = False
+    """Of rows that are equally far, any may come first: the statement was made for the index, which gives them so."""
+
     @property
     def is_by_index(self) -> bool:
         return self.ef_search is not None
+
+    @property
+    def is_exact(self) -> bool:
+        """The answer is the first of all rows by (distance, uri): nothing was left out before its last one."""
+        return not self.is_by_index and not self.leaves_ties
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +82,11 @@ class Serving:
     """What the index holds: vector, halfvec or bit. Codes only give candidates."""
 
     tuned: Tuned | None = None
+    indexes: tuple[int, ...] = ()
+    """The oid of that index, or of its parts on the partitions; empty where the server counts no scans."""
+
+    tables: tuple[int, ...] = ()
+    """The oid of the table, or of its partitions."""
 
 
 @functools.lru_cache(maxsize=1000)
@@ -80,7 +95,7 @@ def choose(serving: Serving, *, k: int, passing: int | None, ef_search: int | No
     if passing == 0:
         return Approach(strategy="none-match", reason="no row with a vector passes the filter")
     if exact or serving.index_name is None:
-        why = "exact search was asked for" if exact else "no valid vector index serves at the moment"
+        why = "exact search was asked for" if exact else NO_INDEX
         return exactly(is_filtered=passing is not None, reason=why)
     limit = counted_up_to(serving, k=k)
     if passing is not None and passing <= limit:
