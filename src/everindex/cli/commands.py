@@ -118,5 +118,9 @@ COMMANDS = (
         "bench:bench",
         "Compare a search in process and over HTTP with raw psycopg on the same index and settings.",
     ),
-    ListedCommand("health", "health:health", "Exit 0 when the application at this host and port answers, 1 when not."),
+    ListedCommand(
+        "health",
+        "health:health",
+        "Exit 0 when the application that runs here answers, 1 when not; with several, when all answer.",
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from everindex.articles.keeping import kept_in_background
 from everindex.articles.query_sampling import queries_sampled
 from everindex.articles.warming import warmed_in_background
 from everindex.cli.output import say
+from everindex.cli.running_servers import recorded
 from everindex.cli.waiting import LongWaitOption, open_instance
 from everindex.errors import EverindexError, SettingInvalid
 from everindex.settings import Settings, read_settings
@@ -42,7 +44,13 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+    def announce(url: str) -> None:
+        stack.enter_context(recorded(settings.home, url))
+        say(f"everindex serves at {url}  (Ctrl-C stops it)")
+
     with (
+        ExitStack() as stack,
         warmed_in_background(instance, settings),
         queries_sampled(instance, settings),
         kept_in_background(instance, settings) as stop_keeping,
@@ -51,7 +59,7 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
             instance,
             host=settings.host if host is None else host,
             port=settings.port if port is None else port,
-            on_ready=lambda url: say(f"everindex serves at {url}  (Ctrl-C stops it)"),
+            on_ready=announce,
             on_signal=stop_keeping,
         )
 

@@ -1,0 +1,55 @@
+"""The web applications that run with this EVERINDEX_HOME: a file for each, with its address, so that others find a port
+that was chosen at its start.
+
+A file counts while its writer holds a lock on it, which ends with the process, however it ends. It is a help and no
+promise: a home that cannot be written has none, and an application of another home is not seen.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "serving"
+
+
+@contextmanager
+def recorded(home: Path, url: str) -> Iterator[None]:
+    """For the time of the block this process serves at `url`."""
+    path = home / _FOLDER / f"{os.getpid()}.json"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 held open and locked for the whole block
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(json.dumps({"pid": os.getpid(), "url": url}))
+        file.flush()
+    except OSError as exc:
+        log.debug("the address is not recorded in %s, so that `everindex health` needs --port: %s", path.parent, exc)
+        yield
+        return
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def running_servers(home: Path) -> list[str]:
+    """The addresses of those that run, the oldest first; files that a killed one left are removed."""
+    found: list[tuple[float, str]] = []
+    for path in (home / _FOLDER).glob("*.json"):
+        with suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append((os.fstat(file.fileno()).st_mtime, str(json.load(file)["url"])))
+            else:
+                path.unlink(missing_ok=True)
+    return [url for _, url in sorted(found)]
