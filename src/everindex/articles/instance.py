@@ -23,6 +23,7 @@ from everindex.articles.meanings import Meanings, check_query
 from everindex.articles.model import DEFAULT_MODE, MODES, Answer, Article, Filters, Mode, RowProblem
 from everindex.articles.pools import Pools
 from everindex.articles.reading import Reading
+from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation
 from everindex.articles.search.hybrid import HybridSearch, Meaning
@@ -59,6 +60,7 @@ class Instance:
         """The server itself, where the other leads through a pooler: for what needs a session of its own."""
 
         self.settings = settings
+        self._recall_queries = RecallQueries(settings)
         self._pools = Pools(addresses, settings)
         self._pool = self._pools.primary
         self.reading = Reading(self._pool, self._pools.replica)
@@ -325,7 +327,11 @@ class Instance:
     def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> Verification:
         """The three proofs of the index, and the revision; see `verification.verify`."""
         return verification.verify(
-            self.direct_conninfo, floor=self.settings.recall_floor, samples=samples, max_seconds=max_seconds
+            self.direct_conninfo,
+            floor=self.settings.recall_floor,
+            samples=samples,
+            max_seconds=max_seconds,
+            asked=self._recall_queries,
         )
 
     def forget(self) -> None:

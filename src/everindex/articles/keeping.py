@@ -11,6 +11,7 @@ from functools import cache
 
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.articles.instance import Instance
+from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
 from everindex.index.keeper import PATIENCE_SECONDS, Finding, Keeper, KeptIndex, Round
@@ -73,6 +74,7 @@ def article_keeper(
         warm_seconds=settings.warm_seconds,
         reason_to_wait=reason_to_wait,
         on_round=on_round,
+        asked=RecallQueries(settings),
         chores=(KeywordIndexChore(conninfo, settings.text_search),),
     )
 

@@ -12,12 +12,16 @@ from psycopg import sql
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.model import Filters
+from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search import statement
 from everindex.articles.search.known import serving_of
 from everindex.articles.search.strategy import choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import NotMigrated
+from everindex.index.catalog import Observed
 from everindex.index.proof import Verification
+from everindex.index.query_sample import AskedQueries
+from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.index.verify import prove_index, prove_planner, prove_recall, unasked
 from everindex.migrate.revision import prove_revision
@@ -25,6 +29,7 @@ from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import one_session
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_vector
+from everindex.settings import read_settings
 
 #: What a search asks for unless told otherwise; the proofs are about this.
 DEFAULT_K = 10
@@ -37,10 +42,14 @@ def verify(
     is_asked_for: bool = False,
     samples: int = 50,
     max_seconds: float = 10.0,
+    asked: Callable[[Connection, IndexSpec, Observed], AskedQueries] | None = None,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Proves it all on a connection of its own. Reads only; takes ACCESS SHARE; reads every vector of the table a few
     dozen times. Raises what connecting raises; a proof that fails is an answer and not an error.
+
+    Recall is measured with stored rows, with titles as the models of the table embed them,
+    and with a sample of searches (`asked`; without it, by the settings of this process); the worst decides.
 
     An index that was tuned for less than `floor` is held to that, unless somebody has asked for this very floor.
     """
@@ -81,6 +90,7 @@ def verify(
             k=DEFAULT_K,
             samples=samples,
             max_seconds=max_seconds,
+            asked=(asked or RecallQueries(read_settings()))(connection, spec, observed),
             on_query=on_query,
         )
         return Verification(proofs=(revision, index, planner, recall))

@@ -6,6 +6,7 @@ counts is what is measured, with its uncertainty: the upper end of the Wilson in
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,7 @@ from everindex.index.build import count_rows
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.planner import FORCED, SMALL_TABLE_ROWS
 from everindex.index.probe import index_names, names_of, probe_settings, probe_statement
+from everindex.index.query_sample import STORED_ROWS, Queries
 from everindex.index.recall import Recall, compare, find_truth, sample_queries, wilson
 from everindex.index.recall_history import Sample
 from everindex.index.size import index_bytes
@@ -67,9 +69,17 @@ def queries_within(seconds: float, *, rows: int, past: Sequence[Sample]) -> int:
 
 
 def measure(
-    connection: Connection, spec: IndexSpec, observed: Observed, *, queries: int, seconds: float, seed: str
+    connection: Connection,
+    spec: IndexSpec,
+    observed: Observed,
+    *,
+    queries: int,
+    seconds: float,
+    seed: str,
+    asked: Queries | None = None,
 ) -> Sample | None:
-    """Recall of the serving index on `queries` stored vectors, chosen by `seed`, against exact scans.
+    """Recall of the serving index on `queries` of `asked`, else on as many stored vectors, chosen by `seed`, against exact
+    scans.
 
     None where there is nothing to compare, where the planner does not take the index even when it must (`verify` tells
     why), and where it would take several times `seconds`. Reads only.
@@ -78,10 +88,15 @@ def measure(
     limit_ms = int(max(1.0, seconds) * SLOWER * 1000)
     connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (str(limit_ms),))
     try:
-        vectors = sample_queries(connection, spec, observed, samples=queries, seed=seed)
+        if asked is None:
+            vectors = sample_queries(connection, spec, observed, samples=queries, seed=seed)
+        else:
+            vectors = random.Random(seed).sample(asked.vectors, min(queries, len(asked.vectors)))
         if not vectors:
             return None
-        truth = find_truth(connection, spec, observed, vectors, k=K, max_seconds=seconds)
+        truth = find_truth(
+            connection, spec, observed, vectors, k=K, max_seconds=seconds, are_stored=asked is None or asked.are_stored
+        )
         measured = compare(
             connection,
             probe_statement(spec, observed, k=K + 1),
@@ -104,13 +119,33 @@ def measure(
         wanted=wanted,
         exact_ms=measured.exact_ms,
         approximate_ms=measured.approximate_ms,
+        source=STORED_ROWS if asked is None else asked.source,
     )
+
+
+def by_source(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Samples by what their queries were, in their order."""
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.source, []).append(sample)
+    return found
 
 
 def judge_recall(
     samples: Sequence[Sample], *, floor: float, generation: str, baseline: Baseline | None
 ) -> Evidence | None:
-    """Evidence when the latest queries are certainly below `floor`; `samples` of one graph, oldest first.
+    """Evidence when the latest queries of a source are certainly below `floor`; `samples` of one graph, oldest first."""
+    for of_one in by_source(samples).values():
+        evidence = _judge_one(of_one, floor=floor, generation=generation, baseline=baseline)
+        if evidence is not None:
+            return evidence
+    return None
+
+
+def _judge_one(
+    samples: Sequence[Sample], *, floor: float, generation: str, baseline: Baseline | None
+) -> Evidence | None:
+    """The same for samples of one source.
 
     A graph that was itself built on such evidence shows what a build reaches here: it is judged by its own beginnings.
     """
@@ -127,7 +162,7 @@ def judge_recall(
     return Evidence(
         kind="recall",
         sentence=f"recall@{samples[-1].k} of the serving index was measured as {found / wanted:.3f} (at most {high:.3f}, "
-        f"{queries} queries), and the floor is {floor:.2f}",
+        f"{queries} queries: {samples[-1].source}), and the floor is {floor:.2f}",
     )
 
 

@@ -32,6 +32,7 @@ from everindex.index.drift import declared_index, is_refused
 from everindex.index.journal import record
 from everindex.index.keeper_memory import Kept
 from everindex.index.plan import Aims, OnDrift, make_plan
+from everindex.index.query_sample import NOTHING_ASKED, AskedQueries
 from everindex.index.reporter import Reporter
 from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.spec import IndexSpec
@@ -164,11 +165,12 @@ class Keeper:
         on_round: Callable[[Round], None] = lambda round_: None,
         reporter: Reporter | None = None,
         chores: Sequence[Chore] = (),
+        asked: Callable[[Connection, IndexSpec, Observed], AskedQueries] = lambda *_: NOTHING_ASKED,
     ) -> None:
         """`recall_seconds` a measurement and `recall_share` of all time bound what measuring costs; 0 seconds is never.
         `on_drift` is what becomes of a valid index of another definition: replicas of two releases, which declare two
         definitions, must not replace each other's. What was built is warmed for `warm_seconds`. While `reason_to_wait` gives a
-        reason, nothing is touched."""
+        reason, nothing is touched. `asked` gives queries as they are asked, to measure recall with beside stored rows."""
         self._conninfo = conninfo
         self._declared = declared
         self._interval_seconds = interval_seconds
@@ -181,6 +183,7 @@ class Keeper:
         self._on_round = on_round
         self._reporter = reporter or Reporter(say=log.info, notice=log.debug)
         self._chores = chores
+        self._asked = asked
         self._failures: dict[str, _Failures] = {}
         self._told: dict[str, str] = {}
         self._leads = False
@@ -342,7 +345,14 @@ class Keeper:
         kept.look_at(connection, spec, found)
         evidence = kept.size_evidence(connection, spec, observed, found)
         if evidence is None and self._recall_seconds > 0:
-            kept.measure_if_due(connection, spec, observed, seconds=self._recall_seconds, share=self._recall_share)
+            kept.measure_if_due(
+                connection,
+                spec,
+                observed,
+                seconds=self._recall_seconds,
+                share=self._recall_share,
+                asked=lambda: self._asked(connection, spec, observed),
+            )
             evidence = kept.recall_evidence(spec)
         if evidence is None:
             return KeptIndex(index=spec.name, outcome="already-there", finding=_below_floor(connection, spec, observed))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from everindex.errors import EverindexError
 from everindex.index.build import count_rows
@@ -15,6 +16,7 @@ from everindex.index.drift import declared_index
 from everindex.index.evidence import (
     Baseline,
     Evidence,
+    by_source,
     is_worth_measuring,
     judge_recall,
     measure,
@@ -24,6 +26,7 @@ from everindex.index.evidence import (
 )
 from everindex.index.generations import read_note
 from everindex.index.journal import entries, record
+from everindex.index.query_sample import STORED_ROWS, AskedQueries, Queries
 from everindex.index.recall_history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
@@ -73,9 +76,17 @@ class Kept:
         return see_size(connection, spec, observed, found, generation=self._generation, baseline=self._baseline)
 
     def measure_if_due(
-        self, connection: Connection, spec: IndexSpec, observed: Observed, *, seconds: float, share: float
+        self,
+        connection: Connection,
+        spec: IndexSpec,
+        observed: Observed,
+        *,
+        seconds: float,
+        share: float,
+        asked: Callable[[], AskedQueries] = AskedQueries,
     ) -> None:
-        """Measures a few queries for at most about `seconds`, and not again before that was `share` of the time."""
+        """Measures a few queries for at most about `seconds`, and not again before that was `share` of the time: stored rows
+        and each source of `asked` take turns."""
         assert self._generation is not None
         if time.monotonic() < self._due_at or not is_worth_measuring(observed):
             return
@@ -86,7 +97,9 @@ class Kept:
             return
         started = time.monotonic()
         seed = f"{self._generation} {time.time_ns()}"
-        sample = measure(connection, spec, observed, queries=queries, seconds=seconds, seed=seed)
+        sample = measure(
+            connection, spec, observed, queries=queries, seconds=seconds, seed=seed, asked=self._next_source(asked())
+        )
         spent = time.monotonic() - started
         self._due_at = time.monotonic() + spent / share
         if sample is None:
@@ -96,6 +109,12 @@ class Kept:
         if len(self._samples) > KEPT_SAMPLES:
             del self._samples[len(self._samples) // 2]  # the first ones are its baseline, the last ones are judged
         remember(connection, spec, self._generation, sample)
+
+    def _next_source(self, asked: AskedQueries) -> Queries | None:
+        """The source that fewest queries were measured of; None for stored rows."""
+        measured = {source: sum(one.queries for one in samples) for source, samples in by_source(self._samples).items()}
+        sources = [None, *(queries for queries in asked.queries if queries.vectors)]
+        return min(sources, key=lambda one: measured.get(STORED_ROWS if one is None else one.source, 0))
 
     def recall_evidence(self, spec: IndexSpec) -> Evidence | None:
         """Evidence of the samples there are."""

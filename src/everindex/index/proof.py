@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from everindex.index.recall import Recall
+    from everindex.index.recall_by_source import SourceRecall
 
 ProofName = Literal["revision", "index", "planner", "recall"]
 
@@ -20,6 +21,13 @@ class Proof:
     sentence: str
     next_step: str | None = None
     recall: Recall | None = None
+    """Of the queries that decide."""
+
+    by_source: tuple[SourceRecall, ...] = ()
+    """What was measured with which queries."""
+
+    not_tried: tuple[str, ...] = ()
+    """Queries that could not be had, and why."""
 
     def as_dict(self) -> dict[str, Any]:
         measured = self.recall
@@ -38,6 +46,8 @@ class Proof:
                         "queries": measured.queries,
                         "exact_ms": measured.exact_ms,
                         "approximate_ms": measured.approximate_ms,
+                        "by_source": [one.as_dict() for one in self.by_source],
+                        "not_tried": list(self.not_tried),
                     }
                 }
                 if measured

@@ -7,7 +7,7 @@ is missing or may not be written, nothing is kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
 
+#: The names of the two kinds that this layer knows; others bring the name of theirs along.
+STORED_ROWS = "stored rows"
+SAMPLED_SEARCHES = "sampled searches"
 #: With fewer than these, an interval is too wide to decide by: stored rows are taken instead.
 LEAST_QUERIES = 30
 
@@ -33,19 +36,38 @@ class Queries:
     are_stored: bool
     """True for the vectors of stored rows; False for those of searches."""
 
+    source: str = STORED_ROWS
+    """What they are, in the words that proofs and history tell it with."""
+
     @property
     def words(self) -> str:
-        kind = "stored rows, each left out of its own answer" if self.are_stored else "sampled searches"
-        return f"{len(self.vectors)} {kind}"
+        return f"{len(self.vectors)} {self.source}{', each left out of its own answer' if self.are_stored else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedQueries:
+    """Queries as they are asked, beside stored rows: recall has to hold for each of them."""
+
+    queries: tuple[Queries, ...] = ()
+    not_tried: tuple[str, ...] = ()
+    """Which could not be had, and why, a phrase each."""
+
+
+NOTHING_ASKED = AskedQueries()
 
 
 def choose_queries(connection: Connection, spec: IndexSpec, observed: Observed, *, wanted: int) -> Queries:
     """Up to `wanted` query vectors for the index of `spec`; those of searches where LEAST_QUERIES are kept. Reads only."""
     asked = kept_queries(connection, spec, dimensions=observed.dimensions or 0, limit=wanted)
     if len(asked) >= min(wanted, LEAST_QUERIES):
-        kind = HalfVector if observed.column_type == "halfvec" else Vector
-        return Queries(vectors=tuple(kind(vector) for vector in asked), are_stored=False)
+        return as_queries(asked, observed, source=SAMPLED_SEARCHES)
     return stored_queries(connection, spec, observed, wanted=wanted)
+
+
+def as_queries(vectors: Iterable[Sequence[float]], observed: Observed, *, source: str) -> Queries:
+    """Vectors from elsewhere as queries of the observed column."""
+    kind = HalfVector if observed.column_type == "halfvec" else Vector
+    return Queries(vectors=tuple(kind(list(vector)) for vector in vectors), are_stored=False, source=source)
 
 
 def stored_queries(connection: Connection, spec: IndexSpec, observed: Observed, *, wanted: int) -> Queries:
@@ -53,15 +75,19 @@ def stored_queries(connection: Connection, spec: IndexSpec, observed: Observed, 
     return Queries(vectors=tuple(sample_queries(connection, spec, observed, samples=wanted)), are_stored=True)
 
 
-def kept_queries(connection: Connection, spec: IndexSpec, *, dimensions: int, limit: int) -> list[list[float]]:
-    """Up to `limit` kept query vectors of that width; none where nothing is kept. Reads only."""
+def kept_queries(
+    connection: Connection, spec: IndexSpec, *, dimensions: int, limit: int, models: Sequence[str] | None = None
+) -> list[list[float]]:
+    """Up to `limit` kept query vectors of that width, made by one of `models` if given; none where nothing is kept. Reads
+    only."""
     if spec.column is None:
         return []
     try:
         rows = connection.execute(
             "SELECT vector FROM everindex_meta.query_sample WHERE index_schema = %s AND index_name = %s "
-            "AND pg_catalog.cardinality(vector) = %s ORDER BY pg_catalog.md5(id::text) LIMIT %s",
-            (spec.schema, spec.name, dimensions, limit),
+            "AND pg_catalog.cardinality(vector) = %s AND (%s::text[] IS NULL OR model = ANY(%s::text[])) "
+            "ORDER BY pg_catalog.md5(id::text) LIMIT %s",
+            (spec.schema, spec.name, dimensions, models, models, limit),
             binary=True,
         ).fetchall()
     except psycopg.Error:

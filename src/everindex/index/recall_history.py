@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psycopg
 
 from everindex.index.catalog import ObservedIndex
+from everindex.index.query_sample import STORED_ROWS
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -33,6 +34,8 @@ class Sample:
     """Median time of one exact scan."""
 
     approximate_ms: float
+    source: str = STORED_ROWS
+    """Which queries: stored rows, or those of a kind that is asked."""
 
 
 def generation_of(connection: Connection, found: ObservedIndex) -> str:
@@ -59,12 +62,14 @@ def remember(connection: Connection, spec: IndexSpec, generation: str, sample: S
         connection.execute(
             """
             INSERT INTO everindex_meta.recall_history
-                (index_schema, index_table, index_name, generation, k, queries, found, wanted, exact_ms, approximate_ms)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                (index_schema, index_table, index_name, generation, k, queries, found, wanted, exact_ms, approximate_ms,
+                 source)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             (
                 *(spec.schema, spec.table, spec.name, generation),
                 *(sample.k, sample.queries, sample.found, sample.wanted, sample.exact_ms, sample.approximate_ms),
+                sample.source,
             ),
         )
         connection.execute(
@@ -85,14 +90,21 @@ def samples_of(connection: Connection, spec: IndexSpec, generation: str) -> list
     try:
         rows = connection.execute(
             """
-            SELECT k, queries, found, wanted, exact_ms, approximate_ms FROM everindex_meta.recall_history
+            SELECT k, queries, found, wanted, exact_ms, approximate_ms, source FROM everindex_meta.recall_history
             WHERE index_schema = %s AND index_name = %s AND generation = %s ORDER BY id
             """,
             (spec.schema, spec.name, generation),
         ).fetchall()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege):
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,  # the schema of an earlier release, until the next migration
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.InsufficientPrivilege,
+    ):
         return []
     return [
-        Sample(k=row[0], queries=row[1], found=row[2], wanted=row[3], exact_ms=row[4], approximate_ms=row[5])
+        Sample(
+            k=row[0], queries=row[1], found=row[2], wanted=row[3], exact_ms=row[4], approximate_ms=row[5], source=row[6]
+        )
         for row in rows
     ]

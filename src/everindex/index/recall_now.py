@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from everindex.index.catalog import Observed
-from everindex.index.evidence import LEAST_QUERIES, K, judge_recall, latest_together
+from everindex.index.evidence import LEAST_QUERIES, K, by_source, judge_recall, latest_together
+from everindex.index.query_sample import STORED_ROWS
 from everindex.index.recall import wilson
-from everindex.index.recall_history import generation_of, samples_of
+from everindex.index.recall_history import Sample, generation_of, samples_of
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import read_tuned
@@ -28,6 +29,12 @@ class RecallNow:
     is_below: bool = False
     """True where recall is certainly below the floor: the upper end of its interval is."""
 
+    source: str = STORED_ROWS
+    """Which queries: those with the worst recall."""
+
+    others: tuple[RecallNow, ...] = ()
+    """The same for other queries."""
+
     @property
     def is_enough(self) -> bool:
         """False where so few queries were measured that they say nothing."""
@@ -41,7 +48,8 @@ class RecallNow:
         state = "below the floor" if self.is_below else "against a floor"
         return (
             f"recall@{K} of the index that serves is {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}) in the latest "
-            f"{self.queries} queries that the keeper measured, {state} of {self.floor:g}"
+            f"{self.queries} queries that the keeper measured ({self.source}), {state} of {self.floor:g}"
+            + "".join(f"; {other.recall:.3f} in {other.queries} of {other.source}" for other in self.others)
         )
 
 
@@ -54,10 +62,19 @@ def recall_now(connection: Connection, spec: IndexSpec, observed: Observed) -> R
     tuned = read_tuned(connection, spec, index)
     floor = spec.recall_floor if tuned is None else tuned.recall_floor
     generation = generation_of(connection, index)
-    samples = samples_of(connection, spec, generation)
-    share, wanted, queries = latest_together(samples)
-    if queries == 0:
+    found_now = [
+        _recall_of(samples, source=source, floor=floor, generation=generation)
+        for source, samples in by_source(samples_of(connection, spec, generation)).items()
+    ]
+    if not found_now:
         return RecallNow(queries=0, floor=floor)
+    # The worst decides: one that is certainly below, else of those that say something the one with the least recall.
+    worst = min(found_now, key=lambda now: (not now.is_below, not now.is_enough, now.recall))
+    return replace(worst, others=tuple(now for now in found_now if now is not worst))
+
+
+def _recall_of(samples: list[Sample], *, source: str, floor: float, generation: str) -> RecallNow:
+    share, wanted, queries = latest_together(samples)
     low, high = wilson(share, wanted)
     return RecallNow(
         queries=queries,
@@ -66,4 +83,5 @@ def recall_now(connection: Connection, spec: IndexSpec, observed: Observed) -> R
         low=low,
         high=high,
         is_below=judge_recall(samples, floor=floor, generation=generation, baseline=None) is not None,
+        source=source,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from psycopg import sql
@@ -12,7 +13,9 @@ from everindex.index.drift import declared_index, differences
 from everindex.index.planner import FORCED, SMALL_TABLE_ROWS, Settings, explain
 from everindex.index.probe import names_of, probe_settings, probe_statement
 from everindex.index.proof import Proof, ProofName, fails
-from everindex.index.recall import IndexUnused, measure_recall, sample_queries
+from everindex.index.query_sample import NOTHING_ASKED, STORED_ROWS, AskedQueries
+from everindex.index.recall import IndexUnused, sample_queries
+from everindex.index.recall_by_source import measure_by_source, worst_of
 from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
@@ -105,16 +108,19 @@ def prove_recall(
     k: int = 10,
     samples: int = 50,
     max_seconds: float = 10.0,
+    asked: AskedQueries = NOTHING_ASKED,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Proof:
-    """recall@k is at or above `floor`, on queries sampled from the table; the index is forced, so that it is measured."""
-    measured = measure_recall(
+    """recall@k is at or above `floor`, for rows sampled from the table and for each source of `asked`; the worst of them
+    decides. The index is forced, so that it is measured."""
+    measured = measure_by_source(
         connection,
         spec,
         observed,
         statement=statement,
         settings=(*settings, *FORCED),
         names=names_of(spec, observed),
+        asked=asked,
         k=k,
         samples=samples,
         max_seconds=max_seconds,
@@ -128,22 +134,31 @@ def prove_recall(
             f"recall was not measured: even when it is forced, the planner does not take the index ({measured.plan})",
             "see the proof of the planner.",
         )
-    text = (
-        f"recall@{k} is {measured.recall:.3f} (95 % interval {measured.low:.3f} to {measured.high:.3f}, "
-        f"{measured.queries} queries, floor {floor:.2f})"
-    )
-    if measured.recall >= floor:
-        return Proof(name="recall", holds=True, sentence=text, recall=measured)
-    noted = standing_shortfall(connection, spec, observed)
-    return Proof(
+    worst = worst_of(measured, floor=floor)
+    others = [one for one in measured if one is not worst]
+    text = f"recall@{k} is {worst.words}, floor {floor:.2f}" + "".join(f"; {one.words}" for one in others)
+    proof = Proof(
         name="recall",
-        holds=False,
-        sentence=text,
-        recall=measured,
-        next_step="raise ef_search for your searches; if the table has changed much, REINDEX INDEX CONCURRENTLY the index."
-        if noted is None
-        else f"{SHORTFALL_NEXT}; it was no better when it was built.",
+        holds=True,
+        sentence=text + "".join(f"; not tried: {why}" for why in asked.not_tried),
+        recall=worst.recall,
+        by_source=tuple(measured),
+        not_tried=asked.not_tried,
     )
+    if not worst.is_below(floor):
+        return proof
+    if worst.source != STORED_ROWS and not measured[0].is_below(floor):
+        next_step = (
+            "the index finds stored rows and not what these queries ask for: see  everindex doctor  (vectors of several "
+            "models in one column lie apart), then raise ef_search;  everindex tune  shows what it gives."
+        )
+    elif standing_shortfall(connection, spec, observed) is not None:
+        next_step = f"{SHORTFALL_NEXT}; it was no better when it was built."
+    else:
+        next_step = (
+            "raise ef_search for your searches; if the table has changed much, REINDEX INDEX CONCURRENTLY the index."
+        )
+    return replace(proof, holds=False, next_step=next_step)
 
 
 def note_of_shortfall(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[Proof, ...]:

@@ -99,6 +99,10 @@ VERSIONS = (
     CREATE INDEX query_sample_index_name_idx ON everindex_meta.query_sample (index_schema, index_name);
     COMMENT ON TABLE everindex_meta.query_sample IS 'a few query vectors of searches, without text, time or user';
     """,
+    """
+    ALTER TABLE everindex_meta.recall_history ADD COLUMN source text NOT NULL DEFAULT 'stored rows';
+    COMMENT ON COLUMN everindex_meta.recall_history.source IS 'which queries: stored rows, titles, sampled searches';
+    """,
 )
 
 

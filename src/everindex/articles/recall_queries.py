@@ -1,0 +1,126 @@
+"""Queries as people ask them, for proofs of recall: titles embedded as searches are, and a sample of searches.
+
+Only by models that are known to have made vectors of the table; where none is recorded, there is nothing to ask with.
+What a model cannot give (an endpoint that fails, a model that these settings do not name) is told and fails nothing.
+Reads only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from psycopg import sql
+
+from everindex.articles.embedding import choose_embedder
+from everindex.articles.embedding.endpoint import RetryPolicy
+from everindex.articles.embedding.provider import Embedder
+from everindex.articles.embedding.static import StaticEmbedder
+from everindex.articles.table import ArticleTable, read_table
+from everindex.errors import EverindexError
+from everindex.index.catalog import Observed
+from everindex.index.query_sample import SAMPLED_SEARCHES, AskedQueries, Queries, as_queries, kept_queries
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+from everindex.settings import Settings
+
+#: So many queries of a source at most, and of models at most.
+WANTED = 40
+MODELS = 5
+#: A sample of fewer searches says nothing.
+LEAST_SEARCHES = 10
+#: Nobody waits for a proof because an endpoint is slow.
+PATIENCE = RetryPolicy(attempts=1, total_seconds=10.0)
+#: An endpoint is asked for titles so often by one keeper, at most: each title is paid for.
+REMOTE_SECONDS = 24 * 3600.0
+
+
+class RecallQueries:
+    """The queries to prove recall with, for one process: what an endpoint gave is kept for a day."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._remote: dict[tuple[str, int], tuple[float, np.ndarray | str]] = {}
+
+    def __call__(self, connection: Connection, spec: IndexSpec, observed: Observed) -> AskedQueries:
+        """Those for the index of `spec`. Raises nothing of its own."""
+        width = observed.dimensions
+        if spec.table != "articles" or width is None:
+            return AskedQueries()
+        try:
+            models = _models_of(connection, read_table(connection))
+            texts = _titles(connection, spec) if models else []
+        except EverindexError as exc:
+            return AskedQueries(not_tried=(f"titles and searches ({exc.slug})",))
+        found: list[Queries] = []
+        not_tried: list[str] = []
+        for model in models if texts else ():
+            vectors = self._embedded(model, width, texts)
+            if isinstance(vectors, str):
+                not_tried.append(f"titles by {model} ({vectors})")
+            else:
+                found.append(as_queries(vectors.tolist(), observed, source=f"titles embedded with {model}"))
+        asked = kept_queries(connection, spec, dimensions=width, limit=WANTED, models=list(models))
+        if len(asked) >= LEAST_SEARCHES:
+            found.append(as_queries(asked, observed, source=SAMPLED_SEARCHES))
+        return AskedQueries(queries=tuple(found), not_tried=tuple(not_tried))
+
+    def _embedded(self, model: str, width: int, texts: Sequence[str]) -> np.ndarray | str:
+        """The vectors of the texts that have one; or why there are none."""
+        try:
+            embedder = self._embedder_of(model, width)
+        except EverindexError as exc:
+            return f"{exc.slug}"
+        if embedder is None:
+            return "it is not the model of these settings"
+        if not embedder.is_remote:
+            return _vectors(embedder, texts)
+        kept = self._remote.get((model, width))
+        if kept is None or time.monotonic() - kept[0] > REMOTE_SECONDS:
+            kept = self._remote[model, width] = time.monotonic(), _vectors(embedder, texts)
+        return kept[1]
+
+    def _embedder_of(self, model: str, width: int) -> Embedder | None:
+        static = StaticEmbedder(width=width)
+        if static.model == model:
+            return static
+        chosen = choose_embedder(self._settings, width=width, retries=PATIENCE)
+        return chosen if chosen.model == model else None
+
+
+def _vectors(embedder: Embedder, texts: Sequence[str]) -> np.ndarray | str:
+    batch = embedder.embed(texts)
+    there = [number for number in range(len(texts)) if number not in batch.failures]
+    if not there:
+        return next(iter(batch.failures.values()), "no title has a vector")
+    found: np.ndarray = batch.vectors[there]
+    return found
+
+
+def _models_of(connection: Connection, table: ArticleTable) -> tuple[str, ...]:
+    """The models that are recorded as having made vectors of the table; none where nothing is recorded."""
+    if not table.has_embedding_records:
+        return ()
+    with told_as_ours("reading which models made the vectors"):
+        rows = connection.execute(
+            sql.SQL(
+                "SELECT DISTINCT r.model FROM everindex_meta.embedding_record r JOIN {} a USING (uri) "
+                "WHERE a.embedding IS NOT NULL ORDER BY r.model LIMIT %s"
+            ).format(table.identifier),
+            (MODELS,),
+        ).fetchall()
+    return tuple(row[0] for row in rows)
+
+
+def _titles(connection: Connection, spec: IndexSpec) -> list[str]:
+    """Titles of articles, those of another sample each time."""
+    with told_as_ours("sampling titles"):
+        rows = connection.execute(
+            sql.SQL(
+                "SELECT title FROM {} a WHERE title <> '' AND embedding IS NOT NULL ORDER BY random() LIMIT %s"
+            ).format(sql.Identifier(spec.schema, spec.table)),
+            (WANTED,),
+        ).fetchall()
+    return [row[0] for row in rows]

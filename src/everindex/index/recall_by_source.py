@@ -1,0 +1,105 @@
+"""Recall of one index by several kinds of queries, each measured on its own: the worst of them decides.
+
+Stored rows alone say nothing about queries that lie elsewhere: on a table of two models' vectors they gave 1.000 where a
+search by words shared none of its answers with the exact one. Reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from everindex.index.catalog import Observed
+from everindex.index.planner import Settings
+from everindex.index.query_sample import STORED_ROWS, AskedQueries
+from everindex.index.recall import IndexUnused, Recall, compare, find_truth, measure_recall
+from everindex.index.spec import IndexSpec
+from everindex.pg.connections import Connection
+
+#: Of fewer queries than these, the whole of the interval has to be below the floor before it counts as below.
+DECIDING_QUERIES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecall:
+    """What was measured with the queries of one source."""
+
+    source: str
+    recall: Recall
+
+    def is_below(self, floor: float) -> bool:
+        measured = self.recall
+        return (measured.recall if measured.queries >= DECIDING_QUERIES else measured.high) < floor
+
+    @property
+    def words(self) -> str:
+        measured = self.recall
+        return (
+            f"{measured.recall:.3f} for {self.source} (95 % interval {measured.low:.3f} to {measured.high:.3f}, "
+            f"{measured.queries} queries)"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        measured = self.recall
+        return {
+            "source": self.source,
+            "value": measured.recall,
+            "low": measured.low,
+            "high": measured.high,
+            "queries": measured.queries,
+        }
+
+
+def worst_of(measured: Sequence[SourceRecall], *, floor: float) -> SourceRecall:
+    """The one that decides: of those below the floor, else of all, the one with the least recall."""
+    return min(measured, key=lambda one: (not one.is_below(floor), one.recall.recall))
+
+
+def measure_by_source(
+    connection: Connection,
+    spec: IndexSpec,
+    observed: Observed,
+    *,
+    statement: sql.Composed,
+    settings: Settings,
+    names: frozenset[str],
+    asked: AskedQueries,
+    k: int,
+    samples: int,
+    max_seconds: float,
+    on_query: Callable[[int, int], None] | None = None,
+) -> list[SourceRecall] | IndexUnused | None:
+    """Recall for stored rows and for each source of `asked`, in about `max_seconds`; see `measure_recall`."""
+    stored = measure_recall(
+        connection,
+        spec,
+        observed,
+        statement=statement,
+        settings=settings,
+        names=names,
+        k=k,
+        samples=samples,
+        max_seconds=max_seconds / 2 if asked.queries else max_seconds,
+        on_query=on_query,
+    )
+    if not isinstance(stored, Recall):
+        return stored
+    found = [SourceRecall(source=STORED_ROWS, recall=stored)]
+    for queries in asked.queries:
+        truth = find_truth(
+            connection,
+            spec,
+            observed,
+            list(queries.vectors),
+            k=k,
+            max_seconds=max_seconds / 2 / len(asked.queries),
+            are_stored=queries.are_stored,
+        )
+        measured = compare(connection, statement, settings, truth, names=names)
+        if isinstance(measured, IndexUnused):
+            return measured
+        found.append(SourceRecall(source=queries.source, recall=measured))
+    return found
