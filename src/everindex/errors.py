@@ -105,6 +105,12 @@ class ExtensionNotPermitted(EverindexError):
     slug = "extension-not-permitted"
 
 
+class ExtensionNotCreated(EverindexError):
+    """A statement of a revision uses pgvector's types, and the extension is not where it looks for them."""
+
+    slug = "extension-not-created"
+
+
 class ExtensionTooOld(EverindexError):
     """The pgvector of this database has no HNSW (before 0.5.0)."""
 
@@ -169,6 +175,12 @@ class NotMigrated(EverindexError):
 
     slug = "not-migrated"
     http_status = 503
+
+
+class TableNotFound(NotMigrated):
+    """The table or column of a declared index is not in this database, or is no table."""
+
+    slug = "table-not-found"
 
 
 class ColumnMismatch(EverindexError):

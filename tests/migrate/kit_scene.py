@@ -82,6 +82,22 @@ ASYNC = """
     asyncio.run(main())
 """
 
+#: name → (how env.py begins, options of context.configure, options of the engine)
+OWN_TRANSACTION: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "a transaction for each revision": (PLAIN, {"transaction_per_migration": True}, {}),
+    "one transaction for all": (PLAIN, {}, {}),
+    "no transactional DDL": (PLAIN, {"transactional_ddl": False}, {}),
+    "an AUTOCOMMIT engine": (PLAIN, {}, {"isolation_level": "AUTOCOMMIT"}),
+    "REPEATABLE READ": (PLAIN, {"transaction_per_migration": True}, {"isolation_level": "REPEATABLE READ"}),
+    "async with run_sync": (ASYNC, {"transaction_per_migration": True}, {}),
+}
+FOREIGN_TRANSACTION: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "begun by env.py": (BEGUN, {}, {}),
+    "begun by a lock of env.py": (LOCKED, {"transaction_per_migration": True}, {}),
+    "without begin_transaction": (BARE, {}, {}),
+}
+EVERY = OWN_TRANSACTION | FOREIGN_TRANSACTION
+
 REVISION = """
 from alembic import op
 
@@ -186,8 +202,17 @@ class Application:
         return {name: ("" if is_valid else "INVALID ") + text.partition(" USING ")[2] for name, is_valid, text in found}
 
     def head(self) -> str | None:
+        if self.rows("SELECT to_regclass('alembic_version')") == [(None,)]:
+            return None
         found = self.rows("SELECT version_num FROM alembic_version")
         return found[0][0] if found else None
+
+
+def application(place: Path, conninfo: str, mode: str = "a transaction for each revision") -> Application:
+    begin, options, engine_options = EVERY[mode]
+    made = Application(place, conninfo, begin=begin, options=options, engine_options=engine_options)
+    made.run("CREATE EXTENSION IF NOT EXISTS vector")
+    return made
 
 
 def is_empty(revision: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from alembic.operations import MigrateOperation
-from kit_scene import ASYNC, BARE, BEGUN, LOCKED, PLAIN, Application, fill
+from kit_scene import BEGUN, EVERY, FOREIGN_TRANSACTION, OWN_TRANSACTION, Application, application, fill
 from sqlalchemy import URL, make_url
 
 from everindex.errors import IndexDefinitionDiffers, SettingInvalid, SpecIllegal
@@ -28,29 +28,6 @@ CREATE = f"op.create_vector_index({INDEX}, m=16)"
 ALTER = f"op.alter_vector_index({INDEX}, m=8, existing_m=16)"
 ALTER_BACK = f"op.alter_vector_index({INDEX}, m=16, existing_m=8)"
 DROP = f"op.drop_vector_index({INDEX}, m=16)"
-
-#: name → (how env.py begins, options of context.configure, options of the engine)
-OWN_TRANSACTION: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "a transaction for each revision": (PLAIN, {"transaction_per_migration": True}, {}),
-    "one transaction for all": (PLAIN, {}, {}),
-    "no transactional DDL": (PLAIN, {"transactional_ddl": False}, {}),
-    "an AUTOCOMMIT engine": (PLAIN, {}, {"isolation_level": "AUTOCOMMIT"}),
-    "REPEATABLE READ": (PLAIN, {"transaction_per_migration": True}, {"isolation_level": "REPEATABLE READ"}),
-    "async with run_sync": (ASYNC, {"transaction_per_migration": True}, {}),
-}
-FOREIGN_TRANSACTION: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "begun by env.py": (BEGUN, {}, {}),
-    "begun by a lock of env.py": (LOCKED, {"transaction_per_migration": True}, {}),
-    "without begin_transaction": (BARE, {}, {}),
-}
-EVERY = OWN_TRANSACTION | FOREIGN_TRANSACTION
-
-
-def application(place: Path, conninfo: str, mode: str = "a transaction for each revision") -> Application:
-    begin, options, engine_options = EVERY[mode]
-    made = Application(place, conninfo, begin=begin, options=options, engine_options=engine_options)
-    made.run("CREATE EXTENSION IF NOT EXISTS vector")
-    return made
 
 
 @pytest.mark.parametrize("mode", EVERY)

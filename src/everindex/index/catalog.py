@@ -73,6 +73,9 @@ class Observed:
     """The declared table with all that concerns a vector index on it, in one look."""
 
     table_exists: bool
+    table_is: str | None = None
+    """What bears the table's name without being a table ("a view")."""
+
     is_partitioned: bool = False
     is_empty: bool = False
     """True when the table's file has no page: a plain CREATE INDEX is done at once."""
@@ -153,7 +156,11 @@ def _look(connection: Connection, spec: IndexSpec) -> Observed:
             (spec.column, spec.schema, spec.table),
         ).fetchone()
         if table is None:
-            return Observed(table_exists=False, name_taken_by=_name_taken_by(connection, spec, table_oid=0))
+            return Observed(
+                table_exists=False,
+                table_is=_table_is(connection, spec),
+                name_taken_by=_name_taken_by(connection, spec, table_oid=0),
+            )
         oid, is_partitioned = table[0], table[1] == "p"
         partitions = _partitions(connection, oid) if is_partitioned else ()
         found = _indexes(connection, [oid, *(part_oid for part_oid, _ in partitions)], also_named=spec.name)
@@ -305,6 +312,16 @@ def _observed_index(row: tuple[Any, ...]) -> ObservedIndex:
         parent_oid=row[14],
         comment=row[15],
     )
+
+
+def _table_is(connection: Connection, spec: IndexSpec) -> str | None:
+    row = connection.execute(
+        "SELECT CASE c.relkind WHEN 'v' THEN 'a view' WHEN 'f' THEN 'a foreign table' WHEN 'S' THEN 'a sequence' "
+        "WHEN 'i' THEN 'an index' ELSE 'something else' END FROM pg_catalog.pg_class c "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
+        (spec.schema, spec.table),
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _name_taken_by(connection: Connection, spec: IndexSpec, *, table_oid: int) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from everindex.errors import ExtensionTooOld, IndexDefinitionDiffers, NotMigrated
+from everindex.errors import ExtensionTooOld, IndexDefinitionDiffers, TableNotFound
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.drift import (
     answers_declared,
@@ -76,7 +76,7 @@ def make_plan(
 ) -> Plan:
     """From what is there to what is declared; without steps when nothing is left to do.
 
-    `proven` are the oids of new generations that have been proven since they were built. Raises NotMigrated (no table),
+    `proven` are the oids of new generations that have been proven since they were built. Raises TableNotFound (no table),
     ColumnMismatch, SpecIllegal and ExtensionTooOld (a column or server that cannot carry the index), and
     IndexDefinitionDiffers when the name belongs to something else, or to another definition that may not be replaced.
     """
@@ -317,7 +317,7 @@ def _digest(spec: IndexSpec, observed: Observed) -> str:
 
 
 def check_column(spec: IndexSpec, observed: Observed) -> None:
-    """Raises NotMigrated, ColumnMismatch, SpecIllegal or ExtensionTooOld when the column or the server cannot carry it."""
+    """Raises TableNotFound, ColumnMismatch, SpecIllegal or ExtensionTooOld when the column or the server cannot carry it."""
     if spec.name.endswith(GENERATION_SUFFIXES):
         raise illegal(
             spec,
@@ -326,16 +326,18 @@ def check_column(spec: IndexSpec, observed: Observed) -> None:
             "choose another index name.",
         )
     if not observed.table_exists:
-        raise NotMigrated(
+        raise TableNotFound(
             f"there is no table {spec.schema}.{spec.table} in this database.",
-            why="the chain has not been applied here, or to another schema.",
-            next_step="run  everindex migrate  first.",
+            why=f"{observed.table_is} has that name, and only a table or a materialized view can have an index."
+            if observed.table_is
+            else "it is misspelt, in another schema or database, or not made yet.",
+            next_step=f"correct table and schema in the declaration of index {spec.name}, or make the table first.",
         )
     if spec.column is not None and observed.column_type is None:
-        raise NotMigrated(
+        raise TableNotFound(
             f"table {spec.schema}.{spec.table} has no column {spec.column}.",
-            why="revision 8eadb2079747 adds it, and has not been applied here.",
-            next_step="run  everindex migrate  first.",
+            why="it is misspelt, or not made yet.",
+            next_step=f"correct the column in the declaration of index {spec.name}, or add it to the table first.",
         )
     if spec.expression is None:
         assert observed.column_type is not None  # a spec without expression has a column

@@ -27,6 +27,7 @@ from everindex.migrate.engine_address import address_of
 from everindex.migrate.found_indexes import FoundIndex, found_indexes, is_left_over
 from everindex.migrate.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
 from everindex.migrate.rendering import VECTOR_TYPES, render_alter, render_create, render_drop, with_vector_imports
+from everindex.migrate.schema_translation import translated
 from everindex.pg.connections import connect
 
 
@@ -97,7 +98,7 @@ def _keep_away(
     found: tuple[FoundIndex, ...] = ()
     if conn_table is not None:
         assert context.connection is not None
-        found = found_indexes(context.connection, schema or _default_schema(context), str(table_name))
+        found = found_indexes(context.connection, _schema_here(context, schema), str(table_name))
     ours = {index.name for index in found if index.is_expressible or is_left_over(index.name)}
     if metadata_table is not None:
         for index in metadata_table.indexes:
@@ -165,9 +166,10 @@ def _declared(context: AutogenContext, table: _ComparedTable) -> list[IndexSpec]
     found = {index.name for index in table.found}
     specs = []
     for index in table.declared.indexes:
-        spec = spec_of(index, default_schema=_default_schema(context))
+        spec = spec_of(index)
         if spec is None:
             continue
+        spec = replace(spec, schema=_schema_here(context, table.schema))
         reflected = index_of(spec, _stand_in(table)) if spec.name in found else None
         if context.run_object_filters(index, spec.name, "index", False, reflected):
             specs.append(spec)
@@ -259,6 +261,10 @@ def _stand_in(table: _ComparedTable) -> Table:
     return Table(table.name, MetaData(), *columns, schema=table.schema)
 
 
-def _default_schema(context: AutogenContext) -> str:
+def _schema_here(context: AutogenContext, schema: str | None) -> str:
+    """Where what the metadata has in `schema` (None: without one) is in this database."""
+    named = translated(schema, context.migration_context)
+    if named is not None:
+        return named
     assert context.connection is not None
     return context.connection.dialect.default_schema_name or "public"

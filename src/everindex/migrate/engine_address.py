@@ -7,13 +7,14 @@ the URL of the engine where it is not (asyncpg, pg8000). No message here has an 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from psycopg import ProgrammingError
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, text
 
 from everindex.errors import SettingInvalid
 
@@ -39,13 +40,24 @@ def address_of(context: MigrationContext) -> str:
     """The address for the engine's own connections: what env.py passed, else that of Alembic's connection."""
     given = context.opts.get("everindex_conninfo")
     assert context.bind is not None
-    return str(given) if given is not None else conninfo_of(context.bind)
+    return str(given) if given is not None else _as_role_of(context.bind, conninfo_of(context.bind))
 
 
 def conninfo_of(connection: Connection) -> str:
     """The libpq connection string of the server that this connection is to. Raises SettingInvalid."""
     asked = _of_driver(connection)
     return make_conninfo("", **asked) if asked else conninfo_of_url(connection.engine.url)
+
+
+def _as_role_of(connection: Connection, conninfo: str) -> str:
+    """The address, with the role that the connection has taken (SET ROLE) where that is not the one that logged in."""
+    row = connection.execute(text("SELECT current_user::text, session_user::text")).one()
+    if row[0] == row[1]:
+        return conninfo
+    known = conninfo_to_dict(conninfo).get("options")
+    # In options a backslash escapes spaces and itself (PostgreSQL, pg_split_opts).
+    role = re.sub(r"([\\\s])", r"\\\1", row[0])
+    return make_conninfo(conninfo, options=f"{known} -c role={role}" if known else f"-c role={role}")
 
 
 def conninfo_of_url(url: URL) -> str:

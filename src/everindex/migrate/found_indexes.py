@@ -42,6 +42,7 @@ class FoundIndex:
     """Part of the index of a partitioned table: it comes and goes with that."""
 
     definition: str
+    comment: str | None = None
 
     @property
     def is_expressible(self) -> bool:
@@ -87,7 +88,7 @@ def found_indexes(connection: Connection, schema: str, table: str) -> tuple[Foun
                    pg_catalog.pg_get_expr(i.indpred, i.indrelid), c.reloptions, i.indisvalid,
                    EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid),
                    EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
-                   pg_catalog.pg_get_indexdef(c.oid)
+                   pg_catalog.pg_get_indexdef(c.oid), pg_catalog.obj_description(c.oid, 'pg_class')
             FROM pg_catalog.pg_index i
             JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
             JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
@@ -117,6 +118,7 @@ def found_indexes(connection: Connection, schema: str, table: str) -> tuple[Foun
             is_being_built=row[8],
             is_attached=row[9],
             definition=row[10],
+            comment=row[11],
         )
         for row in rows
     )

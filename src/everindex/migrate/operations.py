@@ -13,22 +13,27 @@ from typing import Any, Literal
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import ExecuteSQLOp, ModifyTableOps
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from everindex.errors import IndexDefinitionDiffers
+from everindex.errors import BuildFailed, IndexDefinitionDiffers
 from everindex.index.apply import acknowledge, deploy, drop
 from everindex.index.catalog import Observed
 from everindex.index.declaration import policy, refuse_generation_name
+from everindex.index.plan import check_column
 from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
 from everindex.index.statements import create_statement, quoted
 from everindex.index.tuned import as_tuned
-from everindex.migrate import script
+from everindex.migrate import script, three_lines
+from everindex.migrate.alembic_words import told_to_alembic
 from everindex.migrate.build_mode import is_left_to_keeper
 from everindex.migrate.engine_address import address_of
 from everindex.migrate.report import reporter_for
+from everindex.migrate.schema_translation import translated
 from everindex.migrate.transaction import place_of_work, run_as_it_is, schema_in_search_path
+from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import connect
 
 DEFAULT_OPCLASS = "vector_cosine_ops"
@@ -43,12 +48,13 @@ class VectorIndexOp(MigrateOperation):
         self.schema = schema
         self.spec = spec
 
-    def resolved(self, bind: Connection) -> IndexSpec:
-        """The declaration in the schema where the unqualified table name leads."""
-        if self.schema is not None:
-            return self.spec
-        found = schema_in_search_path(bind, self.spec.table)
-        return self.spec if found is None else replace(self.spec, schema=found)
+    def resolved(self, context: MigrationContext) -> IndexSpec:
+        """The declaration in the schema where the table is: translated by the connection, or found by its search_path."""
+        schema = translated(self.schema, context)
+        if schema is None:
+            assert context.bind is not None
+            schema = schema_in_search_path(context.bind, self.spec.table)
+        return self.spec if schema is None else replace(self.spec, schema=schema)
 
 
 class CreateVectorIndexOp(VectorIndexOp):
@@ -255,27 +261,37 @@ class DropVectorIndexOp(VectorIndexOp):
 
 
 def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
-    if operations.migration_context.as_sql:
+    context = operations.migration_context
+    if context.as_sql:
         write = script.alter_script if operation.replaces else script.create_script
-        _write(operations, write(operation.spec, schema=operation.schema))
+        _write(operations, write(operation.spec, schema=translated(operation.schema, context)))
     else:
-        _bring_to(operations, operation, replaces=operation.replaces)
+        with told_to_alembic(context):
+            _bring_to(operations, operation, replaces=operation.replaces)
 
 
 def _alter(operations: Operations, operation: AlterVectorIndexOp) -> None:
-    if operations.migration_context.as_sql:
-        _write(operations, script.alter_script(operation.spec, schema=operation.schema))
+    context = operations.migration_context
+    if context.as_sql:
+        _write(operations, script.alter_script(operation.spec, schema=translated(operation.schema, context)))
     else:
-        _bring_to(operations, operation, replaces=True)
+        with told_to_alembic(context):
+            _bring_to(operations, operation, replaces=True)
 
 
 def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
     context = operations.migration_context
     if context.as_sql:
-        _write(operations, script.drop_script(operation.spec, schema=operation.schema))
+        _write(operations, script.drop_script(operation.spec, schema=translated(operation.schema, context)))
         return
-    spec = operation.resolved(operations.get_bind())
-    conninfo = address_of(operations.migration_context)
+    with told_to_alembic(context):
+        _drop_online(operations, operation)
+
+
+def _drop_online(operations: Operations, operation: DropVectorIndexOp) -> None:
+    context = operations.migration_context
+    spec = operation.resolved(context)
+    conninfo = address_of(context)
     with place_of_work(operations, spec, conninfo, drops=True) as place, reporter_for(context.opts) as reporter:
         if place == "own connections":
             drop(conninfo, spec, reporter=reporter)
@@ -287,15 +303,15 @@ def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
 
 def _bring_to(operations: Operations, operation: VectorIndexOp, *, replaces: bool) -> None:
     context = operations.migration_context
-    spec = operation.resolved(operations.get_bind())
-    conninfo = address_of(operations.migration_context)
+    spec = operation.resolved(context)
+    conninfo = address_of(context)
     with place_of_work(operations, spec, conninfo) as place, reporter_for(context.opts) as reporter:
         if place == "own connections":
             _deploy(conninfo, spec, replaces=replaces, reporter=reporter)
         else:
             _make_here(operations.get_bind(), spec, replaces=replaces)
             reporter.say(
-                f"built index {spec.qualified_name} in the transaction of the migration, as that made the table"
+                f"built index {spec.qualified_name} in the transaction of the migration: nobody else works on its table"
             )
 
 
@@ -319,6 +335,7 @@ def _make_here(bind: Connection, spec: IndexSpec, *, replaces: bool) -> None:
     """CREATE INDEX inside the open transaction, on a table without rows or one that nobody else sees: SHARE lock."""
     index = quoted(spec.name, schema=spec.schema)
     observed = _observed_here(bind, spec)
+    check_column(spec, observed)
     if replaces:
         run_as_it_is(bind, f"DROP INDEX IF EXISTS {index}")
     else:
@@ -336,7 +353,14 @@ def _make_here(bind: Connection, spec: IndexSpec, *, replaces: bool) -> None:
                 "nothing was changed.",
             ) from None
     statement = create_statement(spec, observed, concurrently=False, if_not_exists=True)
-    run_as_it_is(bind, statement.as_string(None))
+    try:
+        run_as_it_is(bind, statement.as_string(None))
+    except DBAPIError as exc:
+        raise BuildFailed(
+            f"could not build index {spec.qualified_name}.",
+            why=f"PostgreSQL: {str(exc.orig).splitlines()[0]}.",
+            next_step="correct the revision, then run the same command again; its transaction is rolled back.",
+        ) from exc
 
 
 def _observed_here(bind: Connection, spec: IndexSpec) -> Observed:
@@ -346,12 +370,19 @@ def _observed_here(bind: Connection, spec: IndexSpec) -> Observed:
         bind,
         "SELECT t.typname, nullif(a.atttypmod, -1), "  # noqa: S608 literals by psycopg
         "(SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
-        "WHERE e.extname = 'vector') FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
+        "WHERE e.extname = 'vector'), (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'vector') "
+        "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
         f"WHERE a.attrelid = to_regclass({literal(quoted(spec.table, schema=spec.schema))}) "
         f"AND a.attname = {literal(spec.column or '')} AND NOT a.attisdropped",
     ).one_or_none()
-    kind, width, extension = row or (None, None, None)
-    return Observed(table_exists=True, column_type=kind, dimensions=width, extension_schema=extension)
+    kind, width, extension, version = row or (None, None, None, None)
+    return Observed(
+        table_exists=True,
+        column_type=kind,
+        dimensions=width,
+        extension_schema=extension,
+        extension_version=parse_version(version),
+    )
 
 
 def _policy(name: str, build: Mapping[str, float | None] | None) -> BuildPolicy:
@@ -374,7 +405,8 @@ _OPERATIONS: tuple[tuple[str, type[VectorIndexOp], Callable[..., None]], ...] = 
 
 
 def register() -> None:
-    """Adds the operations to Alembic's `op`; calling it again changes nothing."""
+    """Adds the operations to Alembic's `op`, and their errors to its command; calling it again changes nothing."""
+    three_lines.install()
     for name, operation, implementation in _OPERATIONS:
         if not hasattr(Operations, name):
             Operations.register_operation(name)(operation)

@@ -3,12 +3,13 @@
 CREATE INDEX CONCURRENTLY runs in no transaction, and the engine works on connections of its own, which do not see what a
 transaction has not committed, and whose build waits for those who have written to the table. So:
 
-- Alembic's own transaction (any `transaction_per_migration`, `transactional_ddl`, AUTOCOMMIT engines) is committed, as
-  `autocommit_block` does for every such statement, and goes on afterwards.
+- Where a transaction has made the table, or has locked it and it is empty, the index is made in that very transaction,
+  at once: nobody waits for it, and a refused build takes the table back with it.
+- Else Alembic's own transaction (any `transaction_per_migration`, `transactional_ddl`, AUTOCOMMIT engines) is committed,
+  as `autocommit_block` does for every such statement, and goes on afterwards.
 - A transaction that env.py began before `context.configure` is env.py's to commit. Where it has left the table alone, the
-  engine works beside it. Where it has made the table, or the table is empty, the index is made in that very transaction,
-  at once. Else the operation is refused: beside the transaction it would wait for it for ever, inside it would stop
-  every writer.
+  engine works beside it. Else the operation is refused: beside the transaction it would wait for it for ever, inside it
+  would stop every writer.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from sqlalchemy import Connection, text
 from everindex.errors import EverindexError
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import quoted
+from everindex.migrate.dropped_index import commits_are_ours, remember
 from everindex.pg.connections import connect
 
 Place = Literal["own connections", "this transaction"]
 
 #: Locks that neither a build nor its waiting for writers minds.
 _HARMLESS_LOCKS = {"AccessShareLock", "RowShareLock"}
+#: Locks under which nobody else writes to the table.
+_LOCKS_OF_OWNERS = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
 #: Limits under which PostgreSQL would end the session of the migration while it waits for the engine.
 _IDLE_LIMITS = ("idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 
@@ -60,12 +64,19 @@ def place_of_work(operations: Operations, spec: IndexSpec, conninfo: str, *, dro
     bind = operations.get_bind()
     # Alembic keeps the transaction that it began itself here; autocommit_block() asserts on it without a word.
     if not bind.in_transaction() or context._transaction is not None:
-        with context.autocommit_block(), _without_idle_limits(operations.get_bind()):
+        if context._transaction is not None and _is_its_own(bind, spec, conninfo):
+            yield "this transaction"
+            return
+        if drops:
+            remember(context, bind, spec, conninfo)
+        with commits_are_ours(context), context.autocommit_block(), _without_idle_limits(operations.get_bind()):
             yield "own connections"  # in no transaction: nothing here keeps a snapshot
         return
     with _without_idle_limits(bind):
         place = _beside_or_inside(bind, spec, conninfo, drops=drops)
         if place == "own connections":
+            if drops:
+                remember(context, bind, spec, conninfo)
             _close_portal(bind)
         yield place
 
@@ -80,6 +91,21 @@ def schema_in_search_path(bind: Connection, table: str) -> str | None:
         {"table": table},
     ).scalar()
     return found
+
+
+def _is_its_own(bind: Connection, spec: IndexSpec, conninfo: str) -> bool:
+    """Whether the open transaction has made the table, or keeps all others from writing to one without rows."""
+    modes = ", ".join(f"'{mode}'" for mode in _LOCKS_OF_OWNERS)
+    oid = bind.execute(
+        text(
+            "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "  # noqa: S608
+            "WHERE n.nspname = :schema AND c.relname = :table AND c.relkind IN ('r', 'p', 'm') AND EXISTS "
+            "(SELECT FROM pg_catalog.pg_locks l WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' "
+            f"AND l.relation = c.oid AND l.granted AND l.mode IN ({modes}))"
+        ),
+        {"schema": spec.schema, "table": spec.table},
+    ).scalar()
+    return oid is not None and (not _is_committed(conninfo, oid) or not _has_rows(bind, spec))
 
 
 def _beside_or_inside(bind: Connection, spec: IndexSpec, conninfo: str, *, drops: bool) -> Place:
