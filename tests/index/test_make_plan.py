@@ -114,7 +114,7 @@ STATES: dict[str, tuple[Observed, tuple[Step, ...]]] = {
     ),
     "another definition and a previous generation": (
         with_indexes(OTHER_M, replace(PREVIOUS, m=4)),
-        (BUILD_NEXT, PROVE, dropped("declared__prev", "previous"), SWAP),
+        (BUILD_NEXT, PROVE, dropped("declared__prev", "displaced"), SWAP),
     ),
     # It was proven when it served, and has been kept up to date since.
     "another definition, the declared one is the previous": (

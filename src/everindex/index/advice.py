@@ -10,7 +10,7 @@ from everindex.index.catalog import observe
 from everindex.index.choose import Choice, choose, nearest_miss, only_cheaper
 from everindex.index.curve import Curve, Point, Shape
 from everindex.index.plan import check_column
-from everindex.index.rate import measured_rate
+from everindex.index.rate import Rate, measured_rate
 from everindex.index.spec import IndexSpec
 from everindex.index.survey import Say, survey
 from everindex.index.surveyed import Effort, Survey
@@ -119,7 +119,9 @@ def _cost(conninfo: str, found: Survey, curve: Curve, point: Point | None) -> Co
     spec = curve.shape.applied_to(found.spec)
     with connect(conninfo, application_name="everindex tune") as connection:
         rate = measured_rate(connection, spec, found.observed) if curve.build_seconds is None else None
-        estimate = estimate_for(connection, spec, found.observed, rows=found.rows, rate=rate)
+        estimate = estimate_for(
+            connection, spec, found.observed, rows=found.rows, rate=rate if isinstance(rate, Rate) else None
+        )
     is_there = curve.index is not None
     return Cost(
         shape=curve.shape,

@@ -39,9 +39,17 @@ class Estimate:
 
 
 def estimate_build(
-    spec: IndexSpec, *, rows: int, dimensions: int, settings: BuildSettings, processors: int | None, rate: Rate | None
+    spec: IndexSpec,
+    *,
+    rows: int,
+    dimensions: int,
+    settings: BuildSettings,
+    processors: int | None,
+    rate: Rate | None,
+    why_assumed: str | None = None,
 ) -> Estimate:
-    """The cost of building `spec` over `rows` with `settings`. `processors` of the server's machine, None if unknown."""
+    """The cost of building `spec` over `rows` with `settings`. `processors` of the server's machine, None if unknown;
+    `why_assumed` says why there is no `rate`."""
     size = index_bytes(rows=rows, dimensions=dimensions, m=spec.m, key_type=spec.key_type)
     processes = 1 + settings.parallel_workers
     if processors is not None:
@@ -58,7 +66,7 @@ def estimate_build(
             processes=processes,
             rate=rate or assumed_rate(spec, dimensions=dimensions),
         ),
-        seconds_from=rate.source if rate else "an assumption: there is no past build, and no trial could be made",
+        seconds_from=rate.source if rate else "an assumption" + (f": {why_assumed}" if why_assumed else ""),
     )
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from everindex.index.blockers import Blocker, find_blockers, vacuums_on
+from everindex.index.build import count_rows
 from everindex.index.catalog import Observed, observe
 from everindex.index.estimate import Estimate, estimate_build
 from everindex.index.memory import settings_for
 from everindex.index.plan import DEPLOY, Aims, Plan, make_plan
 from everindex.index.preflight import Machine, see_machine
-from everindex.index.rate import Rate, measured_rate
+from everindex.index.rate import NoRate, Rate, measured_rate
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import step_texts
+from everindex.index.step_sql import step_texts
 from everindex.index.steps import Build, Step
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection
@@ -86,16 +88,16 @@ def foresee(connection: Connection, spec: IndexSpec, *, aims: Aims = DEPLOY, wit
     observed = observe(connection, spec)
     plan = make_plan(spec, observed, aims=aims)
     machine = see_machine(connection)
+    now = datetime.now(UTC)
     builds = [step for step in plan.steps if isinstance(step, Build)]
-    rows = sum(step.estimated_rows for step in builds)
-    rate = measured_rate(connection, spec, observed) if with_trial and rows else None
+    rate = measured_rate(connection, spec, observed, with_trial=with_trial) if builds else None
     return Foresight(
         plan=plan,
         observed=observed,
         steps=tuple(
             Foreseen(
                 step=step,
-                statements=tuple(step_texts(step, observed)),
+                statements=tuple(step_texts(step, observed, spec=spec, now=now)),
                 estimate=_estimate(connection, step, machine, rate) if isinstance(step, Build) else None,
             )
             for step in plan.steps
@@ -106,11 +108,14 @@ def foresee(connection: Connection, spec: IndexSpec, *, aims: Aims = DEPLOY, wit
     )
 
 
-def _estimate(connection: Connection, step: Build, machine: Machine, rate: Rate | None) -> Estimate:
+def _estimate(connection: Connection, step: Build, machine: Machine, rate: Rate | NoRate | None) -> Estimate:
+    rows = step.estimated_rows
+    if rows == 0 and step.is_online:
+        rows = count_rows(connection, step.spec)  # never analyzed: statistics say nothing
     settings = settings_for(
         connection,
         look(connection),
-        table_rows=step.estimated_rows,
+        table_rows=rows,
         dimensions=step.dimensions,
         m=step.spec.m,
         key_type=step.spec.key_type,
@@ -118,9 +123,10 @@ def _estimate(connection: Connection, step: Build, machine: Machine, rate: Rate 
     )
     return estimate_build(
         step.spec,
-        rows=step.estimated_rows,
+        rows=rows,
         dimensions=step.dimensions,
         settings=settings,
         processors=os.cpu_count() if machine.disk_free_bytes is not None else None,
-        rate=rate,
+        rate=rate if isinstance(rate, Rate) else None,
+        why_assumed=rate.why if isinstance(rate, NoRate) else None,
     )

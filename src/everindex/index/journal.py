@@ -18,6 +18,9 @@ from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
 
+#: A build of fewer rows says little about the time of a larger one.
+LEAST_PAST_ROWS = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -85,7 +88,7 @@ def last_build(connection: Connection, spec: IndexSpec, *, dimensions: int | Non
     try:
         row = connection.execute(
             "SELECT (details->>'rows')::bigint, (details->>'seconds')::float8 FROM everindex_meta.journal "
-            "WHERE event = 'built' AND details @> %s AND (details->>'rows')::bigint >= 1000 ORDER BY id DESC LIMIT 1",
+            "WHERE event = 'built' AND details @> %s AND (details->>'rows')::bigint >= %s ORDER BY id DESC LIMIT 1",
             (
                 Jsonb(
                     {
@@ -95,6 +98,7 @@ def last_build(connection: Connection, spec: IndexSpec, *, dimensions: int | Non
                         "key_type": spec.key_type,
                     }
                 ),
+                LEAST_PAST_ROWS,
             ),
         ).fetchone()
     except psycopg.Error:

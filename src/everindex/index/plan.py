@@ -187,7 +187,7 @@ def _replace(
         if beside:
             return [
                 *([] if successor is None else _drop_whole(spec, observed, successor, "superseded")),
-                *([] if previous is None else _wait_or_drop_whole(spec, observed, previous, "previous")),
+                *([] if previous is None else _wait_or_drop_whole(spec, observed, previous, "displaced")),
                 _swap(spec, successor=beside[0].name),
             ]
     if successor is None or not successor.is_valid:
@@ -195,7 +195,7 @@ def _replace(
     if successor is None or successor.oid not in proven:
         steps.append(Prove(name=name, floor=spec.recall_floor))
     if previous is not None:
-        steps += _wait_or_drop_whole(spec, observed, previous, "previous")
+        steps += _wait_or_drop_whole(spec, observed, previous, "displaced")
     return [*steps, _swap(spec, successor=name)]
 
 

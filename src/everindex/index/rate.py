@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from everindex.index.catalog import Observed
-from everindex.index.journal import last_build
+from everindex.index.journal import LEAST_PAST_ROWS, last_build
 from everindex.index.key import key_sql
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
@@ -34,8 +34,18 @@ class Rate:
     """In words, for people."""
 
 
-def measured_rate(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate | None:
-    """The last build of the same shape in the journal, else a trial; None where neither can be had.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoRate:
+    """Nothing was measured."""
+
+    why: str
+    """In words, for people."""
+
+
+def measured_rate(
+    connection: Connection, spec: IndexSpec, observed: Observed, *, with_trial: bool = True
+) -> Rate | NoRate:
+    """The last build of the same shape in the journal, else a trial; where neither can be had, why not.
 
     The trial copies up to TRIAL_ROWS vectors into a temporary table, builds the index on it, and rolls both back: no
     other session sees or waits for it. Needs the right to make temporary tables.
@@ -43,10 +53,17 @@ def measured_rate(connection: Connection, spec: IndexSpec, observed: Observed) -
     past = last_build(connection, spec, dimensions=observed.dimensions)
     if past is not None:
         return Rate(rows=past[0], seconds=past[1], is_serial=False, source=f"its last build here, of {past[0]} rows")
-    return None if observed.is_partitioned else _trial(connection, spec, observed)
+    no_past = f"no build of this shape over {LEAST_PAST_ROWS} rows or more is in the journal"
+    if not with_trial:
+        return NoRate(why=f"{no_past}, and no trial was asked for (everindex plan makes one)")
+    if observed.is_partitioned:
+        return NoRate(why=f"{no_past}, and a partitioned table is not tried")
+    tried = _trial(connection, spec, observed)
+    return tried if isinstance(tried, Rate) else NoRate(why=f"{no_past}, and {tried}")
 
 
-def _trial(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate | None:
+def _trial(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate | str:
+    """The rate of a trial, or why there is none."""
     column = sql.SQL("*") if spec.expression is not None else sql.Identifier(spec.column or "")
     present = (
         sql.SQL("") if spec.column is None else sql.SQL(" WHERE {} IS NOT NULL").format(sql.Identifier(spec.column))
@@ -68,7 +85,7 @@ def _trial(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate 
                 )
             ).rowcount
             if copied < LEAST_TRIAL_ROWS:
-                return None
+                return f"a trial takes {LEAST_TRIAL_ROWS} vectors, and {max(copied, 0)} are there"
             started = time.perf_counter()
             connection.execute(
                 sql.SQL(
@@ -76,7 +93,9 @@ def _trial(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate 
                 ).format(key, opclass, sql.Literal(spec.m), sql.Literal(spec.ef_construction))
             )
             seconds = time.perf_counter() - started
-    except psycopg.Error:
-        return None  # no right to temporary tables, a standby, a slow server: then there is no trial
+    except psycopg.Error as exc:
+        # No right to temporary tables, a standby, a slow server: then there is no trial.
+        told = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
+        return f"a trial failed: {told}"
     seconds *= CACHE_FACTORS[spec.key_type]
     return Rate(rows=copied, seconds=seconds, is_serial=True, source=f"a trial with {copied} rows")

@@ -7,18 +7,7 @@ from psycopg import sql
 from everindex.index.catalog import Observed
 from everindex.index.key import key_sql
 from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
-from everindex.index.steps import (
-    Attach,
-    Build,
-    CreateOnParent,
-    DropIndex,
-    Prove,
-    Reindex,
-    Rename,
-    Step,
-    Swap,
-    WaitForBuild,
-)
+from everindex.index.steps import Attach, Reindex
 
 
 def create_statement(
@@ -105,29 +94,13 @@ def comment_statement(schema: str, name: str, comment: str | None) -> sql.Compos
     return sql.SQL("COMMENT ON INDEX {} IS {}").format(sql.Identifier(schema, name), sql.Literal(comment))
 
 
-def step_texts(step: Step, observed: Observed) -> list[str]:
-    """The statements of a step as people read them in a plan; empty for one that runs none of its own."""
-    match step:
-        case WaitForBuild() | Prove():
-            composed: list[sql.Composed] = []
-        case DropIndex():
-            composed = [drop_statement(step.schema, step.name, concurrently=not step.is_partitioned)]
-        case Rename():
-            composed = [rename_statement(step.schema, step.old, step.new)]
-        case Build():
-            composed = [create_statement(step.spec, observed, concurrently=step.is_online)]
-        case CreateOnParent():
-            composed = [create_statement(step.spec, observed, concurrently=False, on_only=True)]
-        case Attach():
-            composed = [attach_statement(step)]
-        case Reindex():
-            composed = [reindex_statement(step)]
-        case Swap():
-            composed = [
-                rename_statement(step.schema, step.serving, step.previous),
-                rename_statement(step.schema, step.successor, step.serving),
-            ]
-    return [statement.as_string(None) for statement in composed]
+def visibility_statement(schema: str, name: str, *, is_shown: bool) -> sql.Composed:
+    """Shows an index with those of its partitions to the planner, or hides them; a superuser's."""
+    index = sql.Literal(sql.Identifier(schema, name).as_string(None))
+    return sql.SQL(
+        "UPDATE pg_catalog.pg_index SET indisvalid = {shown} WHERE indexrelid = {index}::regclass "
+        "OR indexrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree({index}::regclass))"
+    ).format(shown=sql.Literal(is_shown), index=index)
 
 
 def create_text(spec: IndexSpec, *, concurrently: bool = True, if_not_exists: bool = False) -> str:

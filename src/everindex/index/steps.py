@@ -9,7 +9,7 @@ from everindex.index.spec import IndexSpec
 
 ONLINE = "SHARE UPDATE EXCLUSIVE on the table: reads and writes go on"
 MOMENT = "ACCESS EXCLUSIVE for a moment, asked for again and again with a time limit: nobody waits long behind it"
-DropReason = Literal["invalid", "left-over", "duplicate", "previous", "superseded"]
+DropReason = Literal["invalid", "left-over", "duplicate", "previous", "displaced", "superseded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class DropIndex:
             "left-over": "which an interrupted rebuild left",
             "duplicate": "a duplicate: writers pay for it, and no search needs it",
             "previous": "the previous generation, whose time is over",
+            "displaced": "the previous generation: one is kept, and the one that serves now takes its place",
             "superseded": "a generation that is not wanted any more",
         }
         return f"drop index {self.name}, {told[self.why]}"

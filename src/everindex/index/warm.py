@@ -132,13 +132,13 @@ class _Warming:
         )
         parts = self._parts(index)
         total = sum(size for _, size in parts)
-        schema = self._prewarm_schema()
+        schema, without = self._prewarm_schema()
         read = 0 if schema is None else self._read(schema, parts, limit_bytes=buffers)
         was_over = self.is_over
         searches = self._search(spec, observed, searches=MANY_SEARCHES if schema is None else FEW_SEARCHES)
         why = None
         if schema is None:
-            why = "this server has no pg_prewarm that this role may use"
+            why = without
         elif total > buffers:
             why = f"shared_buffers hold {buffers / 1048576:.0f} MB"
         elif was_over:
@@ -154,26 +154,44 @@ class _Warming:
             why=why,
         )
 
-    def _prewarm_schema(self) -> str | None:
-        """Where pg_prewarm is, after it was created if need be and if that is possible."""
+    def _prewarm_schema(self) -> tuple[str | None, str | None]:
+        """Where pg_prewarm is, after it was created if need be and if that is possible; else why there is none to use."""
         row = self.connection.execute(
             """
-            SELECT (SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-                    WHERE e.extname = 'pg_prewarm'),
-                   EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'pg_prewarm')
-                   AND EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'everindex_meta')
-                   AND current_setting('is_superuser') = 'on' AND NOT pg_catalog.pg_is_in_recovery()
+            SELECT n.nspname, pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+                   EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'pg_prewarm'),
+                   EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'everindex_meta'),
+                   current_setting('is_superuser') = 'on', pg_catalog.pg_is_in_recovery()
+            FROM (VALUES (1)) AS one(row)
+            LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'pg_prewarm'
+            LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
             """
         ).fetchone()
-        if row is None or row[0] is not None or not row[1]:
-            return None if row is None else row[0]
+        assert row is not None  # one row, whatever is installed
+        schema, may_use, is_available, has_own_schema, is_superuser, is_standby = row
+        if schema is not None:
+            return (
+                (schema, None) if may_use else (None, f"pg_prewarm is in schema {schema}, which this role may not use")
+            )
+        if not is_available:
+            return None, "the server's installation has no pg_prewarm (it is one of PostgreSQL's contrib modules)"
+        if is_standby:
+            return None, "pg_prewarm is not created on the primary of this standby"
+        if not is_superuser:
+            return None, "pg_prewarm is not created in this database, and only a superuser may create it"
+        if not has_own_schema:
+            return (
+                None,
+                "pg_prewarm is not created in this database, and schema everindex_meta, where it would go, is missing",
+            )
         try:
             # In our own schema: whoever drops that has dropped this too.
             self.connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA everindex_meta")
         except psycopg.Error as exc:
             log.debug("pg_prewarm was not created: %s", type(exc).__name__)
-            return None
-        return self._prewarm_schema()
+            told = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
+            return None, f"pg_prewarm could not be created: {told}"
+        return "everindex_meta", None
 
     def _parts(self, index: ObservedIndex) -> list[tuple[int, int]]:
         """(oid, bytes) of the index, or of those of its partitions."""
