@@ -17,6 +17,7 @@ from psycopg.pq import Conninfo
 from sqlalchemy import URL, Connection, text
 
 from everindex.errors import SettingInvalid
+from everindex.pg.address_text import why_unusable
 
 #: Query options that are of asyncpg, pg8000 or SQLAlchemy and that libpq calls otherwise, or has no use for.
 _RENAMED = {"ssl": "sslmode", "timeout": "connect_timeout", "database": "dbname", "username": "user"}
@@ -85,16 +86,32 @@ def conninfo_of_url(url: URL) -> str:
         last = value if isinstance(value, str) else value[-1]
         name = _RENAMED.get(key, key)
         given[name] = _SSL_WORDS.get(last.lower(), last) if name == "sslmode" else last
+    if "@" in f"{url.host}{url.database}":  # SQLAlchemy took the first of several @ for the one before the host
+        raise _not_usable()
     try:
-        return make_conninfo("", **{name: value for name, value in given.items() if value not in (None, "")})
+        conninfo = make_conninfo("", **{name: value for name, value in given.items() if value not in (None, "")})
     except ProgrammingError:
         known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+        # Only what looks like an option: behind an unescaped ? it may be a part of a password.
+        unknown = [name for name in sorted(set(given) - known) if re.fullmatch(r"[a-z_]{3,}", name)]
         raise SettingInvalid(
             "the engine's address cannot be used for an index build.",
             why="libpq cannot read it (it is not shown here, since it may hold a password): "
-            f"of its options libpq does not know {', '.join(sorted(set(given) - known)) or 'the values'}.",
+            f"of its options libpq does not know {', '.join(unknown) or 'the values'}.",
             next_step="pass the address in env.py:  context.configure(…, everindex_conninfo='postgresql://…').",
         ) from None
+    if why_unusable(conninfo) is not None:
+        raise _not_usable()
+    return conninfo
+
+
+def _not_usable() -> SettingInvalid:
+    return SettingInvalid(
+        "the engine's address does not name a server.",
+        why="SQLAlchemy took it apart in another way than it was meant (its text is not shown here, since it may hold a "
+        "password): an @, : or / in the password is not escaped.",
+        next_step="make it with  sqlalchemy.URL.create(…) , which escapes by itself, or write %40, %3A and %2F.",
+    )
 
 
 def _hosts(url: URL) -> tuple[list[str], list[str]]:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from everindex.errors import SettingInvalid
+from everindex.pg.address_text import checked, why_unusable
 from everindex.settings import Settings
 
 #: `postgresql+psycopg2://` and its kin are SQLAlchemy's; libpq wants the bare scheme.
@@ -45,7 +45,7 @@ def configured_conninfo(settings: Settings) -> str:
     """The connection string of the named server. Raises SettingInvalid when `DATABASE_URL` is none."""
     if settings.database_url is None:
         password = settings.db_password.get_secret_value() if settings.db_password else None
-        return make_conninfo(
+        conninfo = make_conninfo(
             "",
             host=settings.db_host,
             port=settings.db_port,
@@ -53,20 +53,17 @@ def configured_conninfo(settings: Settings) -> str:
             user=settings.db_user,
             password=password,
         )
-    return _readable("DATABASE_URL", settings.database_url)
+        return checked(conninfo, name="what DB_HOST, DB_PORT, DB_NAME and DB_USER say")
+    instead = (
+        "remove DATABASE_URL: DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD then name the server; or else "
+        if settings.db_host is not None
+        else ""
+    )
+    return _readable("DATABASE_URL", settings.database_url, instead=instead)
 
 
-def _readable(name: str, secret: SecretStr) -> str:
-    url = without_driver(secret.get_secret_value())
-    try:
-        conninfo_to_dict(url)
-    except ProgrammingError:
-        raise SettingInvalid(
-            f"{name} is not a PostgreSQL address.",
-            why="libpq cannot read it (its text is not shown here, since it may hold a password).",
-            next_step="write it as postgresql://user:password@host:5432/database, with %-escapes for special characters.",
-        ) from None
-    return url
+def _readable(name: str, secret: SecretStr, *, instead: str = "") -> str:
+    return checked(without_driver(secret.get_secret_value()), name=name, instead=instead)
 
 
 def without_driver(url: str) -> str:
@@ -75,7 +72,12 @@ def without_driver(url: str) -> str:
 
 
 def describe(conninfo: str) -> str:
-    """The server as `database at host:port as user`: for messages and logs, without any secret."""
+    """The server as `database at host:port as user`: for messages and logs, without any secret.
+
+    Nothing is said of an address that may not mean what its text says: a part of a password could stand for the host.
+    """
+    if why_unusable(conninfo) is not None:
+        return "the server of an unusable address"
     parts = conninfo_to_dict(conninfo)
     hosts = str(parts.get("host") or parts.get("hostaddr") or "the local socket").split(",")
     ports = str(parts.get("port") or "").split(",")
@@ -92,6 +94,7 @@ def belonging_to(conninfo: str, settings: Settings) -> Addresses:
 
     A program may open another database than the configured one, whose replicas have other articles.
     """
+    conninfo = checked(without_driver(conninfo), name="the given address")
     if not settings.uses_embedded_server:
         found = configured(settings)
         if conninfo in (found.main, found.direct):

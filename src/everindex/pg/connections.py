@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from everindex.errors import ServerHostUnknown, ServerUnreachable
 from everindex.pg import pooler
 from everindex.pg.address import describe
+from everindex.pg.address_text import checked
 from everindex.pg.sqlstate import connect_error
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,12 @@ def connect(
         try:
             with _no_answer_told(on_wait, deadline, FIRST_WORD_SECONDS if wait_seconds else LONG_ATTEMPT_SECONDS):
                 return _open(conninfo, application_name=application_name, autocommit=autocommit)
+        except psycopg.ProgrammingError:
+            checked(conninfo, name="the address to connect to")
+            raise
         except psycopg.OperationalError as exc:
+            # What the driver says of an address that it took apart wrongly may hold a part of a password.
+            checked(conninfo, name="the address to connect to")
             error = connect_error(exc, where=describe(conninfo))
             left = deadline - time.monotonic()
             if isinstance(error, ServerHostUnknown) or not isinstance(error, ServerUnreachable) or left <= 0:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote
+
+from everindex.articles.embedding.redaction import Secrets
 
 if TYPE_CHECKING:
     import openai
@@ -45,6 +49,15 @@ class RetryPolicy:
     """A `Retry-After` up to here is obeyed; an endpoint that asks for more is given up for this time."""
 
 
+class _AttemptFailed(Exception):
+    """What the retry library sees of a failed attempt: its hooks log it, so it holds the reason alone."""
+
+    def __init__(self, reason: TextsRefusedError | EndpointUnusableError, again: bool | float) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.again = again
+
+
 class Endpoint:
     """One model of one endpoint. Thread-safe; connects at the first request."""
 
@@ -62,7 +75,10 @@ class Endpoint:
         self._model_name = model_name
         self._dimensions = dimensions
         self._key = (api_key or "").strip() or PLACEHOLDER_KEY
-        self._base_url = (base_url or DEFAULT_BASE_URL).strip()
+        self._address = take_apart((base_url or DEFAULT_BASE_URL).strip())
+        self._secrets = Secrets(
+            None if self._key == PLACEHOLDER_KEY else self._key, *(self._address.secrets if self._address else ())
+        )
         self._timeout_seconds = timeout_seconds
         self._retries = retries
         self._connecting = threading.Lock()
@@ -71,12 +87,17 @@ class Endpoint:
         """The body of the endpoint's answer for `texts`. Raises TextsRefusedError or EndpointUnusableError only."""
         if not (self._key.isascii() and self._key.isprintable()):
             raise EndpointUnusableError("OPENAI_API_KEY holds a character that no HTTP header can, as a line break")
+        if self._address is None:
+            raise EndpointUnusableError(
+                "the endpoint cannot be asked: OPENAI_BASE_URL is no http(s) address (it is not shown, since it may hold a "
+                "password): of special characters in its password, / is %2F, @ is %40, : is %3A, ? is %3F, # is %23"
+            )
         import stamina  # as openai: 0.1 s that only a user of an endpoint pays
 
         policy = self._retries
         try:
             for attempt in stamina.retry_context(
-                on=self._again,
+                on=lambda exc: exc.again if isinstance(exc, _AttemptFailed) else False,
                 attempts=policy.attempts,
                 timeout=policy.total_seconds,
                 wait_initial=policy.first_wait_seconds,
@@ -84,9 +105,12 @@ class Endpoint:
                 wait_jitter=policy.jitter_seconds,
             ):
                 with attempt:
-                    return self._ask_once(texts)
-        except Exception as exc:  # the promise of `ask`; each kind becomes a reason below, the others their class
-            raise self._told(exc) from exc
+                    try:
+                        return self._ask_once(texts)
+                    except Exception as exc:  # the promise of `ask`; each kind becomes a reason, the others their class
+                        raise _AttemptFailed(self._told(exc), self._again(exc)) from None
+        except _AttemptFailed as failed:
+            raise failed.reason from None
         raise AssertionError("stamina ends with an answer or an exception")
 
     def _ask_once(self, texts: Sequence[str]) -> bytes:
@@ -103,7 +127,15 @@ class Endpoint:
     def _client(self) -> openai.OpenAI:
         import openai  # hundreds of modules: only for who uses it
 
-        return openai.OpenAI(api_key=self._key, base_url=self._base_url, timeout=self._timeout_seconds, max_retries=0)
+        assert self._address is not None  # `ask` has looked
+        self._secrets.keep_out_of_logs()
+        return openai.OpenAI(
+            api_key=self._key,
+            base_url=self._address.url,
+            default_headers={"Authorization": self._address.basic} if self._address.basic else None,
+            timeout=self._timeout_seconds,
+            max_retries=0,
+        )
 
     def _again(self, exc: Exception) -> bool | float:
         """Whether to ask again, or after how many seconds."""
@@ -141,10 +173,7 @@ class Endpoint:
 
     def _clean(self, message: str) -> str:
         """One line, of bounded length, without the key or the password of the address."""
-        secrets = [self._key if self._key != PLACEHOLDER_KEY else None, _password(self._base_url)]
-        for secret in filter(None, secrets):
-            message = message.replace(secret, "***")
-        return " ".join(message.split())[:MAX_MESSAGE_CHARS].rstrip(".")
+        return self._secrets.clean(" ".join(message.split()))[:MAX_MESSAGE_CHARS].rstrip(".")
 
 
 def _retry_after_seconds(exc: openai.APIStatusError) -> float | None:
@@ -156,8 +185,29 @@ def _retry_after_seconds(exc: openai.APIStatusError) -> float | None:
     return seconds if seconds >= 0 else None  # NaN compares false: absent
 
 
-def _password(url: str) -> str | None:
-    try:
-        return urlsplit(url).password
-    except ValueError:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Address:
+    """An endpoint's address without user and password, which go into a header: clients log addresses."""
+
+    url: str
+    basic: str | None
+    secrets: tuple[str, ...]
+
+
+def take_apart(url: str) -> Address | None:
+    """The address as it was meant; None for one that is not of HTTP, or in which an unescaped character of a password could
+    be taken for a part of the host."""
+    found = re.fullmatch(r"(?is)(https?)://([^/?#]*)(.*)", url)
+    if found is None:
         return None
+    scheme, authority, rest = found.groups()
+    userinfo, at, server = authority.rpartition("@")
+    if "@" in userinfo or "@" in rest or not re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?", server):
+        return None
+    values = tuple(value for _, value in parse_qsl(rest.partition("?")[2].partition("#")[0]))
+    if not at:
+        return Address(url=url, basic=None, secrets=values)
+    user, _, password = (unquote(part) for part in userinfo.partition(":"))
+    encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+    secrets = (password, encoded, *values) if password else (user, encoded, *values)
+    return Address(url=f"{scheme}://{server}{rest}", basic=f"Basic {encoded}", secrets=secrets)
