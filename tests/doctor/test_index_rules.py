@@ -452,3 +452,16 @@ def test_vectors_as_wide_as_a_page_take_two(empty: str) -> None:
     run(empty, HNSW.replace("CONCURRENTLY ", ""))
     ((size,),) = rows(empty, "SELECT pg_relation_size('items_idx')")
     assert size / 100 == pytest.approx(bytes_per_row("vector", 2000, 16), rel=0.05)
+
+
+def test_an_invalid_part_of_a_valid_whole_is_named_and_rebuilt(empty: str) -> None:
+    _make_partitioned(empty)
+    run(
+        empty,
+        "CREATE INDEX whole ON parts USING hnsw (embedding vector_cosine_ops)",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'part_1_embedding_idx'::regclass",
+    )
+    found = the_finding(empty, "partitioned-index-incomplete")
+    assert 'has INVALID parts, 1 of 3 ("public"."part_1_embedding_idx" on "public"."part_1")' in found.sentence
+    apply_fix(empty, found)
+    assert is_good(empty, "partitioned-index-incomplete")

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 import scene
+from pgvector import Vector
 from psycopg import sql
 from scene import InBackground, builder_in_phase, rows, run
 
@@ -16,11 +17,13 @@ from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, SpecIll
 from everindex.index.apply import Deployed, deploy, drop, rollback
 from everindex.index.catalog import observe
 from everindex.index.plan import make_plan
+from everindex.index.probe import probe_statement, size_of
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import create_statement
 from everindex.index.steps import Build, CreateOnParent, Reindex
-from everindex.index.verify import prove_all
+from everindex.index.verify import prove_all, prove_planner
 from everindex.pg.connections import connect
+from everindex.pg.vector_type import register_all_types
 
 SPEC = IndexSpec(name="parts_idx", table="parts", column="e", recall_floor=0.5)
 OTHER_M = replace(SPEC, m=8)
@@ -359,3 +362,108 @@ def test_a_foreign_table_among_the_partitions_is_refused_before_anything_is_made
         heal(parts)
     assert "parts_far is a foreign table" in raised.value.why
     assert vector_indexes(parts) == set()
+
+
+def leaf_of(conninfo: str, table: str) -> str:
+    return str(
+        rows(conninfo, "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass", table)[0][0]
+    )
+
+
+def invalidate(conninfo: str, index: str) -> None:
+    run(conninfo, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{index}'::regclass")
+    run(conninfo, "ALTER TABLE parts_low SET (fillfactor = 99)")  # plans are made anew, as after every DDL
+
+
+def proofs_of(conninfo: str, spec: IndexSpec = SPEC) -> list[tuple[bool | None, str]]:
+    with connect(conninfo) as connection:
+        return [(proof.holds, proof.sentence) for proof in prove_all(connection, spec)]
+
+
+def test_an_invalid_part_under_a_valid_whole_is_seen_and_rebuilt_in_its_place(parts: str) -> None:
+    heal(parts)
+    child = leaf_of(parts, "parts_low")
+    invalidate(parts, child)
+    assert attached(parts) == ALL_VALID | {"parts_low": False}
+    index, planner, recall = proofs_of(parts)
+    assert index == (
+        False,
+        f"index parts_idx is not whole: its part {child} on public.parts_low is INVALID",
+    )
+    assert planner[0] is recall[0] is None
+    assert Reindex(schema="public", name=child) in steps(parts)
+    heal(parts)
+    assert attached(parts) == ALL_VALID
+    assert steps(parts) == ()
+    assert [holds for holds, _ in proofs_of(parts)] == [True, True, True]
+
+
+def test_an_invalid_part_two_levels_down_is_seen_and_rebuilt_whatever_its_m(parts: str) -> None:
+    run(
+        parts,
+        "DROP TABLE parts",
+        "CREATE TABLE parts (id int, e vector(8)) PARTITION BY RANGE (id)",
+        "CREATE TABLE parts_low PARTITION OF parts FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id)",
+        "CREATE TABLE parts_lowest PARTITION OF parts_low FOR VALUES FROM (0) TO (50)",
+        "CREATE TABLE parts_lower PARTITION OF parts_low FOR VALUES FROM (50) TO (100)",
+        "CREATE TABLE parts_high PARTITION OF parts FOR VALUES FROM (100) TO (200)",
+        f"INSERT INTO parts {VECTORS.format('0, 199')}",
+        "CREATE INDEX of_another_m ON parts_lower USING hnsw (e vector_cosine_ops) WITH (m = 5)",
+        "CREATE INDEX parts_idx ON parts USING hnsw (e vector_cosine_ops)",
+        "ANALYZE parts",
+    )
+    assert steps(parts) == ()
+    run(
+        parts,
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid IN "
+        "(SELECT relid FROM pg_partition_tree('parts_idx') WHERE level > 0)",
+    )
+    assert set(attached(parts).items()) >= {("parts", True), ("parts_low", False), ("parts_lower", False)}
+    assert proofs_of(parts)[0][1].endswith("and 1 more are INVALID")
+    heal(parts)
+    assert set(attached(parts).values()) == {True}
+    assert steps(parts) == ()
+
+
+def test_the_size_of_a_partitioned_index_is_that_of_its_parts(parts: str) -> None:
+    heal(parts)
+    expected = rows(parts, "SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree('parts_idx')")[0][0]
+    with connect(parts) as connection:
+        observed = observe(connection, SPEC)
+    found = next(index for index in observed.indexes if index.name == "parts_idx")
+    assert size_of(observed, found) == expected > 0
+    assert f", {expected / 1048576:.1f} MB)" in proofs_of(parts)[0][1]
+
+
+def test_a_partition_that_every_search_reads_in_full_fails_the_proof_and_a_small_one_does_not(parts: str) -> None:
+    run(
+        parts,
+        f"INSERT INTO parts SELECT n % 100, e FROM ({VECTORS.format('1000, 6000')}) AS made(n, e)",
+        "ANALYZE parts",
+    )
+    heal(parts)
+    index, planner, _ = proofs_of(parts)
+    assert (index[0], planner[0]) == (True, True)
+    run(
+        parts,
+        "CREATE EXTENSION postgres_fdw",
+        "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw",
+        "CREATE USER MAPPING FOR CURRENT_USER SERVER far",
+        "CREATE FOREIGN TABLE parts_far PARTITION OF parts FOR VALUES FROM (500) TO (600) SERVER far",
+    )
+    assert steps(parts) == ()
+    with connect(parts) as connection:
+        observed = observe(connection, SPEC)
+        register_all_types(connection)
+        proof = prove_planner(
+            connection,
+            SPEC,
+            observed,
+            statement=probe_statement(SPEC, observed, k=3),
+            parameters={"vector": Vector([1.0] * 8)},
+            settings=(),
+            rows=observed.estimated_rows,
+        )
+    assert proof.holds is False
+    assert "every search reads partition parts_far in full" in proof.sentence
+    assert "Foreign Scan on parts_far" in proof.sentence

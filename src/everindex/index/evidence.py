@@ -15,7 +15,7 @@ from everindex.errors import StatementTimedOut
 from everindex.index.build import count_rows
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.planner import FORCED, SMALL_TABLE_ROWS
-from everindex.index.probe import index_names, names_of, probe_settings, probe_statement
+from everindex.index.probe import names_of, probe_settings, probe_statement, size_of
 from everindex.index.query_sample import STORED_ROWS, Queries
 from everindex.index.recall import Recall, compare, find_truth, sample_queries, wilson
 from everindex.index.recall_history import Sample
@@ -189,13 +189,6 @@ def is_worth_measuring(observed: Observed) -> bool:
 
 
 # --- size ------------------------------------------------------------------------------------------------------------
-
-
-def size_of(observed: Observed, found: ObservedIndex) -> int:
-    """Bytes of the index, with those of its partitions."""
-    names = index_names(observed, found)
-    children = (index for part in observed.partitions for index in part.indexes)
-    return found.size_bytes + sum(child.size_bytes for child in children if child.name in names)
 
 
 def judge_size(

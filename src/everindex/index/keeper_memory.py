@@ -22,10 +22,10 @@ from everindex.index.evidence import (
     measure,
     queries_within,
     see_size,
-    size_of,
 )
 from everindex.index.generations import read_note
 from everindex.index.journal import entries, record
+from everindex.index.probe import size_of
 from everindex.index.query_sample import STORED_ROWS, AskedQueries, Queries
 from everindex.index.recall_history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
 from everindex.index.spec import IndexSpec

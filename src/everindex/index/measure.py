@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.curve import Curve, Place, Point, Shape, shape_of
 from everindex.index.drift import is_hidden
-from everindex.index.evidence import size_of
 from everindex.index.key import is_key, is_predicate
 from everindex.index.planner import FORCED, Settings, explain_here, set_local
-from everindex.index.probe import EF_SEARCH_RANGE, candidates_per_neighbour, index_names, probe_statement
+from everindex.index.probe import EF_SEARCH_RANGE, candidates_per_neighbour, index_names, probe_statement, size_of
 from everindex.index.recall import IndexUnused, Inside, Truth, compare, one_transaction
 from everindex.index.serving import same_distance
 from everindex.index.sight import competitors, hidden

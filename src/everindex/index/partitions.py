@@ -14,15 +14,18 @@ from everindex.index.generations import child_name
 from everindex.index.spec import IndexSpec
 from everindex.index.steps import Attach, Build, CreateOnParent, DropIndex, Reindex, Step, WaitForBuild
 
+#: So many parts are named in a sentence; the rest is counted.
+NAMED = 3
+
 
 def partition_steps(spec: IndexSpec, observed: Observed, there: ObservedIndex | None) -> list[Step]:
     """What is left to do until the parent's index `spec.name` (`there`, if it exists) is valid with all its partitions.
 
     A partition's own index of the declared definition is attached and not built again. Raises SpecIllegal for a
-    foreign table among the partitions, which can have no index.
+    foreign table among the partitions, which can have no index; one that came to an index that is valid is left alone.
     """
     for part in observed.partitions:
-        if part.is_foreign:
+        if part.is_foreign and (there is None or not there.is_valid):
             raise SpecIllegal(
                 f"index {spec.name!r} cannot be built on the partitioned table {spec.table}.",
                 why=f"its partition {part.schema}.{part.table} is a foreign table, which can have no index.",
@@ -35,7 +38,10 @@ def partition_steps(spec: IndexSpec, observed: Observed, there: ObservedIndex | 
         (spec.schema, spec.table): (spec.name, None if there is None else there.oid)
     }
     attachments: list[Step] = []
+    all_attached = there is not None
     for part in observed.partitions:
+        if part.is_foreign:
+            continue
         parent_name, parent_oid = parents[part.parent]
         mine, prepared = _index_of(spec, observed, part, parent_oid)
         steps += prepared
@@ -43,13 +49,14 @@ def partition_steps(spec: IndexSpec, observed: Observed, there: ObservedIndex | 
         if part.is_partitioned:
             parents[(part.schema, part.table)] = (name, None if mine is None else mine.oid)
         is_attached = mine is not None and parent_oid is not None and mine.parent_oid == parent_oid
+        all_attached = all_attached and is_attached
         # Attaching again what is attached makes PostgreSQL look whether the parent is valid by now.
         if not is_attached or not mine or not mine.is_valid:
             attachments.append(
                 Attach(parent_schema=part.parent[0], parent=parent_name, child_schema=part.schema, child=name)
             )
-    if there is not None and not steps and not attachments and not there.is_valid:
-        attachments = _look_again(spec, observed, there)
+    if there is not None and all_attached and not steps:
+        attachments = _look_again(spec, observed, there) or attachments
     # The deepest first: an index is attached to its parent when it is whole itself.
     return [*steps, *reversed(attachments)]
 
@@ -61,12 +68,15 @@ def _index_of(
     own_name = child_name(part.table, spec.name, spec.definition_digest)
     target = replace(spec, schema=part.schema, table=part.table, name=own_name)
     fitting = [index for index in part.indexes if is_as_declared(spec, observed, index)]
-    attached = [index for index in fitting if index.parent_oid is not None and index.parent_oid == parent_oid]
+    # Whatever its m: another one cannot be attached beside it.
+    attached = [index for index in part.indexes if index.parent_oid is not None and index.parent_oid == parent_oid]
     free = [index for index in fitting if index.parent_oid is None and (index.is_valid or part.is_partitioned)]
     found = next(iter([*attached, *sorted(free, key=lambda index: index.name != own_name)]), None)
     if found is not None:
         if found.is_valid or part.is_partitioned:
             return found, []
+        if found.builder_pid is not None:
+            return found, [WaitForBuild(schema=part.schema, name=found.name, pid=found.builder_pid)]
         return found, [Reindex(schema=part.schema, name=found.name)]
     if part.is_partitioned:
         return None, [CreateOnParent(spec=target)]
@@ -88,10 +98,46 @@ def _index_of(
     return None, steps
 
 
-def _look_again(spec: IndexSpec, observed: Observed, there: ObservedIndex) -> list[Step]:
-    """All are attached and the parent is invalid all the same: any attachment made again lets PostgreSQL look."""
-    for part in observed.partitions:
+def broken_parts(observed: Observed, found: ObservedIndex) -> tuple[tuple[ObservedPartition, ObservedIndex], ...]:
+    """The partitions whose part of `found` is INVALID, with that part, at whatever depth: searches read them in full, also
+    where the whole is valid (PostgreSQL marks that once, when the last part is attached, and never looks again)."""
+    parents = {found.oid}
+    broken = []
+    for part in observed.partitions:  # parents come before their partitions
         for index in part.indexes:
-            if index.parent_oid == there.oid:
-                return [Attach(parent_schema=spec.schema, parent=spec.name, child_schema=part.schema, child=index.name)]
-    return []
+            if index.parent_oid in parents:
+                parents.add(index.oid)
+                if not index.is_valid:
+                    broken.append((part, index))
+    return tuple(broken)
+
+
+def broken_words(observed: Observed, found: ObservedIndex) -> str | None:
+    """The same for people; None where the index is whole."""
+    broken = broken_parts(observed, found)
+    if not broken:
+        return None
+    named = ", ".join(f"{index.name} on {part.schema}.{part.table}" for part, index in broken[:NAMED])
+    more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    return (
+        f"{'its part' if len(broken) == 1 else 'its parts'} {named}{more} {'is' if len(broken) == 1 else 'are'} INVALID"
+    )
+
+
+def _look_again(spec: IndexSpec, observed: Observed, there: ObservedIndex) -> list[Step]:
+    """Where all of a whole is attached and valid, and the whole is INVALID all the same, at whatever depth: any attachment
+    made again lets PostgreSQL look."""
+    wholes = [(spec.schema, there)]
+    wholes += [(part.schema, index) for part in observed.partitions for index in part.indexes if part.is_partitioned]
+    again: list[Step] = []
+    for schema, whole in wholes:  # parents before their partitions
+        parts = [
+            (part.schema, index)
+            for part in observed.partitions
+            for index in part.indexes
+            if index.parent_oid == whole.oid
+        ]
+        if not whole.is_valid and parts and all(index.is_valid for _, index in parts):
+            child_schema, child = parts[0]
+            again.append(Attach(parent_schema=schema, parent=whole.name, child_schema=child_schema, child=child.name))
+    return again

@@ -22,7 +22,7 @@ from everindex.index.drift import (
 )
 from everindex.index.generations import has_child_name, next_name, previous_name, read_note
 from everindex.index.key import DERIVED, mismatch
-from everindex.index.partitions import partition_steps
+from everindex.index.partitions import broken_parts, partition_steps
 from everindex.index.serving import same_distance
 from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
 from everindex.index.statements import create_text, rename_text
@@ -117,7 +117,7 @@ def make_plan(
         elif aims.rebuild_because is not None and not stays:
             steps += _replace(spec, observed, current, successor, proven, aims, rebuilds=True)
         else:
-            if current.is_partitioned and not current.is_valid:
+            if current.is_partitioned and (not current.is_valid or broken_parts(observed, current)):
                 steps += partition_steps(spec, observed, current)
             if successor is not None:
                 steps += _drop_whole(spec, observed, successor, "superseded")

@@ -32,6 +32,10 @@ class Explained:
     ordering_indexes: tuple[str, ...] = ()
     """Of these, the indexes that give their rows in the order of a distance."""
 
+    reads: tuple[tuple[str, str | None, int], ...] = ()
+    """Each table that is read: its name, the index that gives its rows in the order of a distance (None for any other way),
+    and how many rows the planner expects of it."""
+
     total_cost: float
 
     @property
@@ -94,6 +98,11 @@ def _read(plan: dict[str, Any]) -> Explained:
         scans=tuple(_words(node) for node in nodes if "Scan" in node["Node Type"]),
         index_names=tuple(node["Index Name"] for node in nodes if "Index Name" in node),
         ordering_indexes=tuple(node["Index Name"] for node in nodes if "Index Name" in node and "Order By" in node),
+        reads=tuple(
+            (node["Relation Name"], node["Index Name"] if "Order By" in node else None, int(node["Plan Rows"]))
+            for node in nodes
+            if "Relation Name" in node
+        ),
         total_cost=float(plan.get("Total Cost", 0.0)),
     )
 

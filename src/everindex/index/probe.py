@@ -128,14 +128,24 @@ def _for_k(declared: int, k: int) -> int:
 
 def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:
     """Under which names the planner may show a scan of `index`: its own, or those of its partitions."""
-    names = {index.name}
+    return frozenset(part.name for part in index_parts(observed, index))
+
+
+def index_parts(observed: Observed, index: ObservedIndex) -> tuple[ObservedIndex, ...]:
+    """`index`, and what hangs on it on the partitions, at whatever depth."""
+    parts = [index]
     parents = {index.oid}
     for part in observed.partitions:  # parents come before their partitions
         for child in part.indexes:
             if child.parent_oid in parents:
-                names.add(child.name)
+                parts.append(child)
                 parents.add(child.oid)
-    return frozenset(names)
+    return tuple(parts)
+
+
+def size_of(observed: Observed, found: ObservedIndex) -> int:
+    """Bytes of the index, with those of its partitions."""
+    return sum(part.size_bytes for part in index_parts(observed, found))
 
 
 def names_of(spec: IndexSpec, observed: Observed) -> frozenset[str]:

@@ -10,8 +10,9 @@ from psycopg import sql
 
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences
-from everindex.index.planner import FORCED, SMALL_TABLE_ROWS, Settings, explain
-from everindex.index.probe import names_of, probe_settings, probe_statement
+from everindex.index.partitions import broken_words
+from everindex.index.planner import FORCED, NAMED, SMALL_TABLE_ROWS, Explained, Settings, explain
+from everindex.index.probe import names_of, probe_settings, probe_statement, size_of
 from everindex.index.proof import Proof, ProofName, fails
 from everindex.index.query_sample import NOTHING_ASKED, STORED_ROWS, AskedQueries
 from everindex.index.recall import IndexUnused, sample_queries
@@ -39,9 +40,12 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
         return fails(
             "index", sentence, "run  everindex plan  and  everindex deploy , or change the declaration."
         ), observed
+    broken = broken_words(observed, found)
+    if broken is not None:
+        return fails("index", f"index {spec.name} is not whole: {broken}", mend), observed
     sentence = (
         f"index {spec.name} exists, is valid and as declared (hnsw, {spec.opclass}, m = {found.m}, "
-        f"ef_construction = {found.ef_construction}, {found.size_bytes / 1048576:.1f} MB)"
+        f"ef_construction = {found.ef_construction}, {size_of(observed, found) / 1048576:.1f} MB)"
     )
     return Proof(name="index", holds=True, sentence=sentence), observed
 
@@ -70,22 +74,72 @@ def prove_planner(
             f"enable_indexscan is off (set by: {switched_off}); the application's search is planned as {chosen.summary}",
             "take it back where it was set: ALTER DATABASE or ALTER ROLE ... RESET enable_indexscan, or postgresql.conf.",
         )
+    if observed.is_partitioned and names & set(chosen.index_names) and _beside(chosen, names):
+        return _prove_parts(connection, observed, chosen, names, statement, parameters, settings)
     if names & set(chosen.index_names):
         return Proof(
             name="planner", holds=True, sentence=f"the planner uses it for the application's search: {chosen.summary}"
         )
     forced = explain(connection, statement, parameters, settings=(*settings, *FORCED))
-    if rows < SMALL_TABLE_ROWS and names & set(forced.index_names):
+    unusable = _beside(forced, names) if observed.is_partitioned else ()
+    if rows < SMALL_TABLE_ROWS and names & set(forced.index_names) and not unusable:
         return Proof(
             name="planner",
             holds=True,
             sentence=f"the planner rightly reads all of {rows} rows ({chosen.summary}); the index is usable: {forced.summary}",
         )
     able = "though it could be used" if names & set(forced.index_names) else "and cannot use it at all"
+    if unusable:
+        able = f"and cannot use it on {unusable[0][0]}"
     return fails(
         "planner",
         f"the planner does not use it: {chosen.summary}, {able}",
         "run ANALYZE on the table, then verify again; a plan that stays so comes from the planner's cost settings.",
+    )
+
+
+def _beside(plan: Explained, names: frozenset[str]) -> tuple[tuple[str, int], ...]:
+    """The tables that are read otherwise than through the index of `names`, with their rows as the planner expects them."""
+    return tuple((table, rows) for table, index, rows in plan.reads if index not in names)
+
+
+def _prove_parts(
+    connection: Connection,
+    observed: Observed,
+    chosen: Explained,
+    names: frozenset[str],
+    statement: sql.Composed,
+    parameters: Mapping[str, Any],
+    settings: Settings,
+) -> Proof:
+    """Some partitions go through the index, and some are read in full: rightly where they are small and could be searched
+    through it."""
+    forced = explain(connection, statement, parameters, settings=(*settings, *FORCED))
+    unusable = dict(_beside(forced, names))
+    beside = _beside(chosen, names)
+    known = {part.table: part.estimated_rows for part in observed.partitions}
+    for table, planned_rows in beside:
+        rows = max(planned_rows, known.get(table, 0))
+        if table in unusable:
+            return fails(
+                "planner",
+                f"every search reads partition {table} in full (about {rows} rows), and cannot use the index there: "
+                f"{chosen.summary}",
+                "run  everindex doctor , which names what that partition lacks; a foreign table can have no index: detach it.",
+            )
+        if rows >= SMALL_TABLE_ROWS:
+            return fails(
+                "planner",
+                f"the planner reads partition {table} in full (about {rows} rows), though it could use the index: "
+                f"{chosen.summary}",
+                f"run ANALYZE on {table}, then verify again; a plan that stays so comes from the planner's cost settings.",
+            )
+    small = ", ".join(table for table, _ in beside[:NAMED]) + ("…" if len(beside) > NAMED else "")
+    return Proof(
+        name="planner",
+        holds=True,
+        sentence=f"the planner uses it for the application's search ({chosen.summary}); it rightly reads all of {small}, "
+        "where the index is usable",
     )
 
 

@@ -17,6 +17,7 @@ from everindex.articles.table import read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index
+from everindex.index.partitions import broken_parts, broken_words
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
@@ -152,6 +153,8 @@ def _read_readiness(connection: Connection) -> Readiness:
         # What a container with a probe waits for: nothing. It is ready, and says what it does meanwhile.
         how_far = "the index is being built" if percent is None else f"index {percent:.0f} %"
         reasons.append(f"serving exact search, {how_far}")
+    elif (serving := serving_spec(spec, observed)) is not None and (broken := broken_words(observed, serving[1])):
+        reasons.append(f"the vector index is not whole: {broken}, and searches read these partitions in full")
     elif state != "valid":
         reasons.append(f"the vector index is {state}: every search reads all rows (exact search)")
     return Readiness(
@@ -162,8 +165,9 @@ def _read_readiness(connection: Connection) -> Readiness:
 
 def index_state(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[IndexState, float | None]:
     """How the index stands that serves the search, and the percent of a running build."""
-    if serving_spec(spec, observed) is not None:
-        return "valid", None
+    serving = serving_spec(spec, observed)
+    if serving is not None:
+        return ("valid" if not broken_parts(observed, serving[1]) else "invalid"), None
     found = declared_index(spec, observed)
     row = connection.execute(
         """

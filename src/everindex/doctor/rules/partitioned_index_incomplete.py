@@ -42,6 +42,20 @@ def ask(examined: Examined) -> Iterator[Answer]:
             continue
         parts = _partitions(examined, index)
         missing = [part for part in parts if part.index is None]
+        invalid = [part for part in parts if part.index is not None and not part.is_valid and not part.is_partitioned]
+        if index.is_valid and invalid and not missing:
+            names = ", ".join(f"{part.quoted_index} on {part.quoted}" for part in invalid[:NAMED])
+            more = f" and {len(invalid) - NAMED} more" if len(invalid) > NAMED else ""
+            yield finding(
+                f"index {index.quoted} on {index.quoted_table} is valid, and has INVALID parts, {len(invalid)} of {len(parts)} "
+                f"({names}{more}): searches read these partitions in full",
+                about=index.quoted,
+                fix=Fix(
+                    statements=tuple(f"REINDEX INDEX CONCURRENTLY {part.quoted_index}" for part in invalid),
+                    advice="each rebuild is online; `everindex heal` does it for a declared index.",
+                ),
+            )
+            continue
         if index.is_valid and not missing:
             yield good(f"index {index.quoted} is complete over {len(parts)} partitions", about=index.quoted)
             continue
@@ -60,14 +74,14 @@ def ask(examined: Examined) -> Iterator[Answer]:
         elif any(part.is_partitioned and not part.is_valid for part in parts):
             continue  # an incomplete part is a partitioned index itself, and makes this one valid when it turns so
         else:
-            invalid = [part.quoted_index for part in parts if not part.is_valid]
-            why = f"its parts {', '.join(invalid)} are INVALID" if invalid else "all of its parts are there and valid"
+            broken = [part.quoted_index for part in parts if not part.is_valid]
+            why = f"its parts {', '.join(broken)} are INVALID" if broken else "all of its parts are there and valid"
             yield finding(
                 f"index {index.quoted} on {index.quoted_table} is INVALID as a whole: {why}",
                 about=index.quoted,
                 fix=Fix(
                     statements=(
-                        *(f"REINDEX INDEX CONCURRENTLY {part}" for part in invalid),
+                        *(f"REINDEX INDEX CONCURRENTLY {part}" for part in broken),
                         # Looks at all parts again and marks the whole valid.
                         *(f"ALTER INDEX {index.quoted} ATTACH PARTITION {part.quoted_index}" for part in parts[:1]),
                     ),
