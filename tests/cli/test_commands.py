@@ -432,3 +432,23 @@ def test_health_asks_the_port_of_the_settings() -> None:
     done = everindex("health", "--timeout", "2", PORT="1")
     assert done.status == 1
     assert "does not answer" in done.stdout
+
+
+# --- browsing ------------------------------------------------------------------------------------------------------
+
+
+def test_filters_without_a_text_list_the_newest(on_articles: Run) -> None:
+    first = on_articles("search", "--category", "Library", "-k", "2")
+    assert (first.status, len(first.stdout.splitlines())) == (0, 6)
+    assert "similarity" not in first.stdout
+    told, further = first.stderr.splitlines()
+    assert re.fullmatch(r"2 of \d+, newest first, [\d.]+ ms", told)
+    cursor = further.partition("--after ")[2]
+    both = on_articles("search", "--category", "Library", "-k", "4", "--json").json
+    assert (both["mode"], both["total"]) == ("browse", int(told.split()[2].rstrip(",")))
+    second = on_articles("search", "--category", "Library", "-k", "2", "--after", cursor, "--json").json
+    assert both["hits"][2:] == second["hits"]
+
+
+def test_neither_text_nor_filter_is_a_usage_error(on_articles: Run) -> None:
+    three_lines(on_articles("search"), "query-invalid", status=2)

@@ -194,6 +194,21 @@ class Instance:
             next_step="choose one of them.",
         )
 
+    def browse(
+        self,
+        filters: Filters | Mapping[str, str] | None = None,
+        *,
+        k: int = 10,
+        after: str | None = None,
+    ) -> Answer:
+        """The k newest articles that pass `filters`, without a search: `total` says how many pass, `after` leads to further
+        pages. Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable, StatementTimedOut."""
+        return self.answer_filters(Options(k=k, filters=_as_filters(filters), after=after))
+
+    def answer_filters(self, options: Options) -> Answer:
+        """`browse` with its options as one."""
+        return self._searches.by_filters(options)
+
     def answer_both(self, text: str, meaning: Meaning, options: Options) -> Answer:
         """The hybrid search of a text whose meaning is known: a vector ((dim,) float32), or the error that says why not."""
         answer = self._searches.by_both(check_query(text), meaning, options)

@@ -145,8 +145,11 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 #: Of a search by text, wherever none is named: it finds what either of the others finds (docs/decisions/0011).
 DEFAULT_MODE: Mode = "hybrid"
 
+#: How an answer came about: by one of the modes, or, without a text, by filters alone.
+AnswerMode = Literal["semantic", "keyword", "hybrid", "browse"]
+
 Strategy = Literal[
-    "index", "index-filtered", "reranked", "reranked-filtered", "filtered-exact", "exact", "none-match", "keyword"
+    "newest", "index", "index-filtered", "reranked", "reranked-filtered", "filtered-exact", "exact", "none-match", "keyword"
 ]
 
 
@@ -160,7 +163,7 @@ class Answer:
     """index: approximate, through the HNSW index · index-filtered: the same, iterating until k rows pass the filter ·
     reranked, reranked-filtered: the same through an index of halfvec or bit codes, its candidates ranked by their vectors ·
     filtered-exact: exact over the rows that pass · exact: every row read · none-match: no row passes the filter ·
-    keyword: by words alone. Of a hybrid search, how its search by meaning went."""
+    keyword: by words alone · newest: by date, without a text. Of a hybrid search, how its search by meaning went."""
 
     ef_search: int | None
     elapsed_ms: float
@@ -170,11 +173,17 @@ class Answer:
     reason: str = ""
     """Why this strategy, for people."""
 
-    mode: Mode = "semantic"
-    """semantic: by meaning · keyword: by words · hybrid: both, fused by their ranks."""
+    mode: AnswerMode = "semantic"
+    """semantic: by meaning · keyword: by words · hybrid: both, fused by their ranks · browse: no text, the filters alone."""
 
     diversity: float | None = None
     """Where it is set, the hits stand in the order of maximal marginal relevance and not by distance or score."""
+
+    total: int | None = None
+    """Of browsing: how many articles pass the filters, on all pages."""
+
+    total_is_estimate: bool = False
+    """Whether that is PostgreSQL's estimate, since there are too many to count for each page."""
 
     more: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     """Writes `next_cursor`, which most callers never ask for."""
@@ -191,7 +200,8 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as `--json` and the API give it."""
-        return {
+        told = {} if self.total is None else {"total": self.total, "total_is_estimate": self.total_is_estimate}
+        return told | {
             "hits": [hit.as_dict() for hit in self.hits],
             "k": self.k,
             "mode": self.mode,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from everindex.articles.model import Answer, Filters
 from everindex.articles.reading import Reading
+from everindex.articles.search.browse import browse
 from everindex.articles.search.cursor import Cursor, Part, Question
 from everindex.articles.search.diversity import check_diversity
 from everindex.articles.search.engine import SearchEngine
@@ -139,6 +140,24 @@ class Searches:
             vectors, k=options.k, filters=options.filters, ef_search=options.ef_search, exact=options.exact
         )
         return [similar_enough(answer, least=options.min_similarity) for answer in answers]
+
+    def by_filters(self, options: Options) -> Answer:
+        """The newest articles that pass the filters."""
+        options = options.checked()
+        if options.min_similarity is not None or options.diversity is not None:
+            raise QueryInvalid(
+                "without a text nothing is similar.",
+                why="min_similarity and diversity compare articles with what is looked for; filters alone look for nothing.",
+                next_step="write a text to search for, or leave them out.",
+            )
+        table, _ = self._engine.known()
+        question = _question("browse", (), options)
+        after = question.read(options.after)
+        return self._reading.read(
+            lambda connection: browse(
+                connection, table, filters=options.filters, k=options.k, after=after, question=question
+            )
+        )
 
     def by_words(self, text: str, options: Options) -> Answer:
         """The articles that have the words of `text`."""

@@ -52,7 +52,8 @@ COMMANDS = (
     ListedCommand(
         "search",
         "search:search",
-        'Search articles by meaning and by words; "quoted phrases", or, and -minus are understood.',
+        'Search articles by meaning and by words; "quoted phrases", or, and -minus are understood. '
+        "Filters alone list the newest.",
     ),
     ListedCommand(
         "similar", "article:similar", "Show the articles nearest in meaning to one article, itself left out."

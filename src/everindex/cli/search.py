@@ -29,7 +29,9 @@ DiversityOption = Annotated[
 
 
 def search(
-    text: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    text: Annotated[
+        str, typer.Argument(help="What to look for, in your own words. Without it, the newest that pass the filters.")
+    ] = "",
     k: Annotated[int, typer.Option("-k", "--k", help="How many articles, 1 to 1000.")] = 10,
     category: Annotated[str | None, typer.Option("--category", help="Only this category.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Only this topic.")] = None,
@@ -58,6 +60,9 @@ def search(
             k=k, filters=filters, ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity,
             diversity=diversity,
         )  # fmt: skip
+        if not text.strip() and not filters.is_empty:
+            print_found(instance.answer_filters(options), as_json=as_json)
+            return
         answer = instance.answer_text(text, mode, options)
         explanation = _explained(instance, text, mode, options) if explain and mode != "keyword" else None
         words = instance.words.explain(text, k=k, filters=filters) if explain and mode != "semantic" else None
@@ -71,6 +76,14 @@ def search(
         print_explanation(explanation)
     if words is not None:
         print_words_explanation(words)
+
+
+def print_found(answer: Answer, *, as_json: bool) -> None:
+    """The answer, for programs or for people."""
+    if as_json:
+        print_json(answer.as_dict())
+    else:
+        print_answer(answer)
 
 
 def _explained(instance: Instance, text: str, mode: Mode, options: Options) -> Explanation | None:
@@ -98,10 +111,19 @@ def print_answer(answer: Answer) -> None:
         say("no article matches: widen the filters, or import articles first (everindex import FILE)")
     for notice in answer.notices:
         tell(f"note: {notice}")
+    if answer.total is not None:
+        about = "about " if answer.total_is_estimate else ""
+        tell(f"{len(answer.hits)} of {about}{answer.total}, newest first, {answer.elapsed_ms:.1f} ms")
+        _tell_further(answer)
+        return
     varied = "" if answer.diversity is None else f", for a diversity of {answer.diversity:g}"
     tell(
         f"{len(answer.hits)} of {answer.k} asked, {answer.strategy}, {answer.elapsed_ms:.1f} ms ({answer.mode}{varied})"
     )
+    _tell_further(answer)
+
+
+def _tell_further(answer: Answer) -> None:
     if answer.next_cursor is not None:
         tell(f"further: the same with  --after {answer.next_cursor}")
 

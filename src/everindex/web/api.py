@@ -70,7 +70,9 @@ def _query(model: type[BaseModel]) -> dict[str, Any]:
     openapi_extra=_query(SearchQuery),
 )  # fmt: skip
 async def search(request: Request) -> Any:
-    """The k articles that answer `q` best (or are nearest to `vector`), best first, among those that pass the filters."""
+    """The k articles that answer `q` best (or are nearest to `vector`), best first, among those that pass the filters.
+
+    With filters alone: the newest articles that pass them, with `total`, how many do."""
     asked = read_query(request, SearchQuery)
     if asked.q and asked.vector:
         raise _one_of_two()
@@ -86,7 +88,7 @@ async def search(request: Request) -> Any:
 async def search_by_body(request: Request) -> Any:
     """As GET, with a JSON body: `{"vector": [...], "k": 10}` or `{"text": "...", "category": "..."}`."""
     body = await read_json(request, SearchBody)
-    if (body.text is None) == (body.vector is None):
+    if (body.text is None) == (body.vector is None) and (body.text is not None or _filters_of(body).is_empty):
         raise _one_of_two()
     vector = None if body.vector is None else vector_of(body.vector)
     question = Question(text=body.text, vector=vector, mode=body.mode, options=_options(body))
@@ -125,9 +127,9 @@ def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> Filters:
 
 def _one_of_two() -> UsageError:
     return UsageError(
-        "a search needs either a text or a vector.",
-        why="both or neither of them is there.",
-        next_step="send one of the two.",
+        "a search needs either a text or a vector, or filters alone.",
+        why="both a text and a vector are there, or nothing at all.",
+        next_step="send one of them.",
     )
 
 

@@ -21,6 +21,7 @@ from everindex.web.assets import asset_url
 from everindex.web.problems import as_problem, prefers_html, problem_headers, problem_response
 
 STRATEGIES = {
+    "newest": "the newest first",
     "index": "through the vector index",
     "index-filtered": "through the vector index, until enough pass the filters",
     "filtered-exact": "exact, over the articles that pass the filters",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from everindex.articles.model import DEFAULT_MODE, MAX_K, Mode, Strategy
+from everindex.articles.model import DEFAULT_MODE, MAX_K, AnswerMode, Mode, Strategy
 
 MODE = (
     f"How a text is searched: hybrid (by meaning and by words), semantic or keyword; {DEFAULT_MODE} when left out. "
@@ -112,13 +112,15 @@ class HitOut(BaseModel):
 class AnswerOut(BaseModel):
     hits: list[HitOut]
     k: int
-    mode: Mode
+    mode: Annotated[AnswerMode, Field(description="browse: there was no text, the newest that pass the filters.")]
     strategy: Strategy
     ef_search: int | None
     elapsed_ms: Annotated[float, Field(description="Time of the search in the database, milliseconds.")]
     notices: Annotated[list[str], Field(description="Sentences for people: what limits this answer.")]
     diversity: Annotated[float | None, Field(description="Where it is set, hits stand in the order of variety.")]
     next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null at the end.")]
+    total: Annotated[int, Field(description="Of mode browse: how many articles pass the filters.")] = 0
+    total_is_estimate: Annotated[bool, Field(description="Of mode browse: whether total is PostgreSQL's estimate.")] = False
 
 
 class AnswersOut(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -53,12 +53,28 @@ class SearchForm:
     @property
     def title(self) -> str:
         """Of the page."""
-        text = self.q.strip()
+        text = self.q.strip() or ", ".join(filter(None, (self.category, self.topic, self.source)))
         return f"{text[:80]} · everindex" if text else "everindex"
 
     @property
     def is_narrowed(self) -> bool:
         return any((self.category, self.topic, self.source, self.since, self.until, self.k not in ("", "10")))
+
+    @property
+    def has_filters(self) -> bool:
+        return any((self.category, self.topic, self.source, self.since, self.until))
+
+    @property
+    def is_only_filters(self) -> bool:
+        """The newest articles that pass them are shown."""
+        return self.has_filters and not self.q.strip()
+
+    def narrowed(self, **filters: str) -> str:
+        """The address of this search with one more filter, at its first page."""
+        return replace(self, **filters).address
+
+    def without_filters(self) -> str:
+        return replace(self, category="", topic="", source="", since="", until="", k="10").address
 
     @property
     def address(self) -> str:
@@ -101,7 +117,7 @@ async def search_page(request: Request) -> Response:
     found: Answer | None = None
     start: Start | None = None
     error: EverindexError | None = None
-    if form.q.strip():
+    if form.q.strip() or form.has_filters:
         try:
             found = await answer(site, form.question())
         except EverindexError as exc:

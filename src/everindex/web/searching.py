@@ -39,6 +39,8 @@ async def answer(site: Site, question: Question) -> Answer:
                 next_step="leave the mode out, or send a text.",
             )  # fmt: skip
         return await site.in_database(lambda: site.instance.answer_vector(given, question.options))
+    if not (question.text or "").strip() and not question.options.filters.is_empty:
+        return await site.in_database(lambda: site.instance.answer_filters(question.options))
     text = check_query(question.text or "")
     match question.mode or DEFAULT_MODE:
         case "keyword":

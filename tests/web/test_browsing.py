@@ -1,0 +1,107 @@
+"""Filters without a text: the page, the API and the command list the newest articles that pass; a tag narrows."""
+
+from __future__ import annotations
+
+import html
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+
+from everindex.articles.instance import Instance
+
+HTML = {"accept": "text/html"}
+
+
+def uris_of(page: str) -> list[str]:
+    return [
+        parse_qs(urlsplit(html.unescape(href)).query)["uri"][0]
+        for href in re.findall(r'href="(/article\?[^"]+)"', page)
+    ]
+
+
+def test_the_page_lists_the_newest_that_pass_with_their_number_and_further_pages(
+    client: httpx2.Client, web_instance: Instance
+) -> None:
+    wanted = web_instance.browse({"category": "Library"}, k=25)
+    found: list[str] = []
+    address = "/?category=Library"
+    for _ in range(2):
+        page = client.get(address, headers=HTML).text
+        assert f"<strong>{wanted.total:,}</strong>" in page
+        assert '<option value="Library" selected>' in page
+        assert "Latest articles" not in page
+        found += uris_of(page)
+        more = re.search(r'<a href="([^"]+)" rel="next">', page)
+        assert more is not None
+        address = html.unescape(more[1])
+        assert "category=Library" in address
+    assert found == [hit.uri for hit in wanted.hits[:20]]
+    fragment = client.get("/?category=Library", headers=HTML | {"hx-request": "true"})
+    assert fragment.text.count("<article") == 10
+    assert fragment.headers["hx-push-url"] == "/?category=Library"
+
+
+def test_filters_that_nothing_passes_are_told_and_can_be_left(client: httpx2.Client) -> None:
+    page = client.get("/?category=Library&until=1980", headers=HTML).text
+    assert "<strong>No</strong> articles" in page
+    assert "No article passes these filters" in page
+    refused = client.get("/?since=never", headers=HTML)
+    assert refused.status_code == 422
+    assert "Since is not a date" in refused.text
+
+
+def test_the_api_answers_filters_alone(client: httpx2.Client, web_instance: Instance) -> None:
+    wanted = web_instance.browse({"category": "Library", "since": "2022"}, k=4)
+    by_address = client.get("/api/search?category=Library&since=2022&k=4")
+    by_body = client.post("/api/search", json={"category": "Library", "since": "2022", "k": 4})
+    for answer in (by_address, by_body):
+        assert answer.status_code == 200
+        found = answer.json()
+        assert (found["mode"], found["strategy"], found["total"]) == ("browse", "newest", wanted.total)
+        assert found["total_is_estimate"] is False
+        assert [hit["uri"] for hit in found["hits"]] == [hit.uri for hit in wanted.hits]
+        assert found["next_cursor"] == wanted.next_cursor
+    further = client.get("/api/search", params={"category": "Library", "since": "2022", "after": wanted.next_cursor})
+    assert further.json()["hits"][0]["uri"] not in {hit.uri for hit in wanted.hits}
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["AnswerOut"]
+    assert set(found) <= set(schema["properties"]) | {"reason"}
+    assert set(schema["required"]) <= set(client.get("/api/search?q=leak").json())
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [("", {}), ("q=%20", {"text": " "}), ("category=", {"category": ""}), ("k=3", {"k": 3})],
+)
+def test_nothing_at_all_is_still_no_search(client: httpx2.Client, query: str, body: dict[str, object]) -> None:
+    assert client.get(f"/api/search?{query}").status_code == 422
+    assert client.post("/api/search", json=body).status_code == 422
+
+
+def test_what_compares_texts_needs_one(client: httpx2.Client) -> None:
+    for option in ("min_similarity=0.5", "diversity=0.3"):
+        refused = client.get(f"/api/search?category=Library&{option}")
+        assert (refused.status_code, refused.json()["type"]) == (422, "/problems/query-invalid")
+
+
+def test_a_tag_narrows_the_search_that_shows_it(client: httpx2.Client) -> None:
+    page = client.get("/?q=memory+leak&topic=Python+3.11&since=2021&mode=semantic", headers=HTML).text
+    tags = [
+        html.unescape(href)
+        for href in re.findall(r'<a class="tag" href="([^"]+)"><span class="visually-hidden">category', page)
+    ]
+    assert tags
+    for tag in tags:
+        asked = parse_qs(urlsplit(tag).query)
+        assert asked["q"] == ["memory leak"]
+        assert (asked["topic"], asked["since"], asked["mode"]) == (["Python 3.11"], ["2021"], ["semantic"])
+        assert len(asked["category"]) == 1
+        narrowed = client.get(tag, headers=HTML).text
+        assert "No article passes" not in narrowed
+
+
+def test_a_tag_of_an_article_lists_the_newest_of_its_kind(client: httpx2.Client, web_instance: Instance) -> None:
+    uri = web_instance.browse({"category": "Library"}, k=1).hits[0].uri
+    page = client.get("/article", params={"uri": uri}, headers=HTML).text
+    assert 'class="tag" href="/?category=Library"' in page
