@@ -149,7 +149,15 @@ DEFAULT_MODE: Mode = "hybrid"
 AnswerMode = Literal["semantic", "keyword", "hybrid", "browse"]
 
 Strategy = Literal[
-    "newest", "index", "index-filtered", "reranked", "reranked-filtered", "filtered-exact", "exact", "none-match", "keyword"
+    "newest",
+    "index",
+    "index-filtered",
+    "reranked",
+    "reranked-filtered",
+    "filtered-exact",
+    "exact",
+    "none-match",
+    "keyword",
 ]
 
 

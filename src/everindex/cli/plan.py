@@ -60,6 +60,8 @@ def print_plan(found: Foresight, *, to: Callable[[str], None] = say) -> None:
             to(f"     sql:     {statement}")
     for remark in found.plan.remarks:
         to(f"  note: {remark}")
+    for other in found.beside:
+        to(f"  note: {other.sentence}; {other.advice}")
     for sentence in [blocker.sentence for blocker in found.blockers] + list(found.vacuums):
         to(f"  waits for: {sentence}")
 

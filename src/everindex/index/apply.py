@@ -19,9 +19,10 @@ from typing import Literal, assert_never
 import psycopg
 
 from everindex.errors import BuildFailed, DeployStopped, EverindexError, LockNotObtained
+from everindex.index.beside import indexes_beside
 from everindex.index.build import build, run_watched
 from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import declared_index, duplicates
+from everindex.index.drift import declared_index
 from everindex.index.generations import has_generation_name, words_of_others
 from everindex.index.journal import record
 from everindex.index.plan import Aims, OnDrift, Plan, make_plan
@@ -261,12 +262,8 @@ def _finished(work: Work, connection: Connection, plan: Plan, observed: Observed
         settle(connection, work.spec, found)
         if work.build_seconds is not None and not work.has_swapped:
             restore_words(connection, work.spec)
-    if not tidies:
-        for other in duplicates(work.spec, observed):
-            work.warn(
-                f"index {other.name} has the same definition under another name: writers pay for both, "
-                f"drop it with  DROP INDEX CONCURRENTLY {other.name}"
-            )
+    for beside in indexes_beside(work.spec, observed):
+        work.warn(f"{beside.sentence}; {beside.advice}")
     outcome: Literal["already-there", "built", "rebuilt", "replaced", "mended"] = "already-there"
     if work.has_swapped:
         outcome = "replaced"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from everindex.index.beside import Beside, indexes_beside
 from everindex.index.blockers import Blocker, find_blockers, vacuums_on
 from everindex.index.build import count_rows
 from everindex.index.catalog import Observed, observe
@@ -42,6 +43,9 @@ class Foresight:
     """Who an online build would wait for if it began now; empty when nothing is to be built."""
 
     vacuums: tuple[str, ...]
+    beside: tuple[Beside, ...]
+    """Other vector indexes on the column, which no step touches."""
+
     machine: Machine
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,6 +78,7 @@ class Foresight:
                 for each in self.steps
             ],
             "waits_for": [blocker.sentence for blocker in self.blockers] + list(self.vacuums),
+            "beside": [other.as_dict() for other in self.beside],
             "disk_free_bytes": self.machine.disk_free_bytes,
             "shared_memory_free_bytes": self.machine.shared_memory_free_bytes,
         }
@@ -104,7 +109,18 @@ def foresee(connection: Connection, spec: IndexSpec, *, aims: Aims = DEPLOY, wit
         ),
         blockers=find_blockers(connection, spec) if builds else (),
         vacuums=vacuums_on(connection, spec) if builds else (),
+        beside=tuple(other for other in indexes_beside(spec, observed) if other.name not in _touched(plan)),
         machine=machine,
+    )
+
+
+def _touched(plan: Plan) -> frozenset[str]:
+    """The indexes that a step drops, renames or lets take over."""
+    return frozenset(
+        name
+        for step in plan.steps
+        for name in (getattr(step, "name", None), getattr(step, "old", None), getattr(step, "successor", None))
+        if name is not None
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from psycopg import sql
 
+from everindex.index.beside import Beside, indexes_beside
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences
 from everindex.index.partitions import broken_words
@@ -47,7 +48,13 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
         f"index {spec.name} exists, is valid and as declared (hnsw, {spec.opclass}, m = {found.m}, "
         f"ef_construction = {found.ef_construction}, {size_of(observed, found) / 1048576:.1f} MB)"
     )
-    return Proof(name="index", holds=True, sentence=sentence), observed
+    beside = indexes_beside(spec, observed)
+    return Proof(
+        name="index",
+        holds=True,
+        sentence="; ".join([sentence, *(other.sentence for other in beside)]),
+        next_step=" ".join(other.advice for other in beside) or None,
+    ), observed
 
 
 def prove_planner(
@@ -87,6 +94,14 @@ def prove_planner(
             name="planner",
             holds=True,
             sentence=f"the planner rightly reads all of {rows} rows ({chosen.summary}); the index is usable: {forced.summary}",
+        )
+    rival = _rival(spec, observed, (*chosen.index_names, *forced.index_names))
+    if rival is not None:
+        return fails(
+            "planner",
+            f"the planner takes another index: {chosen.summary if rival.names & set(chosen.index_names) else forced.summary}; "
+            f"{rival.sentence}",
+            f"{rival.advice}  Then the planner has the declared one alone.",
         )
     able = "though it could be used" if names & set(forced.index_names) else "and cannot use it at all"
     if unusable:
@@ -141,6 +156,11 @@ def _prove_parts(
         sentence=f"the planner uses it for the application's search ({chosen.summary}); it rightly reads all of {small}, "
         "where the index is usable",
     )
+
+
+def _rival(spec: IndexSpec, observed: Observed, taken: Sequence[str]) -> Beside | None:
+    """The other index of the same searches that a plan goes through."""
+    return next((other for other in indexes_beside(spec, observed) if other.names & set(taken)), None)
 
 
 def _where_switched_off(connection: Connection) -> str | None:

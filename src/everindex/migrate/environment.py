@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from everindex.errors import EverindexError, MigrationFailed, NotMigrated, PermissionDenied, RevisionUnknown
 from everindex.index.apply import acknowledge, deploy
+from everindex.index.beside import indexes_beside
 from everindex.index.catalog import observe
 from everindex.index.plan import Aims, make_plan
 from everindex.index.reporter import Reporter
@@ -169,13 +170,17 @@ def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -
             try:
                 with connect(conninfo) as connection:
                     spec = declared_here(connection, declaration)
-                    steps = make_plan(spec, observe(connection, spec), aims=ONLY_DECLARED).steps
+                    observed = observe(connection, spec)
+                    steps = make_plan(spec, observed, aims=ONLY_DECLARED).steps
                 if steps and is_left_to_keeper(conninfo, spec, reporter=reporter):
                     continue
                 if steps:
                     for warning in deploy(conninfo, spec, reporter=reporter).warnings:
                         reporter.say(f"warning: {warning}")
-                elif context.config.attributes.get("everindex_acknowledge"):
+                    continue
+                for other in indexes_beside(spec, observed):
+                    reporter.say(f"warning: {other.sentence}; {other.advice}")
+                if context.config.attributes.get("everindex_acknowledge"):
                     acknowledge(conninfo, spec, reporter=reporter)
             except NotMigrated:
                 raise

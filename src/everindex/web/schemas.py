@@ -120,7 +120,9 @@ class AnswerOut(BaseModel):
     diversity: Annotated[float | None, Field(description="Where it is set, hits stand in the order of variety.")]
     next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null at the end.")]
     total: Annotated[int, Field(description="Of mode browse: how many articles pass the filters.")] = 0
-    total_is_estimate: Annotated[bool, Field(description="Of mode browse: whether total is PostgreSQL's estimate.")] = False
+    total_is_estimate: Annotated[bool, Field(description="Of mode browse: whether total is PostgreSQL's estimate.")] = (
+        False
+    )
 
 
 class AnswersOut(BaseModel):

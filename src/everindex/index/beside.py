@@ -1,0 +1,114 @@
+"""Other vector indexes on the declared column: which of them the planner may take for the declared searches, which only cost.
+
+They are other people's: nothing here drops them, but for exact duplicates, which a deploy does. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.drift import is_as_declared
+from everindex.index.generations import has_generation_name
+from everindex.index.key import is_key
+from everindex.index.probe import index_names
+from everindex.index.spec import IndexSpec
+from everindex.index.statements import drop_statement
+
+#: What an interrupted REINDEX CONCURRENTLY leaves is a matter of its own.
+_LEFT_OVER = re.compile(r"_cc(new|old)\d*$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """One of them."""
+
+    name: str
+    names: frozenset[str]
+    """Under which the planner may show it: its own, and those of its partitions."""
+
+    method: str
+    opclass: str
+    size_bytes: int
+    is_valid: bool
+    competes: bool
+    """True where it answers the declared searches too: the planner takes the one that it thinks cheaper."""
+
+    is_duplicate: bool
+    """True where its definition is the declared one."""
+
+    drop_text: str
+
+    @property
+    def sentence(self) -> str:
+        of = f"index {self.name} ({self.method}, {self.opclass}, {self.size_bytes / 1048576:.1f} MB) on the same column"
+        if not self.is_valid:
+            return f"{of} is INVALID: no search uses it, and writers may pay for it"
+        if self.is_duplicate:
+            return f"{of} has the same definition under another name: writers pay for both"
+        if self.competes:
+            return f"{of} answers the same searches: the planner takes the cheaper one, and writers pay for both"
+        return f"{of} answers other searches: the declared ones never use it, and writers pay for it"
+
+    @property
+    def advice(self) -> str:
+        return f"if no other statement needs it, drop it:  {self.drop_text}"
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "index": self.name,
+            "method": self.method,
+            "opclass": self.opclass,
+            "size_bytes": self.size_bytes,
+            "is_valid": self.is_valid,
+            "competes": self.competes,
+            "is_duplicate": self.is_duplicate,
+            "sentence": self.sentence,
+            "next": self.advice,
+        }
+
+
+def indexes_beside(spec: IndexSpec, observed: Observed) -> tuple[Beside, ...]:
+    """The vector indexes on the declared column that are neither the declared one nor a generation of it, nor being built;
+    by name. Exact duplicates are among them."""
+    return tuple(
+        _beside(spec, observed, index)
+        for index in observed.indexes
+        if index.name != spec.name
+        and not has_generation_name(index.name, spec.name)
+        and index.builder_pid is None
+        and not _LEFT_OVER.search(index.name)
+        and _is_on_column(spec, observed, index)
+    )
+
+
+def _is_on_column(spec: IndexSpec, observed: Observed, index: ObservedIndex) -> bool:
+    if is_key(spec, observed, column=index.column, expression=index.expression):
+        return True
+    if spec.column is None:
+        return False
+    if index.column is not None:
+        return index.column == spec.column
+    return re.search(rf"(?<![\w$]){re.escape(spec.column)}(?![\w$])", index.expression or "") is not None
+
+
+def _beside(spec: IndexSpec, observed: Observed, index: ObservedIndex) -> Beside:
+    # The opclasses of hnsw and ivfflat have the same names; an index of all rows answers for a partial one too.
+    competes = (
+        index.is_valid
+        and index.opclass == spec.opclass
+        and is_key(spec, observed, column=index.column, expression=index.expression)
+        and (index.predicate is None or spec.predicate is not None)
+    )
+    return Beside(
+        name=index.name,
+        names=index_names(observed, index),
+        method=index.method,
+        opclass=index.opclass,
+        size_bytes=index.size_bytes,
+        is_valid=index.is_valid,
+        competes=competes,
+        is_duplicate=is_as_declared(spec, observed, index),
+        drop_text=drop_statement(spec.schema, index.name, concurrently=not index.is_partitioned).as_string(None) + ";",
+    )
