@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Hit
-from everindex.articles.search.snippet import MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
+from everindex.articles.search.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
 from everindex.web.render import highlighted
 
 ATTACKS = (
@@ -74,6 +74,18 @@ def test_of_a_long_summary_the_passages_are_shown_that_answer(words: Instance) -
     assert re.fullmatch(r"after0 after1 [\w ]+ …", str(none.snippet))
     assert "…" not in str(whole.snippet)
     assert all(len(plain(hit.snippet)) < 500 for hit in (beginning, middle, two, none, whole))
+
+
+@pytest.mark.parametrize("place", ["tiger {rest}", "{rest} tiger", "{half} tiger. {half}", "{rest}"])
+def test_no_snippet_is_shorter_than_a_title_or_cuts_a_word(words: Instance, place: str) -> None:
+    """ts_headline alone gives a few words where the summary ends, and a dozen short ones elsewhere."""
+    rest = " ".join(f"w{number}" for number in range(400))
+    summary = place.format(rest=rest, half=rest[: len(rest) // 2].rpartition(" ")[0])
+    (hit,) = snippets(words, "tiger", summary, title="A title of one and a half lines, as feeds have them, " * 3)
+    shown = plain(hit.snippet).strip("… ")
+    assert LEAST_CHARACTERS <= len(shown) <= LEAST_CHARACTERS * 2
+    assert f" {shown} " in f" {summary} "
+    assert str(hit.snippet).count("<mark>tiger</mark>") == summary.count("tiger")
 
 
 def test_joined_names_stems_and_phrases_are_marked(words: Instance) -> None:

@@ -166,3 +166,34 @@ def test_every_page_fits_a_narrow_screen(browser: Browser, web_url: str) -> None
         for path in PAGES:
             page.goto(path)
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+
+
+@pytest.mark.parametrize("address", ["/", "/?q=memory+leak", "/?category=Library", "/incidents"])
+def test_the_first_tab_reaches_the_way_past_the_navigation(browser: Browser, web_url: str, address: str) -> None:
+    page = browser.new_page()
+    try:
+        page.goto(f"{web_url}{address}")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.activeElement.id === 'main'")
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("width", [320, 375, 768, 1200, 1920])
+def test_a_date_is_shown_whole_at_every_width(browser: Browser, web_url: str, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    try:
+        page.goto(f"{web_url}/?category=Library&since=2020-12-28&until=2022-12-28")
+        shown, needed = page.evaluate(
+            """() => {
+                const fields = [...document.querySelectorAll('.fields input[type=date]')];
+                const shown = Math.min(...fields.map(field => field.getBoundingClientRect().width));
+                for (const field of fields) field.style.width = 'max-content';
+                return [shown, Math.max(...fields.map(field => field.getBoundingClientRect().width))];
+            }"""
+        )
+        assert shown >= needed
+    finally:
+        page.close()

@@ -27,6 +27,8 @@ from everindex.pg.sqlstate import told_as_ours
 MOST_CHARACTERS = 20_000
 #: A text of this length is shown as a whole.
 WHOLE_CHARACTERS = 280
+#: Of a longer one at least so much, in whole words: a passage shorter than the title above it tells nothing.
+LEAST_CHARACTERS = 240
 
 _START, _STOP, _GAP = "\x01", "\x02", "\x08"
 #: ts_headline reads with PostgreSQL's parser, too: it sees a control character in place of each of these.
@@ -38,7 +40,7 @@ _MARKED = str.maketrans({_START: "<mark>", _STOP: "</mark>"})
 
 _MARKS = f'StartSel="{_START}", StopSel="{_STOP}"'
 _WHOLE = f"{_MARKS}, HighlightAll=true"
-_PART = f'{_MARKS}, MaxFragments=2, MinWords=12, MaxWords=24, FragmentDelimiter="{_GAP}"'
+_PART = f'{_MARKS}, MaxFragments=2, MinWords=14, MaxWords=28, FragmentDelimiter="{_GAP}"'
 
 _HEADLINES = """
     SELECT pg_catalog.ts_headline({config}, t.title, q.query, {whole}),
@@ -67,7 +69,7 @@ def with_snippets(connection: Connection, config: TextConfig, text: str, hits: S
         replace(
             hit,
             title_snippet=None if row[0] is None else marked_html(row[0]),
-            snippet=None if row[1] is None else marked_html(_with_ellipses(row[1], hit.summary or "")),
+            snippet=None if row[1] is None else marked_html(_passage(row[1], hit.summary or "")),
         )
         for hit, row in zip(hits, rows, strict=True)
     ]
@@ -83,14 +85,44 @@ def marked_html(headline: str) -> str:
     return html.escape(headline.translate(_SHOWN)).translate(_MARKED)
 
 
-def _with_ellipses(headline: str, text: str) -> str:
-    """A passage out of the middle shows that it is one; ts_headline says so only between passages."""
-    shown, whole = headline.translate(_PLAIN), (_hidden(text) or "").strip()
+def _passage(headline: str, text: str) -> str:
+    """What ts_headline gave, long enough; a passage out of the middle shows that it is one, which ts_headline says only
+    between passages."""
+    whole = (_hidden(text) or "").strip()
+    if len(text) > WHOLE_CHARACTERS:
+        headline = _long_enough(headline.strip(), whole)
+    shown = headline.translate(_PLAIN)
     if not shown.strip():
         return headline
     begins = whole.startswith(shown.strip()[:40])
     ends = len(text) <= MOST_CHARACTERS and whole.endswith(shown.strip()[-40:])
     return f"{'' if begins else '… '}{headline}{'' if ends else ' …'}"
+
+
+def _long_enough(headline: str, whole: str) -> str:
+    """A single short passage goes on to LEAST_CHARACTERS, and begins earlier where the text ends before; its marks stay."""
+    shown = headline.translate(_PLAIN)
+    begin = -1 if _GAP in shown else whole.find(shown)
+    if begin < 0 or len(shown) >= LEAST_CHARACTERS:
+        return headline
+    end = begin + len(shown)
+    to = _word_end(whole, min(end + LEAST_CHARACTERS - len(shown), len(whole)))
+    since = _word_begin(whole, max(0, min(begin, to - LEAST_CHARACTERS)))
+    return f"{whole[since:begin]}{headline}{whole[end:to]}"
+
+
+#: What is longer is no word; it is cut.
+_WORD = 40
+
+
+def _word_end(text: str, at: int) -> int:
+    last = min(at + _WORD, len(text))
+    return next((place for place in range(at, last) if text[place].isspace()), last)
+
+
+def _word_begin(text: str, at: int) -> int:
+    first = max(at - _WORD, 0)
+    return next((place for place in range(at, first, -1) if text[place - 1].isspace()), first)
 
 
 def _hidden(text: str | None) -> str | None:
