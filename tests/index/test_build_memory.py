@@ -160,10 +160,13 @@ sys.path[:0] = {here!r}
 import scene
 from everindex.index import build, preflight
 from everindex.index.apply import deploy
+from everindex.index.shared_memory import see_shared_memory
 from everindex.pg import embedded
 if not {sees_machine}:
-    build.see_machine = lambda connection: preflight.Machine(disk_free_bytes=None, shared_memory_free_bytes=None)
-with embedded.running(pathlib.Path({home!r}), settings={{"dynamic_shared_memory_type": "posix", "fsync": "off"}}) as conninfo:
+    build.see_machine = lambda connection: preflight.Machine(
+        disk_free_bytes=None, shared_memory=see_shared_memory(connection, pid=None)
+    )
+with embedded.running(pathlib.Path({home!r}), settings={{"dynamic_shared_memory_type": {kind!r}, "fsync": "off"}}) as conninfo:
     scene.fill_items(conninfo, count=300)
     heard = scene.Heard()
     deployed = deploy(conninfo, scene.SPEC, reporter=heard.reporter)
@@ -171,38 +174,59 @@ with embedded.running(pathlib.Path({home!r}), settings={{"dynamic_shared_memory_
     print(scene.state(conninfo))
     print(heard.text)
     print("warnings:", *deployed.warnings)
+    print("--- log ---", *(file.read_text() for file in pathlib.Path({home!r}).rglob("*.log")))
 """
+LITTLE = {"posix": "64m", "mmap": "260m"}
+SAID = {
+    "posix": "shared memory (/dev/shm) is too small for a parallel build",
+    "mmap": "shared memory (pg_dynshmem, on the data disk: dynamic_shared_memory_type is mmap) has no room",
+}
 REFUSED = "could not resize shared memory segment"
 
 
-def deploy_with_little_shared_memory(*, sees_machine: bool) -> tuple[str, str]:
-    """What a deploy tells, and the server's log, where /dev/shm has 64 MB."""
+def deploy_with_little_shared_memory(*, sees_machine: bool, kind: str = "posix") -> tuple[str, str]:
+    """What a deploy tells, and the server's log, where /dev/shm has 64 MB, or the disk of the data directory little more
+    than the server itself needs."""
     limited = [
         "unshare",
         "--mount",
         "sh",
         "-c",
-        'mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm && exec "$@"',
+        f'mount -t tmpfs -o size={LITTLE[kind]},mode=1777 tmpfs "$SMALL" && exec "$@"',
         "sh",
     ]
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("only root can give a process a small /dev/shm of its own")
-    if subprocess.run([*limited, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let root mount")
     with open_place(on_disk=True) as place:  # the program has another /dev/shm
+        environment = os.environ | {"SMALL": "/dev/shm" if kind == "posix" else str(place)}
+        if subprocess.run([*limited, "true"], capture_output=True, check=False, env=environment).returncode != 0:
+            pytest.skip("this machine does not let root mount")
         program = PROGRAM.format(
             here=[str(folder) for folder in Path(scene.__file__).parents[:2]],
             home=str(place / "server"),
             sees_machine=sees_machine,
+            kind=kind,
         )
         done = subprocess.run(
-            [*limited, sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+            [*limited, sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=environment,
         )
         assert done.returncode == 0, done.stderr
-        log = next((place / "server").rglob("*.log")).read_text()
     assert done.stdout.startswith("built\n[('items_embedding_idx', True)]\n")
-    assert "warnings: shared memory (/dev/shm) is too small for a parallel build" in done.stdout
-    return done.stdout, log
+    assert f"warnings: {SAID[kind]}" in done.stdout
+    told, _, log = done.stdout.partition("--- log ---")
+    return told, log
+
+
+def test_too_little_disk_for_shared_memory_in_files_makes_the_build_serial_before_it_begins() -> None:
+    told, log = deploy_with_little_shared_memory(sees_machine=True, kind="mmap")
+    assert REFUSED not in log
+    (only,) = (line for line in told.splitlines() if line.startswith("building index"))
+    assert only.endswith("and 0 workers")
 
 
 def test_too_little_shared_memory_that_can_be_seen_makes_the_build_serial_before_it_begins() -> None:

@@ -16,6 +16,7 @@ from everindex.index.journal import record
 from everindex.index.memory import settings_for
 from everindex.index.preflight import SHARED_MEMORY_HEADROOM, require_disk, see_machine, warnings_before
 from everindex.index.progress import Watch
+from everindex.index.shared_memory import SharedMemory, see_shared_memory
 from everindex.index.size import index_bytes
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import create_statement, drop_statement
@@ -29,8 +30,9 @@ from everindex.pg.sqlstate import statement_error, told_as_ours
 
 log = logging.getLogger(__name__)
 
-#: PostgreSQL: "could not resize shared memory segment": /dev/shm is smaller than a parallel build asks for.
-NO_SHARED_MEMORY = "53100"
+#: PostgreSQL, dsm_impl.c: "could not resize shared memory segment" (posix, mmap) or "could not get" one (sysv). Nothing is
+#: free there (53100, 53200), or a limit of the kernel is smaller than a parallel build asks for (XX000).
+NO_SHARED_MEMORY = ("53100", "53200", "XX000")
 #: PostgreSQL: "relation already exists": somebody made it between our look and our statement.
 ALREADY_EXISTS = "42P07"
 CANCELLED = "57014"
@@ -142,11 +144,8 @@ def _settings(work: Work, connection: Connection, step: Build, rows: int) -> dic
     """The session settings of the build, from the formula, the policy and what can be seen of the machine."""
     spec = step.spec
     machine = see_machine(connection)
-    require_disk(
-        spec,
-        machine,
-        needed_bytes=index_bytes(rows=rows, dimensions=step.dimensions, m=spec.m, key_type=spec.key_type),
-    )
+    size = index_bytes(rows=rows, dimensions=step.dimensions, m=spec.m, key_type=spec.key_type)
+    require_disk(spec, machine, needed_bytes=size)
     settings = settings_for(
         connection,
         look(connection),
@@ -157,9 +156,9 @@ def _settings(work: Work, connection: Connection, step: Build, rows: int) -> dic
         memory_share=spec.build.memory_share,
     )
     wanted = settings.as_settings()
-    shared = machine.shared_memory_free_bytes
-    if shared is not None and settings.maintenance_work_mem_bytes + SHARED_MEMORY_HEADROOM > shared:
-        _turn_serial(work)
+    shared_needed = settings.maintenance_work_mem_bytes + SHARED_MEMORY_HEADROOM
+    if settings.parallel_workers > 0 and not machine.shared_memory.holds(shared_needed, beside_bytes=size):
+        _turn_serial(work, machine.shared_memory)
     if work.is_serial:
         wanted["max_parallel_maintenance_workers"] = "0"
     if not settings.fits:
@@ -171,12 +170,9 @@ def _settings(work: Work, connection: Connection, step: Build, rows: int) -> dic
     return wanted
 
 
-def _turn_serial(work: Work) -> None:
+def _turn_serial(work: Work, shared: SharedMemory) -> None:
     work.is_serial = True
-    work.warn(
-        "shared memory (/dev/shm) is too small for a parallel build, so it was built by one process; "
-        "give the container shm_size of at least maintenance_work_mem + 64 MB"
-    )
+    work.warn(shared.shortage())
 
 
 def _after_failure(work: Work, spec: IndexSpec, exc: BaseException, pid: int, *, gave_up: str | None) -> None:
@@ -197,8 +193,9 @@ def _after_failure(work: Work, spec: IndexSpec, exc: BaseException, pid: int, *,
             next_step=f"{left} Wait for that to end or end it, then run the same command again; "
             "the build's policy says how long it may wait.",
         ) from exc
-    if exc.sqlstate == NO_SHARED_MEMORY and "shared memory" in str(exc) and not work.is_serial:
-        _turn_serial(work)
+    if exc.sqlstate in NO_SHARED_MEMORY and "shared memory segment" in str(exc) and not work.is_serial:
+        with connect(work.conninfo, application_name="everindex clean-up") as connection:
+            _turn_serial(work, see_shared_memory(connection, pid=None))
         work.reporter.say(work.warnings[-1])
         return
     _raise_failed(spec, exc, left)

@@ -80,6 +80,7 @@ class Foresight:
             "waits_for": [blocker.sentence for blocker in self.blockers] + list(self.vacuums),
             "beside": [other.as_dict() for other in self.beside],
             "disk_free_bytes": self.machine.disk_free_bytes,
+            "shared_memory_kind": self.machine.shared_memory.kind,
             "shared_memory_free_bytes": self.machine.shared_memory_free_bytes,
         }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from everindex.errors import DiskSpaceShort
 from everindex.index.blockers import find_blockers, vacuums_on
+from everindex.index.shared_memory import SharedMemory, free_bytes, see_shared_memory
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import route_of
@@ -20,7 +21,11 @@ class Machine:
     """What can be seen of the server's machine; None where it is another one, or hidden from this user."""
 
     disk_free_bytes: int | None
-    shared_memory_free_bytes: int | None
+    shared_memory: SharedMemory
+
+    @property
+    def shared_memory_free_bytes(self) -> int | None:
+        return self.shared_memory.free_bytes
 
 
 def see_machine(connection: Connection) -> Machine:
@@ -32,10 +37,10 @@ def see_machine(connection: Connection) -> Machine:
     except OSError:
         is_here = False
     if not is_here or not _is_ours(connection, pid):
-        return Machine(disk_free_bytes=None, shared_memory_free_bytes=None)
+        return Machine(disk_free_bytes=None, shared_memory=see_shared_memory(connection, pid=None))
     return Machine(
-        disk_free_bytes=_free_bytes(f"/proc/{pid}/cwd"),  # a backend works in its data directory
-        shared_memory_free_bytes=_free_bytes(f"/proc/{pid}/root/dev/shm") if _uses_dev_shm(connection) else None,
+        disk_free_bytes=free_bytes(f"/proc/{pid}/cwd"),  # a backend works in its data directory
+        shared_memory=see_shared_memory(connection, pid=pid),
     )
 
 
@@ -74,16 +79,3 @@ def _is_ours(connection: Connection, pid: int) -> bool:
     ).fetchone()
     # NULL where the session's current role may not see its own row: after SET ROLE, say, to a role that is not a member.
     return age_there is not None and age_there[0] is not None and abs(age_here - age_there[0]) < 2.0
-
-
-def _uses_dev_shm(connection: Connection) -> bool:
-    row = connection.execute("SELECT current_setting('dynamic_shared_memory_type')").fetchone()
-    return row is not None and row[0] == "posix"
-
-
-def _free_bytes(path: str) -> int | None:
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return None
-    return found.f_bavail * found.f_frsize

@@ -24,7 +24,10 @@ def ask(examined: Examined) -> Iterator[Answer]:
         return
     kind = examined.setting("dynamic_shared_memory_type")
     if kind != "posix":
-        yield good(f"dynamic_shared_memory_type is {kind}: builds do not depend on the size of /dev/shm")
+        where = {"mmap": " and take it from the data disk", "sysv": " but on kernel.shmmax and kernel.shmall"}
+        yield good(
+            f"dynamic_shared_memory_type is {kind}: builds do not depend on the size of /dev/shm{where.get(str(kind), '')}"
+        )
         return
     needed = examined.bytes_of("maintenance_work_mem") + HEADROOM_BYTES
     size = shared_memory_bytes(examined)
