@@ -27,7 +27,6 @@ from everindex.pg import replica as replica_module
 from everindex.pg.address import describe
 from everindex.pg.connections import Connection
 from everindex.settings import Settings
-from everindex.web import health
 from everindex.web.serving import serve_in_thread
 
 Open = Callable[..., Instance]
@@ -232,7 +231,6 @@ def test_a_replica_that_is_not_there_is_told_without_its_password_and_found_late
 def test_readiness_says_who_answers_reads_and_holds_without_the_primary(
     replicated: Pair, open_replicated: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "KEPT_SECONDS", 0.0)
     instance = open_replicated()
     with serve_in_thread(instance) as url, httpx2.Client(base_url=url, timeout=30) as client:
         ready = client.get("/readyz").json()

@@ -77,7 +77,6 @@ def test_a_dropped_index_comes_back_while_the_pages_answer_exactly_and_say_so(fi
             assert ready.json()["reasons"][0].startswith("serving exact search, ")
         until(lambda: is_valid(filled))
         until(lambda: client.get("/api/search?q=crash").json()["strategy"] == "index", seconds=20)
-        time.sleep(1.1)  # a look is kept for a second
         assert client.get("/readyz").json()["reasons"] == []
 
 

@@ -3,6 +3,7 @@ search statement."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,13 +19,13 @@ from everindex.articles.search.known import serving_of
 from everindex.articles.search.strategy import choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import NotMigrated
-from everindex.index.catalog import Observed
+from everindex.index.catalog import Observed, observe
 from everindex.index.proof import Verification
 from everindex.index.query_sample import AskedQueries
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.index.verify import prove_index, prove_planner, prove_recall, unasked
-from everindex.migrate.revision import prove_revision
+from everindex.migrate.revision import current_revisions, prove_revision
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import one_session
 from everindex.pg.sqlstate import told_as_ours
@@ -57,9 +58,11 @@ def verify(
         revision = prove_revision(connection)
         spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
         index, observed = prove_index(connection, spec)
+        catalog = state_of(connection, spec, observed)
         if not index.holds:
             why = "the index does not serve"
-            return Verification(proofs=(revision, index, unasked("planner", why), unasked("recall", why)))
+            proofs = (revision, index, unasked("planner", why), unasked("recall", why))
+            return Verification(proofs=proofs, catalog=catalog)
         register_vector(connection)
         table = read_table(connection)
         rows, vector = _rows_and_vector(connection, table)
@@ -93,7 +96,20 @@ def verify(
             asked=(asked or RecallQueries(read_settings()))(connection, spec, observed),
             on_query=on_query,
         )
-        return Verification(proofs=(revision, index, planner, recall))
+        return Verification(proofs=(revision, index, planner, recall), catalog=catalog)
+
+
+def read_state(connection: Connection, *, floor: float) -> str:
+    """The state of declaration and catalog now, to be compared with that of a verification. Reads only, some milliseconds."""
+    spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
+    return state_of(connection, spec, observe(connection, spec))
+
+
+def state_of(connection: Connection, spec: IndexSpec, observed: Observed) -> str:
+    """What proofs are about: the revision, the declaration, and every index of the table with its validity, definition and
+    file. In another state they say nothing. Reads the revision."""
+    about = (current_revisions(connection), replace(spec, recall_floor=1.0), observed.state_digest)
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:12]
 
 
 def _rows_and_vector(connection: Connection, table: ArticleTable) -> tuple[int, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +49,8 @@ class ObservedIndex:
     """The index of the parent that this one is attached to."""
 
     comment: str | None = None
+    filenode: int = 0
+    """The file that holds it: another one after every rebuild."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +111,32 @@ class Observed:
     @property
     def digest(self) -> str:
         """12 hex digits of everything here that a plan depends on; sizes and row counts are not in it."""
-        steady = replace(
-            self,
-            estimated_rows=0,
-            table_bytes=0,
-            indexes=tuple(map(_steady, self.indexes)),
-            partitions=tuple(
-                replace(part, estimated_rows=0, indexes=tuple(map(_steady, part.indexes))) for part in self.partitions
-            ),
-        )
-        return hashlib.sha256(repr(steady).encode()).hexdigest()[:12]
+        return _digest_of(self, _steady)
+
+    @property
+    def state_digest(self) -> str:
+        """The same, of everything here that a proof depends on: an index that was rebuilt has to be proven anew."""
+        return _digest_of(self, _same_file)
+
+
+def _digest_of(observed: Observed, of_index: Callable[[ObservedIndex], ObservedIndex]) -> str:
+    steady = replace(
+        observed,
+        estimated_rows=0,
+        table_bytes=0,
+        indexes=tuple(map(of_index, observed.indexes)),
+        partitions=tuple(
+            replace(part, estimated_rows=0, indexes=tuple(map(of_index, part.indexes))) for part in observed.partitions
+        ),
+    )
+    return hashlib.sha256(repr(steady).encode()).hexdigest()[:12]
 
 
 def _steady(index: ObservedIndex) -> ObservedIndex:
+    return replace(index, size_bytes=0, filenode=0)
+
+
+def _same_file(index: ObservedIndex) -> ObservedIndex:
     return replace(index, size_bytes=0)
 
 
@@ -275,7 +291,7 @@ def _indexes(connection: Connection, table_oids: list[int], *, also_named: str) 
                     LIMIT 1)) END,
                c.relkind = 'I',
                (SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
-               pg_catalog.obj_description(c.oid, 'pg_class')
+               pg_catalog.obj_description(c.oid, 'pg_class'), c.relfilenode::bigint
         FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
         JOIN pg_catalog.pg_am am ON am.oid = c.relam
@@ -311,6 +327,7 @@ def _observed_index(row: tuple[Any, ...]) -> ObservedIndex:
         is_partitioned=row[13],
         parent_oid=row[14],
         comment=row[15],
+        filenode=row[16],
     )
 
 

@@ -61,6 +61,8 @@ class Verification:
     """The proofs in the order of the guide's criteria."""
 
     proofs: tuple[Proof, ...]
+    catalog: str | None = None
+    """The state of declaration and catalog that was proven; another state is not."""
 
     @property
     def holds(self) -> bool:

@@ -230,8 +230,8 @@ async def changed_incident(request: Request) -> Any:
 async def index(request: Request) -> Any:
     """What the page /index shows: proofs (run in the background), definition, size, use, queue, plan."""
     site = site_of(request)
-    report = await site.index.get()
-    return as_json({"verification": site.proofs.state().as_dict(), **report.as_dict()})
+    report = await site.report(await site.catalog())
+    return as_json({"verification": site.proofs.state(report.catalog).as_dict(), **report.as_dict()})
 
 
 def status_filter(status: str | None) -> str | None:

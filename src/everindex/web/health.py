@@ -28,8 +28,6 @@ from everindex.pg.pooler import limit, limited
 
 #: A probe of Kubernetes gives up after one to a few seconds: the answer is there before.
 ANSWER_SECONDS = 1.5
-#: Probes that come faster than this share one look.
-KEPT_SECONDS = 1.0
 
 IndexState = Literal["valid", "building", "invalid", "missing"]
 
@@ -52,6 +50,7 @@ class Readiness:
     """Who answers searches and article reads; None where nobody was asked."""
 
     reasons: list[str] = field(default_factory=list)
+    read_at: float = field(default_factory=time.monotonic)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -60,12 +59,17 @@ class Readiness:
             "revision": {"current": self.revision, "head": self.head},
             "index": {"state": self.index_state, "percent": self.percent},
             "reads": None if self.reads is None else self.reads.as_dict(),
+            "age_seconds": round(time.monotonic() - self.read_at, 3),
             "reasons": self.reasons,
         }  # fmt: skip
 
 
 class ReadyProbe:
-    """Looks at most once at a time, in a thread that nobody has to wait for: a database that hangs holds one thread."""
+    """Looks at most once at a time, in a thread that nobody has to wait for: a database that hangs holds one thread.
+
+    Who asks while a look is running gets the next one, with all who ask meanwhile: an answer is never older than its
+    question.
+    """
 
     def __init__(self, conninfo: str, *, reading: Reading | None = None) -> None:
         """`reading` is asked where the primary does not answer, and tells who answers reads."""
@@ -73,19 +77,21 @@ class ReadyProbe:
         self._reading = reading
         self._lock = threading.Lock()
         self._looking: Future[Readiness] | None = None
-        self._last: tuple[float, Readiness] | None = None
+        self._next: Future[Readiness] | None = None
 
     def look(self) -> Future[Readiness]:
-        """A look that is running or done; never raises."""
+        """A look that begins after this call; never raises."""
         with self._lock:
-            if self._last is not None and time.monotonic() - self._last[0] <= KEPT_SECONDS:
-                known: Future[Readiness] = Future()
-                known.set_result(self._last[1])
-                return known
             if self._looking is None:
-                self._looking = Future()
-                threading.Thread(target=self._run, args=(self._looking,), name="everindex-ready", daemon=True).start()
-            return self._looking
+                return self._begin(Future())
+            if self._next is None:
+                self._next = Future()
+            return self._next
+
+    def _begin(self, looking: Future[Readiness]) -> Future[Readiness]:
+        self._looking = looking
+        threading.Thread(target=self._run, args=(looking,), name="everindex-ready", daemon=True).start()
+        return looking
 
     def _run(self, looking: Future[Readiness]) -> None:
         try:
@@ -98,8 +104,10 @@ class ReadyProbe:
         if self._reading is not None:
             found = _with_source(found, self._reading.source())
         with self._lock:
-            self._last = (time.monotonic(), found)
             self._looking = None
+            following, self._next = self._next, None
+            if following is not None:
+                self._begin(following)
         looking.set_result(found)
 
 

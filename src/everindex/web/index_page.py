@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from everindex.errors import EverindexError
+from everindex.web.index_report import IndexReport
 from everindex.web.problems import as_problem
 from everindex.web.proofs import ProofState
 from everindex.web.render import page, wants_fragment
@@ -30,13 +31,14 @@ QUESTIONS = {
 async def index_page(request: Request) -> Response:
     """The page of operations."""
     site = site_of(request)
-    return page("index.html", here="/index", **proof_values(site.proofs.state()), **await _report_values(site))
+    report = await _report_values(site)
+    return page("index.html", here="/index", **await _proof_values(site, report["report"]), **report)
 
 
 @router.get("/index/proofs")
 async def proofs_fragment(request: Request) -> Response:
     """The proofs alone, for htmx."""
-    return page("_proofs.html", **proof_values(site_of(request).proofs.state()))
+    return page("_proofs.html", **await _proof_values(site_of(request), None))
 
 
 @router.get("/index/report")
@@ -51,7 +53,7 @@ async def verify_again(request: Request) -> Response:
     site = site_of(request)
     site.proofs.start()
     if wants_fragment(request):
-        return page("_proofs.html", **proof_values(site.proofs.state()))
+        return page("_proofs.html", **await _proof_values(site, None))
     return RedirectResponse("/index", status_code=303)
 
 
@@ -60,14 +62,25 @@ def proof_values(state: ProofState) -> dict[str, Any]:
     return {
         "proofs": list(state.verification.proofs) if state.verification else [],
         "questions": QUESTIONS, "is_running": state.is_running, "finished_at": state.finished_at,
+        "age_seconds": state.age_seconds,
         "holds": state.verification.holds if state.verification else None,
         "proof_error": as_problem(state.error) if state.error else None,
     }  # fmt: skip
 
 
+async def _proof_values(site: Site, report: IndexReport | None) -> dict[str, Any]:
+    """The proofs of the state that `report` is about; without one, of the catalog as it is now."""
+    try:
+        state = site.proofs.state(await site.catalog() if report is None else report.catalog)
+    except EverindexError as exc:
+        state = ProofState(is_running=False, error=exc)
+    return proof_values(state)
+
+
 async def _report_values(site: Site) -> dict[str, Any]:
     try:
-        return {"report": await site.index.get(wait_seconds=REPORT_WAIT_SECONDS), "report_error": None}
+        report = await site.report(await site.catalog(), wait_seconds=REPORT_WAIT_SECONDS)
+        return {"report": report, "report_error": None}
     except TimeoutError:
         return {"report": None, "report_error": None}
     except EverindexError as exc:

@@ -17,6 +17,7 @@ from everindex.articles.model import Filters
 from everindex.articles.search.explained import without_vectors
 from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable
+from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import differences, is_hidden
@@ -24,6 +25,7 @@ from everindex.index.generations import next_name, previous_name, read_note
 from everindex.index.journal import Entry, entries
 from everindex.index.plan import make_plan
 from everindex.index.planner import explain, explain_text
+from everindex.index.probe import size_of
 from everindex.index.recall_now import RecallNow, recall_now
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
@@ -54,6 +56,9 @@ class IndexUse:
 
     is_hidden: bool
     """Whole, and out of the planner's sight on purpose: no sign of an interrupted build."""
+
+    size_bytes: int
+    """With its parts, where the table is partitioned."""
 
     scans: int
     tuples_read: int
@@ -125,11 +130,18 @@ class IndexReport:
     pgvector_version: str
     warnings: list[str] = field(default_factory=list)
     read_at: dt.datetime
+    catalog: str
+    """The state of declaration and catalog that this is about."""
+
+    @property
+    def age_seconds(self) -> float:
+        return (dt.datetime.now(dt.UTC) - self.read_at).total_seconds()
 
     def as_dict(self) -> dict[str, Any]:
         known = dataclasses.asdict(replace(self, curves=None))
         known["curves"] = None if self.curves is None else self.curves.as_dict()
         known["rows"]["without_vector"] = self.rows.without_vector
+        known["age_seconds"] = round(self.age_seconds, 1)
         known["plan_settings"] = dict(self.plan_settings)
         return known
 
@@ -142,6 +154,7 @@ def read_index_report(instance: Instance) -> IndexReport:
         server = look(connection)
         spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=instance.settings.recall_floor))
         observed = observe(connection, spec)
+        catalog = state_of(connection, spec, observed)
         state, _ = index_state(connection, spec, observed)
         words, text, settings = _plan(instance, connection, table, serving)
         steps, remarks = _to_do(spec, observed)
@@ -160,7 +173,7 @@ def read_index_report(instance: Instance) -> IndexReport:
                 plan_text=text, plan_settings=settings, recall=recall_now(connection, spec, observed),
                 curves=read_curves(connection, spec, observed),
                 server_version=server.server_version, pgvector_version=version_text(server.extension_version),
-                warnings=_warnings(server.extension_version), read_at=dt.datetime.now(dt.UTC),
+                warnings=_warnings(server.extension_version), read_at=dt.datetime.now(dt.UTC), catalog=catalog,
             )  # fmt: skip
 
 
@@ -180,6 +193,7 @@ def _uses(connection: Connection, spec: IndexSpec, observed: Observed, server_ve
             drift=differences(spec, observed, index) if index.name == spec.name else [],
             role=_role(spec, index),
             is_hidden=is_hidden(index),
+            size_bytes=size_of(observed, index),
             scans=counted[0],
             tuples_read=counted[1],
             tuples_fetched=counted[2],

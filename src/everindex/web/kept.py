@@ -18,6 +18,7 @@ class Kept(Generic[T]):
         self._seconds = seconds
         self._value: tuple[float, T] | None = None
         self._loading: asyncio.Task[T] | None = None
+        self._forgotten = 0
 
     async def get(self, *, wait_seconds: float | None = None) -> T:
         """The kept answer, or a fresh one. A load that takes longer than `wait_seconds` goes on without the caller, who gets
@@ -36,12 +37,16 @@ class Kept(Generic[T]):
         raise TimeoutError
 
     def forget(self) -> None:
-        """Loads anew at the next question."""
+        """Loads anew at the next question; what is being loaded is for those who wait for it, and not kept."""
         self._value = None
+        self._loading = None
+        self._forgotten += 1
 
     async def _run(self) -> T:
+        forgotten = self._forgotten
         value = await self._load()
-        self._value = (time.monotonic(), value)
+        if forgotten == self._forgotten:
+            self._value = (time.monotonic(), value)
         return value
 
     def _done(self, task: asyncio.Task[T]) -> None:

@@ -30,10 +30,16 @@ class ProofState:
 
     finished_at: dt.datetime | None = None
 
+    @property
+    def age_seconds(self) -> float | None:
+        """How old the proofs are."""
+        return None if self.finished_at is None else (dt.datetime.now(dt.UTC) - self.finished_at).total_seconds()
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "running": self.is_running,
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+            "age_seconds": None if self.age_seconds is None else round(self.age_seconds, 1),
             "holds": self.verification.holds if self.verification else None,
             "proofs": self.verification.as_dict()["proofs"] if self.verification else [],
             "error": self.error.as_dict() if self.error else None,
@@ -50,13 +56,21 @@ class BackgroundProofs:
         self._state = ProofState(is_running=False)
         self._finished = 0.0
 
-    def state(self) -> ProofState:
-        """What is known now; starts a run where nothing is, or it is too old."""
+    def state(self, catalog: str) -> ProofState:
+        """What is known of this state of the catalog (`verification.read_state`, of a moment ago); starts a run where nothing
+        is, or it is too old. Proofs of another state are void, and not shown."""
         with self._lock:
-            is_known = self._state.finished_at is not None and time.monotonic() - self._finished <= self._seconds
+            known = self._state
+            is_void = known.verification is not None and known.verification.catalog != catalog
+            if is_void and not known.is_running:
+                known = self._state = ProofState(is_running=False)
+            is_known = known.finished_at is not None and time.monotonic() - self._finished <= self._seconds
         if not is_known:
             self.start()
-        return self._state
+        now = self._state
+        if now.verification is not None and now.verification.catalog != catalog:
+            return ProofState(is_running=now.is_running)
+        return now
 
     def start(self) -> None:
         """Starts a run unless one is running."""

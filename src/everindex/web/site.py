@@ -11,8 +11,10 @@ from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.choose import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.instance import Instance
+from everindex.articles.verification import read_state
 from everindex.errors import EmbeddingFailed, EverindexError
 from everindex.pg.capabilities import Capabilities, look
+from everindex.pg.sqlstate import told_as_ours
 from everindex.web.facets import Facet, read_facets
 from everindex.web.health import ReadyProbe
 from everindex.web.index_report import IndexReport, read_index_report
@@ -52,6 +54,22 @@ class Site:
         self.index: Kept[IndexReport] = Kept(
             lambda: self.in_database(lambda: read_index_report(instance)), seconds=index_seconds
         )
+
+    async def catalog(self) -> str:
+        """The state of declaration and catalog at this moment, as proofs and report are marked with it."""
+        return await self.in_database(self._read_state)
+
+    def _read_state(self) -> str:
+        with self.instance.connection() as connection, told_as_ours("reading the catalog"):
+            return read_state(connection, floor=self.instance.settings.recall_floor)
+
+    async def report(self, catalog: str, *, wait_seconds: float | None = None) -> IndexReport:
+        """The report on the index, of this state of the catalog or a later one. Raises TimeoutError where it takes longer."""
+        report = await self.index.get(wait_seconds=wait_seconds)
+        if report.catalog != catalog:
+            self.index.forget()
+            report = await self.index.get(wait_seconds=wait_seconds)
+        return report
 
     def _look(self) -> Capabilities:
         with self.instance.connection() as connection:
