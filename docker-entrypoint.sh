@@ -49,13 +49,13 @@ alembic() {
   return "$status"
 }
 
-# What is to run? Without a command, the server; options and commands of everindex are given to it.
+# What is to run? Without a command, the server; options, and the commands that everindex itself names, are given to it.
 case "${1:-}" in
-  '')
-    set -- everindex serve
-    ;;
-  -* | serve | up | keep | migrate | import | embed | search | status | plan | deploy | heal | rollback | verify | doctor | check | bench | health)
-    set -- everindex "$@"
+  '') set -- everindex serve ;;
+  -*) set -- everindex "$@" ;;
+  everindex | migrate-only | */*) ;;
+  *)
+    if everindex --commands | grep -qxFe "$1"; then set -- everindex "$@"; fi
     ;;
 esac
 

@@ -97,6 +97,23 @@ def test_commands_that_only_read_do_not_migrate(shell: Shell, empty: str) -> Non
     assert revision(empty) is None
 
 
+def test_every_command_of_the_command_line_is_one_of_the_container(empty: str) -> None:
+    shell = Shell(empty)
+    names = shell.succeed("everindex", "--commands").split()
+    assert {"measure", "article", "tune", "warm", "similar", "import", "serve"} <= set(names)
+    for name in ("measure", "import", names[-1]):
+        done = shell.run("sh", ENTRYPOINT, name, "--help", env={"AUTO_MIGRATE": "0", "PORT": "0"})
+        assert done.returncode == 0, (name, done.stderr)
+        assert f"Usage: everindex {name}" in done.stdout
+    assert revision(empty) is None
+
+
+def test_what_is_no_command_of_everindex_is_a_program(shell: Shell, empty: str) -> None:
+    for name in ("serv", ".*"):
+        assert shell.run("sh", ENTRYPOINT, name, env={"AUTO_MIGRATE": "0"}).returncode == 127
+    assert shell.succeed("sh", ENTRYPOINT, "/bin/echo", "here", env={"AUTO_MIGRATE": "0"}) == "here\n"
+
+
 def test_a_stop_during_the_migration_reaches_it(shell: Shell) -> None:
     with subprocess.Popen(
         ["sh", ENTRYPOINT, "echo", "serving"],
