@@ -10,6 +10,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from shipping import HEAD, REPOSITORY, Shell, is_told_in_three_lines
 
+from everindex.migrate import runner
 from everindex.pg.embedded import embedded_binaries
 
 INDEX = "articles_embedding_hnsw_idx"
@@ -73,6 +74,32 @@ def test_the_sql_of_the_chain_runs_unchanged_through_psql(lone_shell: Shell, emp
     again = server.run(psql, "--no-psqlrc", "--quiet", "--dbname", empty, stdin=script)
     assert again.returncode == 3
     assert again.stderr.count("ERROR:") == 1
+
+
+def test_the_sql_for_an_existing_instance_begins_at_its_revision_and_runs_through_psql(migrated: str) -> None:
+    runner.downgrade(migrated, "b6a5ff4214f5", wait_seconds=0)
+    shell = Shell(migrated)
+    done = shell.run("everindex", "migrate", "--sql")
+    assert done.stderr == "The database is at revision b6a5ff4214f5: the SQL begins there.\n"
+    assert "-- Running upgrade b6a5ff4214f5 -> e0aa2eb4fa0a" in done.stdout
+    assert "d8d9cdcec340" not in done.stdout
+    shell.succeed(
+        embedded_binaries().program("psql"), "--no-psqlrc", "--quiet", "--dbname", migrated, stdin=done.stdout
+    )
+    now = shell.run("alembic", "current")
+    assert now.stdout == f"{HEAD} (head)\n"
+    assert f"{HEAD} (head), add_hnsw_vector_index" in now.stderr
+    # Where no server answers, with an empty database.
+    lost = shell.run("everindex", "migrate", "--sql", env={"DB_HOST": "127.0.0.1", "DB_PORT": "1"})
+    assert "-- Running upgrade  -> d8d9cdcec340" in lost.stdout
+    assert "The SQL is that of an empty database" in lost.stderr
+
+
+@pytest.mark.parametrize("command", ["alembic upgrade head --sql", "everindex migrate --sql", "everindex --help"])
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(lone_shell: Shell, command: str) -> None:
+    done = lone_shell.run("sh", "-c", f"{command} | true")
+    assert "Error" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from everindex.cli.output import JsonOption, print_json, reporter, say
+from everindex.cli.output import JsonOption, print_json, reporter, say, tell
 from everindex.cli.waiting import LongWaitOption, connect_patiently, seconds_to_wait
-from everindex.errors import UsageError
+from everindex.errors import CredentialsRefused, DatabaseMissing, ServerUnreachable, UsageError
 from everindex.migrate import runner
 from everindex.pg import address
-from everindex.settings import read_settings
+from everindex.settings import Settings, read_settings
 
 
 def migrate(
@@ -32,7 +32,11 @@ def migrate(
         _print_history(as_json)
         return
     if sql:
-        say(runner.offline_sql(revision, down=down).rstrip("\n"))
+        start, told = (None, "") if ":" in revision else _revision_there(settings, wait)
+        script = runner.offline_sql(revision if start is None else f"{start}:{revision}", down=down)
+        if told:
+            tell(told)
+        say(script.rstrip("\n"))
         return
     wait_seconds = seconds_to_wait(settings, wait, deploys=True)
     with address.server(settings) as conninfo:
@@ -52,6 +56,21 @@ def migrate(
             if state.current
             else "no revision: not migrated"
         )
+
+
+def _revision_there(settings: Settings, wait: float | None) -> tuple[str | None, str]:
+    """The revision that the SQL has to begin at: the database's own, where its server is named and answers; and a sentence."""
+    of_empty = "The SQL is that of an empty database; FROM:TO as REVISION begins elsewhere."
+    if settings.uses_embedded_server:
+        return None, f"No server is named. {of_empty}"
+    try:
+        with address.server(settings) as conninfo:
+            found = runner.state(conninfo, wait_seconds=wait or 0.0).current
+    except (ServerUnreachable, CredentialsRefused, DatabaseMissing) as exc:
+        return None, f"{exc.what[0].upper()}{exc.what[1:]} {of_empty}"
+    if not found:
+        return None, "The database is at no revision: the SQL begins with the first one."
+    return found[0], f"The database is at revision {found[0]}: the SQL begins there."
 
 
 def _print_history(as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -50,13 +51,17 @@ def run_offline(context: Any, *, at_head: Callable[[], Sequence[str]] = lambda: 
     operations.register()
     script_directory(context.config)  # one line with one head, or nothing is written
     context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
-    # psql's default is to go on after an error; a script that builds and stamps must not.
-    context.static_output("\\set ON_ERROR_STOP on")
-    with context.begin_transaction():
-        context.run_migrations()
-    if _command(context.config) == "upgrade" and context.get_revision_argument() == context.get_head_revision():
-        for statement in at_head():
-            context.static_output(f"{statement};\n")
+    try:
+        # psql's default is to go on after an error; a script that builds and stamps must not.
+        context.static_output("\\set ON_ERROR_STOP on")
+        with context.begin_transaction():
+            context.run_migrations()
+        if _command(context.config) == "upgrade" and context.get_revision_argument() == context.get_head_revision():
+            for statement in at_head():
+                context.static_output(f"{statement};\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough (`alembic upgrade head --sql | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_online(
@@ -97,6 +102,8 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: Ca
         _refuse_unknown_revision(connection, context.config)
     if _command(context.config) in READING_COMMANDS:
         _migrate(context, conninfo, is_reading=True)
+        if _command(context.config) == "current" and "everindex_conninfo" not in attributes:
+            _log_current(conninfo, context.config)
         return
     with advisory_lock(
         conninfo,
@@ -113,6 +120,15 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: Ca
                 _keep_declared(context, conninfo, declared)
                 with reporter_for(context.config.attributes) as reporter:
                     at_head(conninfo, reporter)
+
+
+def _log_current(conninfo: str, config: Config) -> None:
+    """`alembic current` prints the revision's id alone on stdout; its message is a line of the log."""
+    chain = script_directory(config)
+    with connect(conninfo) as connection:
+        for revision in current_revisions(connection):
+            script = chain.get_revision(revision)
+            log.info("%s%s, %s", revision, " (head)" if revision in chain.get_heads() else "", script.doc)
 
 
 def _migrate(context: Any, conninfo: str, *, is_reading: bool = False) -> None:
