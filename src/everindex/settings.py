@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     allowed_hosts: str = _named("EVERINDEX_ALLOWED_HOSTS", "")
     """Further hosts that the web application answers for, as `host_names.names_of` reads them."""
 
+    declared: str | None = _named("EVERINDEX_DECLARED", None)
+    """Whose indexes the commands are about: as `--declared`; None for what pyproject.toml says, or the articles."""
+
     dimensions: int = _named("EVERINDEX_DIMENSIONS", 1536, ge=1, le=16000)
     """Width of `articles.embedding`; read once, by revision 8eadb2079747. Later the column itself is the truth."""
 
@@ -131,7 +134,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = _named("EVERINDEX_LOG_FORMAT", "console")
 
     @field_validator(
-        "wait_seconds", "database_url", "database_url_direct", "database_url_read", "db_host", "db_password",
+        "wait_seconds", "declared", "database_url", "database_url_direct", "database_url_read", "db_host", "db_password",
         "openai_api_key", "openai_base_url", "embedding_model", mode="before",
     )  # fmt: skip
     @classmethod

@@ -1,31 +1,60 @@
-"""Which indexes is a command about? The application's own, or those of a file or a MetaData that `--declared` names."""
+"""The declared indexes that a command works on: the articles' own, or those of another application.
+
+Named by `--declared`, else EVERINDEX_DECLARED, else `declared` under `[tool.everindex]` in the pyproject.toml of the working
+directory; an empty text names the articles. Without any, a database that has the articles is about them, and on any other
+nothing is declared.
+"""
 
 from __future__ import annotations
 
-import importlib
+import json
 import os
-import sys
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
-from everindex.errors import UsageError
+from everindex.articles.table import has_article_schema
+from everindex.cli.given_declaration import remember
+from everindex.errors import EverindexError, SettingInvalid, UsageError
+from everindex.index.catalog import in_search_path
 from everindex.index.declaration import read_declarations
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+from everindex.settings import read_settings
 
-if TYPE_CHECKING:
-    from sqlalchemy import MetaData
+PAGE = "docs/your-own-table.md"
+
+
+class NothingDeclared(EverindexError):
+    """The database has no articles, and no other index is declared."""
+
+    slug = "nothing-declared"
+    exit_status = 3
+
+
+def _configured(given: str | None) -> str | None:
+    """What the option says, or what is configured in its place; None for the articles."""
+    remember(given)
+    if given is None:
+        given = read_settings().declared
+    if given is None:
+        given = _of_pyproject(Path("pyproject.toml"))
+    return given or None
+
 
 DeclaredOption = Annotated[
     str | None,
     typer.Option(
         "--declared",
-        metavar="FILE.json|MODULE:METADATA",
-        help="The declared indexes of another application (default: that of the articles).",
+        metavar="FILE.json|MODULE:BASE",
+        callback=_configured,
+        help="The declared indexes of another application (default: EVERINDEX_DECLARED, [tool.everindex] of pyproject.toml, "
+        "or that of the articles).",
     ),
 ]
 IndexOption = Annotated[
@@ -35,47 +64,115 @@ IndexOption = Annotated[
 
 def declared_indexes(connection: Connection, declared: str | None, names: list[str] | None) -> tuple[IndexSpec, ...]:
     """The declarations that the command works on. Raises UsageError for a module, attribute or index that is not there,
-    and SpecIllegal for a declaration that cannot be."""
+    SpecIllegal for a declaration that cannot be, and NothingDeclared where the articles would be meant and are not here."""
     if declared is None:
+        require_article_schema(connection)
         specs = tuple(declared_here(connection, spec) for spec in DECLARED_INDEXES)
-    elif declared.endswith(".json") or os.path.exists(declared):
+    elif declared.endswith(".json") or os.path.isfile(declared):
         specs = read_declarations(Path(declared))
     else:
-        from everindex.migrate.declared_metadata import specs_of  # SQLAlchemy takes half a second to load
-
-        specs = specs_of(_metadata(declared))
+        specs = _of_metadata(connection, declared)
+    if not specs:
+        raise UsageError(
+            f"--declared {declared} declares no HNSW index.",
+            why="none of its tables has an Index with postgresql_using='hnsw', or the list of the file is empty.",
+            next_step=f"declare one ({PAGE} shows how); models that are declared in other modules have to be imported by this "
+            "one.",
+        )
     unknown = set(names or ()) - {spec.name for spec in specs}
     if unknown:
         raise UsageError(
             f"no index {', '.join(sorted(unknown))} is declared.",
-            why=f"declared are: {', '.join(spec.name for spec in specs) or 'none'}.",
+            why=f"declared are: {', '.join(spec.name for spec in specs)}.",
             next_step="correct --index, or name another declaration with --declared.",
         )
     return tuple(spec for spec in specs if not names or spec.name in names)
 
 
-def _metadata(text: str) -> MetaData:
-    from sqlalchemy import MetaData
+def require_article_schema(connection: Connection) -> None:
+    """Raises NothingDeclared on a database without the articles."""
+    if not has_article_schema(connection):
+        raise nothing_declared(connection)
 
-    module_name, _, attribute = text.partition(":")
-    # As `python -m` does: an application's own package lies in the directory where the command is run.
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise UsageError(
-            f"--declared {text} leads to nothing.",
-            why=f"{exc}.",
-            next_step="write MODULE:ATTRIBUTE of a SQLAlchemy MetaData (or of a declarative Base), or the path of a "
-            ".json file.",
-        ) from exc
-    finally:
-        sys.path.pop(0)
-    metadata = getattr(found, "metadata", found)
-    if not isinstance(metadata, MetaData):
-        raise UsageError(
-            f"--declared {text} is not a MetaData.",
-            why=f"it is a {type(metadata).__name__}.",
-            next_step="name a SQLAlchemy MetaData or a declarative Base.",
+
+def nothing_declared(connection: Connection) -> NothingDeclared:
+    """The error, with a declaration of what is there: the first column of vectors, by schema and name. Reads only."""
+    with told_as_ours("looking for a table with vectors"):
+        row = connection.execute(
+            "SELECT n.nspname, c.relname, a.attname, t.typname FROM pg_catalog.pg_attribute a "
+            "JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_class c ON c.oid = a.attrelid "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE t.typname IN ('vector', 'halfvec') AND a.attnum > 0 AND NOT a.attisdropped "
+            "AND c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND n.nspname NOT LIKE 'pg\\_%' "
+            "ORDER BY c.reltuples DESC, 1, 2, a.attnum LIMIT 1"
+        ).fetchone()
+    if row is None:
+        next_step = (
+            f"make a table with vectors and declare its index: {PAGE} does both in five minutes. (For the articles of "
+            "everindex:  everindex up .)"
         )
-    return metadata
+    else:
+        schema, table, column, kind = row
+        declaration = {
+            "name": f"{table}_{column}_idx",
+            "schema": schema,
+            "table": table,
+            "column": column,
+            "opclass": f"{kind}_cosine_ops",
+        }
+        next_step = (
+            f"write  {json.dumps(declaration, ensure_ascii=False)}  into index.json (opclass: that of your searches) and run  "
+            f"everindex deploy --declared index.json , or name your models:  --declared package.module:Base ; {PAGE} takes "
+            "five minutes."
+        )
+    return NothingDeclared(
+        "no index is declared for this database.",
+        why="it has no article schema of everindex, and neither --declared nor EVERINDEX_DECLARED nor [tool.everindex] of "
+        "./pyproject.toml names another declaration.",
+        next_step=next_step,
+    )
+
+
+def _of_metadata(connection: Connection, declared: str) -> tuple[IndexSpec, ...]:
+    from everindex.cli.declared_module import metadata_of  # SQLAlchemy takes half a second to load
+    from everindex.migrate.declared_metadata import specs_of
+
+    metadata = metadata_of(declared)
+    bare = {str(table.name) for table in metadata.tables.values() if table.schema is None}
+    return tuple(
+        in_search_path(connection, spec) if spec.table in bare and spec.schema == "public" else spec
+        for spec in specs_of(metadata)
+    )
+
+
+def _of_pyproject(path: Path) -> str | None:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        # Other tools tell of it; whoever does not configure everindex there must not be stopped by it.
+        if not _names_everindex(path):
+            return None
+        raise SettingInvalid(
+            f"[tool.everindex] of {path} cannot be read.",
+            why=f"{exc.strerror if isinstance(exc, OSError) else exc}.",
+            next_step="correct the file, or name the declaration with --declared.",
+        ) from None
+    tools = document.get("tool")
+    table = tools.get("everindex", {}) if isinstance(tools, dict) else {}
+    declared = table.get("declared") if isinstance(table, dict) else table
+    if declared is not None and not isinstance(declared, str):
+        raise SettingInvalid(
+            f"[tool.everindex] of {path} cannot be used.",
+            why=f"declared is {declared!r}, and has to be a text.",
+            next_step='write  declared = "package.module:Base" .',
+        )
+    return declared
+
+
+def _names_everindex(path: Path) -> bool:
+    try:
+        return "[tool.everindex]" in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False

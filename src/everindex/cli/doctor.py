@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.table import has_article_schema
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, nothing_declared
+from everindex.cli.given_declaration import as_advised
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.doctor.examine import chosen_rules, examine
@@ -28,6 +31,8 @@ def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Run the fixes that are safe; the others are shown.")] = False,
     rules: Annotated[list[str] | None, typer.Option("--rule", help="Ask this rule only; repeatable.")] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show what is good, too.")] = False,
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,14 +43,14 @@ def doctor(
         mended: tuple[Mended, ...] = ()
         with connect_patiently(conninfo, settings, wait, application_name="everindex doctor") as connection:
             found = look(connection)
-            declared = _declared(connection, settings.recall_floor)
-            report = examine(connection, declared, slugs=slugs)
+            specs = _declared(connection, declared, index, settings.recall_floor)
+            report = examine(connection, specs, slugs=slugs)
         if fix:
             _tell_plan(report)
-            mended = mend(conninfo, report, declared=declared, on_mended=_tell_mended)
+            mended = mend(conninfo, report, declared=specs, on_mended=_tell_mended)
         if mended:
             with connect(conninfo, application_name="everindex doctor") as connection:
-                report = examine(connection, declared, slugs=slugs)
+                report = examine(connection, specs, slugs=slugs)
         where = address.describe(conninfo)
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
     if as_json:
@@ -59,7 +64,16 @@ def doctor(
         raise typer.Exit(3)
 
 
-def _declared(connection: Connection, floor: float) -> tuple[IndexSpec, ...]:
+def _declared(
+    connection: Connection, declared: str | None, names: list[str] | None, floor: float
+) -> tuple[IndexSpec, ...]:
+    """The declarations; none, and that is told, where there are none: server and tables are examined all the same."""
+    if declared is not None or names:
+        return declared_indexes(connection, declared, names)
+    if not has_article_schema(connection):
+        missing = nothing_declared(connection)
+        tell(f"{missing.what} Server and tables are examined without one.\n  next: {missing.next_step}")
+        return ()
     return tuple(declared_here(connection, replace(spec, recall_floor=floor)) for spec in DECLARED_INDEXES)
 
 
@@ -85,7 +99,7 @@ def _print_fix(rule: Rule, answer: Answer) -> None:
     for statement in answer.fix.statements:
         say(f"    fix:  {statement};{safe}")
     if answer.fix.advice:
-        say(f"    next: {answer.fix.advice}")
+        say(f"    next: {as_advised(answer.fix.advice)}")
 
 
 def _summary(report: Report, *, show_all: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from everindex.cli.given_declaration import as_advised
 from everindex.index.proof import Verification
 
 
@@ -13,4 +14,4 @@ def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:
     for proof in result.proofs:
         to(f"{marks[proof.holds]} {proof.sentence}")
         if proof.next_step:
-            to(f"    next: {proof.next_step}")
+            to(f"    next: {as_advised(proof.next_step)}")

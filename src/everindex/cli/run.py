@@ -56,8 +56,10 @@ def _begin(invocation: Invocation) -> None:
 
 
 def _tell(exc: EverindexError) -> None:
+    from everindex.cli.given_declaration import as_advised
     from everindex.cli.output import print_json, tell
 
+    exc.next_step = as_advised(exc.next_step)
     if "--json" in sys.argv:
         print_json({"error": exc.as_dict()})
     tell(str(exc))

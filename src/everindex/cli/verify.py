@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from everindex.articles.verification import verify as verify_database
-from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, require_article_schema
 from everindex.cli.output import JsonOption, print_json, row_progress, say
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
@@ -34,7 +34,9 @@ def verify(
 ) -> None:
     settings = read_settings()
     with address.server(settings) as conninfo:
-        connect_patiently(conninfo, settings, wait).close()
+        with connect_patiently(conninfo, settings, wait) as connection:
+            if declared is None:
+                require_article_schema(connection)
         if declared is not None:
             result = _verify_declared(conninfo, declared, index, floor, samples=samples, max_seconds=max_seconds)
         else:

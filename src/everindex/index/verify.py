@@ -8,10 +8,12 @@ from typing import Any
 
 from psycopg import sql
 
+from everindex.errors import EverindexError
 from everindex.index.beside import Beside, indexes_beside
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences
 from everindex.index.partitions import broken_words
+from everindex.index.plan import check_column
 from everindex.index.planner import FORCED, NAMED, SMALL_TABLE_ROWS, Explained, Settings, explain
 from everindex.index.probe import names_of, probe_settings, probe_statement, size_of
 from everindex.index.proof import Proof, ProofName, fails
@@ -30,6 +32,14 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
     found = declared_index(spec, observed)
     mend = "run  everindex heal : it builds what is missing and rebuilds what is INVALID."
     if found is None:
+        try:
+            check_column(spec, observed)
+        except EverindexError as exc:
+            return fails(
+                "index",
+                f"index {spec.name} does not exist: {exc.what.rstrip('.')}; {exc.why.rstrip('.')}",
+                exc.next_step,
+            ), observed
         return fails("index", f"index {spec.name} does not exist", mend), observed
     if not found.is_valid and found.builder_pid is not None:
         return fails("index", f"index {spec.name} is being built by pid {found.builder_pid}", "wait for it."), observed

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from everindex.errors import ChainBroken
-from everindex.migrate.revision_files import only_head
+from everindex.migrate.revision_files import only_head, revisions
 
 # Alembic and SQLAlchemy take most of a second to load, and few commands need them: they are imported where they are used.
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ def script_directory(config: Config | None = None) -> ScriptDirectory:
 def head_revision() -> str:
     """The revision that a database must be at. Raises ChainBroken as `script_directory`."""
     return only_head(chain_ini().parent / "alembic" / "versions") or script_directory().get_heads()[0]
+
+
+def known_revisions() -> frozenset[str]:
+    """Every revision of the chain. Raises ChainBroken where its files are missing."""
+    return revisions(chain_ini().parent / "alembic" / "versions")
 
 
 def _broken(why: str) -> ChainBroken:

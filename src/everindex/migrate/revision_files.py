@@ -32,6 +32,19 @@ def only_head(versions: Path) -> str | None:
     return heads[0] if is_line else None
 
 
+def revisions(versions: Path) -> frozenset[str]:
+    """The revisions that the files say, whether they are a line or not; a file that cannot be read is passed over."""
+    found = set()
+    for path in versions.glob("*.py"):
+        try:
+            revision = _assigned(ast.parse(path.read_bytes())).get("revision")
+        except (OSError, SyntaxError, ValueError):
+            continue
+        if isinstance(revision, str):
+            found.add(revision)
+    return frozenset(found)
+
+
 def _assigned(module: ast.Module) -> dict[str, object]:
     """The names that the file gives a literal to. Raises ValueError for another expression after one that counts."""
     values: dict[str, object] = {}

@@ -25,9 +25,10 @@ def ask(examined: Examined) -> Iterator[Answer]:
         found = declared_index(spec, observed)
         if not observed.table_exists:
             yield finding(
-                f"declared index {about}: its table {table} does not exist",
+                f"declared index {about}: its table {table} "
+                + (f"is no table: {observed.table_is} has that name" if observed.table_is else "does not exist"),
                 about=about,
-                fix=Fix(advice="`everindex migrate` makes the table and then the index."),
+                fix=Fix(advice="correct table and schema in the declaration, or make the table first."),
             )
         elif found is not None:
             state = "is there" if found.is_valid else "is there, INVALID (rule index-is-invalid)"

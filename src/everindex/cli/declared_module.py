@@ -1,0 +1,106 @@
+"""The MetaData that `--declared MODULE:ATTRIBUTE` names, imported from the application in the working directory.
+
+Importing runs the application's code; whatever it raises is told by its kind and its place, never with its text, in which an
+address or a password may be.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from difflib import get_close_matches
+from functools import reduce
+from types import ModuleType
+
+from sqlalchemy import MetaData
+
+from everindex.errors import UsageError
+
+_FORMS = "MODULE:ATTRIBUTE, such as app.models:Base or app.models:metadata, or the path of a .json file"
+
+
+def metadata_of(declared: str) -> MetaData:
+    """The MetaData, or that of a declarative Base. Raises UsageError."""
+    module_name, colon, attribute = declared.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UsageError(
+            f"--declared {declared} leads to nothing.",
+            why="there is no such file, and it names no attribute of a module.",
+            next_step=f"write {_FORMS}.",
+        )
+    module = _imported(module_name)
+    try:
+        found = reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        raise _no_attribute(module, attribute) from None
+    metadata = getattr(found, "metadata", found)
+    if not isinstance(metadata, MetaData):
+        raise UsageError(
+            f"--declared {declared} is not a MetaData.",
+            why=f"it is {_kind(found)}.",
+            next_step=_suggestion(module, attribute),
+        )
+    return metadata
+
+
+def _imported(name: str) -> ModuleType:
+    # As `python -m` does: an application's own package lies in the directory where the command is run.
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
+            raise UsageError(
+                f"there is no module {exc.name}.",
+                why=f"neither the working directory nor the environment of this everindex ({sys.prefix}) has it.",
+                next_step="run the command in the directory that the application's package lies in, or correct --declared.",
+            ) from None
+        raise UsageError(
+            f"module {name} cannot be imported.",
+            why=f"it imports {exc.name}, which the environment of this everindex ({sys.prefix}) lacks.",
+            next_step="install everindex into the environment of the application, and run that one.",
+        ) from None
+    except (Exception, SystemExit) as exc:
+        raise UsageError(
+            f"module {name} cannot be imported.",
+            why=f"it raises {type(exc).__name__}{_place(exc)}.",
+            next_step=f'`python -c "import {name}"` in this directory shows all of it; set what the module needs (such as '
+            "its settings) for this command too.",
+        ) from None
+    finally:
+        sys.path.pop(0)
+
+
+def _place(exc: BaseException) -> str:
+    """Where it was raised, in the application's own code."""
+    if isinstance(exc, SyntaxError) and exc.filename:
+        return f" in {exc.filename}, line {exc.lineno}"
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if "importlib" not in frame.filename]
+    own = [frame for frame in frames if frame.filename.startswith(os.getcwd())] or frames
+    return f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
+
+
+def _no_attribute(module: ModuleType, attribute: str) -> UsageError:
+    return UsageError(
+        f"module {module.__name__} has no {attribute}.",
+        why="it is misspelt, or made only when the application starts.",
+        next_step=_suggestion(module, attribute),
+    )
+
+
+def _suggestion(module: ModuleType, attribute: str) -> str:
+    """What of the module could be meant."""
+    fitting = [name for name, value in vars(module).items() if isinstance(getattr(value, "metadata", value), MetaData)]
+    # A model has the metadata of its Base, too: name the Base rather than each of them.
+    fitting = [name for name in fitting if not hasattr(vars(module)[name], "__table__")]
+    close = get_close_matches(attribute.partition(".")[0], fitting, n=1, cutoff=0.5) or fitting[:1]
+    if close:
+        return f"did you mean --declared {module.__name__}:{close[0]} ?"
+    return f"name a SQLAlchemy MetaData or a declarative Base; write {_FORMS}."
+
+
+def _kind(found: object) -> str:
+    name = type(found).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
