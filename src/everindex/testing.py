@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from everindex.errors import EverindexError
 from everindex.index.statement.check import SMALL_TABLE_ROWS, StatementCheck, check_statement
 from everindex.index.statement.recall import StatementRecall, measure_statement_recall
 from everindex.index.statement.text import Statement, one_statement
@@ -19,6 +20,7 @@ from everindex.index.statement.values import Given, called
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings
+from everindex.testing_connection import driver_connection
 
 __all__ = ["VectorIndexAssertions", "assert_recall", "assert_uses_vector_index"]
 
@@ -35,13 +37,15 @@ def assert_uses_vector_index(
     """Fails unless the planner uses a vector index for the statement, or could on a table too small to need one.
 
     `connection` is a connection string or URL; a connection of psycopg, psycopg2 or another driver with DB-API cursors; an
-    Engine, Connection or Session of SQLAlchemy. Its transaction sees what the test wrote, and is left as it was.
+    Engine, Connection or Session of SQLAlchemy; an async one of them all is called in the same way, without await, from
+    tests of either kind (testing_connection.py). Its transaction sees what the test wrote, and is left as it was.
     `statement` is SQL, with the placeholders of any driver, or a Select of SQLAlchemy, which brings its own parameters; a
     vector without a value is taken from the table. Nothing is executed. Raises AssertionError with the reasons and the
     plan, StatementNotCheckable for what has no plan.
     """
+    __tracebackhide__ = True
     text, values = _compiled(statement, params)
-    with _open(connection) as opened:
+    with _told_here(), driver_connection(connection) as opened:
         found = check_statement(opened, text, values, settings=settings, index=index, small_table_rows=small_table_rows)
     if not found.uses_index:
         raise AssertionError(_report(found))
@@ -64,8 +68,9 @@ def assert_recall(
     READ ONLY transaction that is rolled back; the exact half reads the whole table. Raises AssertionError with recall and
     its interval, StatementNotCheckable where nothing can be compared.
     """
+    __tracebackhide__ = True
     text, values = _compiled(statement, params)
-    with _open(connection) as opened:
+    with _told_here(), driver_connection(connection) as opened:
         found = measure_statement_recall(opened, text, values, k=k, samples=samples, settings=settings)
     if found.recall < at_least:
         raise AssertionError(
@@ -85,10 +90,12 @@ class VectorIndexAssertions:
 
     def assert_uses(self, statement: Any, params: Given = None, **others: Any) -> StatementCheck:
         """As assert_uses_vector_index."""
+        __tracebackhide__ = True
         return assert_uses_vector_index(self.connection, statement, params, **others)
 
     def assert_recall(self, statement: Any, params: Given = None, **others: Any) -> StatementRecall:
         """As assert_recall."""
+        __tracebackhide__ = True
         return assert_recall(self.connection, statement, params, **others)
 
 
@@ -105,6 +112,16 @@ if importlib.util.find_spec("pytest") is not None:
     def vector_index(vector_index_connection: Any) -> VectorIndexAssertions:
         """`assert_uses(statement)` and `assert_recall(statement)` on `vector_index_connection`."""
         return VectorIndexAssertions(connection=vector_index_connection)
+
+
+@contextmanager
+def _told_here() -> Iterator[None]:
+    """An error of everindex leaves the block as if it had been raised in the assertion: what is below is not the test's."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except EverindexError as exc:
+        raise exc.with_traceback(None) from None
 
 
 def _report(found: StatementCheck) -> str:
@@ -132,26 +149,3 @@ def _compiled(statement: Any, params: Given) -> tuple[Statement, Given]:
     required = {name for name, bind in compiled.binds.items() if bind.required}
     values = {name: value for name, value in compiled.construct_params(_check=False).items() if name not in required}
     return one_statement(str(compiled)), values | dict(params if isinstance(params, Mapping) else {})
-
-
-@contextmanager
-def _open(connection: Any) -> Iterator[Any]:
-    """A connection of a driver, of whatever was given; one that is opened here is closed."""
-    if isinstance(connection, str):
-        with connect(address.without_driver(connection), application_name="everindex testing") as opened:
-            yield opened
-    elif hasattr(connection, "get_bind") and hasattr(connection, "connection"):  # sqlalchemy.orm.Session
-        with _open(connection.connection()) as opened:
-            yield opened
-    elif hasattr(connection, "dialect") and hasattr(connection, "connect"):  # sqlalchemy.Engine
-        with connection.connect() as made, _open(made) as opened:
-            yield opened
-    elif hasattr(connection, "dialect") and hasattr(connection, "connection"):  # sqlalchemy.Connection
-        yield connection.connection.driver_connection
-    elif hasattr(connection, "cursor"):
-        yield connection
-    else:
-        raise TypeError(
-            "a connection is a connection string, a connection of a synchronous driver, or an Engine, Connection or Session "
-            f"of SQLAlchemy, not {type(connection).__name__}"
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,14 +13,16 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, create_engine, literal_column, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import UserDefinedType
 
 from everindex.errors import StatementNotCheckable
-from everindex.testing import assert_recall, assert_uses_vector_index
+from everindex.testing import VectorIndexAssertions, assert_recall, assert_uses_vector_index
 
 NEAREST = "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10"
+MINE = "SELECT id FROM mine ORDER BY embedding <=> :v LIMIT 5"
 FARTHEST = "SELECT id FROM items ORDER BY embedding <=> %s DESC LIMIT 10"
 
 
@@ -104,6 +107,53 @@ def test_every_kind_of_connection_is_taken(searched: str) -> None:
         session.rollback()
     with pytest.raises(TypeError, match="not int"):
         assert_uses_vector_index(5, NEAREST)
+
+
+def test_every_kind_of_async_connection_is_taken_in_an_async_test(searched: str) -> None:
+    async def in_a_loop() -> None:
+        engine = create_async_engine(url_of(searched), poolclass=NullPool)
+        assert assert_uses_vector_index(engine, NEAREST).is_chosen
+        async with engine.connect() as connected:
+            assert assert_uses_vector_index(connected, NEAREST).is_chosen
+            await connected.execute(text("CREATE TABLE mine (id int, embedding vector(3))"))
+            await connected.execute(text("CREATE INDEX mine_idx ON mine USING hnsw (embedding vector_cosine_ops)"))
+            assert assert_uses_vector_index(connected, MINE).index_names == ("mine_idx",)
+            with pytest.raises(AssertionError):
+                assert_uses_vector_index(connected, FARTHEST)
+            assert await connected.run_sync(assert_uses_vector_index, MINE)
+            assert (await connected.execute(text("SELECT count(*) FROM mine"))).scalar() == 0
+        assert assert_uses_vector_index(engine.connect(), NEAREST).is_chosen
+        async with AsyncSession(engine) as session:
+            assert assert_uses_vector_index(session, NEAREST).is_chosen
+            await session.execute(text("CREATE TABLE mine (id int, embedding vector(3))"))
+            await session.execute(text("CREATE INDEX mine_idx ON mine USING hnsw (embedding vector_cosine_ops)"))
+            assert assert_uses_vector_index(session, MINE).index_names == ("mine_idx",)
+            assert assert_recall(session, NEAREST, samples=2, at_least=0.1).queries == 2
+            await session.rollback()
+        for autocommit in (True, False):
+            async with await psycopg.AsyncConnection.connect(searched, autocommit=autocommit) as connection:
+                assert assert_uses_vector_index(connection, NEAREST).is_chosen
+                assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+                assert await (await connection.execute("SELECT 1")).fetchall() == [(1,)]
+        await engine.dispose()
+
+    asyncio.run(in_a_loop())
+
+
+def test_async_connections_are_taken_in_a_test_that_is_not_async(searched: str) -> None:
+    with asyncio.Runner() as runner:
+        engine = create_async_engine(url_of(searched), poolclass=NullPool)
+        assert assert_uses_vector_index(engine, NEAREST).is_chosen
+        connected = runner.run(_started(engine))
+        assert assert_uses_vector_index(connected, NEAREST).is_chosen
+        connection = runner.run(psycopg.AsyncConnection.connect(searched))
+        assert VectorIndexAssertions(connection=connection).assert_uses(NEAREST).is_chosen
+        runner.run(connection.close())
+        runner.run(connected.close())
+
+
+async def _started(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
 
 
 def test_rows_of_the_tests_own_transaction_are_seen_and_kept(searched: str) -> None:
@@ -238,6 +288,10 @@ def test_the_fixture_works_as_a_plugin_of_another_project(application: Any) -> N
     assert "1 failed, 3 passed" in done.stdout, done.stdout + done.stderr
     assert "vector-index-unused: the statement does not use the vector index" in done.stdout
     assert "FAILED test_application.py::test_farthest" in done.stdout
+    # The test's own lines, and none of the library's.
+    assert "def test_farthest" in done.stdout
+    assert "testing.py" not in done.stdout
+    assert "_compiled(" not in done.stdout
 
 
 def test_the_library_needs_no_pytest_and_no_numpy(searched: str) -> None:
