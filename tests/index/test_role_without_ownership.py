@@ -37,6 +37,19 @@ def test_it_may_not_build_and_is_told_so_in_three_lines(items: str, writer: str)
     assert state(items) == []
 
 
+def test_an_owner_who_may_not_create_in_the_schema_is_told_the_grant(items: str, writer: str) -> None:
+    run(items, "ALTER TABLE items OWNER TO writer_only", "REVOKE CREATE ON SCHEMA public FROM PUBLIC, writer_only")
+    with pytest.raises(PermissionDenied) as raised:
+        deploy(writer, SPEC)
+    assert (
+        'lacks CREATE on schema public: run  GRANT CREATE ON SCHEMA "public" TO "writer_only";'
+        in raised.value.next_step
+    )
+    run(items, 'GRANT CREATE ON SCHEMA "public" TO "writer_only"')
+    assert deploy(writer, SPEC).outcome == "built"
+    run(items, "ALTER TABLE items OWNER TO CURRENT_USER")
+
+
 def test_it_may_not_drop_and_the_index_stays(items: str, writer: str) -> None:
     deploy(items, SPEC)
     with pytest.raises(PermissionDenied) as raised:

@@ -136,7 +136,7 @@ def test_such_a_role_imports_searches_and_mends_an_invalid_index(empty: str, app
 @pytest.mark.parametrize(
     ("privileges", "why", "mend"),
     [
-        ("CREATE", "permission denied for schema public", "grant the role that privilege"),
+        ("CREATE", "permission denied for schema public", "GRANT USAGE, CREATE ON SCHEMA"),
         ("ALL", "no schema has been selected to create in", "GRANT USAGE, CREATE ON SCHEMA public"),
     ],
 )

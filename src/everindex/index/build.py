@@ -15,6 +15,7 @@ from everindex.index.drift import declared_index
 from everindex.index.journal import record
 from everindex.index.memory import settings_for
 from everindex.index.preflight import SHARED_MEMORY_HEADROOM, require_disk, see_machine, warnings_before
+from everindex.index.privileges import what_would_permit_a_build
 from everindex.index.progress import Watch
 from everindex.index.shared_memory import SharedMemory, see_shared_memory
 from everindex.index.size import index_bytes
@@ -72,7 +73,7 @@ def _build_at_once(work: Work, connection: Connection, step: Build, observed: Ob
     except psycopg.Error as exc:
         if exc.sqlstate == ALREADY_EXISTS:
             return True
-        _raise_failed(step.spec, exc, "Nothing was left behind.")
+        _raise_failed(work, step.spec, exc, "Nothing was left behind.")
     work.build_seconds = (work.build_seconds or 0.0) + time.monotonic() - started
     work.reporter.say(f"built index {step.spec.qualified_name} at once: its table is empty")
     return True
@@ -198,16 +199,16 @@ def _after_failure(work: Work, spec: IndexSpec, exc: BaseException, pid: int, *,
             _turn_serial(work, see_shared_memory(connection, pid=None))
         work.reporter.say(work.warnings[-1])
         return
-    _raise_failed(spec, exc, left)
+    _raise_failed(work, spec, exc, left)
 
 
-def _raise_failed(spec: IndexSpec, exc: psycopg.Error, left: str) -> None:
+def _raise_failed(work: Work, spec: IndexSpec, exc: psycopg.Error, left: str) -> None:
     what = f"could not build index {spec.qualified_name}."
     cause = statement_error(exc, doing=f"building index {spec.qualified_name}")
     if isinstance(cause, PermissionDenied):
-        raise PermissionDenied(
-            what, why=cause.why, next_step=f"{left} Then: connect as the role that owns table {spec.table}."
-        ) from exc
+        with connect(work.conninfo, application_name="everindex clean-up") as connection:
+            remedy = what_would_permit_a_build(connection, spec) or cause.next_step
+        raise PermissionDenied(what, why=cause.why, next_step=f"{left} Then: {remedy}") from exc
     if exc.sqlstate == CANCELLED:
         next_step = f"{left} Then: run the same command again; somebody cancelled it (pg_cancel_backend)."
     else:

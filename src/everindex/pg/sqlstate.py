@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 
 import psycopg
@@ -81,7 +82,8 @@ def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
             return PermissionDenied(
                 f"{doing} is not permitted for this role.",
                 why=detail,
-                next_step="grant the role that privilege, or connect with the role that owns the tables.",
+                next_step=_grant(text)
+                or "grant the role that privilege, or connect with the role that owns the tables.",
             )
         case "3F000":  # "no schema has been selected to create in": none of the search_path may be used
             return PermissionDenied(
@@ -119,6 +121,17 @@ def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
                 why=detail,
                 next_step="the server's log has the whole statement; nothing of the failed transaction was kept.",
             )
+
+
+def _grant(text: str) -> str | None:
+    """What gives the privilege that a statement of ours lacked on a schema or a database; None for other refusals."""
+    found = re.match(r"permission denied for (schema|database) (.+)$", text)
+    if found is None:
+        return None
+    kind, name = found.groups()
+    privilege = "USAGE, CREATE" if kind == "schema" else "CREATE"
+    quoted = '"' + name.replace('"', '""') + '"'
+    return f"as the owner of the {kind} or a superuser:  GRANT {privilege} ON {kind.upper()} {quoted} TO the role that connects."
 
 
 def sqlstate_of(exc: BaseException) -> str:
