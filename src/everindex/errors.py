@@ -164,6 +164,24 @@ class RevisionUnknown(EverindexError):
     slug = "revision-unknown"
 
 
+class DatabaseAttached(EverindexError):
+    """The database belongs to an application with a chain of its own, and a command of our chain was asked of it."""
+
+    slug = "database-attached"
+
+
+class DatabaseNotAttached(EverindexError):
+    """`everindex detach` on a database that everindex's own chain has made."""
+
+    slug = "database-not-attached"
+
+
+class ApplicationChainFirst(EverindexError):
+    """The database is in the middle of an application's own chain, whose later revisions ours would take the place of."""
+
+    slug = "application-chain-first"
+
+
 class MigrationFailed(EverindexError):
     """A revision failed; the revisions before it stay applied."""
 

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     text_search: str = _named("EVERINDEX_TEXT_SEARCH", "english", min_length=1)
     """The text search configuration of keyword search: a name of pg_ts_config, with its schema where need be."""
 
+    attached: bool = _named("EVERINDEX_ATTACHED", False)
+    """Whether the database belongs to an application with a chain of its own: alembic_version is neither read nor written."""
+
     keep: Literal["on", "off"] = _named("EVERINDEX_KEEP", "on")
     """Whether `serve` and `up` keep the index beside the pages."""
 
@@ -146,6 +149,11 @@ class Settings(BaseSettings):
     def _hosts_are_hosts(cls, value: str) -> str:
         names_of(value)
         return value
+
+    @field_validator("attached", mode="before")
+    @classmethod
+    def _empty_is_no(cls, value: Any) -> Any:
+        return False if isinstance(value, str) and not value.strip() else value
 
     @classmethod
     def settings_customise_sources(

@@ -49,6 +49,7 @@ def test_the_documented_default_is_the_real_one(variable: str) -> None:
         assert shown == "not set"
     elif default is not PydanticUndefined:
         value = f"{default:g}" if isinstance(default, float) else str(default)
+        value = value.lower() if isinstance(default, bool) else value
         assert shown == f"`{value}`"
 
 
@@ -68,7 +69,9 @@ def test_the_example_lists_every_setting_commented_out_with_its_default() -> Non
     assert set(lines) == set(settings())
     assert not [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
     for variable, default in settings().items():
-        if isinstance(default, int | float):
+        if isinstance(default, bool):
+            assert lines[variable] == str(default).lower()
+        elif isinstance(default, int | float):
             assert float(lines[variable]) == default, variable
 
 

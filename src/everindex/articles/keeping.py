@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from typing import assert_never
 
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.articles.instance import Instance
@@ -18,8 +18,7 @@ from everindex.index.keeper import PATIENCE_SECONDS, Finding, Keeper, KeptIndex,
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
-from everindex.migrate.chain import head_revision, script_directory
-from everindex.migrate.revision import current_revisions
+from everindex.migrate.standing import read_standing
 from everindex.pg.connections import Connection
 from everindex.pg.locks import holder_of
 from everindex.settings import Settings
@@ -45,20 +44,28 @@ def reason_to_wait(connection: Connection) -> str | None:
     """Why no index is touched now; None when the database is where this release left it. Reads only.
 
     Before the head the index is not due yet, or a first load goes on; beyond it a later release, with a keeper of its
-    own, may have declared another index or none.
+    own, may have declared another index or none. On an attached database it is always due.
     """
     migrating = holder_of(connection, "migrate")
     if migrating is not None:
         return f"the database is being migrated by {migrating.split(' (')[0]}"
-    current = current_revisions(connection)
-    if current == [_head()]:
-        return None
-    shown = ", ".join(current)
-    if not current:
-        return "the database is not migrated yet (everindex migrate)"
-    if any(revision not in _known() for revision in current):
-        return f"the database is at revision {shown} of a later release, whose keeper keeps the index"
-    return f"the database is at revision {shown}, head is {_head()} (everindex migrate)"
+    standing = read_standing(connection)
+    if standing.attachment is not None and standing.attachment.is_being_detached:
+        return "everindex is being detached from this database (everindex detach)"
+    match standing.kind:
+        case "attached" | "head":
+            return None
+        case "none":
+            return "the database is not migrated yet (everindex migrate)"
+        case "unknown":
+            return (
+                f"the database is at revision {', '.join(standing.current)}, which this release does not have: a later "
+                "release keeps the index, or its application has a chain of its own (everindex attach)"
+            )
+        case "behind":
+            return f"the database is at revision {', '.join(standing.current)}, head is {standing.head} (everindex migrate)"
+        case _:
+            assert_never(standing.kind)
 
 
 def article_keeper(
@@ -137,13 +144,3 @@ def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Calla
         thread.join(STOP_SECONDS)
         if thread.is_alive():
             log.warning("keeper: it did not end in %.0f s; what it has left is healed at the next start", STOP_SECONDS)
-
-
-@cache
-def _head() -> str:
-    return head_revision()  # 50 ms of reading files that do not change
-
-
-@cache
-def _known() -> frozenset[str]:
-    return frozenset(script.revision for script in script_directory().walk_revisions())

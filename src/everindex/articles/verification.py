@@ -25,7 +25,7 @@ from everindex.index.query_sample import AskedQueries
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.index.verify import prove_index, prove_planner, prove_recall, unasked
-from everindex.migrate.revision import current_revisions, prove_revision
+from everindex.migrate.standing import prove_revision, read_standing
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import one_session
 from everindex.pg.sqlstate import told_as_ours
@@ -108,7 +108,7 @@ def read_state(connection: Connection, *, floor: float) -> str:
 def state_of(connection: Connection, spec: IndexSpec, observed: Observed) -> str:
     """What proofs are about: the revision, the declaration, and every index of the table with its validity, definition and
     file. In another state they say nothing. Reads the revision."""
-    about = (current_revisions(connection), replace(spec, recall_floor=1.0), observed.state_digest)
+    about = (read_standing(connection).words, replace(spec, recall_floor=1.0), observed.state_digest)
     return hashlib.sha256(repr(about).encode()).hexdigest()[:12]
 
 

@@ -40,6 +40,18 @@ COMMANDS = (
         takes_unknown_options=True,
     ),
     ListedCommand(
+        "attach",
+        "attach:attach",
+        "Look after the indexes of a database whose application has a chain of its own: alembic_version is left alone. "
+        "Exit 3 when an index is not as declared yet.",
+    ),
+    ListedCommand(
+        "detach",
+        "attach:detach",
+        "Remove what everindex made in an attached database: its indexes, its lines in comments, everindex_meta. "
+        "Shows it first.",
+    ),
+    ListedCommand(
         "import",
         "importing:import_articles",
         "Import articles and embed what is new or changed. Exit 1 if a row was left out; the good rows are stored.",

@@ -49,13 +49,16 @@ def migrate(
                     runner.upgrade(conninfo, revision, wait_seconds=wait_seconds, reporter=reporting)
         state = runner.state(conninfo, wait_seconds=wait_seconds)
     if as_json:
-        print_json({"current": state.current, "head": state.head, "is_head": state.is_head})
-    else:
-        say(
-            " ".join(state.current) + (" (head)" if state.is_head else "")
-            if state.current
-            else "no revision: not migrated"
+        print_json(
+            {
+                "current": state.current,
+                "head": state.head,
+                "is_head": state.is_head,
+                "attached": state.is_attached,
+            }
         )
+    else:
+        say(state.words)
 
 
 def _revision_there(settings: Settings, wait: float | None) -> tuple[str | None, str]:

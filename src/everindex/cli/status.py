@@ -10,7 +10,7 @@ from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index.proof import Verification
 from everindex.index.verify import note_of_shortfall, prove_index
-from everindex.migrate.revision import prove_revision
+from everindex.migrate.standing import prove_revision
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.replica import state_of

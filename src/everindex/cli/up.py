@@ -60,14 +60,10 @@ def _set_up_before_index(conninfo: str, settings: Settings, reporting: Reporter)
     True where that was so: this is a new instance, or one whose first start was cut short.
     """
     state = runner.state(conninfo, wait_seconds=settings.deployment_wait_seconds)
-    if state.is_head or state.current not in ([], *([revision] for revision in _before_index())):
+    if state.kind not in ("none", "behind"):
         return False
     runner.upgrade(conninfo, BEFORE_INDEX, wait_seconds=settings.deployment_wait_seconds, reporter=reporting)
     return True
-
-
-def _before_index() -> list[str]:
-    return [revision for revision, _, _ in runner.history()[1:]]
 
 
 def _import_sample(instance: Instance) -> None:

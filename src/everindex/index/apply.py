@@ -19,6 +19,7 @@ from typing import Literal, assert_never
 import psycopg
 
 from everindex.errors import BuildFailed, DeployStopped, EverindexError, LockNotObtained
+from everindex.index.adopted import aims_here
 from everindex.index.beside import indexes_beside
 from everindex.index.build import build, run_watched
 from everindex.index.catalog import Observed, ObservedIndex, observe
@@ -119,6 +120,7 @@ def deploy(
             rebuild_because=work.rebuild_because,
             now=datetime.now(UTC) if tidies else None,
         )
+        aims = aims_here(connection, aims)
         return make_plan(spec, observed, aims=aims, proven=frozenset(work.proven)), observed
 
     with (

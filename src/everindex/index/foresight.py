@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from everindex.index.adopted import aims_here
 from everindex.index.beside import Beside, indexes_beside
 from everindex.index.blockers import Blocker, find_blockers, vacuums_on
 from everindex.index.build import count_rows
@@ -92,7 +93,7 @@ def foresee(connection: Connection, spec: IndexSpec, *, aims: Aims = DEPLOY, wit
     """
     require_pgvector(look(connection))
     observed = observe(connection, spec)
-    plan = make_plan(spec, observed, aims=aims)
+    plan = make_plan(spec, observed, aims=aims_here(connection, aims))
     machine = see_machine(connection)
     now = datetime.now(UTC)
     builds = [step for step in plan.steps if isinstance(step, Build)]

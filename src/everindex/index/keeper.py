@@ -26,6 +26,7 @@ from everindex.errors import (
     NotMigrated,
     ServerUnreachable,
 )
+from everindex.index.adopted import aims_here
 from everindex.index.apply import Deployed, deploy
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index, is_refused
@@ -314,7 +315,7 @@ class Keeper:
     def _bring(self, connection: Connection, spec: IndexSpec, kept: Kept, stop: threading.Event) -> KeptIndex:
         """What this index needs now: nothing, a deploy, or a new build on evidence. Raises what deploying raises."""
         observed = observe(connection, spec)
-        aims = Aims(on_drift=self._on_drift, tidies=True, now=datetime.now(UTC))
+        aims = aims_here(connection, Aims(on_drift=self._on_drift, tidies=True, now=datetime.now(UTC)))
         plan = make_plan(spec, observed, aims=aims)
         if plan.steps:
             if isinstance(plan.steps[0], WaitForBuild):

@@ -44,6 +44,9 @@ class Aims:
     """Whether what others left is dealt with as well: a duplicate is dropped, or takes the declared name where that is
     missing, and the rests of interrupted rebuilds are dropped."""
 
+    spares_others: bool = False
+    """Whether what others made is left alone, `tidies` or not: on a table whose application has a chain of its own."""
+
     tries_refused: bool = False
     """Whether a definition is built again that was rolled back, or that did not prove itself."""
 
@@ -122,7 +125,7 @@ def make_plan(
             if successor is not None:
                 steps += _drop_whole(spec, observed, successor, "superseded")
             steps += _expired(spec, observed, aims.now)
-    if aims.tidies and not remarks:
+    if aims.tidies and not aims.spares_others and not remarks:
         taken = {step.old for step in steps if isinstance(step, Rename)}
         taken |= {step.successor for step in steps if isinstance(step, Swap)}
         steps += [
@@ -148,9 +151,10 @@ def _make(
             return [WaitForBuild(schema=spec.schema, name=current.name, pid=current.builder_pid)]
         steps.append(_drop(spec, current, "invalid"))
     previous = previous_generation(spec, observed)
+    takes_others = aims.tidies and not aims.spares_others
     candidates = [
         index
-        for index in (successor, previous, *(duplicates(spec, observed) if aims.tidies else ()))
+        for index in (successor, previous, *(duplicates(spec, observed) if takes_others else ()))
         if index is not None and is_as_declared(spec, observed, index) and can_serve(observed, index)
     ]
     if candidates:
@@ -245,6 +249,7 @@ def _left_overs(spec: IndexSpec, observed: Observed, aims: Aims) -> list[Step]:
         if not index.is_valid
         and index.builder_pid is None
         and _REINDEX_REST.search(index.name)
+        and (not aims.spares_others or _REINDEX_REST.sub("", index.name) == spec.name)
         and is_as_declared(spec, observed, index)
     ]
 

@@ -13,6 +13,7 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
+from everindex.index.adopted import adopted_here
 from everindex.index.catalog import ObservedIndex, in_search_path, observe
 from everindex.index.drift import declared_index, is_refused
 from everindex.index.probe import CANDIDATES_PER_NEIGHBOUR, DECLARED_K
@@ -114,8 +115,9 @@ def _at(k: int, points: list[tuple[int, int]]) -> int:
 
 
 def declared_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
-    """`spec` as it holds in this database: in the schema where its bare table name leads, and as it was tuned. Reads only."""
-    return as_tuned(connection, in_search_path(connection, spec))
+    """`spec` as it holds in this database: in the schema where its bare table name leads, under the name of the index of
+    others that stands for it, and as it was tuned. Reads only."""
+    return as_tuned(connection, adopted_here(connection, in_search_path(connection, spec)))
 
 
 def as_tuned(connection: Connection, spec: IndexSpec) -> IndexSpec:

@@ -7,7 +7,7 @@ import logging.config
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import psycopg
@@ -15,20 +15,18 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from everindex.errors import EverindexError, MigrationFailed, NotMigrated, PermissionDenied, RevisionUnknown
-from everindex.index.apply import acknowledge, deploy
-from everindex.index.beside import indexes_beside
-from everindex.index.catalog import observe
-from everindex.index.plan import Aims, make_plan
+from everindex.errors import EverindexError, MigrationFailed, PermissionDenied
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.migrate import operations
-from everindex.migrate.build_mode import is_left_to_keeper
+from everindex.migrate.application_chain import look_before_upgrade
+from everindex.migrate.attach import no_chain_here, record_attachment, require_attachable
 from everindex.migrate.chain import script_directory
+from everindex.migrate.declared_indexes import keep_declared
 from everindex.migrate.report import reporter_for
-from everindex.migrate.revision import current_revisions
+from everindex.migrate.standing import read_standing, require_known
 from everindex.pg import address, capabilities, own_schema
+from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection, WaitTold, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import statement_error
@@ -36,12 +34,13 @@ from everindex.settings import current_settings
 
 log = logging.getLogger(__name__)
 
+#: What else is seen to when the indexes are there, told to a reporter.
+AtHead = Callable[[str, Reporter], None]
+
 #: Alembic commands that only read; all others take the migration lock.
 READING_COMMANDS = {"current", "history", "heads", "show", "branches", "check"}
 #: Short DDL of the revisions waits this long for its table lock: a waiting ACCESS EXCLUSIVE blocks all who come later.
 DDL_LOCK_TIMEOUT = "10s"
-#: A migration makes and mends what is declared; what serves with another definition, and what others made, it leaves.
-ONLY_DECLARED = Aims(on_drift="refuse", tidies=False)
 #: How long to wait for another process that migrates the same database: its index build may take hours.
 LOCK_WAIT_SECONDS = 24 * 3600.0
 
@@ -49,6 +48,8 @@ LOCK_WAIT_SECONDS = 24 * 3600.0
 def run_offline(context: Any, *, at_head: Callable[[], Sequence[str]] = lambda: ()) -> None:
     """Writes the SQL of the chain (`--sql`), and behind its head the statements of `at_head`; connects to nothing."""
     operations.register()
+    if current_settings().attached:
+        raise no_chain_here("SQL of everindex's chain")
     script_directory(context.config)  # one line with one head, or nothing is written
     context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
     try:
@@ -68,7 +69,7 @@ def run_online(
     context: Any,
     *,
     declared: Sequence[IndexSpec],
-    at_head: Callable[[str, Reporter], None] = lambda conninfo, reporter: None,
+    at_head: AtHead = lambda conninfo, reporter: None,
 ) -> None:
     """Waits for the server, takes the lock, migrates, brings the declared indexes to their declaration, and at head does
     what else there is to do.
@@ -93,32 +94,35 @@ def run_online(
         sys.exit(1)
 
 
-def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: Callable[[str, Reporter], None]) -> None:
+def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: AtHead) -> None:
     attributes = context.config.attributes
     wait_seconds = attributes.get("everindex_wait_seconds", current_settings().deployment_wait_seconds)
     told_wait = WaitTold(lambda text: log.warning("%s", text), where=address.describe(conninfo))
     with connect(conninfo, wait_seconds=wait_seconds, on_wait=told_wait) as connection:
         capabilities.require_postgres(capabilities.look(connection))
-        _refuse_unknown_revision(connection, context.config)
+        is_attached = read_attachment(connection) is not None or attributes.get("everindex_attach", False)
+        if not is_attached:
+            require_known(read_standing(connection))
+    if is_attached:
+        _attached(context, conninfo, declared, at_head)
+        return
     if _command(context.config) in READING_COMMANDS:
         _migrate(context, conninfo, is_reading=True)
         if _command(context.config) == "current" and "everindex_conninfo" not in attributes:
             _log_current(conninfo, context.config)
         return
-    with advisory_lock(
-        conninfo,
-        "migrate",
-        wait_seconds=LOCK_WAIT_SECONDS,
-        on_wait=lambda holder: log.warning("waiting: another process migrates this database: %s", holder),
-    ):
+    with _migration_lock(conninfo):
         with connect(conninfo) as connection:
-            _refuse_unknown_revision(connection, context.config)
+            standing = read_standing(connection)
+            require_known(standing)
+            if _command(context.config) == "upgrade":
+                look_before_upgrade(connection, standing)
         _migrate(context, conninfo)
         if _command(context.config) == "upgrade":
             _ensure_own_schema(conninfo)
             if _is_at_head(conninfo):
-                _keep_declared(context, conninfo, declared)
-                with reporter_for(context.config.attributes) as reporter:
+                keep_declared(attributes, conninfo, declared)
+                with reporter_for(attributes) as reporter:
                     at_head(conninfo, reporter)
 
 
@@ -126,9 +130,18 @@ def _log_current(conninfo: str, config: Config) -> None:
     """`alembic current` prints the revision's id alone on stdout; its message is a line of the log."""
     chain = script_directory(config)
     with connect(conninfo) as connection:
-        for revision in current_revisions(connection):
+        for revision in read_standing(connection).current:
             script = chain.get_revision(revision)
             log.info("%s%s, %s", revision, " (head)" if revision in chain.get_heads() else "", script.doc)
+
+
+def _migration_lock(conninfo: str) -> AbstractContextManager[None]:
+    return advisory_lock(
+        conninfo,
+        "migrate",
+        wait_seconds=LOCK_WAIT_SECONDS,
+        on_wait=lambda holder: log.warning("waiting: another process migrates this database: %s", holder),
+    )
 
 
 def _migrate(context: Any, conninfo: str, *, is_reading: bool = False) -> None:
@@ -176,50 +189,28 @@ def _ensure_own_schema(conninfo: str) -> None:
         log.warning("without schema everindex_meta nothing is recorded about who made a vector: %s", exc)
 
 
-def _keep_declared(context: Any, conninfo: str, declared: Sequence[IndexSpec]) -> None:
-    """At head nothing of the chain runs, and yet an index may be gone or INVALID: it is brought back here, at every start.
-
-    An index that serves with another definition is somebody's choice: it is told and left alone.
-    """
-    with reporter_for(context.config.attributes) as reporter:
-        for declaration in declared:
-            try:
-                with connect(conninfo) as connection:
-                    spec = declared_here(connection, declaration)
-                    observed = observe(connection, spec)
-                    steps = make_plan(spec, observed, aims=ONLY_DECLARED).steps
-                if steps and is_left_to_keeper(conninfo, spec, reporter=reporter):
-                    continue
-                if steps:
-                    for warning in deploy(conninfo, spec, reporter=reporter).warnings:
-                        reporter.say(f"warning: {warning}")
-                    continue
-                for other in indexes_beside(spec, observed):
-                    reporter.say(f"warning: {other.sentence}; {other.advice}")
-                if context.config.attributes.get("everindex_acknowledge"):
-                    acknowledge(conninfo, spec, reporter=reporter)
-            except NotMigrated:
-                raise
-            except EverindexError as exc:
-                if exc.slug != "index-definition-differs":
-                    raise
-                log.warning("%s", exc)
-
-
 def _is_at_head(conninfo: str) -> bool:
     with connect(conninfo) as connection:
-        return current_revisions(connection) == [script_directory().get_heads()[0]]
+        return read_standing(connection).kind == "head"
 
 
-def _refuse_unknown_revision(connection: Connection, config: Config) -> None:
-    known = {script.revision for script in script_directory(config).walk_revisions()}
-    for revision in current_revisions(connection):
-        if revision not in known:
-            raise RevisionUnknown(
-                f"the database is at revision {revision}, which this version of the chain does not have.",
-                why="a later release, or another application's chain, has migrated it.",
-                next_step="deploy the release that has this revision (or a later one); nothing was changed.",
-            )
+def _attached(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: AtHead) -> None:
+    """What is left of a migration where the application has a chain of its own: the indexes. alembic_version is not read."""
+    command, attributes = _command(context.config), context.config.attributes
+    if command == "current":
+        context.config.print_stdout("attached: the application's own chain tells its revision")
+        return
+    if command != "upgrade":
+        raise no_chain_here(f"{command} of everindex's chain")
+    if context.get_revision_argument() != context.get_head_revision():
+        raise no_chain_here("a migration of everindex's chain to a revision")
+    with connect(conninfo) as connection:
+        require_attachable(connection, declared)
+    with _migration_lock(conninfo):
+        record_attachment(conninfo, declared)
+        keep_declared(attributes, conninfo, declared, is_attached=True)
+        with reporter_for(attributes) as reporter:
+            at_head(conninfo, reporter)
 
 
 def _command(config: Config) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from everindex.errors import ChainBroken, UsageError
 from everindex.index.reporter import Reporter
 from everindex.migrate.chain import chain_config, script_directory
-from everindex.migrate.revision import current_revisions
+from everindex.migrate.standing import Standing, read_standing
 from everindex.pg.connections import connect
 
 # As in `chain`: imported where it is used, for the commands that do without.
@@ -23,16 +22,17 @@ class RevisionNotFound(UsageError):
     slug = "revision-not-found"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainState:
-    """Where a database stands in the chain."""
+def attach(conninfo: str, *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:
+    """Records that the database's application has a chain of its own, and sees to the declared indexes; see `attach`.
 
-    current: list[str]
-    head: str
+    The same path as an upgrade of an attached database.
+    """
+    from alembic import command
 
-    @property
-    def is_head(self) -> bool:
-        return self.current == [self.head]
+    config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
+    config.attributes["everindex_attach"] = True
+    with _told(config):
+        command.upgrade(config, "head")
 
 
 def upgrade(
@@ -70,11 +70,10 @@ def offline_sql(revision: str = "head", *, down: bool = False) -> str:
     return buffer.getvalue()
 
 
-def state(conninfo: str, *, wait_seconds: float = 0.0) -> ChainState:
-    """Where the database stands. Reads only."""
-    head = script_directory().get_heads()[0]
+def state(conninfo: str, *, wait_seconds: float = 0.0) -> Standing:
+    """How everindex stands to the database. Reads only."""
     with connect(conninfo, wait_seconds=wait_seconds) as connection:
-        return ChainState(current=current_revisions(connection), head=head)
+        return read_standing(connection)
 
 
 def history() -> list[tuple[str, str | None, str]]:

@@ -103,6 +103,18 @@ VERSIONS = (
     ALTER TABLE everindex_meta.recall_history ADD COLUMN source text NOT NULL DEFAULT 'stored rows';
     COMMENT ON COLUMN everindex_meta.recall_history.source IS 'which queries: stored rows, titles, sampled searches';
     """,
+    """
+    CREATE TABLE everindex_meta.found_index (
+        index_schema text NOT NULL,
+        index_name text NOT NULL,
+        index_table text NOT NULL,
+        definition text NOT NULL,
+        stands_for text,
+        found_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (index_schema, index_name)
+    );
+    COMMENT ON TABLE everindex_meta.found_index IS 'indexes that were there before `everindex attach`; detach leaves them';
+    """,
 )
 
 
@@ -127,7 +139,10 @@ def ensure(conninfo: str, *, wait_seconds: float = 60.0) -> None:
         ):
             found = version(connection)
             with connection.transaction():
-                connection.execute("CREATE SCHEMA IF NOT EXISTS everindex_meta")
+                # Its owner need not be who may create schemas: IF NOT EXISTS asks for that privilege all the same.
+                there = connection.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'everindex_meta'")
+                if there.fetchone() is None:
+                    connection.execute("CREATE SCHEMA IF NOT EXISTS everindex_meta")
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS everindex_meta.schema_version "
                     "(version integer PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())"

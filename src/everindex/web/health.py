@@ -6,7 +6,6 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Literal
 
 import psycopg
@@ -21,8 +20,7 @@ from everindex.index.partitions import broken_parts, broken_words
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
-from everindex.migrate.chain import head_revision
-from everindex.migrate.revision import current_revisions
+from everindex.migrate.standing import read_standing
 from everindex.pg.connections import Connection, connect
 from everindex.pg.pooler import limit, limited
 
@@ -42,6 +40,9 @@ class Readiness:
 
     revision: str | None = None
     head: str | None = None
+    is_attached: bool = False
+    """The application has a chain of its own: no revision is read."""
+
     index_state: IndexState | None = None
     percent: float | None = None
     """How far a running build is, where PostgreSQL counts it."""
@@ -56,7 +57,7 @@ class Readiness:
         return {
             "ready": self.is_ready, "degraded": self.is_degraded,
             "database": "unreachable" if self.head is None and not self.is_ready else "reachable",
-            "revision": {"current": self.revision, "head": self.head},
+            "revision": {"current": self.revision, "head": self.head, "attached": self.is_attached},
             "index": {"state": self.index_state, "percent": self.percent},
             "reads": None if self.reads is None else self.reads.as_dict(),
             "age_seconds": round(time.monotonic() - self.read_at, 3),
@@ -144,19 +145,25 @@ def read_readiness(connection: Connection) -> Readiness:
 
 
 def _read_readiness(connection: Connection) -> Readiness:
-    head = _head()
-    current = ", ".join(current_revisions(connection)) or None
+    standing = read_standing(connection)
+    head, current = standing.head, ", ".join(standing.current) or None
     try:
         table = read_table(connection)
     except EverindexError as exc:
-        return Readiness(is_ready=False, is_degraded=False, revision=current, head=head, reasons=[exc.what])
+        return Readiness(
+            is_ready=False, is_degraded=False, revision=current, head=head, is_attached=standing.is_attached,
+            reasons=[exc.what],
+        )  # fmt: skip
     if table.dimensions is None:
         reason = "articles.embedding is missing: run  everindex migrate"
-        return Readiness(is_ready=False, is_degraded=False, revision=current, head=head, reasons=[reason])
+        return Readiness(
+            is_ready=False, is_degraded=False, revision=current, head=head, is_attached=standing.is_attached,
+            reasons=[reason],
+        )  # fmt: skip
     spec = declared_here(connection, EMBEDDING_INDEX)
     observed = observe(connection, spec)
     state, percent = index_state(connection, spec, observed)
-    reasons = [] if current == head else [f"the database is at revision {current or 'none'}, head is {head}"]
+    reasons = [] if standing.is_right else [standing.sentence]
     if state == "building":
         # What a container with a probe waits for: nothing. It is ready, and says what it does meanwhile.
         how_far = "the index is being built" if percent is None else f"index {percent:.0f} %"
@@ -166,8 +173,8 @@ def _read_readiness(connection: Connection) -> Readiness:
     elif state != "valid":
         reasons.append(f"the vector index is {state}: every search reads all rows (exact search)")
     return Readiness(
-        is_ready=True, is_degraded=bool(reasons), revision=current, head=head, index_state=state, percent=percent,
-        reasons=reasons,
+        is_ready=True, is_degraded=bool(reasons), revision=current, head=head, is_attached=standing.is_attached,
+        index_state=state, percent=percent, reasons=reasons,
     )  # fmt: skip
 
 
@@ -186,8 +193,3 @@ def index_state(connection: Connection, spec: IndexSpec, observed: Observed) -> 
     if row is not None or (found is not None and found.builder_pid is not None):
         return "building", row[0] if row else None
     return ("missing", None) if found is None or found.method != "hnsw" else ("invalid", None)
-
-
-@cache
-def _head() -> str:
-    return head_revision()  # 50 ms of reading files that do not change

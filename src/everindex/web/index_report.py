@@ -19,11 +19,12 @@ from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
+from everindex.index.adopted import aims_here
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import differences, is_hidden
 from everindex.index.generations import next_name, previous_name, read_note
 from everindex.index.journal import Entry, entries
-from everindex.index.plan import make_plan
+from everindex.index.plan import DEPLOY, make_plan
 from everindex.index.planner import explain, explain_text
 from everindex.index.probe import size_of
 from everindex.index.recall_now import RecallNow, recall_now
@@ -157,7 +158,7 @@ def read_index_report(instance: Instance) -> IndexReport:
         catalog = state_of(connection, spec, observed)
         state, _ = index_state(connection, spec, observed)
         words, text, settings = _plan(instance, connection, table, serving)
-        steps, remarks = _to_do(spec, observed)
+        steps, remarks = _to_do(connection, spec, observed)
         with told_as_ours("reading the index's statistics"):
             sizes = connection.execute(
                 "SELECT pg_catalog.pg_table_size(%(name)s::regclass), pg_catalog.pg_indexes_size(%(name)s::regclass)",
@@ -215,9 +216,9 @@ def _role(spec: IndexSpec, index: ObservedIndex) -> str:
     return "previous generation" + (f", kept until {until:%Y-%m-%d}" if until else "")
 
 
-def _to_do(spec: IndexSpec, observed: Observed) -> tuple[list[str], list[str]]:
+def _to_do(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[list[str], list[str]]:
     try:
-        plan = make_plan(spec, observed)
+        plan = make_plan(spec, observed, aims=aims_here(connection, DEPLOY))
     except EverindexError as exc:
         return [], [f"{exc.what} {exc.why}"]
     return [step.sentence for step in plan.steps], list(plan.remarks)

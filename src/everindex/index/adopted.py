@@ -1,0 +1,116 @@
+"""Indexes that were there before everindex was attached: an application's own, which are used, never renamed or dropped.
+
+What was found is kept in everindex_meta.found_index, so that detaching can tell ours from theirs. One that is as declared
+under a name of theirs stands for the declared index. On a database that is not attached nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from everindex.index.catalog import observe
+from everindex.index.drift import duplicates
+from everindex.index.plan import Aims
+from everindex.index.spec import IndexSpec
+from everindex.pg.attachment import read_attachment
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundIndex:
+    """One index of theirs, as it was when everindex was attached."""
+
+    schema: str
+    name: str
+    table: str
+    definition: str
+    stands_for: str | None
+    """The declared name that it is used in place of."""
+
+
+def adopted_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
+    """`spec` under the name that its index bears here: on an attached database an index of theirs that is as declared
+    stands for one of the declared name, as long as there is none. Reads only."""
+    if read_attachment(connection) is None:
+        return spec
+    recorded = [
+        found.name
+        for found in found_indexes(connection)
+        if (found.schema, found.table, found.stands_for) == (spec.schema, spec.table, spec.name)
+    ]
+    with told_as_ours("reading which index stands for the declared one"):
+        rows = connection.execute(
+            "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = %s AND c.relname = ANY(%s) AND c.relkind IN ('i', 'I')",
+            (spec.schema, [spec.name, *recorded]),
+        ).fetchall()
+    there = {row[0] for row in rows}
+    if spec.name in there:
+        return spec
+    if there:
+        return replace(spec, name=min(there))
+    others = duplicates(spec, observe(connection, spec))
+    return replace(spec, name=others[0].name) if others else spec
+
+
+def aims_here(connection: Connection, aims: Aims) -> Aims:
+    """`aims`, which on an attached database leave alone what others made. Reads only."""
+    return aims if read_attachment(connection) is None else replace(aims, spares_others=True)
+
+
+def found_indexes(connection: Connection) -> tuple[FoundIndex, ...]:
+    """What was there when everindex was attached; nothing where that is not recorded or may not be read. Reads only."""
+    with told_as_ours("reading everindex_meta.found_index"):
+        readable = connection.execute(
+            "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') "
+            "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = 'everindex_meta' AND c.relname = 'found_index'"
+        ).fetchone()
+        if readable is None or not readable[0]:
+            return ()
+        rows = connection.execute(
+            "SELECT index_schema, index_name, index_table, definition, stands_for FROM everindex_meta.found_index "
+            "ORDER BY index_schema, index_name"
+        ).fetchall()
+    return tuple(
+        FoundIndex(schema=row[0], name=row[1], table=row[2], definition=row[3], stands_for=row[4]) for row in rows
+    )
+
+
+def record_found(connection: Connection, declared: Sequence[IndexSpec]) -> None:
+    """Keeps every index of the declared tables and their partitions but those that the journal says everindex built.
+
+    To be called once, before anything is built. Raises PermissionDenied.
+    """
+    with told_as_ours("recording the indexes of others"):
+        for spec in declared:
+            others = duplicates(spec, observe(connection, spec))
+            connection.execute(
+                """
+                INSERT INTO everindex_meta.found_index (index_schema, index_name, index_table, definition, stands_for)
+                SELECT n.nspname, c.relname, t.relname, pg_catalog.pg_get_indexdef(c.oid),
+                       CASE WHEN c.relname = %(other)s AND i.indrelid = declared.oid THEN %(name)s END
+                FROM pg_catalog.pg_class declared
+                JOIN pg_catalog.pg_namespace d ON d.oid = declared.relnamespace
+                CROSS JOIN LATERAL (SELECT declared.oid AS relid UNION
+                                    SELECT p.relid FROM pg_catalog.pg_partition_tree(declared.oid) p) AS part
+                JOIN pg_catalog.pg_index i ON i.indrelid = part.relid
+                JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+                WHERE d.nspname = %(schema)s AND declared.relname = %(table)s
+                  AND coalesce((SELECT j.event FROM everindex_meta.journal j
+                                WHERE j.index_schema = n.nspname AND j.index_name = c.relname
+                                  AND j.event IN ('built', 'swapped', 'dropped') ORDER BY j.id DESC LIMIT 1), 'dropped')
+                      = 'dropped'
+                ON CONFLICT (index_schema, index_name) DO NOTHING
+                """,
+                {
+                    "schema": spec.schema,
+                    "table": spec.table,
+                    "name": spec.name,
+                    "other": others[0].name if others else None,
+                },
+            )

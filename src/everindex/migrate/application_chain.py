@@ -1,0 +1,108 @@
+"""Another application's own chain, recognised before ours goes on in it: its revision is one of ours, its schema is richer.
+
+At the revision before the vector index the upgrade goes on, as the deployment guide promises, and says what follows from
+it. Earlier, ours would make stand-ins for what the application's later revisions make, and stamp past them: refused
+(docs/decisions/0019).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from everindex.errors import ApplicationChainFirst
+from everindex.migrate.chain import BEFORE_INDEX, script_directory
+from everindex.migrate.standing import Standing
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+log = logging.getLogger(__name__)
+
+#: The revision that makes `articles`: its module names the columns.
+FIRST = "d8d9cdcec340"
+OUR_TABLES = ["articles", "raw_articles", "article_analysis_cache", "incident_status", "alembic_version"]
+#: What the first revision leaves behind even where all tables were there before, and comments were lost in a dump.
+OUR_INDEXES = ["articles_news_source_idx", "articles_publication_date_idx"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignSchema:
+    """What an application has that no revision of ours makes."""
+
+    tables: tuple[str, ...]
+    columns: tuple[str, ...]
+    """Of `articles`."""
+
+    @property
+    def words(self) -> str:
+        told = []
+        if self.tables:
+            told.append(f"{len(self.tables)} other tables ({_some(self.tables)})")
+        if self.columns:
+            told.append(f"articles has columns of its own ({_some(self.columns)})")
+        return " and ".join(told)
+
+
+def look_before_upgrade(connection: Connection, standing: Standing) -> None:
+    """Before a revision is applied. Raises ApplicationChainFirst; warns where the upgrade goes on. Reads only."""
+    if standing.kind not in ("behind", "head"):
+        return
+    found = foreign_schema(connection)
+    if found is None:
+        return
+    revision = ", ".join(standing.current)
+    if standing.kind == "head":
+        log.info(
+            "the chain of another application made this database (%s): when it goes on, run  everindex attach",
+            found.words,
+        )
+    elif standing.current == [BEFORE_INDEX]:
+        log.warning(
+            "another application's own chain made this database: it is at revision %s, with %s. The upgrade adds revision %s "
+            "to it. When that application's next release migrates the database further, everindex does not know its revision "
+            "any more, and its container stops; and a release of it without %s cannot migrate at all. To stay out of its "
+            "chain run  everindex attach  instead (after this upgrade:  alembic downgrade -1  first); docs/attaching.md",
+            revision, found.words, standing.head, standing.head,
+        )  # fmt: skip
+    else:
+        raise ApplicationChainFirst(
+            f"another application's own chain made this database, and has got to revision {revision} only.",
+            why=f"it has {found.words}; everindex would put its own tables in the place of what the application's next "
+            f"revisions make, and mark those as applied.",
+            next_step=f"run the application's own migrations to {BEFORE_INDEX} or later first, then this again; or run  "
+            "everindex attach , which leaves its chain alone. Nothing was changed.",
+        )
+
+
+def foreign_schema(connection: Connection) -> ForeignSchema | None:
+    """What is there that no revision of ours makes, on a database that has no trace of them; None elsewhere. Reads only."""
+    ours = script_directory().get_revision(FIRST).module.ARTICLE_COLUMNS
+    with told_as_ours("looking whose chain made this database"):
+        row = connection.execute(
+            """
+            WITH place AS (SELECT relnamespace AS oid FROM pg_catalog.pg_class WHERE oid = to_regclass('alembic_version')),
+            tables AS (
+                SELECT c.oid, c.relname FROM pg_catalog.pg_class c JOIN place p ON c.relnamespace = p.oid
+                WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                                  AND d.objid = c.oid AND d.deptype = 'e'))
+            SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'everindex_meta')
+                OR EXISTS (SELECT FROM tables t JOIN pg_catalog.pg_description d
+                           ON d.classoid = 'pg_catalog.pg_class'::regclass AND d.objoid = t.oid
+                           WHERE d.description LIKE 'everindex: made by revision %%')
+                OR (SELECT count(*) = cardinality(%(indexes)s::text[]) FROM pg_catalog.pg_class i
+                    JOIN place p ON i.relnamespace = p.oid WHERE i.relname = ANY(%(indexes)s)),
+                ARRAY(SELECT t.relname::text FROM tables t WHERE t.relname <> ALL(%(tables)s) ORDER BY 1),
+                ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = to_regclass('articles')
+                      AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL(%(columns)s) ORDER BY 1)
+            """,
+            {"indexes": OUR_INDEXES, "tables": OUR_TABLES, "columns": [*ours, "uri", "embedding"]},
+        ).fetchone()
+    assert row is not None
+    if row[0] or not (row[1] or row[2]):
+        return None
+    return ForeignSchema(tables=tuple(row[1]), columns=tuple(row[2]))
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,62 @@
+"""The declared indexes, brought to their declaration at the end of a migration or of an attachment.
+
+Where nothing of the chain runs, an index may still be gone or INVALID: it is brought back here, at every start. An index
+that serves with another definition is somebody's choice: it is told and left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from everindex.errors import EverindexError, PermissionDenied, ReadOnlyServer
+from everindex.index.adopted import aims_here
+from everindex.index.apply import acknowledge, deploy
+from everindex.index.beside import indexes_beside
+from everindex.index.catalog import observe
+from everindex.index.plan import Aims, make_plan
+from everindex.index.spec import IndexSpec
+from everindex.index.tuned import declared_here
+from everindex.migrate.attach import told_as_left
+from everindex.migrate.build_mode import is_left_to_keeper
+from everindex.migrate.report import reporter_for
+from everindex.pg.connections import connect
+
+log = logging.getLogger(__name__)
+
+#: A migration makes and mends what is declared; what serves with another definition, and what others made, it leaves.
+ONLY_DECLARED = Aims(on_drift="refuse", tidies=False)
+
+
+def keep_declared(
+    attributes: dict[str, Any], conninfo: str, declared: Sequence[IndexSpec], *, is_attached: bool = False
+) -> None:
+    """Raises what deploying raises; but on an attached database a role that may not build is told what works without."""
+    with reporter_for(attributes) as reporter:
+        for declaration in declared:
+            spec = declaration
+            try:
+                with connect(conninfo) as connection:
+                    spec = declared_here(connection, declaration)
+                    aims = aims_here(connection, ONLY_DECLARED)
+                    observed = observe(connection, spec)
+                    steps = make_plan(spec, observed, aims=aims).steps
+                if steps and is_left_to_keeper(conninfo, spec, reporter=reporter):
+                    continue
+                if steps:
+                    for warning in deploy(conninfo, spec, reporter=reporter).warnings:
+                        reporter.say(f"warning: {warning}")
+                    continue
+                for other in indexes_beside(spec, observed):
+                    reporter.say(f"warning: {other.sentence}; {other.advice}")
+                if attributes.get("everindex_acknowledge"):
+                    acknowledge(conninfo, spec, reporter=reporter)
+            except (PermissionDenied, ReadOnlyServer) as exc:
+                if not is_attached:
+                    raise
+                log.warning("%s", told_as_left(spec, exc))
+            except EverindexError as exc:
+                if exc.slug != "index-definition-differs":
+                    raise
+                log.warning("%s", exc)

@@ -1,0 +1,343 @@
+"""Detaching from a database: what of it is everindex's own is found, shown, and removed; what is the application's stays.
+
+Ours are the indexes that everindex built, the lines that it wrote into comments, and the schema `everindex_meta`, which goes
+last: killed anywhere, a second run finishes. An index that was there before `everindex attach` stays, and where another
+generation took its name and it is still kept, it serves again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from everindex.errors import DatabaseNotAttached, StatementFailed
+from everindex.index.adopted import FoundIndex, adopted_here, found_indexes
+from everindex.index.apply import rollback
+from everindex.index.catalog import in_search_path
+from everindex.index.generations import aside_name, has_child_name, next_name, previous_name, words_of_others
+from everindex.index.promote import drop_generation
+from everindex.index.reporter import Reporter
+from everindex.index.spec import IndexSpec
+from everindex.index.statements import comment_statement, drop_statement
+from everindex.index.work import Work, wait_for_table
+from everindex.migrate.standing import read_standing
+from everindex.pg.attachment import read_attachment, write_attachment
+from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.locks import advisory_lock, holder_of
+from everindex.pg.sqlstate import told_as_ours
+from everindex.settings import current_settings
+
+#: How long other builders and migrations are waited for.
+WAIT_SECONDS = 3600.0
+_JOURNAL = sql.SQL("everindex_meta.journal")
+_NO_JOURNAL = sql.SQL("(SELECT 0 AS id, '' AS event, '' AS index_schema, '' AS index_name WHERE false)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableIndex:
+    """One index of a declared table or of a partition of it."""
+
+    schema: str
+    name: str
+    table: str
+    definition: str
+    comment: str | None
+    is_partitioned: bool
+    parent: str | None
+    """The index that it is attached to."""
+
+    is_built_here: bool
+    """The journal says that everindex built it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnSchema:
+    """What lies in everindex_meta."""
+
+    tables: tuple[str, ...]
+    extensions: tuple[str, ...]
+    """pg_prewarm, where everindex made it to warm indexes (index/warm.py)."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            *(f"drop extension {name}, which everindex made in everindex_meta" for name in self.extensions),
+            f"drop schema everindex_meta with its {len(self.tables)} tables",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detachment:
+    """What detaching would do."""
+
+    returns: tuple[IndexSpec, ...] = ()
+    """Of these names the application's own definition serves again."""
+
+    drops: tuple[TableIndex, ...] = ()
+    comments: tuple[TableIndex, ...] = ()
+    """Indexes of theirs whose comment has a line of ours."""
+
+    own: OwnSchema | None = None
+    """None where there is no everindex_meta."""
+
+    stays: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.returns or self.drops or self.comments or self.own)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is done, in order, with its SQL."""
+        return (
+            *(f"let the application's own index {spec.name} serve again, in place of ours" for spec in self.returns),
+            *(f"drop index: {_drop_text(index)}" for index in self.drops),
+            *(f"take our line out of the comment on index {index.schema}.{index.name}" for index in self.comments),
+            *(() if self.own is None else self.own.sentences),
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"steps": list(self.sentences), "stays": list(self.stays), "warnings": list(self.warnings)}
+
+
+def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: Sequence[str] = ()) -> Detachment:
+    """Looks at what is ours; `also` are names of other indexes that everindex builds on these tables. Reads only.
+
+    Raises DatabaseNotAttached where everindex's own chain made the database.
+    """
+    standing = read_standing(connection)
+    attachment = read_attachment(connection)
+    own = _own_schema(connection)
+    if attachment is None and standing.kind in ("head", "behind") and own is not None:
+        raise DatabaseNotAttached(
+            "this database is not attached.",
+            why=f"it is at revision {', '.join(standing.current)} of everindex's own chain, which made or adopted its tables.",
+            next_step="`alembic downgrade -1` takes the vector index away, `everindex migrate --down base` all that the chain "
+            "made, with its rows; `everindex attach` leaves the chain from now on.",
+        )
+    is_recorded = attachment is not None and attachment.is_recorded
+    found = {(index.schema, index.name): index for index in found_indexes(connection)}
+    returns: list[IndexSpec] = []
+    drops: list[TableIndex] = []
+    comments: list[TableIndex] = []
+    stays: list[str] = []
+    for declaration in declared:
+        spec = in_search_path(connection, declaration)
+        here = adopted_here(connection, spec)
+        there = {(index.schema, index.name): index for index in _indexes_of(connection, spec)}
+        returned = _returned(here, found, there)
+        if returned:
+            returns.append(here)
+        for key, index in there.items():
+            if key in found:
+                if words_of_others(index.comment) != index.comment:
+                    comments.append(index)
+                if _is_of_concern(index, (spec, here), also):
+                    is_returned = returned and index.name == here.name
+                    stays.append(_told_as_theirs(index, found[key], is_returned=is_returned))
+            elif returned and index.name == previous_name(here.name):
+                continue  # theirs: it takes its name back
+            elif not _has_our_name(index, (spec, here), also):
+                continue
+            elif not is_recorded and not index.is_built_here:
+                stays.append(f"index {index.name}: nothing says who made it; was it everindex?  {_drop_text(index)}")
+            elif index.is_partitioned and any(
+                child.parent == index.name and (child.schema, child.name) in found for child in there.values()
+            ):
+                stays.append(
+                    f"index {index.name}: an index of yours on a partition is attached to it, and would go with it"
+                )
+            elif index.parent is None:
+                drops.append(index)
+    return Detachment(
+        returns=tuple(returns),
+        drops=tuple(drops),
+        comments=tuple(comments),
+        own=own,
+        stays=tuple(stays),
+        warnings=tuple(_warnings(connection)),
+    )
+
+
+def detach(
+    conninfo: str, declared: Sequence[IndexSpec], *, also: Sequence[str] = (), reporter: Reporter | None = None
+) -> Detachment:
+    """Removes what `plan_detach` shows; what was done. Indexes are dropped online, one migration or detachment at a time.
+
+    Raises DatabaseNotAttached, PermissionDenied, LockNotObtained; StatementFailed where something of others depends on a
+    table of everindex_meta.
+    """
+    reporter = reporter or Reporter()
+    with (
+        advisory_lock(conninfo, "migrate", wait_seconds=WAIT_SECONDS),
+        connect(conninfo, application_name="everindex detach") as connection,
+    ):
+        lift_time_limits(connection)
+        plan = plan_detach(connection, declared, also=also)
+        if plan.own is not None:
+            write_attachment(connection, "detaching")  # from here on no keeper builds anything
+        for spec in plan.returns:
+            rollback(conninfo, spec, reporter=reporter, wait_seconds=WAIT_SECONDS)
+        # With that, ours is the previous generation.
+        now = plan_detach(connection, declared, also=also) if plan.returns else plan
+        for index in now.drops:
+            _drop(conninfo, connection, declared[0], index, reporter)
+        for index in now.comments:
+            with told_as_ours(f"restoring the comment on index {index.name}"):
+                connection.execute(comment_statement(index.schema, index.name, words_of_others(index.comment)))
+            reporter.say(f"the comment on index {index.schema}.{index.name} is as it was")
+        if now.own is not None:
+            _drop_schema(connection, now.own)
+            reporter.say("dropped schema everindex_meta")
+        return plan
+
+
+def _indexes_of(connection: Connection, spec: IndexSpec) -> list[TableIndex]:
+    with told_as_ours("reading the indexes of the declared tables"):
+        has_journal = connection.execute("SELECT to_regclass('everindex_meta.journal') IS NOT NULL").fetchone()
+        journal = _JOURNAL if has_journal == (True,) else _NO_JOURNAL
+        rows = connection.execute(
+            sql.SQL(
+                """
+                SELECT n.nspname, c.relname, t.relname, pg_catalog.pg_get_indexdef(c.oid),
+                       pg_catalog.obj_description(c.oid, 'pg_class'), c.relkind = 'I',
+                       (SELECT pc.relname FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class pc ON pc.oid = h.inhparent
+                        WHERE h.inhrelid = c.oid),
+                       coalesce((SELECT j.event FROM {journal} j
+                                 WHERE j.index_schema = n.nspname AND j.index_name = c.relname
+                                   AND j.event IN ('built', 'swapped', 'dropped') ORDER BY j.id DESC LIMIT 1), 'dropped')
+                       <> 'dropped'
+                FROM pg_catalog.pg_class declared
+                JOIN pg_catalog.pg_namespace d ON d.oid = declared.relnamespace
+                CROSS JOIN LATERAL (SELECT declared.oid AS relid UNION
+                                    SELECT p.relid FROM pg_catalog.pg_partition_tree(declared.oid) p) AS part
+                JOIN pg_catalog.pg_index i ON i.indrelid = part.relid
+                JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+                WHERE d.nspname = %s AND declared.relname = %s ORDER BY c.relkind = 'i', c.relname
+                """
+            ).format(journal=journal),
+            (spec.schema, spec.table),
+        ).fetchall()
+    return [
+        TableIndex(
+            schema=row[0],
+            name=row[1],
+            table=row[2],
+            definition=row[3],
+            comment=row[4],
+            is_partitioned=row[5],
+            parent=row[6],
+            is_built_here=row[7],
+        )
+        for row in rows
+    ]
+
+
+def _has_our_name(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:
+    names = {
+        name
+        for spec in specs
+        for name in (spec.name, next_name(spec.name), previous_name(spec.name), aside_name(spec.name))
+    }
+    return index.name in names or index.name in also or has_child_name(index.name, index.table)
+
+
+def _is_of_concern(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:
+    """True for an index that somebody might take for ours: a vector index, or one with our name."""
+    return (
+        " USING hnsw " in index.definition or " USING ivfflat " in index.definition or _has_our_name(index, specs, also)
+    )
+
+
+def _returned(
+    here: IndexSpec, found: dict[tuple[str, str], FoundIndex], there: dict[tuple[str, str], TableIndex]
+) -> bool:
+    """True when an index of theirs was replaced by a generation of ours, and is kept as the previous one."""
+    theirs = found.get((here.schema, here.name))
+    serving, kept = there.get((here.schema, here.name)), there.get((here.schema, previous_name(here.name)))
+    if theirs is None or serving is None or kept is None:
+        return False
+    return _what(serving.definition) != _what(theirs.definition) == _what(kept.definition)
+
+
+def _told_as_theirs(index: TableIndex, was: FoundIndex, *, is_returned: bool) -> str:
+    if is_returned or _what(index.definition) == _what(was.definition):
+        return f"index {index.name}: it was there before everindex"
+    return (
+        f"index {index.name}: it was there before everindex, as  {was.definition} ; it is  {index.definition}  now, and stays "
+        "so until you build it anew"
+    )
+
+
+def _what(definition: str) -> str:
+    """A definition without the name of the index."""
+    return definition.partition(" ON ")[2]
+
+
+def _own_schema(connection: Connection) -> OwnSchema | None:
+    with told_as_ours("reading schema everindex_meta"):
+        row = connection.execute(
+            """
+            SELECT ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
+                         WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') ORDER BY 1),
+                   ARRAY(SELECT e.extname::text FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid ORDER BY 1)
+            FROM pg_catalog.pg_namespace n WHERE n.nspname = 'everindex_meta'
+            """
+        ).fetchone()
+    return None if row is None else OwnSchema(tables=tuple(row[0]), extensions=tuple(row[1]))
+
+
+def _warnings(connection: Connection) -> list[str]:
+    told = []
+    keeper = holder_of(connection, "keeper")
+    if keeper is not None:
+        told.append(f"everindex is running here, {keeper}: end it first, or it may build the index again")
+    if current_settings().attached:
+        told.append("EVERINDEX_ATTACHED is set: take it away, or the next start attaches again")
+    return told
+
+
+def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: TableIndex, reporter: Reporter) -> None:
+    """Online; that of a partitioned table in a moment."""
+    work = Work(conninfo=conninfo, spec=spec, reporter=reporter, deadline=time.monotonic() + WAIT_SECONDS)
+    with (
+        advisory_lock(conninfo, "build", wait_seconds=WAIT_SECONDS),
+        told_as_ours(f"dropping index {index.schema}.{index.name}"),
+    ):
+        wait_for_table(work, connection, index.schema, index.table)
+        drop_generation(work, connection, index.schema, index.name, is_partitioned=index.is_partitioned)
+    reporter.say(f"dropped index {index.schema}.{index.name}")
+
+
+def _drop_schema(connection: Connection, own: OwnSchema) -> None:
+    """In one transaction, and never CASCADE: a view of others on our tables is theirs."""
+    try:
+        with told_as_ours("dropping schema everindex_meta"), connection.transaction():
+            for extension in own.extensions:
+                connection.execute(sql.SQL("DROP EXTENSION {}").format(sql.Identifier(extension)))
+            if own.tables:
+                names = sql.SQL(", ").join(sql.Identifier("everindex_meta", table) for table in own.tables)
+                connection.execute(sql.SQL("DROP TABLE {}").format(names))
+            connection.execute("DROP SCHEMA everindex_meta")
+    except StatementFailed as exc:
+        cause = exc.__cause__
+        if not isinstance(cause, psycopg.errors.DependentObjectsStillExist):
+            raise
+        detail = (cause.diag.message_detail or exc.why).splitlines()[0]
+        raise StatementFailed(
+            "schema everindex_meta was not dropped; the indexes are gone.",
+            why=f"{detail}.",
+            next_step="drop or move what depends on it, then run  everindex detach  again.",
+        ) from exc
+
+
+def _drop_text(index: TableIndex) -> str:
+    return drop_statement(index.schema, index.name, concurrently=not index.is_partitioned).as_string(None)

@@ -1,0 +1,135 @@
+"""How everindex stands to this database: attached to another application's, at the head of its own chain, before it, or at
+a revision that this release does not have. What each command says about it comes from here.
+
+On an attached database `alembic_version` is not read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from everindex.errors import RevisionUnknown
+from everindex.index.proof import Proof
+from everindex.migrate.chain import head_revision, script_directory
+from everindex.migrate.revision import current_revisions
+from everindex.pg.attachment import Attachment, read_attachment
+from everindex.pg.connections import Connection
+
+Kind = Literal["attached", "head", "behind", "unknown", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One database, as this release sees it."""
+
+    kind: Kind
+    """unknown: at a revision that this release does not have; none: at no revision, and not attached."""
+
+    current: list[str]
+    """What alembic_version says; empty where it is attached, whatever it says."""
+
+    head: str
+    attachment: Attachment | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        return self.kind == "attached"
+
+    @property
+    def is_head(self) -> bool:
+        return self.kind == "head"
+
+    @property
+    def is_right(self) -> bool:
+        """True when nothing is left for a migration to do."""
+        return self.kind in ("attached", "head")
+
+    @property
+    def words(self) -> str:
+        """In a few words: `attached`, `e0aa2eb4fa0a (head)`, a revision, or that there is none."""
+        match self.kind:
+            case "attached":
+                return "attached"
+            case "head":
+                return f"{self.head} (head)"
+            case "none":
+                return "no revision: not migrated"
+            case _:
+                return " ".join(self.current)
+
+    @property
+    def sentence(self) -> str:
+        """As a proof says it, without its full stop."""
+        revision = ", ".join(self.current)
+        match self.kind:
+            case "attached":
+                assert self.attachment is not None
+                return (
+                    f"the database is {self.attachment.words}: its application has a chain of its own, and everindex "
+                    "neither reads nor writes alembic_version"
+                )
+            case "head":
+                return f"the database is at revision {self.head} (head)"
+            case "unknown":
+                return (
+                    f"the database is at revision {revision}, which this release of everindex does not have: the chain of "
+                    "its application has gone on, or a later release of everindex has migrated it"
+                )
+            case _:
+                return f"the database is at revision {revision or 'none'}; head is {self.head}"
+
+    @property
+    def next_step(self) -> str | None:
+        match self.kind:
+            case "attached" | "head":
+                return None
+            case "unknown":
+                return (
+                    "run  everindex attach  where that chain is an application's own: index, search, pages and keeper then "
+                    "work without it. Was it a later release of everindex? Then deploy that release."
+                )
+            case _:
+                return "run  everindex migrate  (or alembic upgrade head)."
+
+
+def read_standing(connection: Connection) -> Standing:
+    """Reads only."""
+    attachment = read_attachment(connection)
+    if attachment is not None:
+        return Standing(kind="attached", current=[], head=_head(), attachment=attachment)
+    current = current_revisions(connection)
+    if current == [_head()]:
+        kind: Kind = "head"
+    elif any(revision not in _known() for revision in current):
+        kind = "unknown"
+    else:
+        kind = "behind" if current else "none"
+    return Standing(kind=kind, current=current, head=_head())
+
+
+def prove_revision(connection: Connection) -> Proof:
+    """The database is at the head of the chain, or attached. Reads only."""
+    standing = read_standing(connection)
+    return Proof(name="revision", holds=standing.is_right, sentence=standing.sentence, next_step=standing.next_step)
+
+
+def require_known(standing: Standing) -> None:
+    """Raises RevisionUnknown for a database that this release's chain cannot say anything about."""
+    if standing.kind == "unknown":
+        raise RevisionUnknown(
+            f"the database is at revision {', '.join(standing.current)}, which this release of everindex does not have.",
+            why="the chain of its application has gone on, or a later release of everindex has migrated it.",
+            next_step=f"nothing was changed. {str(standing.next_step)[:1].upper()}{str(standing.next_step)[1:]}",
+        )
+
+
+@cache
+def _head() -> str:
+    return head_revision()  # 50 ms of reading files that do not change
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in script_directory().walk_revisions())

@@ -1,0 +1,57 @@
+"""Whether this database is attached: its application has a chain of migrations of its own, and everindex keeps out of it.
+
+Said by the setting EVERINDEX_ATTACHED, for a process, or by the comment on schema `everindex_meta`, for all of them: a
+comment can be read by every role, whatever it may use, and goes along with a dump. Nothing here reads `alembic_version`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+from everindex.settings import current_settings
+
+#: The comment on schema everindex_meta. Whatever else stands there says nothing.
+ATTACHED = "everindex: attached"
+DETACHING = "everindex: being detached"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """How it is known that the database is attached."""
+
+    by: Literal["setting", "record"]
+    is_recorded: bool
+    is_being_detached: bool = False
+
+    @property
+    def words(self) -> str:
+        """For a message: `attached (EVERINDEX_ATTACHED)`."""
+        return f"attached ({'EVERINDEX_ATTACHED' if self.by == 'setting' else 'everindex attach'})"
+
+
+def read_attachment(connection: Connection) -> Attachment | None:
+    """None where the database is not attached. Reads only, one statement, whatever the role may read."""
+    with told_as_ours("reading whether this database is attached"):
+        row = connection.execute(
+            "SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace "
+            "WHERE nspname = 'everindex_meta'"
+        ).fetchone()
+    comment = None if row is None else row[0]
+    is_recorded = comment in (ATTACHED, DETACHING)
+    if not is_recorded and not current_settings().attached:
+        return None
+    return Attachment(
+        by="record" if is_recorded else "setting", is_recorded=is_recorded, is_being_detached=comment == DETACHING
+    )
+
+
+def write_attachment(connection: Connection, state: Literal["attached", "detaching"]) -> None:
+    """Records it in the schema, which has to be there; the schema's owner alone may. Raises PermissionDenied."""
+    with told_as_ours("recording that this database is attached"):
+        if state == "attached":
+            connection.execute("COMMENT ON SCHEMA everindex_meta IS 'everindex: attached'")
+        else:
+            connection.execute("COMMENT ON SCHEMA everindex_meta IS 'everindex: being detached'")

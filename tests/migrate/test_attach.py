@@ -1,0 +1,419 @@
+"""Databases of an application with a chain of its own: attached, kept, and left as they were."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import warm
+from application import LATER, make_application, snapshot
+from conftest import Cluster
+from everindex.articles.declared import DECLARED_INDEXES, EMBEDDING_INDEX
+from everindex.articles.instance import connect_instance
+from everindex.articles.keeping import article_keeper, reason_to_wait
+from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.verification import verify
+from everindex.errors import (
+    ApplicationChainFirst,
+    DatabaseAttached,
+    DatabaseNotAttached,
+    NotMigrated,
+    PermissionDenied,
+    RevisionUnknown,
+    StatementFailed,
+)
+from everindex.index.apply import deploy
+from everindex.index.spec import IndexSpec
+from everindex.index.tuned import declared_here
+from everindex.migrate import runner
+from everindex.migrate.chain import BEFORE_INDEX
+from everindex.migrate.detach import Detachment, detach, plan_detach
+from everindex.pg.connections import connect
+from everindex.settings import Settings, current_settings
+from everindex.web.health import read_readiness
+from everindex.web.index_report import read_index_report
+
+INDEX = "articles_embedding_hnsw_idx"
+#: As the application's own data migration made it, with what its developers wrote about it.
+THEIRS = "CREATE INDEX ix_articles_embedding ON articles USING hnsw (embedding vector_cosine_ops)"
+THEIR_WORDS = "COMMENT ON INDEX {} IS 'made by Ana, see ticket 311'"
+
+
+def run(conninfo: str, *statements: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def vector_indexes(conninfo: str) -> list[str]:
+    with psycopg.connect(conninfo) as connection:
+        rows = connection.execute("SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%hnsw%' ORDER BY 1").fetchall()
+    return [row[0] for row in rows]
+
+
+def detached(conninfo: str) -> Detachment:
+    return detach(conninfo, DECLARED_INDEXES, also=(INDEX_NAME,))
+
+
+def planned(conninfo: str) -> Detachment:
+    with connect(conninfo) as connection:
+        return plan_detach(connection, DECLARED_INDEXES, also=(INDEX_NAME,))
+
+
+@pytest.fixture
+def later(cluster: Cluster) -> Iterator[str]:
+    """An instance of the application at a revision that everindex does not know, without a vector index."""
+    conninfo = cluster.database(
+        cluster.template("application_later", lambda conninfo: make_application(conninfo, revision=LATER))
+    )
+    yield conninfo
+    cluster.drop(conninfo)
+
+
+@pytest.fixture
+def by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERINDEX_ATTACHED", "true")
+    current_settings.cache_clear()
+
+
+def test_at_a_revision_of_its_application_everything_says_so_and_what_works(later: str) -> None:
+    with pytest.raises(RevisionUnknown, match=LATER) as raised:
+        runner.upgrade(later)
+    assert "everindex attach" in raised.value.next_step
+    proof = verify(later, floor=0.9).proofs[0]
+    assert proof.holds is False
+    assert LATER in proof.sentence
+    assert "everindex attach" in str(proof.next_step)
+    with connect(later) as connection:
+        assert "everindex attach" in str(reason_to_wait(connection))
+        assert any(LATER in reason for reason in read_readiness(connection).reasons)
+
+
+def test_attached_everything_works_and_says_so(later: str) -> None:
+    runner.attach(later)
+    assert runner.state(later).words == "attached"
+    found = verify(later, floor=0.9, samples=10)
+    assert found.holds
+    assert "attached (everindex attach)" in found.proofs[0].sentence
+    with connect(later) as connection:
+        readiness = read_readiness(connection)
+        assert reason_to_wait(connection) is None
+    assert readiness.is_ready
+    assert not readiness.is_degraded
+    assert readiness.as_dict()["revision"] == {"current": None, "head": "e0aa2eb4fa0a", "attached": True}
+    with connect_instance(later, settings=Settings()) as instance:
+        assert instance.similar("https://news.example/7", k=3).strategy == "index"
+        assert instance.search("subject", mode="keyword", k=5).hits
+        assert read_index_report(instance).state == "valid"
+    round_ = article_keeper(later, Settings(EVERINDEX_KEEP_RECALL_SECONDS=0)).once()
+    assert [each.outcome for each in round_.indexes] == ["already-there"]
+
+
+def test_alembic_version_is_neither_read_nor_written(later: str) -> None:
+    # A view that fails as soon as anybody reads it, in place of the table.
+    run(
+        later,
+        "ALTER TABLE alembic_version RENAME TO application_version",
+        "CREATE VIEW alembic_version AS SELECT (1 / (count(*) - count(*)))::text AS version_num FROM application_version",
+    )
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        run(later, "SELECT version_num FROM alembic_version")
+    runner.attach(later)
+    runner.upgrade(later)
+    assert verify(later, floor=0.9, samples=5).holds
+    with connect(later) as connection:
+        assert read_readiness(connection).is_ready
+        assert reason_to_wait(connection) is None
+    with connect_instance(later, settings=Settings()) as instance:
+        assert read_index_report(instance).state == "valid"
+    for command in (lambda: runner.downgrade(later, "-1"), lambda: runner.upgrade(later, BEFORE_INDEX)):
+        with pytest.raises(DatabaseAttached):
+            command()
+    assert planned(later).drops
+    detached(later)
+
+
+def test_what_is_attached_and_detached_is_as_it_was(later: str) -> None:
+    before = snapshot(later)
+    runner.attach(later)
+    assert vector_indexes(later) == [INDEX]
+    runner.attach(later)
+    shown = planned(later)
+    assert [index.name for index in shown.drops] == [INDEX, INDEX_NAME]
+    assert shown.own is not None
+    detached(later)
+    assert snapshot(later) == before
+    assert planned(later).is_empty
+    assert detached(later).is_empty
+
+
+@pytest.mark.parametrize("name", ["ix_articles_embedding", INDEX])
+def test_an_index_of_theirs_is_used_as_it_is_and_stays(later: str, name: str) -> None:
+    run(later, THEIRS.replace("ix_articles_embedding", name), THEIR_WORDS.format(name))
+    before = snapshot(later)
+    runner.attach(later)
+    assert vector_indexes(later) == [name]
+    with connect(later) as connection:
+        spec = declared_here(connection, EMBEDDING_INDEX)
+    assert spec.name == name
+    assert deploy(later, spec, on_drift="replace", tidies=True).outcome == "already-there"
+    article_keeper(later, Settings(EVERINDEX_KEEP_RECALL_SECONDS=0)).once()
+    assert verify(later, floor=0.9, samples=5).holds
+    assert any(name in sentence for sentence in planned(later).stays)
+    detached(later)
+    assert snapshot(later) == before
+
+
+def test_a_second_index_of_theirs_is_neither_dropped_nor_renamed_by_a_deploy(later: str) -> None:
+    run(later, THEIRS, THEIRS.replace("ix_articles_embedding", INDEX))
+    runner.attach(later)
+    with connect(later) as connection:
+        spec = declared_here(connection, EMBEDDING_INDEX)
+    assert deploy(later, spec, on_drift="replace", tidies=True).outcome == "already-there"
+    assert vector_indexes(later) == [INDEX, "ix_articles_embedding"]
+
+
+def test_when_their_index_goes_the_declared_one_is_built_and_goes_at_the_end(later: str) -> None:
+    before = snapshot(later)
+    run(later, THEIRS)
+    runner.attach(later)
+    run(later, "DROP INDEX ix_articles_embedding")
+    round_ = article_keeper(later, Settings(EVERINDEX_KEEP_RECALL_SECONDS=0)).once()
+    assert [(each.index, each.outcome) for each in round_.indexes] == [(INDEX, "built")]
+    detached(later)
+    assert snapshot(later) == before
+
+
+def test_a_definition_of_theirs_that_was_replaced_serves_again_with_their_words(later: str) -> None:
+    run(later, f"CREATE INDEX {INDEX} ON articles USING hnsw (embedding vector_cosine_ops) WITH (m = 24)")
+    run(later, THEIR_WORDS.format(INDEX))
+    before = snapshot(later)
+    runner.attach(later)
+    assert snapshot(later)[0] != before[0]
+    assert verify(later, floor=0.9, samples=5).proofs[1].holds is False  # somebody's choice, told and left alone
+    with connect(later) as connection:
+        spec: IndexSpec = declared_here(connection, EMBEDDING_INDEX)
+    assert deploy(later, spec, on_drift="replace").outcome == "replaced"
+    assert [each.name for each in planned(later).returns] == [INDEX]
+    detached(later)
+    assert snapshot(later) == before
+
+
+MOMENTS_OF_ATTACHING = {
+    "before anything is recorded": ("everindex.migrate.attach", "record_found", "before"),
+    "before the transaction of the record ends": ("everindex.migrate.attach", "write_attachment", "after"),
+    "before the index": ("everindex.migrate.declared_indexes", "deploy", "before"),
+    "after the index": ("everindex.migrate.declared_indexes", "deploy", "after"),
+}
+MOMENTS_OF_DETACHING = {
+    "before anything is dropped": ("everindex.migrate.detach", "write_attachment", "after"),
+    "after the first index": ("everindex.migrate.detach", "drop_generation", "after"),
+    "before the comments": ("everindex.migrate.detach", "comment_statement", "before"),
+    "before the schema": ("everindex.migrate.detach", "_drop_schema", "before"),
+}
+
+
+def killed_at(conninfo: str, moment: tuple[str, str, str], call: str) -> None:
+    module, name, when = moment
+    program = f"""
+import importlib, os, signal, sys
+from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.search.document import INDEX_NAME
+from everindex.migrate import runner
+from everindex.migrate.detach import detach
+module = importlib.import_module({module!r})
+real = getattr(module, {name!r})
+def and_die(*arguments, **options):
+    if {when!r} == "after":
+        real(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(module, {name!r}, and_die)
+{call}
+"""
+    killed = warm.run(["-c", program, conninfo], timeout=60)
+    assert killed.returncode == -9, killed.stderr
+
+
+@pytest.mark.parametrize("moment", MOMENTS_OF_ATTACHING)
+def test_attaching_that_is_killed_is_finished_by_a_second_run(later: str, moment: str) -> None:
+    run(later, THEIRS.replace("vector_cosine_ops", "vector_l2_ops"))
+    before = snapshot(later)
+    killed_at(later, MOMENTS_OF_ATTACHING[moment], "runner.attach(sys.argv[1])")
+    runner.attach(later)
+    assert verify(later, floor=0.9, samples=5).holds
+    assert vector_indexes(later) == [INDEX, "ix_articles_embedding"]
+    detached(later)
+    assert snapshot(later) == before
+
+
+@pytest.mark.parametrize("moment", MOMENTS_OF_DETACHING)
+def test_detaching_that_is_killed_is_finished_by_a_second_run_and_keeps_the_keeper_off(later: str, moment: str) -> None:
+    run(later, THEIRS.replace("vector_cosine_ops", "vector_l2_ops"), THEIR_WORDS.format("ix_articles_embedding"))
+    before = snapshot(later)
+    runner.attach(later)
+    # As a rollback leaves it: a line of ours below theirs.
+    run(
+        later,
+        'COMMENT ON INDEX ix_articles_embedding IS \'made by Ana, see ticket 311\neverindex: serving {"refused": ["abc"]}\'',
+    )
+    killed_at(later, MOMENTS_OF_DETACHING[moment], "detach(sys.argv[1], DECLARED_INDEXES, also=(INDEX_NAME,))")
+    with connect(later) as connection:
+        assert "detach" in str(reason_to_wait(connection))
+    detached(later)
+    assert snapshot(later) == before
+
+
+def test_attaching_again_in_the_middle_of_detaching_brings_it_back(later: str) -> None:
+    before = snapshot(later)
+    runner.attach(later)
+    killed_at(
+        later, MOMENTS_OF_DETACHING["before the schema"], "detach(sys.argv[1], DECLARED_INDEXES, also=(INDEX_NAME,))"
+    )
+    runner.attach(later)
+    assert verify(later, floor=0.9, samples=5).holds
+    detached(later)
+    assert snapshot(later) == before
+
+
+def test_what_depends_on_our_tables_is_told_and_not_dropped(later: str) -> None:
+    runner.attach(later)
+    run(later, "CREATE VIEW builds AS SELECT * FROM everindex_meta.journal")
+    with pytest.raises(StatementFailed, match="everindex_meta was not dropped") as raised:
+        detached(later)
+    assert "builds" in raised.value.why
+    run(later, "DROP VIEW builds")
+    assert detached(later).own is not None
+    assert planned(later).is_empty
+
+
+def test_a_database_of_our_own_chain_is_not_detached(migrated: str) -> None:
+    with pytest.raises(DatabaseNotAttached):
+        detached(migrated)
+
+
+def test_a_table_without_the_column_is_the_applications_business(empty: str) -> None:
+    make_application(empty, revision="1745b4f22f68", rows=3)
+    run(empty, "CREATE EXTENSION vector")
+    before = snapshot(empty)
+    with pytest.raises(NotMigrated, match="no column embedding") as raised:
+        runner.attach(empty)
+    assert "ALTER TABLE public.articles ADD COLUMN embedding vector(1536)" in raised.value.next_step
+    assert snapshot(empty) == before
+
+
+# --- roles ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def role(later: str) -> Iterator[Callable[..., str]]:
+    """Logins of the test's own on the application's database."""
+    made: list[str] = []
+
+    def make(name: str, *grants: str) -> str:
+        run(later, f"CREATE ROLE {name} LOGIN", *(grant.format(role=name) for grant in grants))
+        made.append(name)
+        return make_conninfo(later, user=name)
+
+    yield make
+    for name in made:
+        run(later, f"REASSIGN OWNED BY {name} TO everindex", f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+OWNS = ("ALTER TABLE articles OWNER TO {role}", "GRANT CREATE ON SCHEMA public TO {role}")
+READS = ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",)
+
+
+def test_an_owner_that_may_not_create_schemas_is_told_what_works(
+    role: Callable[..., str], later: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = role("at_owner", *OWNS)
+    with pytest.raises(PermissionDenied, match="cannot be recorded") as raised:
+        runner.attach(owner)
+    assert "EVERINDEX_ATTACHED=true" in raised.value.next_step
+    assert vector_indexes(later) == []
+    monkeypatch.setenv("EVERINDEX_ATTACHED", "true")
+    current_settings.cache_clear()
+    runner.upgrade(owner)
+    assert verify(owner, floor=0.9, samples=5).holds
+    assert runner.state(owner).is_attached
+    # Nothing is recorded, so nothing is guessed: it is named, and stays.
+    assert planned(owner).is_empty
+    assert any(f'DROP INDEX CONCURRENTLY "public"."{INDEX}"' in sentence for sentence in planned(owner).stays)
+
+
+def test_an_owner_of_a_prepared_schema_needs_no_more(role: Callable[..., str], later: str) -> None:
+    owner = role("at_prepared", *OWNS, "CREATE SCHEMA everindex_meta AUTHORIZATION {role}")
+    runner.attach(owner)
+    assert verify(owner, floor=0.9, samples=5).holds
+    assert runner.state(later).is_attached
+
+
+def test_a_role_that_only_reads_searches_and_is_told_who_can_build(
+    role: Callable[..., str], later: str, by_setting: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = role("at_reader", *READS)
+    with caplog.at_level(logging.WARNING, "everindex"):
+        runner.upgrade(reader)
+    assert "let the owner of table articles run  CREATE INDEX CONCURRENTLY" in caplog.text
+    assert vector_indexes(later) == []
+    with connect(reader) as connection:
+        assert read_readiness(connection).is_ready
+    with connect_instance(reader, settings=Settings()) as instance:
+        assert instance.similar("https://news.example/7", k=3).strategy == "exact"
+
+
+def test_a_role_that_may_not_use_our_schema_sees_that_the_database_is_attached(
+    role: Callable[..., str], later: str
+) -> None:
+    runner.attach(later)
+    assert runner.state(role("at_stranger", *READS)).is_attached
+
+
+# --- before our chain goes on in theirs ------------------------------------------------------------------------------
+
+
+def test_before_the_last_revision_the_upgrade_says_what_follows_and_goes_on(
+    empty: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_application(empty, revision=BEFORE_INDEX, rows=50)
+    with caplog.at_level(logging.WARNING, "everindex"):
+        runner.upgrade(empty)
+    assert "everindex attach" in caplog.text
+    assert "application_0" in caplog.text
+    assert runner.state(empty).is_head
+    assert vector_indexes(empty) == [INDEX]
+
+
+@pytest.mark.parametrize("revision", ["d8d9cdcec340", "1745b4f22f68", "8eadb2079747"])
+def test_earlier_the_application_runs_its_own_chain_first(empty: str, revision: str) -> None:
+    make_application(empty, revision=revision, rows=5)
+    before = snapshot(empty)
+    with pytest.raises(ApplicationChainFirst, match=revision) as raised:
+        runner.upgrade(empty)
+    assert "application_0" in raised.value.why
+    assert "bias" in raised.value.why
+    assert snapshot(empty) == before
+
+
+@pytest.mark.parametrize("revision", ["d8d9cdcec340", "8eadb2079747", BEFORE_INDEX])
+@pytest.mark.parametrize("has_comments", [True, False])
+def test_our_own_chain_beside_other_tables_goes_on_without_a_word(
+    empty: str, revision: str, has_comments: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner.upgrade(empty, revision)
+    run(empty, "CREATE TABLE something_else (id int)", "ALTER TABLE articles ADD COLUMN bias text")
+    if not has_comments:  # as pg_dump --no-comments --exclude-schema=everindex_meta leaves it
+        run(
+            empty,
+            "COMMENT ON TABLE articles IS NULL",
+            "COMMENT ON TABLE raw_articles IS NULL",
+            "DROP SCHEMA everindex_meta CASCADE",
+        )
+    with caplog.at_level(logging.WARNING, "everindex"):
+        runner.upgrade(empty)
+    assert caplog.text == ""
+    assert runner.state(empty).is_head
