@@ -295,9 +295,9 @@ def test_migrate_goes_to_head_and_back_and_tells_where_it_is(empty: str) -> None
         return everindex("migrate", *arguments, DATABASE_URL=url_of(empty))
 
     assert run("--current").stdout == "no revision: not migrated\n"
-    assert run("--current", "--json").json == {"current": [], "head": HEAD, "is_head": False}
+    assert run("--current", "--json").json == {"current": [], "head": HEAD, "is_head": False, "attached": False}
     done = run("--json")
-    assert (done.status, done.json) == (0, {"current": [HEAD], "head": HEAD, "is_head": True})
+    assert (done.status, done.json) == (0, {"current": [HEAD], "head": HEAD, "is_head": True, "attached": False})
     assert run("--current").stdout == f"{HEAD} (head)\n"
     done = run("--down")
     assert done.status == 0

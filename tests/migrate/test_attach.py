@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,7 +12,6 @@ from psycopg.conninfo import make_conninfo
 
 import warm
 from application import LATER, make_application, snapshot
-from conftest import Cluster
 from everindex.articles.declared import DECLARED_INDEXES, EMBEDDING_INDEX
 from everindex.articles.instance import connect_instance
 from everindex.articles.keeping import article_keeper, reason_to_wait
@@ -65,7 +65,7 @@ def planned(conninfo: str) -> Detachment:
 
 
 @pytest.fixture
-def later(cluster: Cluster) -> Iterator[str]:
+def later(cluster: Any) -> Iterator[str]:
     """An instance of the application at a revision that everindex does not know, without a vector index."""
     conninfo = cluster.database(
         cluster.template("application_later", lambda conninfo: make_application(conninfo, revision=LATER))
