@@ -16,6 +16,7 @@ RUN python -m venv --without-pip /opt/everindex \
 
 COPY pyproject.toml README.md LICENSE NOTICE alembic.ini ./
 COPY alembic/ alembic/
+COPY docs/ docs/
 COPY src/ src/
 # The wheel is built by the locked hatchling, which then leaves the environment with what only it needs.
 RUN /opt/everindex/bin/python -m hatchling build -t wheel -d dist \

@@ -60,6 +60,8 @@ def test_the_wheel_is_small_and_brings_everything_that_it_needs(wheel: Path) -> 
         f"everindex/_chain/alembic/versions/{HEAD}_add_hnsw_vector_index.py",
         "everindex/articles/embedding/static_model/model.safetensors",
         "everindex/articles/sample/cpython_news.jsonl.gz",
+        "everindex/_manual/problems/server-busy.md",
+        "everindex/_manual/doctor/index-cold.md",
         "everindex/py.typed",
     ):
         assert name in names

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 import everindex
 from everindex.articles.instance import Instance
 from everindex.host_names import names_of
-from everindex.web import api, incident_page, index_page, operations, search_page
+from everindex.web import api, incident_page, index_page, manual, operations, search_page
 from everindex.web.assets import serve_asset
 from everindex.web.envelope import Envelope
 from everindex.web.hosts import Hosts
@@ -80,6 +80,7 @@ def create_app(
         app.include_router(part.router)
     app.add_route("/static/{name:path}", serve_asset, include_in_schema=False)
     app.add_route("/docs", reference_page, include_in_schema=False)
+    manual.add_routes(app)
     return app
 
 

@@ -1,0 +1,131 @@
+"""The documentation as pages: `/problems/SLUG`, which every error names as its type, `/doctor/RULE`, and `/manual/NAME`.
+
+They are the Markdown files of docs/, packed into the wheel. HTML in them is shown and not obeyed; a link leads to a page
+here or to a http address, else it is its text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import markupsafe
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from everindex.web.problems import PageNotFound
+from everindex.web.render import page
+
+#: Where the files of a directory of docs/ are served, and what they are called together.
+SHELVES = {"problems": "Problems", "doctor": "Rules of the doctor", "manual": "Manual"}
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_TARGET = re.compile(r"(?P<up>\.\./)?(?:(?P<folder>[a-z]+)/)?(?P<name>[a-z0-9-]+)\.md(?P<place>#[A-Za-z0-9-]+)?")
+_HEADING = re.compile(r"[^\w\- ]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManualPage:
+    """A rendered file."""
+
+    title: str
+    html: markupsafe.Markup
+
+
+def add_routes(app: Starlette) -> None:
+    """Adds the pages to the application."""
+    for shelf in SHELVES:
+        app.add_route(f"/{shelf}", _list_of(shelf), include_in_schema=False)
+        app.add_route(f"/{shelf}/{{name}}", _page_of(shelf), include_in_schema=False)
+
+
+@cache
+def names(shelf: str) -> tuple[str, ...]:
+    """The pages of a shelf."""
+    return tuple(sorted(path.stem for path in _folder(shelf).glob("*.md") if _NAME.fullmatch(path.stem)))
+
+
+@cache
+def manual_page(shelf: str, name: str) -> ManualPage:
+    """A page. Raises PageNotFound."""
+    # The name is looked up and never made into a path: an address cannot lead out of the folder.
+    if name not in names(shelf):
+        raise PageNotFound(
+            "there is no such page.",
+            why=f"the {SHELVES[shelf].lower()} have none of that name.",
+            next_step=f"choose one of the list, /{shelf} .",
+        )
+    return _rendered((_folder(shelf) / f"{name}.md").read_text(encoding="utf-8"), shelf=shelf)
+
+
+def _page_of(shelf: str) -> Any:
+    async def answer(request: Request) -> Response:
+        found = manual_page(shelf, request.path_params["name"])
+        return page("manual.html", found=found, shelf=shelf, called=SHELVES[shelf], here="")
+
+    return answer
+
+
+def _list_of(shelf: str) -> Any:
+    async def answer(request: Request) -> Response:
+        return page("manual_list.html", names=names(shelf), shelf=shelf, called=SHELVES[shelf], here="")
+
+    return answer
+
+
+def _folder(shelf: str) -> Path:
+    package = Path(__file__).parent.parent
+    packed = package / "_manual"
+    docs = packed if packed.is_dir() else package.parent.parent / "docs"
+    return docs if shelf == "manual" else docs / shelf
+
+
+def _rendered(text: str, *, shelf: str) -> ManualPage:
+    from markdown_it import MarkdownIt  # 30 ms that only a reader of these pages pays
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(text)
+    title = "everindex"
+    for number, token in enumerate(tokens):
+        if token.type == "heading_open":
+            words = tokens[number + 1].content
+            token.attrSet("id", _HEADING.sub("", words.lower()).replace(" ", "-"))
+            if token.tag == "h1":
+                title = words
+        elif token.type in ("fence", "code_block"):
+            token.attrSet("tabindex", "0")  # it may scroll, and then has to be reached with the keyboard
+        for child in token.children or ():
+            if child.type == "link_open":
+                target = _address(str(child.attrGet("href")), shelf=shelf)
+                if target is None:
+                    child.tag, child.attrs = "span", {}
+                else:
+                    child.attrSet("href", target)
+    _close_as_opened(tokens)
+    return ManualPage(title=title, html=markupsafe.Markup(parser.renderer.render(tokens, parser.options, {})))
+
+
+def _close_as_opened(tokens: list[Any]) -> None:
+    for token in tokens:
+        opened: list[str] = []
+        for child in token.children or ():
+            if child.type == "link_open":
+                opened.append(child.tag)
+            elif child.type == "link_close":
+                child.tag = opened.pop()
+
+
+def _address(target: str, *, shelf: str) -> str | None:
+    """Where a link of a file leads here; None for what is not served."""
+    if target.startswith(("https://", "http://", "#")):
+        return target
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        return None
+    folder = match["folder"] or ("manual" if match["up"] or shelf == "manual" else shelf)
+    if folder not in SHELVES or match["name"] not in names(folder):
+        return None
+    return f"/{folder}/{match['name']}{match['place'] or ''}"
