@@ -25,7 +25,7 @@ from everindex.index.build import build, run_watched
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index
 from everindex.index.generations import has_generation_name, words_of_others
-from everindex.index.journal import record
+from everindex.index.journal import DROPPING, record
 from everindex.index.plan import Aims, OnDrift, Plan, make_plan
 from everindex.index.promote import drop_generation, out_of_date, rename, roll_back, swap
 from everindex.index.prove import prove
@@ -262,8 +262,9 @@ def _finished(work: Work, connection: Connection, plan: Plan, observed: Observed
     found = declared_index(work.spec, observed)
     if found is not None and found.is_valid:
         settle(connection, work.spec, found)
-        if work.build_seconds is not None and not work.has_swapped:
-            restore_words(connection, work.spec)
+        if found.comment is None and work.did and not work.has_swapped:
+            words = work.words.get(work.spec.name)
+            restore_words(connection, work.spec, words=words, looks_back=work.build_seconds is not None)
     for beside in indexes_beside(work.spec, observed):
         work.warn(f"{beside.sentence}; {beside.advice}")
     outcome: Literal["already-there", "built", "rebuilt", "replaced", "mended"] = "already-there"
@@ -307,6 +308,8 @@ def _take(work: Work, connection: Connection, step: Step, observed: Observed) ->
             rename(work, connection, step, observed)
         case Build():
             build(work, connection, step, observed)
+            if step.spec.name in work.words:  # of a partition's index, too
+                restore_words(connection, step.spec, words=work.words[step.spec.name], looks_back=False)
         case CreateOnParent():
             statement = create_statement(step.spec, observed, concurrently=False, on_only=True)
             run_briefly(work, connection, f"creating index {step.spec.qualified_name}", statement)
@@ -330,17 +333,15 @@ def _drop(work: Work, connection: Connection, step: DropIndex, observed: Observe
         work.reporter.say(f"index {step.schema}.{step.name} is INVALID (left by an interrupted build): rebuilding it")
     else:
         work.reporter.say(step.sentence)
+    everywhere = [*observed.indexes, *(index for part in observed.partitions for index in part.indexes)]
+    comment = next((index.comment for index in everywhere if index.name == step.name), None)
+    words = words_of_others(comment)
+    if words is not None:
+        # Before it is gone: whoever dies in between leaves it to the next one.
+        work.words[step.name] = words
+        record(connection, work.spec, DROPPING, name=step.name, comment=words)
     drop_generation(work, connection, step.schema, step.name, is_partitioned=step.is_partitioned)
-    comment = next((index.comment for index in observed.indexes if index.name == step.name), None)
-    record(
-        connection,
-        work.spec,
-        "dropped",
-        name=step.name,
-        why=step.why,
-        definition=step.definition,
-        comment=words_of_others(comment),
-    )
+    record(connection, work.spec, "dropped", name=step.name, why=step.why, definition=step.definition, comment=words)
 
 
 def _wait_for_build(work: Work, connection: Connection, step: WaitForBuild) -> None:

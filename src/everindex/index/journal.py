@@ -18,6 +18,8 @@ from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
 
+#: The line before an index with a comment of others goes: it says what the comment was.
+DROPPING = "dropping"
 #: A build of fewer rows says little about the time of a larger one.
 LEAST_PAST_ROWS = 1000
 
@@ -74,7 +76,7 @@ def dropped_comment(connection: Connection, spec: Journaled) -> str | None:
     None for none, and where there is no journal. Reads only."""
     builds = 0
     for entry in entries(connection, spec, limit=20):
-        if entry.event == "dropped" and entry.details.get("name") == spec.name:
+        if entry.event in (DROPPING, "dropped") and entry.details.get("name") == spec.name:
             words = entry.details.get("comment")
             return words if isinstance(words, str) else None
         builds += entry.event == "built"

@@ -190,10 +190,23 @@ def exchange_names(
                     ),
                 ),
             ),
+            *_words_of_partitions(observed, serving, successor),
         ],
         hidden=[serving.oid] if hides else [],
         shown=[successor.oid] if is_hidden(successor) else [],
     )
+
+
+def _words_of_partitions(observed: Observed, serving: ObservedIndex, successor: ObservedIndex) -> list[sql.Composed]:
+    """What others have written on the index of a partition is said of its successor there, if nothing is said of that."""
+    old, new = index_names(observed, serving), index_names(observed, successor)
+    statements = []
+    for part in observed.partitions:
+        words = next((words_of_others(index.comment) for index in part.indexes if index.name in old), None)
+        follower = next((index for index in part.indexes if index.name in new and index.comment is None), None)
+        if words is not None and follower is not None:
+            statements.append(comment_statement(part.schema, follower.name, words))
+    return statements
 
 
 def _hides(observed: Observed, serving: ObservedIndex, successor: ObservedIndex) -> bool:

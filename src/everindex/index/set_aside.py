@@ -17,7 +17,7 @@ from psycopg import sql
 
 from everindex.index.catalog import ObservedIndex
 from everindex.index.generations import with_note
-from everindex.index.journal import dropped_comment
+from everindex.index.journal import Journaled, dropped_comment
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement
 from everindex.index.work import Work, run_briefly
@@ -112,10 +112,14 @@ def settle(connection: Connection, spec: IndexSpec, found: ObservedIndex | None 
         unlock(connection, "aside")
 
 
-def restore_words(connection: Connection, spec: IndexSpec) -> None:
+def restore_words(
+    connection: Connection, spec: Journaled, *, words: str | None = None, looks_back: bool = True
+) -> None:
     """Gives an index that was built anew the comment that others had written on the one that was dropped before it: by a
-    downgrade, or because it was INVALID. The journal knows it; without one the index has no comment."""
-    words = dropped_comment(connection, spec)
+    downgrade, or because it was INVALID. `words` is that comment where the caller knows it; else the journal does
+    (`looks_back`), and without one the index has no comment."""
+    if words is None and looks_back:
+        words = dropped_comment(connection, spec)
     if words is None:
         return
     with suppress(*_LEFT_TO_OTHERS), connection.transaction():

@@ -52,6 +52,9 @@ class Work:
     rebuild_because: str | None = None
     """Evidence against the serving index; cleared once it has been replaced."""
 
+    words: dict[str, str] = field(default_factory=dict)
+    """What others had written in the comment on an index that was dropped: what is built under its name gets it again."""
+
     warnings: list[str] = field(default_factory=list)
 
     stop: threading.Event | None = None

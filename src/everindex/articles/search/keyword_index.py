@@ -20,9 +20,10 @@ from everindex.articles.search.document import INDEX_NAME, document
 from everindex.articles.search.text_config import TextConfig, find_config, regconfig
 from everindex.errors import EverindexError, LockNotObtained
 from everindex.index.busy import at_work_on
-from everindex.index.journal import record
+from everindex.index.journal import DROPPING, record
 from everindex.index.progress import Watch
 from everindex.index.reporter import Reporter
+from everindex.index.set_aside import restore_words
 from everindex.index.statements import drop_statement
 from everindex.index.stopping import ended_by
 from everindex.index.work import POLL_SECONDS, SHORT_LOCK_TIMEOUT, set_session
@@ -71,6 +72,8 @@ class Observed:
     is_valid: bool
     expression: str | None
     """As pg_get_expr prints it; None where it is no GIN index of this table over one expression and all rows."""
+
+    comment: str | None
 
     @property
     def is_ours(self) -> bool:
@@ -145,7 +148,8 @@ def observe(connection: Connection) -> Observed | None:
                t.relkind = 'p', t.relkind = 'r' AND pg_catalog.pg_relation_size(t.oid) = 0, x.oid IS NOT NULL,
                coalesce(i.indisvalid AND i.indisready, false),
                CASE WHEN i.indrelid = t.oid AND m.amname = 'gin' AND i.indnatts = 1 AND i.indpred IS NULL
-                    THEN pg_catalog.pg_get_expr(i.indexprs, i.indrelid) END
+                    THEN pg_catalog.pg_get_expr(i.indexprs, i.indrelid) END,
+               pg_catalog.obj_description(x.oid, 'pg_class')
         FROM pg_catalog.pg_class t
         JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
         LEFT JOIN pg_catalog.pg_class x ON x.relnamespace = t.relnamespace AND x.relname = %s
@@ -165,6 +169,7 @@ def observe(connection: Connection) -> Observed | None:
         exists=row[4],
         is_valid=row[5],
         expression=row[6],
+        comment=row[7],
     )
 
 
@@ -269,8 +274,10 @@ def _make(work: _Work, connection: Connection, config: TextConfig, found: Observ
     if found.exists:
         why = "is for another language" if found.is_valid else "is INVALID (left by an interrupted build)"
         say(f"index {index.schema}.{index.name} {why}: building it anew")
+        if found.comment is not None:
+            record(connection, index, DROPPING, name=index.name, comment=found.comment)
         _run(work, connection, index, drop_statement(index.schema, index.name, if_exists=True))
-        record(connection, index, "dropped", why=why)
+        record(connection, index, "dropped", name=index.name, why=why, comment=found.comment)
         did.append(f"drop index {index.name}, which {why}")
     started = time.monotonic()
     if not (found.is_empty and _create_at_once(connection, config, index)):
@@ -289,6 +296,7 @@ def _make(work: _Work, connection: Connection, config: TextConfig, found: Observ
         sql.SQL("ALTER INDEX {} ALTER COLUMN 1 SET STATISTICS 0").format(sql.Identifier(index.schema, index.name))
     )
     record(connection, index, "built", seconds=round(seconds, 3), text_search=config.name)
+    restore_words(connection, index, words=found.comment)
     did.append(f"build index {index.name} for keyword search ({config.name})")
     return Done(outcome="replaced" if found.exists else "built", did=tuple(did))
 
