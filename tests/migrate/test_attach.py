@@ -267,6 +267,16 @@ def test_detaching_that_is_killed_is_finished_by_a_second_run_and_keeps_the_keep
     assert snapshot(later) == before
 
 
+def test_a_note_of_an_import_on_their_primary_key_goes_with_everindex(later: str) -> None:
+    run(later, "COMMENT ON INDEX articles_pkey IS 'by the application'")
+    before = snapshot(later)
+    runner.attach(later)
+    run(later, "COMMENT ON INDEX articles_pkey IS 'by the application\neverindex: set aside {}'")
+    assert [index.name for index in planned(later).comments] == ["articles_pkey"]
+    detached(later)
+    assert snapshot(later) == before
+
+
 def test_attaching_again_in_the_middle_of_detaching_brings_it_back(later: str) -> None:
     before = snapshot(later)
     runner.attach(later)

@@ -96,6 +96,9 @@ def test_the_setting_attaches_the_container_and_leaves_the_revision(empty: str) 
         assert row.fetchone() == (True,)
     # It is recorded as well: a process without the setting follows.
     assert "attached" in shell.succeed("everindex", "migrate", "--current")
+    sql = shell.run("everindex", "migrate", "--sql")
+    assert (sql.returncode, sql.stdout) == (1, "")
+    assert sql.stderr.startswith("database-attached: ")
 
 
 def test_sql_of_the_chain_is_refused_with_the_setting(lone_shell: Shell) -> None:

@@ -10,6 +10,8 @@ from everindex.cli.output import JsonOption, print_json, reporter, say, tell
 from everindex.cli.waiting import LongWaitOption, connect_patiently, seconds_to_wait
 from everindex.errors import CredentialsRefused, DatabaseMissing, ServerUnreachable, UsageError
 from everindex.migrate import runner
+from everindex.migrate.attach import no_chain_here
+from everindex.migrate.standing import require_known
 from everindex.pg import address
 from everindex.settings import Settings, read_settings
 
@@ -68,9 +70,13 @@ def _revision_there(settings: Settings, wait: float | None) -> tuple[str | None,
         return None, f"No server is named. {of_empty}"
     try:
         with address.server(settings) as conninfo:
-            found = runner.state(conninfo, wait_seconds=wait or 0.0).current
+            state = runner.state(conninfo, wait_seconds=wait or 0.0)
     except (ServerUnreachable, CredentialsRefused, DatabaseMissing) as exc:
         return None, f"{exc.what[0].upper()}{exc.what[1:]} {of_empty}"
+    if state.is_attached:
+        raise no_chain_here("SQL of everindex's chain")
+    require_known(state)
+    found = state.current
     if not found:
         return None, "The database is at no revision: the SQL begins with the first one."
     return found[0], f"The database is at revision {found[0]}: the SQL begins there."

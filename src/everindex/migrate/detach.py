@@ -19,9 +19,10 @@ from everindex.errors import DatabaseNotAttached, StatementFailed
 from everindex.index.adopted import FoundIndex, adopted_here, found_indexes
 from everindex.index.apply import rollback
 from everindex.index.catalog import in_search_path
-from everindex.index.generations import aside_name, has_child_name, next_name, previous_name, words_of_others
+from everindex.index.generations import PREVIOUS, SERVING, aside_name, has_child_name, next_name, previous_name
 from everindex.index.promote import drop_generation
 from everindex.index.reporter import Reporter
+from everindex.index.set_aside import BEGINNING
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement, drop_statement
 from everindex.index.work import Work, wait_for_table
@@ -125,7 +126,7 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
     found = {(index.schema, index.name): index for index in found_indexes(connection)}
     returns: list[IndexSpec] = []
     drops: list[TableIndex] = []
-    comments: list[TableIndex] = []
+    comments: dict[tuple[str, str], TableIndex] = {}
     stays: list[str] = []
     for declaration in declared:
         spec = in_search_path(connection, declaration)
@@ -136,8 +137,6 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
             returns.append(here)
         for key, index in there.items():
             if key in found:
-                if words_of_others(index.comment) != index.comment:
-                    comments.append(index)
                 if _is_of_concern(index, (spec, here), also):
                     is_returned = returned and index.name == here.name
                     stays.append(_told_as_theirs(index, found[key], is_returned=is_returned))
@@ -155,10 +154,16 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
                 )
             elif index.parent is None:
                 drops.append(index)
+        gone = {index.name for index in drops}
+        comments |= {
+            key: index
+            for key, index in there.items()
+            if _words(index) != index.comment and not gone & {index.name, index.parent}
+        }
     return Detachment(
         returns=tuple(returns),
         drops=tuple(drops),
-        comments=tuple(comments),
+        comments=tuple(comments.values()),
         own=own,
         stays=tuple(stays),
         warnings=tuple(_warnings(connection)),
@@ -190,7 +195,7 @@ def detach(
             _drop(conninfo, connection, declared[0], index, reporter)
         for index in now.comments:
             with told_as_ours(f"restoring the comment on index {index.name}"):
-                connection.execute(comment_statement(index.schema, index.name, words_of_others(index.comment)))
+                connection.execute(comment_statement(index.schema, index.name, _words(index)))
             reporter.say(f"the comment on index {index.schema}.{index.name} is as it was")
         if now.own is not None:
             _drop_schema(connection, now.own)
@@ -275,6 +280,12 @@ def _told_as_theirs(index: TableIndex, was: FoundIndex, *, is_returned: bool) ->
         f"index {index.name}: it was there before everindex, as  {was.definition} ; it is  {index.definition}  now, and stays "
         "so until you build it anew"
     )
+
+
+def _words(index: TableIndex) -> str | None:
+    """What others have written in its comment: a line of ours is the last one."""
+    words, _, last = (index.comment or "").rpartition("\n")
+    return (words or None) if last.startswith((PREVIOUS, SERVING, BEGINNING)) else index.comment
 
 
 def _what(definition: str) -> str:
