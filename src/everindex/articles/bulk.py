@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import psycopg
 
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.errors import EverindexError
+from everindex.errors import DiskSpaceShort, EverindexError
 from everindex.index.apply import deploy, drop
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index, is_as_declared
@@ -170,14 +170,14 @@ def _bring_back_after(
 ) -> None:
     """The same after an error, which stays the one that is reported: it was the first, and may have caused what follows."""
     try:
+        if isinstance(exc, DiskSpaceShort):
+            raise exc  # a build would fill the disk again, and a server that cannot write its WAL ends
         # It may have taken the server down.
         connect(conninfo, wait_seconds=RECOVERY_WAIT_SECONDS, application_name="everindex import").close()
         _bring_back(conninfo, marking, scene, reporter)
     except (EverindexError, psycopg.Error) as second:
-        left = (
-            f"Index {scene.spec.qualified_name} is still set aside ({getattr(second, 'why', type(second).__name__)} "
-            "The next import, or  everindex heal , builds it)."
-        )
+        because = "" if second is exc else f" ({getattr(second, 'why', type(second).__name__).rstrip('.')})"
+        left = f"Index {scene.spec.qualified_name} is still set aside{because}: the next import, or  everindex heal , builds it."
         if isinstance(exc, EverindexError):
             exc.next_step = f"{exc.next_step} {left}"
         else:

@@ -10,6 +10,7 @@ import psycopg
 from everindex.errors import (
     CredentialsRefused,
     DatabaseMissing,
+    DiskSpaceShort,
     EverindexError,
     LockNotObtained,
     PermissionDenied,
@@ -102,6 +103,12 @@ def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
                 f"{doing} was cancelled.",
                 why=detail,
                 next_step="ask for less, or raise EVERINDEX_STATEMENT_TIMEOUT_MS.",
+            )
+        case "53100":
+            return DiskSpaceShort(
+                f"{doing} failed: the disk of the server is full.",
+                why=detail,
+                next_step="free space there, then run the same command again: what was stored before stays stored.",
             )
         case "55P03" | "40P01":
             return LockNotObtained(
