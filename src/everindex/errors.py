@@ -306,6 +306,20 @@ class EmbeddingModelsMixed(EverindexError):
     http_status = 409
 
 
+class EmbeddingModelUnrecorded(EverindexError):
+    """The table holds vectors of which nobody has recorded or declared the model."""
+
+    slug = "embedding-model-unrecorded"
+    http_status = 409
+
+
+class DeclarationRefused(EverindexError):
+    """The stored vectors are not those that the declared model gives, or too few can be compared to tell."""
+
+    slug = "declaration-refused"
+    http_status = 409
+
+
 class IncidentNotFound(EverindexError):
     """No incident has that name and topic."""
 

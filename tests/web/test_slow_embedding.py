@@ -60,8 +60,8 @@ def slow_url(cluster: Any, read_only_instance: Instance) -> Iterator[str]:
         }
     )
     with connect_instance(conninfo, settings=settings) as instance:
-        with instance.connection() as connection:  # which model made these vectors is not known here: all pass
-            connection.execute("DROP SCHEMA IF EXISTS everindex_meta CASCADE")
+        with instance.connection() as connection:  # as if this model had made these vectors
+            connection.execute("UPDATE everindex_meta.embedding_record SET model = %s", (instance.embedder.model,))
         with serve_in_thread(instance) as url:
             yield url
     endpoint.shutdown()

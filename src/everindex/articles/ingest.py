@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -15,7 +15,8 @@ from everindex.articles.embedding import Embedder, check_vectors
 from everindex.articles.model import Article, RowProblem
 from everindex.articles.store import MaybeVector, Stored, Texts
 from everindex.articles.table import ArticleTable, read_table
-from everindex.errors import QueryInvalid
+from everindex.articles.table_models import declared_sql, is_zero, without_record
+from everindex.errors import EverindexError, QueryInvalid
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -42,6 +43,12 @@ class ImportReport:
     failure_reason: str | None = None
     """The reason of the first article that got no vector."""
 
+    next_step: str | None = None
+    """What has to be done before `embed` can complete them; None where nothing has to."""
+
+    kept_vectors: int = 0
+    """Articles whose text changed and whose vector, of an unrecorded model, was left as it is."""
+
     @property
     def rows(self) -> int:
         return self.stored.inserted + self.stored.updated + self.stored.unchanged
@@ -50,12 +57,13 @@ class ImportReport:
 def import_rows(
     connection: Connection,
     rows: Iterable[Article | RowProblem],
-    embedder: Embedder,
+    embedder: Embedder | EverindexError,
     *,
     on_rows: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Stores every good row of `rows`, each batch in a transaction of its own, with vectors for what is new or changed.
 
+    An error in place of the embedder says why no vector may be made here: then texts alone are stored.
     `on_rows(n)` is told after each batch how many rows it had, bad ones included. An article that cannot be embedded is
     stored without a vector and stays queued for `embed_missing`.
     """
@@ -71,20 +79,13 @@ def import_rows(
     return report
 
 
-def upsert_articles(
-    connection: Connection,
-    articles: Sequence[Article],
-    embedder: Embedder,
-    *,
-    vectors: np.ndarray | None = None,
-    model: str | None = None,
+def upsert_vectors(
+    connection: Connection, articles: Sequence[Article], vectors: np.ndarray, *, model: str | None
 ) -> ImportReport:
-    """Stores `articles`; with `vectors` ((n, dim) float32) those are taken as they are, else what is new gets embedded.
+    """Stores `articles` with `vectors` ((n, dim) float32) as they are; `model` names what made them.
 
     Raises QueryInvalid when `vectors` does not fit the articles or holds a vector that no search could use.
     """
-    if vectors is None:
-        return import_rows(connection, articles, embedder)
     table = read_table(connection)
     array = np.asarray(vectors, dtype=np.float32)
     width = table.dimensions or 0
@@ -112,15 +113,16 @@ def embed_missing(
     connection: Connection,
     embedder: Embedder,
     *,
-    other_models: bool = True,
+    overwrite_unrecorded: bool = False,
     on_rows: Callable[[int], None] | None = None,
 ) -> ImportReport:
-    """Gives a vector to every article that has none, and with `other_models` to those of another model. Can be repeated
-    and interrupted at any point: what is done stays done."""
+    """Gives a vector to every article that has none, a zero one, or one of another model; with `overwrite_unrecorded` to those
+    too of whose vector nothing says what made it. Can be repeated and interrupted at any point: what is done stays done."""
     table = read_table(connection)
     report = ImportReport()
     after = ""
-    while batch := _without_vector(connection, table, embedder.model, after=after, other_models=other_models):
+    queue = _queue(table, overwrite_unrecorded=overwrite_unrecorded)
+    while batch := _without_vector(connection, queue, embedder.model, after=after):
         after = batch[-1].uri
         embedded = embedder.embed([article.text_to_embed for article in batch])
         rows = [
@@ -136,34 +138,41 @@ def embed_missing(
     return report
 
 
-def count_queue(connection: Connection, embedder_model: str) -> int:
-    """How many articles `embed_missing` would work on. Reads only."""
-    table = read_table(connection)
+def count_queue(connection: Connection, embedder_model: str, *, overwrite_unrecorded: bool = False) -> int:
+    """How many articles `embed_missing` would work on. Reads every vector, and changes nothing."""
+    queue = _queue(read_table(connection), overwrite_unrecorded=overwrite_unrecorded)
     with told_as_ours("counting articles without a vector"):
-        row = connection.execute(f"SELECT count(*) {_queue(table)}", {"model": embedder_model, "after": ""}).fetchone()
+        row = connection.execute(
+            sql.SQL("SELECT count(*) {}").format(queue), {"model": embedder_model, "after": ""}
+        ).fetchone()
     return int(row[0]) if row else 0
 
 
-def _queue(table: ArticleTable, *, other_models: bool = True) -> str:
-    by_model = (
-        " OR EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = a.uri AND r.model <> %(model)s)"
-        if table.has_embedding_records and other_models
-        else " OR %(model)s::text IS NULL"
+def _queue(table: ArticleTable, *, overwrite_unrecorded: bool) -> sql.Composable:
+    due: list[sql.Composable] = [sql.SQL("a.embedding IS NULL")]
+    if table.has_embedding_records:
+        due.append(
+            sql.SQL(
+                "EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = a.uri AND r.model <> %(model)s)"
+            )
+        )
+    unrecorded = without_record(table)
+    if overwrite_unrecorded:
+        due.append(unrecorded)
+    else:
+        due.append(sql.SQL("({} <> %(model)s AND {})").format(declared_sql(table, "model"), unrecorded))
+    due.append(is_zero(table))  # the last: it reads the vector
+    return sql.SQL("FROM {} a WHERE a.uri > %(after)s AND ({})").format(table.identifier, sql.SQL(" OR ").join(due))
+
+
+def _without_vector(connection: Connection, queue: sql.Composable, model: str, *, after: str) -> list[Article]:
+    statement = sql.SQL("SELECT a.uri, a.title, a.summary {} ORDER BY a.uri LIMIT {}").format(
+        queue, sql.Literal(EMBED_ROWS)
     )
-    return f"FROM articles a WHERE a.uri > %(after)s AND (a.embedding IS NULL{by_model})"
-
-
-def _without_vector(
-    connection: Connection, table: ArticleTable, model: str, *, after: str, other_models: bool
-) -> list[Article]:
     with told_as_ours("reading articles without a vector"):
         return [
             Article(uri=row[0], title=row[1], summary=row[2])
-            for row in connection.execute(
-                f"SELECT a.uri, a.title, a.summary {_queue(table, other_models=other_models)} "
-                f"ORDER BY a.uri LIMIT {EMBED_ROWS}",
-                {"model": model, "after": after},
-            )
+            for row in connection.execute(statement, {"model": model, "after": after})
         ]
 
 
@@ -180,8 +189,15 @@ def _note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) 
 
 
 def _store(
-    connection: Connection, table: ArticleTable, articles: list[Article], embedder: Embedder, report: ImportReport
+    connection: Connection,
+    table: ArticleTable,
+    articles: list[Article],
+    embedder: Embedder | EverindexError,
+    report: ImportReport,
 ) -> None:
+    if isinstance(embedder, EverindexError):
+        _store_texts(connection, table, articles, embedder, report)
+        return
     vectors: list[MaybeVector] = [None] * len(articles)
     texts: dict[int, Texts] = {}
     failures: dict[str, str] = {}
@@ -201,6 +217,32 @@ def _store(
     if table.dimensions is not None and stored.inserted + stored.updated:
         uris = [article.uri for article in articles if article.uri not in failures]
         _embed_lost(connection, table, uris, embedder, report)
+
+
+def _store_texts(
+    connection: Connection, table: ArticleTable, articles: list[Article], why: EverindexError, report: ImportReport
+) -> None:
+    """Stores the texts without making a vector. A vector of an unrecorded model stays, also beside a text that changed."""
+    needed: Mapping[int, Texts] = {}
+    if table.dimensions is not None:
+        needed = store.needs_vector(connection, table, articles, model="")
+    report.stored += store.upsert(
+        connection, table, articles, [None] * len(articles), model=None, keeps_unrecorded=True
+    )
+    if not needed:
+        return
+    with told_as_ours("looking for articles without a vector"):
+        uris = [articles[number].uri for number in needed]
+        rows = connection.execute(
+            sql.SQL("SELECT a.uri, a.embedding IS NULL OR {}, {} FROM {} a WHERE a.uri = ANY(%s)").format(
+                is_zero(table), without_record(table), table.identifier
+            ),
+            (uris,),
+        ).fetchall()
+    report.kept_vectors += sum(not is_empty and is_unrecorded for _, is_empty, is_unrecorded in rows)
+    reason = f"{why.what.rstrip('.')} ({why.slug})"
+    report.next_step = why.next_step
+    _note_failures(connection, table, {uri: reason for uri, is_empty, _ in rows if is_empty}, report)
 
 
 def _text_of(title: str | None, summary: str | None) -> str:

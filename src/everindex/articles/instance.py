@@ -6,17 +6,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import psycopg
+from psycopg import sql
 
-from everindex.articles import ingest, verification
+from everindex.articles import ingest, stored_vectors, verification
 from everindex.articles.bulk import LARGE_LOAD_ROWS, index_aside
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import Embedder
+from everindex.articles.embedding.choose import embedder_named
+from everindex.articles.embedding.declaration import (
+    SAMPLE_ROWS,
+    Declared,
+    compare,
+    nothing_to_declare,
+    read_unrecorded,
+    record_declaration,
+)
+from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
 from everindex.articles.meanings import Meanings, check_query
@@ -26,14 +37,17 @@ from everindex.articles.reading import Reading
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation
-from everindex.articles.search.hybrid import HybridSearch, Meaning
+from everindex.articles.search.hybrid import HybridSearch, Meaning, why_by_words
 from everindex.articles.search.keyword import KeywordSearch
 from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.question import require_width
 from everindex.articles.search.short import ShortAnswer
 from everindex.articles.searches import Options, Searches
 from everindex.articles.stored import read_article, read_vector
+from everindex.articles.table import read_table
+from everindex.articles.table_models import unrecorded_error
 from everindex.errors import (
+    EmbeddingModelUnrecorded,
     EverindexError,
     QueryInvalid,
 )
@@ -41,7 +55,7 @@ from everindex.index.journal import record
 from everindex.index.proof import Verification
 from everindex.index.reporter import Reporter
 from everindex.index.tuned import declared_here
-from everindex.pg import address
+from everindex.pg import address, own_schema
 from everindex.pg.address import Addresses
 from everindex.pg.connections import Connection, WaitTold, borrowed, connect
 from everindex.pg.pooler import limited
@@ -105,9 +119,15 @@ class Instance:
         QueryInvalid for a row or vector that cannot be stored; nothing is stored then.
         """
         rows = as_articles(articles)
-        with self._large_load(len(rows), None), self._writer() as connection:
-            report = ingest.upsert_articles(connection, rows, self.embedder, vectors=vectors, model=model)
-        self.forget()
+        with self._writer() as connection:
+            embedder = self._embedder_to_write(connection) if vectors is None else None
+            coming = 0 if isinstance(embedder, EverindexError) else len(rows)
+            with self._large_load(coming, None):
+                if embedder is None:
+                    report = ingest.upsert_vectors(connection, rows, np.asarray(vectors), model=model)
+                else:
+                    report = ingest.import_rows(connection, rows, embedder)
+        self._forget_after_write(are_recorded=vectors is None or model is not None)
         return report
 
     def import_rows(
@@ -120,27 +140,83 @@ class Instance:
         """Stores the rows of an importer, see `ingest.import_rows`; a large load into a tiny table goes in before the index."""
         iterator = iter(rows)
         first = list(islice(iterator, LARGE_LOAD_ROWS))
-        with self._large_load(len(first), reporter), self._writer() as connection:
-            report = ingest.import_rows(connection, chain(first, iterator), self.embedder, on_rows=on_rows)
-        self.forget()
+        with self._writer() as connection:
+            embedder = self._embedder_to_write(connection)
+            coming = 0 if isinstance(embedder, EverindexError) else len(first)
+            with self._large_load(coming, reporter):
+                report = ingest.import_rows(connection, chain(first, iterator), embedder, on_rows=on_rows)
+        self._forget_after_write(are_recorded=True)
         return report
 
     def embed_missing(
         self,
         *,
+        overwrite_unrecorded: bool = False,
         on_rows: Callable[[int], None] | None = None,
         reporter: Reporter | None = None,
     ) -> ImportReport:
-        """Completes the vectors of articles that have none, or one of another model; see `ingest.embed_missing`."""
-        with self._large_load(self.embedding_queue(), reporter), self._writer() as connection:
-            report = ingest.embed_missing(connection, self.embedder, on_rows=on_rows)
+        """Completes the vectors of articles that have none, a zero one, or one of another model; see `ingest.embed_missing`.
+
+        Raises EmbeddingModelUnrecorded where vectors are there of which nothing says what made them, unless
+        `overwrite_unrecorded` has these made anew, too: the old ones are gone then.
+        """
+        with self._writer() as connection:
+            if overwrite_unrecorded:
+                self._keep_records(connection)
+            embedder = self._embedder_to_write(connection, overwrites=overwrite_unrecorded)
+            if isinstance(embedder, EverindexError):
+                raise embedder
+            queue = ingest.count_queue(connection, embedder.model, overwrite_unrecorded=overwrite_unrecorded)
+            with self._large_load(queue, reporter):
+                report = ingest.embed_missing(
+                    connection, embedder, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows
+                )
         self.forget()
         return report
 
-    def embedding_queue(self) -> int:
-        """How many articles have no vector of the current model."""
+    def embedding_queue(self, *, overwrite_unrecorded: bool = False) -> int:
+        """How many articles have no vector of the current model, or a zero one. Reads every vector."""
         with self._writer() as connection:
-            return ingest.count_queue(connection, self.embedder.model)
+            return ingest.count_queue(connection, self.embedder.model, overwrite_unrecorded=overwrite_unrecorded)
+
+    def check_vectors(
+        self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
+    ) -> stored_vectors.Compared:
+        """Compares every vector of the current model with its text, and makes those of another text anew. Raises UsageError for
+        a model behind an endpoint."""
+        with self._writer() as connection:
+            done = stored_vectors.check_all(connection, self.embedder, mends=mends, on_rows=on_rows)
+        self._forget_after_write(are_recorded=True)
+        return done
+
+    # --- who made the vectors -----------------------------------------------------------------------------------------
+
+    def models(self) -> ModelCounts:
+        """Which models made how many vectors, and how many are unrecorded, zero or not normalised. Reads every vector."""
+        with self.connection() as connection:
+            return count_models(connection, read_table(connection))
+
+    def declare_model(self, name: str, *, sample: int = SAMPLE_ROWS) -> Declared:
+        """Records that the model `name` made the vectors that have no record, after comparing a sample of them with what it
+        gives their texts. `name` is `static`, a model of the endpoint, or either as `models` names it.
+
+        Raises DeclarationRefused with the figures where they disagree or too few can be compared, EmbeddingModelUnusable,
+        EmbeddingFailed, EmbeddingModelUnrecorded where nothing can be recorded.
+        """
+        with self._writer() as connection:
+            table = read_table(connection)
+            require_width(table)
+            embedder = embedder_named(name, self.settings, width=table.dimensions or 0)
+            if table.records_hidden_from is not None:
+                raise unrecorded_error(table)
+            sampled = read_unrecorded(connection, table, rows=sample)
+            if not sampled.texts:
+                raise nothing_to_declare(embedder)
+            agreement = compare(sampled, embedder)
+            self._keep_records(connection, must_declare=True)
+            record_declaration(connection, table, embedder.model, agreement)
+        self.forget()
+        return Declared(model=embedder.model, agreement=agreement)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -164,8 +240,9 @@ class Instance:
         it. `min_similarity` (−1 to 1) leaves out what is less similar. `diversity` (0 to 1) trades nearness for variety.
 
         A hybrid search whose text cannot be embedded is answered by words, and says so; a semantic one raises
-        EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. All raise QueryInvalid (CursorRefused for a cursor of
-        another search), NotMigrated, ServerUnreachable, StatementTimedOut.
+        EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. Where nothing says which model made the stored vectors,
+        both are answered by words until `declare_model`, and say so (EmbeddingModelUnrecorded where words cannot). All raise
+        QueryInvalid (CursorRefused for a cursor of another search), NotMigrated, ServerUnreachable, StatementTimedOut.
         """
         options = Options(
             k=k,
@@ -183,7 +260,11 @@ class Instance:
         options = options.checked()
         match mode:
             case "semantic":
-                return self.answer_vector(self.meanings.of_text(text), options, text=text)
+                try:
+                    meaning = self.meanings.of_text(text)
+                except EmbeddingModelUnrecorded as exc:
+                    return self.answer_by_words(text, options, instead=exc)
+                return self.answer_vector(meaning, options, text=text)
             case "keyword":
                 return self._searches.by_words(check_query(text), options)
             case "hybrid":
@@ -215,6 +296,14 @@ class Instance:
         if isinstance(meaning, np.ndarray):
             self._note_query(meaning, options)
         return answer
+
+    def answer_by_words(self, text: str, options: Options, *, instead: EmbeddingModelUnrecorded) -> Answer:
+        """What a search by meaning is answered with where no text may be compared with the stored vectors; the answer says it.
+        Raises `instead` for an option that words cannot honour."""
+        if options.min_similarity is not None:
+            raise instead
+        answer = self._searches.by_words(check_query(text), options)
+        return replace(answer, notices=[*why_by_words(instead), *answer.notices])
 
     def answer_vector(self, vector: np.ndarray, options: Options, *, text: str | None = None) -> Answer:
         """The search by meaning for `vector`, made of `text` where it was: cursors then belong to the text, since some
@@ -273,7 +362,17 @@ class Instance:
 
     def answer_many(self, queries: Sequence[str | np.ndarray] | np.ndarray, options: Options) -> list[Answer]:
         """`search_many` with its options as one."""
-        return self._searches.many_by_meaning(self.meanings.of_each(queries), options)
+        try:
+            vectors = self.meanings.of_each(queries)
+        except EmbeddingModelUnrecorded as exc:
+            unrecorded = exc
+            return [
+                self.answer_by_words(query, options, instead=unrecorded)
+                if isinstance(query, str)
+                else self._searches.by_meaning(query, options)
+                for query in queries
+            ]
+        return self._searches.many_by_meaning(vectors, options)
 
     def explain(
         self,
@@ -357,9 +456,52 @@ class Instance:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
+    def _embedder_to_write(self, connection: Connection, *, overwrites: bool = False) -> Embedder | EverindexError:
+        """The model that makes vectors for this table; or why none may be made: beside vectors of an unrecorded model another
+        model's would be lost among them, and where nothing can be recorded, ours would be such."""
+        table, _ = self.engine.known()
+        if table.dimensions is None:
+            return self.embedder
+        if not overwrites and self.meanings.table_models(connection).is_unrecorded:
+            return unrecorded_error(table)
+        if not table.has_embedding_records:
+            try:
+                self._keep_records(connection)
+            except EverindexError as exc:
+                return exc
+        return self.embedder
+
+    def _keep_records(self, connection: Connection, *, must_declare: bool = False) -> None:
+        """Sees to it that what is stored can be recorded. Raises EmbeddingModelUnrecorded."""
+        table = read_table(connection)
+        if table.has_embedding_records and (table.has_declared_models or not must_declare):
+            return
+        if table.records_hidden_from is not None:
+            raise unrecorded_error(table)
+        try:
+            own_schema.ensure(self.direct_conninfo)
+        except EverindexError as exc:
+            role = sql.Identifier(connection.info.user).as_string(None)
+            raise EmbeddingModelUnrecorded(
+                "which model makes a vector cannot be recorded here, so none is stored.",
+                why=f"schema everindex_meta is missing, and cannot be made: {exc.why}",
+                next_step=f"have an administrator run  CREATE SCHEMA everindex_meta AUTHORIZATION {role};  "
+                "then run  everindex embed.",
+            ) from exc
+        self.forget()
+
+    def _forget_after_write(self, *, are_recorded: bool) -> None:
+        if are_recorded:
+            self.meanings.forget_recorded()
+        else:
+            self.meanings.forget()
+        self.engine.forget()
+        self.words.forget()
+
     @contextmanager
     def _large_load(self, vectors_coming: int, reporter: Reporter | None) -> Iterator[None]:
-        if vectors_coming < LARGE_LOAD_ROWS and self.engine.known()[1].index_name is not None:
+        table, serving = self.engine.known()
+        if table.dimensions is None or (vectors_coming < LARGE_LOAD_ROWS and serving.index_name is not None):
             yield
             return
         with index_aside(self.direct_conninfo, vectors_coming=vectors_coming, reporter=reporter):

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from psycopg import sql
 
 from everindex.articles.embedding import Embedder, choose_embedder, embed_queries
 from everindex.articles.embedding.recent import RecentVectors
@@ -16,20 +15,15 @@ from everindex.articles.model import MAX_QUERY_CHARS
 from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
-from everindex.articles.table import ArticleTable
+from everindex.articles.table_models import TableModels, read_table_models, unrecorded_error
 from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, EverindexError, QueryInvalid
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
 from everindex.settings import Settings
 
-#: Which models made the table's vectors is asked anew after so many seconds.
+#: Which models made the table's vectors is asked anew after so many seconds; whether some are unrecorded, on a table so large
+#: that the comparison takes longer than a hundredth of that, after a hundred times what it took.
 MODELS_SECONDS = 10.0
-
-_RECORDED_MODELS = "SELECT model, count(*) FROM everindex_meta.embedding_record GROUP BY model"
-_MODELS_THERE = """
-    SELECT r.model, count(*) FROM everindex_meta.embedding_record r JOIN {} a ON a.uri = r.uri
-    WHERE a.embedding IS NOT NULL GROUP BY r.model
-"""
+MODELS_TIMES = 100
 
 
 class Meanings:
@@ -42,7 +36,8 @@ class Meanings:
         self._embedder: Embedder | None = None
         self._embedder_lock = threading.Lock()
         self.recent = RecentVectors()
-        self._models: tuple[float, dict[str, int]] | None = None
+        self._models: tuple[float, TableModels] | None = None
+        self._unrecorded: tuple[float, bool] | None = None
 
     @property
     def embedder(self) -> Embedder:
@@ -71,16 +66,28 @@ class Meanings:
     def of_text(self, text: str) -> np.ndarray:
         """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
         cleaned = check_query(text)
+        self.require_known_model()
         embedder = self.embedder
         self.require_one_model(embedder)
         with _told_as_query(embedder):
             return self.recent.vector(embedder, cleaned)
 
+    def require_known_model(self) -> None:
+        """Raises EmbeddingModelUnrecorded where vectors are there of which nothing says what made them."""
+        if self.table_models().is_unrecorded:
+            raise unrecorded_error(self._engine.known()[0])
+
     def require_one_model(self, embedder: Embedder) -> None:
-        """Raises EmbeddingModelsMixed when the table holds vectors of another model than `embedder`'s."""
-        others = {model: rows for model, rows in self.embedding_models().items() if model != embedder.model}
+        """Raises EmbeddingModelsMixed when the table holds vectors of another model than `embedder`'s, and
+        EmbeddingModelUnrecorded where that is not known."""
+        self.require_known_model()
+        models = self.table_models()
+        others = models.names - {embedder.model}
         if others:
-            names = ", ".join(f"{model} ({rows} rows)" for model, rows in sorted(others.items()))
+            names = ", ".join(
+                f"{model} ({models.recorded[model]} rows)" if model in models.recorded else f"{model} (declared)"
+                for model in sorted(others)
+            )
             raise EmbeddingModelsMixed(
                 f"the query would be embedded with {embedder.model}, but the table also holds vectors of other models.",
                 why=f"distances between vectors of two models mean nothing. In the table: {names}.",
@@ -98,6 +105,7 @@ class Meanings:
         texts = {number: check_query(query) for number, query in enumerate(queries) if isinstance(query, str)}
         vectors = [np.empty(0) if isinstance(query, str) else query for query in queries]
         if texts:
+            self.require_known_model()
             embedder = self.embedder
             self.require_one_model(embedder)
             with _told_as_query(embedder):
@@ -107,32 +115,36 @@ class Meanings:
         return vectors
 
     def embedding_models(self) -> dict[str, int]:
-        """Which models made how many of the table's vectors, as far as it is recorded; kept for a few seconds.
+        """Which models made how many of the table's vectors, as far as it is recorded; kept for a few seconds."""
+        return dict(self.table_models().recorded)
 
-        A record whose article is gone, or has lost its vector, through somebody's SQL counts for nothing; that is looked
-        at only where more than one model is recorded.
-        """
-        kept = self._models
-        if kept is not None and time.monotonic() - kept[0] <= MODELS_SECONDS:
+    def table_models(self, connection: Connection | None = None) -> TableModels:
+        """What is known about who made the table's vectors; kept for a few seconds. Read over `connection` where one is given:
+        who writes asks the primary."""
+        kept, now = self._models, time.monotonic()
+        if kept is not None and now <= kept[0]:
             return kept[1]
         table, _ = self._engine.known()
-        models: dict[str, int] = {}
-        if table.has_embedding_records:
-            models = self._reading.read(lambda connection: _recorded_models(connection, table))
-        self._models = (time.monotonic(), models)
+        known = self._unrecorded
+        has_unrecorded = known[1] if known is not None and now <= known[0] else None
+
+        def read(connection: Connection) -> TableModels:
+            return read_table_models(connection, table, has_unrecorded=has_unrecorded)
+
+        models = self._reading.read(read) if connection is None else read(connection)
+        if has_unrecorded is None:
+            took = time.monotonic() - now
+            self._unrecorded = (now + max(MODELS_SECONDS, MODELS_TIMES * took), models.has_unrecorded)
+        self._models = (now + MODELS_SECONDS, models)
         return models
 
     def forget(self) -> None:
         """Reads the models anew at the next use."""
+        self._models = self._unrecorded = None
+
+    def forget_recorded(self) -> None:
+        """The same after a write that recorded all its vectors: no comparison of table and records is due for it."""
         self._models = None
-
-
-def _recorded_models(connection: Connection, table: ArticleTable) -> dict[str, int]:
-    with told_as_ours("reading which models made the vectors"):
-        models: dict[str, int] = dict(connection.execute(_RECORDED_MODELS).fetchall())
-        if len(models) > 1:
-            models = dict(connection.execute(sql.SQL(_MODELS_THERE).format(table.identifier)).fetchall())
-    return models
 
 
 @contextmanager

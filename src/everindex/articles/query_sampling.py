@@ -89,9 +89,8 @@ def hand_over(instance: Instance, sampler: QuerySampler, *, budget: int) -> None
     if not drawn:
         return
     try:
-        models = instance.meanings.embedding_models()
         # Vectors of two models are never compared, and so are those of queries.
-        model = next(iter(models)) if len(models) == 1 else "unknown"
+        model = instance.meanings.table_models().only or "unknown"
         with connect(instance.direct_conninfo, application_name="everindex queries") as connection:
             spec = in_search_path(connection, EMBEDDING_INDEX)
             keep_queries(connection, spec, [vector.tolist() for vector in drawn], model=model, budget=budget)

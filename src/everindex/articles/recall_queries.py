@@ -18,6 +18,7 @@ from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.embedding.provider import Embedder
 from everindex.articles.embedding.static import StaticEmbedder
 from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table_models import read_table_models
 from everindex.errors import EverindexError
 from everindex.index.catalog import Observed
 from everindex.index.query_sample import SAMPLED_SEARCHES, AskedQueries, Queries, as_queries, kept_queries
@@ -100,18 +101,8 @@ def _vectors(embedder: Embedder, texts: Sequence[str]) -> np.ndarray | str:
 
 
 def _models_of(connection: Connection, table: ArticleTable) -> tuple[str, ...]:
-    """The models that are recorded as having made vectors of the table; none where nothing is recorded."""
-    if not table.has_embedding_records:
-        return ()
-    with told_as_ours("reading which models made the vectors"):
-        rows = connection.execute(
-            sql.SQL(
-                "SELECT DISTINCT r.model FROM everindex_meta.embedding_record r JOIN {} a USING (uri) "
-                "WHERE a.embedding IS NOT NULL ORDER BY r.model LIMIT %s"
-            ).format(table.identifier),
-            (MODELS,),
-        ).fetchall()
-    return tuple(row[0] for row in rows)
+    """The models that are recorded or declared as having made vectors of the table; none where nothing is known."""
+    return tuple(sorted(read_table_models(connection, table).names)[:MODELS])
 
 
 def _titles(connection: Connection, spec: IndexSpec) -> list[str]:

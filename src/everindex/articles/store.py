@@ -13,6 +13,7 @@ from psycopg import sql
 
 from everindex.articles.model import ARTICLE_COLUMNS, Article
 from everindex.articles.table import ArticleTable
+from everindex.articles.table_models import declared_sql, is_zero, without_record
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -44,24 +45,25 @@ def needs_vector(
     connection: Connection, table: ArticleTable, articles: Sequence[Article], *, model: str
 ) -> dict[int, Texts]:
     """Which of `articles` have to be embedded, and with which title and summary: new ones, those with another text, without
-    a vector, or with one that is known to be of another model.
+    a vector, with a zero one, or with one that is known to be of another model.
 
     The texts are those that will stand in the table after the upsert: of an article that brings only one of the two, the
     other is the stored one. The keys are indexes into `articles`. Reads only.
     """
-    model_is = (
-        sql.SQL("(SELECT r.model <> %(model)s FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)")
+    record = (
+        sql.SQL("(SELECT r.model FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)")
         if table.has_embedding_records
-        else sql.SQL("false AND %(model)s = ''")
+        else sql.SQL("NULL")
     )
+    other_model = sql.SQL("coalesce({}, {}) <> %(model)s").format(record, declared_sql(table, "model"))
     with told_as_ours("comparing articles"):
         known = {
             row[0]: (row[1], row[2], row[3])
             for row in connection.execute(
                 sql.SQL(
-                    "SELECT a.uri, a.title, a.summary, a.embedding IS NULL OR coalesce({model_is}, false) "
+                    "SELECT a.uri, a.title, a.summary, a.embedding IS NULL OR {is_zero} OR coalesce({other_model}, false) "
                     "FROM {table} a WHERE a.uri = ANY(%(uris)s)"
-                ).format(model_is=model_is, table=table.identifier),
+                ).format(is_zero=is_zero(table), other_model=other_model, table=table.identifier),
                 {"uris": [article.uri for article in articles], "model": model},
             )
         }
@@ -91,19 +93,22 @@ def upsert(
     *,
     model: str | None,
     embedded: Mapping[int, Texts] | None = None,
+    keeps_unrecorded: bool = False,
 ) -> Stored:
     """Writes `articles` (one uri only once) with their `vectors` in one transaction.
 
     A field that is None leaves what is stored. A row that would not change is not written. A changed text without a new
     vector loses its old one: a vector of another text is worse than none. `embedded` says of which title and summary a
     vector was made (index into `articles`); where other ones are stored in the end, because somebody changed the half that
-    the article does not bring, the row has no vector. `model` is recorded with each new vector (None: not known). Takes ROW
+    the article does not bring, the row has no vector. With `keeps_unrecorded` a
+    vector without a record stays when its text changes: who made it is not known, and nobody here can make it again
+    (docs/decisions/0016). `model` is recorded with each new vector (None: not known). Takes ROW
     EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer, StatementFailed.
     """
     columns = table.writable_columns
     with told_as_ours("writing articles"), connection.transaction():
         _stage(connection, table, columns, articles, vectors, embedded or {})
-        inserted, updated = _merge(connection, table, columns)
+        inserted, updated = _merge(connection, table, columns, keeps_unrecorded=keeps_unrecorded)
         if embedded and table.dimensions is not None:
             connection.execute(sql.SQL(_DROP_OF_OTHER_TEXT).format(table=table.identifier))
         if table.has_raw_articles and any(article.raw_text is not None for article in articles):
@@ -162,15 +167,21 @@ def _as_text(value: Any) -> str | None:
             return str(value)
 
 
-def _merge(connection: Connection, table: ArticleTable, columns: Sequence[str]) -> tuple[int, int]:
+def _merge(
+    connection: Connection, table: ArticleTable, columns: Sequence[str], *, keeps_unrecorded: bool
+) -> tuple[int, int]:
     """One INSERT … ON CONFLICT over the staging table; (inserted, updated)."""
     others = [column for column in columns if column != "uri"]
     text_changes = sql.SQL(
         "(a.title, a.summary) IS DISTINCT FROM (coalesce(excluded.title, a.title), coalesce(excluded.summary, a.summary))"
     )
     kept = sql.SQL(
-        "CASE WHEN excluded.embedding IS NOT NULL THEN excluded.embedding WHEN {text_changes} THEN NULL ELSE a.embedding END"
-    ).format(text_changes=text_changes)
+        "CASE WHEN excluded.embedding IS NOT NULL THEN excluded.embedding WHEN {text_changes}{of_known_model} THEN NULL "
+        "ELSE a.embedding END"
+    ).format(
+        text_changes=text_changes,
+        of_known_model=sql.SQL(" AND NOT {}").format(without_record(table)) if keeps_unrecorded else sql.SQL(""),
+    )
     has_vectors = table.dimensions is not None
     # pgvector's own operator by its full name: IS DISTINCT FROM looks for `=` in the search_path.
     other_vector = sql.SQL(

@@ -30,6 +30,11 @@ class ArticleTable:
     extension_schema: str | None
     has_raw_articles: bool
     has_embedding_records: bool
+    """Whether this role may read which model made a vector; where it may not, that counts as not recorded."""
+
+    has_declared_models: bool = False
+    records_hidden_from: str | None = None
+    """This role, where there are records that it may not read."""
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -78,9 +83,17 @@ def read_table(connection: Connection) -> ArticleTable:
         ).fetchall()
         other = connection.execute(
             """
-            SELECT to_regclass('raw_articles') IS NOT NULL, to_regclass('everindex_meta.embedding_record') IS NOT NULL,
+            SELECT to_regclass('raw_articles') IS NOT NULL,
+                   coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = 'embedding_record'), false),
+                   coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = 'declared_model'), false),
+                   CASE WHEN bool_or(NOT kept.is_readable) FILTER (WHERE kept.name = 'embedding_record')
+                        THEN current_user::text END,
                    (SELECT n.nspname FROM pg_catalog.pg_extension e
                     JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector')
+            FROM (SELECT c.relname AS name, pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+                         AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS is_readable
+                  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                  WHERE n.nspname = 'everindex_meta' AND c.relkind = 'r') AS kept
             """
         ).fetchone()
     if not rows or other is None:
@@ -108,9 +121,11 @@ def read_table(connection: Connection) -> ArticleTable:
         schema=rows[0][0],
         columns={name: kind for name, kind in columns.items() if name != "embedding"},
         dimensions=embedding[5] if embedding is not None else None,
-        extension_schema=other[2],
+        extension_schema=other[4],
         has_raw_articles=other[0],
         has_embedding_records=other[1],
+        has_declared_models=other[2],
+        records_hidden_from=other[3],
     )
 
 

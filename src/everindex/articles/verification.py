@@ -18,6 +18,7 @@ from everindex.articles.search import statement
 from everindex.articles.search.known import serving_of
 from everindex.articles.search.strategy import choose
 from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table_models import notes_of, unrecorded_note
 from everindex.errors import NotMigrated
 from everindex.index.catalog import Observed, observe
 from everindex.index.proof import Verification
@@ -62,7 +63,7 @@ def verify(
         if not index.holds:
             why = "the index does not serve"
             proofs = (revision, index, unasked("planner", why), unasked("recall", why))
-            return Verification(proofs=proofs, catalog=catalog)
+            return Verification(proofs=proofs, notes=notes_of(connection), catalog=catalog)
         register_vector(connection)
         table = read_table(connection)
         rows, vector = _rows_and_vector(connection, table)
@@ -96,7 +97,8 @@ def verify(
             asked=(asked or RecallQueries(read_settings()))(connection, spec, observed),
             on_query=on_query,
         )
-        return Verification(proofs=(revision, index, planner, recall), catalog=catalog)
+        proofs = (revision, index, planner, recall)
+        return Verification(proofs=proofs, notes=unrecorded_note(connection, table), catalog=catalog)
 
 
 def read_state(connection: Connection, *, floor: float) -> str:

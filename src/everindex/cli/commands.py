@@ -62,6 +62,11 @@ COMMANDS = (
         "Complete the vectors. Exit 1 if articles are still without one; running it again goes on.",
     ),
     ListedCommand(
+        "model",
+        "model:model",
+        "Show which models made the vectors; `declare NAME` records the model of those without a record, after a comparison.",
+    ),
+    ListedCommand(
         "search",
         "search:search",
         'Search articles by meaning and by words; "quoted phrases", or, and -minus are understood. '

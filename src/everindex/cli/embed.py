@@ -1,8 +1,8 @@
-"""`everindex embed`: vectors for the articles that have none of the current model."""
+"""`everindex embed`: vectors for the articles that have none of the current model; `--check` compares those that have one."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,16 +11,36 @@ from everindex.cli.waiting import WaitOption, open_instance
 
 
 def embed(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the articles that are waiting.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count the articles that are waiting, or that --check would mend.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare every vector with its text, and make those of another text anew.")
+    ] = False,
+    overwrite_unrecorded: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite-unrecorded", help="Make also vectors of an unrecorded model anew: the old ones are lost."
+        ),
+    ] = False,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     with open_instance(wait) as instance:
-        waiting = instance.embedding_queue()
         model = instance.embedder.model
+        told: dict[str, Any] = {"model": model}
+        if check:
+            with row_progress("comparing") as advance:
+                compared = instance.check_vectors(mends=not dry_run, on_rows=advance)
+            told |= {"compared": compared.rows, "of_other_text": compared.other, "mended": compared.mended}
+            if not as_json:
+                say(f"{compared.rows} vectors compared with their texts, {compared.other} were of another text")
+                if compared.mended:
+                    say(f"  {compared.mended} made anew")
+        waiting = instance.embedding_queue(overwrite_unrecorded=overwrite_unrecorded)
         if dry_run:
             if as_json:
-                print_json({"waiting": waiting, "model": model})
+                print_json({"waiting": waiting, **told})
             else:
                 say(f"{waiting} articles wait for a vector of {model}")
             return
@@ -28,10 +48,12 @@ def embed(
             reporter() as reporting,
             row_progress("embedding", total=waiting) as advance,
         ):
-            report = instance.embed_missing(on_rows=advance, reporter=reporting)
+            report = instance.embed_missing(
+                overwrite_unrecorded=overwrite_unrecorded, on_rows=advance, reporter=reporting
+            )
     done, left = report.stored.updated, report.without_vector
     if as_json:
-        print_json({"embedded": done, "without_vector": left, "failure_reason": report.failure_reason, "model": model})
+        print_json({"embedded": done, "without_vector": left, "failure_reason": report.failure_reason, **told})
     else:
         say(f"{done} articles embedded with {model}, {left} still without a vector")
         if left:

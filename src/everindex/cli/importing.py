@@ -53,7 +53,12 @@ def _print(source: str, report: ImportReport, *, to: Callable[[str], None]) -> N
     stored = report.stored
     to(f"{source}: {stored.inserted} new, {stored.updated} changed, {stored.unchanged} unchanged")
     if report.without_vector:
-        to(f"  {report.without_vector} stored without a vector ({report.failure_reason}): run  everindex embed")
+        next_step = report.next_step or "run  everindex embed"
+        to(f"  {report.without_vector} stored without a vector ({report.failure_reason}): {next_step}")
+    if report.kept_vectors:
+        to(
+            f"  {report.kept_vectors} texts changed, and their vectors of an unrecorded model were left: run  everindex model"
+        )
     for problem in report.problems[:SHOWN_PROBLEMS]:
         tell(f"  left out: line {problem.line}{f' ({problem.uri})' if problem.uri else ''}: {problem.reason}")
     if report.problem_count > SHOWN_PROBLEMS:
@@ -69,6 +74,7 @@ def _as_dict(report: ImportReport) -> dict[str, Any]:
         "unchanged": report.stored.unchanged,
         "without_vector": report.without_vector,
         "failure_reason": report.failure_reason,
+        "kept_vectors": report.kept_vectors,
         "left_out": report.problem_count,
         "problems": [{"line": p.line, "uri": p.uri, "reason": p.reason} for p in report.problems],
     }

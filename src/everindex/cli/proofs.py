@@ -15,3 +15,6 @@ def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:
         to(f"{marks[proof.holds]} {proof.sentence}")
         if proof.next_step:
             to(f"    next: {as_advised(proof.next_step)}")
+    for note in result.notes:
+        to(f"! {note.sentence}")
+        to(f"    next: {as_advised(note.next_step)}")

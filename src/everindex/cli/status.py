@@ -8,11 +8,12 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.index.proof import Verification
+from everindex.index.proof import Note, Verification
 from everindex.index.verify import note_of_shortfall, prove_index
 from everindex.migrate.standing import prove_revision
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
+from everindex.pg.connections import Connection
 from everindex.pg.replica import state_of
 from everindex.settings import read_settings
 
@@ -30,9 +31,10 @@ def status(
         for spec in declared_indexes(connection, declared, index):
             proof, observed = prove_index(connection, spec)
             proofs += [proof, *(note_of_shortfall(connection, spec, observed) if proof.holds else ())]
+        notes = _notes(connection) if declared is None else ()
         reads = None if found_at.read is None else state_of(found_at.read, primary=connection)
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
-    result = Verification(proofs=tuple(proofs))
+    result = Verification(proofs=tuple(proofs), notes=notes)
     if as_json:
         where = {"server": server, "database": address.describe(found_at.direct)}
         print_json(where | ({} if reads is None else {"reads": reads.as_dict()}) | result.as_dict())
@@ -43,3 +45,9 @@ def status(
         print_proofs(result, to=say)
     if not result.holds:
         raise typer.Exit(3)
+
+
+def _notes(connection: Connection) -> tuple[Note, ...]:
+    from everindex.articles.table_models import notes_of  # with pgvector: not before a server has answered
+
+    return notes_of(connection)

@@ -57,19 +57,37 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What stands beside the proofs and makes none of them fail."""
+
+    slug: str
+    sentence: str
+    next_step: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"slug": self.slug, "sentence": self.sentence, "next": self.next_step}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """The proofs in the order of the guide's criteria."""
 
     proofs: tuple[Proof, ...]
     catalog: str | None = None
     """The state of declaration and catalog that was proven; another state is not."""
+    notes: tuple[Note, ...] = ()
+    """What the proofs do not ask, and the reader ought to know."""
 
     @property
     def holds(self) -> bool:
         return all(proof.holds for proof in self.proofs)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"holds": self.holds, "proofs": [proof.as_dict() for proof in self.proofs]}
+        return {
+            "holds": self.holds,
+            "proofs": [proof.as_dict() for proof in self.proofs],
+            "notes": [note.as_dict() for note in self.notes],
+        }
 
 
 def fails(name: ProofName, sentence: str, next_step: str) -> Proof:

@@ -115,6 +115,22 @@ VERSIONS = (
     );
     COMMENT ON TABLE everindex_meta.found_index IS 'indexes that were there before `everindex attach`; detach leaves them';
     """,
+    """
+    CREATE TABLE everindex_meta.declared_model (
+        table_schema text NOT NULL,
+        table_name text NOT NULL,
+        model text NOT NULL,
+        text_form text NOT NULL,
+        compared integer NOT NULL,
+        agreed integer NOT NULL,
+        median_cosine double precision NOT NULL,
+        worst_cosine double precision NOT NULL,
+        declared_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        PRIMARY KEY (table_schema, table_name)
+    );
+    COMMENT ON TABLE everindex_meta.declared_model IS
+        'which model made the vectors that have no record, as `everindex model declare` compared and recorded it';
+    """,
 )
 
 

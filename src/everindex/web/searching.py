@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,13 @@ from everindex.articles.meanings import check_query
 from everindex.articles.model import DEFAULT_MODE, Answer, Mode
 from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
 from everindex.articles.searches import Options
-from everindex.errors import EverindexError, QueryInvalid, UsageError
+from everindex.errors import (
+    EmbeddingModelUnrecorded,
+    EmbeddingModelUnusable,
+    EverindexError,
+    QueryInvalid,
+    UsageError,
+)
 from everindex.web.site import Site
 
 
@@ -48,10 +55,13 @@ async def answer(site: Site, question: Question) -> Answer:
         case "hybrid":
             return await _by_both(site, text, question.options)
         case "semantic":
-            embedder = await _embedder(site)
-            if not embedder.is_remote:
+            try:
+                embedder = await _embedder(site)
+                vector = await _remote_vector(site, embedder, text) if embedder.is_remote else None
+            except (EmbeddingModelUnrecorded, EmbeddingModelUnusable):
+                vector = None  # `answer_text` answers by words where the table's model is not known
+            if vector is None:
                 return await site.in_database(lambda: site.instance.answer_text(text, "semantic", question.options))
-            vector = await _remote_vector(site, embedder, text)
             return await site.in_database(lambda: site.instance.answer_vector(vector, question.options, text=text))
 
 
@@ -89,14 +99,16 @@ async def answer_many(
     instance = site.instance
     if vectors is None:
         cleaned = [check_query(text) for text in texts]
-        embedder = site.known_query_embedder
-        if embedder is None:
-            embedder = await site.in_database(site.query_embedder)
-        if not embedder.is_remote:
+        remote: Embedder | None = None
+        with suppress(EmbeddingModelUnrecorded, EmbeddingModelUnusable):  # as in `answer`
+            embedder = await _embedder(site)
+            if embedder.is_remote:
+                await site.in_database(lambda: instance.meanings.require_one_model(embedder))
+                remote = embedder
+        if remote is None:
             return await site.in_database(lambda: instance.answer_many(cleaned, options))
-        await site.in_database(lambda: instance.meanings.require_one_model(embedder))
-        remote = embedder
-        vectors = list(await site.in_embedding(lambda: embed_queries(remote, cleaned)))
+        asked = remote
+        vectors = list(await site.in_embedding(lambda: embed_queries(asked, cleaned)))
     found = vectors
     return await site.in_database(lambda: instance.answer_many(found, options))
 

@@ -10,6 +10,9 @@ from everindex.errors import EmbeddingModelUnusable
 from everindex.settings import Settings
 
 STATIC = "static"
+#: How the names begin that are recorded.
+RECORDED_STATIC = "everindex/"
+RECORDED_ENDPOINT = "openai-compatible/"
 
 
 def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | None = None) -> Embedder:
@@ -37,3 +40,23 @@ def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | No
         timeout_seconds=settings.embedding_timeout_seconds,
         retries=retries,
     )
+
+
+def embedder_named(name: str, settings: Settings, *, width: int) -> Embedder:
+    """The model that somebody names: `static`, a model of the endpoint that the settings have, or either as it is recorded.
+
+    Raises EmbeddingModelUnusable where it cannot fill the column, or there is no endpoint to ask.
+    """
+    wanted = name.strip()
+    if wanted.lower() == STATIC or wanted.startswith(RECORDED_STATIC):
+        named: Embedder = StaticEmbedder(width=width)
+    else:
+        at_endpoint = wanted.removeprefix(RECORDED_ENDPOINT).removesuffix(f"@{width}")
+        named = choose_embedder(settings.model_copy(update={"embedding_model": at_endpoint}), width=width)
+    if wanted.startswith((RECORDED_STATIC, RECORDED_ENDPOINT)) and wanted != named.model:
+        raise EmbeddingModelUnusable(
+            f"the model {wanted} cannot be asked here.",
+            why=f"the column has {width} dimensions, and what is here is {named.model}.",
+            next_step=f"name that one, or upgrade everindex to the version that has {wanted}.",
+        )
+    return named

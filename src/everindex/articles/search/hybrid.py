@@ -26,7 +26,14 @@ from everindex.articles.search.question import check_numbers, checked_vector
 from everindex.articles.search.selection import is_similar
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
-from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, EmbeddingModelUnusable, EverindexError, QueryInvalid
+from everindex.errors import (
+    EmbeddingFailed,
+    EmbeddingModelsMixed,
+    EmbeddingModelUnrecorded,
+    EmbeddingModelUnusable,
+    EverindexError,
+    QueryInvalid,
+)
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -43,7 +50,9 @@ MOST_RANKED = 2_000
 #: What a text means: a vector ((dim,) float32), or why there is none.
 Meaning = np.ndarray | EverindexError
 #: These keep a text from having a meaning, and not from being looked for by its words.
-NO_MEANING = (EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed, QueryInvalid)
+NO_MEANING = (
+    EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed, EmbeddingModelUnrecorded, QueryInvalid,
+)  # fmt: skip
 
 
 class HybridSearch:
@@ -134,11 +143,19 @@ def _answer(
         hits=hits,
         k=k,
         strategy="keyword" if by_meaning is None else by_meaning.strategy,
-        reason="the search by meaning found nothing" if by_meaning is None else by_meaning.reason,
+        reason=by_meaning.reason if by_meaning is not None else _why_words(meaning),
         ef_search=None if by_meaning is None else by_meaning.ef_search,
         elapsed_ms=elapsed_ms,
-        notices=[*_why_no_meaning(meaning), *([] if near is None else near.notices), *found.notices],
+        notices=[*why_by_words(meaning), *([] if near is None else near.notices), *found.notices],
         mode="hybrid",
+    )
+
+
+def _why_words(meaning: Meaning) -> str:
+    return (
+        "the text has no vector to compare"
+        if isinstance(meaning, EverindexError)
+        else "the search by meaning found nothing"
     )
 
 
@@ -179,7 +196,8 @@ def _ranked(hit: Hit, fused: Fused) -> Hit:
     return replace(hit, semantic_rank=by_meaning, keyword_rank=by_keyword, score=fused.score)
 
 
-def _why_no_meaning(meaning: Meaning) -> list[str]:
+def why_by_words(meaning: Meaning) -> list[str]:
+    """The notice of an answer that was found without a meaning; none where there is one."""
     if not isinstance(meaning, EverindexError):
         return []
     reasons = " ".join(part for part in (meaning.what, meaning.next_step) if part).rstrip(".")

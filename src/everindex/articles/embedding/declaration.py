@@ -1,0 +1,224 @@
+"""The declaration of the model that made the vectors without a record: compared with the stored vectors, then recorded.
+
+`compare` embeds a sample of stored texts and looks whether the stored vectors are those; it reads only. What it guarantees is
+the sample: at least MIN_COMPARED different texts, of which at least AGREEING_SHARE have a stored vector that is the model's
+(cosine ≥ AGREEMENT). It does not guarantee rows that were not drawn: `everindex embed --check` compares them all, and the
+doctor goes on sampling (docs/decisions/0016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from psycopg import sql
+
+from everindex.articles.embedding.provider import Embedder, Vectors
+from everindex.articles.embedding.text_forms import OWN_FORM, TEXT_FORMS, text_of
+from everindex.articles.table import ArticleTable
+from everindex.articles.table_models import is_zero, without_record
+from everindex.errors import DeclarationRefused, EmbeddingFailed
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+#: Stored vectors that are compared unless told otherwise.
+SAMPLE_ROWS = 200
+#: Fewer different texts than this prove nothing.
+MIN_COMPARED = 3
+#: Two vectors are the same from this cosine on: a remote model repeats itself to 0.9999, another model, another text or another
+#: padding stays below 0.9.
+AGREEMENT = 0.99
+#: So many of the sample have to agree: a few texts may have been edited since they were embedded.
+AGREEING_SHARE = 0.95
+#: Texts that are embedded in every form, to find the one to compare the sample in.
+TRIED_TEXTS = 16
+#: Two sets of vectors of which all inner products are equal within this are the same set, turned or padded.
+SAME_SHAPE = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How near the stored vectors of a sample are to those that a model gives their texts, in one form."""
+
+    form: str
+    compared: int
+    agreed: int
+    median_cosine: float
+    worst_cosine: float
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.form}: {self.agreed} of {self.compared} agree, cosine {self.median_cosine:.3f} in the median, "
+            f"{self.worst_cosine:.3f} at worst"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "text": self.form,
+            "compared": self.compared,
+            "agreed": self.agreed,
+            "median_cosine": round(self.median_cosine, 4),
+            "worst_cosine": round(self.worst_cosine, 4),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A declaration that was recorded."""
+
+    model: str
+    agreement: Agreement
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"declared": self.model, **self.agreement.as_dict()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """Rows whose vector has no record: their texts, and the vectors, (n, dim) float32, none of them zero."""
+
+    texts: Sequence[tuple[str | None, str | None]]
+    vectors: Vectors
+
+
+def read_unrecorded(connection: Connection, table: ArticleTable, *, rows: int) -> Sampled:
+    """A random sample of up to `rows` rows whose vector has no record and is not zero. Reads the keys of the whole table, and
+    the vectors of a few times as many rows as it gives."""
+    draw = sql.SQL("SELECT a.uri FROM {} a WHERE a.embedding IS NOT NULL AND {} ORDER BY random() LIMIT {}").format(
+        table.identifier, without_record(table), sql.Literal(4 * rows)
+    )
+    read = sql.SQL(
+        "SELECT a.title, a.summary, a.embedding FROM {} a WHERE a.uri = ANY(%s) AND NOT {} ORDER BY random() LIMIT {}"
+    ).format(table.identifier, is_zero(table), sql.Literal(rows))
+    with told_as_ours("sampling vectors"):
+        drawn = [row[0] for row in connection.execute(draw)]
+        found = connection.execute(read, (drawn,), binary=True).fetchall()
+    return Sampled(
+        texts=[(row[0], row[1]) for row in found],
+        vectors=np.array([row[2].to_numpy() for row in found], dtype=np.float32).reshape(
+            len(found), table.dimensions or 0
+        ),
+    )
+
+
+def compare(sampled: Sampled, embedder: Embedder) -> Agreement:
+    """How the sample agrees with `embedder`, in the form that agrees best. Raises DeclarationRefused with the figures of every
+    form where it does not, or where too little can be compared; EmbeddingFailed where the model gives no vector at all."""
+    few = [_agreement(sampled, embedder, form, limit=TRIED_TEXTS) for form in TEXT_FORMS]
+    tried = sorted(
+        (one for one in few if one is not None), key=lambda one: (-one.agreed / one.compared, -one.median_cosine)
+    )
+    if not tried:
+        raise _too_few(0, embedder)
+    best = _agreement(sampled, embedder, tried[0].form, limit=len(sampled.texts))
+    if best is None or best.compared < MIN_COMPARED:
+        raise _too_few(0 if best is None else best.compared, embedder)
+    if best.agreed >= AGREEING_SHARE * best.compared:
+        return best
+    raise _refused(best, tried, embedder, is_turned=_is_turned(sampled, embedder, best.form))
+
+
+def _agreement(sampled: Sampled, embedder: Embedder, form: str, *, limit: int) -> Agreement | None:
+    """Of up to `limit` different texts in this form; None where there is no text."""
+    stored, made = _pairs(sampled, embedder, form, limit=limit)
+    if not len(stored):
+        return None
+    cosines = np.einsum("ij,ij->i", stored, made)
+    return Agreement(
+        form=form,
+        compared=len(cosines),
+        agreed=int((cosines >= AGREEMENT).sum()),
+        median_cosine=float(np.median(cosines)),
+        worst_cosine=float(cosines.min()),
+    )
+
+
+def _pairs(sampled: Sampled, embedder: Embedder, form: str, *, limit: int) -> tuple[Vectors, Vectors]:
+    """Stored vectors and the model's, of length 1, a row for each different text."""
+    numbers: dict[str, int] = {}
+    for number, (title, summary) in enumerate(sampled.texts):
+        text = text_of(form, title, summary)
+        if text.strip():
+            numbers.setdefault(text, number)
+    texts = list(numbers)[:limit]
+    if not texts:
+        return np.empty((0, 0), dtype=np.float32), np.empty((0, 0), dtype=np.float32)
+    batch = embedder.embed(texts)
+    usable = [row for row in range(len(texts)) if row not in batch.failures]
+    if not usable and embedder.is_remote:
+        raise EmbeddingFailed(
+            f"{embedder.model} gives no vector to compare with.",
+            why=f"{next(iter(batch.failures.values()))}.",
+            next_step="check OPENAI_API_KEY, OPENAI_BASE_URL and the model's name, and declare it again.",
+        )
+    stored = sampled.vectors[[numbers[texts[row]] for row in usable]]
+    return _unit(stored), _unit(batch.vectors[usable])
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    wide = vectors.astype(np.float64)
+    unit: Vectors = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def _is_turned(sampled: Sampled, embedder: Embedder, form: str) -> bool:
+    """Whether the stored vectors lie to each other as the model's do, so that only the map to the column's width differs."""
+    for one in dict.fromkeys((form, OWN_FORM, "title alone", "summary alone")):
+        stored, made = _pairs(sampled, embedder, one, limit=TRIED_TEXTS)
+        if len(stored) > MIN_COMPARED and float(np.abs(stored @ stored.T - made @ made.T).max()) < SAME_SHAPE:
+            return True
+    return False
+
+
+def nothing_to_declare(embedder: Embedder) -> DeclarationRefused:
+    """There is no vector without a record, but for zero ones."""
+    return DeclarationRefused(
+        f"{embedder.model} is not declared: there is nothing to declare.",
+        why="every vector has a record of the model that made it, or there are none, or they are zero.",
+        next_step="run  everindex model  to see which; everindex embed  makes what is missing, zero, or of another model.",
+    )
+
+
+def _too_few(compared: int, embedder: Embedder) -> DeclarationRefused:
+    return DeclarationRefused(
+        f"{embedder.model} is not declared: {compared} texts could be compared, at least {MIN_COMPARED} are needed.",
+        why="only different texts that are not empty, beside vectors without a record that are not zero, say anything.",
+        next_step="run  everindex embed --overwrite-unrecorded  to make these vectors anew with the current model.",
+    )
+
+
+def _refused(best: Agreement, tried: Sequence[Agreement], embedder: Embedder, *, is_turned: bool) -> DeclarationRefused:
+    figures = "; ".join(one.sentence for one in (best, *(one for one in tried if one.form != best.form)))
+    if is_turned:
+        why = f"they are this model's, but padded or turned to the column's width in another way than here. {figures}."
+    else:
+        why = f"the stored vectors are not those that it gives their texts. {figures}."
+    return DeclarationRefused(
+        f"{embedder.model} is not declared: {best.agreed} of {best.compared} stored vectors agree with it.",
+        why=why,
+        next_step="declare the model that made them; or run  everindex embed --overwrite-unrecorded  to make them anew with "
+        "the current model, which cannot be undone.",
+    )
+
+
+def record_declaration(connection: Connection, table: ArticleTable, model: str, agreement: Agreement) -> None:
+    """Records that `model` made the vectors of the table that have no record; one declaration for each table."""
+    with told_as_ours("recording the declared model"):
+        connection.execute(
+            """
+            INSERT INTO everindex_meta.declared_model
+                (table_schema, table_name, model, text_form, compared, agreed, median_cosine, worst_cosine)
+            VALUES (%s, 'articles', %s, %s, %s, %s, %s, %s)
+            ON CONFLICT (table_schema, table_name) DO UPDATE SET
+                model = excluded.model, text_form = excluded.text_form, compared = excluded.compared,
+                agreed = excluded.agreed, median_cosine = excluded.median_cosine, worst_cosine = excluded.worst_cosine,
+                declared_at = excluded.declared_at
+            """,
+            (
+                table.schema, model, agreement.form, agreement.compared, agreement.agreed, agreement.median_cosine,
+                agreement.worst_cosine,
+            ),
+        )  # fmt: skip

@@ -1,0 +1,183 @@
+"""The comparison of stored vectors with those of their texts, for models that give a text the same vector every time.
+
+A vector of a text that is gone (an edit by somebody who does not embed, an upsert of half a text by an older release) is found
+by no other means. Compared are vectors that are recorded or declared as made by the model that is handed in; unrecorded ones
+are nobody's to judge, and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from psycopg import sql
+
+from everindex.articles import store
+from everindex.articles.embedding import Embedder
+from everindex.articles.embedding.declaration import AGREEMENT
+from everindex.articles.embedding.text_forms import OWN_FORM, text_of
+from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table_models import declared_sql, is_zero, without_record
+from everindex.errors import UsageError
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+#: Rows of one round.
+CHECK_ROWS = 500
+#: Rows that the doctor draws.
+SAMPLE_ROWS = 200
+
+
+@dataclass(slots=True, kw_only=True)
+class Compared:
+    """Counts of compared rows, in vectors."""
+
+    recorded: int = 0
+    """Compared, and recorded as made by the model."""
+
+    recorded_other: int = 0
+    """Of these, not the vector of the text that is stored."""
+
+    declared: int = 0
+    declared_other: int = 0
+    mended: int = 0
+
+    @property
+    def other(self) -> int:
+        return self.recorded_other + self.declared_other
+
+    @property
+    def rows(self) -> int:
+        return self.recorded + self.declared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    uri: str
+    title: str | None
+    summary: str | None
+    vector: np.ndarray
+    has_record: bool
+    form: str
+
+    @property
+    def text(self) -> str:
+        return text_of(self.form, self.title, self.summary)
+
+
+def require_repeatable(embedder: Embedder) -> None:
+    """Raises UsageError for a model behind an endpoint: every text would be paid for, and may get a slightly other vector."""
+    if embedder.is_remote:
+        raise UsageError(
+            f"vectors of {embedder.model} are not compared with their texts.",
+            why="only a model of this process gives a text the same vector every time, and for nothing.",
+            next_step="compare a sample with  everindex model declare  where nothing is recorded; to make vectors anew, set "
+            "them to NULL and run  everindex embed.",
+        )
+
+
+def check_all(
+    connection: Connection, embedder: Embedder, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
+) -> Compared:
+    """Compares every vector of the model with its text and, with `mends`, makes those of another text anew. Can be interrupted
+    at any point: what is done stays done. Raises UsageError for a remote model."""
+    require_repeatable(embedder)
+    table = read_table(connection)
+    total = Compared()
+    after = ""
+    while rows := _read(
+        connection, table, embedder.model, sql.SQL("a.uri > {} ORDER BY a.uri").format(sql.Literal(after)), CHECK_ROWS
+    ):
+        after = rows[-1].uri
+        wrong = _compare(rows, embedder, total)
+        if mends and wrong:
+            own = [text_of(OWN_FORM, row.title, row.summary) for row in wrong]
+            embedded = embedder.embed(own)
+            new = [
+                (row.uri, row.title, row.summary, embedded.vectors[i])
+                for i, row in enumerate(wrong)
+                if i not in embedded.failures
+            ]
+            total.mended += store.set_vectors(connection, table, new, model=embedder.model)
+        if on_rows is not None:
+            on_rows(len(rows))
+    return total
+
+
+def check_sample(connection: Connection, embedder: Embedder, *, rows: int = SAMPLE_ROWS) -> Compared:
+    """The same for rows drawn at random; reads only. Nothing is compared for a remote model."""
+    total = Compared()
+    if embedder.is_remote:
+        return total
+    table = read_table(connection)
+    if table.dimensions is None:
+        return total
+    draw = sql.SQL("SELECT a.uri FROM {} a WHERE a.embedding IS NOT NULL ORDER BY random() LIMIT {}").format(
+        table.identifier, sql.Literal(rows)
+    )
+    with told_as_ours("sampling vectors"):
+        drawn = [row[0] for row in connection.execute(draw)]
+    _compare(
+        _read(connection, table, embedder.model, sql.SQL("a.uri = ANY({})").format(sql.Literal(drawn)), rows),
+        embedder,
+        total,
+    )
+    return total
+
+
+def _read(connection: Connection, table: ArticleTable, model: str, which: sql.Composable, limit: int) -> Sequence[_Row]:
+    record = sql.SQL(
+        "(SELECT r.model FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)"
+        if table.has_embedding_records
+        else "NULL"
+    )
+    statement = sql.SQL(
+        """
+        SELECT a.uri, a.title, a.summary, a.embedding, NOT {unrecorded}, coalesce({form}, {own})
+        FROM {table} a
+        WHERE a.embedding IS NOT NULL AND NOT {is_zero} AND coalesce({record}, {declared}) = {model} AND {which} LIMIT {limit}
+        """
+    ).format(
+        unrecorded=without_record(table),
+        form=declared_sql(table, "text_form"),
+        own=sql.Literal(OWN_FORM),
+        table=table.identifier,
+        is_zero=is_zero(table),
+        record=record,
+        declared=declared_sql(table, "model"),
+        model=sql.Literal(model),
+        which=which,
+        limit=sql.Literal(limit),
+    )
+    with told_as_ours("reading vectors with their texts"):
+        found: list[tuple[Any, ...]] = connection.execute(statement, binary=True).fetchall()
+    return [
+        _Row(
+            uri=row[0], title=row[1], summary=row[2], vector=row[3].to_numpy(), has_record=row[4],
+            form=OWN_FORM if row[4] else row[5],
+        )
+        for row in found
+    ]  # fmt: skip
+
+
+def _compare(rows: Sequence[_Row], embedder: Embedder, total: Compared) -> list[_Row]:
+    """The rows whose vector is not that of their text; counts all in `total`. What cannot be embedded is not compared."""
+    embedded = embedder.embed([row.text for row in rows])
+    wrong = []
+    for i, row in enumerate(rows):
+        if i in embedded.failures:
+            continue
+        made, stored = embedded.vectors[i].astype(np.float64), row.vector.astype(np.float64)
+        cosine = float(made @ stored / (np.linalg.norm(made) * np.linalg.norm(stored)))
+        is_other = not cosine >= AGREEMENT
+        if row.has_record:
+            total.recorded += 1
+            total.recorded_other += is_other
+        else:
+            total.declared += 1
+            total.declared_other += is_other
+        if is_other:
+            wrong.append(row)
+    return wrong

@@ -1,0 +1,154 @@
+"""The models that made a table's vectors: recorded for each vector, declared for those without a record, or unrecorded.
+
+`known_model` is for whoever wants to embed a text and compare it with what is stored (a search, or a proof of recall with
+embedded titles): it names the one model that made every vector, and nothing where that is not known. What it does not say
+is whether a record is true: another program may have written over a vector. `everindex model declare` and
+`everindex embed --check` compare. Reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from psycopg import sql
+
+from everindex.articles.table import ArticleTable, read_table
+from everindex.errors import ColumnMismatch, EmbeddingModelUnrecorded, NotMigrated
+from everindex.index.proof import Note
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableModels:
+    """What is known about who made the vectors of one table."""
+
+    recorded: Mapping[str, int] = field(default_factory=dict)
+    """Model → vectors that are recorded as made by it."""
+
+    declared: str | None = None
+    """The model of the vectors that have no record, as somebody has declared it after a comparison."""
+
+    has_unrecorded: bool = False
+    """There are vectors, other than zero, without a record."""
+
+    @property
+    def is_unrecorded(self) -> bool:
+        """Vectors are there of which nothing says what made them: no text can be compared with them."""
+        return self.has_unrecorded and self.declared is None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every model that made a vector here, as far as it is known."""
+        return frozenset(self.recorded) | ({self.declared} if self.has_unrecorded and self.declared else set())
+
+    @property
+    def only(self) -> str | None:
+        """The one model that made every vector; None where a vector is of an unknown one, of two, or where there is none."""
+        return None if self.is_unrecorded or len(self.names) != 1 else next(iter(self.names))
+
+
+def known_model(connection: Connection, table: ArticleTable) -> str | None:
+    """The name of the one model that made every vector of the table, to be compared with `Embedder.model` before a text is
+    embedded for it; None where it is not known, where two models are mixed, and where there are no vectors."""
+    return read_table_models(connection, table).only
+
+
+def read_table_models(
+    connection: Connection, table: ArticleTable, *, has_unrecorded: bool | None = None
+) -> TableModels:
+    """Reads the records, the declaration and whether a vector has neither; in one round trip, two where more than one model is
+    recorded. `has_unrecorded`, where the caller knows it, saves the comparison of table and records."""
+    if table.dimensions is None:
+        return TableModels()
+    statement = sql.SQL("SELECT {recorded}, {declared}, {unrecorded}").format(
+        recorded=sql.SQL(_RECORDED if table.has_embedding_records else "NULL"),
+        declared=declared_sql(table, "model"),
+        unrecorded=unrecorded_exists(table) if has_unrecorded is None else sql.Literal(has_unrecorded),
+    )
+    with told_as_ours("reading which models made the vectors"):
+        row = connection.execute(statement).fetchone()
+        assert row is not None
+        recorded: dict[str, int] = row[0] or {}
+        if len(recorded) > 1:
+            # A record whose article is gone, or has lost its vector, through somebody's SQL counts for nothing.
+            recorded = dict(connection.execute(sql.SQL(_RECORDED_THERE).format(table.identifier)).fetchall())
+    return TableModels(recorded=recorded, declared=row[1], has_unrecorded=row[2])
+
+
+def declared_sql(table: ArticleTable, column: str) -> sql.Composable:
+    """One column of the table's declaration, as an expression; NULL without one."""
+    if not table.has_declared_models:
+        return sql.SQL("NULL")
+    return sql.SQL(
+        "(SELECT d.{} FROM everindex_meta.declared_model d WHERE d.table_schema = {} AND d.table_name = 'articles')"
+    ).format(sql.Identifier(column), sql.Literal(table.schema))
+
+
+def without_record(table: ArticleTable, alias: str = "a") -> sql.Composable:
+    """A condition on a row of the table: nothing is recorded about its vector."""
+    if not table.has_embedding_records:
+        return sql.SQL("true")
+    return sql.SQL("NOT EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = {}.uri)").format(
+        sql.Identifier(alias)
+    )
+
+
+def is_zero(table: ArticleTable, alias: str = "a") -> sql.Composable:
+    """A condition on a row: its vector is zero, an embedding that failed unseen. Reads the vector."""
+    return sql.SQL("{}({}.embedding) = 0").format(
+        sql.Identifier(table.extension_schema or "public", "vector_norm"), sql.Identifier(alias)
+    )
+
+
+def unrecorded_exists(table: ArticleTable) -> sql.Composable:
+    """Whether a vector that is not zero has no record. Ends at the first one; without one all rows and records are compared."""
+    # OFFSET 0: the length is asked of rows without a record only; as a condition of the scan it would read every vector.
+    return sql.SQL(
+        "EXISTS (SELECT FROM (SELECT a.embedding FROM {} a WHERE a.embedding IS NOT NULL AND {} OFFSET 0) AS a WHERE NOT {})"
+    ).format(table.identifier, without_record(table), is_zero(table))
+
+
+def unrecorded_error(table: ArticleTable) -> EmbeddingModelUnrecorded:
+    """Why no text is compared with the vectors of this table, and what ends it."""
+    if table.records_hidden_from is not None:
+        role = sql.Identifier(table.records_hidden_from).as_string(None)
+        return EmbeddingModelUnrecorded(
+            "this role may not read which model made the vectors of this table.",
+            why=f"it is recorded in schema everindex_meta, which role {role} may not read.",
+            next_step=f"have its owner run  GRANT USAGE ON SCHEMA everindex_meta TO {role}; "
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA everindex_meta TO {role};",
+        )
+    return EmbeddingModelUnrecorded(
+        "nothing says which model made the vectors of this table.",
+        why="another program wrote them, or the records are gone; vectors of two models cannot be compared.",
+        next_step="run  everindex model declare NAME  (NAME: static, or the model's name at the endpoint): it compares "
+        "before it records.",
+    )
+
+
+def unrecorded_note(connection: Connection, table: ArticleTable) -> tuple[Note, ...]:
+    """For `verify` and `status`: that nothing says which model made vectors of the table; empty where that is known."""
+    if not read_table_models(connection, table).is_unrecorded:
+        return ()
+    why = unrecorded_error(table)
+    return (Note(slug=why.slug, sentence=f"{why.what} Texts are searched by words.", next_step=why.next_step),)
+
+
+def notes_of(connection: Connection) -> tuple[Note, ...]:
+    """What is to be known beside the proofs; nothing where there is no article table to look at. Reads only."""
+    try:
+        return unrecorded_note(connection, read_table(connection))
+    except (NotMigrated, ColumnMismatch):
+        return ()
+
+
+_RECORDED = """
+    (SELECT pg_catalog.jsonb_object_agg(m.model, m.vectors)
+     FROM (SELECT model, count(*) AS vectors FROM everindex_meta.embedding_record GROUP BY model) AS m)
+"""
+_RECORDED_THERE = """
+    SELECT r.model, count(*) FROM everindex_meta.embedding_record r JOIN {} a ON a.uri = r.uri
+    WHERE a.embedding IS NOT NULL GROUP BY r.model
+"""
