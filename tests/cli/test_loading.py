@@ -13,7 +13,7 @@ from command_line import COMMAND, environment, everindex
 from everindex.cli.commands import COMMANDS
 
 #: Whole libraries that only some commands need.
-SEARCH = {"numpy", "pgvector", "tokenizers", "safetensors", "openai"}
+SEARCH = {"numpy", "tokenizers", "safetensors", "openai"}
 CHAIN = {"sqlalchemy", "alembic", "mako"}
 PAGES = {"fastapi", "starlette", "uvicorn", "jinja2"}
 LOG = {"structlog", "stamina"}
