@@ -10,8 +10,6 @@ from psycopg import sql
 from everindex.articles.model import ARTICLE_COLUMNS, REQUIRED_COLUMNS
 from everindex.errors import ColumnMismatch, NotMigrated
 from everindex.index.key import cast_sql
-from everindex.migrate.chain import known_revisions
-from everindex.migrate.revision import current_revisions
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -127,18 +125,3 @@ def read_table(connection: Connection) -> ArticleTable:
         has_declared_models=other[2],
         records_hidden_from=other[3],
     )
-
-
-def has_article_schema(connection: Connection) -> bool:
-    """Whether this database is one of articles: it has their table, or a revision of the chain. Reads only.
-
-    A table of that name without `uri` is another application's.
-    """
-    with told_as_ours("looking for the article schema"):
-        row = connection.execute(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('articles') "
-            "AND attname = 'uri' AND NOT attisdropped)"
-        ).fetchone()
-        if row is not None and row[0]:
-            return True
-        return not set(current_revisions(connection)).isdisjoint(known_revisions())

@@ -16,13 +16,13 @@ from typing import Annotated
 import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
-from everindex.articles.table import has_article_schema
 from everindex.cli.given_declaration import remember
 from everindex.errors import EverindexError, SettingInvalid, UsageError
 from everindex.index.catalog import in_search_path
 from everindex.index.declaration import read_declarations
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
+from everindex.migrate.standing import has_article_schema
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 from everindex.settings import read_settings

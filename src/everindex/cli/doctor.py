@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
-from everindex.articles.table import has_article_schema
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, nothing_declared
 from everindex.cli.given_declaration import as_advised
 from everindex.cli.output import JsonOption, print_json, say, tell
@@ -18,6 +17,7 @@ from everindex.doctor.fix import Mended, mend
 from everindex.doctor.rule import Answer, Report, Rule
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
+from everindex.migrate.standing import has_article_schema
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import Connection, connect

@@ -8,6 +8,7 @@ or a replacement leaves beside the declared one are nobody's to drop here.
 from __future__ import annotations
 
 import importlib
+import logging
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,11 +17,12 @@ from alembic.autogenerate import comparators, renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, ops
 from alembic.util import DispatchPriority, PriorityDispatchResult
-from sqlalchemy import Column, MetaData, Table
+from sqlalchemy import Column, Index, MetaData, Table
 
 from everindex.index.catalog import observe
 from everindex.index.drift import declared_index, differences
 from everindex.index.spec import IndexSpec
+from everindex.index.tuned import as_tuned
 from everindex.migrate import operations
 from everindex.migrate.declared_metadata import declares_vector_index, index_of, name_of, spec_of
 from everindex.migrate.engine_address import address_of
@@ -30,13 +32,17 @@ from everindex.migrate.rendering import VECTOR_TYPES, render_alter, render_creat
 from everindex.migrate.schema_translation import translated
 from everindex.pg.connections import connect
 
+#: Below Alembic's own, so that what shows its findings shows these.
+log = logging.getLogger("alembic.autogenerate.everindex")
+
 
 @dataclass(slots=True)
 class _Run:
     """What one run of autogenerate has come across: filled table by table, evaluated at the end."""
 
     tables: list[_ComparedTable] = field(default_factory=list)
-    filters: list[Any] = field(default_factory=list)
+    filters: list[tuple[Any, Any]] = field(default_factory=list)
+    """Of the table that is being compared: by name and by object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +123,26 @@ def _keep_away(
             changes=changes,
         )
     )
-    run.filters.append(lambda name, kind, _parents: kind != "index" or str(name) not in ours)
-    context._name_filters.append(run.filters[-1])
+
+    def passes_name(name: object, kind: str, _parents: object) -> bool:
+        return kind != "index" or str(name) not in ours
+
+    def passes_object(item: Any, name: object, kind: str, is_reflected: bool, _compared: object) -> bool:
+        # What the catalog has was hidden by its name: what is declared would be told and created as missing.
+        return kind != "index" or is_reflected or not isinstance(item, Index) or str(name_of(item)) not in ours
+
+    run.filters.append((passes_name, passes_object))
+    context._name_filters.append(passes_name)
+    context._object_filters.append(passes_object)
     return PriorityDispatchResult.CONTINUE
 
 
 def _take_over(context: AutogenContext, changes: ops.ModifyTableOps, *_: object) -> PriorityDispatchResult:
     """After it: shows them again, and removes what Alembic would create, as it took them for missing."""
     run = _runs[context]
-    context._name_filters.remove(run.filters.pop())
+    passes_name, passes_object = run.filters.pop()
+    context._name_filters.remove(passes_name)
+    context._object_filters.remove(passes_object)
     ours = run.tables[-1].ours
     changes.ops[:] = [change for change in changes.ops if not _is_about(change, ours)]
     return PriorityDispatchResult.CONTINUE
@@ -155,8 +172,23 @@ def _compare_all(
         loses_columns = any(isinstance(change, ops.DropColumnOp) for change in table.changes.ops)
         drops = _drops(context, table, {spec.name for spec in declared})
         (first if loses_columns or table.declared is None else dropped).extend(drops)
+    for change in (*first, *made, *dropped):
+        _tell(change)
     upgrade_ops.ops[:] = [*first, *upgrade_ops.ops, *made, *dropped]
     return PriorityDispatchResult.CONTINUE
+
+
+def _tell(change: MigrateOperation) -> None:
+    """A line as Alembic has one for each thing that it finds."""
+    match change:
+        case CreateVectorIndexOp(repairs=None):
+            log.info("Detected added vector index %r on %r", *change.named)
+        case CreateVectorIndexOp():
+            log.info("Detected invalid vector index %r on %r", *change.named)
+        case AlterVectorIndexOp():
+            log.info("Detected changed vector index %r on %r: %s", *change.named, "; ".join(change.because))
+        case DropVectorIndexOp():
+            log.info("Detected removed vector index %r on %r", *change.named)
 
 
 def _declared(context: AutogenContext, table: _ComparedTable) -> list[IndexSpec]:
@@ -248,11 +280,14 @@ def _drops(context: AutogenContext, table: _ComparedTable, declared: set[str]) -
 
 def differing_from(context: AutogenContext, spec: IndexSpec) -> list[str]:
     """In what the index of that name differs from its declaration, one phrase each; asked of the server, which alone can
-    tell whether two expressions are the same."""
+    tell whether two expressions are the same. What `everindex tune` has put in its place here is no difference."""
     with connect(address_of(context.migration_context), application_name="everindex autogenerate") as connection:
         observed = observe(connection, spec)
         found = declared_index(spec, observed)
-        return [] if found is None else differences(spec, observed, found)
+        differing = [] if found is None else differences(spec, observed, found)
+        if found is None or not differing or (tuned := as_tuned(connection, spec)) == spec:
+            return differing
+        return differing if differences(tuned, observe(connection, tuned), found) else []
 
 
 def _stand_in(table: _ComparedTable) -> Table:

@@ -48,6 +48,12 @@ class VectorIndexOp(MigrateOperation):
         self.schema = schema
         self.spec = spec
 
+    @property
+    def named(self) -> tuple[str, str]:
+        """Index and table, for a line of `alembic check`."""
+        schema = "" if self.schema is None else f"{self.schema}."
+        return (f"{schema}{self.spec.name}", f"{schema}{self.spec.table}")
+
     def resolved(self, context: MigrationContext) -> IndexSpec:
         """The declaration in the schema where the table is: translated by the connection, or found by its search_path."""
         schema = translated(self.schema, context)
@@ -109,7 +115,7 @@ class CreateVectorIndexOp(VectorIndexOp):
         return operations.invoke(cls(spec, schema=schema, replaces=replace))
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        return ("repair_vector_index" if self.repairs else "add_vector_index", self.spec)
+        return ("repair_vector_index" if self.repairs else "add_vector_index", *self.named)
 
     def reverse(self) -> MigrateOperation:
         if self.repairs is not None:
@@ -192,7 +198,7 @@ class AlterVectorIndexOp(VectorIndexOp):
         return operations.invoke(cls(spec, schema=schema, existing=existing))
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        return ("modify_vector_index", self.existing or self.existing_definition, self.spec)
+        return ("modify_vector_index", *self.named, "; ".join(self.because))
 
     def reverse(self) -> MigrateOperation:
         if self.existing is not None:
@@ -251,7 +257,7 @@ class DropVectorIndexOp(VectorIndexOp):
         return operations.invoke(cls(spec, schema=schema))
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        return ("remove_vector_index", self.spec)
+        return ("remove_vector_index", *self.named)
 
     def reverse(self) -> CreateVectorIndexOp:
         return CreateVectorIndexOp(self.spec, schema=self.schema)

@@ -12,10 +12,11 @@ from typing import Literal
 
 from everindex.errors import RevisionUnknown
 from everindex.index.proof import Proof
-from everindex.migrate.chain import head_revision, script_directory
+from everindex.migrate.chain import head_revision, known_revisions, script_directory
 from everindex.migrate.revision import current_revisions
 from everindex.pg.attachment import Attachment, read_attachment
 from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import told_as_ours
 
 Kind = Literal["attached", "head", "behind", "unknown", "none"]
 
@@ -113,6 +114,23 @@ def prove_revision(connection: Connection) -> Proof:
     """The database is at the head of the chain, or attached. Reads only."""
     standing = read_standing(connection)
     return Proof(name="revision", holds=standing.is_right, sentence=standing.sentence, next_step=standing.next_step)
+
+
+def has_article_schema(connection: Connection) -> bool:
+    """Whether this database is one of articles: it has their table, is attached, or at a revision of the chain. Reads only.
+
+    A table of that name without `uri` is another application's.
+    """
+    with told_as_ours("looking for the article schema"):
+        row = connection.execute(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('articles') "
+            "AND attname = 'uri' AND NOT attisdropped)"
+        ).fetchone()
+        if row is not None and row[0]:
+            return True
+        if read_attachment(connection) is not None:
+            return True
+        return not set(current_revisions(connection)).isdisjoint(known_revisions())
 
 
 def require_known(standing: Standing) -> None:
