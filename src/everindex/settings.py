@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     port: int = _named("PORT", 8000, ge=0, le=65535)
     """0 picks a free port."""
 
+    max_connections: int = _named("EVERINDEX_MAX_CONNECTIONS", 500, ge=10, le=100_000)
+    """Of clients, at one time."""
+
     allowed_hosts: str = _named("EVERINDEX_ALLOWED_HOSTS", "")
     """Further hosts that the web application answers for, as `host_names.names_of` reads them."""
 

@@ -208,9 +208,12 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as `--json` and the API give it."""
+        return {"hits": [hit.as_dict() for hit in self.hits], **self.without_hits()}
+
+    def without_hits(self) -> dict[str, Any]:
+        """What the answer says beside its hits."""
         told = {} if self.total is None else {"total": self.total, "total_is_estimate": self.total_is_estimate}
         return told | {
-            "hits": [hit.as_dict() for hit in self.hits],
             "k": self.k,
             "mode": self.mode,
             "strategy": self.strategy,

@@ -15,6 +15,7 @@ from everindex.articles.model import MAX_K, Filters
 from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.searches import Options
 from everindex.errors import UsageError
+from everindex.web.answers import answer_response, answers_response, require_hits_within_limit
 from everindex.web.inputs import read_filters, read_json, read_query
 from everindex.web.schemas import (
     AFTER,
@@ -78,7 +79,8 @@ async def search(request: Request) -> Any:
         raise _one_of_two()
     vector = vector_of_base64(asked.vector) if asked.vector else None
     question = Question(text=asked.q, vector=vector, mode=asked.mode, options=_options(asked))
-    return as_json((await answer(site_of(request), question)).as_dict())
+    site = site_of(request)
+    return await answer_response(site, await answer(site, question))
 
 
 @router.post(
@@ -92,7 +94,8 @@ async def search_by_body(request: Request) -> Any:
         raise _one_of_two()
     vector = None if body.vector is None else vector_of(body.vector)
     question = Question(text=body.text, vector=vector, mode=body.mode, options=_options(body))
-    return as_json((await answer(site_of(request), question)).as_dict())
+    site = site_of(request)
+    return await answer_response(site, await answer(site, question))
 
 
 @router.post(
@@ -108,8 +111,9 @@ async def search_many(request: Request) -> Any:
         k=body.k, filters=_filters_of(body), ef_search=body.ef_search, min_similarity=body.min_similarity
     )  # fmt: skip
     vectors = None if body.vectors is None else [vector_of(vector) for vector in body.vectors]
-    answers = await answer_many(site_of(request), body.texts or [], vectors, options)
-    return as_json({"answers": [answer.as_dict() for answer in answers]})
+    require_hits_within_limit(len(body.texts or body.vectors or ()), body.k)
+    site = site_of(request)
+    return await answers_response(site, await answer_many(site, body.texts or [], vectors, options))
 
 
 def _options(asked: SearchQuery | SearchBody) -> Options:
@@ -163,14 +167,14 @@ async def similar(
             near_duplicate_distance=near_duplicate_distance,
         )
     )
-    return as_json(found.as_dict())
+    return await answer_response(site, found)
 
 
 @router.get("/article", summary="One article", response_model=ArticleOut, responses=MISSING, tags=["articles"])
 async def article(request: Request, uri: Annotated[str, Query(description="The article's uri.")]) -> Any:
     """All that is known of one article."""
     site = site_of(request)
-    return as_json(dataclasses.asdict(await site.in_database(lambda: site.instance.article(uri))))
+    return await site.in_database(lambda: as_json(dataclasses.asdict(site.instance.article(uri))))
 
 
 @router.get("/facets", summary="Values to filter by", response_model=FacetsOut, tags=["search"])
@@ -187,11 +191,12 @@ async def incidents(
     """The incidents last changed first, 500 at most; `status` narrows them."""
     site = site_of(request)
 
-    def read() -> list[Incident]:
+    def read() -> Response:
         with site.instance.connection() as connection:
-            return list_incidents(connection, status=status_filter(status))
+            found = list_incidents(connection, status=status_filter(status))
+        return as_json({"incidents": found})
 
-    return as_json({"incidents": await site.in_database(read)})
+    return await site.in_database(read)
 
 
 @router.post(

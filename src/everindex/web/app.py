@@ -23,7 +23,7 @@ from everindex.web.hosts import Hosts
 from everindex.web.problems import InternalError, as_ours
 from everindex.web.reference import operations as described_operations
 from everindex.web.render import error_response, page
-from everindex.web.site import Site
+from everindex.web.site import Site, site_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ DESCRIPTION = "Article search on PostgreSQL + pgvector. Errors are problem+json 
 
 #: Answered without FastAPI's layers around a handler (telemetry, exit stacks, dependencies, a look at every route), which take
 #: as long as the search itself (docs/decisions/0014). The envelope stays, and FastAPI describes the route as before.
-DIRECT = {("GET", "/api/search"): api.search}
+DIRECT = {("GET", "/api/search"): api.search, ("GET", "/livez"): operations.livez}
 
 
 class Application(FastAPI):
@@ -86,7 +86,10 @@ def create_app(
 
 async def reference_page(request: Request) -> Response:
     """GET /docs: what the API takes and gives."""
-    return page("docs.html", groups=described_operations(request.app.openapi()), here="/docs")
+    def render() -> Response:
+        return page("docs.html", groups=described_operations(request.app.openapi()), here="/docs")
+
+    return await site_of(request).compute(render, characters=0)
 
 
 async def _answer_refusal(request: Request, exc: Exception) -> Response:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -83,6 +83,8 @@ class _Exchange:
         try:
             self._refuse_unwanted()
             await self._app(self._scope, self._receive, self._send)
+        except ClientDisconnect:  # in the middle of its body: nobody is there to be answered, and nothing went wrong here
+            return
         except Exception as exc:  # the last place where an error can still become an answer
             if self._status is not None:
                 log.exception("request %s broke off after its answer had begun", self._request_id)
@@ -95,8 +97,8 @@ class _Exchange:
 
     def _log(self, milliseconds: float) -> None:
         access_log.info(
-            "%s %s %s %.1f ms", self._method, self._scope["path"].encode("unicode_escape").decode(), self._status,
-            milliseconds,
+            "%s %s %s %.1f ms", self._method, self._scope["path"].encode("unicode_escape").decode(),
+            self._status or "client-gone", milliseconds,
             extra={"request_id": self._request_id, "method": self._method, "path": self._scope["path"],
                    "status": self._status, "duration_ms": round(milliseconds, 1)},
         )  # fmt: skip

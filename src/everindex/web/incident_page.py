@@ -15,7 +15,7 @@ from everindex.pg.connections import Connection
 from everindex.web.api import status_filter
 from everindex.web.inputs import read_form
 from everindex.web.problems import as_problem
-from everindex.web.render import address, page
+from everindex.web.render import address
 from everindex.web.search_page import known_facets
 from everindex.web.site import Site, site_of
 
@@ -80,8 +80,9 @@ async def _listed(
         lambda: _with_connection(site, lambda connection: list_incidents(connection, status=status_filter(status)))
     )
     facets = await known_facets(site)
-    return page(
-        "incidents.html", status_code=error.http_status if error else 200, incidents=incidents, shown=status,
+    return await site.page(
+        "incidents.html", characters=300 * len(incidents),
+        status_code=error.http_status if error else 200, incidents=incidents, shown=status,
         statuses=STATUSES, error=as_problem(error) if error else None, draft=dict(draft or {}), topics=facets["topic"],
         here="/incidents",
     )  # fmt: skip

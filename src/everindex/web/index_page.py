@@ -12,7 +12,7 @@ from everindex.errors import EverindexError
 from everindex.web.index_report import IndexReport
 from everindex.web.problems import as_problem
 from everindex.web.proofs import ProofState
-from everindex.web.render import page, wants_fragment
+from everindex.web.render import wants_fragment
 from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False)
@@ -32,19 +32,21 @@ async def index_page(request: Request) -> Response:
     """The page of operations."""
     site = site_of(request)
     report = await _report_values(site)
-    return page("index.html", here="/index", **await _proof_values(site, report["report"]), **report)
+    return await site.page("index.html", here="/index", **await _proof_values(site, report["report"]), **report)
 
 
 @router.get("/index/proofs")
 async def proofs_fragment(request: Request) -> Response:
     """The proofs alone, for htmx."""
-    return page("_proofs.html", **await _proof_values(site_of(request), None))
+    site = site_of(request)
+    return await site.page("_proofs.html", **await _proof_values(site, None))
 
 
 @router.get("/index/report")
 async def report_fragment(request: Request) -> Response:
     """All but the proofs, for htmx, while a build runs or the report is still being read."""
-    return page("_report.html", **await _report_values(site_of(request)))
+    site = site_of(request)
+    return await site.page("_report.html", **await _report_values(site))
 
 
 @router.post("/index/verify")
@@ -53,7 +55,7 @@ async def verify_again(request: Request) -> Response:
     site = site_of(request)
     site.proofs.start()
     if wants_fragment(request):
-        return page("_proofs.html", **await _proof_values(site, None))
+        return await site.page("_proofs.html", **await _proof_values(site, None))
     return RedirectResponse("/index", status_code=303)
 
 

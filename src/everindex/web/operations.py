@@ -21,7 +21,7 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/livez", summary="Is the process alive?")
-async def livez() -> Any:
+async def livez(request: Request) -> Any:
     """Always 200; asks nobody."""
     return as_json({"alive": True})
 

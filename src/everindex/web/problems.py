@@ -26,6 +26,34 @@ class BodyTooLarge(UsageError):
     http_status = 413
 
 
+class HeadTooLarge(UsageError):
+    """A request whose address and headers have more bytes than are read."""
+
+    slug = "head-too-large"
+    http_status = 431
+
+
+class RequestMalformed(UsageError):
+    """What was sent is no request of HTTP/1.1."""
+
+    slug = "request-malformed"
+    http_status = 400
+
+
+class RequestTimedOut(UsageError):
+    """A request that did not come to its end in the time that is waited for it."""
+
+    slug = "request-timed-out"
+    http_status = 408
+
+
+class AnswerTooLarge(UsageError):
+    """A question whose answer would have more bytes than are sent."""
+
+    slug = "answer-too-large"
+    http_status = 413
+
+
 class ContentTypeRefused(UsageError):
     """A request whose body is not of the type that is read there."""
 
@@ -85,7 +113,9 @@ def as_problem(error: EverindexError) -> dict[str, Any]:
 
 
 def problem_headers(error: EverindexError) -> dict[str, str]:
-    return {"retry-after": str(RETRY_AFTER_SECONDS)} if error.http_status == 503 else {}
+    if error.http_status == 503:
+        return {"retry-after": str(RETRY_AFTER_SECONDS)}
+    return {"connection": "close"} if isinstance(error, BodyTooLarge) else {}  # the rest of the body is not waited for
 
 
 def problem_response(error: EverindexError, headers: Mapping[str, str] | None = None) -> Response:

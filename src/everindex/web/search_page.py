@@ -13,10 +13,11 @@ from starlette.responses import Response
 from everindex.articles.model import DEFAULT_MODE, Answer, Article
 from everindex.articles.searches import Options
 from everindex.errors import EverindexError, UsageError
+from everindex.web.answers import characters_of
 from everindex.web.facets import Facet, Start, read_start
 from everindex.web.inputs import read_filters, read_mode, read_number, shown_date
 from everindex.web.problems import as_problem, problem_headers
-from everindex.web.render import address, page, wants_fragment
+from everindex.web.render import address, wants_fragment
 from everindex.web.searching import Question, answer
 from everindex.web.site import Site, site_of
 
@@ -129,12 +130,13 @@ async def search_page(request: Request) -> Response:
         "examples": examples(facets), "here": "/", "is_fragment": wants_fragment(request),
     }  # fmt: skip
     headers = problem_headers(error) if error else {}
+    characters = characters_of(found.hits) if found else 0
     status = error.http_status if error else 200
     if values["is_fragment"]:
         headers |= history_header(request.headers.get("hx-current-url", ""), form)
-        return page("_results.html", status_code=status, headers=headers, **values)
-    return page(
-        "search.html", status_code=status, headers=headers, facets=facets,
+        return await site.page("_results.html", characters=characters, status_code=status, headers=headers, **values)
+    return await site.page(
+        "search.html", characters=characters, status_code=status, headers=headers, facets=facets,
         since=shown_date(form.since, is_last=False), until=shown_date(form.until, is_last=True), **values,
     )  # fmt: skip
 
@@ -153,7 +155,8 @@ async def article_page(request: Request) -> Response:
         return site.instance.article(uri), site.instance.similar(uri, k=SIMILAR)
 
     article, similar = await site.in_database(read)
-    return page("article.html", article=article, similar=similar, here="")
+    long = len(article.raw_text or "") + len(article.summary or "")
+    return await site.page("article.html", characters=long, article=article, similar=similar, here="")
 
 
 async def known_facets(site: Site) -> dict[str, list[Facet]]:

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 GRACEFUL_SECONDS = 10
 #: Load balancers keep connections for a minute; a server that closes them earlier makes them fail now and then.
 KEEP_ALIVE_SECONDS = 75
+#: Descriptors that are no connection of a client: of the database, of files, of connections for probes.
+FILES_BESIDE = 150
 
 
 class AddressUnusable(EverindexError):
@@ -129,11 +132,28 @@ def _unusable(host: str, port: int, exc: OSError) -> AddressUnusable:
 
 
 def _config(instance: Instance, host: str) -> uvicorn.Config:
+    most = _connections_within_limits(instance.settings.max_connections)
     return uvicorn.Config(
-        create_app(instance, host=host), http=Protocol, log_config=None, access_log=False, server_header=False,
+        create_app(instance, host=host), http=partial(Protocol, most=most),  # type: ignore[arg-type]
+        log_config=None, access_log=False, server_header=False,
         proxy_headers=False, lifespan="off", ws="none", timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )  # fmt: skip
+
+
+def _connections_within_limits(wanted: int) -> int:
+    """As many as were asked for, or as many as the process may have files open, when these are fewer."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return wanted
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = max(10, soft - FILES_BESIDE) if soft != resource.RLIM_INFINITY else wanted
+    if possible < wanted:
+        log.warning(
+            "at most %d connections instead of %d: this process may open %d files (ulimit -n)", possible, wanted, soft
+        )
+    return min(wanted, possible)
 
 
 class _Server(uvicorn.Server):
@@ -158,6 +178,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started and self._on_ready is not None:
             self._telling = asyncio.ensure_future(self._tell(self._on_ready))
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # ten ticks are a second
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Protocol):
+                    connection.look(now)
+        return await super().on_tick(counter)
 
     async def _tell(self, on_ready: Callable[[str], None]) -> None:
         try:

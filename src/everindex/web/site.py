@@ -1,11 +1,12 @@
-"""What do all handlers of one application share? The instance, the places where its work runs, and what is kept."""
+"""What all handlers of one application share: the instance, the places where its work runs, and what is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.choose import choose_embedder
@@ -22,8 +23,14 @@ from everindex.web.kept import Kept
 from everindex.web.places import Places
 from everindex.web.problems import ServerBusy
 from everindex.web.proofs import BackgroundProofs
+from everindex.web.render import page
 
 T = TypeVar("T")
+
+#: Work that only computes (pages, JSON of long answers, long bodies) runs in one thread for short and one for long work: more
+#: would take turns with the event loop for the same interpreter. Of that many characters on, work is long.
+LONG_CHARACTERS = 100_000
+COMPUTING_WAIT_SECONDS = 10.0
 
 #: Questions to a remote embedding endpoint at one time, and how long a reader waits for one of these places.
 EMBEDDING_PLACES = 8
@@ -46,6 +53,8 @@ class Site:
         self.ready = ReadyProbe(instance.conninfo, reading=instance.reading)
         self._database = Places(instance.settings.pool_size, wait_seconds=DATABASE_WAIT_SECONDS, refusal=_database_busy)
         self._embedding = Places(EMBEDDING_PLACES, wait_seconds=EMBEDDING_WAIT_SECONDS, refusal=_embedding_busy)
+        self._short = Places(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
+        self._long = Places(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
         self._query_embedder: Embedder | None = None
         self.facets: Kept[dict[str, list[Facet]]] = Kept(
             lambda: self.in_database(lambda: read_facets(instance)), seconds=facets_seconds
@@ -83,6 +92,14 @@ class Site:
         """Runs a question to a remote embedding endpoint; holds no connection meanwhile."""
         return await self._embedding.run(work)
 
+    async def compute(self, work: Callable[[], T], *, characters: int) -> T:
+        """Runs work that asks nobody, beside the event loop: no request waits for another one's page. Raises ServerBusy."""
+        return await (self._long if characters >= LONG_CHARACTERS else self._short).run(work)
+
+    async def page(self, template: str, *, characters: int = 0, **values: Any) -> Response:
+        """As `render.page`, rendered beside the event loop; `characters` is about how much it holds."""
+        return await self.compute(lambda: page(template, **values), characters=characters)
+
     def query_embedder(self) -> Embedder:
         """The model that embeds queries; a remote one with the patience of a reader. May ask the database once."""
         if self._query_embedder is None:
@@ -114,6 +131,14 @@ def _database_busy() -> EverindexError:
         "too many requests are waiting for the database.",
         why=f"every connection of the pool was in use for {DATABASE_WAIT_SECONDS:g} seconds.",
         next_step="try again in a moment; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
+    )
+
+
+def _computing_busy() -> EverindexError:
+    return ServerBusy(
+        "too many long answers are being written.",
+        why=f"this one waited {COMPUTING_WAIT_SECONDS:g} seconds for its turn.",
+        next_step="try again in a moment; ask for fewer articles at once (k).",
     )
 
 

@@ -1,0 +1,80 @@
+"""Answers of the protocol itself, to what never became a request of the application. Made once, as bytes.
+
+They are problem+json for everybody, close the connection, and log nothing by themselves.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from pydantic_core import to_json
+
+from everindex.errors import EverindexError
+from everindex.web.envelope import SECURITY_HEADERS
+from everindex.web.problems import (
+    HeadTooLarge,
+    RequestMalformed,
+    RequestTimedOut,
+    ServerBusy,
+    as_problem,
+    problem_headers,
+)
+
+#: A request may have so many bytes beside its body. A text of 10,000 characters that are no ASCII, percent-encoded in the
+#: address, fits several times.
+MAX_HEAD_BYTES = 512 * 1024
+#: A client may take so long for the head of a request, and then for its body of at most a megabyte.
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 30.0
+
+
+def early_answer(error: EverindexError) -> bytes:
+    """The error as a whole response of HTTP/1.1."""
+    body = to_json(as_problem(error))
+    headers = {
+        "content-type": "application/problem+json",
+        "content-length": str(len(body)),
+        "connection": "close",
+        **problem_headers(error),
+        **SECURITY_HEADERS,
+    }
+    lines = [
+        f"HTTP/1.1 {error.http_status} {HTTPStatus(error.http_status).phrase}",
+        *(f"{k}: {v}" for k, v in headers.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+
+
+HEAD_TOO_LARGE = early_answer(
+    HeadTooLarge(
+        "the head of the request is too large.",
+        why=f"its address and headers have more than {MAX_HEAD_BYTES} bytes.",
+        next_step="send a long text or vector in the body of POST /api/search.",
+    )
+)
+HEAD_TIMED_OUT = early_answer(
+    RequestTimedOut(
+        "the request did not come in time.",
+        why=f"its head took longer than {HEAD_SECONDS:g} seconds.",
+        next_step="send it again, in one go.",
+    )
+)
+BODY_TIMED_OUT = early_answer(
+    RequestTimedOut(
+        "the request did not come in time.",
+        why=f"its body took longer than {BODY_SECONDS:g} seconds.",
+        next_step="send it again, in one go; a body has at most a megabyte.",
+    )
+)
+MALFORMED = early_answer(
+    RequestMalformed(
+        "this is no request of HTTP/1.1.", why="its first line, a header or its length cannot be read.",
+        next_step="send it through a client of HTTP/1.1; /docs says what is taken.",
+    )
+)  # fmt: skip
+TOO_MANY_CONNECTIONS = early_answer(
+    ServerBusy(
+        "too many connections are open.", why="so many as EVERINDEX_MAX_CONNECTIONS allows are waiting for an answer.",
+        next_step="try again in a moment.",
+    )
+)  # fmt: skip
