@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def server_process(conninfo: str, **environment: str) -> Iterator[tuple[tuple[st
         try:
             yield (str(parts.hostname), int(parts.port or 0)), process.pid
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
             process.communicate(timeout=30)
 
 

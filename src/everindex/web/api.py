@@ -21,6 +21,8 @@ from everindex.web.schemas import (
     AFTER,
     DIVERSITY,
     MIN_SIMILARITY,
+    SHARE,
+    SIMILARITY,
     AnswerOut,
     AnswersOut,
     ArticleOut,
@@ -29,6 +31,7 @@ from everindex.web.schemas import (
     IncidentChangeBody,
     IncidentOut,
     IncidentsOut,
+    K,
     ProblemOut,
     SearchBody,
     SearchManyBody,
@@ -143,10 +146,10 @@ def _one_of_two() -> UsageError:
 async def similar(
     request: Request,
     uri: Annotated[str, Query(description="The article to start from.")],
-    k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.")] = 10,
+    k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.", json_schema_extra=K)] = 10,
     after: Annotated[str | None, Query(description=AFTER)] = None,
-    min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY)] = None,
-    diversity: Annotated[float | None, Query(description=DIVERSITY)] = None,
+    min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)] = None,
+    diversity: Annotated[float | None, Query(description=DIVERSITY, json_schema_extra=SHARE)] = None,
     without_near_duplicates: Annotated[
         bool, Query(description="Leave out articles that say the same as it, or as a nearer one.")
     ] = False,

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 import everindex
@@ -20,13 +21,16 @@ from everindex.web import api, incident_page, index_page, manual, operations, se
 from everindex.web.assets import serve_asset
 from everindex.web.envelope import Envelope
 from everindex.web.hosts import Hosts
+from everindex.web.openapi import completed
 from everindex.web.problems import InternalError, as_ours
 from everindex.web.reference import operations as described_operations
 from everindex.web.render import error_response, page
+from everindex.web.schemas import ProblemOut
 from everindex.web.site import Site, site_of
 
 log = logging.getLogger(__name__)
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DESCRIPTION = "Article search on PostgreSQL + pgvector. Errors are problem+json (RFC 9457); `next` says what to do."
 
 #: Answered without FastAPI's layers around a handler (telemetry, exit stacks, dependencies, a look at every route), which take
@@ -40,6 +44,11 @@ class Application(FastAPI):
     def __init__(self, *, hosts: Hosts, **options: Any) -> None:
         super().__init__(**options, middleware=[Middleware(Envelope, answer_exception=answer_exception, hosts=hosts)])
         self._direct = Envelope(_answer_directly, answer_exception=answer_exception, hosts=hosts)
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi(), ProblemOut.model_json_schema())
+        return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["method"], scope["path"]) in DIRECT:
@@ -86,6 +95,7 @@ def create_app(
 
 async def reference_page(request: Request) -> Response:
     """GET /docs: what the API takes and gives."""
+
     def render() -> Response:
         return page("docs.html", groups=described_operations(request.app.openapi()), here="/docs")
 
@@ -96,9 +106,21 @@ async def _answer_refusal(request: Request, exc: Exception) -> Response:
     return answer_exception(request, exc)
 
 
+def allowed_methods(request: Request) -> str:
+    """What this address takes, of all its routes: the router names those of the first one only."""
+    routes = request.app.router.routes
+    return ", ".join(
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    )
+
+
 def answer_exception(request: Request, exc: Exception) -> Response:
     """Any exception as an answer. What is not known is logged with its traceback and told without it."""
     request_id = str(request.scope.get("everindex.request_id", "unknown"))
+    if isinstance(exc, HTTPException) and exc.status_code == 405:
+        exc.headers = {"Allow": allowed_methods(request)}
     error = as_ours(exc, request_id)
     if isinstance(error, InternalError):
         log.error("request %s failed: a fault of the program", request_id, exc_info=exc)

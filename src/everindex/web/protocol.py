@@ -73,6 +73,9 @@ class OneWrite:
     def is_closing(self) -> bool:
         return self._protocol.is_lingering or self._transport.is_closing()
 
+    def has_ended(self) -> bool:
+        return self._transport.is_closing() and not self._transport.get_write_buffer_size()
+
     def _flush(self) -> None:
         if self._parts:
             together = b"".join(self._parts)
@@ -99,6 +102,7 @@ class Protocol(HttpToolsProtocol):
         self._timed_stage = 0
         self._until = inf
         self.is_lingering = False
+        self._is_ending = False  # the server is
         self._discarded = 0
         self._taken: tuple[float, int] | None = None  # when an answer began to wait, and how much had been taken then
 
@@ -167,6 +171,8 @@ class Protocol(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """Called once a second: ends what takes too long."""
+        if self.transport.has_ended():
+            return
         if now >= self._until:
             self._reading_took_too_long(now)
         waiting = self.transport.get_write_buffer_size()
@@ -215,7 +221,7 @@ class Protocol(HttpToolsProtocol):
 
     def lingers(self) -> bool:
         """Closing, with a request that is not read to its end: goes on reading for a moment. False where that is not so."""
-        if self.is_lingering or not self._is_unread or self.transport.is_closing():
+        if self.is_lingering or self._is_ending or not self._is_unread or self.transport.is_closing():
             return False
         self.is_lingering = True
         self._until = self.loop.time() + LINGER_SECONDS
@@ -227,6 +233,10 @@ class Protocol(HttpToolsProtocol):
         self._discarded += count
         if self._discarded > LINGER_BYTES:
             self.transport.abort()
+
+    def shutdown(self) -> None:
+        self._is_ending = True
+        super().shutdown()
 
     # --- how many
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
-from everindex.articles.model import DEFAULT_MODE, MAX_K, AnswerMode, Mode, Strategy
+from everindex.articles.incidents import MAX_NAME_CHARS
+from everindex.articles.model import (
+    DEFAULT_MODE,
+    MAX_FILTER_BYTES,
+    MAX_K,
+    MAX_QUERY_CHARS,
+    AnswerMode,
+    Mode,
+    Strategy,
+)
+from everindex.index.tuned import MAX_EF_SEARCH
 
 MODE = (
     f"How a text is searched: hybrid (by meaning and by words), semantic or keyword; {DEFAULT_MODE} when left out. "
@@ -21,23 +32,49 @@ MIN_SIMILARITY = "Only articles at least so similar, −1 to 1; the answer may t
 DIVERSITY = "0 to 1: how much being unlike each other counts against being near. Without pages."
 
 
+# Rules that the library checks, told in words of its own; here they are only described.
+K: JsonDict = {"minimum": 1, "maximum": MAX_K}
+EF_SEARCH: JsonDict = {"minimum": 1, "maximum": MAX_EF_SEARCH}
+SIMILARITY: JsonDict = {"minimum": -1, "maximum": 1}
+SHARE: JsonDict = {"minimum": 0, "maximum": 1}
+_VISIBLE = r"[^\s\x00-\x20\x7f-\xa0]"
+TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_QUERY_CHARS, "pattern": _VISIBLE}
+VALUE: JsonDict = {"maxLength": MAX_FILTER_BYTES, "pattern": r"^[^\x00]*$"}
+DAY: JsonDict = {"pattern": r"^[0-9]{4}(-[0-9]{2}(-[0-9]{2}.*)?)?$"}
+NAME: JsonDict = {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": _VISIBLE}
+
+
+def exactly_one(first: str, second: str, kinds: tuple[str, str]) -> JsonDict:
+    """The rule that one of two members is there and not null, and the other is not."""
+    return {
+        "oneOf": [
+            {"required": [given], "properties": {given: {"type": kind}, other: {"type": "null"}}}
+            for given, other, kind in ((first, second, kinds[0]), (second, first, kinds[1]))
+        ]
+    }
+
+
 class _Bounds(BaseModel):
     """What every search takes beside what is looked for."""
 
-    k: int = Field(10, description=f"How many articles to return (for each question), 1 to {MAX_K}.")
-    category: str | None = Field(None, description="Only articles of this category.")
-    topic: str | None = Field(None, description="Only articles of this topic.")
-    source: str | None = Field(None, description="Only articles of this news_source.")
-    since: str | None = Field(None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.")
-    until: str | None = Field(None, description="Last date, inclusive, as `since`.")
-    ef_search: int | None = Field(None, description="Beam of the index search, 1 to 1000; follows k when left out.")
-    min_similarity: float | None = Field(None, description=MIN_SIMILARITY)
+    k: int = Field(10, description=f"How many articles to return (for each question), 1 to {MAX_K}.", json_schema_extra=K)
+    category: str | None = Field(None, description="Only articles of this category.", json_schema_extra=VALUE)
+    topic: str | None = Field(None, description="Only articles of this topic.", json_schema_extra=VALUE)
+    source: str | None = Field(None, description="Only articles of this news_source.", json_schema_extra=VALUE)
+    since: str | None = Field(
+        None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.", json_schema_extra=DAY
+    )
+    until: str | None = Field(None, description="Last date, inclusive, as `since`.", json_schema_extra=DAY)
+    ef_search: int | None = Field(
+        None, description="Beam of the index search, 1 to 1000; follows k when left out.", json_schema_extra=EF_SEARCH
+    )
+    min_similarity: float | None = Field(None, description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)
 
 
 class _OneSearch(_Bounds):
     exact: bool = Field(False, description="Read every row instead of the index: slow, and always right.")
     after: str | None = Field(None, description=AFTER)
-    diversity: float | None = Field(None, description=DIVERSITY)
+    diversity: float | None = Field(None, description=DIVERSITY, json_schema_extra=SHARE)
     mode: Mode | None = Field(None, description=MODE)
 
 
@@ -47,9 +84,9 @@ class _ByAddress(BaseModel):
 
 
 class _ByBody(BaseModel):
-    text: str | None = Field(None, description="What to look for, in words.")
+    text: str | None = Field(None, description="What to look for, in words.", json_schema_extra=TEXT)
     vector: list[float] | None = Field(
-        None, description="A ready query vector, as wide as the column.", max_length=16000
+        None, description="A ready query vector, as wide as the column and not zero.", max_length=16000
     )
 
 
@@ -67,13 +104,13 @@ class SearchQuery(_OneSearch, _ByAddress):
 class SearchBody(_OneSearch, _ByBody):
     """A search by a text or by a ready vector: exactly one of the two."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=exactly_one("text", "vector", ("string", "array")))
 
 
 class SearchManyBody(_Bounds, _ManyByBody):
     """Several searches by meaning at once: by texts or by ready vectors, exactly one of the two."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=exactly_one("texts", "vectors", ("array", "array")))
 
 
 class IncidentBody(BaseModel):
@@ -81,8 +118,8 @@ class IncidentBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    incident_name: str
-    topic: str
+    incident_name: str = Field(json_schema_extra=NAME)
+    topic: str = Field(json_schema_extra=NAME)
     status: Literal["active", "acknowledged", "resolved"] = "active"
 
 

@@ -184,7 +184,10 @@ class _Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Protocol):
-                    connection.look(now)
+                    try:
+                        connection.look(now)
+                    except Exception:  # the server goes on
+                        log.exception("a connection could not be looked at")
         return await super().on_tick(counter)
 
     async def _tell(self, on_ready: Callable[[str], None]) -> None:

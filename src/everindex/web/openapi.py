@@ -1,0 +1,48 @@
+"""The OpenAPI document: what FastAPI writes of the routes, with the errors that every route can answer.
+
+Errors are `application/problem+json` everywhere; bounds and either/or rules stand in the schemas (web/schemas.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PROBLEM = "#/components/schemas/ProblemOut"
+#: What any address can answer, whatever it is asked.
+EVERYWHERE = {
+    "400": "This is no request of HTTP/1.1.",
+    "408": "The request did not come to its end in time.",
+    "413": "More bytes than are read, or than are sent.",
+    "421": "Not a host that this server answers for.",
+    "431": "The address and headers have more bytes than are read.",
+    "500": "A fault of the program, or something that the database refuses; `next` says which.",
+    "503": "Not now: the database or the embedding endpoint does not answer, or too many ask at once. See Retry-After.",
+}
+WITH_A_BODY = {
+    "403": "Another site sent this through a browser.",
+    "415": "The body is of another type than is read here.",
+}
+SEARCHES = {"409": "The table holds vectors of another model than the query would get."}
+#: Of these 503 is an answer of its own, and no problem.
+OWN_ANSWERS = {("/readyz", "503")}
+
+
+def completed(document: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
+    """`document` with every error that is possible; changes it. `problem` is the schema of one."""
+    document.setdefault("components", {}).setdefault("schemas", {}).setdefault("ProblemOut", problem)
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            responses = operation["responses"]
+            if not operation.get("parameters") and "requestBody" not in operation:
+                responses.pop("422", None)
+            wanted = EVERYWHERE | (WITH_A_BODY if "requestBody" in operation else {})
+            for status, description in (wanted | (SEARCHES if "search" in operation.get("tags", ()) else {})).items():
+                responses.setdefault(status, {"description": description})
+            for status, response in responses.items():
+                if status >= "400" and (path, status) not in OWN_ANSWERS:
+                    response["content"] = {"application/problem+json": {"schema": {"$ref": PROBLEM}}}
+            operation["responses"] = dict(sorted(responses.items()))
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return document
