@@ -279,10 +279,10 @@ def test_without_a_table_it_says_so_once_and_begins_when_it_is_there(
     empty: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="everindex"), Kept(empty) as kept:
-        assert kept.until(lambda round_: round_.findings).findings[0].slug == "not-migrated"
+        assert kept.until(lambda round_: round_.findings).findings[0].slug == "table-not-found"
         kept.next_round()
         kept.next_round()
-        assert len([line for line in caplog.messages if "not-migrated" in line]) == 1
+        assert len([line for line in caplog.messages if "table-not-found" in line]) == 1
         scene.fill_items(empty, count=300)
         wait_until(lambda: is_good(empty), seconds=60)
 
