@@ -121,12 +121,14 @@ class PermissionDenied(EverindexError):
     """The role lacks a privilege on a named object."""
 
     slug = "permission-denied"
+    http_status = 403
 
 
 class ReadOnlyServer(EverindexError):
     """The server is a standby or the transaction is read-only: nothing can be changed here."""
 
     slug = "server-read-only"
+    http_status = 503
 
 
 class StatementFailed(EverindexError):

@@ -18,6 +18,7 @@ from everindex.index.catalog import ObservedIndex, in_search_path, observe
 from everindex.index.drift import declared_index, is_refused
 from everindex.index.probe import CANDIDATES_PER_NEIGHBOUR, DECLARED_K
 from everindex.index.spec import EF_SEARCH_RANGE, OPCLASSES, IndexSpec
+from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -140,15 +141,7 @@ def read_tuned(connection: Connection, spec: IndexSpec, generation: ObservedInde
 def stored(connection: Connection, spec: IndexSpec) -> Tuned | None:
     """What is kept for the index of that name; None for nothing, and where it may not be read. Reads only."""
     with told_as_ours("reading what was tuned"):
-        # Asked of the catalog first: a statement that fails would end the transaction of a migration.
-        readable = connection.execute(
-            """
-            SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
-            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = 'everindex_meta' AND c.relname = 'tuned'
-            """
-        ).fetchone()
-        if readable is None or not readable[0]:
+        if not own_schema.is_readable(connection, "tuned"):
             return None
         row = connection.execute(
             "SELECT declared_digest, opclass, m, ef_construction, recall_floor, points, tuned_at FROM everindex_meta.tuned "

@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everindex.errors import ServerHostUnknown, ServerUnreachable
-from everindex.pg import pooler
+from everindex.pg import away, pooler
 from everindex.pg.address import describe
 from everindex.pg.address_text import checked
 from everindex.pg.sqlstate import connect_error
@@ -174,7 +174,7 @@ def make_pool(
         "application_name": "everindex web",
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     }
-    return ConnectionPool(
+    pool = ConnectionPool[Connection](
         conninfo,
         min_size=1,
         max_size=size,
@@ -186,17 +186,27 @@ def make_pool(
         reconnect_failed=reconnect_failed,
         name="everindex",
     )
+    away.remember_address(pool, conninfo)
+    return pool
 
 
 def take(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Connection:
     """A connection of the pool, which the caller gives back with `putconn`. Raises NoConnectionFree after `seconds`, by
-    default the pool's."""
+    default the pool's; within about a second where nobody listens at the server's address."""
+    limit = pool.timeout if seconds is None else seconds
+    first = min(limit, away.first_wait(pool))
     try:
-        return pool.getconn(seconds)
+        return pool.getconn(first)
+    except PoolTimeout:
+        gone = away.why_away(pool)
+        if gone is not None:
+            raise NoConnectionFree(gone.what, why=gone.why, next_step=gone.next_step) from None
+    try:
+        return pool.getconn(max(limit - first, 0.001))
     except PoolTimeout:
         raise NoConnectionFree(
             "no connection to the database was free in time.",
-            why="all connections of the pool are in use, or the server cannot be reached.",
+            why="all connections of the pool are in use, or the server does not answer.",
             next_step="try again; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
         ) from None
 

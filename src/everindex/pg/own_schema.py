@@ -134,10 +134,25 @@ VERSIONS = (
 )
 
 
+def is_readable(connection: Connection, table: str) -> bool:
+    """Whether a table of the schema is there and this role may read it: what may not be read counts as absent. Reads only.
+
+    Asked of the catalog: a statement that fails would end the transaction around it, and to_regclass fails without USAGE.
+    """
+    row = connection.execute(
+        """
+        SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'everindex_meta' AND c.relname = %s
+        """,
+        (table,),
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
 def version(connection: Connection) -> int:
-    """The version of the schema in this database, 0 where it is missing. Reads only."""
-    row = connection.execute("SELECT to_regclass('everindex_meta.schema_version') IS NOT NULL").fetchone()
-    if row is None or not row[0]:
+    """The version of the schema in this database, 0 where it is missing or may not be read. Reads only."""
+    if not is_readable(connection, "schema_version"):
         return 0
     row = connection.execute("SELECT max(version) FROM everindex_meta.schema_version").fetchone()
     return int(row[0] or 0) if row else 0

@@ -41,8 +41,15 @@ from everindex.web.searching import Question, answer, answer_many, vector_of, ve
 from everindex.web.site import site_of
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    403: {
+        "model": ProblemOut,
+        "description": "The role of this server lacks a privilege, or another site sent the request.",
+    },
     422: {"model": ProblemOut, "description": "The request cannot be answered as it was asked."},
-    503: {"model": ProblemOut, "description": "Not now: the database or the embedding endpoint does not answer."},
+    503: {
+        "model": ProblemOut,
+        "description": "Not now: the database or the embedding endpoint does not answer, or the database only reads.",
+    },
 }
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut, "description": "There is no such thing."}}
 

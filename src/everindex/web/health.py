@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import psycopg
+from psycopg import sql
 
 from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.articles.reading import Reading, Source
-from everindex.articles.table import read_table
+from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index
@@ -23,6 +25,7 @@ from everindex.index.tuned import declared_here
 from everindex.migrate.standing import read_standing
 from everindex.pg.connections import Connection, connect
 from everindex.pg.pooler import limit, limited
+from everindex.pg.sqlstate import told_as_ours
 
 #: A probe of Kubernetes gives up after one to a few seconds: the answer is there before.
 ANSWER_SECONDS = 1.5
@@ -160,6 +163,13 @@ def _read_readiness(connection: Connection) -> Readiness:
             is_ready=False, is_degraded=False, revision=current, head=head, is_attached=standing.is_attached,
             reasons=[reason],
         )  # fmt: skip
+    try:
+        try_search(connection, table)
+    except EverindexError as exc:
+        return Readiness(
+            is_ready=False, is_degraded=False, revision=current, head=head, is_attached=standing.is_attached,
+            reasons=[f"{exc.what} {exc.why}"],
+        )  # fmt: skip
     spec = declared_here(connection, EMBEDDING_INDEX)
     observed = observe(connection, spec)
     state, percent = index_state(connection, spec, observed)
@@ -176,6 +186,18 @@ def _read_readiness(connection: Connection) -> Readiness:
         is_ready=True, is_degraded=bool(reasons), revision=current, head=head, is_attached=standing.is_attached,
         index_state=state, percent=percent, reasons=reasons,
     )  # fmt: skip
+
+
+def try_search(connection: Connection, table: ArticleTable) -> None:
+    """Begins a search and reads no row: PostgreSQL checks privileges, columns and operators when a statement begins.
+    Raises as a search would."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS))
+    with told_as_ours("searching"):
+        connection.execute(
+            sql.SQL("SELECT {}, embedding {} embedding FROM {} LIMIT 0").format(
+                columns, table.distance, table.identifier
+            )
+        )
 
 
 def index_state(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[IndexState, float | None]:

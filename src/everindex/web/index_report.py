@@ -30,6 +30,7 @@ from everindex.index.probe import size_of
 from everindex.index.recall_now import RecallNow, recall_now
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
+from everindex.pg import own_schema
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -266,8 +267,7 @@ def _builds(connection: Connection, table: ArticleTable) -> list[Build]:
 
 
 def _failures(connection: Connection) -> list[Failure]:
-    row = connection.execute("SELECT to_regclass('everindex_meta.embedding_failure') IS NOT NULL").fetchone()
-    if row is None or not row[0]:
+    if not own_schema.is_readable(connection, "embedding_failure"):
         return []
     rows = connection.execute(
         "SELECT reason, count(*), max(failed_at) FROM everindex_meta.embedding_failure GROUP BY reason "

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.pg.own_schema import is_readable
 
 #: Models that are told apart, and rows that are counted of each.
 MODELS = 10
@@ -15,7 +16,7 @@ COUNTED = 1000
 
 
 def ask(examined: Examined) -> Iterator[Answer]:
-    if not examined.row("SELECT to_regclass('everindex_meta.embedding_record') IS NOT NULL")[0]:
+    if not is_readable(examined.connection, "embedding_record"):
         return
     models = examined.rows(
         # From model to model along the index, instead of through every row.
