@@ -13,12 +13,15 @@ from psycopg.conninfo import make_conninfo
 import warm
 from application import LATER, make_application, snapshot
 from everindex.articles.declared import DECLARED_INDEXES, EMBEDDING_INDEX
+from everindex.articles.incidents import list_incidents
 from everindex.articles.instance import connect_instance
 from everindex.articles.keeping import article_keeper, reason_to_wait
 from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.table import read_table
 from everindex.articles.verification import verify
 from everindex.errors import (
     ApplicationChainFirst,
+    ColumnMismatch,
     DatabaseAttached,
     DatabaseNotAttached,
     NotMigrated,
@@ -313,6 +316,18 @@ def test_a_table_without_the_column_is_the_applications_business(empty: str) -> 
         runner.attach(empty)
     assert "ALTER TABLE public.articles ADD COLUMN embedding vector(1536)" in raised.value.next_step
     assert snapshot(empty) == before
+
+
+def test_what_the_applications_schema_lacks_is_told_as_its_own_business(later: str) -> None:
+    runner.attach(later)
+    run(later, "DROP TABLE incident_status", "ALTER TABLE articles DROP COLUMN topic")
+    with connect(later) as connection:
+        with pytest.raises(NotMigrated, match="incident_status") as raised:
+            list_incidents(connection)
+        assert "on an attached database let the application's migrations make it" in raised.value.next_step
+        with pytest.raises(ColumnMismatch, match="lacks topic") as lacking:
+            read_table(connection)
+        assert "in a revision of the application" in lacking.value.next_step
 
 
 # --- roles ---------------------------------------------------------------------------------------------------------

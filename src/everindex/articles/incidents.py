@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from everindex.errors import IncidentNotFound, QueryInvalid
+import psycopg
+
+from everindex.errors import IncidentNotFound, NotMigrated, QueryInvalid, StatementFailed
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -26,7 +30,7 @@ class Incident:
 
 def list_incidents(connection: Connection, *, status: str | None = None, limit: int = 500) -> list[Incident]:
     """The incidents last changed first. Reads only."""
-    with told_as_ours("reading incidents"):
+    with _incident_table("reading incidents"):
         rows = connection.execute(
             """
             SELECT incident_name, topic, status, created_at, updated_at FROM incident_status
@@ -45,7 +49,7 @@ def create_incident(connection: Connection, *, incident_name: str, topic: str, s
     """Makes an incident. Raises QueryInvalid for an empty or overlong name, an unknown status, or one that is there."""
     name, topic = _checked("incident_name", incident_name), _checked("topic", topic)
     _check_status(status)
-    with told_as_ours("creating an incident"):
+    with _incident_table("creating an incident"):
         row = connection.execute(
             """
             INSERT INTO incident_status (incident_name, topic, status) VALUES (%s, %s, %s)
@@ -65,7 +69,7 @@ def create_incident(connection: Connection, *, incident_name: str, topic: str, s
 def change_status(connection: Connection, *, incident_name: str, topic: str, status: str) -> Incident:
     """Sets the status of an incident. Raises IncidentNotFound, QueryInvalid."""
     _check_status(status)
-    with told_as_ours("changing an incident"):
+    with _incident_table("changing an incident"):
         row = connection.execute(
             """
             UPDATE incident_status SET status = %s, updated_at = now() WHERE incident_name = %s AND topic = %s
@@ -82,6 +86,24 @@ def change_status(connection: Connection, *, incident_name: str, topic: str, sta
     return Incident(
         incident_name=incident_name.strip(), topic=topic.strip(), status=status, created_at=row[0], updated_at=row[1]
     )
+
+
+@contextmanager
+def _incident_table(doing: str) -> Iterator[None]:
+    """Inside the block, a driver's error leaves as ours; NotMigrated where the table is missing, as an application that
+    everindex is attached to may have none."""
+    try:
+        with told_as_ours(doing):
+            yield
+    except StatementFailed as exc:
+        if not isinstance(exc.__cause__, psycopg.errors.UndefinedTable):
+            raise
+        raise NotMigrated(
+            "this database has no table incident_status.",
+            why="revision b6a5ff4214f5 of everindex makes it; on an attached database it is the application's own.",
+            next_step="run  everindex migrate ; on an attached database let the application's migrations make it. Search and "
+            "articles do not need it.",
+        ) from exc
 
 
 def _checked(what: str, value: str) -> str:

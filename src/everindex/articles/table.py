@@ -10,6 +10,7 @@ from psycopg import sql
 from everindex.articles.model import ARTICLE_COLUMNS, REQUIRED_COLUMNS
 from everindex.errors import ColumnMismatch, NotMigrated
 from everindex.index.key import cast_sql
+from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -105,8 +106,10 @@ def read_table(connection: Connection) -> ArticleTable:
     if missing:
         raise ColumnMismatch(
             f"table articles lacks {', '.join(missing)}.",
-            why="revision d8d9cdcec340 adds what is missing, and has not been applied here.",
-            next_step="run  everindex migrate.",
+            why="searches and pages read these columns, whatever their types.",
+            next_step="run  everindex migrate , which adds what is missing."
+            if read_attachment(connection) is None
+            else "add them in a revision of the application: this database is attached, and everindex adds no column to it.",
         )
     embedding = next((row for row in rows if row[1] == "embedding"), None)
     if embedding is not None and embedding[4] != "vector":
