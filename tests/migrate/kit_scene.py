@@ -210,7 +210,7 @@ class Application:
 
 def application(place: Path, conninfo: str, mode: str = "a transaction for each revision") -> Application:
     begin, options, engine_options = EVERY[mode]
-    made = Application(place, conninfo, begin=begin, options=options, engine_options=engine_options)
+    made = Application(place, conninfo, begin=begin, options=dict(options), engine_options=dict(engine_options))
     made.run("CREATE EXTENSION IF NOT EXISTS vector")
     return made
 
