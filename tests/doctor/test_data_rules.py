@@ -126,6 +126,30 @@ def test_the_record_of_a_row_that_is_gone_is_no_mixture(empty: str) -> None:
     assert "2 models" in the_finding(empty, "model-mixture", declared=(patient.SPEC,)).sentence
 
 
+def test_vectors_of_which_nothing_says_the_model_are_told_and_are_no_single_model(empty: str) -> None:
+    articles = IndexSpec(table="articles", column="embedding", name="articles_embedding_idx")
+    run(
+        empty,
+        "CREATE EXTENSION vector",
+        "CREATE TABLE articles (uri text PRIMARY KEY, title text, summary text, embedding vector(3))",
+        "INSERT INTO articles SELECT 'u' || g, 't', 's', '[1,2,3]' FROM generate_series(1, 5) g",
+        "INSERT INTO articles VALUES ('zero', 't', 's', '[0,0,0]'), ('none', 't', 's', NULL)",
+    )
+    slug = "vectors-of-unrecorded-model"
+    assert "made 5 vectors" in the_finding(empty, slug, declared=(articles,)).sentence
+    own_schema.ensure(empty)
+    run(empty, "INSERT INTO everindex_meta.embedding_record (uri, model) VALUES ('u1', 'new')")
+    assert "made 4 vectors" in the_finding(empty, slug, declared=(articles,)).sentence
+    found = the_finding(empty, "model-mixture", declared=(articles,))
+    assert "of new (1 rows), stand beside 4 vectors" in found.sentence
+    declare = "INSERT INTO everindex_meta.declared_model VALUES (current_schema, 'articles', '{}', '', 4, 4, 1, 1)"
+    run(empty, declare.format("old"))
+    assert is_good(empty, slug, declared=(articles,))
+    assert "declared as of old" in the_finding(empty, "model-mixture", declared=(articles,)).sentence
+    run(empty, "UPDATE everindex_meta.declared_model SET model = 'new'")
+    assert is_good(empty, "model-mixture", declared=(articles,))
+
+
 @pytest.mark.parametrize(
     ("column_type", "opclass"), [("halfvec", "halfvec_cosine_ops"), ("sparsevec", "sparsevec_cosine_ops")]
 )

@@ -2,8 +2,8 @@
 
 `compare` embeds a sample of stored texts and looks whether the stored vectors are those; it reads only. What it guarantees is
 the sample: at least MIN_COMPARED different texts, of which at least AGREEING_SHARE have a stored vector that is the model's
-(cosine ≥ AGREEMENT). It does not guarantee rows that were not drawn: `everindex embed --check` compares them all, and the
-doctor goes on sampling (docs/decisions/0016).
+(cosine ≥ AGREEMENT). It does not guarantee rows that were not drawn: `everindex embed --check` compares them all
+(docs/decisions/0016).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.vector_records import read_unrecorded
 from everindex.pg.own_schema import is_readable
 
 #: Models that are told apart, and rows that are counted of each.
@@ -40,6 +41,21 @@ def ask(examined: Examined) -> Iterator[Answer]:
     if not models:
         return
     named = ", ".join(f"{model} ({count if count < COUNTED else f'{COUNTED} or more'} rows)" for model, count in models)
+    beside = [one for one in read_unrecorded(examined) if one.unrecorded]
+    strangers = [one for one in beside if one.declared not in {model for model, _ in models}]
+    if strangers:
+        others = "; ".join(
+            f"{one.unrecorded if one.unrecorded < COUNTED else f'{COUNTED} or more'} vectors of {one.quoted} "
+            + (f"declared as of {one.declared}" if one.declared else "of an unrecorded model")
+            for one in strangers
+        )
+        yield finding(
+            f"vectors that are recorded, of {named}, stand beside {others}",
+            fix=Fix(
+                advice="`everindex model declare NAME` says which model made those without a record, after a comparison."
+            ),
+        )
+        return
     if len(models) == 1:
         yield good(f"all recorded vectors are of one model: {named}")
         return

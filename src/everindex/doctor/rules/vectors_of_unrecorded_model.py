@@ -1,0 +1,42 @@
+"""The vectors of which nothing says what model made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.vector_records import COUNTED, read_unrecorded
+
+DECLARE = (
+    "`everindex model declare NAME` compares a sample with that model (static, or a name at the endpoint) and records it; "
+    "`everindex embed --overwrite-unrecorded` makes them anew where nobody knows it."
+)
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    for found in read_unrecorded(examined):
+        counted = f"{found.unrecorded}" if found.unrecorded < COUNTED else f"{COUNTED} or more"
+        if found.unrecorded and found.declared is None:
+            yield finding(
+                f"nothing says which model made {counted} vectors of {found.quoted}: texts are searched by words",
+                about=found.quoted,
+                fix=Fix(advice=DECLARE),
+            )
+        elif found.unrecorded:
+            yield good(
+                f"{counted} vectors of {found.quoted} have no record, and are declared as made by {found.declared}",
+                about=found.quoted,
+            )
+        else:
+            yield good(f"every vector of {found.quoted} has a record of its model", about=found.quoted)
+
+
+RULE = Rule(
+    slug="vectors-of-unrecorded-model",
+    severity="critical",
+    title="the model of every vector is known",
+    reason="a text embedded with one model and compared with vectors of another finds noise (similarity 0.07 at best, "
+    "measured on a table that another program had filled).",
+    ask=ask,
+)

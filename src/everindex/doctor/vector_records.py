@@ -1,0 +1,70 @@
+"""Vectors of article tables that have no record of their model, counted up to a bound, and the model declared for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from everindex.doctor.examined import Examined
+from everindex.pg.own_schema import is_readable
+
+#: Vectors that are counted at most.
+COUNTED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecorded:
+    """One declared article table."""
+
+    quoted: str
+    unrecorded: int
+    """Vectors other than zero without a record, up to COUNTED."""
+
+    declared: str | None
+
+
+def read_unrecorded(examined: Examined) -> Iterator[Unrecorded]:
+    """For every declared table whose rows are articles: only of these everindex records models. Raises psycopg.Error."""
+    has_records = is_readable(examined.connection, "embedding_record")
+    has_declared = is_readable(examined.connection, "declared_model")
+    for schema, name, column in dict.fromkeys((spec.schema, spec.table, spec.column) for spec in examined.declared):
+        if column is None:  # an expression
+            continue
+        table = sql.Identifier(schema, name)
+        columns = examined.row(
+            sql.SQL(
+                "SELECT count(*) FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass({}) "
+                "AND attname IN ('uri', 'title', 'summary', {}) AND NOT attisdropped"
+            ).format(sql.Literal(table.as_string(None)), sql.Literal(column))
+        )[0]
+        if name != "articles" or columns < 4:
+            continue
+        record = (
+            "AND NOT EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)" if has_records else ""
+        )
+        # OFFSET 0: the length, for which the vector is read, is asked of rows without a record only.
+        unrecorded = examined.row(
+            sql.SQL(
+                "SELECT count(*) FROM (SELECT FROM (SELECT a.{column} AS v FROM {table} a WHERE a.{column} IS NOT NULL {record} "
+                "OFFSET 0) AS u WHERE {norm}(u.v) > 0 LIMIT {counted}) AS counted"
+            ).format(
+                column=sql.Identifier(column),
+                table=table,
+                record=sql.SQL(record),
+                norm=sql.Identifier(examined.extension_schema, "vector_norm"),
+                counted=sql.Literal(COUNTED),
+            )
+        )[0]
+        declared = examined.rows(
+            sql.SQL(
+                "SELECT model FROM everindex_meta.declared_model WHERE table_schema = {} AND table_name = {}"
+            ).format(sql.Literal(schema), sql.Literal(name))
+            if has_declared
+            else "SELECT NULL::text WHERE false"
+        )
+        yield Unrecorded(
+            quoted=table.as_string(None), unrecorded=unrecorded, declared=declared[0][0] if declared else None
+        )
+
