@@ -67,4 +67,3 @@ def read_unrecorded(examined: Examined) -> Iterator[Unrecorded]:
         yield Unrecorded(
             quoted=table.as_string(None), unrecorded=unrecorded, declared=declared[0][0] if declared else None
         )
-
