@@ -33,6 +33,7 @@ test-long: env-test ## the long campaigns alone; COUNT=n repeats them
 
 lint: env-test ## ruff, mypy, import-linter
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 

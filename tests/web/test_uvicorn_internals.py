@@ -13,7 +13,9 @@ TRIED = "0.54."
 
 
 def test_this_is_the_minor_release_that_it_was_tried_with() -> None:
-    assert version("uvicorn").startswith(TRIED), "look at the tests below and at web/protocol.py, then raise TRIED and the pin"
+    assert version("uvicorn").startswith(TRIED), (
+        "look at the tests below and at web/protocol.py, then raise TRIED and the pin"
+    )
 
 
 def test_the_protocol_has_the_callbacks_that_ours_extends() -> None:

@@ -83,7 +83,9 @@ class _Exchange:
         try:
             self._refuse_unwanted()
             await self._app(self._scope, self._receive, self._send)
-        except ClientDisconnect:  # in the middle of its body: nobody is there to be answered, and nothing went wrong here
+        except (
+            ClientDisconnect
+        ):  # in the middle of its body: nobody is there to be answered, and nothing went wrong here
             return
         except Exception as exc:  # the last place where an error can still become an answer
             if self._status is not None:

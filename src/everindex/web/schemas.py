@@ -57,7 +57,9 @@ def exactly_one(first: str, second: str, kinds: tuple[str, str]) -> JsonDict:
 class _Bounds(BaseModel):
     """What every search takes beside what is looked for."""
 
-    k: int = Field(10, description=f"How many articles to return (for each question), 1 to {MAX_K}.", json_schema_extra=K)
+    k: int = Field(
+        10, description=f"How many articles to return (for each question), 1 to {MAX_K}.", json_schema_extra=K
+    )
     category: str | None = Field(None, description="Only articles of this category.", json_schema_extra=VALUE)
     topic: str | None = Field(None, description="Only articles of this topic.", json_schema_extra=VALUE)
     source: str | None = Field(None, description="Only articles of this news_source.", json_schema_extra=VALUE)
