@@ -18,6 +18,7 @@ from everindex.index.apply import Deployed, deploy, drop, rollback
 from everindex.index.catalog import observe
 from everindex.index.plan import make_plan
 from everindex.index.probe import probe_statement, size_of
+from everindex.index.shortfall import standing_shortfall
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import create_statement
 from everindex.index.steps import Build, CreateOnParent, Reindex
@@ -309,10 +310,24 @@ def test_a_successor_that_was_refused_leaves_no_index_of_a_partition(parts: str)
     )
     heal(parts)
     before = vector_indexes(parts)
-    with pytest.raises(GenerationUnproven):
-        heal(parts, replace(SPEC, expression="subvector(e, 1, 1)::vector(1)", recall_floor=1.0))
+    with pytest.raises(GenerationUnproven, match="did not prove itself") as raised:
+        heal(parts, replace(SPEC, m=2, ef_construction=4, recall_floor=1.0))
+    assert "that of the serving one" in raised.value.why
     assert vector_indexes(parts) == before
     assert attached(parts) == ALL_VALID
+
+
+def test_a_successor_for_which_nothing_served_takes_over_on_all_partitions_with_a_finding(parts: str) -> None:
+    run(parts, f"INSERT INTO parts SELECT 100 + n % 100, e FROM ({VECTORS.format('200, 1500')}) AS made(n, e)")
+    heal(parts)
+    first_dimension = replace(SPEC, expression="subvector(e, 1, 1)::vector(1)", recall_floor=1.0)
+    done = heal(parts, first_dimension)
+    assert any("nothing else serves the declared search" in warning for warning in done.warnings)
+    assert attached(parts) == ALL_VALID
+    with connect(parts) as connection:
+        standing = standing_shortfall(connection, first_dimension, observe(connection, first_dimension))
+    assert standing is not None and standing.recall < 1
+    assert steps(parts, first_dimension) == ()
 
 
 def test_names_of_partitions_are_data(parts: str) -> None:
