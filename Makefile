@@ -50,7 +50,7 @@ lock: ## resolve both lock files anew (needs uv; LOCK_ARGS=--upgrade takes newer
 	echo "requirements.lock and requirements-test.lock are made."
 
 clean: ## remove the environment and caches; the data in .everindex stays
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 env-run:
