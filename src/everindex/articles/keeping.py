@@ -62,6 +62,8 @@ def reason_to_wait(connection: Connection) -> str | None:
                 f"the database is at revision {', '.join(standing.current)}, which this release does not have: a later "
                 "release keeps the index, or its application has a chain of its own (everindex attach)"
             )
+        case "unreadable":
+            return f"{standing.sentence} ({standing.grant})"
         case "behind":
             return f"the database is at revision {', '.join(standing.current)}, head is {standing.head} (everindex migrate)"
         case _:

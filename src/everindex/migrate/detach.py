@@ -26,7 +26,7 @@ from everindex.index.set_aside import BEGINNING
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement, drop_statement
 from everindex.index.work import Work, wait_for_table
-from everindex.migrate.standing import read_standing
+from everindex.migrate.standing import read_standing, require_known
 from everindex.pg.attachment import read_attachment, write_attachment
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock, holder_of
@@ -115,6 +115,8 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
     standing = read_standing(connection)
     attachment = read_attachment(connection)
     own = _own_schema(connection)
+    if attachment is None and standing.kind == "unreadable":
+        require_known(standing)  # whether our chain made the database cannot be told: nothing is dropped
     if attachment is None and standing.kind in ("head", "behind") and own is not None:
         raise DatabaseNotAttached(
             "this database is not attached.",

@@ -1,5 +1,5 @@
 """How everindex stands to this database: attached to another application's, at the head of its own chain, before it, or at
-a revision that this release does not have. What each command says about it comes from here.
+a revision that this release does not have, or that may not be read. What each command says about it comes from here.
 
 On an attached database `alembic_version` is not read.
 """
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from everindex.errors import RevisionUnknown
+from everindex.errors import PermissionDenied, RevisionUnknown
 from everindex.index.proof import Proof
 from everindex.migrate.chain import head_revision, known_revisions, script_directory
-from everindex.migrate.revision import current_revisions
+from everindex.migrate.revision import current_revisions, grant_to_read
 from everindex.pg.attachment import Attachment, read_attachment
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
-Kind = Literal["attached", "head", "behind", "unknown", "none"]
+Kind = Literal["attached", "head", "behind", "unknown", "unreadable", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +26,16 @@ class Standing:
     """One database, as this release sees it."""
 
     kind: Kind
-    """unknown: at a revision that this release does not have; none: at no revision, and not attached."""
+    """unknown: at a revision that this release does not have; unreadable: alembic_version is there, and this role may not
+    read it; none: at no revision, and not attached."""
 
     current: list[str]
     """What alembic_version says; empty where it is attached, whatever it says."""
 
     head: str
     attachment: Attachment | None = None
+    grant: str | None = None
+    """What lets the role read alembic_version, where it may not."""
 
     @property
     def is_attached(self) -> bool:
@@ -57,6 +60,8 @@ class Standing:
                 return f"{self.head} (head)"
             case "none":
                 return "no revision: not migrated"
+            case "unreadable":
+                return "not readable by this role"
             case _:
                 return " ".join(self.current)
 
@@ -78,6 +83,8 @@ class Standing:
                     f"the database is at revision {revision}, which this release of everindex does not have: the chain of "
                     "its application has gone on, or a later release of everindex has migrated it"
                 )
+            case "unreadable":
+                return "the revision of the database is not known: this role may not read alembic_version"
             case _:
                 return f"the database is at revision {revision or 'none'}; head is {self.head}"
 
@@ -91,6 +98,8 @@ class Standing:
                     "run  everindex attach  where that chain is an application's own: index, search, pages and keeper then "
                     "work without it. Was it a later release of everindex? Then deploy that release."
                 )
+            case "unreadable":
+                return f"let its owner run  {self.grant} ; searches do not need it."
             case _:
                 return "run  everindex migrate  (or alembic upgrade head)."
 
@@ -101,19 +110,23 @@ def read_standing(connection: Connection) -> Standing:
     if attachment is not None:
         return Standing(kind="attached", current=[], head=_head(), attachment=attachment)
     current = current_revisions(connection)
+    grant = None if current else grant_to_read(connection)
     if current == [_head()]:
         kind: Kind = "head"
     elif any(revision not in _known() for revision in current):
         kind = "unknown"
+    elif grant is not None:
+        kind = "unreadable"
     else:
         kind = "behind" if current else "none"
-    return Standing(kind=kind, current=current, head=_head())
+    return Standing(kind=kind, current=current, head=_head(), grant=grant)
 
 
 def prove_revision(connection: Connection) -> Proof:
-    """The database is at the head of the chain, or attached. Reads only."""
+    """The database is at the head of the chain, or attached; not asked where the role may not read it. Reads only."""
     standing = read_standing(connection)
-    return Proof(name="revision", holds=standing.is_right, sentence=standing.sentence, next_step=standing.next_step)
+    holds = None if standing.kind == "unreadable" else standing.is_right
+    return Proof(name="revision", holds=holds, sentence=standing.sentence, next_step=standing.next_step)
 
 
 def has_article_schema(connection: Connection) -> bool:
@@ -134,7 +147,14 @@ def has_article_schema(connection: Connection) -> bool:
 
 
 def require_known(standing: Standing) -> None:
-    """Raises RevisionUnknown for a database that this release's chain cannot say anything about."""
+    """Raises RevisionUnknown for a database that this release's chain cannot say anything about, and PermissionDenied where
+    the role may not read its revision."""
+    if standing.kind == "unreadable":
+        raise PermissionDenied(
+            "this role may not read alembic_version, so the revision of the database is not known.",
+            why="alembic_version belongs to another role, which migrates this database.",
+            next_step=f"nothing was changed. Connect as its owner, or let the owner run  {standing.grant} .",
+        )
     if standing.kind == "unknown":
         raise RevisionUnknown(
             f"the database is at revision {', '.join(standing.current)}, which this release of everindex does not have.",

@@ -173,7 +173,7 @@ def _read_readiness(connection: Connection) -> Readiness:
     spec = declared_here(connection, EMBEDDING_INDEX)
     observed = observe(connection, spec)
     state, percent = index_state(connection, spec, observed)
-    reasons = [] if standing.is_right else [standing.sentence]
+    reasons = [] if standing.is_right or standing.kind == "unreadable" else [standing.sentence]
     if state == "building":
         # What a container with a probe waits for: nothing. It is ready, and says what it does meanwhile.
         how_far = "the index is being built" if percent is None else f"index {percent:.0f} %"
