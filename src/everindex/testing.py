@@ -15,7 +15,8 @@ from typing import Any
 from everindex.errors import EverindexError
 from everindex.index.statement.check import SMALL_TABLE_ROWS, StatementCheck, check_statement
 from everindex.index.statement.recall import StatementRecall, measure_statement_recall
-from everindex.index.statement.text import Statement, one_statement
+from everindex.index.statement.script import one_checkable
+from everindex.index.statement.text import Statement
 from everindex.index.statement.values import Given, called
 from everindex.pg import address
 from everindex.pg.connections import connect
@@ -32,6 +33,7 @@ def assert_uses_vector_index(
     *,
     index: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    role: str | None = None,
     small_table_rows: int = SMALL_TABLE_ROWS,
 ) -> StatementCheck:
     """Fails unless the planner uses a vector index for the statement, or could on a table too small to need one.
@@ -46,7 +48,9 @@ def assert_uses_vector_index(
     __tracebackhide__ = True
     text, values = _compiled(statement, params)
     with _told_here(), driver_connection(connection) as opened:
-        found = check_statement(opened, text, values, settings=settings, index=index, small_table_rows=small_table_rows)
+        found = check_statement(
+            opened, text, values, settings=settings, role=role, index=index, small_table_rows=small_table_rows
+        )
     if not found.uses_index:
         raise AssertionError(_report(found))
     return found
@@ -61,6 +65,7 @@ def assert_recall(
     k: int = 10,
     samples: int = 20,
     settings: Mapping[str, Any] | None = None,
+    role: str | None = None,
 ) -> StatementRecall:
     """Fails when the statement returns fewer than this share of the rows that it returns without the index.
 
@@ -71,7 +76,7 @@ def assert_recall(
     __tracebackhide__ = True
     text, values = _compiled(statement, params)
     with _told_here(), driver_connection(connection) as opened:
-        found = measure_statement_recall(opened, text, values, k=k, samples=samples, settings=settings)
+        found = measure_statement_recall(opened, text, values, k=k, samples=samples, settings=settings, role=role)
     if found.recall < at_least:
         raise AssertionError(
             f"recall-below-floor: {called(text)} finds {found.recall:.1%} of the {k} rows that it should, not {at_least:.1%}.\n"
@@ -138,7 +143,7 @@ def _compiled(statement: Any, params: Given) -> tuple[Statement, Given]:
     if isinstance(statement, Statement):
         return statement, params
     if isinstance(statement, str):
-        return one_statement(statement), params
+        return one_checkable(statement), params
     if not hasattr(statement, "compile"):
         raise TypeError(f"a statement is SQL text or a construct of SQLAlchemy, not {type(statement).__name__}")
     from sqlalchemy.dialects import postgresql
@@ -148,4 +153,4 @@ def _compiled(statement: Any, params: Given) -> tuple[Statement, Given]:
     compiled = statement.compile(dialect=dialect(), compile_kwargs={"render_postcompile": True})
     required = {name for name, bind in compiled.binds.items() if bind.required}
     values = {name: value for name, value in compiled.construct_params(_check=False).items() if name not in required}
-    return one_statement(str(compiled)), values | dict(params if isinstance(params, Mapping) else {})
+    return one_checkable(str(compiled)), values | dict(params if isinstance(params, Mapping) else {})

@@ -65,3 +65,56 @@ def test_wrong_input_is_refused_before_anything_is_asked(tmp_path: Path) -> None
     three_lines(everindex("check", str(tmp_path / "none.sql"), **nobody), "source-unreadable", status=2)
     three_lines(everindex("check", "  -- nothing", **nobody), "statement-not-checkable", status=2)
     three_lines(everindex("check", GOOD, **nobody), "server-unreachable", status=1)
+
+
+def test_a_file_with_a_transaction_is_checked_under_its_settings(
+    on_articles: Callable[..., Done], tmp_path: Path
+) -> None:
+    file = tmp_path / "transaction.sql"
+    select = "SELECT uri FROM articles ORDER BY embedding <=> $1 LIMIT 100;"
+    file.write_text(f"BEGIN;\nSET LOCAL hnsw.ef_search = 200;\n{select}\nCOMMIT;\n")
+    done = on_articles("check", str(file))
+    assert (done.status, done.stdout.count("\n")) == (0, 1), done.stdout
+    assert f"✓ {file}:3: " in done.stdout
+    # psql sends each statement of a file by itself: without BEGIN the setting is gone.
+    file.write_text(f"SET LOCAL hnsw.ef_search = 200;\n{select}\n")
+    done = on_articles("check", str(file))
+    assert "warning: SET LOCAL hnsw.ef_search = 200: outside of a transaction" in done.stdout
+    assert "100 rows are asked for" in done.stdout
+    done = on_articles("check", f"SET LOCAL hnsw.ef_search = :ef; {select}", "--param", "ef=200")
+    assert (done.status, "warning" in done.stdout) == (0, False), done.stdout
+
+
+def test_a_statement_of_any_length_is_a_statement_and_no_file(on_articles: Callable[..., Done]) -> None:
+    vector = json.dumps([0.0123456789012] * 1536)
+    for text in (
+        f"SELECT uri FROM articles WHERE '{vector}' <> '' ORDER BY embedding <=> $1 LIMIT 10",
+        "SELECT uri FROM articles WHERE title <> 'a/b:c*?\\é\x01' ORDER BY embedding <=> $1 LIMIT 10",
+        "SELECT uri FROM articles ORDER BY embedding <=> $1 LIMIT 10 -- queries.sql",
+    ):
+        assert on_articles("check", text).status == 0
+
+
+def test_what_cannot_be_read_is_told_in_three_lines(tmp_path: Path) -> None:
+    nobody = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    made = {
+        "empty.sql": b"", "latin.sql": "SELECT 'é'".encode("latin-1"), "wide.sql": GOOD.encode("utf-16-le"),
+        "blank.sql": "﻿ \n-- nothing\n".encode(), "binary": bytes(range(256)),
+    }  # fmt: skip
+    slugs = {"empty.sql": "statement-not-checkable", "blank.sql": "statement-not-checkable"}
+    for name, data in made.items():
+        (tmp_path / name).write_bytes(data)
+        three_lines(everindex("check", str(tmp_path / name), **nobody), slugs.get(name, "source-unreadable"), status=2)
+    for path in (tmp_path, Path("/proc/self/mem"), tmp_path / "none" / "x", tmp_path / ("x" * 300 + ".sql")):
+        three_lines(everindex("check", str(path), **nobody), "source-unreadable", status=2)
+    for value in (tmp_path, tmp_path / "binary", "x" * 5000):
+        three_lines(everindex("check", GOOD, "--param", f"1=@{value}", **nobody), "source-unreadable", status=2)
+    three_lines(everindex("check", "-", stdin=b"\xff\xfeSELEC", **nobody), "source-unreadable", status=2)
+
+
+def test_files_with_a_byte_order_mark_are_read(on_articles: Callable[..., Done], tmp_path: Path) -> None:
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        file = tmp_path / f"{encoding}.sql"
+        file.write_bytes(GOOD.encode(encoding))
+        assert on_articles("check", str(file)).status == 0
+    assert on_articles("check", "-", stdin=GOOD.encode("utf-16")).status == 0

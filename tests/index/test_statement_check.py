@@ -453,3 +453,23 @@ def test_a_role_that_may_not_read_the_table_is_told_so(searched: str) -> None:
                 check_statement(connection, "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10")
     finally:
         scene.run(searched, "DROP ROLE check_reader")
+
+
+def test_the_sets_of_a_text_are_in_force_for_its_select(shared: str) -> None:
+    search = "SELECT id FROM items ORDER BY embedding <=> $1 LIMIT 60"
+    assert [warning.slug for warning in check(shared, search).warnings] == ["limit-above-ef-search"]
+    assert check(shared, f"BEGIN; SET LOCAL hnsw.ef_search = 100; {search}; COMMIT").warnings == ()
+    assert check(shared, f"SELECT set_config('hnsw.ef_search', :ef, true); {search}", {"ef": "80"}).warnings == ()
+    assert check(shared, f"SET hnsw.iterative_scan TO 'strict_order'; {search}").warnings == ()
+    lost = f"SET hnsw.ef_search = 100; RESET hnsw.ef_search; {search}"
+    assert [warning.slug for warning in check(shared, lost).warnings] == ["limit-above-ef-search"]
+    for wrong, says in (
+        ("hnsw.ef_serch = 1", "no setting hnsw.ef_serch"),
+        ("hnsw.ef_search = 'x'", "refuses SET LOCAL"),
+    ):
+        with pytest.raises(StatementNotCheckable) as caught:
+            check(shared, f"SET LOCAL {wrong}; {search}")
+        assert says in caught.value.what
+    with pytest.raises(StatementNotCheckable, match="without a value: 1"):
+        check(shared, f"SET LOCAL hnsw.ef_search = %s; {search}")
+    assert scene.rows(shared, "SELECT count(*) FROM pg_prepared_statements") == [(0,)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.text import one_statement, statements, tokens
+from everindex.index.statement.script import one_checkable
+from everindex.index.statement.text import statements, tokens
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ from everindex.index.statement.text import one_statement, statements, tokens
 def test_placeholders_of_every_driver_become_numbered_parameters(
     text: str, numbered: str, names: tuple[str, ...]
 ) -> None:
-    found = one_statement(text)
+    found = one_checkable(text)
     assert found.numbered == numbered
     assert found.parameters == names
 
@@ -59,6 +60,6 @@ def test_tokens_leave_nothing_out_even_of_broken_text() -> None:
 @pytest.mark.parametrize(
     ("text", "says"), [("", "nothing to check"), ("-- only\n;;", "nothing"), ("SELECT 1; SELECT 2", "2 ")]
 )
-def test_one_statement_is_demanded(text: str, says: str) -> None:
+def test_one_checkable_is_demanded(text: str, says: str) -> None:
     with pytest.raises(StatementNotCheckable, match=says):
-        one_statement(text)
+        one_checkable(text)

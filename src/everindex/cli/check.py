@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from everindex.cli.output import JsonOption, print_json, say
+from everindex.cli.statement_arguments import Place, places_of, read_text
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.errors import EverindexError, SourceUnreadable, StatementNotCheckable, UsageError
+from everindex.errors import EverindexError, StatementNotCheckable, UsageError
 from everindex.index.statement.check import SMALL_TABLE_ROWS, StatementCheck, check_statement
-from everindex.index.statement.text import Statement, statements
+from everindex.index.statement.text import Statement
 from everindex.pg import address
 from everindex.settings import read_settings
 
 _NAMED = re.compile(r"([A-Za-z_]\w*|\d+)=(.*)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A statement and the file that it stands in; None for the command line."""
-
-    file: str | None
-    statement: Statement
-
-    @property
-    def words(self) -> str:
-        where = f"{self.file}:{self.statement.line}" if self.file else ""
-        if self.statement.name:
-            return f"{self.statement.name} ({where})" if where else self.statement.name
-        return where or _first_words(self.statement.text)
 
 
 def check(
@@ -50,6 +33,9 @@ def check(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting that the application's session makes.")
     ] = None,
+    role: Annotated[
+        str | None, typer.Option("--role", help="Check as this role, with its settings and its row security.")
+    ] = None,
     index: Annotated[str | None, typer.Option("--index", help="Demand that this index is used.")] = None,
     small_table: Annotated[
         int,
@@ -60,7 +46,7 @@ def check(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    places = [place for argument in statement for place in _statements_of(argument)]
+    places = [place for argument in statement for place in places_of(argument)]
     named, in_order = _parameters(param or [])
     _refuse_unknown(named, in_order, places)
     session = dict(_pair(text, option="--set") for text in setting or [])
@@ -77,6 +63,7 @@ def check(
                     place.statement,
                     _values_for(place.statement, named, in_order),
                     settings=session,
+                    role=role,
                     index=index,
                     small_table_rows=small_table,
                 )
@@ -94,32 +81,6 @@ def check(
         raise typer.Exit(3)
 
 
-def _statements_of(argument: str) -> list[Place]:
-    """The statements of an argument. Raises SourceUnreadable for a file that cannot be read or holds none."""
-    if argument == "-":
-        file, text = "stdin", sys.stdin.read()
-    elif argument.lower().endswith(".sql") or Path(argument).is_file():
-        file = argument
-        try:
-            text = Path(argument).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SourceUnreadable(
-                f"cannot read {argument}.",
-                why=f"{getattr(exc, 'strerror', None) or exc}.",
-                next_step="name a file of SQL statements in UTF-8, or give the statement itself in quotes.",
-            ) from exc
-    else:
-        file, text = None, argument
-    found = [Place(file=file, statement=statement) for statement in statements(text)]
-    if not found:
-        raise StatementNotCheckable(
-            f"there is nothing to check in {file or 'the text'}.",
-            why="it holds no statement.",
-            next_step="give at least one SELECT.",
-        )
-    return found
-
-
 def _parameters(texts: list[str]) -> tuple[dict[str, str], list[str]]:
     named: dict[str, str] = {}
     in_order: list[str] = []
@@ -127,14 +88,7 @@ def _parameters(texts: list[str]) -> tuple[dict[str, str], list[str]]:
         match = _NAMED.fullmatch(text)
         value = match.group(2) if match else text
         if value.startswith("@"):
-            try:
-                value = Path(value[1:]).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as exc:
-                raise SourceUnreadable(
-                    f"cannot read {value[1:]}.",
-                    why=f"{getattr(exc, 'strerror', None) or exc}.",
-                    next_step="name a file with the value: of a vector, [0.1, 0.2, …].",
-                ) from exc
+            value = read_text(value[1:], holds="the value: of a vector, [0.1, 0.2, …]").strip()
         if match:
             named[match.group(1)] = value
         else:
@@ -143,7 +97,7 @@ def _parameters(texts: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _refuse_unknown(named: dict[str, str], in_order: Sequence[str], places: list[Place]) -> None:
-    known = {name for place in places for name in place.statement.parameters}
+    known = {name for place in places for name in _known(place.statement)}
     unknown = sorted(set(named) - known)
     if unknown:
         raise UsageError(
@@ -166,7 +120,13 @@ def _refuse_unknown(named: dict[str, str], in_order: Sequence[str], places: list
 
 
 def _values_for(statement: Statement, named: dict[str, str], in_order: Sequence[str]) -> dict[str, str] | Sequence[str]:
-    return in_order or {name: value for name, value in named.items() if name in statement.parameters}
+    return in_order or {name: value for name, value in named.items() if name in _known(statement)}
+
+
+def _known(statement: Statement) -> set[str]:
+    """The parameters of a statement, and those with a name of the SETs before it."""
+    named = {name for made in statement.session for name in made.parameters if not name.isdigit()}
+    return {*statement.parameters, *named}
 
 
 def _pair(text: str, *, option: str) -> tuple[str, str]:
@@ -214,8 +174,3 @@ def _print(place: Place, result: StatementCheck | StatementNotCheckable) -> None
     for warning in result.warnings:
         say(f"    warning: {warning.why}")
         say(f"    next: {warning.remedy}")
-
-
-def _first_words(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else line[:59] + "…"

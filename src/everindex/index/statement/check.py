@@ -13,8 +13,9 @@ from everindex.index.statement.cost import warnings, why_not_chosen
 from everindex.index.statement.distance import distances, shown
 from everindex.index.statement.plan import Node, Plan, below
 from everindex.index.statement.scene import ONLY_THE_INDEX, Scene, scene
+from everindex.index.statement.script import one_checkable
 from everindex.index.statement.shape import Reason, why_not_usable
-from everindex.index.statement.text import Statement, one_statement
+from everindex.index.statement.text import Statement
 from everindex.index.statement.values import VECTOR_TYPES, Given
 
 #: Below so many rows a scan is rightly preferred: measured with LIMIT 10 at 384 and 1,536 dimensions, 1,000 rows are
@@ -87,18 +88,20 @@ def check_statement(
     parameters: Given = None,
     *,
     settings: Mapping[str, Any] | None = None,
+    role: str | None = None,
     index: str | None = None,
     small_table_rows: int = SMALL_TABLE_ROWS,
 ) -> StatementCheck:
     """Checks one SELECT on a connection of psycopg, psycopg2 or another driver with DB-API cursors.
 
     `parameters` are by name or in order; a vector that is missing is taken from the table. `settings` are those that the
-    application's session makes. `index` demands that one by its name. Reads only, in a READ ONLY transaction that is
+    application's session makes, after those of `role`, which is assumed with its settings. A text may hold SETs before the
+    SELECT: they are in force. `index` demands that one by its name. Reads only, in a READ ONLY transaction that is
     rolled back, or in a part of the one that is open; takes ACCESS SHARE. Raises StatementNotCheckable.
     """
     asked = AskedConnection(connection)
-    wanted = one_statement(statement) if isinstance(statement, str) else statement
-    with scene(asked, wanted, parameters, settings=settings or {}) as found:
+    wanted = one_checkable(statement) if isinstance(statement, str) else statement
+    with scene(asked, wanted, parameters, settings=settings or {}, role=role) as found:
         plan = found.plan()
         usable = found.plan(ONLY_THE_INDEX)
         tables = _tables(found, plan, small_table_rows)
@@ -125,8 +128,9 @@ def check_statement(
             scans=tuple(dict.fromkeys(node.words for node in plan.scans)),
             tables=tuple(tables),
             reasons=tuple(reasons),
-            warnings=tuple(
-                warnings(found, plan if is_chosen else usable, is_chosen=is_chosen, tables=tables) if nodes else ()
+            warnings=(
+                *_without_effect(wanted),
+                *(warnings(found, plan if is_chosen else usable, is_chosen=is_chosen, tables=tables) if nodes else ()),
             ),
             plan=tuple(_short(line) for line in found.plan_lines()),
         )
@@ -157,6 +161,19 @@ def _sorted_without(found: Scene, plan: Plan, small_table_rows: int) -> bool:
         )
         for distance in distances(plan, found.extension.operators)
     )
+
+
+def _without_effect(statement: Statement) -> list[Reason]:
+    if not statement.without_effect:
+        return []
+    lost = "; ".join(" ".join(made.text.split())[:80] for made in statement.without_effect)
+    return [
+        Reason(
+            slug="set-local-outside-transaction",
+            why=f"{lost}: outside of a transaction that has no effect on the statements after it, and was not obeyed.",
+            next_step="put BEGIN before it and COMMIT after the SELECT.",
+        )
+    ]
 
 
 def _not_found(found: Scene) -> Reason:

@@ -1,4 +1,4 @@
-"""How are questions asked on somebody else's connection? Any driver of PostgreSQL, and its transaction left as it was."""
+"""Questions on somebody else's connection: any driver of PostgreSQL, and its transaction left as it was."""
 
 from __future__ import annotations
 
@@ -102,6 +102,18 @@ class AskedConnection:
         finally:
             self.rows("ROLLBACK TO SAVEPOINT everindex_attempt")
             self.rows("RELEASE SAVEPOINT everindex_attempt")
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside `rolled_back`: an error within the block does not end the transaction, settings made within it stay."""
+        self.rows("SAVEPOINT everindex_kept")
+        try:
+            yield
+        except Refused:
+            self.rows("ROLLBACK TO SAVEPOINT everindex_kept")
+            raise
+        finally:
+            self.rows("RELEASE SAVEPOINT everindex_kept")
 
     def _is_idle(self) -> bool:
         if isinstance(self._connection, psycopg.Connection):

@@ -12,7 +12,8 @@ from everindex.index.statement import catalog as catalog
 from everindex.index.statement.connection import AskedConnection, Refused
 from everindex.index.statement.plan import Plan
 from everindex.index.statement.scene import Scene, scene, told
-from everindex.index.statement.text import Statement, one_statement
+from everindex.index.statement.script import one_checkable
+from everindex.index.statement.text import Statement
 from everindex.index.statement.values import Given, called
 
 #: A vector index gives rows by a plain index scan alone (pgvector: no bitmap, no index-only scan); the key lookups of
@@ -56,6 +57,7 @@ def measure_statement_recall(
     k: int = 10,
     samples: int = 20,
     settings: Mapping[str, Any] | None = None,
+    role: str | None = None,
 ) -> StatementRecall:
     """Runs a SELECT as it is and without index scans, and compares the first k rows.
 
@@ -65,8 +67,8 @@ def measure_statement_recall(
     StatementNotCheckable where the statement does not go through a vector index, or the exact side does.
     """
     asked = AskedConnection(connection)
-    wanted = one_statement(statement) if isinstance(statement, str) else statement
-    with scene(asked, wanted, parameters, settings=settings or {}, samples=samples) as found:
+    wanted = one_checkable(statement) if isinstance(statement, str) else statement
+    with scene(asked, wanted, parameters, settings=settings or {}, role=role, samples=samples) as found:
         try:
             return _measure(found, k)
         except Refused as exc:

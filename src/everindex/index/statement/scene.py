@@ -1,4 +1,4 @@
-"""What is a statement looked at with? A prepared statement, its parameters' values, and EXPLAIN under trial settings."""
+"""A statement made ready to be planned: prepared, with its parameters' values, and EXPLAIN of it under trial settings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from everindex.index.statement import catalog as catalog
 from everindex.index.statement.catalog import Extension, VectorColumn, VectorIndex, literal
 from everindex.index.statement.connection import AskedConnection, Refused
 from everindex.index.statement.plan import Names, Plan
+from everindex.index.statement.session import SET, SETTING, assume_role, make_settings, replay
 from everindex.index.statement.text import Statement, tokens
 from everindex.index.statement.values import (
     VECTOR_TYPES,
@@ -38,10 +39,6 @@ ONLY_THE_INDEX: Settings = (
 )
 GENERIC: Settings = (("plan_cache_mode", "force_generic_plan"),)
 _CUSTOM: Settings = (("plan_cache_mode", "force_custom_plan"),)
-_OURS = ("hnsw", "ivfflat")
-
-_SET = sql.SQL("SELECT pg_catalog.set_config({}, {}, true)")
-_SETTING = sql.SQL("SELECT pg_catalog.current_setting({}, true)")
 #: The types of the parameters of a prepared statement, in their order.
 _TYPES = sql.SQL(
     "SELECT t.typname::text FROM pg_catalog.pg_prepared_statements s, "
@@ -109,7 +106,7 @@ class Scene:
 
     def setting(self, name: str) -> str | None:
         """A setting as the application's session has it; None where there is no such."""
-        found = self.asked.rows(_SETTING.format(sql.Literal(name)))[0][0]
+        found = self.asked.rows(SETTING.format(sql.Literal(name)))[0][0]
         return None if found is None else str(found)
 
     def source_of(self, name: str) -> str:
@@ -137,15 +134,21 @@ class Scene:
     def _under(self, settings: Settings) -> Iterator[None]:
         with self.asked.attempt():
             for name, value in settings:
-                self.asked.rows(_SET.format(sql.Literal(name), sql.Literal(value)))
+                self.asked.rows(SET.format(sql.Literal(name), sql.Literal(value)))
             yield
 
 
 @contextmanager
 def scene(
-    asked: AskedConnection, statement: Statement, parameters: Given, *, settings: Mapping[str, Any], samples: int = 1
+    asked: AskedConnection,
+    statement: Statement,
+    parameters: Given,
+    *,
+    settings: Mapping[str, Any],
+    role: str | None = None,
+    samples: int = 1,
 ) -> Iterator[Scene]:
-    """The statement, prepared, with a value for each of its parameters. The connection is left as it was.
+    """The statement, prepared, with a value for each of its parameters, in its session. The connection is left as it was.
 
     Raises StatementNotCheckable when the statement is no SELECT, is refused by PostgreSQL, or has a parameter without a
     value that is no vector.
@@ -154,10 +157,13 @@ def scene(
     prepared = f"everindex_{secrets.token_hex(6)}"
     with asked.rolled_back():
         try:
-            # What the text means must not depend on a setting that reads backslashes otherwise than the splitter does.
-            asked.rows(_SET.format(sql.Literal("standard_conforming_strings"), sql.Literal("on")))
             found = Scene(asked=asked, statement=statement, extension=catalog.extension(asked))
-            _set(asked, settings)
+            if role is not None:
+                assume_role(asked, role)
+            make_settings(asked, settings)
+            replay(asked, statement, parameters)
+            # What the text means must not depend on a setting that reads backslashes otherwise than the splitter does.
+            asked.rows(SET.format(sql.Literal("standard_conforming_strings"), sql.Literal("on")))
             try:
                 _prepare(found, prepared, given_values(statement, parameters), samples)
                 _look(found)
@@ -187,27 +193,6 @@ def refuse_what_is_no_select(statement: Statement) -> None:
         )
 
 
-def _set(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
-    for name, value in settings.items():
-        is_known = asked.rows(_SETTING.format(sql.Literal(name)))[0][0] is not None
-        # Of a name with a dot PostgreSQL takes any: a misspelled one would be set and mean nothing.
-        if not is_known and (name.partition(".")[0] in _OURS or "." not in name):
-            raise StatementNotCheckable(
-                f"there is no setting {name} on this server.",
-                why="it is misspelled, or newer than this PostgreSQL or this pgvector.",
-                next_step="correct the name; SELECT name FROM pg_settings lists those that there are.",
-            )
-        text = {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-        try:
-            asked.rows(_SET.format(sql.Literal(name), sql.Literal(text)))
-        except Refused as exc:
-            raise StatementNotCheckable(
-                f"{name} cannot be set to {text}.",
-                why=f"{exc.text} (SQLSTATE {exc.state}).",
-                next_step="give a value that the application's session could set.",
-            ) from exc.error
-
-
 def _prepare(found: Scene, name: str, given: dict[int, Any], samples: int) -> None:
     statement = found.statement
     # A tuple cannot be one parameter: it stands for the list after IN, as psycopg2 writes it.
@@ -232,7 +217,7 @@ def _prepare(found: Scene, name: str, given: dict[int, Any], samples: int) -> No
             raise
         # Tried once more as if pgvector's operators could be found; that they cannot is what there is to say then.
         path = f"{found.setting('search_path')}, {catalog.quoted(found.extension.schema)}"
-        found.asked.rows(_SET.format(sql.Literal("search_path"), sql.Literal(path.lstrip(", "))))
+        found.asked.rows(SET.format(sql.Literal("search_path"), sql.Literal(path.lstrip(", "))))
         with found.asked.attempt():
             found.asked.rows(f"PREPARE {name} AS {text}")
         found.needs_search_path = True

@@ -1,10 +1,10 @@
-"""Where does a statement end, and what are its parameters? Reads SQL as far as quotes and comments; nothing is executed."""
+"""The statements of a text and their parameters. Reads SQL as far as quotes and comments; nothing is executed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from everindex.errors import StatementNotCheckable
 
@@ -26,6 +26,8 @@ _TOKEN = re.compile(
     |(?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )
+#: What Python makes of bytes that it cannot decode.
+_NO_LETTER = re.compile("[\ud800-\udfff]")
 _BLOCK_ENDS = re.compile(r"/\*|\*/")
 _NAME_COMMENT = re.compile(r"--\s*name\s*:\s*([\w.-]+)", re.IGNORECASE)
 #: Between one of these and what follows a `?` is a parameter; after any other word it is the operator of jsonb.
@@ -69,21 +71,24 @@ class Statement:
 
     line: int = 1
 
+    session: tuple[Statement, ...] = ()
+    """The SETs that are in force where it stands (script.py)."""
 
-def one_statement(text: str) -> Statement:
-    """The statement of a text that holds one. Raises StatementNotCheckable for none and for several."""
-    found = statements(text)
-    if len(found) != 1:
-        raise StatementNotCheckable(
-            "there is nothing to check." if not found else f"{len(found)} statements were given where one is checked.",
-            why="the text holds no statement." if not found else "they are separated by semicolons.",
-            next_step="give one SELECT." if not found else "check each of them on its own.",
-        )
-    return found[0]
+    without_effect: tuple[Statement, ...] = ()
+    """SETs before it that are local to a transaction where none was open."""
 
 
 def statements(text: str) -> list[Statement]:
-    """The statements of a text, split at the semicolons outside of quotes, comments and dollar quotes."""
+    """The statements of a text, split at the semicolons outside of quotes, comments and dollar quotes.
+
+    Raises StatementNotCheckable for a text with a NUL, which PostgreSQL would end at it, and for letters that are none.
+    """
+    if "\0" in text or _NO_LETTER.search(text):
+        raise StatementNotCheckable(
+            "the text is no SQL.",
+            why="it holds a NUL, or bytes that are no UTF-8: PostgreSQL takes neither.",
+            next_step="give the SELECT as text, or a file of SQL statements in UTF-8.",
+        )
     found: list[Statement] = []
     piece: list[Token] = []
     for token in [*tokens(text), Token(kind="other", text=";", start=len(text))]:
@@ -94,6 +99,17 @@ def statements(text: str) -> list[Statement]:
         else:
             piece.append(token)
     return found
+
+
+def part(statement: Statement, start: int) -> Statement:
+    """The rest of a statement from a position of `numbered` on."""
+    before = statement.numbered[:start]
+    return replace(
+        statement,
+        text=statement.numbered[start:],
+        numbered=statement.numbered[start:],
+        line=statement.line + before.count("\n"),
+    )
 
 
 def tokens(text: str) -> Iterator[Token]:

@@ -1,0 +1,117 @@
+"""The statements that arguments of the command line stand for: a text, a file of them, or stdin.
+
+What names a file is a file; everything else is a statement, however long it is and whatever letters it has.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from everindex.errors import SourceUnreadable, StatementNotCheckable
+from everindex.index.statement.script import checkable
+from everindex.index.statement.text import Statement
+
+#: Longest first: the mark of UTF-32 begins as that of UTF-16 does.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_STATEMENTS = "SQL statements, or give the statement itself in quotes"
+_BEGINS_AS_SQL = re.compile(
+    r"[\s(]*(select|with|table|values|set|begin|start|explain|prepare|insert|update|delete)\b|\s*$|\s*--|\s*/\*", re.I
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A statement and the file that it stands in; None for the command line."""
+
+    file: str | None
+    statement: Statement
+
+    @property
+    def words(self) -> str:
+        where = f"{self.file}:{self.statement.line}" if self.file else ""
+        if self.statement.name:
+            return f"{self.statement.name} ({where})" if where else self.statement.name
+        return where or _first_words(self.statement.text)
+
+
+def places_of(argument: str) -> Iterator[Place]:
+    """The statements of an argument. Raises SourceUnreadable for a file that cannot be read, StatementNotCheckable for none."""
+    file: str | None = None
+    if argument == "-":
+        file, text = "stdin", _decoded(sys.stdin.buffer.read(), "stdin", _STATEMENTS)
+    elif _is_file(argument):
+        file, text = argument, read_text(argument)
+    else:
+        text = argument
+    # A text of several statements is one transaction to a driver; a file is not.
+    found = checkable(text, in_transaction=file is None)
+    if not found:
+        raise StatementNotCheckable(
+            f"there is nothing to check in {file or 'the text'}.",
+            why="it holds no statement that searches.",
+            next_step="give at least one SELECT.",
+        )
+    for statement in found:
+        yield Place(file=file, statement=statement)
+
+
+def read_text(path: str, *, holds: str = _STATEMENTS) -> str:
+    """A file in UTF-8, or with the byte order mark of UTF-16 or UTF-32. Raises SourceUnreadable."""
+    try:
+        data = Path(path).read_bytes()
+    except IsADirectoryError as exc:
+        raise SourceUnreadable(
+            f"cannot read {path}.",
+            why="it is a directory.",
+            next_step=f"name the files in it, such as {path.rstrip('/')}/*.sql, which the shell writes out.",
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise _unreadable(path, f"{getattr(exc, 'strerror', None) or exc}.", holds) from exc
+    return _decoded(data, path, holds)
+
+
+def _decoded(data: bytes, path: str, holds: str) -> str:
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as exc:
+        raise _unreadable(
+            path, f"it is no {encoding.removesuffix('-sig').upper()}: {exc.reason} at byte {exc.start}.", holds
+        ) from exc
+    if "\0" in text:
+        raise _unreadable(path, "it holds a NUL, as UTF-16 without a byte order mark does, or it is no text.", holds)
+    return text
+
+
+def _unreadable(path: str, why: str, holds: str) -> SourceUnreadable:
+    return SourceUnreadable(
+        f"cannot read {path}.",
+        why=why,
+        next_step=f"name a file in UTF-8 that holds {holds}.",
+    )
+
+
+def _is_file(argument: str) -> bool:
+    """Does it name a file, there or not? os.path knows of names that are too long and of bytes that no name may have."""
+    if os.path.exists(argument):  # a pipe of the shell, such as <(…), is no regular file
+        return True
+    if _BEGINS_AS_SQL.match(argument) or "\n" in argument or len(argument) > 4096:
+        return False
+    return argument.lower().endswith(".sql") or not re.search(r"\s", argument)
+
+
+def _first_words(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:59] + "…"

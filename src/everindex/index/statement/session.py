@@ -1,0 +1,119 @@
+"""The session that a statement is checked in: the role that asks, its settings, and the SETs of a file before the statement.
+
+All of it is made inside the transaction that is rolled back. A role is assumed with the settings that ALTER ROLE gave it, as a
+login of its own would have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import sql
+
+from everindex.errors import StatementNotCheckable
+from everindex.index.statement.connection import AskedConnection, Refused
+from everindex.index.statement.text import Statement, tokens
+from everindex.index.statement.values import Given, as_literal, inlined
+
+SET = sql.SQL("SELECT pg_catalog.set_config({}, {}, true)")
+SETTING = sql.SQL("SELECT pg_catalog.current_setting({}, true)")
+_OURS = ("hnsw", "ivfflat")
+_OF_ROLE = sql.SQL(
+    "SELECT unnest(s.setconfig)::text FROM pg_catalog.pg_db_role_setting s "
+    "JOIN pg_catalog.pg_roles r ON r.oid = s.setrole "
+    "WHERE r.rolname = {} AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())) "
+    "ORDER BY s.setdatabase"
+)
+
+
+def assume_role(asked: AskedConnection, role: str) -> None:
+    """Becomes the role for the rest of the transaction, with its settings. Raises StatementNotCheckable."""
+    made = [str(row[0]).partition("=") for row in asked.rows(_OF_ROLE.format(sql.Literal(role)))]
+    try:
+        asked.rows(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+    except Refused as exc:
+        raise StatementNotCheckable(
+            f"role {role} cannot be assumed.",
+            why=f"{exc.text} (SQLSTATE {exc.state}).",
+            next_step="name a role that exists and that this one is a member of, or connect as the role of the application.",
+        ) from exc.error
+    for name, _, value in made:
+        if name != "role":
+            try:
+                with asked.kept():
+                    asked.rows(SET.format(sql.Literal(name), sql.Literal(value)))
+            except Refused:
+                continue  # one that only a superuser may set, or that takes effect at login alone
+
+
+def make_settings(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
+    """Settings that the application's session makes. Raises StatementNotCheckable for one that PostgreSQL does not take."""
+    for name, value in settings.items():
+        _refuse_unknown(asked, name)
+        text = {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+        try:
+            asked.rows(SET.format(sql.Literal(name), sql.Literal(text)))
+        except Refused as exc:
+            raise StatementNotCheckable(
+                f"{name} cannot be set to {text}.",
+                why=f"{exc.text} (SQLSTATE {exc.state}).",
+                next_step="give a value that the application's session could set.",
+            ) from exc.error
+
+
+def replay(asked: AskedConnection, statement: Statement, parameters: Given) -> None:
+    """The SETs of the text before the statement. They have constants alone, so that nothing else is executed."""
+    named = parameters if isinstance(parameters, Mapping) else {}
+    for made in statement.session:
+        missing = [name for name in made.parameters if name not in named or name.isdigit()]
+        if missing:
+            raise StatementNotCheckable(
+                f"{_short(made)} has a parameter without a value: {', '.join(missing)}.",
+                why="the plan of the statements after it depends on what it sets.",
+                next_step="write the value into the text, or a name (:value) and give --param value=….",
+            )
+        for name in _names(made):
+            _refuse_unknown(asked, name)
+        literals = {
+            n: as_literal(named[name], type_name="", what=name) for n, name in enumerate(made.parameters, start=1)
+        }
+        try:
+            asked.rows(inlined(made, literals))
+        except Refused as exc:
+            raise StatementNotCheckable(
+                f"PostgreSQL refuses {_short(made)}.",
+                why=f"{exc.text} (SQLSTATE {exc.state}).",
+                next_step="correct it, or connect as a role that may set it.",
+            ) from exc.error
+
+
+def _refuse_unknown(asked: AskedConnection, name: str) -> None:
+    is_known = asked.rows(SETTING.format(sql.Literal(name)))[0][0] is not None
+    # Of a name with a dot PostgreSQL takes any: a misspelled one would be set and mean nothing.
+    if not is_known and (name.partition(".")[0] in _OURS or "." not in name):
+        raise StatementNotCheckable(
+            f"there is no setting {name} on this server.",
+            why="it is misspelled, or newer than this PostgreSQL or this pgvector.",
+            next_step="correct the name; SELECT name FROM pg_settings lists those that there are.",
+        )
+
+
+def _names(made: Statement) -> list[str]:
+    """The settings that it sets by their names; none for SET ROLE, SET TIME ZONE and the like."""
+    words = [token for token in tokens(made.numbered) if token.is_significant]
+    plain = [word.text.lower() for word in words]
+    if plain[0] == "select":
+        return [words[at + 2].text[1:-1] for at, word in enumerate(plain) if word == "set_config"]
+    at = 2 if plain[1:2] in (["local"], ["session"]) else 1
+    end = at + 1
+    while plain[end : end + 1] == ["."]:
+        end += 2
+    if plain[end : end + 1] not in (["="], ["to"]):
+        return []
+    return ["".join(plain[at:end]).replace('"', "")]
+
+
+def _short(made: Statement) -> str:
+    text = " ".join(made.text.split())
+    return text if len(text) <= 60 else text[:59] + "…"
