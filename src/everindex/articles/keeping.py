@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import assert_never
 
 from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.declared_model_watch import DeclaredModelChore
 from everindex.articles.instance import Instance
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
-from everindex.index.keeper import PATIENCE_SECONDS, Finding, Keeper, KeptIndex, Round
+from everindex.index.keeper import PATIENCE_SECONDS, Chore, Finding, Keeper, KeptIndex, Round
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
@@ -84,8 +85,13 @@ def article_keeper(
         reason_to_wait=reason_to_wait,
         on_round=on_round,
         asked=RecallQueries(settings),
-        chores=(KeywordIndexChore(conninfo, settings.text_search),),
+        chores=article_chores(conninfo, settings),
     )
+
+
+def article_chores(conninfo: str, settings: Settings) -> tuple[Chore, ...]:
+    """What the keeper of the articles sees to beside the declared indexes."""
+    return KeywordIndexChore(conninfo, settings.text_search), DeclaredModelChore(conninfo, settings)
 
 
 class KeywordIndexChore:

@@ -15,18 +15,21 @@ import numpy as np
 from psycopg import sql
 
 from everindex.articles import store
-from everindex.articles.embedding import Embedder
+from everindex.articles.embedding import Embedder, choose_embedder
 from everindex.articles.embedding.declaration import AGREEMENT
 from everindex.articles.embedding.text_forms import OWN_FORM, text_of
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import declared_sql, is_zero, without_record
-from everindex.errors import UsageError
+from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
+from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated, UsageError
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.vector_type import register_vector
+from everindex.settings import Settings
 
 #: Rows of one round.
 CHECK_ROWS = 500
-#: Rows that the doctor draws.
+#: Rows that the doctor and the keeper draw.
 SAMPLE_ROWS = 200
 
 
@@ -106,25 +109,64 @@ def check_all(
     return total
 
 
-def check_sample(connection: Connection, embedder: Embedder, *, rows: int = SAMPLE_ROWS) -> Compared:
-    """The same for rows drawn at random; reads only. Nothing is compared for a remote model."""
+def check_sample(
+    connection: Connection,
+    table: ArticleTable,
+    embedder: Embedder,
+    *,
+    max_seconds: float,
+    rows: int = SAMPLE_ROWS,
+    also_recorded: bool = True,
+) -> Compared:
+    """The same for `rows` of the vectors declared as made by the model, drawn at random, and `also_recorded` as many of those
+    that are recorded. Reads only, over an autocommit connection; no statement runs longer than `max_seconds`. Nothing is
+    compared for a remote model. Raises StatementTimedOut."""
     total = Compared()
-    if embedder.is_remote:
+    if embedder.is_remote or table.dimensions is None:
         return total
-    table = read_table(connection)
-    if table.dimensions is None:
-        return total
-    draw = sql.SQL("SELECT a.uri FROM {} a WHERE a.embedding IS NOT NULL ORDER BY random() LIMIT {}").format(
-        table.identifier, sql.Literal(rows)
-    )
-    with told_as_ours("sampling vectors"):
-        drawn = [row[0] for row in connection.execute(draw)]
-    _compare(
-        _read(connection, table, embedder.model, sql.SQL("a.uri = ANY({})").format(sql.Literal(drawn)), rows),
-        embedder,
-        total,
-    )
+    register_vector(connection)
+    model = sql.Literal(embedder.model)
+    draws = [
+        sql.SQL(
+            "SELECT a.uri FROM {} a WHERE {} = {} AND a.embedding IS NOT NULL AND {} ORDER BY random() LIMIT {}"
+        ).format(table.identifier, declared_sql(table, "model"), model, without_record(table), sql.Literal(rows))
+    ]
+    if also_recorded and table.has_embedding_records:
+        draws.append(
+            sql.SQL(
+                "SELECT r.uri FROM everindex_meta.embedding_record r WHERE r.model = {} ORDER BY random() LIMIT {}"
+            ).format(model, sql.Literal(rows))
+        )
+    with told_as_ours("sampling vectors"), connection.transaction(force_rollback=True):
+        connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(max(1, int(max_seconds * 1000))),))
+        drawn = [row[0] for draw in draws for row in connection.execute(draw)]
+        found = _read(
+            connection, table, embedder.model, sql.SQL("a.uri = ANY({})").format(sql.Literal(drawn)), len(drawn)
+        )
+    _compare(found, embedder, total)
     return total
+
+
+def sample_comparison(settings: Settings) -> CompareVectors:
+    """The comparison that the doctor is handed: with the model of these settings, where that repeats itself."""
+
+    def compare(connection: Connection, max_seconds: float) -> ComparedVectors | None:
+        try:
+            table = read_table(connection)
+            embedder = choose_embedder(settings, width=table.dimensions or settings.dimensions)
+        except (NotMigrated, ColumnMismatch, EmbeddingModelUnusable):
+            return None
+        found = check_sample(connection, table, embedder, max_seconds=max_seconds)
+        return ComparedVectors(
+            quoted=table.identifier.as_string(None),
+            model=embedder.model,
+            recorded=found.recorded,
+            recorded_other=found.recorded_other,
+            declared=found.declared,
+            declared_other=found.declared_other,
+        )
+
+    return compare
 
 
 def _read(connection: Connection, table: ArticleTable, model: str, which: sql.Composable, limit: int) -> Sequence[_Row]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.stored_vectors import sample_comparison
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, nothing_declared
 from everindex.cli.given_declaration import as_advised
 from everindex.cli.output import JsonOption, print_json, say, tell
@@ -39,18 +40,19 @@ def doctor(
     slugs = tuple(rules or ())
     chosen_rules(slugs)
     settings = read_settings()
+    compare = sample_comparison(settings)
     with address.server(settings) as conninfo:
         mended: tuple[Mended, ...] = ()
         with connect_patiently(conninfo, settings, wait, application_name="everindex doctor") as connection:
             found = look(connection)
             specs = _declared(connection, declared, index, settings.recall_floor)
-            report = examine(connection, specs, slugs=slugs)
+            report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
         if fix:
             _tell_plan(report)
             mended = mend(conninfo, report, declared=specs, on_mended=_tell_mended)
         if mended:
             with connect(conninfo, application_name="everindex doctor") as connection:
-                report = examine(connection, specs, slugs=slugs)
+                report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
         where = address.describe(conninfo)
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
     if as_json:

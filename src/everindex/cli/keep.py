@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.keeping import KeywordIndexChore, article_indexes, reason_to_wait
+from everindex.articles.keeping import article_chores, article_indexes, reason_to_wait
+from everindex.articles.recall_queries import RecallQueries
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell
 from everindex.cli.waiting import LongWaitOption, connect_patiently
@@ -74,7 +75,9 @@ def keep(
             warm_seconds=settings.warm_seconds,
             reason_to_wait=reason_to_wait if declared is None else lambda connection: None,
             on_round=show,
-            chores=(KeywordIndexChore(conninfo, settings.text_search),) if declared is None and index is None else (),
+            chores=article_chores(conninfo, settings) if declared is None and index is None else (),
+            # Only of the article table models are known: for any other there is nothing to ask with.
+            asked=RecallQueries(settings),
         )
         with connect_patiently(conninfo, settings, wait, deploys=True) as connection:
             list(wanted(connection))  # a declaration that cannot be is told before anything is kept

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 import psycopg
 
+from everindex.doctor.compared_vectors import CompareVectors
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Report, Rule, all_rules, unknown
 from everindex.errors import UsageError
@@ -25,15 +26,20 @@ def examine(
     *,
     slugs: Collection[str] = (),
     max_seconds: float = 2.0,
+    compare_vectors: CompareVectors | None = None,
 ) -> Report:
     """Asks every rule, or those named, over one autocommit connection. Reads only; no statement runs longer than
-    `max_seconds`.
+    `max_seconds`. Rules about what a model makes are asked with `compare_vectors` only.
 
     Raises UsageError for a rule that there is not, and ServerUnreachable and its kin when the connection is lost.
     """
     rules = chosen_rules(slugs)
     examined = Examined(
-        connection=connection, capabilities=look(connection), declared=declared, max_seconds=max_seconds
+        connection=connection,
+        capabilities=look(connection),
+        declared=declared,
+        max_seconds=max_seconds,
+        compare_vectors=compare_vectors,
     )
     return ask_all(examined, rules)
 

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
 from everindex.doctor.details import IndexDetails, TableDetails, read_index_details, read_table_details
 from everindex.doctor.made_settings import MadeSetting, stored_settings
 from everindex.doctor.sampled import SAMPLED_COLUMNS, Sample, read_sample
@@ -93,6 +94,9 @@ class Examined:
 
     max_seconds: float = 2.0
     """Time limit of one statement: a rule that reads rows samples them, and says so."""
+
+    compare_vectors: CompareVectors | None = None
+    """Compares stored vectors with their texts, where somebody brings a model along."""
 
     _settings: dict[str, str] = field(default_factory=dict)
     _samples: dict[tuple[int, str], Sample | str] = field(default_factory=dict)
@@ -328,6 +332,14 @@ class Examined:
                 """
             )
         )
+
+    @cached_property
+    def compared_vectors(self) -> ComparedVectors | None:
+        """A sample of the article table's vectors beside those of their texts; None where nothing can be compared. Raises
+        EverindexError."""
+        if self.compare_vectors is None or not any(spec.table == "articles" for spec in self.declared):
+            return None
+        return self.compare_vectors(self.connection, self.max_seconds)
 
     @property
     def extension_schema(self) -> str:

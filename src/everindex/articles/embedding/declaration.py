@@ -222,3 +222,12 @@ def record_declaration(connection: Connection, table: ArticleTable, model: str, 
                 agreement.worst_cosine,
             ),
         )  # fmt: skip
+
+
+def withdraw_declaration(connection: Connection, table: ArticleTable, model: str) -> None:
+    """Takes back that `model` made the vectors without a record; does nothing where another one is declared by now."""
+    with told_as_ours("withdrawing the declared model"):
+        connection.execute(
+            "DELETE FROM everindex_meta.declared_model WHERE table_schema = %s AND table_name = 'articles' AND model = %s",
+            (table.schema, model),
+        )

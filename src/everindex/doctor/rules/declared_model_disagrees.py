@@ -1,0 +1,44 @@
+"""The vectors without a record that are not of the model that is declared for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.errors import EverindexError
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    try:
+        found = examined.compared_vectors
+    except EverindexError as exc:
+        yield unknown(f"vectors could not be compared with the declared model: {exc.why}")
+        return
+    if found is None or not found.declared:
+        return
+    if found.declared_other:
+        yield finding(
+            f"{found.declared_other} of {found.declared} sampled vectors of {found.quoted} without a record are not those that "
+            f"the declared model {found.model} gives their texts",
+            about=found.quoted,
+            fix=Fix(
+                advice="`everindex embed --check` makes these anew with that model. A program that goes on to write vectors of "
+                "another model, or texts without embedding them, has to be stopped first."
+            ),
+        )
+    else:
+        yield good(
+            f"{found.declared} sampled vectors of {found.quoted} without a record are of the declared model {found.model}",
+            about=found.quoted,
+        )
+
+
+RULE = Rule(
+    slug="declared-model-disagrees",
+    severity="critical",
+    title="vectors without a record are of the declared model",
+    reason="a declaration covers the rows that another program adds later, whatever it embeds them with; a search compares them "
+    "all (docs/decisions/0016).",
+    ask=ask,
+)

@@ -1,0 +1,41 @@
+"""The vectors that were made of another text than the one that is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.errors import EverindexError
+
+
+def ask(examined: Examined) -> Iterator[Answer]:
+    try:
+        found = examined.compared_vectors
+    except EverindexError as exc:
+        yield unknown(f"vectors could not be compared with their texts: {exc.why}")
+        return
+    if found is None or not found.recorded:
+        return
+    if found.recorded_other:
+        yield finding(
+            f"{found.recorded_other} of {found.recorded} sampled vectors of {found.quoted} are recorded as made by "
+            f"{found.model}, but of another text than is stored",
+            about=found.quoted,
+            fix=Fix(advice="`everindex embed --check` compares every vector with its text, and makes those anew."),
+        )
+    else:
+        yield good(
+            f"{found.recorded} sampled vectors of {found.quoted} are those that {found.model} gives their texts",
+            about=found.quoted,
+        )
+
+
+RULE = Rule(
+    slug="vectors-of-other-text",
+    severity="warning",
+    title="vectors are of the texts that are stored",
+    reason="a row is then found by a text that is gone, and not by its own: left by programs that edit a text and do not embed, "
+    "and by partial upserts of early releases (251 of 400 rows of a writers' test).",
+    ask=ask,
+)
