@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import threading
 
 import httpx2
 import pytest
 
 import warm
 from everindex.articles.instance import Instance
-from everindex.web.serving import AddressUnusable, bind, serve_in_thread, url_of
+from everindex.web.serving import AddressUnusable, bind, serve, serve_in_thread, url_of
 
 PROGRAM = """
 import sys, everindex
@@ -34,6 +36,24 @@ def test_a_signal_ends_the_server_cleanly(web_instance: Instance, number: signal
     assert out.strip() == "ended", err
     assert process.returncode == 0
     assert "Traceback" not in err
+
+
+def test_a_signal_that_comes_twice_is_told_twice_and_waits_for_nobody(web_instance: Instance) -> None:
+    # `make` and `timeout` pass theirs on, beside that of the terminal. What is told takes a lock, as Event.set does: the
+    # interrupted thread may hold it.
+    lock, has_told = threading.Lock(), threading.Semaphore(0)
+
+    def told() -> None:
+        with lock:
+            has_told.release()
+
+    def interrupt(url: str) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with lock:
+        serve(web_instance, host="127.0.0.1", port=0, on_ready=interrupt, on_signal=told)
+    assert has_told.acquire(timeout=20)
 
 
 def test_a_taken_port_is_told_with_what_to_do() -> None:

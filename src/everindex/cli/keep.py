@@ -18,6 +18,7 @@ from everindex.cli.output import print_json, say, tell
 from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.index.keeper import Keeper, Round
 from everindex.index.spec import IndexSpec
+from everindex.index.stopping import beside
 from everindex.pg import address
 from everindex.pg.connections import Connection
 from everindex.settings import read_settings
@@ -123,4 +124,4 @@ class _told_to_stop_by_signals:  # noqa: N801 reads as a word of the with statem
             signal.signal(number, handler)
 
     def _set(self, number: int, frame: FrameType | None) -> None:
-        self._stop.set()
+        beside(self._stop.set)

@@ -1,10 +1,14 @@
-"""How does work end that is told to stop? Its running statement is cancelled; what it left is removed by who ran it."""
+"""The end of work that is told to stop: its running statement is cancelled, and what it left is removed by whoever ran it.
+
+A signal tells it from outside of the main thread (`beside`).
+"""
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -48,3 +52,13 @@ def _cancel(stop: threading.Event, has_ended: threading.Event, connection: Conne
         except psycopg.Error as exc:
             log.debug("not cancelled: %s", type(exc).__name__)
         has_ended.wait(CANCEL_AGAIN_SECONDS)
+
+
+def beside(function: Callable[[], None]) -> None:
+    """Calls `function` in a thread of its own, for signal handlers: it may set an event, and take locks.
+
+    A handler runs in the main thread, between any two steps of it: `Event.set` there waits for ever for a lock that the
+    interrupted thread holds, be it in `Event.wait` or in the handler of a signal just before (`make` and `timeout` send
+    theirs in addition to that of the terminal). `threading.Thread.start` takes locks itself; this takes none.
+    """
+    _thread.start_new_thread(function, ())

@@ -18,6 +18,7 @@ import uvicorn
 
 from everindex.articles.instance import Instance
 from everindex.errors import EverindexError
+from everindex.index.stopping import beside
 from everindex.web.app import create_app
 from everindex.web.protocol import Protocol
 
@@ -46,8 +47,8 @@ def serve(
 ) -> None:
     """Serves `instance` until SIGINT or SIGTERM, then lets running requests end and returns.
 
-    Port 0 takes a free one. `on_ready(url)` is told in a thread of its own, once the address answers; `on_signal` at once
-    in the signal handler, so that other work ends while the last answers go out. Raises AddressUnusable, and whatever
+    Port 0 takes a free one. `on_ready(url)` is told in a thread of its own, once the address answers; `on_signal` in another,
+    at the signal, so that other work ends while the last answers go out. Raises AddressUnusable, and whatever
     `on_ready` raises. Signals are only taken in the main thread.
     """
     sock = bind(host, port)
@@ -214,5 +215,5 @@ class _Server(uvicorn.Server):
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         if self._on_signal is not None:
-            self._on_signal()
+            beside(self._on_signal)
         self.handle_exit(number, frame)
