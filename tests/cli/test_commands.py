@@ -31,6 +31,12 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "--help" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["status", "doctor", "deploy"])
+def test_a_help_text_is_printed_with_its_brackets(command: str) -> None:
+    shown = " ".join(CliRunner().invoke(app, [command, "--help"]).stdout.replace("│", " ").split())
+    assert "[tool.everindex]" in shown
+
+
 def test_help_lists_every_command_and_the_version_is_told() -> None:
     done = everindex("-h")
     assert done.status == 0
@@ -184,6 +190,14 @@ def test_an_error_as_json_is_a_document_too(on_articles: Run) -> None:
     done = on_articles("search", "x", "-k", "0", "--json")
     three_lines(done, "query-invalid", status=2)
     assert set(done.json["error"]) == {"slug", "what", "why", "next"}
+    assert "filters alone list the newest" in on_articles("search", "--json").json["error"]["next"]
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("search", "x", "--k", "many"), ("status", "--no-such-option")])
+def test_a_command_line_that_is_not_understood_is_a_document_too(arguments: tuple[str, ...]) -> None:
+    done = everindex(*arguments, "--json")
+    assert (done.status, done.json["error"]["slug"]) == (2, "bad-input")
+    assert done.stderr
 
 
 def test_hits_that_try_to_steer_the_terminal_are_printed_harmlessly(on_head: Run, migrated: str) -> None:
@@ -256,7 +270,7 @@ def test_status_shows_the_server_and_every_index(on_articles: Run) -> None:
     document = on_articles("status", "--json").json
     assert document["holds"] is True
     assert [proof["name"] for proof in document["proofs"]] == ["revision", "index"]
-    assert {"server", "database", "holds", "proofs"} == set(document)
+    assert {"server", "database", "holds", "notes", "proofs"} == set(document)
 
 
 def test_verify_proves_it_all(on_articles: Run) -> None:
@@ -318,6 +332,9 @@ def test_history_and_sql_need_no_server() -> None:
     assert done.stdout.startswith("\\set ON_ERROR_STOP on")
     assert "CREATE INDEX CONCURRENTLY" in done.stdout
     assert "vector_cosine_ops" in done.stdout
+    document = everindex("migrate", "--sql", "--json", **nowhere).json
+    assert document["sql"].strip() == done.stdout.strip()
+    assert document["note"] in done.stderr
     three_lines(everindex("migrate", "--sql", "--history", **nowhere), "bad-input", status=2)
 
 

@@ -163,7 +163,9 @@ def check_query(text: str) -> str:
     cleaned = text.replace("\0", " ").strip()
     if not cleaned:
         raise QueryInvalid(
-            "the search text is empty.", why="there is nothing to look for.", next_step="write some words."
+            "the search text is empty.",
+            why="there is nothing to look for.",
+            next_step="write some words, or choose a filter: filters alone list the newest articles.",
         )
     if len(cleaned) > MAX_QUERY_CHARS:
         raise QueryInvalid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -10,10 +11,12 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from everindex import __version__
 from everindex.cli.commands import COMMANDS, ListedCommand
 from everindex.cli.completion import InstallOption, ShowOption, with_shell
+from everindex.errors import UsageError
 
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -73,6 +76,21 @@ class _Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, with_shell(args))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TyperException as exc:
+            if "--json" in sys.argv:
+                from everindex.cli.output import print_json
+
+                wrong = UsageError(
+                    exc.format_message(),
+                    why="the command line was not understood.",
+                    next_step="add --help for what is.",
+                )
+                print_json({"error": wrong.as_dict()})
+            raise  # and typer shows it on stderr
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)

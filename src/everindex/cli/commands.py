@@ -92,7 +92,11 @@ COMMANDS = (
         "deploy:deploy",
         "Bring every declared index to its declaration, online: build, replace, mend, tidy. Shows its plan first.",
     ),
-    ListedCommand("heal", "deploy:heal", "The same from a broken state; what was rolled back is left as it is."),
+    ListedCommand(
+        "heal",
+        "deploy:heal",
+        "Bring every declared index back to its declaration from a broken state; what was rolled back is left as it is.",
+    ),
     ListedCommand(
         "rollback",
         "deploy:rollback",

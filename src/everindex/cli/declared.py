@@ -53,8 +53,8 @@ DeclaredOption = Annotated[
         "--declared",
         metavar="FILE.json|MODULE:BASE",
         callback=_configured,
-        help="The declared indexes of another application (default: EVERINDEX_DECLARED, [tool.everindex] of pyproject.toml, "
-        "or that of the articles).",
+        help="The declared indexes of another application (default: EVERINDEX_DECLARED, `declared` of "
+        "\\[tool.everindex] in pyproject.toml, or that of the articles).",  # escaped: Rich reads it as markup
     ),
 ]
 IndexOption = Annotated[

@@ -36,6 +36,9 @@ def migrate(
     if sql:
         start, told = (None, "") if ":" in revision else _revision_there(settings, wait)
         script = runner.offline_sql(revision if start is None else f"{start}:{revision}", down=down)
+        if as_json:
+            print_json({"sql": script, "note": told or None})
+            return
         if told:
             tell(told)
         say(script.rstrip("\n"))

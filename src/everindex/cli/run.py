@@ -12,6 +12,12 @@ from everindex.cli.app import Invocation, app
 from everindex.errors import EverindexError
 
 
+class _Internal(EverindexError):
+    """An error that is no EverindexError."""
+
+    slug = "internal"
+
+
 def main() -> None:
     """Runs one command and exits: 0 done, 1 failed, 2 usage, 3 a proof does not hold, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -39,11 +45,12 @@ def main() -> None:
     except Exception as exc:
         if invocation.is_debugged:
             raise
-        from everindex.cli.output import tell
-
-        tell(
-            f"internal: everindex met an error that it does not know.\n  why:  {type(exc).__name__}: {_one_line(exc)}\n"
-            "  next: run the same command with --debug and report what it prints."
+        _tell(
+            _Internal(
+                "everindex met an error that it does not know.",
+                why=f"{type(exc).__name__}: {_one_line(exc)}",
+                next_step="run the same command with --debug and report what it prints.",
+            )
         )
         sys.exit(1)
 

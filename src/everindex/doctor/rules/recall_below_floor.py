@@ -42,7 +42,7 @@ def ask(examined: Examined) -> Iterator[Answer]:
         elif not now.is_enough:
             yield unknown(
                 f"index {spec.qualified_name}: {now.queries} queries were measured so far, which says nothing of its recall; "
-                "the keeper measures some at a time (everindex verify  measures now)",
+                "the keeper measures some at a time (`everindex verify` measures now)",
                 about=spec.name,
             )
         else:
