@@ -17,8 +17,8 @@ from test_search_golden import query_of, some_filters
 from everindex.articles.instance import Instance
 from everindex.articles.model import MAX_K, Answer, Article, Filters, Hit
 from everindex.articles.search.cursor import CursorRefused
-from everindex.articles.search.further import MOST_BY_INDEX, choose_further, rounded
-from everindex.articles.search.strategy import Serving
+from everindex.articles.search.further import MOST_BY_INDEX, choose_further
+from everindex.articles.search.strategy import Serving, rounded
 from everindex.errors import QueryInvalid
 
 PROPERTY = settings(

@@ -192,13 +192,28 @@ def test_scans_are_counted_in_the_same_round_trip_and_each_by_itself(connection:
     for seqscan, way in (("off", (1, 0, 1)), ("on", (0, 1, 1))) * 3:
         settings = [("enable_seqscan", seqscan), ("enable_bitmapscan", "off"), ("enable_indexscan", "on")]
         text = "SELECT n FROM t WHERE n = $1::int" if seqscan == "off" else "SELECT n FROM t WHERE n + 0 = $1::int"
-        rows, scans = roundtrip.run_counted(
-            connection, settings, text, [["7"]], ((index,), (table,), (table, index, other))
-        )
-        assert (rows, scans) == ([[(7,)]], way)
-    rows, scans = roundtrip.run_counted(connection, settings, text, [["7"], ["8"]], ((table,),))
-    assert (rows, scans) == ([[(7,)], [(8,)]], (2,))
+        relations = ((index,), (table,), (table, index, other))
+        assert roundtrip.run_counted(connection, settings, text, [["7"]], relations) == ([[(7,)]], way, ())
+    two = roundtrip.run_counted(connection, settings, text, [["7"], ["8"]], ((table,),))
+    assert two == ([[(7,)], [(8,)]], (2,), ())
     with pytest.raises(psycopg.errors.DivisionByZero):
         roundtrip.run_counted(connection, settings, "SELECT 1 / $1::int", [["0"]], ((table,),))
-    assert roundtrip.run_counted(connection, settings, "SELECT 1", [], ((table,),)) == ([], (0,))
-    assert roundtrip.run_counted(connection, settings, "SELECT 1", [[]], ((4_000_000_000,),)) == ([[(1,)]], (0,))
+    assert roundtrip.run_counted(connection, settings, "SELECT 1", [], ((table,),)) == ([], (0,), ())
+    assert roundtrip.run_counted(connection, settings, "SELECT 1", [[]], ((4_000_000_000,),)) == ([[(1,)]], (0,), ())
+
+
+def test_the_entries_that_an_index_gives_are_counted_for_each_statement(connection: Connection) -> None:
+    connection.execute("CREATE TABLE t AS SELECT n FROM generate_series(1, 1000) n")
+    connection.execute("CREATE INDEX t_idx ON t (n)")
+    row = connection.execute("SELECT 't'::regclass::oid::int8, 't_idx'::regclass::oid::int8").fetchone()
+    assert row is not None
+    table, index = row
+    settings = [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_indexonlyscan", "off")]
+    text = "SELECT n FROM t WHERE n > 100 AND n % $1::int = 0 ORDER BY n LIMIT 2"
+    for _ in range(3):
+        counted = roundtrip.run_counted(
+            connection, settings, text, [["7"], ["50"], ["1"]], ((index,), (table,)), index=index
+        )
+        assert counted.rows == [[(105,), (112,)], [(150,), (200,)], [(101,), (102,)]]
+        assert counted.scans == (3, 0)
+        assert counted.entries == (12, 100, 2)

@@ -17,7 +17,7 @@ import select
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -101,7 +101,18 @@ def run_many(
     As `run`; the server works on the next while the rows of the one before are on their way. One that fails, fails all. A
     statement_timeout holds for each by itself (it begins anew with every Execute). All rows are in memory at once.
     """
-    return run_counted(connection, settings, text, parameters, ())[0]
+    return run_counted(connection, settings, text, parameters, ()).rows
+
+
+class Counted(NamedTuple):
+    """The rows of each statement, and what the server counted for them."""
+
+    rows: list[list[tuple[Any, ...]]]
+    scans: tuple[int, ...]
+    """Of each group of relations, by all statements."""
+
+    entries: tuple[int, ...]
+    """Of the index, by each statement; empty where they were not asked for."""
 
 
 def run_counted(
@@ -110,27 +121,31 @@ def run_counted(
     text: str,
     parameters: Sequence[Sequence[Parameter]],
     relations: tuple[tuple[int, ...], ...],
-) -> tuple[list[list[tuple[Any, ...]]], tuple[int, ...]]:
-    """As `run_many`; and how many scans of the tables and indexes of each group of `relations` (oids) that took, in the same
-    round trip. `settings` are not empty where scans are counted.
+    *,
+    index: int | None = None,
+) -> Counted:
+    """As `run_many`; and how many scans of the tables and indexes of each group of `relations` (oids) that took, and how many
+    entries of `index` (an oid) each statement was given, in the same round trip. `settings` are not empty where something is
+    counted.
 
     The server counts a scan when it begins (pg_stat_get_xact_numscans; PostgreSQL docs, 27.2 The Cumulative Statistics
     System), on a replica too; nothing is counted where track_counts is off. What it has counted and not yet reported is
     reported between transactions only (postgres.c, PostgresMain), so the difference is this one's.
     """
     if not parameters:
-        return [], (0,) * len(relations)
+        return Counted([], (0,) * len(relations), ())
     route = pooler.route_of(connection)
-    counts = _counts(relations) if relations else ()
+    counts = _counts(relations, index) if relations else ()
+    each = index is not None and bool(counts)
     if not route.is_pooled:
         try:
-            return _run(connection, settings, text, parameters, counts, is_prepared=True)
+            return _run(connection, settings, text, parameters, counts, each=each, is_prepared=True)
         except psycopg.Error as exc:
             if exc.sqlstate not in PREPARED_LOST or connection.closed:
                 raise
         _PREPARED.pop(connection, None)
         route = pooler.look(connection)
-    return _run(connection, (*route.limits, *settings), text, parameters, counts, is_prepared=False)
+    return _run(connection, (*route.limits, *settings), text, parameters, counts, each=each, is_prepared=False)
 
 
 def _run(
@@ -140,12 +155,14 @@ def _run(
     parameters: Sequence[Sequence[Parameter]],
     counts: tuple[str, ...],
     *,
+    each: bool,
     is_prepared: bool,
-) -> tuple[list[list[tuple[Any, ...]]], tuple[int, ...]]:
+) -> Counted:
+    """`each`: the last of `counts` is read after each statement; else all are read after the last one only."""
     names = _PREPARED.setdefault(connection, OrderedDict()) if is_prepared else None
     statements = [_settings(connection, tuple(settings), counts, names)] if settings else []
     name = None if names is None else _name_of(connection, text, names)
-    statements += [
+    asked = [
         _Statement(
             name=name,
             text=text,
@@ -154,10 +171,18 @@ def _run(
         )
         for values in parameters
     ]
+    first, step = len(statements), 1
     if counts:
         again = _select(counts)
         name = None if names is None else _name_of(connection, again, names)
-        statements.append(_Statement(name=name, text=again, values=[], formats=None))
+        counting = _Statement(name=name, text=again, values=[], formats=None)
+        if each:
+            step = 2
+            statements += [statement for one in asked for statement in (one, counting)]
+        else:
+            statements += [*asked, counting]
+    else:
+        statements += asked
     try:
         results = _exchange(connection.pgconn, statements)
     except BaseException:
@@ -168,14 +193,20 @@ def _run(
         raise _error(connection, results[-1])
     transformer = Transformer(connection)
     found = []
-    for result in results[len(statements) - len(parameters) - bool(counts) :][: len(parameters)]:
+    for result in results[first::step][: len(parameters)]:
         transformer.set_pgresult(result)
         found.append(transformer.load_rows(0, result.ntuples, tuple))
     if not counts:
-        return found, ()
-    first = len(settings)
-    return found, tuple(
-        [_number(results[-1], column) - _number(results[0], first + column) for column in range(len(counts))]
+        return Counted(found, (), ())
+    before = [_number(results[0], len(settings) + column) for column in range(len(counts))]
+    after = [_number(results[-1], column) for column in range(len(counts))]
+    if not each:
+        return Counted(found, tuple([last - start for last, start in zip(after, before, strict=True)]), ())
+    so_far = [before[-1], *(_number(result, len(counts) - 1) for result in results[first + 1 :: 2])]
+    return Counted(
+        found,
+        tuple([last - start for last, start in zip(after[:-1], before[:-1], strict=True)]),
+        tuple([last - start for start, last in itertools.pairwise(so_far)]),
     )
 
 
@@ -190,9 +221,9 @@ def _select(expressions: tuple[str, ...]) -> str:
 
 
 @functools.lru_cache(maxsize=1000)
-def _counts(relations: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
-    """For each group the expression of its scans so far."""
-    return tuple(
+def _counts(relations: tuple[tuple[int, ...], ...], index: int | None) -> tuple[str, ...]:
+    """For each group the expression of its scans so far; and for `index` that of the entries that it has given."""
+    scans = tuple(
         sql.SQL("pg_catalog.pg_stat_get_xact_numscans({})").format(sql.Literal(group[0])).as_string(None)
         if len(group) == 1
         else sql.SQL(
@@ -203,6 +234,10 @@ def _counts(relations: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
         .as_string(None)
         for group in relations
     )
+    if index is None:
+        return scans
+    entries = sql.SQL("pg_catalog.pg_stat_get_xact_tuples_returned({})").format(sql.Literal(index))
+    return (*scans, entries.as_string(None))
 
 
 def _settings(

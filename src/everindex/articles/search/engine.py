@@ -34,6 +34,7 @@ from everindex.articles.search.strategy import (
     exactly,
 )
 from everindex.articles.search.texts import Texts
+from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
 from everindex.index.planner import Explained, explain
@@ -70,6 +71,7 @@ class SearchEngine:
         self._known: tuple[float, ArticleTable, Serving] | None = None
         self._texts = Texts()
         self._passing = PassingRows()
+        self._history = FilterHistory()
         self.short_answers = ShortAnswers(journal)
 
     def search(
@@ -143,18 +145,35 @@ class SearchEngine:
         """The rows for each of `batch`, which differ in their vectors alone."""
         with told_as_ours("searching"):
             approach = self._choose(connection, table, serving, batch[0])
-            found, scanned = self._run(connection, table, serving, batch, approach)
+            found, scanned, entries = self._run(connection, table, serving, batch, approach)
             notices: list[str] = []
             if scanned != "as-chosen":
+                entries = ()
                 table, serving, found, approach, notices = self._look_into(
                     connection, table, serving, batch, approach, found, scanned
                 )
             return [
                 self._complete(connection, table, serving, wanted, approach, rows, notices)
-                if len(rows) < _enough(wanted, approach)
+                if self._is_in_vain(wanted, approach, rows, entries[number] if entries else None)
                 else (rows, approach, notices)
-                for wanted, rows in zip(batch, found, strict=True)
+                for number, (wanted, rows) in enumerate(zip(batch, found, strict=True))
             ]
+
+    def _is_in_vain(self, wanted: Wanted, approach: Approach, rows: list[Row], entries: int | None) -> bool:
+        """True where the index may not have found the nearest; what a scan under a filter has met is kept for the next ones."""
+        is_short = len(rows) < _enough(wanted, approach)
+        if entries is None or approach.most_entries is None:
+            return is_short
+        is_in_vain = is_short or entries > approach.most_entries
+        if wanted.after is None and wanted.ef_search is None:
+            self._history.note(
+                wanted.filters,
+                wanted.rows,
+                entries=entries,
+                expected=approach.expected_entries,
+                is_in_vain=is_in_vain,
+            )
+        return is_in_vain
 
     def _look_into(
         self,
@@ -180,7 +199,7 @@ class SearchEngine:
             return table_now, serving_now, found, as_read(approach, reason=NO_INDEX), []
         if (table_now, serving_now.indexes) != (table, serving.indexes):
             approach = self._choose(connection, table_now, serving_now, batch[0])
-            found, scanned = self._run(connection, table_now, serving_now, batch, approach)
+            found, scanned, _ = self._run(connection, table_now, serving_now, batch, approach)
             if scanned == "as-chosen":
                 return table_now, serving_now, found, approach, []
             is_whole = scanned == "table" and approach.candidates is None
@@ -199,21 +218,35 @@ class SearchEngine:
             approach = as_read(approach, reason=reason)
         else:
             approach = replace(as_read(approach, reason=reason), leaves_ties=False)
-            found, _ = self._run(connection, table_now, serving_now, batch, approach)
+            found, _, _ = self._run(connection, table_now, serving_now, batch, approach)
         return table_now, serving_now, found, approach, [f"{reason}: every row was read (exact search)"]
 
     def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, wanted: Wanted) -> Approach:
         rows = wanted.rows
         shown = None if wanted.after is None else wanted.after.shown
         depth = rows if shown is None else depth_of(k=rows, shown=shown)
-        passing = None
+        passing, experience = None, UNKNOWN
         if not wanted.filters.is_empty:
             up_to = counted_up_to(serving, k=depth)
             passing = self._passing.count(connection, table, wanted.filters, up_to=up_to)
+            experience = self._history.of(wanted.filters, rows)
         if shown is None:
-            return choose(serving, k=depth, passing=passing, ef_search=wanted.ef_search, exact=wanted.exact)
+            return choose(
+                serving,
+                k=depth,
+                passing=passing,
+                ef_search=wanted.ef_search,
+                exact=wanted.exact,
+                experience=experience,
+            )
         return choose_further(
-            serving, k=rows, shown=shown, passing=passing, ef_search=wanted.ef_search, exact=wanted.exact
+            serving,
+            k=rows,
+            shown=shown,
+            passing=passing,
+            ef_search=wanted.ef_search,
+            exact=wanted.exact,
+            experience=experience,
         )
 
     def explain(
@@ -239,7 +272,7 @@ class SearchEngine:
                 if approach.strategy == "none-match":
                     return Explanation(approach=approach, statement="", plan=())
                 run, told = approach, approach
-                found, scanned = self._run(connection, table, serving, [wanted], approach)
+                found, scanned, _ = self._run(connection, table, serving, [wanted], approach)
                 if scanned != "as-chosen":
                     _, _, _, told, _ = self._look_into(connection, table, serving, [wanted], approach, found, scanned)
                     run = told if told.is_by_index else run
@@ -266,6 +299,8 @@ class SearchEngine:
         table, serving = look_at(connection)
         if known is None or (table, serving) != known[1:]:
             self._texts = Texts()
+        if known is None or serving.indexes != known[2].indexes:
+            self._history.forget()
         self._known = (time.monotonic(), table, serving)
         return table, serving
 
@@ -288,15 +323,19 @@ class SearchEngine:
         serving: Serving,
         batch: Sequence[Wanted],
         approach: Approach,
-    ) -> tuple[list[list[Row]], Scanned]:
-        """What the server gives for each of `batch`, without the rows that are to be left out, and what it scanned for it."""
+    ) -> tuple[list[list[Row]], Scanned, tuple[int, ...]]:
+        """What the server gives for each of `batch`, without the rows that are to be left out; what it scanned for it; and,
+        where the scan may be in vain, how many entries of the index it looked at for each."""
         if approach.strategy == "none-match":
-            return [[] for _ in batch], "as-chosen"
+            return [[] for _ in batch], "as-chosen", ()
         text, values = self._bound(table, approach, batch)
         counted = (serving.indexes, serving.tables) if approach.is_by_index and serving.indexes else ()
-        found, scans = roundtrip.run_counted(connection, approach.settings, text, values, counted)
-        return [wanted.usable(rows) for wanted, rows in zip(batch, found, strict=True)], scanned_by(
-            scans, searches=len(batch), is_partitioned=len(serving.tables) > 1
+        index = serving.indexes[0] if counted and approach.most_entries is not None else None
+        given = roundtrip.run_counted(connection, approach.settings, text, values, counted, index=index)
+        return (
+            [wanted.usable(rows) for wanted, rows in zip(batch, given.rows, strict=True)],
+            scanned_by(given.scans, searches=len(batch), is_partitioned=len(serving.tables) > 1),
+            given.entries,
         )
 
     def _planned(self, connection: Connection, table: ArticleTable, wanted: Wanted, approach: Approach) -> Explained:
@@ -334,7 +373,7 @@ class SearchEngine:
         exact = replace(
             exactly(is_filtered=not wanted.filters.is_empty, reason=reason), continues=wanted.after is not None
         )
-        (complete,), _ = self._run(connection, table, serving, [wanted], exact)
+        (complete,), _, _ = self._run(connection, table, serving, [wanted], exact)
         if len(rows) >= wanted.k:
             return complete, exact, notices
         if len(complete) == len(rows):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from everindex.articles.search.strategy import Approach, Serving, choose, counted_up_to, exactly
+from everindex.articles.search.strategy import Approach, Serving, choose, exact_up_to, exactly, rounded
+from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
 from everindex.index.tuned import MAX_EF_SEARCH, candidates_for
 
 #: The index is asked for the first so many rows at most: beyond, pgvector's scan ends by itself (hnsw.max_scan_tuples, 20,000
@@ -21,26 +22,28 @@ FETCH_FACTOR = 1.5
 _K_OF_RATIO = 10
 
 
-def rounded(count: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24 …: a walk of a thousand pages then has some twenty statements to prepare."""
-    power = 1 << max(count - 1, 0).bit_length()
-    return power * 3 // 4 if count <= power * 3 // 4 and power >= 4 else power
-
-
 def depth_of(*, k: int, shown: int) -> int:
     """How many of the nearest rows there are up to the end of the page, roughly and never less."""
     return rounded(shown + k)
 
 
 def choose_further(
-    serving: Serving, *, k: int, shown: int, passing: int | None, ef_search: int | None, exact: bool
+    serving: Serving,
+    *,
+    k: int,
+    shown: int,
+    passing: int | None,
+    ef_search: int | None,
+    exact: bool,
+    experience: Experience = UNKNOWN,
 ) -> Approach:
-    """The way to the k rows after the first `shown`; `passing` as for `choose`, counted for the depth of the page."""
+    """The way to the k rows after the first `shown`; `passing` and `experience` as for `choose`, `passing` counted for the
+    depth of the page."""
     depth = depth_of(k=k, shown=shown)
     reason = _why_exactly(serving, depth=depth, is_filtered=passing is not None)
     if passing != 0 and reason is not None and not exact and serving.index_name is not None:
         return replace(exactly(is_filtered=passing is not None, reason=reason), continues=True)
-    approach = choose(serving, k=depth, passing=passing, ef_search=ef_search, exact=exact)
+    approach = choose(serving, k=depth, passing=passing, ef_search=ef_search, exact=exact, experience=experience)
     if not approach.is_by_index:
         return replace(approach, continues=True)
     candidates = approach.candidates
@@ -55,7 +58,7 @@ def _why_exactly(serving: Serving, *, depth: int, is_filtered: bool) -> str | No
     needed = depth if serving.key_type == "vector" else math.ceil(_candidates_per_row(serving) * depth)
     if needed > most:
         return f"the page lies beyond the first {most:,} rows that the index is asked for"
-    if not is_filtered and serving.estimated_rows <= counted_up_to(serving, k=needed):
+    if not is_filtered and serving.estimated_rows <= exact_up_to(serving, k=needed):
         return "so deep, reading every row costs less than the index"
     return None
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from everindex.articles.model import MAX_K, Filters
 from everindex.articles.search.cursor import Cursor, seen_digest
-from everindex.articles.search.further import rounded
+from everindex.articles.search.strategy import rounded
 from everindex.articles.table import ArticleTable
 from everindex.errors import NotMigrated, QueryInvalid
 from everindex.index.tuned import MAX_EF_SEARCH

@@ -7,22 +7,29 @@ import math
 from dataclasses import dataclass
 
 from everindex.articles.model import Strategy
+from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
 from everindex.index.tuned import MAX_EF_SEARCH, Tuned, candidates_for, ef_search_for
 
-#: A row of an exact search costs about 8 µs, since its vector is fetched from TOAST, and one that an iterating index scan
-#: looks at about twice that; the scan looks at (fetched rows) × (all rows) / (passing rows). Both cost the same where
-#: passing² = EXACT_FACTOR × k × rows (docs/measurements/filtered.md).
-EXACT_FACTOR = 3.75
+#: What an entry that an iterating index scan gives costs, in rows of an exact search. A row costs 4 to 6 µs, since its vector
+#: is fetched from TOAST; for an entry the scan measures the distance of some TUPLES_PER_ENTRY others
+#: (docs/measurements/filtered.md).
+ENTRY_COST = {"vector": 6.0, "halfvec": 4.0, "bit": 1.2}
+#: hnsw.max_scan_tuples counts the elements whose distance was measured. Beyond it, pgvector hands out what it has put aside.
+TUPLES_PER_ENTRY = 13
 #: Below so many rows the planner rightly reads the whole table: it is not pushed to the index.
 SMALL_TABLE_ROWS = 1000
 #: Under a filter more rows are fetched than asked for, and the nearest kept: those of an iteration that went on come in
 #: batches, and a nearer one may be in the next. Of filters that are clusters 1.2 finds 98.4 % of the true neighbours, 1 finds
 #: 97.8 %, 1.5 finds 98.9 % and takes an eighth longer (docs/measurements/filtered.md).
 FETCH_FACTOR = 1.2
+#: The same for a filter that is known to be a cluster. Its first batch is as large as what half of its scans need in all, in
+#: these bounds: it costs the same, and comes in order (docs/measurements/filtered.md).
+CLUSTERED_FETCH_FACTOR = 1.5
+CLUSTERED_EF_SEARCH = (80, 200)
 #: The planner has no choice in an index search, and planning costs a tenth of it.
 KEEPS_PLAN = ("plan_cache_mode", "auto")
-#: A filter may have few rows near the query. The scan gives up when it has looked at so many times what it would need if
-#: the filter had nothing to do with the vectors; an exact search over the passing rows is cheaper then.
+#: A filter may have few rows near the query. Where the server does not count entries, the scan gives up when it has looked at
+#: so many times what it would need if the filter had nothing to do with the vectors.
 PATIENCE = 20
 #: Bit codes lose much of a vector; of so many for each neighbour nearly all true ones are among them, also where that is
 #: more than the widest beam and the scan has to iterate.
@@ -55,6 +62,13 @@ class Approach:
 
     gives_up: bool = False
     """The scan iterates until it has its rows, and ends early where too few of those it looks at pass."""
+
+    most_entries: int | None = None
+    """After so many entries of the index the scan has cost what reading all rows that pass does, and what it gave need not be
+    the nearest; None where that is not counted."""
+
+    expected_entries: float = 0.0
+    """What it needs if the filter has nothing to do with the vectors."""
 
     leaves_ties: bool = False
     """Of rows that are equally far, any may come first: the statement was made for the index, which gives them so."""
@@ -90,19 +104,34 @@ class Serving:
 
 
 @functools.lru_cache(maxsize=1000)
-def choose(serving: Serving, *, k: int, passing: int | None, ef_search: int | None, exact: bool) -> Approach:
-    """`passing`: rows that pass the filters, counted up to `counted_up_to(...)` + 1; None without filters."""
+def choose(
+    serving: Serving,
+    *,
+    k: int,
+    passing: int | None,
+    ef_search: int | None,
+    exact: bool,
+    experience: Experience = UNKNOWN,
+) -> Approach:
+    """`passing`: rows that pass the filters, counted up to `counted_up_to(...)` + 1; None without filters. `experience`: what
+    scans under these filters have met."""
     if passing == 0:
         return Approach(strategy="none-match", reason="no row with a vector passes the filter")
     if exact or serving.index_name is None:
         why = "exact search was asked for" if exact else NO_INDEX
         return exactly(is_filtered=passing is not None, reason=why)
-    limit = counted_up_to(serving, k=k)
-    if passing is not None and passing <= limit:
-        return exactly(
-            is_filtered=True, reason=f"{passing} rows pass the filter: reading all of them costs less than the index"
-        )
-    return _by_index(serving, k=k, is_filtered=passing is not None, ef_search=ef_search, limit=limit)
+    if passing is not None:
+        if passing <= exact_up_to(serving, k=k):
+            return exactly(
+                is_filtered=True,
+                reason=f"{passing} rows pass the filter: reading all of them costs less than the index",
+            )
+        if not experience.pays:
+            return exactly(
+                is_filtered=True,
+                reason="near most queries of late few rows passed this filter: reading all of them costs less than the index",
+            )
+    return _by_index(serving, k=k, passing=passing, ef_search=ef_search, experience=experience)
 
 
 def exactly(*, is_filtered: bool, reason: str) -> Approach:
@@ -110,18 +139,35 @@ def exactly(*, is_filtered: bool, reason: str) -> Approach:
     return Approach(strategy="filtered-exact" if is_filtered else "exact", reason=reason)
 
 
+def exact_up_to(serving: Serving, *, k: int) -> int:
+    """Up to so many passing rows an exact search over them costs less than an index scan, which gives (rows to find) × (all
+    rows) / (passing rows) entries where the filter has nothing to do with the vectors."""
+    wanted = _candidates(serving, k=k, fetch=math.ceil(FETCH_FACTOR * k)) or FETCH_FACTOR * k
+    return math.isqrt(int(ENTRY_COST[serving.key_type] * wanted * max(serving.estimated_rows, SMALL_TABLE_ROWS)))
+
+
 def counted_up_to(serving: Serving, *, k: int) -> int:
-    """Up to so many passing rows an exact search over them costs less than the index."""
-    return math.isqrt(int(EXACT_FACTOR * k * max(serving.estimated_rows, SMALL_TABLE_ROWS)))
+    """Up to so many it matters how many rows pass a filter."""
+    return max(exact_up_to(serving, k=k), math.ceil(MAX_SCAN_TUPLES / TUPLES_PER_ENTRY * ENTRY_COST[serving.key_type]))
 
 
-def _by_index(serving: Serving, *, k: int, is_filtered: bool, ef_search: int | None, limit: int) -> Approach:
-    fetch = math.ceil(FETCH_FACTOR * k) if is_filtered else k
-    candidates = None
-    if serving.key_type != "vector":
-        candidates = max(fetch, candidates_for(k, serving.key_type, serving.tuned))
-        if serving.has_iterative_scan and serving.key_type == "bit":
-            candidates = max(candidates, CODES_PER_NEIGHBOUR * k)
+def _candidates(serving: Serving, *, k: int, fetch: int) -> int | None:
+    """How many rows are taken from an index of codes, to be ranked by their vectors; None for one of vectors."""
+    if serving.key_type == "vector":
+        return None
+    candidates = max(fetch, candidates_for(k, serving.key_type, serving.tuned))
+    if serving.has_iterative_scan and serving.key_type == "bit":
+        candidates = max(candidates, CODES_PER_NEIGHBOUR * k)
+    return candidates
+
+
+def _by_index(
+    serving: Serving, *, k: int, passing: int | None, ef_search: int | None, experience: Experience
+) -> Approach:
+    is_filtered = passing is not None
+    factor = CLUSTERED_FETCH_FACTOR if experience.is_clustered else FETCH_FACTOR
+    fetch = math.ceil(factor * k) if is_filtered else k
+    candidates = _candidates(serving, k=k, fetch=fetch)
     chosen = ef_search or min(max(ef_search_for(k, serving.tuned), candidates or 0), MAX_EF_SEARCH)
     name: Strategy = "index" if candidates is None else "reranked"
     reason = f"the index {serving.index_name} gives the nearest"
@@ -134,19 +180,34 @@ def _by_index(serving: Serving, *, k: int, is_filtered: bool, ef_search: int | N
             strategy=name, reason=reason, ef_search=chosen, fetch=fetch, candidates=candidates,
             key_type=serving.key_type, settings=index_settings(serving, chosen),
         )  # fmt: skip
-    needed = (candidates or fetch) * max(serving.estimated_rows, 1) // max(limit, 1)
+    assert passing is not None
+    if experience.is_clustered and ef_search is None:
+        least, most = CLUSTERED_EF_SEARCH
+        chosen = max(chosen, min(max(rounded(experience.entries), least), most))
+    expected = (candidates or fetch) * max(serving.estimated_rows, 1) / passing
     if not serving.has_iterative_scan and ef_search is None:
-        chosen = min(max(chosen, needed), MAX_EF_SEARCH)  # the first batch is all there will be
+        chosen = min(max(chosen, math.ceil(expected)), MAX_EF_SEARCH)  # the first batch is all there will be
+    is_counted = serving.has_iterative_scan and len(serving.indexes) == 1
+    most_entries = max(int(passing / ENTRY_COST[serving.key_type]), candidates or fetch)
+    most_tuples = rounded(TUPLES_PER_ENTRY * most_entries if is_counted else math.ceil(PATIENCE * expected))
     return Approach(
         strategy="index-filtered" if candidates is None else "reranked-filtered",
-        reason=f"more than {limit} rows pass the filter; {reason} until enough of them pass",
+        reason=f"more than {exact_up_to(serving, k=k)} rows pass the filter; {reason} until enough of them pass",
         ef_search=chosen,
         fetch=fetch,
         candidates=candidates,
         key_type=serving.key_type,
-        gives_up=serving.has_iterative_scan and candidates is None,
-        settings=index_settings(serving, chosen, most_tuples=min(max(1000, PATIENCE * needed), MAX_SCAN_TUPLES)),
+        gives_up=serving.has_iterative_scan and (candidates is None or is_counted),
+        most_entries=most_entries if is_counted else None,
+        expected_entries=expected,
+        settings=index_settings(serving, chosen, most_tuples=min(max(1000, most_tuples), MAX_SCAN_TUPLES)),
     )
+
+
+def rounded(count: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24 …: so that few statements and settings have to be prepared."""
+    power = 1 << max(count - 1, 0).bit_length()
+    return power * 3 // 4 if count <= power * 3 // 4 and power >= 4 else power
 
 
 def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None = None) -> tuple[tuple[str, str], ...]:
