@@ -19,7 +19,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
 from everindex.articles.search import engine as searching
-from everindex.articles.search.strategy import Serving, choose, counted_up_to
+from everindex.articles.search.strategy import Serving, choose, exact_up_to
 from everindex.index.apply import deploy
 
 SERVING = Serving(index_name="i", estimated_rows=60_000, has_iterative_scan=True)
@@ -48,7 +48,7 @@ def test_any_search_has_a_strategy_that_can_give_k_rows(
     assert approach.reason
     if passing == 0:
         assert approach.strategy == "none-match"
-    elif exact or not serves or (passing is not None and passing <= counted_up_to(serving, k=k)):
+    elif exact or not serves or (passing is not None and passing <= exact_up_to(serving, k=k)):
         assert approach.strategy == ("exact" if passing is None else "filtered-exact")
         assert not any(name.startswith("hnsw.") for name in settings)
     else:
@@ -60,12 +60,6 @@ def test_any_search_has_a_strategy_that_can_give_k_rows(
         assert ef_search in (None, approach.ef_search)
         assert ("hnsw.iterative_scan" in settings) == iterates
         assert 1000 <= int(settings.get("hnsw.max_scan_tuples", 1000)) <= 20_000
-
-
-def test_the_rows_of_an_exact_search_grow_with_the_root_of_k_and_of_the_table() -> None:
-    limits = [counted_up_to(replace(SERVING, estimated_rows=rows), k=10) for rows in (0, 60_000, 240_000, 6_000_000)]
-    assert limits == [193, 1500, 3000, 15000]
-    assert counted_up_to(SERVING, k=1000) == 15000
 
 
 # --- the index that serves -------------------------------------------------------------------------------------------
