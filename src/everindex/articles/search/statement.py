@@ -71,6 +71,14 @@ def nearest_of_all(
     ), parameters
 
 
+def nearest_of_rows(table: ArticleTable, *, k: int) -> sql.Composed:
+    """The k nearest of the rows at the places `%(rows)s` (ctids as text), in the order of `nearest_of_all`."""
+    return sql.SQL(
+        "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} "
+        "WHERE embedding IS NOT NULL AND ctid = ANY(%(rows)s::pg_catalog.tid[]) ORDER BY distance, {uri} LIMIT {k}"
+    ).format(columns=_columns(), distance=table.distance, table=table.identifier, uri=_URI, k=sql.Literal(k))
+
+
 def nearest_by_codes(
     table: ArticleTable, filters: Filters, *, k: int, candidates: int, key_type: str, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:

@@ -1,0 +1,200 @@
+"""The sign bits of all vectors of a table in this process: what a search compares while no vector index serves.
+
+Reading every vector of a table costs 4 to 6 µs a row, since each lies in TOAST: a third of a second for 60,000 articles. Their
+bits (pgvector's binary_quantize, a 32nd of the vector) are read once and kept; a search compares all of them, and the nearest
+CODES_PER_ROW × k are ranked by their vectors (docs/measurements/filtered.md: recall@10 and times).
+
+Nothing has to be told when rows change. Each search reads which rows there are, in the snapshot in which it ranks them: a row
+whose place (ctid) and inserting transaction (xmin) are known has the bits that are kept, since an UPDATE makes a new row; the
+others are read. A rewrite of the table (VACUUM FULL, CLUSTER, TRUNCATE) gives it another file, and all are read anew.
+
+Not for a partitioned or foreign table, and not for more rows than MOST_BYTES hold: `nearest` then gives None.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from psycopg import sql
+
+from everindex.articles.model import Filters
+from everindex.articles.search import statement
+from everindex.articles.search.condition import where
+from everindex.articles.table import ArticleTable
+from everindex.pg.connections import Connection
+
+#: Memory of the bits and places of all rows: 200,000 rows of 1,536 dimensions.
+MOST_BYTES = 40 * 2**20
+#: Below so many rows reading all vectors takes a few milliseconds.
+FEWEST_ROWS = 2_000
+#: So many rows for each asked are ranked by their vectors.
+CODES_PER_ROW = 20
+FEWEST_RANKED = 200
+#: From this share of unknown rows on, all are read anew.
+STALE_SHARE = 0.2
+
+_HEADER_BYTES = 19  # signature, flags, length of an extension that is not used (PostgreSQL docs: COPY, binary format)
+_PLACE = np.dtype([("block", ">u4"), ("offset", ">u2"), ("xmin", ">u4")])
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """Rows in the order of their places."""
+
+    file: int
+    places: npt.NDArray[np.uint64]
+    xmins: npt.NDArray[np.uint32]
+    bits: npt.NDArray[np.uint64]
+    """(rows, words)"""
+
+
+class RowCodes:
+    """The bits of one table; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._codes: _Codes | None = None
+        self._lock = threading.Lock()
+
+    def forget(self) -> None:
+        """Gives the memory back: an index serves."""
+        self._codes = None
+
+    def nearest(
+        self, connection: Connection, table: ArticleTable, filters: Filters, vector: npt.NDArray[np.float32], *, k: int
+    ) -> list[tuple[Any, ...]] | None:
+        """The k rows nearest to `vector`, as a search gives them; None where this way is not for the table as it is.
+
+        Takes ACCESS SHARE; one transaction in REPEATABLE READ. The first one reads every vector.
+        """
+        width = table.dimensions or 0
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            there = self._there(connection, table, filters)
+            if there is None or len(there[1]) < FEWEST_ROWS or len(there[1]) * (width // 8 + 12) > MOST_BYTES:
+                return None
+            file, found = there
+            places, xmins = _places(found), found["xmin"].astype(np.uint32)
+            codes, positions = self._codes_of(connection, table, file, places, xmins)
+            query = _words(np.packbits(vector > 0)[np.newaxis])[0]
+            differing = np.bitwise_count(codes.bits[positions] ^ query).sum(axis=1, dtype=np.int32)
+            ranked = min(max(FEWEST_RANKED, CODES_PER_ROW * k), len(differing))
+            chosen = np.argpartition(differing, ranked - 1)[:ranked]
+            return connection.execute(
+                statement.nearest_of_rows(table, k=k),
+                {"vector": vector, "rows": [_text(place) for place in places[chosen].tolist()]},
+                binary=True,
+                prepare=True,
+            ).fetchall()
+
+    def _there(
+        self, connection: Connection, table: ArticleTable, filters: Filters
+    ) -> tuple[int, npt.NDArray[Any]] | None:
+        condition, parameters = where(table, filters)
+        row = connection.execute(
+            sql.SQL(
+                "SELECT (SELECT pg_catalog.pg_relation_filenode(c.oid)::int8 FROM pg_catalog.pg_class c "
+                "WHERE c.oid = {name}::pg_catalog.regclass AND c.relkind IN ('r', 'm')), "
+                "pg_catalog.string_agg(pg_catalog.tidsend(ctid) || pg_catalog.xidsend(xmin), ''::bytea) "
+                "FROM {table} WHERE embedding IS NOT NULL{condition}"
+            ).format(name=sql.Literal(table.identifier.as_string(None)), table=table.identifier, condition=condition),
+            parameters,
+            binary=True,
+        ).fetchone()
+        if row is None or row[0] is None or row[1] is None:
+            return None
+        return row[0], np.frombuffer(row[1], dtype=_PLACE)
+
+    def _codes_of(
+        self,
+        connection: Connection,
+        table: ArticleTable,
+        file: int,
+        places: npt.NDArray[np.uint64],
+        xmins: npt.NDArray[np.uint32],
+    ) -> tuple[_Codes, npt.NDArray[np.intp]]:
+        """Codes that have all of `places`, and where in them each stands."""
+        with self._lock:
+            codes = self._codes
+            positions, is_known = _find(codes, file, places, xmins)
+            unknown = int(len(places) - is_known.sum())
+            if codes is None or codes.file != file or unknown > STALE_SHARE * len(places):
+                codes = self._codes = _read(connection, table, file, None)
+                positions, is_known = _find(codes, file, places, xmins)
+            elif unknown:
+                codes = self._codes = _merged(codes, _read(connection, table, file, places[~is_known]))
+                positions, is_known = _find(codes, file, places, xmins)
+        assert is_known.all()  # read in the same snapshot
+        return codes, positions
+
+
+def _find(
+    codes: _Codes | None, file: int, places: npt.NDArray[np.uint64], xmins: npt.NDArray[np.uint32]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    if codes is None or codes.file != file or not len(codes.places):
+        return np.zeros(len(places), dtype=np.intp), np.zeros(len(places), dtype=np.bool_)
+    positions = np.minimum(np.searchsorted(codes.places, places), len(codes.places) - 1)
+    return positions, (codes.places[positions] == places) & (codes.xmins[positions] == xmins)
+
+
+def _read(connection: Connection, table: ArticleTable, file: int, only: npt.NDArray[np.uint64] | None) -> _Codes:
+    """The codes of all rows, or of those at the places `only`."""
+    width = table.dimensions or 0
+    code = table.code(sql.Identifier("embedding"), "bit")
+    chosen = (
+        sql.SQL("")
+        if only is None
+        else sql.SQL(" AND ctid = ANY({}::pg_catalog.tid[])").format(
+            sql.Literal("{" + ",".join(f'"{_text(place)}"' for place in only.tolist()) + "}")
+        )
+    )
+    every = sql.SQL(
+        "COPY (SELECT ctid, xmin, {code} FROM {table} WHERE embedding IS NOT NULL{chosen}) TO STDOUT (FORMAT BINARY)"
+    ).format(code=code, table=table.identifier, chosen=chosen)
+    with connection.cursor().copy(every) as copy:
+        data = b"".join(copy)
+    size = (width + 7) // 8
+    record = np.dtype(
+        [
+            ("fields", ">i2"), ("tid", ">i4"), ("block", ">u4"), ("offset", ">u2"), ("xid", ">i4"), ("xmin", ">u4"),
+            ("bit", ">i4"), ("width", ">i4"), ("bits", "u1", (size,)),
+        ]
+    )  # fmt: skip
+    count = (len(data) - _HEADER_BYTES) // record.itemsize
+    rows = np.frombuffer(data, dtype=record, count=count, offset=_HEADER_BYTES)
+    places = _places(rows)
+    order = np.argsort(places)
+    return _Codes(file, places[order], rows["xmin"].astype(np.uint32)[order], _words(rows["bits"])[order])
+
+
+def _merged(codes: _Codes, more: _Codes) -> _Codes:
+    """Both, the later where a place is in both."""
+    kept = ~np.isin(codes.places, more.places)
+    places = np.concatenate([codes.places[kept], more.places])
+    order = np.argsort(places)
+    return _Codes(
+        codes.file,
+        places[order],
+        np.concatenate([codes.xmins[kept], more.xmins])[order],
+        np.concatenate([codes.bits[kept], more.bits])[order],
+    )
+
+
+def _places(rows: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """A block and an offset as one number, in the order of the table."""
+    return np.asarray(rows["block"].astype(np.uint64) << np.uint64(16) | rows["offset"].astype(np.uint64))
+
+
+def _words(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """(n, bytes) as (n, words): eight bytes are compared at once."""
+    missing = -bits.shape[1] % 8
+    if missing:
+        bits = np.pad(bits, ((0, 0), (0, missing)))
+    return np.ascontiguousarray(bits).view(np.uint64)
+
+
+def _text(place: int) -> str:
+    return f"({place >> 16},{place & 0xFFFF})"
