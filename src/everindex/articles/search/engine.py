@@ -25,6 +25,7 @@ from everindex.articles.search.scanned import SMALL_TABLE, Scanned, as_read, sca
 from everindex.articles.search.short import ShortAnswer, ShortAnswers
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.strategy import (
+    BY_ROW_CODES,
     NO_INDEX,
     SMALL_TABLE_ROWS,
     Approach,
@@ -35,6 +36,7 @@ from everindex.articles.search.strategy import (
 )
 from everindex.articles.search.texts import Texts
 from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory
+from everindex.articles.search.vector.row_codes import RowCodes
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
 from everindex.index.planner import Explained, explain
@@ -72,6 +74,7 @@ class SearchEngine:
         self._texts = Texts()
         self._passing = PassingRows()
         self._history = FilterHistory()
+        self._row_codes = RowCodes()
         self.short_answers = ShortAnswers(journal)
 
     def search(
@@ -145,6 +148,11 @@ class SearchEngine:
         """The rows for each of `batch`, which differ in their vectors alone."""
         with told_as_ours("searching"):
             approach = self._choose(connection, table, serving, batch[0])
+            if approach.reason == NO_INDEX and serving.has_row_codes and batch[0].after is None:
+                by_codes = self._by_row_codes(connection, table, serving, batch)
+                if by_codes is not None:
+                    approach = replace(approach, reason=BY_ROW_CODES, leaves_ties=True)
+                    return [(rows, approach, []) for rows in by_codes]
             found, scanned, entries = self._run(connection, table, serving, batch, approach)
             notices: list[str] = []
             if scanned != "as-chosen":
@@ -158,6 +166,25 @@ class SearchEngine:
                 else (rows, approach, notices)
                 for number, (wanted, rows) in enumerate(zip(batch, found, strict=True))
             ]
+
+    def _by_row_codes(
+        self, connection: Connection, table: ArticleTable, serving: Serving, batch: Sequence[Wanted]
+    ) -> list[list[Row]] | None:
+        """What takes the place of reading every vector while no index serves; None where that way is not for this table."""
+        found = []
+        for wanted in batch:
+            rows = self._row_codes.nearest(
+                connection,
+                table,
+                wanted.filters,
+                wanted.vector,
+                k=wanted.rows,
+                estimated_rows=serving.estimated_rows,
+            )
+            if rows is None:
+                return None
+            found.append(wanted.usable(rows))
+        return found
 
     def _is_in_vain(self, wanted: Wanted, approach: Approach, rows: list[Row], entries: int | None) -> bool:
         """True where the index may not have found the nearest; what a scan under a filter has met is kept for the next ones."""
@@ -301,6 +328,8 @@ class SearchEngine:
             self._texts = Texts()
         if known is None or serving.indexes != known[2].indexes:
             self._history.forget()
+            if serving.index_name is not None:
+                self._row_codes.forget()
         self._known = (time.monotonic(), table, serving)
         return table, serving
 
@@ -417,7 +446,9 @@ def _answer(
     *,
     elapsed_ms: float,
 ) -> Answer:
-    if approach.strategy == "exact" and approach.reason == NO_INDEX:
+    if approach.reason == BY_ROW_CODES:
+        notices = [*notices, f"{BY_ROW_CODES} (exact search)"]
+    elif approach.strategy == "exact" and approach.reason == NO_INDEX:
         notices = [*notices, f"{NO_INDEX}: every row was read (exact search)"]
     elif approach.strategy == "exact" and not wanted.exact and wanted.after is not None and not notices:
         notices = [f"{approach.reason} (exact search)"]

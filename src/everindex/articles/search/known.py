@@ -47,10 +47,12 @@ def serving_of(connection: Connection, spec: IndexSpec, observed: Observed) -> S
     counted = (
         None if found is None else connection.execute(_COUNTED, {"index": found[1].oid, "table": table}).fetchone()
     )
+    server = look(connection)
     return Serving(
         index_name=None if found is None else found[1].name,
         estimated_rows=max(int(row[0] or 0) if row else 0, 0) or observed.estimated_rows,
-        has_iterative_scan=look(connection).has_iterative_scan,
+        has_iterative_scan=server.has_iterative_scan,
+        has_row_codes=server.has_binary_quantize,
         key_type="vector" if found is None else found[0].key_type,
         tuned=None if found is None else read_tuned(connection, spec, found[1]),
         indexes=() if found is None or counted is None else tuple(counted[0]) or (found[1].oid,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from everindex.articles.model import Strategy
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
@@ -36,6 +36,13 @@ PATIENCE = 20
 CODES_PER_NEIGHBOUR = 4
 #: Why a search that could have gone through an index is exact.
 NO_INDEX = "no valid vector index serves at the moment"
+#: The same, where all rows are compared by their codes first.
+BY_ROW_CODES = (
+    f"{NO_INDEX}: every row was compared by the sign bits of its vector, the nearest by the vectors themselves"
+)
+#: Of an exact search that nobody asked for: PostgreSQL sees a small table, whose vectors it does not count, and would read it
+#: with one process.
+PARALLEL = (("min_parallel_table_scan_size", "0"), ("parallel_setup_cost", "0"), ("parallel_tuple_cost", "0"))
 #: pgvector's default of hnsw.max_scan_tuples; more is not worth its while.
 MAX_SCAN_TUPLES = 20_000
 
@@ -96,6 +103,9 @@ class Serving:
     """What the index holds: vector, halfvec or bit. Codes only give candidates."""
 
     tuned: Tuned | None = None
+    has_row_codes: bool = False
+    """The server can make the sign bits of a vector (pgvector 0.7.0)."""
+
     indexes: tuple[int, ...] = ()
     """The oid of that index, or of its parts on the partitions; empty where the server counts no scans."""
 
@@ -119,7 +129,9 @@ def choose(
         return Approach(strategy="none-match", reason="no row with a vector passes the filter")
     if exact or serving.index_name is None:
         why = "exact search was asked for" if exact else NO_INDEX
-        return exactly(is_filtered=passing is not None, reason=why)
+        found = exactly(is_filtered=passing is not None, reason=why)
+        is_parallel = not exact and passing is None and serving.estimated_rows >= SMALL_TABLE_ROWS
+        return replace(found, settings=PARALLEL) if is_parallel else found
     if passing is not None:
         if passing <= exact_up_to(serving, k=k):
             return exactly(

@@ -8,7 +8,8 @@ Nothing has to be told when rows change. Each search reads which rows there are,
 whose place (ctid) and inserting transaction (xmin) are known has the bits that are kept, since an UPDATE makes a new row; the
 others are read. A rewrite of the table (VACUUM FULL, CLUSTER, TRUNCATE) gives it another file, and all are read anew.
 
-Not for a partitioned or foreign table, and not for more rows than MOST_BYTES hold: `nearest` then gives None.
+Not for a partitioned or foreign table, not through a pooler, and not for more rows than MOST_BYTES hold: `nearest` then gives
+None.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from everindex.articles.search import statement
 from everindex.articles.search.condition import where
 from everindex.articles.table import ArticleTable
 from everindex.pg.connections import Connection
+from everindex.pg.pooler import route_of
 
 #: Memory of the bits and places of all rows: 200,000 rows of 1,536 dimensions.
 MOST_BYTES = 40 * 2**20
-#: Below so many rows reading all vectors takes a few milliseconds.
-FEWEST_ROWS = 2_000
+#: Below so many rows reading all vectors takes some 20 milliseconds.
+FEWEST_ROWS = 5_000
 #: So many rows for each asked are ranked by their vectors.
 CODES_PER_ROW = 20
 FEWEST_RANKED = 200
@@ -64,17 +66,26 @@ class RowCodes:
         self._codes = None
 
     def nearest(
-        self, connection: Connection, table: ArticleTable, filters: Filters, vector: npt.NDArray[np.float32], *, k: int
+        self,
+        connection: Connection,
+        table: ArticleTable,
+        filters: Filters,
+        vector: npt.NDArray[np.float32],
+        *,
+        k: int,
+        estimated_rows: int,
     ) -> list[tuple[Any, ...]] | None:
         """The k rows nearest to `vector`, as a search gives them; None where this way is not for the table as it is.
 
         Takes ACCESS SHARE; one transaction in REPEATABLE READ. The first one reads every vector.
         """
-        width = table.dimensions or 0
+        most_rows = MOST_BYTES // ((table.dimensions or 0) // 8 + _PLACE.itemsize + 2)
+        if not FEWEST_ROWS <= estimated_rows <= most_rows or route_of(connection).is_pooled:
+            return None
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             there = self._there(connection, table, filters)
-            if there is None or len(there[1]) < FEWEST_ROWS or len(there[1]) * (width // 8 + 12) > MOST_BYTES:
+            if there is None or not FEWEST_ROWS <= len(there[1]) <= most_rows:
                 return None
             file, found = there
             places, xmins = _places(found), found["xmin"].astype(np.uint32)
@@ -87,7 +98,6 @@ class RowCodes:
                 statement.nearest_of_rows(table, k=k),
                 {"vector": vector, "rows": [_text(place) for place in places[chosen].tolist()]},
                 binary=True,
-                prepare=True,
             ).fetchall()
 
     def _there(
