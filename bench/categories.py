@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -28,6 +29,7 @@ from psycopg import Connection as AnyConnection
 from turns import summary, timed, turns
 
 from everindex.articles.instance import Instance
+from everindex.articles.search.strategy import FETCH_FACTOR
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_vector
 
@@ -102,7 +104,10 @@ def _category(
         instance.search_vector(query, k=K, filters={"category": category})
     queries = near(corpus.vectors, options.queries)
     truth = exact(corpus.vectors[passing], queries, k=K)
-    text = plain_statement("category")
+    texts = {
+        "index": plain_statement("category", rows=math.ceil(FETCH_FACTOR * K)),
+        "exact": plain_statement("category"),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ("everindex", *ways)}
     recalls: dict[str, list[float]] = {name: [] for name in seconds}
     short, strategies = 0, Counter[str]()
@@ -115,8 +120,8 @@ def _category(
             strategies[answer.strategy] += 1
         else:
             values = {"vector": query, "value": category}
-            taken, rows = timed(lambda: ways[name].execute(text, values, binary=True, prepare=True).fetchall())  # noqa: B023
-            likeness = [1 - row[-1] for row in rows]
+            taken, rows = timed(lambda: ways[name].execute(texts[name], values, binary=True, prepare=True).fetchall())  # noqa: B023
+            likeness = sorted((1 - row[-1] for row in rows), reverse=True)[:K]
         seconds[name].append(taken)
         recalls[name].append(truth.recall(turn, np.array(likeness, dtype=np.float32)))
     found: dict[str, Any] = {

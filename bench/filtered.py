@@ -163,7 +163,7 @@ def _condition(
     return found
 
 
-def plain_statement(column: str) -> str:
+def plain_statement(column: str, *, rows: int = K) -> str:
     """What one writes by hand for such a search."""
     return (
         sql.SQL(
@@ -171,7 +171,7 @@ def plain_statement(column: str) -> str:
             "WHERE embedding IS NOT NULL AND {column} = %(value)s ORDER BY embedding <=> %(vector)s LIMIT {k}"
         )
         .format(
-            columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), column=sql.Identifier(column), k=sql.Literal(K)
+            columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), column=sql.Identifier(column), k=sql.Literal(rows)
         )
         .as_string(None)
     )

@@ -22,47 +22,51 @@ from everindex.articles.search.vector.filter_history import (
     UNKNOWN,
     Experience,
     FilterHistory,
+    Scan,
 )
 
 PERL = Filters(category="perl")
 SERVING = Serving(index_name="i", estimated_rows=60_000, has_iterative_scan=True, indexes=(1,), tables=(2,))
 
 
-def met(history: FilterHistory, filters: Filters, *entries: int | None, expected: float = 100.0) -> Experience:
+def met(history: FilterHistory, filters: Filters, *entries: int) -> Experience:
+    """Scans of a filter that needs 100 entries if it has nothing to do with the vectors, and may cost 700."""
     for each in entries:
-        history.note(filters, 10, entries=each or 0, expected=expected, is_in_vain=each is None)
+        history.note(filters, 10, Scan(entries=each, expected=100.0, most=700))
     return history.of(filters, 10)
 
 
 def test_a_few_scans_say_nothing_and_so_do_those_of_another_filter_or_k() -> None:
     history = FilterHistory()
-    assert met(history, PERL, *[None] * (FEWEST_SCANS - 1)) == UNKNOWN
-    assert not met(history, PERL, None).pays
-    assert history.of(Filters(category="perl", topic="x"), 10) == UNKNOWN
+    assert met(history, PERL, *[900] * (FEWEST_SCANS - 1)) == UNKNOWN
+    assert not met(history, PERL, 900).pays
+    assert history.of(Filters(category="x"), 10) == UNKNOWN
     assert history.of(PERL, 20) == UNKNOWN
 
 
 def test_an_index_that_finds_its_rows_half_of_the_time_pays_and_one_that_does_not_is_tried_now_and_then() -> None:
     history = FilterHistory()
-    assert met(history, PERL, *[90] * 16, *[None] * 16).pays
-    assert not met(history, PERL, None).pays  # 15 of the last 32
+    assert met(history, PERL, *[90] * 16, *[900] * 16).pays
+    assert not met(history, PERL, 900).pays  # 15 of the last 32
     answers = [history.of(PERL, 10).pays for _ in range(4 * TRY_EVERY)]
     assert sum(answers) == 4
     assert met(history, PERL, *[90] * KEPT_SCANS).pays, "what was long ago does not count"
 
 
-def test_a_filter_is_a_cluster_where_scans_are_far_off_its_share_and_the_beam_takes_what_half_of_them_need() -> None:
-    assert met(FilterHistory(), PERL, *[60, 90, 110, 150] * 4) == Experience(entries=100)
-    near_and_far = met(FilterHistory(), PERL, *[12, 20, 300, None] * 4)
-    assert near_and_far == Experience(is_clustered=True, entries=20)
-    assert met(FilterHistory(), PERL, *[12] * 8).is_clustered
-    assert met(FilterHistory(), PERL, *[900] * 8).is_clustered
+def test_a_filter_is_a_cluster_where_scans_are_far_off_its_share_and_of_those_the_shortest_are_trusted() -> None:
+    assert met(FilterHistory(), PERL, *[60, 90, 110, 150] * 4) == Experience(entries=110)
+    near_and_far = met(FilterHistory(), PERL, *[12, 20, 300, 650, 900] * 4)
+    assert near_and_far == Experience(is_clustered=True, entries=300, trusted_entries=650)
+    assert met(FilterHistory(), PERL, *[12] * 8) == Experience(is_clustered=True, entries=12, trusted_entries=12)
+    assert met(FilterHistory(), PERL, *[900] * 8) == Experience(
+        pays=False, is_clustered=True, entries=900, trusted_entries=900
+    )
 
 
 def test_filters_are_forgotten_from_the_least_used_on_and_all_of_them_with_the_index() -> None:
     history = FilterHistory()
     for number in range(KEPT_FILTERS + 1):
-        met(history, Filters(category=str(number)), *[None] * FEWEST_SCANS)
+        met(history, Filters(category=str(number)), *[900] * FEWEST_SCANS)
     assert history.of(Filters(category="0"), 10) == UNKNOWN
     assert not history.of(Filters(category="1"), 10).pays
     history.forget()
@@ -88,9 +92,13 @@ def test_what_was_met_decides_between_the_index_and_the_rows_that_pass() -> None
     assert "few rows passed" in poor.reason
     beams = {
         entries: choose(SERVING, **options, experience=Experience(is_clustered=True, entries=entries)).ef_search
-        for entries in (10, 120, 1000)
+        for entries in (10, 240, 1000)
     }
-    assert beams == {10: CLUSTERED_EF_SEARCH[0], 120: 128, 1000: CLUSTERED_EF_SEARCH[1]}
+    assert beams == {10: CLUSTERED_EF_SEARCH[0], 240: 128, 1000: CLUSTERED_EF_SEARCH[1]}
+    for trusted, most in ((5, 13), (300, 300), (5000, 833)):
+        experience = Experience(is_clustered=True, entries=120, trusted_entries=trusted)
+        approach = choose(SERVING, **options, experience=experience)
+        assert (approach.most_entries, approach.affordable_entries) == (most, 833)
     asked = choose(SERVING, **options | {"ef_search": 33}, experience=Experience(is_clustered=True, entries=120))
     assert asked.ef_search == 33
     assert choose(SERVING, **options).ef_search == 40

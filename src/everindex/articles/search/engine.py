@@ -35,7 +35,7 @@ from everindex.articles.search.strategy import (
     exactly,
 )
 from everindex.articles.search.texts import Texts
-from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory
+from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
 from everindex.articles.search.vector.row_codes import RowCodes
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
@@ -191,16 +191,14 @@ class SearchEngine:
         is_short = len(rows) < _enough(wanted, approach)
         if entries is None or approach.most_entries is None:
             return is_short
-        is_in_vain = is_short or entries > approach.most_entries
         if wanted.after is None and wanted.ef_search is None:
+            most = approach.affordable_entries
+            # A scan that ended without its rows would have gone on.
+            met = max(entries, most + 1) if is_short else entries
             self._history.note(
-                wanted.filters,
-                wanted.rows,
-                entries=entries,
-                expected=approach.expected_entries,
-                is_in_vain=is_in_vain,
+                wanted.filters, wanted.rows, Scan(entries=met, expected=approach.expected_entries, most=most)
             )
-        return is_in_vain
+        return is_short or entries > approach.most_entries
 
     def _look_into(
         self,

@@ -22,10 +22,10 @@ SMALL_TABLE_ROWS = 1000
 #: batches, and a nearer one may be in the next. Of filters that are clusters 1.2 finds 98.4 % of the true neighbours, 1 finds
 #: 97.8 %, 1.5 finds 98.9 % and takes an eighth longer (docs/measurements/filtered.md).
 FETCH_FACTOR = 1.2
-#: The same for a filter that is known to be a cluster. Its first batch is as large as what half of its scans need in all, in
-#: these bounds: it costs the same, and comes in order (docs/measurements/filtered.md).
-CLUSTERED_FETCH_FACTOR = 1.5
-CLUSTERED_EF_SEARCH = (80, 200)
+#: The same for a filter that is known to be a cluster. The first batch of its scan is half as large as what half of its scans
+#: need in all, in these bounds: it costs next to nothing more, and comes in order.
+CLUSTERED_FETCH_FACTOR = 1.3
+CLUSTERED_EF_SEARCH = (40, 200)
 #: The planner has no choice in an index search, and planning costs a tenth of it.
 KEEPS_PLAN = ("plan_cache_mode", "auto")
 #: A filter may have few rows near the query. Where the server does not count entries, the scan gives up when it has looked at
@@ -71,8 +71,10 @@ class Approach:
     """The scan iterates until it has its rows, and ends early where too few of those it looks at pass."""
 
     most_entries: int | None = None
-    """After so many entries of the index the scan has cost what reading all rows that pass does, and what it gave need not be
-    the nearest; None where that is not counted."""
+    """A scan that needs more entries of the index than this is not trusted; None where they are not counted."""
+
+    affordable_entries: int = 0
+    """So many cost as much as reading all rows that pass."""
 
     expected_entries: float = 0.0
     """What it needs if the filter has nothing to do with the vectors."""
@@ -195,12 +197,15 @@ def _by_index(
     assert passing is not None
     if experience.is_clustered and ef_search is None:
         least, most = CLUSTERED_EF_SEARCH
-        chosen = max(chosen, min(max(rounded(experience.entries), least), most))
+        chosen = max(chosen, min(max(rounded(experience.entries // 2), least), most))
     expected = (candidates or fetch) * max(serving.estimated_rows, 1) / passing
     if not serving.has_iterative_scan and ef_search is None:
         chosen = min(max(chosen, math.ceil(expected)), MAX_EF_SEARCH)  # the first batch is all there will be
     is_counted = serving.has_iterative_scan and len(serving.indexes) == 1
     most_entries = max(int(passing / ENTRY_COST[serving.key_type]), candidates or fetch)
+    affordable = most_entries
+    if experience.trusted_entries is not None:
+        most_entries = min(most_entries, max(experience.trusted_entries, candidates or fetch))
     most_tuples = rounded(TUPLES_PER_ENTRY * most_entries if is_counted else math.ceil(PATIENCE * expected))
     return Approach(
         strategy="index-filtered" if candidates is None else "reranked-filtered",
@@ -211,6 +216,7 @@ def _by_index(
         key_type=serving.key_type,
         gives_up=serving.has_iterative_scan and (candidates is None or is_counted),
         most_entries=most_entries if is_counted else None,
+        affordable_entries=affordable,
         expected_entries=expected,
         settings=index_settings(serving, chosen, most_tuples=min(max(1000, most_tuples), MAX_SCAN_TUPLES)),
     )

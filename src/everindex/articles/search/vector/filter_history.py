@@ -7,7 +7,7 @@ whether the index pays for the next one, and whether its rows came in another or
 
 from __future__ import annotations
 
-import statistics
+import math
 import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
@@ -27,6 +27,23 @@ TRY_EVERY = 16
 FAR_OFF = 2.5
 #: From this share of scans on that are far off, or in vain, the filter is taken for a cluster.
 CLUSTERED_SHARE = 0.25
+#: Of the scans under a clustered filter these are trusted, those with the fewest entries; an exact search follows the others.
+#: The more entries a scan needs, the poorer is what it finds (docs/measurements/filtered.md).
+TRUSTED_SHARE = 0.75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """One scan of the index under a filter."""
+
+    entries: int
+    """So many the index gave until it had its rows, or ended."""
+
+    expected: float
+    """So many it needs where the filter has nothing to do with the vectors."""
+
+    most: int
+    """So many cost as much as reading all rows that pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +57,10 @@ class Experience:
     """Near some queries far more of the rows pass than near others."""
 
     entries: int = 0
-    """What half of the scans that found their rows needed at most."""
+    """What half of the scans needed at most."""
+
+    trusted_entries: int | None = None
+    """Of a cluster: what TRUSTED_SHARE of the scans needed at most. The others went so far that what they gave is poor."""
 
 
 UNKNOWN = Experience()
@@ -64,11 +84,11 @@ class FilterHistory:
             kept.skipped = (kept.skipped + 1) % TRY_EVERY
             return kept.experience if kept.skipped else replace(kept.experience, pays=True)
 
-    def note(self, filters: Filters, k: int, *, entries: int, expected: float, is_in_vain: bool) -> None:
-        """One scan: how many entries it looked at, how many a filter of that share needs, and whether it was in vain."""
+    def note(self, filters: Filters, k: int, scan: Scan) -> None:
+        """What one more scan has met."""
         with self._lock:
             kept = self._kept.setdefault((filters, k), _Scans())
-            kept.add(None if is_in_vain else entries, max(expected, 1.0))
+            kept.add(scan)
             self._kept.move_to_end((filters, k))
             if len(self._kept) > KEPT_FILTERS:
                 self._kept.popitem(last=False)
@@ -80,21 +100,24 @@ class FilterHistory:
 
 
 class _Scans:
-    """The last scans under one filter: the entries of each, None where it was in vain, and those that its share needs."""
+    """The last scans under one filter."""
 
     def __init__(self) -> None:
-        self.scans: deque[tuple[int | None, float]] = deque(maxlen=KEPT_SCANS)
+        self.scans: deque[Scan] = deque(maxlen=KEPT_SCANS)
         self.experience = UNKNOWN
         self.skipped = 0
 
-    def add(self, entries: int | None, expected: float) -> None:
-        self.scans.append((entries, expected))
-        if len(self.scans) < FEWEST_SCANS:
+    def add(self, scan: Scan) -> None:
+        self.scans.append(scan)
+        count = len(self.scans)
+        if count < FEWEST_SCANS:
             return
-        found = [(entries, expected) for entries, expected in self.scans if entries is not None]
-        near = sum(1 / FAR_OFF <= entries / expected <= FAR_OFF for entries, expected in found)
+        entries = sorted(scan.entries for scan in self.scans)
+        near = sum(1 / FAR_OFF <= scan.entries / max(scan.expected, 1.0) <= FAR_OFF for scan in self.scans)
+        is_clustered = count - near >= CLUSTERED_SHARE * count
         self.experience = Experience(
-            pays=2 * len(found) >= len(self.scans),
-            is_clustered=len(self.scans) - near >= CLUSTERED_SHARE * len(self.scans),
-            entries=int(statistics.median(entries for entries, _ in found)) if found else 0,
+            pays=2 * sum(scan.entries <= scan.most for scan in self.scans) >= count,
+            is_clustered=is_clustered,
+            entries=entries[count // 2],
+            trusted_entries=entries[math.ceil(TRUSTED_SHARE * count) - 1] if is_clustered else None,
         )
