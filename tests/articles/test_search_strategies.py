@@ -22,8 +22,6 @@ from everindex.articles.search import engine as searching
 from everindex.articles.search.strategy import Serving, choose, exact_up_to
 from everindex.index.apply import deploy
 
-SERVING = Serving(index_name="i", estimated_rows=60_000, has_iterative_scan=True)
-
 
 @given(
     k=st.integers(1, 1001), passing=st.none() | st.integers(0, 100_000), ef_search=st.none() | st.integers(1, 1000),
