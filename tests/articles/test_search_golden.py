@@ -74,13 +74,16 @@ def test_an_index_search_under_a_filter_finds_nearly_all_of_the_true_neighbours(
     """The commonest category, wherever the query lies: near its rows, or far from all of them."""
     categories = Counter(row["category"] for row in golden.rows)
     filters = Filters(category=categories.most_common(1)[0][0])
-    recalls = []
+    recalls, strategies = [], Counter[str]()
     for seed in range(25):
         vector = query_of(golden, seed)
         answer = read_only_instance.search_vector(vector, k=k, filters=filters)
-        assert (answer.strategy, len(answer.hits)) == ("index-filtered", k)
+        assert len(answer.hits) == k
+        strategies[answer.strategy] += 1
         check_answer(answer, golden, vector, filters, k=k)
         recalls.append(golden.recall(answer, vector, filters, k=k))
+    assert strategies["index-filtered"] >= 10
+    assert strategies.total() == strategies["index-filtered"] + strategies["filtered-exact"]
     assert np.mean(recalls) >= 0.95
 
 

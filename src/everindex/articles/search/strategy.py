@@ -13,7 +13,7 @@ from everindex.index.tuned import MAX_EF_SEARCH, Tuned, candidates_for, ef_searc
 #: What an entry that an iterating index scan gives costs, in rows of an exact search. A row costs 4 to 6 µs, since its vector
 #: is fetched from TOAST; for an entry the scan measures the distance of some TUPLES_PER_ENTRY others
 #: (docs/measurements/filtered.md).
-ENTRY_COST = {"vector": 6.0, "halfvec": 4.0, "bit": 1.2}
+ENTRY_COST = {"vector": 6.0, "halfvec": 4.0, "bit": 2.0}
 #: hnsw.max_scan_tuples counts the elements whose distance was measured. Beyond it, pgvector hands out what it has put aside.
 TUPLES_PER_ENTRY = 13
 #: Below so many rows the planner rightly reads the whole table: it is not pushed to the index.
