@@ -82,7 +82,7 @@ def test_an_index_search_under_a_filter_finds_nearly_all_of_the_true_neighbours(
         strategies[answer.strategy] += 1
         check_answer(answer, golden, vector, filters, k=k)
         recalls.append(golden.recall(answer, vector, filters, k=k))
-    assert strategies["index-filtered"] >= 10
+    assert strategies["index-filtered"] >= (10 if k <= 10 else 0)  # for 100 of 1,200 reading all of them costs less
     assert strategies.total() == strategies["index-filtered"] + strategies["filtered-exact"]
     assert np.mean(recalls) >= 0.95
 

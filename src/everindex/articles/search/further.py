@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from everindex.articles.search.strategy import Approach, Serving, choose, exact_up_to, exactly, rounded
+from everindex.articles.search.strategy import SMALL_TABLE_ROWS, Approach, Serving, choose, exactly, rounded
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
 from everindex.index.tuned import MAX_EF_SEARCH, candidates_for
 
 #: The index is asked for the first so many rows at most: beyond, pgvector's scan ends by itself (hnsw.max_scan_tuples, 20,000
 #: by default), and its memory (hnsw.scan_mem_multiplier) not much later.
 MOST_BY_INDEX = 10_000
+#: So many rows of an exact search cost as much as one that the index gives in its order (docs/measurements/answers.md).
+ROWS_PER_DEPTH = 3.75
 #: Rows of an iterating scan come in batches, each in its own order: so many times the page are taken, and the nearest kept.
 FETCH_FACTOR = 1.5
 #: At this k the ratio of candidates to neighbours is read off: far from where `candidates_for` is capped.
@@ -58,7 +60,7 @@ def _why_exactly(serving: Serving, *, depth: int, is_filtered: bool) -> str | No
     needed = depth if serving.key_type == "vector" else math.ceil(_candidates_per_row(serving) * depth)
     if needed > most:
         return f"the page lies beyond the first {most:,} rows that the index is asked for"
-    if not is_filtered and serving.estimated_rows <= exact_up_to(serving, k=needed):
+    if not is_filtered and serving.estimated_rows <= max(ROWS_PER_DEPTH * needed, SMALL_TABLE_ROWS):
         return "so deep, reading every row costs less than the index"
     return None
 
