@@ -24,7 +24,7 @@ def jsonl(*rows: Any) -> str:
 
 def test_bad_rows_are_left_out_and_named_and_the_good_ones_stored(on_head: Run, place: Path) -> None:
     source = place / "news.jsonl"
-    rows = [GOOD[0], {"title": "no uri"}, "{not json", GOOD[1], {"uri": "u9", "title": "x", "publication_date": "soon"}]
+    rows = [GOOD[0], {"title": "no uri"}, "{not json", GOOD[1], {"uri": "u9", "title": "x", "analyzed": "soon"}]
     source.write_text(jsonl(*rows), encoding="utf-8")
     done = on_head("import", str(source))
     assert done.status == 1
@@ -33,7 +33,7 @@ def test_bad_rows_are_left_out_and_named_and_the_good_ones_stored(on_head: Run, 
     assert len(told) == 3
     assert told[0] == "left out: line 2: uri is missing or empty"
     assert told[1].startswith("left out: line 3: ")
-    assert told[2].startswith("left out: line 5 (u9): publication_date is not a date")
+    assert told[2].startswith("left out: line 5 (u9): analyzed is neither")
     done = on_head("import", str(source), "--json")
     assert done.status == 1
     report = done.json[str(source)]
@@ -48,7 +48,7 @@ def test_standard_input_is_a_source(on_head: Run) -> None:
     assert done.status == 0
     assert done.json["-"] == {
         "inserted": 0, "updated": 0, "unchanged": 3, "without_vector": 0, "failure_reason": None, "left_out": 0,
-        "problems": [],
+        "problems": [], "noted": 0, "notes": [],
     }  # fmt: skip
     assert len(on_head("search", "title", "--category", "Given", "--json").json["hits"]) == 3
 

@@ -40,9 +40,9 @@ def read(path: Path, data: str | bytes, name: str = "feed.xml", **options: str) 
 def bomb(tmp_path: Path, data: bytes) -> list[Article | RowProblem] | SourceUnreadable:
     """What reading `data` ends in, within 5 s and 5 MB of Python's memory."""
     tracemalloc.start()
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = _outcome(tmp_path, data)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 5e6
@@ -58,7 +58,7 @@ def _outcome(tmp_path: Path, data: bytes) -> list[Article | RowProblem] | Source
 
 @pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "utf-16"])
 def test_rss_entries_become_articles_and_problems_carry_the_number_of_the_entry(tmp_path: Path, encoding: str) -> None:
-    first, second, third, fourth = read(tmp_path, RSS.format(encoding=encoding).encode(encoding), "feed")
+    first, second, third, fourth, note = read(tmp_path, RSS.format(encoding=encoding).encode(encoding), "feed")
     assert first == Article(
         uri="https://example.org/1",
         title="Tea & café",
@@ -71,9 +71,10 @@ def test_rss_entries_become_articles_and_problems_carry_the_number_of_the_entry(
     assert second == Article(uri="tag:2", title="Second", summary="5 < 6", news_source="The Feed")
     assert isinstance(third, RowProblem)
     assert (third.line, third.reason) == (3, "uri is missing or empty")
-    assert isinstance(fourth, RowProblem)
-    assert (fourth.line, fourth.uri) == (4, "https://example.org/4")
-    assert "'soon'" in fourth.reason
+    assert fourth == Article(uri="https://example.org/4", title="Fourth", news_source="The Feed")
+    assert isinstance(note, RowProblem)
+    assert (note.line, note.uri, note.is_note) == (4, "https://example.org/4", True)
+    assert "'soon'" in note.reason
 
 
 def test_atom_entries_become_articles_and_an_entrys_own_source_wins_over_the_option(tmp_path: Path) -> None:
@@ -165,9 +166,9 @@ def test_the_content_of_a_feed_is_never_taken_for_the_name_of_a_file(tmp_path: P
 )
 def test_a_hostile_feed_costs_seconds_at_most(tmp_path: Path, filling: str) -> None:
     start = "<rss version='2.0'><channel><item><link>u</link><title>t</title><description>"
-    begin = time.perf_counter()
+    begin = time.process_time()
     _outcome(tmp_path, (start + filling).encode())
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_a_feed_above_50_megabytes_is_refused_even_when_packed(tmp_path: Path) -> None:
@@ -194,6 +195,6 @@ def test_html_becomes_the_text_that_it_shows(markup: str, text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["<!--", "<a ", "</a", "<", "<![", '<a href="', "<?", "<script>", "&#"])
 def test_stripping_html_takes_linear_time(piece: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     html_text(piece * 200_000)
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 3

@@ -8,10 +8,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from everindex.articles.importers.row import READERS, RefusedError, read_text
-from everindex.articles.model import Article
+from everindex.articles.model import ARTICLE_FIELDS, Article
 from everindex.errors import QueryInvalid
 
-_FIELDS = tuple(f.name for f in fields(Article))
+_FIELDS = ARTICLE_FIELDS
 
 
 def as_articles(items: Iterable[Article | Mapping[str, Any] | object]) -> list[Article]:
@@ -38,7 +38,9 @@ def _values(item: object) -> Mapping[str, Any] | None:
     if isinstance(item, Mapping):
         return item
     if is_dataclass(item) and not isinstance(item, type):
-        return {f.name: getattr(item, f.name) for f in fields(item)}
+        return {
+            f.name: getattr(item, f.name) for f in fields(item) if not (f.name == "entry" and isinstance(item, Article))
+        }
     return None
 
 

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from everindex.articles import store
 from everindex.articles.embedding import Embedder, check_vectors
+from everindex.articles.entry_uris import settle_uris
 from everindex.articles.model import Article, RowProblem
 from everindex.articles.store import MaybeVector, Stored, Texts
 from everindex.articles.table import ArticleTable, read_table
@@ -39,6 +40,10 @@ class ImportReport:
     stored: Stored = field(default_factory=Stored)
     problems: list[RowProblem] = field(default_factory=list)
     problem_count: int = 0
+    notes: list[RowProblem] = field(default_factory=list)
+    """What of stored articles could not be read, and which entries gave way to newer ones; at most 1,000 of `note_count`."""
+
+    note_count: int = 0
     without_vector: int = 0
     failure_reason: str | None = None
     """The reason of the first article that got no vector."""
@@ -71,7 +76,7 @@ def import_rows(
     report = ImportReport()
     iterator = iter(rows)
     while batch := list(islice(iterator, BATCH_ROWS)):
-        good = _note_problems(batch, report)
+        good = store.last_of_each(settle_uris(connection, table, _note_problems(batch, report)))
         if good:
             _store(connection, table, good, embedder, report)
         if on_rows is not None:
@@ -181,11 +186,15 @@ def _note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) 
     for row in batch:
         if isinstance(row, Article):
             good.append(row)
+        elif row.is_note:
+            report.note_count += 1
+            if len(report.notes) < KEPT_PROBLEMS:
+                report.notes.append(row)
         else:
             report.problem_count += 1
             if len(report.problems) < KEPT_PROBLEMS:
                 report.problems.append(row)
-    return store.last_of_each(good)
+    return good
 
 
 def _store(

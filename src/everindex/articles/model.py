@@ -18,6 +18,18 @@ MAX_K = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntryIdentity:
+    """What distinguishes an entry of a feed from others with the same link (docs/decisions/0020)."""
+
+    id_uri: str
+    """The uri that its own id gives it."""
+
+    link: str | None = None
+    former: tuple[str, ...] = ()
+    """Uris that earlier versions gave to such an entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Article:
     """One article as it is imported or shown. Dates are ISO-8601 text, as existing instances keep them."""
 
@@ -44,6 +56,9 @@ class Article:
     raw_text: str | None = None
     """The full text; goes to `raw_articles`."""
 
+    entry: EntryIdentity | None = field(default=None, compare=False, repr=False)
+    """Of an entry of a feed: under which uris the table may already hold it. Not stored."""
+
     @property
     def text_to_embed(self) -> str:
         """Title and summary as one text; a summary that opens with the title is not said twice."""
@@ -53,8 +68,10 @@ class Article:
         return f"{title}\n\n{summary}"
 
 
+#: Fields of an article that a source may give.
+ARTICLE_FIELDS = tuple(f.name for f in fields(Article) if f.name != "entry")
 #: Columns of `articles` that an import may write, in the order of the dataclass.
-ARTICLE_COLUMNS = tuple(f.name for f in fields(Article) if f.name != "raw_text")
+ARTICLE_COLUMNS = tuple(name for name in ARTICLE_FIELDS if name != "raw_text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +82,8 @@ class RowProblem:
     line: int
     reason: str
     uri: str | None = None
+    is_note: bool = False
+    """Nothing was left out: the article is stored without a value that could not be read, or a newer one in its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

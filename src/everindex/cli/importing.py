@@ -1,4 +1,4 @@
-"""`everindex import`: articles from JSONL, CSV, RSS/Atom files or standard input."""
+"""`everindex import`: articles from files of JSONL, CSV, RSS, Atom or JSON Feed, or from standard input."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from everindex.articles.importers import Format, read_source
 from everindex.articles.ingest import ImportReport
+from everindex.articles.model import RowProblem
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
 
@@ -19,11 +20,16 @@ SHOWN_PROBLEMS = 20
 
 def import_articles(
     sources: Annotated[
-        list[str], typer.Argument(help="Files (.jsonl, .csv, .rss, .atom, .xml, also .gz), or - for stdin.")
+        list[str], typer.Argument(help="Files (.jsonl, .csv, .rss, .atom, .xml, .json, also .gz), or - for stdin.")
     ],
     format_name: Annotated[
         Format | None, typer.Option("--format", help="Format, where the file's name does not tell.")
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding, where it is not UTF-8 and the source does not say it (windows-1252 …)."),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Address that a feed was fetched from, for relative links.")] = None,
     news_source: Annotated[str | None, typer.Option("--source", help="news_source of rows that have none.")] = None,
     category: Annotated[str | None, typer.Option("--category", help="Category of rows that have none.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Topic of rows that have none.")] = None,
@@ -34,7 +40,15 @@ def import_articles(
     reports: dict[str, ImportReport] = {}
     with open_instance(wait) as instance:
         for source in sources:
-            rows = read_source(source, format=format_name, news_source=news_source, category=category, topic=topic)
+            rows = read_source(
+                source,
+                format=format_name,
+                encoding=encoding,
+                base=base,
+                news_source=news_source,
+                category=category,
+                topic=topic,
+            )
             with (
                 reporter() as reporting,
                 row_progress(source) as advance,
@@ -59,12 +73,20 @@ def _print(source: str, report: ImportReport, *, to: Callable[[str], None]) -> N
         to(
             f"  {report.kept_vectors} texts changed, and their vectors of an unrecorded model were left: run  everindex model"
         )
+    for note in report.notes[:SHOWN_PROBLEMS]:
+        tell(f"  note: {_where(note)}: {note.reason}")
+    if report.note_count > SHOWN_PROBLEMS:
+        tell(f"  … and {report.note_count - SHOWN_PROBLEMS} more notes")
     for problem in report.problems[:SHOWN_PROBLEMS]:
-        tell(f"  left out: line {problem.line}{f' ({problem.uri})' if problem.uri else ''}: {problem.reason}")
+        tell(f"  left out: {_where(problem)}: {problem.reason}")
     if report.problem_count > SHOWN_PROBLEMS:
         tell(f"  … and {report.problem_count - SHOWN_PROBLEMS} more")
     if report.problem_count:
         to(f"  {report.problem_count} rows were left out; correct them and import again: what is stored stays as it is")
+
+
+def _where(problem: RowProblem) -> str:
+    return f"line {problem.line}{f' ({problem.uri})' if problem.uri else ''}"
 
 
 def _as_dict(report: ImportReport) -> dict[str, Any]:
@@ -76,5 +98,11 @@ def _as_dict(report: ImportReport) -> dict[str, Any]:
         "failure_reason": report.failure_reason,
         "kept_vectors": report.kept_vectors,
         "left_out": report.problem_count,
-        "problems": [{"line": p.line, "uri": p.uri, "reason": p.reason} for p in report.problems],
+        "problems": [_problem_dict(problem) for problem in report.problems],
+        "noted": report.note_count,
+        "notes": [_problem_dict(note) for note in report.notes],
     }
+
+
+def _problem_dict(problem: RowProblem) -> dict[str, Any]:
+    return {"line": problem.line, "uri": problem.uri, "reason": problem.reason}

@@ -1,4 +1,4 @@
-"""Which articles does a source hold? JSONL, CSV, RSS and Atom become articles, or the reason why a row is none."""
+"""The articles of a source. JSONL, CSV, RSS, Atom and JSON Feed become articles, or the reason why a row is none."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import assert_never
 from everindex.articles.importers.csv_rows import read_csv
 from everindex.articles.importers.detect import Format, detect_format
 from everindex.articles.importers.feed import read_feed
+from everindex.articles.importers.feed_entries import is_address
 from everindex.articles.importers.jsonl import read_jsonl
 from everindex.articles.importers.opening import open_source
 from everindex.articles.importers.row import RefusedError, read_row, read_text
+from everindex.articles.importers.text_encodings import codec_of
 from everindex.articles.model import Article, RowProblem
 from everindex.errors import UsageError
 
@@ -23,20 +25,26 @@ def read_source(
     source: str,
     *,
     format: Format | None = None,
+    encoding: str | None = None,
+    base: str | None = None,
     news_source: str | None = None,
     category: str | None = None,
     topic: str | None = None,
 ) -> Iterator[Article | RowProblem]:
     """The articles of a file (or of standard input, `-`), gzip or not, and a RowProblem for each row that is none.
 
-    Without `format` the ending decides, else the first bytes. `news_source`, `category` and `topic` fill rows that
+    Without `format` the first bytes decide where they leave no doubt, then the ending. `encoding` is a label as browsers
+    know it, for a source that is neither UTF-8 nor says what it is; `base` the address of a feed, for relative links
+    where it does not say its own. A RowProblem that `is_note` says what of an article could not be read, which came
+    before it; every other one stands for a row that was left out. `news_source`, `category` and `topic` fill rows that
     lack them. Rows come in the order of the source; a uri that comes twice comes out twice. JSONL and CSV are read
     line by line, feeds and JSON lists as a whole (at most 50 MB). Reads only; no network.
-    Raises UsageError at once for a default that no article may have, and SourceUnreadable with the first `next()` for
+    Raises UsageError at once for a default that no article may have, an encoding that is not known or a base that is no
+    address, and SourceUnreadable with the first `next()` for
     a source that cannot be opened, is empty or is of no known format.
     """
     given = {"news_source": news_source, "category": category, "topic": topic}
-    return _read(source, format, _checked(given))
+    return _read(source, format, _codec(encoding), _address(base), _checked(given))
 
 
 def sample_source() -> Path:
@@ -44,8 +52,11 @@ def sample_source() -> Path:
     return Path(str(files("everindex.articles").joinpath("sample", "cpython_news.jsonl.gz")))
 
 
-def _read(source: str, format: Format | None, defaults: dict[str, str]) -> Iterator[Article | RowProblem]:
+def _read(
+    source: str, format: Format | None, codec: str | None, base: str | None, defaults: dict[str, str]
+) -> Iterator[Article | RowProblem]:
     with open_source(source) as opened:
+        opened.decode_as(codec)
         found = detect_format(source, opened) if format is None else format
         match found:
             case "jsonl":
@@ -53,9 +64,30 @@ def _read(source: str, format: Format | None, defaults: dict[str, str]) -> Itera
             case "csv":
                 yield from read_csv(opened, defaults=defaults)
             case "feed":
-                yield from read_feed(opened, defaults=defaults)
+                yield from read_feed(opened, defaults=defaults, base=base)
             case _:
                 assert_never(found)
+
+
+def _codec(label: str | None) -> str | None:
+    codec = None if label is None else codec_of(label)
+    if label is not None and codec is None:
+        raise UsageError(
+            f"{label[:40]!r} is no encoding that is known.",
+            why="encodings have the labels that browsers know.",
+            next_step="name one like utf-8, windows-1252, gb2312, shift_jis or euc-kr.",
+        )
+    return codec
+
+
+def _address(base: str | None) -> str | None:
+    if base is not None and not is_address(base):
+        raise UsageError(
+            f"{base[:80]!r} cannot be the base of a feed.",
+            why="relative links are resolved against an address that begins with http:// or https://.",
+            next_step="give the address that the feed was fetched from.",
+        )
+    return base
 
 
 def _checked(given: dict[str, str | None]) -> dict[str, str]:

@@ -1,14 +1,15 @@
-"""Which articles does a CSV source hold? A header row names the columns; a row may span lines within quotes."""
+"""The articles of a CSV source. A header row names the columns; a row may span lines within quotes."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
 
-from everindex.articles.importers.detect import UTF8_BOM, sniff_delimiter
-from everindex.articles.importers.lines import TOO_LONG, bounded_lines
+from everindex.articles.importers.dated_rows import DatedRows
+from everindex.articles.importers.detect import UTF8_BOM, is_separator_line, sniff_delimiter
+from everindex.articles.importers.lines import TOO_LONG, bounded_lines, not_decoded
 from everindex.articles.importers.opening import MAX_LINE_BYTES, OpenSource, unreadable
-from everindex.articles.importers.row import FIELD_OF, column_field, read_row
+from everindex.articles.importers.row import FIELD_OF, column_field
 from everindex.articles.model import Article, RowProblem
 from everindex.errors import SourceUnreadable
 
@@ -41,6 +42,9 @@ class _RowLines:
             raise _RowTooLongError
         if self.number == 1:
             data = data.removeprefix(UTF8_BOM)
+            if is_separator_line(data):
+                self.start_row()
+                return "\n"
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
@@ -58,6 +62,7 @@ def read_csv(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[Art
     # strict: a quote that is never closed is an error instead of one row that swallows the rest of the file
     reader = csv.reader(lines, delimiter=sniff_delimiter(opened.head), strict=True)
     columns = _read_header(opened, reader)
+    rows = DatedRows(opened.name, defaults)
     while True:
         lines.start_row()
         try:
@@ -65,24 +70,23 @@ def read_csv(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[Art
         except StopIteration:
             break
         except (_RowTooLongError, csv.Error) as exc:
-            yield opened.problem(lines.first_line or lines.number, _reason(exc))
+            yield from rows.pass_on(opened.problem(lines.first_line or lines.number, _reason(exc)))
             continue
         if not any(values):
             continue
-        yield _read_values(opened, lines, columns, values, defaults)
+        row = _values(opened, lines, columns, values)
+        yield from rows.pass_on(row) if isinstance(row, RowProblem) else rows.read(row, lines.first_line)
+    yield from rows.finish()
     yield from opened.problem_at_end(lines.number + 1)
 
 
-def _read_values(
-    opened: OpenSource, lines: _RowLines, columns: list[str], values: list[str], defaults: Mapping[str, str]
-) -> Article | RowProblem:
+def _values(opened: OpenSource, lines: _RowLines, columns: list[str], values: list[str]) -> dict[str, str] | RowProblem:
     if not lines.is_utf8:
-        return opened.problem(lines.first_line, "not UTF-8")
+        return opened.problem(lines.first_line, not_decoded(opened))
     if len(values) < len(columns) or any(values[len(columns) :]):
         reason = f"{len(values)} values where the header has {len(columns)} columns"
         return opened.problem(lines.first_line, reason)
-    row = dict(zip(columns, values, strict=False))  # more values than columns: the empty ones that spreadsheets add
-    return read_row(row, source=opened.name, line=lines.first_line, defaults=defaults)
+    return dict(zip(columns, values, strict=False))  # more values than columns: the empty ones that spreadsheets add
 
 
 def _read_header(opened: OpenSource, reader: Iterator[list[str]]) -> list[str]:

@@ -1,55 +1,123 @@
-"""Which ISO-8601 date does a text tell? Months by name are English and independent of the locale."""
+"""The one reader of dates, for every format: a written date becomes ISO-8601 text, with its offset where it has one.
+
+It never guesses. What can be read in two ways needs evidence (`DateContext`), which the importers look for in the source;
+without it there is no date, or no offset, and `doubt` says which. Independent of the locale and of the clock.
+"""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
-from itertools import chain
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from typing import Final
 
+from everindex.articles.importers.date_words import ZONE_MINUTES, months, passed_over, plain_word
+
+#: No date that is meant to be one is longer; it bounds what the patterns are run over.
+MAX_DATE_CHARS: Final = 80
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.,+\-Zz]+)?")
 _ISO_SPACED_ZONE = re.compile(r"([0-9-]{10})[T ]([0-9:.,]+) ?(UTC|GMT|[+-][0-9]{2}:?[0-9]{2})")
 _ISO_BASIC = re.compile(r"[0-9]{8}(?:T[0-9:.,+\-Z]+)?")
 _UNIX = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
-_YEAR_FIRST = re.compile(r"([0-9]{4})[/.]([0-9]{1,2})[/.]([0-9]{1,2})(?:[T ]([0-9:]{4,8}))?")
-_DAY_FIRST = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4})(?:,? ([0-9:]{4,8}))?")
-_DAY_MONTH = re.compile(r"([0-9]{1,2})(?:st|nd|rd|th)? ([a-z]{3,9})\.?,? ([0-9]{4})")
-_MONTH_DAY = re.compile(r"([a-z]{3,9})\.? ([0-9]{1,2})(?:st|nd|rd|th)?,? ([0-9]{4})")
-_RFC_2822 = re.compile(r"(?:[a-z]{3,9},? )?[0-9]{1,2}[ -][a-z]{3,9}[ -][0-9]{2,4},? [0-9]{1,2}:[0-9]{2}.{0,30}")
-_MONTH_NAMES = (
-    ("january", "february", "march", "april", "may", "june"),
-    ("july", "august", "september", "october", "november", "december"),
+_SPACES = re.compile(r"\s+")
+_COMMENT = re.compile(r"[(（]([^()（）]{0,60})[)）]")
+_EAST_ASIAN_WEEKDAY = re.compile(r"(?:星期|周|週)[一二三四五六日天]|[月火水木金土日]曜日?|[월화수목금토일]요일")
+_EAST_ASIAN = (
+    (re.compile(r"上午|午前|오전"), " am "),
+    (re.compile(r"下午|午後|오후"), " pm "),
+    (re.compile(r"(?<=\d) ?[年년月월]\s?"), "-"),
+    (re.compile(r"(?<=\d) ?[日号일]"), " "),
+    (re.compile(r"(?<=\d) ?[時时点시] ?(?=\d)"), ":"),
+    (re.compile(r"(?<=\d) ?[分분] ?(?=\d)"), ":"),
+    (re.compile(r"(?<=\d) ?[分分秒분초]"), " "),
 )
-_MONTHS = {
-    name[:length]: month for month, name in enumerate(chain(*_MONTH_NAMES), start=1) for length in (3, len(name))
-} | {"sept": 9}
-#: No date that is meant to be one is longer; it bounds what the patterns are run over.
-MAX_DATE_CHARS = 64
+_HALF = r"([ap])\.? ?m\b\.?"
+_TIME = re.compile(
+    rf"(?:\b{_HALF}\s*)?(?<![\d:.])(\d{{1,2}})(?:[:h](\d{{2}})(?:[:m](\d{{2}})(?:[.,:]\d{{1,9}})?s?)?)(?![\d:])(?:\s*{_HALF})?",
+    re.IGNORECASE,
+)
+_HOUR = re.compile(rf"()(?<![\d:./-])(\d{{1,2}})()()\s*{_HALF}", re.IGNORECASE)
+_DOTTED_TIME = re.compile(r"()(?<![\d.])(\d{1,2})\.(\d{2})()(?=\s*uhr\b)()", re.IGNORECASE)
+_OFFSET = re.compile(
+    r"\s*(?:(?:gmt|utc)\s?([+\-−])(\d{1,2})(?::?(\d{2}))?|(?:gmt|utc|z)?\s*([+\-−])(\d{2}):?(\d{2})?)(?![\d:/.])(?!-\d)",
+    re.IGNORECASE,
+)
+_ZONE_NAME = re.compile(r"\s*([a-z]+(?:[/_-][a-z]+)*)(?![\w'])", re.IGNORECASE)
+_YEAR_FIRST = re.compile(r"(?<!\d)(\d{4})([-/.]) ?(\d{1,2})\2 ?(\d{1,2})(?!\d)\.?")
+_YEAR_LAST = re.compile(r"(?<!\d)(\d{1,2})([-/.]) ?(\d{1,2})\2 ?(\d{4})(?!\d)")
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th|er|re|[eè]me|:e|e|[ºª°])\b", re.IGNORECASE)
+_TOKEN = re.compile(r"\d+|[^\W\d_]+(?:['ʼ’-][^\W\d_]+)*\.?|[^\s,.\-–—/|·•@]")
+_OFFSET_LIMIT = timedelta(hours=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DateContext:
+    """What a source has shown about its dates."""
+
+    is_day_first: bool | None = None
+    """Of `2/7/2026`: whether 2 is the day. None: nothing has shown it."""
+
+    ist_minutes: int | None = None
+    """What IST is here, in minutes east of UTC: India 330, Israel 120, Ireland 60."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DateReading:
+    """What a text tells: ISO-8601 or None, and what of it could not be read."""
+
+    text: str | None = None
+    doubt: str | None = None
+    is_order_unknown: bool = False
+    """Whether evidence for the order of day and month would give the date."""
+
+
+NO_CONTEXT: Final = DateContext()
+_NOT_A_DATE: Final = DateReading(doubt="it is not a date in a form that is understood")
 
 
 def iso_date(value: object) -> str | None:
-    """The date as ISO-8601 text, None when `value` is not one that can only be read in one way.
+    """The date as ISO-8601 text, None when `value` is not one that can only be read in one way."""
+    return read_date(value).text
 
-    `YYYY-MM-DD`, alone or with a time, stays as it is. RFC 2822, `2023/2/7`, `7.2.2023`, `7 February 2023`,
-    `Feb 7, 2023`, `20230207` and Unix time in seconds or milliseconds (UTC) are rewritten. `2/7/2023` is refused:
-    nothing says which number is the month.
-    """
+
+def read_date(value: object, context: DateContext = NO_CONTEXT) -> DateReading:
+    """What `value` tells. `YYYY-MM-DD`, alone or with a time, stays as it is; everything else is rewritten."""
     if isinstance(value, date):
-        return value.isoformat()
+        return DateReading(text=value.isoformat())
     if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
+        return _NOT_A_DATE
     if isinstance(value, int) and not 0 <= value < 10**13:
-        return None
+        return _NOT_A_DATE
     text = str(value).strip()
-    if len(text) > MAX_DATE_CHARS:
-        return None
+    if len(text) > MAX_DATE_CHARS or (text and not text.isascii() and not _digits_are_ascii(text)):
+        return _NOT_A_DATE
     try:
-        return _read(text)
-    except (ValueError, TypeError, IndexError, OverflowError):  # what datetime and email.utils raise on near misses
+        fixed = _read_fixed(text)
+        return DateReading(text=fixed) if fixed is not None else _read_written(text, context)
+    except (ValueError, OverflowError):  # what datetime raises on near misses
+        return _NOT_A_DATE
+
+
+def is_in_numbers(value: object) -> bool:
+    """Whether a text may hold a date whose order of day and month has to be known."""
+    return isinstance(value, str) and len(value) <= MAX_DATE_CHARS and _YEAR_LAST.search(value) is not None
+
+
+def order_shown(value: object) -> bool | None:
+    """Whether a text like `25/12/2026` (day first: True) or `12/25/2026` (False) shows the order of day and month."""
+    if not isinstance(value, str) or len(value) > MAX_DATE_CHARS or not (parts := _YEAR_LAST.search(value)):
         return None
+    first, second = int(parts[1]), int(parts[3])
+    if parts[2] == "." or (first > 12) == (second > 12) or max(first, second) > 31:
+        return None
+    return first > 12
 
 
-def _read(text: str) -> str | None:
+def _digits_are_ascii(text: str) -> bool:
+    return all(letter.isascii() for letter in text if letter.isdigit())
+
+
+def _read_fixed(text: str) -> str | None:
     if _ISO.fullmatch(text):
         datetime.fromisoformat(text.replace("z", "Z"))
         return text
@@ -60,27 +128,133 @@ def _read(text: str) -> str | None:
         return (datetime if "T" in text else date).fromisoformat(text).isoformat()
     if _UNIX.fullmatch(text):
         return datetime.fromtimestamp(int(text) / (1000 if len(text) == 13 else 1), UTC).isoformat()
-    if parts := _YEAR_FIRST.fullmatch(text):
-        return _numbers(parts[1], parts[2], parts[3], parts[4])
-    if parts := _DAY_FIRST.fullmatch(text):
-        return _numbers(parts[3], parts[2], parts[1], parts[4])
-    lowered = text.lower()
-    if parts := _DAY_MONTH.fullmatch(lowered):
-        return _named_month(parts[3], parts[2], parts[1])
-    if parts := _MONTH_DAY.fullmatch(lowered):
-        return _named_month(parts[3], parts[1], parts[2])
-    if _RFC_2822.fullmatch(lowered):
-        return parsedate_to_datetime(text).isoformat()
     return None
 
 
-def _numbers(year: str, month: str, day: str, time: str | None) -> str:
-    found = date(int(year), int(month), int(day)).isoformat()
-    if time is None:
-        return found
-    return datetime.fromisoformat(f"{found}T{time.zfill(5)}").isoformat()
+def _read_written(text: str, context: DateContext) -> DateReading:
+    text = _SPACES.sub(" ", text).replace("。", ".")
+    comment = next(iter(_COMMENT.findall(text)), "")
+    text = _EAST_ASIAN_WEEKDAY.sub(" ", _COMMENT.sub(" ", text))
+    for pattern, plain in _EAST_ASIAN:
+        text = pattern.sub(plain, text)
+    text = re.sub(r"(?<=\d)T(?=\d)", " ", text)
+    moment, zone, doubt = None, None, None
+    if clock := _TIME.search(text) or _HOUR.search(text) or _DOTTED_TIME.search(text):
+        moment = _time(clock)
+        zone, doubt, end = _zone(text, clock.end(), context)
+        if end == clock.end() and comment:
+            zone, doubt, _ = _zone(comment, 0, context)
+        text = f"{text[: clock.start()]} {text[end:]}"
+    day = _day(text, context)
+    if isinstance(day, DateReading):
+        return day
+    if moment is None:
+        return DateReading(text=day.isoformat())
+    return DateReading(text=datetime.combine(day, moment, zone).isoformat(), doubt=doubt)
 
 
-def _named_month(year: str, month: str, day: str) -> str | None:
-    number = _MONTHS.get(month)
-    return None if number is None else date(int(year), number, int(day)).isoformat()
+def _time(clock: re.Match[str]) -> time:
+    before, hour_text, minute, second, after = clock.groups()
+    hour, half = int(hour_text), (before or after or "").lower()
+    if half == "p" and hour < 12:
+        hour += 12
+    elif half == "a" and hour == 12:
+        hour = 0
+    elif half == "a" and hour > 12:
+        raise ValueError("an hour after noon that is called am")
+    return time(hour, int(minute or 0), min(int(second or 0), 59))  # 60: a leap second
+
+
+def _zone(text: str, start: int, context: DateContext) -> tuple[tzinfo | None, str | None, int]:
+    """The zone that is written at `start`, what of it is in doubt, and where it ends."""
+    if found := _OFFSET.match(text, start):
+        sign, hours, minutes = found.groups()[:3] if found[1] else found.groups()[3:]
+        shift = timedelta(hours=int(hours), minutes=int(minutes or 0)) * (1 if sign == "+" else -1)
+        if abs(shift) >= _OFFSET_LIMIT or int(minutes or 0) > 59:
+            return None, f"{found[0].strip()} is no offset from UTC; the time is kept without one", found.end()
+        return timezone(shift), None, found.end()
+    if not (named := _ZONE_NAME.match(text, start)):
+        return None, None, start
+    word = named[1].lower()
+    if word in ZONE_MINUTES:
+        return timezone(timedelta(minutes=ZONE_MINUTES[word])), None, named.end()
+    if word == "ist":
+        if context.ist_minutes is not None:
+            return timezone(timedelta(minutes=context.ist_minutes)), None, named.end()
+        reason = "IST is the time of India, of Israel and of Ireland, and nothing says which; the time is kept without an offset"
+        return None, reason, named.end()
+    plain = plain_word(word)
+    if plain in months() or plain in passed_over():
+        return None, None, start
+    if "/" in word and (place := _place(named[1])) is not None:
+        return place, None, named.end()
+    if named[1].isupper() and 2 <= len(word) <= 5:
+        return None, f"the time zone {named[1]} is not known; the time is kept without an offset", named.end()
+    return None, None, start
+
+
+def _place(name: str) -> tzinfo | None:
+    from zoneinfo import ZoneInfo  # seldom needed
+
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _day(text: str, context: DateContext) -> date | DateReading:
+    """The day that what is left of a text names, or why it names none."""
+    text = _ORDINAL.sub("", text)
+    if parts := _YEAR_FIRST.search(text):
+        year, first, second = int(parts[1]), int(parts[3]), int(parts[4])
+        return date(year, first, second) if _is_said_enough(text, parts) and year >= 1000 else _NOT_A_DATE
+    if parts := _YEAR_LAST.search(text):
+        if not _is_said_enough(text, parts) or int(parts[4]) < 1000:
+            return _NOT_A_DATE
+        return _ordered(parts, context)
+    numbers: list[str] = []
+    words: list[str] = []
+    for found in _TOKEN.finditer(text):
+        token = found[0]
+        if not token[0].isalnum():
+            return _NOT_A_DATE
+        (numbers if token.isdigit() else words).append(token)
+    return _with_named_month(numbers, [plain_word(word.rstrip(".")) for word in words], text)
+
+
+def _is_said_enough(text: str, parts: re.Match[str]) -> bool:
+    """Whether what stands around a date in numbers changes nothing."""
+    rest = f"{text[: parts.start()]} {text[parts.end() :]}"
+    return all(plain_word(token.rstrip(".")) in passed_over() for token in _TOKEN.findall(rest))
+
+
+def _ordered(parts: re.Match[str], context: DateContext) -> date | DateReading:
+    first, second, year = int(parts[1]), int(parts[3]), int(parts[4])
+    if parts[2] == "." or first > 12 or first == second:
+        return date(year, second, first)
+    if second > 12:
+        return date(year, first, second)
+    if context.is_day_first is None:
+        reason = "nothing in the source says which number is the month"
+        return DateReading(doubt=reason, is_order_unknown=True)
+    return date(year, second, first) if context.is_day_first else date(year, first, second)
+
+
+def _with_named_month(numbers: list[str], words: list[str], text: str) -> date | DateReading:
+    named = [word for word in words if word in months()]
+    if len(named) > 1:  # mar. 10 févr.: mardi, not mars
+        named = [word for word in named if word not in passed_over()]
+    if len(named) != 1 or len(numbers) != 2 or any(w not in passed_over() and w not in months() for w in words):
+        return _NOT_A_DATE
+    month = months()[named[0]]
+    first, second = numbers
+    if len(first) == 4 and len(second) <= 2:
+        return date(int(first), month, int(second)) if int(first) >= 1000 else _NOT_A_DATE
+    if len(first) > 2 or len(second) not in (2, 4) or (len(second) == 4 and int(second) < 1000):
+        return _NOT_A_DATE
+    if len(second) == 2:
+        # RFC 822's two-digit years, in its order only
+        if not re.search(r"\d[ -]+[^\W\d_]+\.?[ -]+\d", text):
+            return _NOT_A_DATE
+        return date(int(second) + (2000 if int(second) < 69 else 1900), month, int(first))
+    return date(int(second), month, int(first))

@@ -1,12 +1,13 @@
-"""Of which format is a source? Its ending says it, else its first bytes do."""
+"""The format of a source, by its first bytes where they leave no doubt, else by its ending."""
 
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import PurePath
 from typing import Final, Literal
 
-from everindex.articles.importers.opening import UTF16_BOMS, OpenSource, unreadable
+from everindex.articles.importers.opening import OpenSource, unreadable
 from everindex.articles.importers.row import FIELD_OF, column_field
 
 Format = Literal["jsonl", "csv", "feed"]
@@ -22,33 +23,47 @@ ENDINGS: Final[dict[str, Format]] = {
     ".rdf": "feed",
     ".xml": "feed",
 }
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 UTF8_BOM = b"\xef\xbb\xbf"
+# PHP writes https:\/\/jsonfeed.org\/version\/1.1
+_JSON_FEED = re.compile(rb'"version"\s*:\s*"https?:\\?/\\?/(?:www\.)?jsonfeed\.org\\?/version')
+_JSON_FEED_PARTS = (re.compile(rb'"items"\s*:\s*\['), re.compile(rb'"(?:home_page_url|feed_url)"\s*:\s*"'))
+#: The line with which Excel is told the delimiter.
+_SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?[,;\t]*\r?(?:\n|\Z)', re.IGNORECASE)
 
 
 def detect_format(source: str, opened: OpenSource) -> Format:
-    """The format by the ending of `source` (before `.gz`), else by the first bytes. Raises SourceUnreadable."""
+    """The format of `source`. Raises SourceUnreadable.
+
+    XML and JSON Feed are known by their first bytes whatever the name says; else the ending (before `.gz`) decides, and
+    where it says nothing the first bytes do.
+    """
+    start = _start(opened.head)
+    if is_json_feed(start) or start.startswith((b"<?xml", b"<rss", b"<feed", b"<rdf:RDF")):
+        return "feed"
     by_ending = ENDINGS.get(PurePath(source.lower().removesuffix(".gz")).suffix)
-    found = by_ending or _format_of_bytes(opened.head)
+    found = by_ending or _format_of_bytes(start)
     if found is None:
         raise unreadable(
             opened.name,
             why="neither its ending nor its first bytes are those of JSONL, JSON, CSV, RSS or Atom.",
             next_step="convert it to one of these; docs/importing.md shows what each looks like.",
         )
-    if found != "feed" and opened.head.startswith(UTF16_BOMS):
-        raise unreadable(
-            opened.name,
-            why="it is encoded in UTF-16, and articles are read as UTF-8.",
-            next_step=f"convert it: iconv -f UTF-16 -t UTF-8 < FILE | everindex import --format {found} -",
-        )
     return found
 
 
+def is_json_feed(head: bytes) -> bool:
+    """Whether the first bytes are those of a JSON Feed: its version, or the names that only it has."""
+    if not _start(head).startswith(b"{"):
+        return False
+    return _JSON_FEED.search(head) is not None or all(part.search(head) for part in _JSON_FEED_PARTS)
+
+
+def _start(head: bytes) -> bytes:
+    return head.removeprefix(UTF8_BOM).lstrip()
+
+
 def _format_of_bytes(head: bytes) -> Format | None:
-    if head.startswith(UTF16_BOMS):
-        return "feed" if head[2:].decode("utf-16-le", "replace").lstrip()[:1] in ("<", "㰀") else "csv"
-    head = head.removeprefix(UTF8_BOM).lstrip()
     if b"\0" in head:
         return None
     if head.startswith((b"{", b"[")):
@@ -60,18 +75,31 @@ def _format_of_bytes(head: bytes) -> Format | None:
 
 
 def sniff_delimiter(head: bytes) -> str:
-    """The delimiter that makes most cells of the header known columns; a comma when none does."""
+    """The delimiter that makes most cells of the header known columns; a comma when none does.
+
+    One that a first line `sep=;` names wins over others that do as well.
+    """
+    named = _SEPARATOR_LINE.match(_start(head))
+    first = [named[1].decode()] if named and named[1].isascii() else []
 
     def known(delimiter: str) -> tuple[int, int]:
         cells = header_cells(head, delimiter)
         return sum(column_field(cell) in FIELD_OF for cell in cells), len(cells)
 
-    return max(DELIMITERS, key=known)
+    return max([*first, *DELIMITERS], key=known)
+
+
+def is_separator_line(line: bytes) -> bool:
+    """Whether a line is `sep=;`, which Excel reads and does not show."""
+    return _SEPARATOR_LINE.fullmatch(line) is not None
 
 
 def header_cells(head: bytes, delimiter: str) -> list[str]:
     """The cells of the first line that is not blank, as far as `head` holds it."""
-    line = head.removeprefix(UTF8_BOM).lstrip().partition(b"\n")[0].decode("utf-8", "replace")
+    head = _start(head)
+    if named := _SEPARATOR_LINE.match(head):
+        head = head[named.end() :].lstrip()
+    line = head.partition(b"\n")[0].decode("utf-8", "replace")
     try:
         return next(csv.reader([line.rstrip("\r")], delimiter=delimiter), [])
     except csv.Error:  # a cell above csv's limit, a carriage return within the line: no header

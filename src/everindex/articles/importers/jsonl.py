@@ -1,4 +1,4 @@
-"""Which articles does a JSONL source hold? One object a line; a file that is one JSON list is read too."""
+"""The articles of a JSONL source, one object a line, or of a file that is one JSON list."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from everindex.articles.importers.dated_rows import DatedRows
 from everindex.articles.importers.detect import UTF8_BOM
-from everindex.articles.importers.lines import TOO_LONG, bounded_lines
+from everindex.articles.importers.lines import TOO_LONG, bounded_lines, not_decoded
 from everindex.articles.importers.opening import OpenSource
-from everindex.articles.importers.row import read_row
 from everindex.articles.model import Article, RowProblem
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -21,9 +21,10 @@ def read_jsonl(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[A
         yield from _read_list(opened, defaults=defaults)
         return
     number = 0
+    rows = DatedRows(opened.name, defaults)
     for number, data in bounded_lines(opened):
         if data is None:
-            yield opened.problem(number, f"the line is {TOO_LONG}")
+            yield from rows.pass_on(opened.problem(number, f"the line is {TOO_LONG}"))
             continue
         if number == 1:
             data = data.removeprefix(UTF8_BOM)
@@ -32,11 +33,14 @@ def read_jsonl(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[A
         try:
             row = json.loads(data.decode("utf-8"))
         except UnicodeDecodeError as exc:
-            yield opened.problem(number, f"not UTF-8: byte 0x{data[exc.start]:02x} at column {exc.start + 1}")
+            where = f"byte 0x{data[exc.start]:02x} at column {exc.start + 1}"
+            reason = not_decoded(opened) if opened.encoding else f"not UTF-8: {where}"
+            yield from rows.pass_on(opened.problem(number, reason))
         except (ValueError, RecursionError) as exc:
-            yield opened.problem(number, _reason(exc))
+            yield from rows.pass_on(opened.problem(number, _reason(exc)))
         else:
-            yield read_row(row, source=opened.name, line=number, defaults=defaults)
+            yield from rows.read(row, number)
+    yield from rows.finish()
     yield from opened.problem_at_end(number + 1)
 
 
@@ -55,13 +59,14 @@ def _read_list(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[A
     # surrogateescape: broken bytes stay where they are, and row.py refuses just the row that holds them
     text = opened.read_whole().removeprefix(UTF8_BOM).decode("utf-8", "surrogateescape")
     decoder = json.JSONDecoder()
+    rows = DatedRows(opened.name, defaults)
     line, counted = 1, 0
     position = _after_space(text, text.index("[") + 1)
     try:
         while text[position : position + 1] != "]":
             line, counted = line + text.count("\n", counted, position), position
             row, position = decoder.raw_decode(text, position)
-            yield read_row(row, source=opened.name, line=line, defaults=defaults)
+            yield from rows.read(row, line)
             position = _after_space(text, position)
             match text[position : position + 1]:
                 case ",":
@@ -74,7 +79,8 @@ def _read_list(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[A
             raise json.JSONDecodeError("Extra data after the list", text, position + 1)
     except (ValueError, RecursionError) as exc:
         line += text.count("\n", counted, position)
-        yield opened.problem(line, f"the rest could not be read: {opened.damage or _reason(exc)}")
+        yield from rows.pass_on(opened.problem(line, f"the rest could not be read: {opened.damage or _reason(exc)}"))
+    yield from rows.finish()
 
 
 def _after_space(text: str, position: int) -> int:

@@ -1,4 +1,4 @@
-"""Which lines does a stream hold? Read one at a time, so that a line without an end costs bounded memory."""
+"""The lines of a stream, read one at a time, so that a line without an end costs bounded memory."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ def bounded_lines(opened: OpenSource) -> Iterator[tuple[int, bytes | None]]:
             yield number, None
         elif data.endswith(b"\n") or opened.damage is None:
             yield number, data
+
+
+def not_decoded(opened: OpenSource) -> str:
+    """Why a line that is no UTF-8 is left out."""
+    if opened.encoding is not None:
+        return f"holds bytes that are not in the encoding {opened.encoding}"
+    return "not UTF-8; where the source has another encoding, name it with --encoding"

@@ -1,4 +1,7 @@
-"""How does a source become a stream of bytes? File or standard input, gzip or not; damage is kept, not raised."""
+"""A source as a stream of bytes: a file or standard input, gzip or not, UTF-16 or another encoding as UTF-8.
+
+Damage is kept, not raised.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, cast
 
+from everindex.articles.importers.text_encodings import codec_of_bytes, incremental_decoder
 from everindex.articles.model import RowProblem
 from everindex.errors import SourceUnreadable
 
@@ -20,7 +24,6 @@ MAX_LINE_BYTES = 10_000_000
 #: Sources that have to be held as a whole (a feed, one JSON list) are refused above this.
 MAX_WHOLE_BYTES = 50_000_000
 GZIP_MAGIC = b"\x1f\x8b"
-UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class _ByteStream(Protocol):
@@ -50,15 +53,47 @@ class _Undamaged(io.RawIOBase):
         return len(piece)
 
 
+class _AsUtf8(io.RawIOBase):
+    """A stream of another encoding in UTF-8. A byte that cannot be decoded becomes bytes that are no UTF-8."""
+
+    def __init__(self, stream: _ByteStream, codec: str) -> None:
+        self._stream = stream
+        self._decoder = incremental_decoder(codec)
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # typeshed asks for any Buffer
+        while not self._ready:
+            data = self._stream.read1(1 << 16)
+            self._ready = self._decoder.decode(data, final=not data).encode("utf-8", "surrogatepass")
+            if not data:
+                break
+        piece, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
 class OpenSource:
     """An open source: its name for people, its bytes, and what broke while they were read."""
 
     def __init__(self, name: str, raw: _Undamaged) -> None:
         self.name = name
         self._raw = raw
-        self.stream = io.BufferedReader(raw, 1 << 16)
+        self.stream: io.BufferedReader[io.RawIOBase] = io.BufferedReader(raw, 1 << 16)
         self.head = self.stream.peek(1)
         """What the first read gave, 1 to 65,536 bytes; still to be read."""
+        self.encoding: str | None = None
+        """The encoding that the bytes had before they became UTF-8; None where they are as they were."""
+
+    def decode_as(self, codec: str | None) -> None:
+        """Makes the stream UTF-8: from `codec` (None: from the encoding that the first bytes show, if any)."""
+        codec = codec or codec_of_bytes(self.head)
+        if codec is not None and codec != "utf-8":
+            self.encoding = codec
+            self.stream = io.BufferedReader(_AsUtf8(self.stream, codec), 1 << 16)
+            self.head = self.stream.peek(1)
 
     @property
     def damage(self) -> str | None:

@@ -1,4 +1,4 @@
-"""When is a row an article? The one place where the values of a source are named, checked and refused."""
+"""The values of a row: named, checked, and refused where no article may have them. The one place for every format."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from typing import Any, Final
 
-from everindex.articles.importers.dates import iso_date
-from everindex.articles.model import MAX_FILTER_BYTES, MAX_URI_BYTES, Article, RowProblem
+from everindex.articles.importers.dates import NO_CONTEXT, DateContext, iso_date, read_date
+from everindex.articles.model import ARTICLE_FIELDS, MAX_FILTER_BYTES, MAX_URI_BYTES, Article, EntryIdentity, RowProblem
 
 ALIASES: Final[dict[str, str]] = {
     "url": "uri",
@@ -25,7 +24,8 @@ ALIASES: Final[dict[str, str]] = {
     "description": "summary",
 }
 #: Field of an article by each name that a source may give it.
-FIELD_OF: Final[dict[str, str]] = {f.name: f.name for f in fields(Article)} | ALIASES
+FIELD_OF: Final[dict[str, str]] = {name: name for name in ARTICLE_FIELDS} | ALIASES
+DATE_FIELDS: Final = frozenset({"publication_date", "submission_date"})
 _LIMIT_BYTES: Final[dict[str, int]] = {
     "uri": MAX_URI_BYTES,
     "category": MAX_FILTER_BYTES,
@@ -47,29 +47,50 @@ def column_field(header: str) -> str:
 
 
 def read_row(
-    row: object, *, source: str, line: int, defaults: Mapping[str, str] = _NO_DEFAULTS
+    row: object,
+    *,
+    source: str,
+    line: int,
+    defaults: Mapping[str, str] = _NO_DEFAULTS,
+    context: DateContext = NO_CONTEXT,
+    notes: list[RowProblem] | None = None,
+    entry: EntryIdentity | None = None,
 ) -> Article | RowProblem:
-    """The article that a row tells, or why it tells none. `line` is 1-based; `defaults` fill what the row lacks."""
+    """The article that a row tells, or why it tells none. `line` is 1-based; `defaults` fill what the row lacks.
+
+    With `notes` a date that cannot be read costs the date alone, and a note of it goes there; without, it costs the row.
+    """
     if not isinstance(row, Mapping):
         return RowProblem(source=source, line=line, reason=f"{_kind(row)} where an object of named values was expected")
     values: dict[str, Any] = {}
+    doubts: list[str] = []
     try:
-        found = _named(row)
+        found = named_values(row)
         if "uri" not in found:
             raise RefusedError("uri is missing or empty")
         values["uri"] = read_text("uri", found.pop("uri"))
         for name, raw in found.items():
-            values[name] = READERS[name](name, raw)
+            if notes is None or name not in DATE_FIELDS:
+                values[name] = READERS[name](name, raw)
+                continue
+            reading = read_date(raw, context)
+            values[name] = reading.text
+            if reading.doubt is not None:
+                doubts.append(f"{'' if reading.text else 'stored without '}{name} {_shown(raw)}: {reading.doubt}")
         if values.get("title") is None and values.get("summary") is None:
             raise RefusedError("neither title nor summary: there is nothing to search by")
     except RefusedError as refused:
         return RowProblem(source=source, line=line, reason=str(refused), uri=values.get("uri"))
     for name, value in defaults.items():
         values.setdefault(name, value)
-    return Article(**values)
+    if notes is not None:
+        notes += (
+            RowProblem(source=source, line=line, reason=doubt, uri=values["uri"], is_note=True) for doubt in doubts
+        )
+    return Article(**values, entry=entry)
 
 
-def _named(row: Mapping[Any, object]) -> dict[str, object]:
+def named_values(row: Mapping[Any, object]) -> dict[str, object]:
     """Values that are there, by field. A field's own name wins over an alias, the first alias over the next."""
     found: dict[str, object] = {}
     for key, given in row.items():
@@ -153,7 +174,7 @@ def _tags_of_text(text: str) -> list[object]:
     return list(text.split(","))
 
 
-READERS: Final[dict[str, Callable[[str, object], object]]] = {f.name: read_text for f in fields(Article)} | {
+READERS: Final[dict[str, Callable[[str, object], object]]] = dict.fromkeys(ARTICLE_FIELDS, read_text) | {
     "publication_date": _read_date,
     "submission_date": _read_date,
     "analyzed": _read_bool,
