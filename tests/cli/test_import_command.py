@@ -47,8 +47,8 @@ def test_standard_input_is_a_source(on_head: Run) -> None:
     done = on_head("import", "-", "--format", "jsonl", "--json", stdin=jsonl(*GOOD))
     assert done.status == 0
     assert done.json["-"] == {
-        "inserted": 0, "updated": 0, "unchanged": 3, "without_vector": 0, "failure_reason": None, "left_out": 0,
-        "problems": [], "noted": 0, "notes": [],
+        "inserted": 0, "updated": 0, "unchanged": 3, "without_vector": 0, "failure_reason": None, "kept_vectors": 0,
+        "left_out": 0, "problems": [], "noted": 0, "notes": [],
     }  # fmt: skip
     assert len(on_head("search", "title", "--category", "Given", "--json").json["hits"]) == 3
 
