@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -155,7 +156,65 @@ def test_a_server_error_that_passes_is_survived(endpoint: Endpoint) -> None:
 def test_a_server_error_that_stays_fails_all_texts_after_few_attempts(endpoint: Endpoint) -> None:
     endpoint.answer = always(Reply(status=500, body={"error": {"message": "oops"}}))
     assert_all_failed(endpoint.embedder().embed(["a"] * 600), 600, reason="HTTP 500")
-    assert len(endpoint.requests) == QUICK.attempts
+    assert [len(request["input"]) for request in endpoint.requests] == [MAX_BATCH_TEXTS] * QUICK.attempts + [1, 1]
+
+
+def fails_above(texts: int, failure: Reply) -> Callable[[dict[str, Any], int], Reply]:
+    return lambda request, _: good(request) if len(request["input"]) <= texts else failure
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Reply(status=500, body={"error": {"message": "out of memory"}}),
+        Reply(status=503),
+        Reply(status=413),
+        Reply(status=400, body={"error": {"message": "too many tokens"}}),
+        Reply(body=b'{"data": [', announced_bytes=5000),
+        Reply(delay_seconds=0.6),
+    ],
+    ids=["500", "503", "413", "400", "broken", "time-out"],
+)
+@pytest.mark.parametrize("most", [1, 48])
+def test_an_endpoint_that_fails_at_large_batches_gets_smaller_ones_and_their_size_is_remembered(
+    endpoint: Endpoint, failure: Reply, most: int
+) -> None:
+    endpoint.answer = fails_above(most, failure)
+    embedder = endpoint.embedder(timeout_seconds=0.3)
+    texts = ["x" * (1 + number % 7) for number in range(270)]
+    batch = embedder.embed(texts)
+    assert batch.failures == {}
+    assert [row[0] / row[1] for row in batch.vectors] == pytest.approx([len(text) for text in texts])
+    failed = [request for request in endpoint.requests if len(request["input"]) > most]
+    assert len(failed) <= QUICK.attempts + 9
+    endpoint.requests.clear()
+    assert embedder.embed(texts[:32]).failures == {}
+    assert all(len(request["input"]) <= most for request in endpoint.requests)
+
+
+def test_texts_at_which_the_server_fails_cost_only_themselves(endpoint: Endpoint) -> None:
+    bad = {3, 100, 101, 102, 103, 255, 256, 400}
+    endpoint.answer = lambda request, _: Reply(status=500) if "bad" in request["input"] else good(request)
+    batch = endpoint.embedder().embed(["bad" if number in bad else "good" for number in range(500)])
+    assert set(batch.failures) == bad
+    assert len(endpoint.requests) < 110
+
+
+def test_a_server_that_dies_in_the_middle_is_given_up_soon(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda request, before: good(request) if before < 2 else Reply(status=500)
+    batch = endpoint.embedder().embed(["a"] * 2000)
+    assert len(batch.failures) == 2000 - 2 * MAX_BATCH_TEXTS
+    assert len(endpoint.requests) < 2 + QUICK.attempts + 16
+
+
+def test_a_size_that_worked_is_left_for_a_larger_one_in_time(endpoint: Endpoint) -> None:
+    endpoint.answer = fails_above(64, Reply(status=500))
+    embedder = endpoint.embedder()
+    embedder.embed(["a"] * MAX_BATCH_TEXTS)
+    endpoint.answer = lambda request, _: good(request)
+    for _ in range(30):
+        embedder.embed(["a"] * MAX_BATCH_TEXTS)
+    assert len(endpoint.requests[-1]["input"]) == MAX_BATCH_TEXTS
 
 
 def test_vectors_received_before_the_trouble_are_kept(endpoint: Endpoint) -> None:

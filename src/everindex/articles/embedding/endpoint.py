@@ -30,6 +30,11 @@ class TextsRefusedError(Exception):
     """The endpoint works and refused what it was sent; fewer texts may pass. The message is the reason, no secret."""
 
 
+class BatchFailedError(Exception):
+    """The server failed or did not answer (5xx, a time-out, a connection that broke off): it is in trouble, or the batch is
+    too much for it; fewer texts tell. The message is the reason, no secret."""
+
+
 class EndpointUnusableError(Exception):
     """No text will get a vector now: network, key, model or server. The message is the reason, no secret."""
 
@@ -49,10 +54,13 @@ class RetryPolicy:
     """A `Retry-After` up to here is obeyed; an endpoint that asks for more is given up for this time."""
 
 
+Reason = TextsRefusedError | BatchFailedError | EndpointUnusableError
+
+
 class _AttemptFailed(Exception):
     """What the retry library sees of a failed attempt: its hooks log it, so it holds the reason alone."""
 
-    def __init__(self, reason: TextsRefusedError | EndpointUnusableError, again: bool | float) -> None:
+    def __init__(self, reason: Reason, again: bool | float) -> None:
         super().__init__(str(reason))
         self.reason = reason
         self.again = again
@@ -83,8 +91,9 @@ class Endpoint:
         self._retries = retries
         self._connecting = threading.Lock()
 
-    def ask(self, texts: Sequence[str]) -> bytes:
-        """The body of the endpoint's answer for `texts`. Raises TextsRefusedError or EndpointUnusableError only."""
+    def ask(self, texts: Sequence[str], *, once: bool = False) -> bytes:
+        """The body of the endpoint's answer for `texts`; with `once`, a failure is not tried again, but for a server that is
+        busy. Raises TextsRefusedError, BatchFailedError or EndpointUnusableError only."""
         if not (self._key.isascii() and self._key.isprintable()):
             raise EndpointUnusableError("OPENAI_API_KEY holds a character that no HTTP header can, as a line break")
         if self._address is None:
@@ -97,7 +106,9 @@ class Endpoint:
         policy = self._retries
         try:
             for attempt in stamina.retry_context(
-                on=lambda exc: exc.again if isinstance(exc, _AttemptFailed) else False,
+                on=lambda exc: (
+                    isinstance(exc, _AttemptFailed) and not (once and isinstance(exc.reason, BatchFailedError)) and exc.again
+                ),
                 attempts=policy.attempts,
                 timeout=policy.total_seconds,
                 wait_initial=policy.first_wait_seconds,
@@ -152,20 +163,24 @@ class Endpoint:
             return True
         return wait if wait <= self._retries.longest_retry_after_seconds else False
 
-    def _told(self, exc: Exception) -> TextsRefusedError | EndpointUnusableError:
+    def _told(self, exc: Exception) -> Reason:
         import openai
 
         match exc:
             case openai.APITimeoutError():
-                return EndpointUnusableError(f"the endpoint did not answer within {self._timeout_seconds:g} s")
+                # Neither did a server that nobody can reach: a single text tells that as well.
+                return BatchFailedError(f"the endpoint did not answer within {self._timeout_seconds:g} s")
             case openai.APIConnectionError():
-                return EndpointUnusableError(self._clean(f"the endpoint cannot be reached: {exc.__cause__ or exc}"))
+                reason = self._clean(f"the endpoint cannot be reached: {exc.__cause__ or exc}")
+                return (EndpointUnusableError if _has_not_connected(exc) else BatchFailedError)(reason)
             case openai.APIStatusError(status_code=401 | 403 as status):
                 # Without the message: it repeats parts of the key.
                 return EndpointUnusableError(f"the endpoint refuses the key (HTTP {status})")
             case openai.APIStatusError(status_code=status):
                 reason = self._clean(f"the endpoint answered HTTP {status}: {exc.message}")
-                return (TextsRefusedError if status in ABOUT_THE_TEXTS else EndpointUnusableError)(reason)
+                if status in ABOUT_THE_TEXTS:
+                    return TextsRefusedError(reason)
+                return (BatchFailedError if status >= 500 or status == 408 else EndpointUnusableError)(reason)
             case _:
                 return EndpointUnusableError(
                     f"the endpoint cannot be asked ({type(exc).__name__}); check its address and key"
@@ -174,6 +189,12 @@ class Endpoint:
     def _clean(self, message: str) -> str:
         """One line, of bounded length, without the key or the password of the address."""
         return self._secrets.clean(" ".join(message.split()))[:MAX_MESSAGE_CHARS].rstrip(".")
+
+
+def _has_not_connected(exc: openai.APIConnectionError) -> bool:
+    """No text has left this machine: a name, an address or a port at which nobody answers. By the names of its causes, which
+    are the same in each library that the client may use."""
+    return type(exc.__cause__).__name__ not in {"ReadError", "WriteError", "RemoteProtocolError"}
 
 
 def _retry_after_seconds(exc: openai.APIStatusError) -> float | None:

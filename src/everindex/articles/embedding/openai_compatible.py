@@ -7,7 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from everindex.articles.embedding.checks import text_problem
-from everindex.articles.embedding.endpoint import Endpoint, EndpointUnusableError, RetryPolicy, TextsRefusedError
+from everindex.articles.embedding.endpoint import (
+    BatchFailedError,
+    Endpoint,
+    EndpointUnusableError,
+    RetryPolicy,
+    TextsRefusedError,
+)
 from everindex.articles.embedding.provider import EmbeddingBatch, Vectors
 from everindex.articles.embedding.response import ResponseUnusableError, read_response
 from everindex.errors import EmbeddingModelUnusable
@@ -22,6 +28,12 @@ MAX_BATCH_CHARS = 200_000
 MAX_TEXT_CHARS = 24_000
 #: After so many refusals in a row, without a success between, the request itself is at fault and not one of the texts.
 MAX_REFUSALS_IN_A_ROW = 64
+#: After so many single texts in a row at which the server failed, it is asked for a text that it has answered before.
+MAX_FAILED_TEXTS_IN_A_ROW = 3
+#: So many requests of one call may fail on the server's side; each may take a time-out.
+MAX_FAILED_REQUESTS = 100
+#: After so many batches of a size that was found to work, twice as many texts are tried; after twice as many, when those fail.
+BATCHES_UNTIL_LARGER = 32
 
 
 class OpenAICompatibleEmbedder:
@@ -57,6 +69,7 @@ class OpenAICompatibleEmbedder:
             timeout_seconds=timeout_seconds,
             retries=retries or RetryPolicy(),
         )
+        self._size = _BatchSize()
 
     def __repr__(self) -> str:
         return f"OpenAICompatibleEmbedder(model={self.model!r})"
@@ -66,19 +79,47 @@ class OpenAICompatibleEmbedder:
 
         When the endpoint as a whole fails (after the retries), the texts not yet sent fail with the same reason.
         """
-        return _Run(self._endpoint, texts, self.dimensions).result()
+        return _Run(self._endpoint, texts, self.dimensions, self._size).result()
+
+
+class _BatchSize:
+    """How many texts the endpoint takes at once, as far as is known. Of two threads that tell it something the last one wins:
+    it costs a request, no text."""
+
+    def __init__(self) -> None:
+        self.texts = MAX_BATCH_TEXTS
+        self._good = 0
+        self._until_larger = BATCHES_UNTIL_LARGER
+
+    def too_large(self, texts: int) -> None:
+        """A batch of `texts` failed, and both its halves did not."""
+        if self.texts < MAX_BATCH_TEXTS:
+            self._until_larger *= 2
+        self.texts, self._good = min(self.texts, max(1, texts // 2)), 0
+
+    def good(self, texts: int) -> None:
+        """A batch of `texts` was answered."""
+        if texts < self.texts or self.texts == MAX_BATCH_TEXTS:
+            return
+        self._good += 1
+        if self._good >= self._until_larger:
+            self.texts, self._good = min(self.texts * 2, MAX_BATCH_TEXTS), 0
 
 
 class _Run:
     """One call of `embed`: what has come so far."""
 
-    def __init__(self, endpoint: Endpoint, texts: Sequence[str], width: int) -> None:
+    def __init__(self, endpoint: Endpoint, texts: Sequence[str], width: int, size: _BatchSize) -> None:
         self._endpoint = endpoint
         self._texts = texts
         self._width = width
+        self._size = size
         self._vectors: Vectors = np.full((len(texts), width), np.nan, dtype=np.float32)
         self._failures: dict[int, str] = {}
         self._refusals_in_a_row = 0
+        self._failed_texts_in_a_row = 0
+        self._failed_requests = 0
+        self._answered: int | None = None
         self._given_up: str | None = None
 
     def result(self) -> EmbeddingBatch:
@@ -92,36 +133,85 @@ class _Run:
             self._send(batch)
         return EmbeddingBatch.checked(self._vectors, width=self._width, failures=self._failures)
 
-    def _send(self, rows: list[int]) -> None:
-        """Ask for the texts of `rows`; halve what is refused until the text at fault stands alone."""
+    def _send(self, rows: list[int], *, once: bool = False) -> bool:
+        """Ask for the texts of `rows`, in as many requests as the endpoint is known to need; halve what it refuses or fails
+        at until the text at fault stands alone. True when all of them were answered."""
+        size = self._size.texts
+        if len(rows) > size:
+            return all([self._send(rows[first : first + size], once=once) for first in range(0, len(rows), size)])
         if self._given_up is not None:
             self._fail(rows, self._given_up)
-            return
+            return False
+        # Of what is known to fail at many texts, fewer are the better retry.
+        once = once or 1 < len(rows) and size < MAX_BATCH_TEXTS
         try:
-            body = self._endpoint.ask([self._texts[row][:MAX_TEXT_CHARS] for row in rows])
-            received = read_response(body, count=len(rows), width=self._width)
+            self._ask(rows, once=once)
         except EndpointUnusableError as exc:
-            self._given_up = str(exc)
-            self._fail(rows, self._given_up)
+            self._give_up(str(exc))
+            self._fail(rows, str(exc))
         except ResponseUnusableError as exc:
             self._fail(rows, str(exc))
         except TextsRefusedError as exc:
-            self._refused(rows, str(exc))
+            return self._refused(rows, str(exc))
+        except BatchFailedError as exc:
+            return self._failed(rows, str(exc), once=once)
         else:
-            self._refusals_in_a_row = 0
-            self._vectors[rows] = received.vectors
-            self._failures |= {rows[place]: reason for place, reason in received.failures.items()}
+            self._size.good(len(rows))
+            return True
+        return False
 
-    def _refused(self, rows: list[int], reason: str) -> None:
+    def _ask(self, rows: list[int], *, once: bool) -> None:
+        """One request, and its answer kept. Raises what the endpoint and its answer raise."""
+        body = self._endpoint.ask([self._texts[row][:MAX_TEXT_CHARS] for row in rows], once=once)
+        received = read_response(body, count=len(rows), width=self._width)
+        self._refusals_in_a_row = self._failed_texts_in_a_row = 0
+        self._answered = rows[0]
+        self._vectors[rows] = received.vectors
+        self._failures |= {rows[place]: reason for place, reason in received.failures.items()}
+
+    def _refused(self, rows: list[int], reason: str) -> bool:
         self._refusals_in_a_row += 1
         if self._refusals_in_a_row >= MAX_REFUSALS_IN_A_ROW:
-            self._given_up = f"the endpoint refuses whatever it is sent: {reason}"
-        if len(rows) == 1:
+            self._give_up(f"the endpoint refuses whatever it is sent: {reason}")
+        return self._halve(rows, reason)
+
+    def _failed(self, rows: list[int], reason: str, *, once: bool) -> bool:
+        """The server failed at `rows`: too many, one that it cannot take, or it takes none at all."""
+        self._failed_requests += 1
+        if self._failed_requests >= MAX_FAILED_REQUESTS:
+            self._give_up(reason)
+        elif len(rows) == 1:
+            self._failed_texts_in_a_row += 1
+            if self._failed_texts_in_a_row >= MAX_FAILED_TEXTS_IN_A_ROW and not self._still_answers():
+                self._give_up(reason)
+        elif not once and self._answered is None and not any(self._is_answered(row) for row in {rows[0]: 0, rows[-1]: 0}):
+            # Retried to no avail, and neither of two single texts passes.
+            self._give_up(reason)
+        return self._halve(rows, reason)
+
+    def _halve(self, rows: list[int], reason: str) -> bool:
+        if len(rows) == 1 or self._given_up is not None:
             self._fail(rows, reason)
-            return
+            return False
         middle = len(rows) // 2
-        self._send(rows[:middle])
-        self._send(rows[middle:])
+        first = self._send(rows[:middle], once=True)
+        if self._send(rows[middle:], once=True) and first:
+            self._size.too_large(len(rows))
+        return False
+
+    def _still_answers(self) -> bool:
+        return self._answered is not None and self._is_answered(self._answered)
+
+    def _is_answered(self, row: int) -> bool:
+        """Asks once for a single text."""
+        try:
+            self._ask([row], once=True)
+        except (EndpointUnusableError, ResponseUnusableError, TextsRefusedError, BatchFailedError):
+            return False
+        return True
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up = self._given_up or reason
 
     def _fail(self, rows: list[int], reason: str) -> None:
         self._failures |= dict.fromkeys(rows, reason)
