@@ -138,12 +138,13 @@ class _Run:
         at until the text at fault stands alone. True when all of them were answered."""
         size = self._size.texts
         if len(rows) > size:
-            return all([self._send(rows[first : first + size], once=once) for first in range(0, len(rows), size)])
+            parts = [self._send(rows[first : first + size], once=once) for first in range(0, len(rows), size)]
+            return all(parts)
         if self._given_up is not None:
             self._fail(rows, self._given_up)
             return False
         # Of what is known to fail at many texts, fewer are the better retry.
-        once = once or 1 < len(rows) and size < MAX_BATCH_TEXTS
+        once = once or (len(rows) > 1 and size < MAX_BATCH_TEXTS)
         try:
             self._ask(rows, once=once)
         except EndpointUnusableError as exc:

@@ -1,18 +1,21 @@
-"""What does a text ask for, and what does it leave out? It is read here and written anew for websearch_to_tsquery. Pure.
+"""The reading of a query: what it asks for and what it leaves out, written anew for to_tsquery. Pure.
 
-PostgreSQL's own reading fails on a row of dashes ("tsquery stack too small"), takes `asyncio.Queue` for one word, and puts no
-bound to what ranking a query of a thousand words costs.
+Quotes, `or` and minus are those of websearch_to_tsquery, whose own reading fails on a row of dashes ("tsquery stack too small"),
+takes `asyncio.Queue` for one word, knows one way to write a word, and puts no bound to what ranking a thousand words costs.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
-from everindex.articles.search.document import JOINTS
+from everindex.articles.search.document import JOINTS, LETTERS_ALONE, WITHIN_WORDS
 
 #: Ranking takes 0.1 ms an article with a few words, 0.14 ms with 32, 2 ms with 256 (docs/measurements/hybrid.md).
 MOST_WORDS = 32
+#: Of so many words that stand side by side it is tried whether the article writes them as one: `e mail`, `http client factory`.
+MOST_JOINED = 3
 
 #: A phrase in quotes, the last of which may lack its end, or what stands between spaces.
 _TERM = re.compile(r'(?:(?<!\S)-)?"[^"]*(?:"|$)|[^\s"]+')
@@ -20,6 +23,14 @@ _TERM = re.compile(r'(?:(?<!\S)-)?"[^"]*(?:"|$)|[^\s"]+')
 _SPLIT = re.compile(rf"[{re.escape(JOINTS)}()!&|\s]+")
 #: As many words as PostgreSQL's parser can make of a term; it takes _ for a space.
 _RUN = re.compile(r"[^\W_]+")
+_ALONE = re.compile(rf"([{LETTERS_ALONE}])")
+#: A name that ends in a sign which tells it from others: C++, C#.
+_SIGNED = re.compile(r"([^\W_])(\+\+|#)")
+_WITHIN = re.compile(rf"[{re.escape(WITHIN_WORDS.replace(chr(39), ''))}]")
+#: Between a letter and a digit: covid19, 5x.
+_SEAM = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+#: A minus before a number belongs to it.
+_NUMBER = re.compile(r"-\d+(?:[.,]\d+)*%?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +41,10 @@ class Asked:
     """The text without what it leaves out, as it was written; may be empty."""
 
     query: str
-    """All of it for websearch_to_tsquery; empty where it holds no letter and no digit."""
+    """All of it for to_tsquery; empty where it holds no letter and no digit."""
+
+    words: str
+    """Its words, none of them joined with the next, for to_tsquery: without a lexeme, they are all stop words."""
 
     left_out: str | None
     """What it leaves out, as a query for any of that; None where that is nothing."""
@@ -40,56 +54,115 @@ class Asked:
 
 
 def read(text: str) -> Asked:
-    """Understands "quoted phrases", `or`, and a minus right before a word or phrase; `asyncio.Queue` is a phrase of two."""
+    """Understands "quoted phrases", `or`, and a minus right before a word or phrase, but not before a number; `asyncio.Queue`
+    is a phrase of two."""
     sendable = text.replace("\0", " ").encode("utf-8", "replace").decode()
+    if not sendable.isascii():
+        sendable = unicodedata.normalize("NFKC", sendable).replace("\0", " ")
     wanted: list[str] = []
-    terms: list[str] = []
+    either: list[list[str]] = [[]]
+    side_by_side: list[str] = []
+    every: list[str] = []
     left_out: list[str] = []
     last, words, is_cut = 0, 0, False
     for match in _TERM.finditer(sendable):
         if not match[0].startswith(('"', '-"')) and match[0].lower() == "or":
-            terms.append("or")
+            either[-1] += _side_by_side(side_by_side)
+            side_by_side = []
+            either.append([])
             continue
         is_minus = _has_minus(match)
-        term, count = _written(match[0][1:] if is_minus else match[0], most=MOST_WORDS - words)
+        written = match[0][1:] if is_minus else match[0]
+        pieces, count = _pieces(written, most=MOST_WORDS - words)
         words += count
-        is_cut = is_cut or len(_RUN.findall(match[0])) > count
+        is_cut = is_cut or len(_RUN.findall(_ALONE.sub(r" \1 ", written))) > count
         if is_minus:
             wanted.append(sendable[last : match.start()])
             last = match.end()
-        if term:
-            terms.append(f"-{term}" if is_minus else term)
+        if not pieces:
+            continue
+        if is_minus or len(pieces) > 1 or '"' in written or _SIGNED.search(written):
+            either[-1] += _side_by_side(side_by_side)
+            side_by_side = []
+            term = _term(written, pieces)
+            either[-1].append(f"!{term}" if is_minus else term)
+            every.append(term)
             left_out += [term] if is_minus else []
+        else:
+            side_by_side += pieces
+            every += map(_quoted, pieces)
+    either[-1] += _side_by_side(side_by_side)
     wanted.append(sendable[last:])
     return Asked(
         wanted=" ".join("".join(wanted).split()) if len(wanted) > 1 else sendable,
-        query=_with_or_between(terms),
-        left_out=" or ".join(left_out) or None,
+        query=" | ".join(" & ".join(terms) for terms in either if terms),
+        words=" & ".join(every),
+        left_out=" | ".join(left_out) or None,
         is_cut=is_cut,
     )
 
 
 def _has_minus(match: re.Match[str]) -> bool:
-    """`-word`, but not `--option`, `e-mail` or a dash by itself."""
+    """`-word`, but not `--option`, `e-mail`, `-5` or a dash by itself."""
     follows_space = match.start() == 0 or match.string[match.start() - 1].isspace()
-    return follows_space and re.match(r'-[^\W_]|-"', match[0]) is not None and bool(_RUN.search(match[0]))
+    return (
+        follows_space
+        and re.match(r'-[^\W_]|-"', match[0]) is not None
+        and bool(_RUN.search(match[0]))
+        and _NUMBER.fullmatch(match[0]) is None
+    )
 
 
-def _written(term: str, *, most: int) -> tuple[str, int]:
-    """One term for websearch_to_tsquery, of its first `most` words, and how many these are."""
-    runs = list(_RUN.finditer(term))[:most]
+def _pieces(term: str, *, most: int) -> tuple[list[str], int]:
+    """The first `most` words of a term, as they stand between joints, and how many these are."""
+    apart = _ALONE.sub(r" \1 ", term.replace('"', " "))
+    runs = list(_RUN.finditer(apart))[:most]
     if not runs:
-        return "", 0
-    pieces = [piece for piece in _SPLIT.split(term[: runs[-1].end()].replace('"', " ")) if _RUN.search(piece)]
-    if len(pieces) > 1 or term.startswith('"') or pieces[0].lower() == "or":
-        return f'"{" ".join(pieces)}"', len(runs)
-    return pieces[0].strip("-"), len(runs)
+        return [], 0
+    return [piece for piece in _SPLIT.split(apart[: runs[-1].end()]) if _RUN.search(piece)], len(runs)
 
 
-def _with_or_between(terms: list[str]) -> str:
-    """The terms with each `or` that stands between two of them, once."""
-    kept: list[str] = []
-    for term in terms:
-        if term != "or" or (kept and kept[-1] != "or"):
-            kept.append(term)
-    return " ".join(kept[:-1] if kept and kept[-1] == "or" else kept)
+def _term(term: str, pieces: list[str]) -> str:
+    """What stands between spaces or in quotes, in each way in which an article may write it."""
+    phrase = _phrase(pieces)
+    if '"' in term:
+        return phrase
+    if _SIGNED.search(term):
+        signed = _SIGNED.sub(r"\1\2 ", term).replace("++", "plusplus").replace("#", "sharp")
+        return _phrase([piece for piece in _SPLIT.split(signed) if _RUN.search(piece)])
+    if len(pieces) == 1:
+        return _word(pieces[0])
+    if _WITHIN.search(term) and not any(_ALONE.search(piece) for piece in pieces):
+        return f"({phrase} | {_quoted(''.join(pieces))})"
+    return phrase
+
+
+def _side_by_side(words: list[str]) -> list[str]:
+    """Words that stand alone, of which the article may make one."""
+    if not 2 <= len(words) <= MOST_JOINED or not all(_RUN.fullmatch(word) for word in words):
+        return [_word(word) for word in words]
+    ways = [" & ".join(map(_word, words)), _quoted("".join(words))]
+    if len(words) == 3:
+        first, second, third = words
+        ways += [f"{_quoted(first + second)} & {_word(third)}", f"{_word(first)} & {_quoted(second + third)}"]
+    return [f"({' | '.join(ways)})"]
+
+
+def _word(word: str) -> str:
+    """A word; one of letters and digits may be two in the article."""
+    seams = [seam.start() for seam in _SEAM.finditer(word)] if _RUN.fullmatch(word) else []
+    if not 1 <= len(seams) <= 2:
+        return _quoted(word)
+    ways = [_quoted(word), *(_phrase([word[:seam], word[seam:]]) for seam in seams)]
+    return f"({' | '.join(ways)})"
+
+
+def _phrase(pieces: list[str]) -> str:
+    if len(pieces) == 1:
+        return _quoted(pieces[0])
+    return f"({' <-> '.join(map(_quoted, pieces))})"
+
+
+def _quoted(piece: str) -> str:
+    """A piece as to_tsquery takes it, whatever it holds."""
+    return "'" + piece.replace("\\", " ").replace("'", "''") + "'"

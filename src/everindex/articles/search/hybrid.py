@@ -176,7 +176,7 @@ def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]
         FROM ROWS FROM (pg_catalog.jsonb_to_recordset(%(articles)s::pg_catalog.jsonb) AS (title text, summary text))
              WITH ORDINALITY AS t (title, summary, number) ORDER BY t.number
         """
-    ).format(document=document(known.config.constant), query=query(known.config))
+    ).format(document=document(known.config), query=query(known.config))
     statement, names = roundtrip.positional(composed.as_string(None))
     articles = json.dumps([{"title": hit.title, "summary": hit.summary} for hit in hits])
     parameters = {"text": left_out, "articles": articles}

@@ -20,7 +20,7 @@ from everindex.articles.search.asked import MOST_WORDS
 from everindex.articles.search.asked import read as read_query
 from everindex.articles.search.condition import values, where
 from everindex.articles.search.cursor import seen_digest
-from everindex.articles.search.document import INDEX_NAME, document, query
+from everindex.articles.search.document import INDEX_NAME, document, mark, query
 from everindex.articles.search.explained import WordsExplanation, plan_as_run, without_words
 from everindex.articles.search.question import check_numbers
 from everindex.articles.search.slow import log_slow
@@ -173,7 +173,8 @@ class KeywordSearch:
                     """
                     SELECT coalesce(bool_or(x.relname = {name} AND i.indisvalid AND pg_catalog.strpos(
                                pg_catalog.pg_get_indexdef(x.oid),
-                               pg_catalog.quote_literal({config}::pg_catalog.text) || '::regconfig') > 0), false),
+                               pg_catalog.quote_literal({config}::pg_catalog.text) || '::regconfig') > 0
+                               AND pg_catalog.strpos(pg_catalog.pg_get_indexdef(x.oid), {mark}) > 0), false),
                            max(t.reltuples)
                     FROM pg_catalog.pg_class t LEFT JOIN pg_catalog.pg_index i ON i.indrelid = t.oid
                     LEFT JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
@@ -182,6 +183,7 @@ class KeywordSearch:
                 ).format(
                     name=sql.Literal(INDEX_NAME),
                     config=config.constant,
+                    mark=mark(),
                     table=sql.Literal(table.identifier.as_string(None)),
                 )
             ).fetchone()
@@ -211,7 +213,7 @@ def find(
         parameters["vector"] = as_binary(vector)
     with told_as_ours("searching by keyword"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
-        if not rows and not _has_words(connection, known.config, parameters["text"]):
+        if not rows and not _has_words(connection, known.config, asked.words):
             return Found(hits=[], has_words=False, notices=[_no_words(known.config)])
     notices = []
     if asked.is_cut:
@@ -240,7 +242,7 @@ def matches_statement(
         columns=sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS)),
         embedding=sql.SQL(", embedding" if with_distance else ""),
         distance=distance,
-        document=document(known.config.constant),
+        document=document(known.config),
         query=query(known.config),
         table=table.identifier,
         condition=condition,

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from everindex.articles.search.document import INDEX_NAME, document
-from everindex.articles.search.text_config import TextConfig, find_config, regconfig
+from everindex.articles.search.text_config import TextConfig, find_config
 from everindex.errors import EverindexError, LockNotObtained
 from everindex.index.busy import at_work_on
 from everindex.index.journal import DROPPING, record
@@ -174,9 +174,10 @@ def observe(connection: Connection) -> Observed | None:
 
 
 def script(text_search: str) -> list[str]:
-    """Guard and CREATE INDEX for psql, where nobody may connect but a person with a script. Outside of a transaction."""
+    """Guard and CREATE INDEX for psql, where nobody may connect but a person with a script. Outside of a transaction, and
+    for a database that is UTF8."""
     schema, _, name = text_search.strip().rpartition(".")
-    config = regconfig((sql.Identifier(schema, name) if schema else sql.Identifier(name)).as_string(None))
+    config = TextConfig(schema=schema, name=name, is_utf8=True)
     create = sql.SQL("CREATE INDEX CONCURRENTLY IF NOT EXISTS {} ON articles USING gin ({})").format(
         sql.Identifier(INDEX_NAME), document(config)
     )
@@ -242,7 +243,7 @@ def _printed(connection: Connection, config: TextConfig, index: TextIndex) -> st
                         copy, sql.Identifier(index.schema, index.table)
                     )
                 )
-                connection.execute(sql.SQL("CREATE INDEX ON {} USING gin ({})").format(copy, document(config.constant)))
+                connection.execute(sql.SQL("CREATE INDEX ON {} USING gin ({})").format(copy, document(config)))
                 row = connection.execute(
                     "SELECT pg_catalog.pg_get_expr(indexprs, indrelid) FROM pg_catalog.pg_index "
                     "WHERE indrelid = pg_catalog.to_regclass(%s)",
@@ -306,7 +307,7 @@ def _create(config: TextConfig, index: TextIndex, *, concurrently: bool) -> sql.
         sql.SQL("CONCURRENTLY " if concurrently else ""),
         sql.Identifier(index.name),
         sql.Identifier(index.schema, index.table),
-        document(config.constant),
+        document(config),
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import html
 import json
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,7 +19,7 @@ from psycopg import sql
 
 from everindex.articles.model import Hit
 from everindex.articles.search.asked import read
-from everindex.articles.search.document import JOINTS
+from everindex.articles.search.document import JOINTS, LETTERS_ALONE
 from everindex.articles.search.text_config import TextConfig
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
@@ -32,8 +34,13 @@ LEAST_CHARACTERS = 240
 
 _START, _STOP, _GAP = "\x01", "\x02", "\x08"
 #: ts_headline reads with PostgreSQL's parser, too: it sees a control character in place of each of these.
-_DISGUISES = dict(zip(JOINTS, "\x03\x04\x05\x06\x07", strict=True))
-_HIDDEN = str.maketrans(dict.fromkeys((_START, _STOP, _GAP, *_DISGUISES.values())) | _DISGUISES)
+_DISGUISES = dict(zip(JOINTS, "\x03\x04\x05\x06\x07\x0e\x0f", strict=True))
+#: It goes between letters of scripts without spaces, as a space does in the document.
+_APART = "\x10"
+_ALONE = re.compile(f"[{LETTERS_ALONE}]")
+#: Full-width forms of ASCII; other forms that NFKC knows are shown as they are, and not marked.
+_HALF_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}
+_HIDDEN = str.maketrans(dict.fromkeys((_START, _STOP, _GAP, _APART, *_DISGUISES.values())) | _DISGUISES)
 _SHOWN = str.maketrans({disguise: character for character, disguise in _DISGUISES.items()} | {_GAP: " … "})
 _PLAIN = str.maketrans(dict.fromkeys((_START, _STOP)))
 _MARKED = str.maketrans({_START: "<mark>", _STOP: "</mark>"})
@@ -48,7 +55,7 @@ _HEADLINES = """
                 ELSE pg_catalog.ts_headline({config}, t.summary, q.query, {part}) END
     FROM ROWS FROM (pg_catalog.jsonb_to_recordset(%(articles)s::pg_catalog.jsonb) AS (title text, summary text))
          WITH ORDINALITY AS t (title, summary, number),
-         pg_catalog.websearch_to_tsquery({config}, %(text)s) AS q (query)
+         pg_catalog.to_tsquery({config}, %(text)s) AS q (query)
     ORDER BY t.number
 """
 
@@ -82,6 +89,8 @@ def as_json(hits: Sequence[Hit]) -> str:
 
 def marked_html(headline: str) -> str:
     """What ts_headline gave, as HTML: everything escaped, the marks as <mark>."""
+    if _APART in headline:
+        headline = headline.replace(_APART, "").replace(_STOP + _START, "")
     return html.escape(headline.translate(_SHOWN)).translate(_MARKED)
 
 
@@ -127,7 +136,13 @@ def _word_begin(text: str, at: int) -> int:
 
 def _hidden(text: str | None) -> str | None:
     """The text without marks of ours, and without anything that ts_headline takes for a tag."""
-    return None if text is None else text[:MOST_CHARACTERS].translate(_HIDDEN)
+    if text is None:
+        return None
+    text = text[:MOST_CHARACTERS].translate(_HIDDEN)
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFC", text).translate(_HALF_WIDTH)
+    return _ALONE.sub(rf"\g<0>{_APART}", text)
 
 
 @cache

@@ -18,17 +18,17 @@ class TextConfig:
     """A text search configuration that the server has: parser, stop words and stems of a language."""
 
     schema: str
+    """Empty in a script, where the search_path decides."""
+
     name: str
+    is_utf8: bool
+    """Whether the database is: in no other encoding can PostgreSQL normalise a text."""
 
     @property
     def constant(self) -> sql.Composed:
         """As a constant of type regconfig: with one, to_tsvector is immutable, and an index may hold it."""
-        return regconfig(sql.Identifier(self.schema, self.name).as_string(None))
-
-
-def regconfig(name: str) -> sql.Composed:
-    """A name, as SQL writes it, as a constant of type regconfig."""
-    return sql.SQL("{}::pg_catalog.regconfig").format(sql.Literal(name))
+        name = sql.Identifier(self.schema, self.name) if self.schema else sql.Identifier(self.name)
+        return sql.SQL("{}::pg_catalog.regconfig").format(sql.Literal(name.as_string(None)))
 
 
 def find_config(connection: Connection, name: str) -> TextConfig:
@@ -39,16 +39,19 @@ def find_config(connection: Connection, name: str) -> TextConfig:
     with told_as_ours("reading the text search configurations"):
         known = connection.execute(
             """
-            SELECT n.nspname, c.cfgname, pg_catalog.pg_ts_config_is_visible(c.oid)
+            SELECT n.nspname, c.cfgname, pg_catalog.pg_ts_config_is_visible(c.oid),
+                   pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'UTF8'
             FROM pg_catalog.pg_ts_config c JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace ORDER BY 2, 1
             """
         ).fetchall()
     schema, _, wanted = name.strip().rpartition(".")
     for given in (wanted, wanted.lower()):
-        for found_schema, found, is_visible in known:
+        for found_schema, found, is_visible, is_utf8 in known:
             if found == given and (found_schema == schema if schema else is_visible):
-                return TextConfig(schema=found_schema, name=found)
-    names = ", ".join(found if is_visible else f"{found_schema}.{found}" for found_schema, found, is_visible in known)
+                return TextConfig(schema=found_schema, name=found, is_utf8=is_utf8)
+    names = ", ".join(
+        found if is_visible else f"{found_schema}.{found}" for found_schema, found, is_visible, _ in known
+    )
     raise SettingInvalid(
         f"{SETTING} names no text search configuration of this server: {name[:60]!r}.",
         why=f"the database has {names}.",
