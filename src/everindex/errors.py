@@ -288,6 +288,13 @@ class QueryInvalid(UsageError):
     slug = "query-invalid"
 
 
+class QueryInapplicable(QueryInvalid):
+    """A search whose parts are right each, and which cannot be answered together, or of this table."""
+
+    slug = "query-inapplicable"
+    http_status = 409
+
+
 class EmbeddingFailed(EverindexError):
     """The embedding provider gave no usable vector for a text."""
 
@@ -319,6 +326,13 @@ class DeclarationRefused(EverindexError):
     """The stored vectors are not those that the declared model gives, or too few can be compared to tell."""
 
     slug = "declaration-refused"
+    http_status = 409
+
+
+class IncidentExists(UsageError):
+    """An incident of that name and topic is there already."""
+
+    slug = "incident-exists"
     http_status = 409
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from everindex.articles.incidents import change_status, create_incident, list_incidents
 from everindex.articles.instance import Instance
-from everindex.errors import IncidentNotFound, PermissionDenied, QueryInvalid
+from everindex.errors import IncidentExists, IncidentNotFound, PermissionDenied, QueryInvalid
 
 HOSTILE = (
     "'; DROP TABLE incident_status; --",
@@ -52,7 +52,7 @@ def test_any_name_comes_back_as_it_was_given(incidents: Instance, text: str) -> 
 def test_an_incident_that_is_there_is_not_made_twice(incidents: Instance) -> None:
     with incidents.connection() as connection:
         create_incident(connection, incident_name="twice", topic="t")
-        with pytest.raises(QueryInvalid, match="there already"):
+        with pytest.raises(IncidentExists, match="there already"):
             create_incident(connection, incident_name="twice ", topic="t")
 
 

@@ -131,7 +131,7 @@ def test_a_query_vector_that_means_nothing_is_refused(read_only_instance: Instan
         ("", "empty"),
         (" \n\t\u3000 ", "empty"),
         ("\0\0", "empty"),
-        ("x " * 50_000, "99999 characters"),
+        ("x " * 50_000, "100000 characters"),
         ("half a pair \ud800", "no vector"),
         ("\U000e0001", "no vector"),
     ],

@@ -176,7 +176,6 @@ def test_a_search_that_finds_nothing_says_so_and_succeeds(on_articles: Run) -> N
     "arguments",
     [
         ("search", " "), ("search", "x", "-k", "1001"), ("search", "x", "--since", "soon"),
-        ("search", "\udcff", "--mode", "semantic"),
         ("search", "x", "--category", "\udcff"),
     ],
 )  # fmt: skip
@@ -184,6 +183,10 @@ def test_a_search_that_cannot_be_answered_is_a_usage_error(on_articles: Run, arg
     done = on_articles(*arguments)
     three_lines(done, "query-invalid", status=2)
     assert done.stdout == ""
+
+
+def test_a_text_that_gets_no_vector_is_a_usage_error(on_articles: Run) -> None:
+    three_lines(on_articles("search", "\udcff", "--mode", "semantic"), "query-inapplicable", status=2)
 
 
 def test_an_error_as_json_is_a_document_too(on_articles: Run) -> None:

@@ -112,8 +112,8 @@ def test_an_incident_that_is_there_already_is_refused(client: httpx2.Client) -> 
 
     refused = client.post("/api/incidents", json=named)
 
-    assert refused.status_code == 422
-    assert refused.json()["type"] == "/problems/query-invalid"
+    assert refused.status_code == 409
+    assert refused.json()["type"] == "/problems/incident-exists"
 
 
 def test_the_state_of_the_index_is_told(client: httpx2.Client, web_instance: Instance) -> None:

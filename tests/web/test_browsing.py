@@ -75,14 +75,15 @@ def test_the_api_answers_filters_alone(client: httpx2.Client, web_instance: Inst
     [("", {}), ("q=%20", {"text": " "}), ("category=", {"category": ""}), ("k=3", {"k": 3})],
 )
 def test_nothing_at_all_is_still_no_search(client: httpx2.Client, query: str, body: dict[str, object]) -> None:
-    assert client.get(f"/api/search?{query}").status_code == 422
+    refused = client.get(f"/api/search?{query}")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/query-inapplicable")
     assert client.post("/api/search", json=body).status_code == 422
 
 
 def test_what_compares_texts_needs_one(client: httpx2.Client) -> None:
     for option in ("min_similarity=0.5", "diversity=0.3"):
         refused = client.get(f"/api/search?category=Library&{option}")
-        assert (refused.status_code, refused.json()["type"]) == (422, "/problems/query-invalid")
+        assert (refused.status_code, refused.json()["type"]) == (409, "/problems/query-inapplicable")
 
 
 def test_a_tag_narrows_the_search_that_shows_it(client: httpx2.Client) -> None:

@@ -51,7 +51,7 @@ def test_a_cursor_of_another_search_is_a_problem_and_not_another_page(client: ht
         {"q": "crash", "after": "\0"},
     ):
         refused = client.get("/api/search", params=params)
-        assert refused.status_code == 422
+        assert refused.status_code == 409
         assert refused.json()["type"] == "/problems/cursor-refused"
         assert refused.json()["next"]
 
@@ -104,13 +104,15 @@ def test_several_searches_are_answered_by_one_request(client: httpx2.Client, web
 
 
 @pytest.mark.parametrize(
-    "body",
-    [{}, {"texts": ["a"], "vectors": [[1.0]]}, {"texts": [""]}, {"vectors": [[1.0, 2.0]]}, {"texts": ["a"] * 101},
-     {"texts": ["a"], "k": 0}],
-    ids=["neither", "both", "empty text", "wrong width", "too many", "k"],
+    ("body", "status"),
+    [({}, 422), ({"texts": ["a"], "vectors": [[1.0]]}, 422), ({"texts": [""]}, 422), ({"vectors": [[1.0, 2.0]]}, 409),
+     ({"texts": ["a"] * 101}, 422), ({"texts": ["a"], "k": 0}, 422), ({"texts": [], "since": "never"}, 422)],
+    ids=["neither", "both", "empty text", "wrong width", "too many", "k", "none, and no date"],
 )  # fmt: skip
-def test_several_searches_that_cannot_be_answered_are_refused(client: httpx2.Client, body: dict[str, Any]) -> None:
-    assert client.post("/api/search/many", json=body).status_code == 422
+def test_several_searches_that_cannot_be_answered_are_refused(
+    client: httpx2.Client, body: dict[str, Any], status: int
+) -> None:
+    assert client.post("/api/search/many", json=body).status_code == status
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -172,6 +174,6 @@ def test_results_while_writing_have_the_link_too(client: httpx2.Client) -> None:
 
 def test_a_stale_link_is_told_beside_the_form(client: httpx2.Client) -> None:
     response = client.get("/?q=crash&after=stale", headers=HTML)
-    assert response.status_code == 422
+    assert response.status_code == 409
     assert "cursor cannot be read" in response.text
     assert 'name="q"' in response.text

@@ -46,8 +46,8 @@ def test_without_a_mode_a_text_is_searched_both_ways_and_a_vector_by_meaning(
 def test_a_vector_has_no_words(client: httpx2.Client, web_instance: Instance, mode: str) -> None:
     vector = [float(number) for number in web_instance.embed_query(TEXT)]
     refused = client.post("/api/search", json={"vector": vector, "mode": mode})
-    assert refused.status_code == 422
-    assert refused.json()["type"] == "/problems/bad-input"
+    assert refused.status_code == 409
+    assert refused.json()["type"] == "/problems/query-inapplicable"
     assert mode in refused.json()["title"]
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from everindex.errors import IncidentNotFound, NotMigrated, QueryInvalid, StatementFailed
+from everindex.articles.model import VISIBLE
+from everindex.errors import IncidentExists, IncidentNotFound, NotMigrated, QueryInvalid, StatementFailed
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -46,7 +47,7 @@ def list_incidents(connection: Connection, *, status: str | None = None, limit: 
 
 
 def create_incident(connection: Connection, *, incident_name: str, topic: str, status: str = "active") -> Incident:
-    """Makes an incident. Raises QueryInvalid for an empty or overlong name, an unknown status, or one that is there."""
+    """Makes an incident. Raises QueryInvalid for an empty or overlong name, an unknown status; IncidentExists."""
     name, topic = _checked("incident_name", incident_name), _checked("topic", topic)
     _check_status(status)
     with _incident_table("creating an incident"):
@@ -58,7 +59,7 @@ def create_incident(connection: Connection, *, incident_name: str, topic: str, s
             (name, topic, status),
         ).fetchone()
     if row is None:
-        raise QueryInvalid(
+        raise IncidentExists(
             f"incident {name!r} of topic {topic!r} is there already.",
             why="an incident is known by its name and topic, and there is one of each.",
             next_step="change its status, or choose another name.",
@@ -108,10 +109,10 @@ def _incident_table(doing: str) -> Iterator[None]:
 
 def _checked(what: str, value: str) -> str:
     text = value.strip()
-    if not text or len(text) > MAX_NAME_CHARS or "\0" in text or not _is_unicode(text):
+    if not VISIBLE.search(text) or len(value) > MAX_NAME_CHARS or "\0" in text or not _is_unicode(text):
         raise QueryInvalid(
             f"{what} cannot be used.",
-            why=f"it needs 1 to {MAX_NAME_CHARS} characters, without NUL and half surrogate pairs.",
+            why=f"it needs 1 to {MAX_NAME_CHARS} characters, one of them visible, without NUL and half surrogate pairs.",
             next_step=f"write another {what}.",
         )
     return text

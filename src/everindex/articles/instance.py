@@ -39,7 +39,7 @@ from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation
 from everindex.articles.search.hybrid import HybridSearch, Meaning, why_by_words
 from everindex.articles.search.keyword import KeywordSearch
-from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE, check_threshold
 from everindex.articles.search.question import require_width
 from everindex.articles.search.short import ShortAnswer
 from everindex.articles.searches import Options, Searches
@@ -417,6 +417,7 @@ class Instance:
         options = Options(
             k=k, filters=_as_filters(filters), after=after, min_similarity=min_similarity, diversity=diversity
         ).checked()
+        check_threshold(near_duplicate_distance)
         table, _ = self.engine.known()
         require_width(table)
         stored = read_vector(self.reading, table, uri)

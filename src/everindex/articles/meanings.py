@@ -11,12 +11,12 @@ import numpy as np
 
 from everindex.articles.embedding import Embedder, choose_embedder, embed_queries
 from everindex.articles.embedding.recent import RecentVectors
-from everindex.articles.model import MAX_QUERY_CHARS
+from everindex.articles.model import MAX_QUERY_CHARS, VISIBLE
 from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
 from everindex.articles.table_models import TableModels, read_table_models, unrecorded_error
-from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, EverindexError, QueryInvalid
+from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, EverindexError, QueryInapplicable, QueryInvalid
 from everindex.pg.connections import Connection
 from everindex.settings import Settings
 
@@ -155,21 +155,21 @@ def _told_as_query(embedder: Embedder) -> Iterator[None]:
     except EmbeddingFailed as exc:
         if embedder.is_remote:
             raise
-        raise QueryInvalid(exc.what, why=exc.why, next_step="search with other words.") from exc
+        raise QueryInapplicable(exc.what, why=exc.why, next_step="search with other words.") from exc
 
 
 def check_query(text: str) -> str:
-    """A search text without surrounding space. Raises QueryInvalid for an empty or overlong one."""
+    """A search text without surrounding space. Raises QueryInvalid for one that is overlong or shows nothing."""
     cleaned = text.replace("\0", " ").strip()
-    if not cleaned:
+    if not VISIBLE.search(cleaned):
         raise QueryInvalid(
             "the search text is empty.",
             why="there is nothing to look for.",
             next_step="write some words, or choose a filter: filters alone list the newest articles.",
         )
-    if len(cleaned) > MAX_QUERY_CHARS:
+    if len(text) > MAX_QUERY_CHARS:
         raise QueryInvalid(
-            f"the search text has {len(cleaned)} characters.",
+            f"the search text has {len(text)} characters.",
             why=f"at most {MAX_QUERY_CHARS} are read; a longer text has no single meaning to search for.",
             next_step="search with its title or its main sentence.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
@@ -12,9 +13,15 @@ REQUIRED_COLUMNS = ("uri", "title", "summary", "news_source", "category", "topic
 #: Bounds that keep every row within what a btree entry can hold (2,704 bytes; PostgreSQL's nbtree.h BTMaxItemSize).
 MAX_URI_BYTES = 2000
 MAX_FILTER_BYTES = 500
+#: Of a filter, characters: no article has more where it has at most so many bytes.
+MAX_FILTER_CHARS = MAX_FILTER_BYTES
 #: A query longer than this is refused: no embedding model reads more, and none of ours reads more than 512 tokens.
 MAX_QUERY_CHARS = 10_000
 MAX_K = 1000
+#: A character that shows: none that PostgreSQL, Python or a browser takes for space, and no control character. The same in
+#: Python and in ECMA-262, whose patterns JSON Schema has.
+VISIBLE_PATTERN = r"[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]"
+VISIBLE = re.compile(VISIBLE_PATTERN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from everindex.articles.model import Answer, Filters
 from everindex.articles.reading import Reading
 from everindex.articles.search.browse import browse
+from everindex.articles.search.condition import values
 from everindex.articles.search.cursor import Cursor, Part, Question
 from everindex.articles.search.diversity import check_diversity
 from everindex.articles.search.engine import SearchEngine
@@ -25,7 +26,7 @@ from everindex.articles.search.pages import MAX_RANKED, after_ranked
 from everindex.articles.search.question import check_numbers, checked_vector
 from everindex.articles.search.selection import candidates_for_variety, distinct, for_variety, similar_enough
 from everindex.articles.search.vectors import read_vectors
-from everindex.errors import QueryInvalid
+from everindex.errors import QueryInapplicable, QueryInvalid
 
 ENDS_HERE = (
     f"a search by words is shown up to its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
@@ -136,6 +137,7 @@ class Searches:
     def many_by_meaning(self, vectors: Sequence[np.ndarray], options: Options) -> list[Answer]:
         """The articles nearest to each of `vectors`, without pages and variety."""
         options = options.checked()
+        values(options.filters)  # also where there is nothing to look for, and no statement to make
         answers = self._engine.search_many(
             vectors, k=options.k, filters=options.filters, ef_search=options.ef_search, exact=options.exact
         )
@@ -145,7 +147,7 @@ class Searches:
         """The newest articles that pass the filters."""
         options = options.checked()
         if options.min_similarity is not None or options.diversity is not None:
-            raise QueryInvalid(
+            raise QueryInapplicable(
                 "without a text nothing is similar.",
                 why="min_similarity and diversity compare articles with what is looked for; filters alone look for nothing.",
                 next_step="write a text to search for, or leave them out.",
@@ -163,7 +165,7 @@ class Searches:
         """The articles that have the words of `text`."""
         options = options.checked()
         if options.min_similarity is not None:
-            raise QueryInvalid(
+            raise QueryInapplicable(
                 "a search by keyword has no similarity.",
                 why="min_similarity compares the meaning of texts, which mode=keyword does not look at.",
                 next_step="leave it out, or search with mode=hybrid or mode=semantic.",
@@ -240,7 +242,7 @@ def _question(mode: str, asked: Sequence[Part], options: Options) -> Question:
 
 def _no_pages(after: str | None, option: str, *, why: str) -> None:
     if after:
-        raise QueryInvalid(
+        raise QueryInapplicable(
             f"{option} cannot be continued with a cursor.", why=why, next_step="ask for a larger k instead."
         )
 

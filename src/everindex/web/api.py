@@ -11,14 +11,16 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
-from everindex.articles.model import MAX_K, Filters
+from everindex.articles.meanings import check_query
+from everindex.articles.model import MAX_K, VISIBLE, Filters
 from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.searches import Options
-from everindex.errors import UsageError
+from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.answers import answer_response, answers_response, require_hits_within_limit
 from everindex.web.inputs import read_filters, read_json, read_query
 from everindex.web.schemas import (
     AFTER,
+    DISTANCE,
     DIVERSITY,
     MIN_SIMILARITY,
     SHARE,
@@ -40,6 +42,7 @@ from everindex.web.schemas import (
 from everindex.web.searching import Question, answer, answer_many, vector_of, vector_of_base64
 from everindex.web.site import site_of
 
+CHANGE_STATUS = "change_status"
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: {
         "model": ProblemOut,
@@ -52,6 +55,22 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     },
 }
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut, "description": "There is no such thing."}}
+CREATED: dict[int | str, dict[str, Any]] = {
+    201: {
+        "links": {
+            "status": {
+                "description": "Changes its status.",
+                "operationId": CHANGE_STATUS,
+                "requestBody": {
+                    "incident_name": "$response.body#/incident_name",
+                    "topic": "$response.body#/topic",
+                    "status": "resolved",
+                },
+            }
+        }
+    },
+    409: {"model": ProblemOut, "description": "There is one of that name and topic."},
+}
 
 router = APIRouter(prefix="/api", responses=PROBLEMS)
 
@@ -85,8 +104,8 @@ async def search(request: Request) -> Any:
 
     With filters alone: the newest articles that pass them, with `total`, how many do."""
     asked = read_query(request, SearchQuery)
-    if asked.q and asked.vector:
-        raise _one_of_two()
+    if asked.q if asked.vector else not VISIBLE.search(asked.q) and _filters_of(asked).is_empty:
+        raise _one_of_two(QueryInapplicable)
     vector = vector_of_base64(asked.vector) if asked.vector else None
     question = Question(text=asked.q, vector=vector, mode=asked.mode, options=_options(asked))
     site = site_of(request)
@@ -101,7 +120,9 @@ async def search_by_body(request: Request) -> Any:
     """As GET, with a JSON body: `{"vector": [...], "k": 10}` or `{"text": "...", "category": "..."}`."""
     body = await read_json(request, SearchBody)
     if (body.text is None) == (body.vector is None) and (body.text is not None or _filters_of(body).is_empty):
-        raise _one_of_two()
+        raise _one_of_two(UsageError)
+    if body.text is not None:
+        check_query(body.text)
     vector = None if body.vector is None else vector_of(body.vector)
     question = Question(text=body.text, vector=vector, mode=body.mode, options=_options(body))
     site = site_of(request)
@@ -116,7 +137,7 @@ async def search_many(request: Request) -> Any:
     """Up to 100 searches by meaning in one round trip to the database: `{"texts": ["...", "..."]}` or `{"vectors": [[...]]}`."""
     body = await read_json(request, SearchManyBody)
     if (body.texts is None) == (body.vectors is None):
-        raise _one_of_two()
+        raise _one_of_two(UsageError)
     options = Options(
         k=body.k, filters=_filters_of(body), ef_search=body.ef_search, min_similarity=body.min_similarity
     )  # fmt: skip
@@ -139,8 +160,9 @@ def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> Filters:
     )
 
 
-def _one_of_two() -> UsageError:
-    return UsageError(
+def _one_of_two(kind: type[UsageError]) -> UsageError:
+    """UsageError for a body, whose schema has this rule; the parameters of an address cannot have one."""
+    return kind(
         "a search needs either a text or a vector, or filters alone.",
         why="both a text and a vector are there, or nothing at all.",
         next_step="send one of them.",
@@ -161,7 +183,7 @@ async def similar(
         bool, Query(description="Leave out articles that say the same as it, or as a nearer one.")
     ] = False,
     near_duplicate_distance: Annotated[
-        float, Query(description="Articles closer to each other than this say the same.")
+        float, Query(description="Articles closer to each other than this say the same.", json_schema_extra=DISTANCE)
     ] = NEAR_DUPLICATE_DISTANCE,
 ) -> Any:
     """The k articles nearest to the article `uri`, itself left out."""
@@ -211,7 +233,7 @@ async def incidents(
 
 @router.post(
     "/incidents", summary="Create an incident", response_model=IncidentOut, status_code=201, tags=["incidents"],
-    openapi_extra=_body(IncidentBody),
+    responses=CREATED, openapi_extra=_body(IncidentBody),
 )  # fmt: skip
 async def new_incident(request: Request) -> Any:
     """An incident is known by its name and topic; there is one of each."""
@@ -227,7 +249,7 @@ async def new_incident(request: Request) -> Any:
 
 @router.patch(
     "/incidents", summary="Change the status of an incident", response_model=IncidentOut, responses=MISSING,
-    tags=["incidents"], openapi_extra=_body(IncidentChangeBody),
+    tags=["incidents"], openapi_extra=_body(IncidentChangeBody), operation_id=CHANGE_STATUS,
 )  # fmt: skip
 async def changed_incident(request: Request) -> Any:
     """Sets the status of the incident of that name and topic."""

@@ -18,11 +18,22 @@ EVERYWHERE = {
     "500": "A fault of the program, or something that the database refuses; `next` says which.",
     "503": "Not now: the database or the embedding endpoint does not answer, or too many ask at once. See Retry-After.",
 }
+#: The envelope takes it over from every request; told where something is changed, which is what one looks for in a log.
+REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "Of 8 to 64 letters, digits, `.`, `_`, `-`: the request's id in the answer and the log. Else one is made.",
+}
 WITH_A_BODY = {
     "403": "Another site sent this through a browser.",
     "415": "The body is of another type than is read here.",
 }
-SEARCHES = {"409": "The table holds vectors of another model than the query would get."}
+SEARCHES = {
+    "409": "Right in its parts, and yet not to be answered: the parts do not fit each other, a cursor is of another search, a vector "
+    "is not as wide as the column or has no direction, the table holds vectors of another model than the query would get."
+}
 #: Of these 503 is an answer of its own, and no problem.
 OWN_ANSWERS = {("/readyz", "503")}
 
@@ -33,6 +44,8 @@ def completed(document: dict[str, Any], problem: dict[str, Any]) -> dict[str, An
     for path, methods in document["paths"].items():
         for operation in methods.values():
             responses = operation["responses"]
+            if "incidents" in operation.get("tags", ()) and "requestBody" in operation:
+                operation.setdefault("parameters", []).append(REQUEST_ID)
             if not operation.get("parameters") and "requestBody" not in operation:
                 responses.pop("422", None)
             wanted = EVERYWHERE | (WITH_A_BODY if "requestBody" in operation else {})

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from everindex.articles.incidents import MAX_NAME_CHARS
 from everindex.articles.model import (
     DEFAULT_MODE,
-    MAX_FILTER_BYTES,
+    MAX_FILTER_CHARS,
     MAX_K,
     MAX_QUERY_CHARS,
+    VISIBLE_PATTERN,
     AnswerMode,
     Mode,
     Strategy,
 )
+from everindex.articles.search.condition import DATE_PATTERN
 from everindex.index.tuned import MAX_EF_SEARCH
 
 MODE = (
@@ -37,27 +39,58 @@ K: JsonDict = {"minimum": 1, "maximum": MAX_K}
 EF_SEARCH: JsonDict = {"minimum": 1, "maximum": MAX_EF_SEARCH}
 SIMILARITY: JsonDict = {"minimum": -1, "maximum": 1}
 SHARE: JsonDict = {"minimum": 0, "maximum": 1}
-_VISIBLE = r"[^\s\x00-\x20\x7f-\xa0]"
-TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_QUERY_CHARS, "pattern": _VISIBLE}
-VALUE: JsonDict = {"maxLength": MAX_FILTER_BYTES, "pattern": r"^[^\x00]*$"}
-DAY: JsonDict = {"pattern": r"^[0-9]{4}(-[0-9]{2}(-[0-9]{2}.*)?)?$"}
-NAME: JsonDict = {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": _VISIBLE}
+#: Of cosine distances; at 0 nothing would be a near-duplicate.
+DISTANCE: JsonDict = {"exclusiveMinimum": 0, "maximum": 2}
+TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_QUERY_CHARS, "pattern": VISIBLE_PATTERN}
+VALUE: JsonDict = {"maxLength": MAX_FILTER_CHARS, "pattern": r"^[^\x00]*$"}
+DAY: JsonDict = {"pattern": f"^(?:{DATE_PATTERN})?$"}
+NAME: JsonDict = {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": rf"^[^\x00]*{VISIBLE_PATTERN}[^\x00]*$"}
+#: What float32 holds. That a vector is as wide as the column and not zero depends on the table: 409 says so, not the schema.
+_FLOAT32_MAX = 3.4028234663852886e38
+NUMBER: JsonDict = {"minimum": -_FLOAT32_MAX, "maximum": _FLOAT32_MAX}
+SOME: JsonDict = {"minItems": 1}
+#: base64 of either alphabet, padded or not, of 4 bytes for each number.
+_64 = "[A-Za-z0-9+/_-]"
+BASE64: JsonDict = {"pattern": f"^(?:{_64}{{16}})*(?:{_64}{{6}}(?:==)?|{_64}{{11}}=?)?$"}
 
 
-def exactly_one(first: str, second: str, kinds: tuple[str, str]) -> JsonDict:
-    """The rule that one of two members is there and not null, and the other is not."""
-    return {
-        "oneOf": [
-            {"required": [given], "properties": {given: {"type": kind}, other: {"type": "null"}}}
-            for given, other, kind in ((first, second, kinds[0]), (second, first, kinds[1]))
-        ]
-    }
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: 10.0 is a whole number in JSON, as 10 is.
+Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, Field(json_schema_extra=NUMBER)]
+
+
+def _given(member: str, rule: JsonDict, **others: JsonDict) -> JsonDict:
+    """The rule that `member` is there and as `rule` says, and the others are as theirs say."""
+    return {"required": [member], "properties": {member: rule, **others}}
+
+
+_NONE: JsonDict = {"type": "null"}
+_LIST: JsonDict = {"type": "array"}
+ONE_OF_TWO: JsonDict = {"oneOf": [_given("texts", _LIST, vectors=_NONE), _given("vectors", _LIST, texts=_NONE)]}
+#: A text; a vector, which has no words to search by; or filters alone.
+TEXT_VECTOR_OR_FILTERS: JsonDict = {
+    "oneOf": [
+        _given("text", {"type": "string"}, vector=_NONE),
+        _given("vector", _LIST, text=_NONE, mode={"enum": ["semantic", None]}),
+        {
+            "properties": {"text": _NONE, "vector": _NONE},
+            "anyOf": [
+                _given(name, {"type": "string", "minLength": 1})
+                for name in ("category", "topic", "source", "since", "until")
+            ],
+        },
+    ]
+}
 
 
 class _Bounds(BaseModel):
     """What every search takes beside what is looked for."""
 
-    k: int = Field(
+    k: Whole = Field(
         10, description=f"How many articles to return (for each question), 1 to {MAX_K}.", json_schema_extra=K
     )
     category: str | None = Field(None, description="Only articles of this category.", json_schema_extra=VALUE)
@@ -67,7 +100,7 @@ class _Bounds(BaseModel):
         None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.", json_schema_extra=DAY
     )
     until: str | None = Field(None, description="Last date, inclusive, as `since`.", json_schema_extra=DAY)
-    ef_search: int | None = Field(
+    ef_search: Whole | None = Field(
         None, description="Beam of the index search, 1 to 1000; follows k when left out.", json_schema_extra=EF_SEARCH
     )
     min_similarity: float | None = Field(None, description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)
@@ -81,21 +114,25 @@ class _OneSearch(_Bounds):
 
 
 class _ByAddress(BaseModel):
-    q: str = Field("", description="What to look for, in words.")
-    vector: str | None = Field(None, description="Instead of q: base64 of little-endian float32 numbers.")
+    q: str = Field("", description="What to look for, in words.", json_schema_extra={"maxLength": MAX_QUERY_CHARS})
+    vector: str | None = Field(
+        None, description="Instead of q: base64 of little-endian float32 numbers.", json_schema_extra=BASE64
+    )
 
 
 class _ByBody(BaseModel):
     text: str | None = Field(None, description="What to look for, in words.", json_schema_extra=TEXT)
-    vector: list[float] | None = Field(
-        None, description="A ready query vector, as wide as the column and not zero.", max_length=16000
+    vector: list[Number] | None = Field(
+        None, description="A ready query vector, as wide as the column and not zero.", json_schema_extra=SOME
     )
 
 
 class _ManyByBody(BaseModel):
-    texts: list[str] | None = Field(None, description="What to look for, in words, each.", max_length=MOST_AT_ONCE)
-    vectors: list[Annotated[list[float], Field(max_length=16000)]] | None = Field(
-        None, description="Ready query vectors, each as wide as the column.", max_length=MOST_AT_ONCE
+    texts: list[Annotated[str, Field(json_schema_extra=TEXT)]] | None = Field(
+        None, description="What to look for, in words, each.", max_length=MOST_AT_ONCE
+    )
+    vectors: list[Annotated[list[Number], Field(json_schema_extra=SOME)]] | None = Field(
+        None, description="Ready query vectors, each as wide as the column and not zero.", max_length=MOST_AT_ONCE
     )
 
 
@@ -104,21 +141,21 @@ class SearchQuery(_OneSearch, _ByAddress):
 
 
 class SearchBody(_OneSearch, _ByBody):
-    """A search by a text or by a ready vector: exactly one of the two."""
+    """A search by a text, by a ready vector, or by filters alone."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=exactly_one("text", "vector", ("string", "array")))
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=TEXT_VECTOR_OR_FILTERS)
 
 
 class SearchManyBody(_Bounds, _ManyByBody):
     """Several searches by meaning at once: by texts or by ready vectors, exactly one of the two."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=exactly_one("texts", "vectors", ("array", "array")))
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_OF_TWO)
 
 
 class IncidentBody(BaseModel):
     """An incident to create, or the status to give to one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     incident_name: str = Field(json_schema_extra=NAME)
     topic: str = Field(json_schema_extra=NAME)

@@ -18,8 +18,8 @@ from everindex.errors import (
     EmbeddingModelUnrecorded,
     EmbeddingModelUnusable,
     EverindexError,
+    QueryInapplicable,
     QueryInvalid,
-    UsageError,
 )
 from everindex.web.site import Site
 
@@ -41,7 +41,7 @@ async def answer(site: Site, question: Question) -> Answer:
     if question.vector is not None:
         given = question.vector
         if question.mode not in (None, "semantic"):
-            raise UsageError(
+            raise QueryInapplicable(
                 f"a vector cannot be searched in mode {question.mode}.", why="it has a meaning and no words.",
                 next_step="leave the mode out, or send a text.",
             )  # fmt: skip

@@ -7,11 +7,18 @@ import re
 
 from psycopg import sql
 
-from everindex.articles.model import MAX_FILTER_BYTES, Filters
+from everindex.articles.model import MAX_FILTER_CHARS, Filters
 from everindex.articles.table import ArticleTable
 from everindex.errors import QueryInvalid
 
-_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:[T ].*)?", re.ASCII)
+_LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
+#: A year, a month or a day that there is, from 0001 to 9999; a time of day after it counts for nothing. Of ECMA-262, too.
+DATE_PATTERN = (
+    "(?!0000)(?:[0-9]{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|1[0-9]|2[0-8]))?|-(?:0[13-9]|1[0-2])-(?:29|30)"
+    f"|-(?:0[13578]|1[02])-31)?|{_LEAP}-02-29)(?:[T ][-+0-9:.Z]*)?"
+)
+_IS_DATE = re.compile(DATE_PATTERN)
+_DATE = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?")
 #: parameter → (column, operator).
 _CONDITIONS = {
     "category": ("category", "="),
@@ -63,23 +70,20 @@ def values(filters: Filters) -> dict[str, str]:
 
 def first_day(text: str, *, name: str) -> dt.date:
     """The first day of an ISO-8601 date or prefix (`2023`, `2023-02`, `2023-02-07`). Raises QueryInvalid."""
-    match = _DATE.fullmatch(text.strip())
-    try:
-        if match is None:
-            raise ValueError
-        return dt.date(int(match[1]), int(match[2] or 1), int(match[3] or 1))
-    except ValueError:
+    match = _DATE.match(text) if _IS_DATE.fullmatch(text) else None
+    if match is None:
         raise QueryInvalid(
             f"{name} is not a date: {text[:40]!r}.",
             why="dates are ISO-8601: a year, a month or a day.",
             next_step="write it as 2023, 2023-02 or 2023-02-07.",
-        ) from None
+        )
+    return dt.date(int(match[1]), int(match[2] or 1), int(match[3] or 1))
 
 
 def day_after(text: str, *, name: str) -> dt.date | None:
     """The first day after an ISO-8601 date or prefix, so that `until=2023-02` includes all of February; None after 9999."""
     first = first_day(text, name=name)
-    match = _DATE.fullmatch(text.strip())
+    match = _DATE.match(text)
     assert match is not None  # first_day refuses what does not match
     try:
         if match[3]:
@@ -93,13 +97,13 @@ def day_after(text: str, *, name: str) -> dt.date | None:
 
 def _value(column: str, value: str) -> str:
     try:
-        is_possible = "\0" not in value and len(value.encode()) <= MAX_FILTER_BYTES
+        is_possible = "\0" not in value and bool(value.encode()) and len(value) <= MAX_FILTER_CHARS
     except UnicodeEncodeError:
         is_possible = False
     if not is_possible:
         raise QueryInvalid(
             f"the filter {column} cannot match any article.",
-            why=f"its value is not valid Unicode, has a NUL character or more than {MAX_FILTER_BYTES} bytes; no article has.",
+            why=f"its value is no Unicode, has a NUL or more than {MAX_FILTER_CHARS} characters; no article has.",
             next_step="correct the value; `everindex search --help` shows the filters.",
         )
     return value

@@ -45,6 +45,7 @@ class CursorRefused(QueryInvalid):
     """A cursor that this search did not give: damaged, of another version, or of another question."""
 
     slug = "cursor-refused"
+    http_status = 409
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from everindex.errors import (
     EmbeddingModelUnrecorded,
     EmbeddingModelUnusable,
     EverindexError,
+    QueryInapplicable,
     QueryInvalid,
 )
 from everindex.pg import roundtrip
@@ -127,7 +128,7 @@ def text_to_embed(text: str) -> str | EverindexError:
     wanted = read_query(text).wanted
     if wanted:
         return wanted
-    return QueryInvalid(
+    return QueryInapplicable(
         "the query only says what to leave out.",
         why="every word of it has a minus.",
         next_step="add a word to look for.",

@@ -12,7 +12,7 @@ from everindex.articles.model import MAX_K, Filters
 from everindex.articles.search.cursor import Cursor, seen_digest
 from everindex.articles.search.strategy import rounded
 from everindex.articles.table import ArticleTable
-from everindex.errors import NotMigrated, QueryInvalid
+from everindex.errors import NotMigrated, QueryInapplicable, QueryInvalid
 from everindex.index.tuned import MAX_EF_SEARCH
 
 #: Between these sums of squares a query vector goes to pgvector as it is.
@@ -99,7 +99,7 @@ def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
             next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
         ) from None
     if array.shape != (width,):
-        raise QueryInvalid(
+        raise QueryInapplicable(
             f"the query vector has shape {array.shape}.",
             why=f"articles.embedding is vector({width}).",
             next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
@@ -109,7 +109,7 @@ def checked_vector(vector: np.ndarray, table: ArticleTable) -> np.ndarray:
     wide = array.astype(np.float64)
     largest = float(np.abs(wide).max())
     if not np.isfinite(wide).all() or largest == 0:
-        raise QueryInvalid(
+        raise QueryInapplicable(
             "the query vector has no direction.",
             why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
             next_step="pass a finite vector that is not zero.",

@@ -1,0 +1,37 @@
+"""schemathesis, with all its checks, finds nothing in which the server and its OpenAPI document disagree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: Any seed will do; a fixed one makes a failure come again.
+SHORT = ["--max-examples=8", "--phases=fuzzing", "--no-shrink", "--seed=10"]
+LONG_EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "300"))
+COMMAND = "import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())"
+
+
+def assert_nothing_found(web_url: str, folder: Path, options: list[str]) -> None:
+    # A process of its own: here the server runs, in a thread.
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "run", f"{web_url}/openapi.json", "--checks=all", "--continue-on-failure",
+         "--no-color", "--generation-database=:memory:", *options],
+        cwd=folder, capture_output=True, text=True, timeout=3600, check=False,
+        env={**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
+    assert "13 selected / 13 total" in done.stdout
+
+
+def test_the_server_and_its_document_agree(web_url: str, tmp_path: Path) -> None:
+    assert_nothing_found(web_url, tmp_path, SHORT)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_the_server_and_its_document_agree_whatever_is_sent(web_url: str, tmp_path: Path, seed: int) -> None:
+    assert_nothing_found(web_url, tmp_path, [f"--max-examples={LONG_EXAMPLES}", f"--seed={seed}"])
