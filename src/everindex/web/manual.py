@@ -71,9 +71,17 @@ def _page_of(shelf: str) -> Any:
 
 def _list_of(shelf: str) -> Any:
     async def answer(request: Request) -> Response:
-        return page("manual_list.html", names=names(shelf), shelf=shelf, called=SHELVES[shelf], here="")
+        pages = [(name, _title(shelf, name)) for name in names(shelf)]
+        return page("manual_list.html", pages=pages, shelf=shelf, called=SHELVES[shelf], shelves=SHELVES, here="")
 
     return answer
+
+
+@cache
+def _title(shelf: str, name: str) -> str:
+    """The heading of a page; the list does without rendering every one."""
+    with (_folder(shelf) / f"{name}.md").open(encoding="utf-8") as file:
+        return file.readline().removeprefix("# ").strip() or name
 
 
 def _folder(shelf: str) -> Path:
