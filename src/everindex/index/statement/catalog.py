@@ -1,4 +1,4 @@
-"""What does the catalog know about the tables of a statement? Their vector columns and indexes, and pgvector's operators."""
+"""The tables of a statement as the catalog has them: their vector columns and indexes, and pgvector's operators."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from psycopg import sql
 from everindex.errors import StatementNotCheckable
 from everindex.index.statement.connection import AskedConnection
 from everindex.index.statement.plan import Names
+from everindex.index.statement.row_security import passing_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,8 @@ class Table:
     """Estimated by its statistics; counted up to a limit where there are none. With partitions, those of all."""
 
     is_analyzed: bool
+    passing: int | None = None
+    """The rows that row security lets the role see; None where it does not apply, or could not be counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +202,11 @@ def vector_columns(asked: AskedConnection, tables: Iterable[Names]) -> list[Vect
     return [VectorColumn(table=(row[0], row[1]), name=row[2], type=row[3], dimensions=row[4]) for row in found]
 
 
-def table(asked: AskedConnection, names: Names, *, count_up_to: int) -> Table:
-    """The table, or the partitioned table that it is a part of. Counts no more than `count_up_to` rows."""
+def table(asked: AskedConnection, names: Names, *, count_up_to: int, is_filtered: bool = False) -> Table:
+    """The table, or the partitioned table that it is a part of. Counts no more than `count_up_to` rows.
+
+    Where row security leaves out rows (`is_filtered`), the rows of the table are those of its statistics alone.
+    """
     rows = asked.rows(
         sql.SQL(
             """
@@ -218,12 +224,20 @@ def table(asked: AskedConnection, names: Names, *, count_up_to: int) -> Table:
         ).format(tables=_pairs([names]))
     )
     schema, name, leaves_analyzed, leaf_rows, is_analyzed, own_rows = rows[0]
+    estimated = leaf_rows if leaf_rows is not None else own_rows
+    if is_filtered:
+        passing = passing_rows(asked, (schema, name))
+        return Table(
+            names=(schema, name),
+            rows=max(int(estimated), passing or 0),
+            is_analyzed=bool(is_analyzed if leaves_analyzed is None else leaves_analyzed),
+            passing=passing,
+        )
     counted = asked.rows(
         sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS some_rows").format(
             sql.Identifier(schema, name), sql.Literal(count_up_to)
         )
     )[0][0]
-    estimated = leaf_rows if leaf_rows is not None else own_rows
     return Table(
         names=(schema, name),
         rows=int(counted) if counted < count_up_to else max(int(estimated), int(counted)),

@@ -11,10 +11,11 @@ from everindex.index.statement.catalog import Table
 from everindex.index.statement.connection import AskedConnection
 from everindex.index.statement.cost import warnings, why_not_chosen
 from everindex.index.statement.distance import distances, shown
-from everindex.index.statement.plan import Node, Plan, below
+from everindex.index.statement.plan import Node, Plan, below, input_of
+from everindex.index.statement.reason import Reason
 from everindex.index.statement.scene import ONLY_THE_INDEX, Scene, scene
 from everindex.index.statement.script import one_checkable
-from everindex.index.statement.shape import Reason, why_not_usable
+from everindex.index.statement.shape import why_not_usable
 from everindex.index.statement.text import Statement
 from everindex.index.statement.values import VECTOR_TYPES, Given
 
@@ -130,6 +131,7 @@ def check_statement(
             reasons=tuple(reasons),
             warnings=(
                 *_without_effect(wanted),
+                *_bypassed(found),
                 *(warnings(found, plan if is_chosen else usable, is_chosen=is_chosen, tables=tables) if nodes else ()),
             ),
             plan=tuple(_short(line) for line in found.plan_lines()),
@@ -138,10 +140,11 @@ def check_statement(
 
 def _tables(found: Scene, plan: Plan, small_table_rows: int) -> list[Table]:
     with_vectors = {column.table for column in found.columns if column.type in VECTOR_TYPES}
+    filtered = any(security.applies for security in found.row_security)
     looked = {
         table.names: table
         for table in (
-            catalog.table(found.asked, names, count_up_to=small_table_rows)
+            catalog.table(found.asked, names, count_up_to=small_table_rows, is_filtered=filtered)
             for names in dict.fromkeys(plan.relations.values())
             if names in with_vectors
         )
@@ -153,7 +156,7 @@ def _sorted_without(found: Scene, plan: Plan, small_table_rows: int) -> bool:
     """Is there, beside a part that uses an index, another that sorts many rows by their distance?"""
     return any(
         distance.place == "order"
-        and distance.node.facts["Plans"][0]["Plan Rows"] >= small_table_rows
+        and input_of(distance.node.facts)["Plan Rows"] >= small_table_rows
         and not any(
             Node(facts=facts, above=()).index in found.serving
             for facts in below(distance.node.facts)
@@ -173,6 +176,20 @@ def _without_effect(statement: Statement) -> list[Reason]:
             why=f"{lost}: outside of a transaction that has no effect on the statements after it, and was not obeyed.",
             next_step="put BEGIN before it and COMMIT after the SELECT.",
         )
+    ]
+
+
+def _bypassed(found: Scene) -> list[Reason]:
+    """Row security that the application's role has, and the one that asks has not."""
+    return [
+        Reason(
+            slug="row-security-bypassed",
+            why=f"{security.words} does not apply to role {security.role}, which {security.exempt_by}: another role gets "
+            "fewer rows, and another plan.",
+            next_step=f"check as the application asks: {security.as_role}.",
+        )
+        for security in found.row_security
+        if not security.applies
     ]
 
 

@@ -1,12 +1,12 @@
-"""An index could serve the statement: why does the planner not take it, and what will hurt although it does?"""
+"""What an index that could serve a statement costs: why the planner does not take it, and what will hurt although it does."""
 
 from __future__ import annotations
 
 from everindex.index.statement.catalog import Table, quoted
 from everindex.index.statement.distance import columns_of, distances, shown
 from everindex.index.statement.plan import Limit, Node, Plan
+from everindex.index.statement.reason import Reason
 from everindex.index.statement.scene import Scene
-from everindex.index.statement.shape import Reason
 
 #: Rows that an HNSW scan has ready without an iterative scan, where the session says nothing else (pgvector README).
 DEFAULT_EF_SEARCH = 40
@@ -38,9 +38,16 @@ def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) 
         found.append(
             Reason(
                 slug="many-rows-asked-for",
-                why=f"LIMIT {limit.rows}{f' OFFSET {limit.offset}' if limit.offset else ''} asks for so many rows that a scan "
+                why=(
+                    "its LIMIT is computed when it runs, and the planner assumes a tenth of the rows: "
+                    if limit.is_guessed
+                    else ""
+                )
+                + f"LIMIT {limit.rows}{f' OFFSET {limit.offset}' if limit.offset else ''} asks for so many rows that a scan "
                 f"seems cheaper: {costs}.",
-                next_step="ask for fewer"
+                next_step="write LIMIT as a constant or a parameter."
+                if limit.is_guessed
+                else "ask for fewer"
                 + ("; page by WHERE distance > that of the last row instead of OFFSET." if limit.offset else "."),
             )
         )
@@ -171,7 +178,7 @@ def _without_iteration(
     found: list[Reason] = []
     wanted = limit.rows + limit.offset
     rows = max((table.rows for table in tables), default=0)
-    if wanted > ef_search and rows > ef_search:
+    if wanted > ef_search and rows > ef_search and not limit.is_guessed:
         enough = max(wanted, DEFAULT_EF_SEARCH)
         found.append(
             Reason(
@@ -186,7 +193,10 @@ def _without_iteration(
         )
     condition = _condition(scene, node)
     share = min(1.0, node.rows / rows) if rows else 1.0
-    if condition and (condition == _JOIN or ef_search * share < limit.rows):
+    secured = _row_security(scene, node, tables, limit, ef_search, share, iterate=iterate)
+    if secured is not None:
+        found.append(secured)
+    elif condition and (condition == _JOIN or ef_search * share < limit.rows):
         found.append(
             Reason(
                 slug="filter-after-index",
@@ -200,6 +210,31 @@ def _without_iteration(
             )
         )
     return found
+
+
+def _row_security(
+    scene: Scene, node: Node, tables: list[Table], limit: Limit, ef_search: int, share: float, *, iterate: str
+) -> Reason | None:
+    """Does row security leave fewer rows of one walk than are asked for?"""
+    security = next((one for one in scene.row_security if one.applies), None)
+    if security is None or not node.filter:
+        return None
+    rows, passing = next(((t.rows, t.passing) for t in tables if t.names == security.table), (0, None))
+    if passing is not None and rows:
+        share = min(share, passing / rows)
+    if ef_search * share >= limit.rows:
+        return None
+    seen = f"{passing:,} of {rows:,} rows pass" if passing is not None else f"about {share:.1%} of the rows pass"
+    unset = [name for name in security.settings if not scene.setting(name)]
+    return Reason(
+        slug="row-security",
+        why=f"{security.words} is a filter that is applied to role {security.role} after the index: {seen}, so that of the "
+        f"{ef_search} rows that one walk finds about {ef_search * share:.0f} remain where {limit.rows} are asked for."
+        + (f" It reads {', '.join(unset)}, which is not set here." if unset else ""),
+        next_step="partition the table by what the policy compares, or build a partial index and write its condition into the "
+        f"statement as a constant beside the policy; at once: {iterate}.",
+        proven_by=_name(scene, scene.plan((("hnsw.iterative_scan", "strict_order"),))) if "LOCAL" in iterate else None,
+    )
 
 
 def _condition(scene: Scene, node: Node) -> str | None:

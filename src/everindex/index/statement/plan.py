@@ -1,13 +1,18 @@
-"""What does a plan say? The tree of EXPLAIN (FORMAT JSON, VERBOSE): its scans, sorts, limits and expressions."""
+"""A plan as EXPLAIN (FORMAT JSON, VERBOSE) prints it: a tree of scans, sorts, limits and expressions."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 #: What reads all of its input before its first row, so that a LIMIT above it does not end an index scan below it.
 _READS_EVERYTHING = frozenset({"Sort", "Hash", "Aggregate", "WindowAgg", "SetOp", "Memoize", "Recursive Union"})
+
+_NUMBERING = frozenset({"row_number", "rank", "dense_rank"})
+_WINDOW_FUNCTION = re.compile(r"([\w\"]+)\([^()]*\) OVER ")
+_RUN_CONDITION = re.compile(r"(<=?) '?(\d+)")
 
 Names = tuple[str, str]
 """A schema and a name in it."""
@@ -62,6 +67,12 @@ class Node:
         for node in self._own_query():
             if node["Node Type"] == "Limit":
                 return _limit(node)
+            if node["Node Type"] == "WindowAgg" and _only_numbers_rows(node):
+                bound = _RUN_CONDITION.search(str(node.get("Run Condition", "")))
+                if bound:
+                    return Limit(rows=int(bound.group(2)) - (bound.group(1) == "<"), offset=0)
+                below = node
+                continue
             is_inner = node["Node Type"] == "Nested Loop" and below.get("Parent Relationship") == "Inner"
             if node["Node Type"] in _READS_EVERYTHING or is_inner:
                 return None
@@ -84,6 +95,8 @@ class Limit:
 
     rows: int
     offset: int
+    is_guessed: bool = False
+    """It is computed when the statement runs, and the planner assumes a tenth of its input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +150,28 @@ def _nodes(facts: dict[str, Any], above: tuple[dict[str, Any], ...]) -> Iterator
         yield from _nodes(child, (*above, facts))
 
 
+def input_of(facts: dict[str, Any]) -> dict[str, Any]:
+    """The node that a node of one input takes its rows from: what it computes beside (InitPlan, SubPlan) is printed first."""
+    children: list[dict[str, Any]] = facts["Plans"]
+    return next((child for child in children if child.get("Parent Relationship") == "Outer"), children[-1])
+
+
 def _limit(facts: dict[str, Any]) -> Limit:
     """EXPLAIN shows the offset of a LIMIT by its cost alone: the share of its input's run cost that is paid before the
-    first row. Source: adjust_limit_rows_costs in PostgreSQL's optimizer/util/pathnode.c, the same in 14 to 18."""
-    child = facts["Plans"][0]
+    first row. Sources: adjust_limit_rows_costs in PostgreSQL's optimizer/util/pathnode.c, the same in 14 to 18; and
+    SS_attach_initplans in optimizer/plan/subselect.c, by which the top node of a query pays for its InitPlans and CTEs too."""
+    child = input_of(facts)
+    beside = sum(one["Total Cost"] for one in facts["Plans"] if one.get("Parent Relationship") == "InitPlan")
     run = child["Total Cost"] - child["Startup Cost"]
     offset = 0
     if run > 0:
-        offset = round((facts["Startup Cost"] - child["Startup Cost"]) / run * child["Plan Rows"])
-    return Limit(rows=int(facts["Plan Rows"]), offset=max(0, offset))
+        offset = round((facts["Startup Cost"] - beside - child["Startup Cost"]) / run * child["Plan Rows"])
+    rows = int(facts["Plan Rows"])
+    # adjust_limit_rows_costs: a count or an offset that is no constant is assumed to be a tenth of the input.
+    is_guessed = beside > 0 and rows == max(1, round(child["Plan Rows"] * 0.1))
+    return Limit(rows=rows, offset=max(0, offset), is_guessed=is_guessed)
+
+
+def _only_numbers_rows(window: dict[str, Any]) -> bool:
+    """Does a WindowAgg give each row as soon as it has read it? count() OVER () and its like read a whole partition."""
+    return not set(_WINDOW_FUNCTION.findall(" ".join(window.get("Output", [])))) - _NUMBERING

@@ -17,6 +17,7 @@ from everindex.index.statement import catalog as catalog
 from everindex.index.statement.catalog import Extension, VectorColumn, VectorIndex, literal
 from everindex.index.statement.connection import AskedConnection, Refused
 from everindex.index.statement.plan import Names, Plan
+from everindex.index.statement.row_security import RowSecurity, row_security, unset_settings
 from everindex.index.statement.session import SET, SETTING, assume_role, make_settings, replay
 from everindex.index.statement.text import Statement, tokens
 from everindex.index.statement.values import (
@@ -71,6 +72,7 @@ class Scene:
 
     columns: list[VectorColumn] = field(default_factory=list)
     indexes: list[VectorIndex] = field(default_factory=list)
+    row_security: list[RowSecurity] = field(default_factory=list)
 
     @property
     def serving(self) -> set[Names]:
@@ -172,7 +174,7 @@ def scene(
                 if found.prepared is not None:
                     asked.rows(f"DEALLOCATE {prepared}")
         except Refused as exc:
-            raise told(exc, statement) from exc.error
+            raise _told_of_policy(asked, exc, statement) or told(exc, statement) from exc.error
 
 
 def refuse_what_is_no_select(statement: Statement) -> None:
@@ -224,7 +226,8 @@ def _prepare(found: Scene, name: str, given: dict[int, Any], samples: int) -> No
     found.prepared, found.text = name, text
     types = [row[0] for row in found.asked.rows(_TYPES.format(sql.Literal(name)))]
     found.values = ("NULL",) * len(types)
-    generic = found._explain(found._target(), GENERIC)
+    # Without values every partition stays, where those that are none would prune all.
+    generic = found._explain(found._target(), (*GENERIC, ("enable_partition_pruning", "off")))
     refuse_writing(found, generic)
     columns = catalog.vector_columns(found.asked, generic.relations.values())
     choices = [_choices(found, number, kind, given, generic, columns, samples) for number, kind in enumerate(types, 1)]
@@ -249,6 +252,8 @@ def _choices(
         value = given[number]
         return ["NULL" if isinstance(value, tuple) else as_literal(value, type_name=type_name, what=name)]
     column = column_of(number, type_name, generic, columns) if type_name in VECTOR_TYPES else None
+    if column is None and type_name in VECTOR_TYPES and not generic.relations:
+        return ["NULL"]  # nothing is read: the plan does not depend on it
     if column is None:
         missing = [f"{name} ({kind})" for name, kind in _missing(found, given)]
         raise StatementNotCheckable(
@@ -272,6 +277,7 @@ def _look(found: Scene) -> None:
     tables = set(found.plan().relations.values())
     found.columns = catalog.vector_columns(found.asked, tables)
     found.indexes = catalog.vector_indexes(found.asked, tables)
+    found.row_security = row_security(found.asked, tables)
 
 
 def refuse_writing(found: Scene, plan: Plan) -> None:
@@ -293,6 +299,27 @@ def _shape_of(value: Any) -> str:
     """The type that a value of an inlined parameter is written as: a list of numbers is a vector to whoever sends it."""
     is_vector = hasattr(value, "to_text") or getattr(value, "ndim", 0) == 1
     return "vector" if is_vector or (isinstance(value, list) and all(isinstance(part, float) for part in value)) else ""
+
+
+def _told_of_policy(asked: AskedConnection, exc: Refused, statement: Statement) -> StatementNotCheckable | None:
+    """A policy that reads a setting which is not set fails when the statement is planned, and PostgreSQL names no policy."""
+    if exc.state[:2] not in ("42", "22") or exc.state == "42501":
+        return None
+    try:
+        unset = unset_settings(asked)
+    except Refused:
+        return None  # what failed has ended the transaction
+    # An unknown setting is named in the message; of another error only the policies of the tables it names are the cause.
+    named = {token.text.strip('"').lower() for token in tokens(statement.numbered)}
+    for security, name in unset:
+        if f'"{name}"' in exc.text or (exc.state[:2] == "22" and security.table[1].lower() in named):
+            return StatementNotCheckable(
+                f"{called(statement)} fails for role {security.role}.",
+                why=f"{security.words} reads the setting {name}, which is not set: {exc.text} (SQLSTATE {exc.state}).",
+                next_step=f"set it as the application does: --set {name}=VALUE, SET {name} = … before the statement, or "
+                "settings={…} in Python.",
+            )
+    return None
 
 
 def told(exc: Refused, statement: Statement) -> EverindexError:

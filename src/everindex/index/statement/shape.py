@@ -1,4 +1,4 @@
-"""Why can no vector index serve this statement? What its plan orders by, and which change of it PostgreSQL would serve.
+"""Why no vector index can serve a statement: what its plan orders by, and which change of it PostgreSQL would serve.
 
 A remedy is tried before it is given: a query of that shape over the same table is planned where nothing but an index is
 cheap, and the reason says which index PostgreSQL then uses.
@@ -6,32 +6,18 @@ cheap, and the reason says which index PostgreSQL then uses.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from psycopg import sql
 
 from everindex.index.statement.catalog import VectorIndex, quoted
 from everindex.index.statement.distance import Distance, columns_of, distances, is_bare_column, shown
+from everindex.index.statement.functions import written
 from everindex.index.statement.plan import Names, Node, Plan, below
+from everindex.index.statement.reason import Reason
 from everindex.index.statement.scene import Scene
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """One reason, or one warning."""
-
-    slug: str
-    why: str
-    next_step: str
-    proven_by: str | None = None
-    """The index that PostgreSQL uses once the remedy is applied, as it said itself; None where that was not asked."""
-
-    @property
-    def remedy(self) -> str:
-        return self.next_step + (f" PostgreSQL then uses {self.proven_by}." if self.proven_by else "")
-
-    def as_dict(self) -> dict[str, str | None]:
-        return {"slug": self.slug, "why": self.why, "next": self.next_step, "proven_by": self.proven_by}
+from everindex.index.statement.unseen import foreign_of, reads_nothing, why_no_distance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +37,8 @@ def why_not_usable(scene: Scene, plan: Plan) -> list[Reason]:
         for distance in distances(plan, scene.extension.operators)
         if not (distance.place == "order" and _is_served(scene, distance))
     ]
-    if not found:
-        return [_no_distance(scene)]
+    if not found or reads_nothing(plan):
+        return [why_no_distance(scene, plan)]
     first = found[0]
     # A distance of a condition may stand beside the one of the ORDER BY: what is ordered by decides.
     sides = _sides(first, plan, scene)
@@ -61,11 +47,49 @@ def why_not_usable(scene: Scene, plan: Plan) -> list[Reason]:
     if sides is None:
         reasons.append(_not_of_a_table(first))
     else:
-        reasons += _index_reasons(scene, first, sides, supplied)
+        reasons += _index_reasons(scene, plan, first, sides, supplied)
     proof = _proof(scene, first, sides) if sides else None
-    for reason in _shape_reasons(first, _remedy(first, sides, supplied)):
+    for reason in _shape_reasons(scene, first, _remedy(first, sides, supplied)):
         reasons.append(replace(reason, proven_by=proof) if not reasons else reason)
+    if sides and not supplied and not (reasons and reasons[0].slug in _DECIDED):
+        reasons += _volatile(scene, first, sides)
     return reasons or [_computed_before(plan, proof, _remedy(first, sides, supplied))]
+
+
+#: What is wrong with the index is to be mended first.
+_DECIDED = ("no-index", "index-invalid", "index-being-built", "foreign-table")
+
+
+def _volatile(scene: Scene, distance: Distance, sides: list[Side]) -> list[Reason]:
+    """A vector that PostgreSQL may not compute once: an index order needs one that is the same for every row.
+
+    Found by planning: the vector as it stands is not served, the same in a subquery of one row is."""
+    side = sides[0]
+    vector = (distance.right if side.expression == distance.left else distance.left).strip()
+    proof = None
+    for operator in dict.fromkeys([distance.operator, *(index.operator for index in scene.indexes)]):
+        spelled = f"{side.expression} {_spelled(scene, operator)}"
+        if _used(scene, side, f"{spelled} ({vector})"):
+            return []
+        proof = proof or _used(scene, side, f"{spelled} (SELECT {vector})")
+    if proof is None:
+        return []
+    functions = [function for function in written(scene.asked, [vector]) if function.is_volatile]
+    names = ", ".join(f"{function.name}()" for function in functions) or shown(vector)
+    stable = "".join(
+        f"; or ALTER FUNCTION {function.quoted} STABLE, if it gives the same for the same arguments"
+        for function in functions
+    )
+    return [
+        Reason(
+            slug="volatile-vector",
+            why=f"{names} is VOLATILE, as every function is that is not declared otherwise: PostgreSQL computes it anew for each "
+            "row, and an index gives the order by one vector only.",
+            next_step=f"compute it once: ORDER BY {shown(side.expression)} {distance.operator} (SELECT {shown(vector)}) LIMIT k, "
+            f"or give the vector as a parameter{stable}.",
+            proven_by=proof,
+        )
+    ]
 
 
 def _computed_before(plan: Plan, proof: str | None, remedy: str) -> Reason:
@@ -88,7 +112,9 @@ def _computed_before(plan: Plan, proof: str | None, remedy: str) -> Reason:
 # --- which index could serve ---------------------------------------------------------------------------------------
 
 
-def _index_reasons(scene: Scene, distance: Distance, sides: list[Side], supplied: str | None) -> list[Reason]:
+def _index_reasons(
+    scene: Scene, plan: Plan, distance: Distance, sides: list[Side], supplied: str | None
+) -> list[Reason]:
     side = sides[0]
     reasons: list[Reason] = []
     if supplied is not None:
@@ -127,25 +153,42 @@ def _index_reasons(scene: Scene, distance: Distance, sides: list[Side], supplied
     if _proof(scene, distance, sides):
         return reasons
     indexes = [index for index in scene.indexes if index.table in _table_and_parents(scene, side.table)]
-    own = [index for index in indexes if index.is_valid]
+    foreign = foreign_of(plan, side.table)
+    if foreign is not None:
+        return [*reasons, foreign]
+    # The distance that the statement asks for comes first, then what it would change least.
+    own = sorted(
+        (index for index in indexes if index.is_valid),
+        key=lambda index: (
+            index.operator != distance.operator,
+            index.is_expression,
+            index.predicate is not None,
+            index.name,
+        ),
+    )
     for index in own:
-        reason = _differs(scene, distance, side, index)
+        reason = _differs(scene, distance, side, index, own)
         if reason is not None:
             return [*reasons, reason]
     return [*reasons, _no_index(scene, distance, side, indexes)]
 
 
-def _differs(scene: Scene, distance: Distance, side: Side, index: VectorIndex) -> Reason | None:
+def _differs(
+    scene: Scene, distance: Distance, side: Side, index: VectorIndex, others: list[VectorIndex]
+) -> Reason | None:
     """How the statement would have to be for `index` to serve it; None where no change of it alone does."""
     predicate = f" WHERE {index.predicate}" if index.predicate else ""
     vector = _vector(index.operator)
     if _used(scene, side, f"{side.expression} {_spelled(scene, index.operator)} {vector}", where=predicate):
         if index.operator != distance.operator:
             wanted = _opclass(scene, distance.operator, index.opclass.partition("_")[0])
+            same = [one for one in others if one.expression == index.expression and one.table == index.table]
+            serves = ", ".join(f"{one.name} serves {one.operator} ({one.opclass})" for one in same)
+            choice = " or ".join(dict.fromkeys(one.operator for one in same))
             return Reason(
                 slug="operator-of-another-opclass",
-                why=f"{index.name} serves {index.operator} ({index.opclass}); the statement orders by {distance.operator}.",
-                next_step=f"order by {shown(side.expression)} {index.operator} … if that distance is meant, or build an index "
+                why=f"{serves}; the statement orders by {distance.operator}.",
+                next_step=f"order by {shown(side.expression)} {choice} … if that distance is meant, or build an index "
                 f"with {wanted or 'the opclass of ' + distance.operator}.",
                 proven_by=index.name,
             )
@@ -159,14 +202,14 @@ def _differs(scene: Scene, distance: Distance, side: Side, index: VectorIndex) -
     if not _used(scene, side, expression, where=predicate):
         return None
     if index.operator != distance.operator and not is_bare_column(side.expression):
-        slug_operator = f" and by {index.operator} instead of {distance.operator}"
+        slug_operator = f", and by {index.operator} instead of {distance.operator}"
     else:
         slug_operator = ""
     if not index.is_expression and side.column == index.expression:
         return Reason(
             slug="cast-of-the-column",
             why=f"it orders by {shown(side.expression)}, which is another expression than {index.expression}, the column that "
-            f"{index.name} holds.",
+            f"{index.name} holds{slug_operator}.",
             next_step=f"leave the column alone, and cast the vector: ORDER BY {index.expression} {index.operator} … LIMIT k; or "
             f"build an index on ({shown(side.expression)}).",
             proven_by=index.name,
@@ -216,7 +259,7 @@ def _no_index(scene: Scene, distance: Distance, side: Side, indexes: list[Vector
 # --- how it is asked for -------------------------------------------------------------------------------------------
 
 
-def _shape_reasons(distance: Distance, remedy: str) -> list[Reason]:
+def _shape_reasons(scene: Scene, distance: Distance, remedy: str) -> list[Reason]:
     found: list[Reason] = []
     match distance.place:
         case "filter":
@@ -237,7 +280,7 @@ def _shape_reasons(distance: Distance, remedy: str) -> list[Reason]:
                 )
             ]
         case "order":
-            found += _order_reasons(distance, remedy)
+            found += _order_reasons(scene, distance, remedy)
     around = [node["Node Type"] for node in (*distance.node.above, *below(distance.node.facts))]
     if distance.position > 0:
         is_distinct = "Unique" in around
@@ -288,10 +331,23 @@ def _shape_reasons(distance: Distance, remedy: str) -> list[Reason]:
     return found
 
 
-def _order_reasons(distance: Distance, remedy: str) -> list[Reason]:
+def _order_reasons(scene: Scene, distance: Distance, remedy: str) -> list[Reason]:
     is_down = "DESC" in distance.ending
     found: list[Reason] = []
-    if not distance.is_bare:
+    operators = {operator.name for operator in scene.extension.operators}
+    if not distance.is_bare and operators & set((distance.before + distance.after).split()):
+        found.append(
+            Reason(
+                slug="computed-from-distances",
+                why=f"it orders by {shown(distance.before + distance.text + distance.after)}, which is computed from more than "
+                "one distance; an index gives the order of one.",
+                next_step=f"take some hundreds of the nearest by each in a subquery of its own (ORDER BY {remedy} LIMIT 200, "
+                "UNION), and order by what is computed from both outside of them.",
+            )
+        )
+    elif not distance.is_bare and _is_aggregate(distance):
+        pass  # what there is to say is said of the grouping
+    elif not distance.is_bare:
         form = shown(f"{distance.before}distance{distance.after}")
         found.append(
             Reason(
@@ -320,13 +376,10 @@ def _order_reasons(distance: Distance, remedy: str) -> list[Reason]:
     return found
 
 
-def _no_distance(scene: Scene) -> Reason:
-    operators = ", ".join(sorted({operator.name for operator in scene.extension.operators}))
-    return Reason(
-        slug="no-distance",
-        why=f"nothing in its plan is a distance ({operators}).",
-        next_step="ORDER BY column <=> vector LIMIT k is what a vector index serves.",
-    )
+def _is_aggregate(distance: Distance) -> bool:
+    """Is it the argument of an aggregate, such as min(distance)?"""
+    inside = [facts for facts in below(distance.node.facts) if facts["Node Type"] == "Aggregate"]
+    return bool(inside) and re.search(r"\b(min|max|avg|sum)[( ]+$", distance.before) is not None
 
 
 def _not_of_a_table(distance: Distance) -> Reason:
@@ -381,7 +434,7 @@ def _proof(scene: Scene, distance: Distance, sides: list[Side] | None) -> str | 
 
 def _used(scene: Scene, side: Side, expression: str, *, where: str = "") -> str | None:
     # The parts are PostgreSQL's own printing of the statement: quoted where they have to be.
-    query = sql.SQL("SELECT 1 FROM {table} AS {alias}{where} ORDER BY {expression} LIMIT 10").format(
+    query = sql.SQL("SELECT 1 FROM ONLY {table} AS {alias}{where} ORDER BY {expression} LIMIT 10").format(
         table=sql.Identifier(*side.table),
         alias=sql.SQL(side.alias),
         where=sql.SQL(where),
@@ -396,6 +449,7 @@ def _remedy(distance: Distance, sides: list[Side] | None, supplied: str | None =
         return f"column {distance.operator} vector"
     other = distance.right if sides[0].expression == distance.left else distance.left
     vector = "vector" if supplied else shown(other)
+    vector = f"({vector})" if vector.startswith("SELECT ") else vector
     return f"{shown(sides[0].expression)} {distance.operator} {vector}"
 
 

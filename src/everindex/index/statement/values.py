@@ -1,4 +1,4 @@
-"""What stands for the parameters of a statement? Given values as literals, and a stored vector where none is given."""
+"""The values of the parameters of a statement: given ones as literals, and a stored vector where none is given."""
 
 from __future__ import annotations
 
@@ -88,11 +88,15 @@ def stored_vectors(asked: AskedConnection, column: VectorColumn, *, type_name: s
     """Vectors of the table as literals' texts, spread over it; one unit vector of the column's width where it is empty."""
     # One row is any row; several are spread over the table by the hash of their place.
     order = sql.SQL("" if count == 1 else "ORDER BY pg_catalog.md5(t.ctid::text || 'everindex')")
-    found = asked.rows(
-        sql.SQL("SELECT {name}::text FROM {table} AS t WHERE {name} IS NOT NULL {order} LIMIT {count}").format(
-            name=sql.Identifier(column.name), table=sql.Identifier(*column.table), order=order, count=sql.Literal(count)
+    with asked.kept():
+        found = asked.rows(
+            sql.SQL("SELECT {name}::text FROM {table} AS t WHERE {name} IS NOT NULL {order} LIMIT {count}").format(
+                name=sql.Identifier(column.name),
+                table=sql.Identifier(*column.table),
+                order=order,
+                count=sql.Literal(count),
+            )
         )
-    )
     texts = [str(row[0]) for row in found] or [unit_vector(column)]
     if type_name == "bit" and column.type != "bit":
         return ["".join("1" if float(part) > 0 else "0" for part in text.strip("[]").split(",")) for text in texts]
