@@ -20,6 +20,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.choose import embedder_named
 from everindex.articles.embedding.declaration import (
+    DECLARING,
     SAMPLE_ROWS,
     Declared,
     compare,
@@ -206,7 +207,7 @@ class Instance:
         with self._writer() as connection:
             table = read_table(connection)
             require_width(table)
-            embedder = embedder_named(name, self.settings, width=table.dimensions or 0)
+            embedder = embedder_named(name, self.settings, width=table.dimensions or 0, retries=DECLARING)
             if table.records_hidden_from is not None:
                 raise unrecorded_error(table)
             sampled = read_unrecorded(connection, table, rows=sample)

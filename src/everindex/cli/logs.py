@@ -49,12 +49,19 @@ class _ForPeople(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
             kind = "error" if record.levelno >= logging.ERROR else "warning"
-            tell(f"{kind}: {record.getMessage()}")
+            tell(f"{kind}: {_sentence(record)}")
             if record.exc_info and record.exc_info[1] is not None:
                 lines = str(record.exc_info[1]).strip().splitlines() or ["no text"]
                 tell(f"  why:  {type(record.exc_info[1]).__name__}: {lines[0]}\n  next: -v shows all of it.")
         elif record.name in TOLD and record.levelno >= logging.INFO:
             tell(record.getMessage())
+
+
+def _sentence(record: logging.LogRecord) -> str:
+    """The text of a record; of an event of structlog (a retry of an endpoint) its name and cause."""
+    if isinstance(record.msg, dict):
+        return ": ".join(str(record.msg[name]) for name in ("event", "caused_by") if name in record.msg)
+    return record.getMessage()
 
 
 #: Loggers whose sentences are told to people as they are.

@@ -42,7 +42,7 @@ def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | No
     )
 
 
-def embedder_named(name: str, settings: Settings, *, width: int) -> Embedder:
+def embedder_named(name: str, settings: Settings, *, width: int, retries: RetryPolicy | None = None) -> Embedder:
     """The model that somebody names: `static`, a model of the endpoint that the settings have, or either as it is recorded.
 
     Raises EmbeddingModelUnusable where it cannot fill the column, or there is no endpoint to ask.
@@ -52,7 +52,9 @@ def embedder_named(name: str, settings: Settings, *, width: int) -> Embedder:
         named: Embedder = StaticEmbedder(width=width)
     else:
         at_endpoint = wanted.removeprefix(RECORDED_ENDPOINT).removesuffix(f"@{width}")
-        named = choose_embedder(settings.model_copy(update={"embedding_model": at_endpoint}), width=width)
+        named = choose_embedder(
+            settings.model_copy(update={"embedding_model": at_endpoint}), width=width, retries=retries
+        )
     if wanted.startswith((RECORDED_STATIC, RECORDED_ENDPOINT)) and wanted != named.model:
         raise EmbeddingModelUnusable(
             f"the model {wanted} cannot be asked here.",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
+from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.embedding.provider import Embedder, Vectors
 from everindex.articles.embedding.text_forms import OWN_FORM, TEXT_FORMS, text_of
 from everindex.articles.table import ArticleTable
@@ -23,6 +24,8 @@ from everindex.errors import DeclarationRefused, EmbeddingFailed
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
+#: Somebody waits for the answer: an endpoint that is down is told after seconds, not minutes.
+DECLARING = RetryPolicy(attempts=2, total_seconds=20.0)
 #: Stored vectors that are compared unless told otherwise.
 SAMPLE_ROWS = 200
 #: Fewer different texts than this prove nothing.

@@ -10,6 +10,7 @@ import base64
 import json
 import logging
 import re
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 PIECE = 6
@@ -79,14 +80,22 @@ class _Cleaning(logging.Filter):
         self.secrets = secrets
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.msg, dict):
+            # An event of structlog on its way to structlog's own formatter, which takes nothing but a dict (stamina).
+            record.msg, record.args = {name: self._cleaned(value) for name, value in record.msg.items()}, None
+            record.exc_info = record.exc_text = record.stack_info = None
+            return True
         record.msg, record.args = self.secrets.clean(record.getMessage()), None
         if record.exc_info and record.exc_info[0] is not None:
             record.msg += f" ({record.exc_info[0].__name__})"
         record.exc_info = record.exc_text = record.stack_info = None
         for name, value in vars(record).items():
-            if name not in _OF_EVERY_RECORD and value is not None and not isinstance(value, (bool, int, float)):
-                setattr(record, name, self.secrets.clean(str(value)))
+            if name not in _OF_EVERY_RECORD:
+                setattr(record, name, self._cleaned(value))
         return True
+
+    def _cleaned(self, value: Any) -> Any:
+        return value if value is None or isinstance(value, (bool, int, float)) else self.secrets.clean(str(value))
 
 
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({})))
