@@ -217,6 +217,22 @@ def test_the_state_costs_no_statement_of_its_own_and_is_looked_at_again(fresh: I
     assert asked == []
 
 
+@pytest.mark.parametrize("state", ["serves", "has no index"])
+def test_a_verification_notes_it_beside_the_proofs_until_it_is_known(fresh: Instance, state: str) -> None:
+    store_as_another_program(fresh, vector=static())
+    if state == "has no index":
+        run(fresh, "DROP INDEX articles_embedding_hnsw_idx")
+    found = fresh.verify(samples=5)
+    assert found.holds == (state == "serves")
+    (note,) = found.notes
+    assert note.slug == "embedding-model-unrecorded"
+    assert note.sentence.endswith("Texts are searched by words.")
+    assert "everindex model declare NAME" in note.next_step
+    assert found.as_dict()["notes"] == [note.as_dict()]
+    fresh.declare_model("static")
+    assert fresh.verify(samples=5).notes == ()
+
+
 # --- what is known -------------------------------------------------------------------------------------------------
 
 

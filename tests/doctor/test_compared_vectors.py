@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-import warm
 from pgvector import Vector
 from pgvector.psycopg import register_vector
 
+import warm
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.keeping import article_keeper

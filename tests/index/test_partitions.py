@@ -326,7 +326,8 @@ def test_a_successor_for_which_nothing_served_takes_over_on_all_partitions_with_
     assert attached(parts) == ALL_VALID
     with connect(parts) as connection:
         standing = standing_shortfall(connection, first_dimension, observe(connection, first_dimension))
-    assert standing is not None and standing.recall < 1
+    assert standing is not None
+    assert standing.recall < 1
     assert steps(parts, first_dimension) == ()
 
 

@@ -9,7 +9,11 @@ import time
 import httpx2
 import pytest
 
+from everindex.articles.instance import connect_instance
+from everindex.settings import Settings
+from everindex.web.index_report import read_index_report
 from everindex.web.render import safe_link
+from everindex.web.serving import serve_in_thread
 
 HTML = {"accept": "text/html"}
 
@@ -193,6 +197,23 @@ def test_the_index_page_is_there_at_once_and_the_proofs_follow(client: httpx2.Cl
     again = client.post("/index/verify", data={})
     assert again.status_code == 303
     assert "Running" in client.get("/index/proofs").text
+
+
+def test_the_index_page_counts_vectors_of_an_unrecorded_and_of_a_declared_model(migrated: str) -> None:
+    with connect_instance(migrated, settings=Settings()) as instance:
+        instance.upsert([{"uri": f"u{n}", "title": f"title {n}"} for n in range(12)])
+        with instance.connection() as connection:
+            connection.execute("DELETE FROM everindex_meta.embedding_record")
+        instance.forget()
+        unknown = read_index_report(instance)
+        assert (unknown.models, unknown.unrecorded, unknown.is_model_unknown) == ({}, 12, True)
+        instance.declare_model("static")
+        with serve_in_thread(instance) as url:
+            known = httpx2.get(f"{url}/api/index").json()
+            page = httpx2.get(f"{url}/index/report", headers=HTML).text
+    assert (known["unrecorded"], known["is_model_unknown"]) == (12, False)
+    assert known["declared_model"].startswith("everindex/")
+    assert f"<code>{known['declared_model']}</code>, declared for those without a record" in page
 
 
 def test_the_reference_names_every_operation(client: httpx2.Client) -> None:

@@ -73,8 +73,8 @@ class DeclaredModelChore:
         if not found.declared_other:
             return None
         told = (
-            f"{found.declared_other} of {found.declared} sampled vectors of {table.identifier.as_string(None)} without a record "
-            f"are not those that the declared model {declared} gives their texts"
+            f"{found.declared_other} of {found.declared} sampled vectors of {table.identifier.as_string(None)} without a "
+            f"record are not those that the declared model {declared} gives their texts"
         )
         if is_refuted(found):
             return self._withdraw(connection, table, declared, told)
@@ -85,7 +85,7 @@ class DeclaredModelChore:
         withdraw_declaration(connection, table, model)
         spec = declared_here(connection, EMBEDDING_INDEX)
         record(connection, spec, "keeper: declaration withdrawn", model=model, sentence=told)
-        text = f"{told}: the declaration is withdrawn, and texts are searched by words until  everindex model declare NAME  agrees"
+        text = f"{told}: it is withdrawn, and texts are searched by words until  everindex model declare NAME  agrees"
         return KeptIndex(
             index=self.index, outcome="left", did=(f"withdrew the declaration of {model}",), finding=_finding(text)
         )

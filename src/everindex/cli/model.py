@@ -60,9 +60,14 @@ def _print(counts: ModelCounts) -> None:
     if counts.unrecorded:
         of = f"declared: {counts.declared}, of {counts.declared_form}" if counts.declared else "nobody says which model"
         lines.append(("unrecorded", counts.unrecorded, of))
+    once = ", once the model of the others is declared" if counts.is_unrecorded else ""
     lines += [
-        ("without a vector", counts.without_vector, "everindex embed completes them" if counts.without_vector else ""),
-        ("zero", counts.zero, "no search finds them; everindex embed makes them anew" if counts.zero else ""),
+        (
+            "without a vector",
+            counts.without_vector,
+            f"everindex embed completes them{once}" if counts.without_vector else "",
+        ),
+        ("zero", counts.zero, f"no search finds them; everindex embed makes them anew{once}" if counts.zero else ""),
         (
             "not normalised",
             counts.not_unit,

@@ -14,7 +14,8 @@ ProofName = Literal["revision", "index", "planner", "recall"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """One answered question. `holds` is None where it could not be asked: an earlier proof failed, or the role may not read what it needs."""
+    """One answered question. `holds` is None where it could not be asked: an earlier proof failed, or the role may not read
+    what it needs."""
 
     name: ProofName
     holds: bool | None

@@ -17,6 +17,7 @@ from everindex.articles.model import Filters
 from everindex.articles.search.explained import without_vectors
 from everindex.articles.search.strategy import Serving, choose
 from everindex.articles.table import ArticleTable
+from everindex.articles.table_models import is_zero, without_record
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
 from everindex.index.adopted import aims_here
@@ -112,6 +113,17 @@ class IndexReport:
     table_bytes: int
     indexes_bytes: int
     models: dict[str, int]
+    """Vectors whose model is recorded."""
+
+    unrecorded: int | None
+    """Vectors, other than zero, without a record; None where counting takes too long."""
+
+    declared_model: str | None
+    """The model that is declared for them."""
+
+    is_model_unknown: bool
+    """There are such vectors, and nothing is declared."""
+
     failures: list[Failure]
     builds: list[Build]
     steps: list[str]
@@ -151,7 +163,7 @@ class IndexReport:
 def read_index_report(instance: Instance) -> IndexReport:
     """Reads only; takes ACCESS SHARE. Counts rows for at most COUNT_TIMEOUT_MS. Raises NotMigrated without a table."""
     table, serving = instance.engine.known()
-    models = instance.meanings.embedding_models()
+    models = instance.meanings.table_models()
     with instance.connection() as connection:
         server = look(connection)
         spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=instance.settings.recall_floor))
@@ -169,7 +181,9 @@ def read_index_report(instance: Instance) -> IndexReport:
             return IndexReport(
                 state=state, declared=spec, dimensions=table.dimensions,
                 uses=_uses(connection, spec, observed, server.server_version_num), rows=_rows(connection, table, observed),
-                table_bytes=sizes[0], indexes_bytes=sizes[1], models=models, failures=_failures(connection),
+                table_bytes=sizes[0], indexes_bytes=sizes[1], models=dict(models.recorded),
+                unrecorded=_unrecorded(connection, table) if models.has_unrecorded else 0,
+                declared_model=models.declared, is_model_unknown=models.is_unrecorded, failures=_failures(connection),
                 builds=_builds(connection, table), steps=steps,
                 remarks=remarks, history=entries(connection, spec, limit=HISTORY_LINES), plan_words=words,
                 plan_text=text, plan_settings=settings, recall=recall_now(connection, spec, observed),
@@ -237,6 +251,19 @@ def _rows(connection: Connection, table: ArticleTable, observed: Observed) -> Ro
         return Rows(total=observed.estimated_rows, with_vector=None, is_estimate=True)
     assert row is not None
     return Rows(total=row[0], with_vector=row[1], is_estimate=False)
+
+
+def _unrecorded(connection: Connection, table: ArticleTable) -> int | None:
+    statement = sql.SQL(
+        "SELECT count(*) FROM (SELECT a.embedding FROM {} a WHERE a.embedding IS NOT NULL AND {} OFFSET 0) AS a WHERE NOT {}"
+    ).format(table.identifier, without_record(table), is_zero(table))
+    try:
+        with connection.transaction():
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(COUNT_TIMEOUT_MS),))
+            row = connection.execute(statement).fetchone()
+    except psycopg.errors.QueryCanceled:
+        return None
+    return int(row[0]) if row else None
 
 
 def _plan(

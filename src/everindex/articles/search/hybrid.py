@@ -201,5 +201,7 @@ def why_by_words(meaning: Meaning) -> list[str]:
     """The notice of an answer that was found without a meaning; none where there is one."""
     if not isinstance(meaning, EverindexError):
         return []
-    reasons = " ".join(part for part in (meaning.what, meaning.next_step) if part).rstrip(".")
+    reasons = " ".join(
+        part for part in (meaning.what, meaning.next_step[:1].upper() + meaning.next_step[1:]) if part
+    ).rstrip(".")
     return [f"found by words alone, not by meaning ({meaning.slug}): {reasons}"]
