@@ -67,6 +67,15 @@ def test_a_feed_whose_window_moves_over_entries_of_one_link_loses_none(
     assert stored(fresh) == before
 
 
+def test_notes_of_one_link_without_titles_and_dates_are_not_taken_for_one(fresh: Instance, take: Take) -> None:
+    note = (
+        f'<item><link>{PAGE}</link><guid isPermaLink="false">n{{0}}</guid><description>Note {{0}}</description></item>'
+    )
+    for number in (1, 2, 3, 1, 2, 3):
+        take([note.format(number)])
+    assert list(stored(fresh)) == [PAGE, f"{PAGE}#n2", f"{PAGE}#n3"]
+
+
 def test_an_article_that_an_earlier_version_stored_under_its_link_goes_on_there(fresh: Instance, take: Take) -> None:
     own, shared = "https://s.example/tea", PAGE
     fresh.upsert(

@@ -246,6 +246,13 @@ def test_tables_with_other_delimiters_are_read(tmp_path: Path, data: str, name: 
     ]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "noending"])
+def test_a_table_whose_lines_end_with_carriage_returns_alone_is_read(tmp_path: Path, name: str) -> None:
+    items = read(tmp_path, b"url;title\rhttps://a.example/1;A\rhttps://a.example/2;\r", name)
+    assert titles(items) == ["A"]
+    assert [problem.line for problem in problems(items)] == [3]
+
+
 def test_a_date_that_cannot_be_read_costs_a_row_of_a_table_only_its_date(tmp_path: Path) -> None:
     data = b"uri,title,date\na,t,Invalid Date\nb,t,2/7/2026\n,t,\nc,t,25/2/2026\nd,t,3/4/2026\n"
     items = read(tmp_path, data, "a.csv")

@@ -17,8 +17,8 @@ from everindex.articles.table import ArticleTable
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
-#: Title, date and source of a stored article.
-_Known = tuple[str | None, str | None, str | None]
+#: Title, summary, date and source of a stored article.
+_Known = tuple[str | None, str | None, str | None, str | None]
 
 
 def settle_uris(connection: Connection, table: ArticleTable, articles: Sequence[Article]) -> list[Article]:
@@ -27,11 +27,11 @@ def settle_uris(connection: Connection, table: ArticleTable, articles: Sequence[
     if not asked:
         return list(articles)
     statement = sql.SQL(
-        "SELECT uri, title::text, publication_date::text, news_source::text FROM {} WHERE uri = ANY(%s)"
+        "SELECT uri, title::text, summary::text, publication_date::text, news_source::text FROM {} WHERE uri = ANY(%s)"
     )
     with told_as_ours("looking for entries of a feed"):
         rows = connection.execute(statement.format(table.identifier), (sorted(asked),))
-        known: dict[str, _Known] = {row[0]: (row[1], row[2], row[3]) for row in rows}
+        known: dict[str, _Known] = {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
     taken: set[str] = set()
     return [_settled(article, known, taken) for article in articles]
 
@@ -49,17 +49,20 @@ def _settled(article: Article, known: dict[str, _Known], taken: set[str]) -> Art
             continue
         # Under a link that the source gives to this entry alone, title or day is enough; else all has to agree.
         same_title, same_day, same_source = _agree(article, known[place])
-        if (same_title and same_day and same_source) or (place == article.uri and (same_title or same_day)):
+        if (same_title and same_day and same_source) or (
+            place == article.uri and (same_title or (same_day and article.publication_date))
+        ):
             taken.add(place)
             return replace(article, uri=place)
     return replace(article, uri=entry.id_uri) if article.uri in known else article
 
 
 def _agree(article: Article, known: _Known) -> tuple[bool, bool, bool]:
-    title, date, source = known
-    words = " ".join((article.title or "").casefold().split())
+    """Whether title, day and source are those of the stored article. A note without a title is known by its text."""
+    title, summary, date, source = known
+    ours, theirs = (article.title or article.summary), (title or summary)
     return (
-        words == " ".join((title or "").casefold().split()),
+        " ".join((ours or "").casefold().split()) == " ".join((theirs or "").casefold().split()),
         (article.publication_date or "")[:10] == (date or "")[:10],
         (article.news_source or "") == (source or ""),
     )

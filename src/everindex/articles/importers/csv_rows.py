@@ -58,6 +58,7 @@ def read_csv(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[Art
     Raises csv's process-wide limit on the size of a field to 10 MB, and never lowers it again.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    opened.end_lines_with_line_feeds()
     lines = _RowLines(opened)
     # strict: a quote that is never closed is an error instead of one row that swallows the rest of the file
     reader = csv.reader(lines, delimiter=sniff_delimiter(opened.head), strict=True)

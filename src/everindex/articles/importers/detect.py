@@ -99,7 +99,7 @@ def header_cells(head: bytes, delimiter: str) -> list[str]:
     head = _start(head)
     if named := _SEPARATOR_LINE.match(head):
         head = head[named.end() :].lstrip()
-    line = head.partition(b"\n")[0].decode("utf-8", "replace")
+    line = re.split(rb"\r?\n|\r", head, maxsplit=1)[0].decode("utf-8", "replace")
     try:
         return next(csv.reader([line.rstrip("\r")], delimiter=delimiter), [])
     except csv.Error:  # a cell above csv's limit, a carriage return within the line: no header

@@ -75,6 +75,21 @@ class _AsUtf8(io.RawIOBase):
         return len(piece)
 
 
+class _WithLineFeeds(io.RawIOBase):
+    """A stream whose lines end with a carriage return alone, with line feeds in their place."""
+
+    def __init__(self, stream: _ByteStream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # typeshed asks for any Buffer
+        piece = self._stream.read1(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
 class OpenSource:
     """An open source: its name for people, its bytes, and what broke while they were read."""
 
@@ -93,6 +108,12 @@ class OpenSource:
         if codec is not None and codec != "utf-8":
             self.encoding = codec
             self.stream = io.BufferedReader(_AsUtf8(self.stream, codec), 1 << 16)
+            self.head = self.stream.peek(1)
+
+    def end_lines_with_line_feeds(self) -> None:
+        """For a source whose lines end with carriage returns alone, as spreadsheets on a Macintosh wrote them."""
+        if b"\r" in self.head and b"\n" not in self.head:
+            self.stream = io.BufferedReader(_WithLineFeeds(self.stream), 1 << 16)
             self.head = self.stream.peek(1)
 
     @property
