@@ -15,6 +15,7 @@
 #   EVERINDEX_HOME        without DATABASE_URL and DB_HOST everindex runs a server of its own, with its data here
 # What this script itself obeys:
 #   AUTO_MIGRATE          1 (the default), or 0: someone else migrates (a job, the service `migrate`), start at once
+#   EVERINDEX_ATTACHED    true: an application with a chain of its own migrates; only the declared indexes are built
 #   EVERINDEX_BUILD       auto: a build of a minute or more is left to the keeper of the application; wait; background
 #   ALEMBIC_CONFIG        another alembic.ini than the one beside this script
 # Of the application, the ones that a container most often sets (docs/settings.md lists all):
@@ -22,7 +23,6 @@
 #   OPENAI_API_KEY OPENAI_BASE_URL EMBEDDING_MODEL   another embedding model (or OPENAI_API_KEY_FILE)
 #   EVERINDEX_DIMENSIONS                          width of articles.embedding, read by the first migration only; 1536
 #   EVERINDEX_LOG_LEVEL EVERINDEX_LOG_FORMAT      INFO; console, or json
-# Exit status: 1 when the migration failed (its reason is on stderr), else that of the command.
 set -eu
 
 umask 077 # what is written is nobody else's to read: the data of an embedded server, a file with a key
@@ -74,7 +74,7 @@ case "${AUTO_MIGRATE:-1}" in
     ;;
 esac
 
-# Waits for PostgreSQL, then applies what is missing of the chain; the last revision builds the vector index online. What
+# Waits for PostgreSQL, then applies what is missing of the chain (attached: nothing, but missing indexes are built). What
 # goes wrong is told in three lines: what happened, why, what to do next (docs/problems/ has a page for each).
 echo "Running database migrations..."
 if ! alembic upgrade head; then

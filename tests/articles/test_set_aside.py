@@ -13,12 +13,15 @@ from everindex.articles.bulk import index_aside
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Article
+from everindex.articles.verification import verify
 from everindex.errors import QueryInvalid
 from everindex.index.apply import deploy
 from everindex.index.reporter import Reporter
 from everindex.index.set_aside import find_note
 from everindex.migrate import runner
+from everindex.pg.connections import connect
 from everindex.settings import Settings
+from everindex.web.health import read_readiness
 
 INDEX = "articles_embedding_hnsw_idx"
 #: Halts an import at the moment that its second argument names, says so and waits to be killed.
@@ -27,6 +30,7 @@ import sys, time
 from everindex.articles import bulk
 from everindex.articles.instance import connect_instance
 from everindex.articles.model import Article
+from everindex.articles.verification import verify
 from everindex.index import apply
 
 def halt(*_, **__):
@@ -97,6 +101,10 @@ def test_the_next_import_brings_back_what_a_killed_one_set_aside(
 ) -> None:
     killed_at(migrated, moment, database)
     assert state(database)[3]  # the note outlives the process
+    left = verify(migrated, floor=0.9).proofs[1]
+    if not left.holds:
+        assert left.sentence == f"index {INDEX} was set aside for a load, which ended before it was brought back"
+        assert "everindex heal" in str(left.next_step)
     told: list[str] = []
     with connect_instance(migrated, settings=Settings()) as instance:
         instance.import_rows(
@@ -174,6 +182,13 @@ def test_of_two_loads_the_one_that_ends_last_brings_it_back(database: psycopg.Co
             instance.import_rows([Article(uri="one", title="more")], reporter=Reporter(say=told.append))
         assert state(database)[0] is None
         assert any("is still set aside: pid" in line for line in told)
+        during = verify(migrated, floor=0.9).proofs[1]
+        assert f"index {INDEX} is set aside for a load by pid " in during.sentence
+        assert during.next_step == "wait for the load: searches read every row meanwhile."
+        with connect(migrated) as connection:
+            ready = read_readiness(connection)
+            assert ready.is_ready
+            assert "is set aside for a load by pid " in ready.reasons[0]
     assert state(database) == WHOLE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -235,6 +236,20 @@ def test_a_reader_that_has_gone_is_no_error(read_only_instance: Instance, extra:
     assert "Broken" not in stderr
     assert "internal" not in stderr
     assert status == 0
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("doctor", "--help"), ("--commands",), ("--version",), ()])
+def test_a_reader_of_the_help_that_has_gone_is_no_error(arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [str(COMMAND), *arguments], env=environment({}), stdout=writer, stderr=subprocess.PIPE, timeout=60
+        )
+    finally:
+        os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == (0 if arguments else 2)  # no command is a usage error, as before
 
 
 def test_output_is_plain_without_a_terminal_and_whatever_the_locale(on_articles: Run) -> None:

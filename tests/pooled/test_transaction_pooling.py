@@ -186,7 +186,9 @@ def test_the_keeper_beside_the_pages_keeps_through_the_direct_address_or_says_th
 def test_warming_by_searches_leaves_no_time_limit_in_any_session(
     filled: str, in_transaction_mode: Lead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warm._Warming, "_prewarm_schema", lambda self: None)  # as where pg_prewarm is not installed
+    monkeypatch.setattr(
+        warm._Warming, "_prewarm_schema", lambda self: (None, "none")
+    )  # where pg_prewarm is not installed
     address = in_transaction_mode(filled)
     with connect(address) as connection:
         spec = in_search_path(connection, EMBEDDING_INDEX)

@@ -6,7 +6,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx2
 import psycopg
@@ -15,10 +17,11 @@ from psycopg.conninfo import make_conninfo
 
 from everindex.articles.instance import Instance, connect_instance
 from everindex.errors import ServerUnreachable
-from everindex.pg import embedded
+from everindex.pg import embedded, roundtrip
 from everindex.settings import Settings
 from everindex.web.serving import serve_in_thread
 from places import open_place
+from templates import migrate
 
 ROLE = "may_only_select"
 
@@ -56,8 +59,9 @@ def test_a_role_that_may_only_read_articles_searches_and_sees_every_page(
         for page in ("/", "/?q=crash", "/index", "/index/report", "/api/index", "/api/categories"):
             assert client.get(page).status_code in (200, 404), page
         assert instance.verify(samples=2, max_seconds=1).proofs[1].holds
-        refused = client.post("/api/incidents", json={"name": "x", "topic": "y"})
-        assert refused.status_code in (403, 422)
+        refused = client.post("/api/incidents", json={"incident_name": "x", "topic": "y", "status": "active"})
+        assert (refused.status_code, refused.json()["type"]) == (403, "/problems/permission-denied")
+        assert "incident_status" in refused.json()["detail"]
 
         sql.execute(f"REVOKE SELECT ON articles FROM {ROLE}")
         instance.forget()
@@ -89,12 +93,76 @@ def test_a_stopped_server_is_unreachable_within_seconds_and_not_busy() -> None:
             assert time.monotonic() - started < 5
 
 
-def stop(admin: str) -> None:
+def test_what_a_server_that_only_reads_cannot_store_is_503_and_the_rest_is_answered(filled: str) -> None:
+    with served(make_conninfo(filled, options="-c default_transaction_read_only=on")) as (_, client):
+        refused = client.post("/api/incidents", json={"incident_name": "x", "topic": "y", "status": "active"})
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/server-read-only")
+        assert "read-only transaction" in refused.json()["detail"]
+        assert client.get("/api/search?q=crash").status_code == 200
+        assert client.get("/readyz").status_code == 200
+
+
+def test_a_frozen_server_is_unreachable_within_seconds_and_nobody_is_called_busy() -> None:
+    with open_place() as place, embedded.running(place / "server") as admin:
+        migrate(admin)
+        with served(admin) as (instance, client):
+            assert client.get("/api/search?q=crash&mode=keyword").status_code == 200
+            assert client.get("/readyz").status_code == 200
+            with frozen(admin):
+                started = time.monotonic()
+                with ThreadPoolExecutor(40) as many:
+                    answers = list(many.map(lambda n: client.get(f"/api/search?q=crash{n}&mode=keyword"), range(40)))
+                assert {answer.status_code for answer in answers} == {503}
+                assert {answer.json()["type"] for answer in answers} == {"/problems/server-unreachable"}
+                assert "nobody answers" in answers[0].json()["detail"]
+                with pytest.raises(ServerUnreachable, match="cannot reach"):
+                    instance.search("crash", mode="keyword")
+                assert client.get("/readyz").status_code == 503
+                assert client.get("/livez").status_code == 200
+                assert time.monotonic() - started < 25  # each within seconds, all one after the other on a busy machine
+            deadline = time.monotonic() + 30
+            while client.get("/api/search?q=crash&mode=keyword").status_code != 200 and time.monotonic() < deadline:
+                pass
+            assert client.get("/api/search?q=crash&mode=keyword").status_code == 200
+
+
+def test_a_long_statement_of_a_server_that_answers_is_waited_for(filled: str) -> None:
+    with connect_instance(filled, settings=Settings()) as instance:
+        rows = instance.reading.ask(
+            lambda connection: roundtrip.run(connection, (), "SELECT pg_sleep(2.5) IS NULL", ())
+        )
+        assert rows == [(False,)]
+        assert instance.reading.read(lambda connection: connection.execute("SELECT pg_sleep(2.5)").rowcount) == 1
+
+
+@contextmanager
+def frozen(admin: str) -> Iterator[None]:
+    """The server and all its processes are stopped for the time of the block, as in a container that is paused."""
+    postmaster = pid_of(admin)
+    stopped = [postmaster]
+    os.kill(postmaster, signal.SIGSTOP)  # first, so that it makes no others
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == postmaster:
+                os.kill(int(stat.parent.name), signal.SIGSTOP)
+                stopped.append(int(stat.parent.name))
+    try:
+        yield
+    finally:
+        for pid in reversed(stopped):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def pid_of(admin: str) -> int:
     with psycopg.connect(admin, autocommit=True) as connection:
         row = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
     assert row is not None
-    postmaster = int(str(row[0]).split()[0])
-    os.kill(postmaster, signal.SIGINT)
+    return int(str(row[0]).split()[0])
+
+
+def stop(admin: str) -> None:
+    os.kill(pid_of(admin), signal.SIGINT)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:

@@ -56,7 +56,7 @@ from everindex.index.journal import record
 from everindex.index.proof import Verification
 from everindex.index.reporter import Reporter
 from everindex.index.tuned import declared_here
-from everindex.pg import address, own_schema
+from everindex.pg import address, away, own_schema
 from everindex.pg.address import Addresses
 from everindex.pg.connections import Connection, WaitTold, borrowed, connect
 from everindex.pg.pooler import limited
@@ -99,6 +99,10 @@ class Instance:
         transaction. What only reads had better go through `reading`. Raises ServerUnreachable."""
         with borrowed(self._pool) as connection, limited(connection):
             yield connection
+
+    def why_unreachable(self) -> EverindexError | None:
+        """What is known at the moment of a primary that is away; asks nobody."""
+        return away.known_away(self._pool)
 
     @property
     def embedder(self) -> Embedder:

@@ -15,6 +15,7 @@ import psycopg
 from psycopg_pool import PoolClosed
 
 from everindex.errors import ColumnMismatch, EverindexError, NotMigrated, ReadOnlyServer, ServerUnreachable
+from everindex.pg.away import ServerSilent
 from everindex.pg.connections import Connection, NoConnectionFree, borrowed, take
 from everindex.pg.pooler import limited, route_of
 from everindex.pg.replica import Pool, Replica
@@ -131,7 +132,7 @@ class Reading:
     def _ask_primary(self, work: Callable[[Connection], T]) -> T:
         try:
             return _over(self._pool, work)
-        except NoConnectionFree:
+        except (NoConnectionFree, ServerSilent):
             raise
         except (EverindexError, psycopg.Error) as exc:
             match _trouble(exc):
@@ -157,6 +158,10 @@ class Reading:
             return _over(pool, up_to_date, seconds=REPLICA_WAIT_SECONDS)
         except (NoConnectionFree, PoolClosed) as exc:
             raise _AskPrimary("no connection to the replica was free in time") from exc
+        except ServerSilent as exc:
+            if self._replica is not None:
+                self._replica.lost(pool, f"{self._replica.where} does not answer: {exc.why}")
+            raise _AskPrimary(exc.why) from exc
         except (EverindexError, psycopg.Error) as exc:
             first = _trouble(exc)
             if first is None:

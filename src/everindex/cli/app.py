@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Annotated, Any
@@ -58,8 +60,22 @@ DebugOption = Annotated[
 ]
 
 
+@contextmanager
+def _whoever_reads() -> Iterator[None]:
+    """A reader of a help text that has seen enough (`everindex --help | head -1`) is no failure."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # Rich makes an exit of it (Console.on_broken_pipe)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _Called(TyperCommand):
     """A command that is loaded."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        with _whoever_reads():
+            super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         _invocation(ctx).begin()
@@ -73,6 +89,10 @@ class _Commands(TyperGroup):
         super().__init__(**attributes)
         for listed in COMMANDS:
             self.add_command(TyperCommand(name=listed.name, help=listed.help))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        with _whoever_reads():
+            super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, with_shell(args))
@@ -125,13 +145,15 @@ def _of_every_command(verbose: VerboseOption = False, debug: DebugOption = False
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"everindex {__version__}, Python {platform.python_version()}")
+        with _whoever_reads():
+            typer.echo(f"everindex {__version__}, Python {platform.python_version()}")
         raise typer.Exit
 
 
 def _list(value: bool) -> None:
     if value:
-        typer.echo("\n".join(listed.name for listed in COMMANDS))
+        with _whoever_reads():
+            typer.echo("\n".join(listed.name for listed in COMMANDS))
         raise typer.Exit
 
 

@@ -89,17 +89,7 @@ def row_progress(description: str, total: int | None = None) -> Iterator[Any]:
     if not is_terminal():
         yield lambda rows: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        TextColumn("  {task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        console=terminal(),
-        transient=True,
-    ) as bars:
+    with _bar() as bars:
         task = bars.add_task(description, total=total, rate="")
 
         def advance(rows: int) -> None:
@@ -107,3 +97,28 @@ def row_progress(description: str, total: int | None = None) -> Iterator[Any]:
             bars.update(task, advance=rows, rate=f"{speed:.0f} rows/s" if speed else "")
 
         yield advance
+
+
+@contextmanager
+def query_progress(description: str) -> Iterator[Any]:
+    """A bar of queries on stderr where that is a terminal; yields a function that takes how many are done, of how many."""
+    if not is_terminal():
+        yield lambda done, of: None
+        return
+    with _bar() as bars:
+        task = bars.add_task(description, total=None, rate="")
+        yield lambda done, of: bars.update(task, completed=done, total=of)
+
+
+def _bar() -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        console=terminal(),
+        transient=True,
+    )

@@ -9,7 +9,7 @@ import typer
 
 from everindex.articles.verification import verify as verify_database
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, require_article_schema
-from everindex.cli.output import JsonOption, print_json, row_progress, say
+from everindex.cli.output import JsonOption, print_json, query_progress, say
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index.proof import Verification
@@ -40,14 +40,14 @@ def verify(
         if declared is not None:
             result = _verify_declared(conninfo, declared, index, floor, samples=samples, max_seconds=max_seconds)
         else:
-            with row_progress("measuring recall", total=samples) as advance:
+            with query_progress("measuring recall") as show:
                 result = verify_database(
                     conninfo,
                     floor=settings.recall_floor if floor is None else floor,
                     is_asked_for=floor is not None,
                     samples=samples,
                     max_seconds=max_seconds,
-                    on_query=lambda done, of: advance(1),
+                    on_query=show,
                 )
     if as_json:
         print_json(result.as_dict())

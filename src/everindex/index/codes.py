@@ -15,7 +15,7 @@ from psycopg import sql
 from everindex.errors import StatementTimedOut
 from everindex.index.catalog import Observed
 from everindex.index.curve import Curve, Point
-from everindex.index.planner import set_local
+from everindex.index.planner import under_settings
 from everindex.index.probe import codes_statement
 from everindex.index.recall import EXACT_SETTINGS, MIN_QUERIES, Truth, interval
 from everindex.index.spec import IndexSpec
@@ -68,8 +68,7 @@ def find_ceiling(
         if len(found) >= MIN_QUERIES and time.monotonic() >= deadline:
             break
         try:
-            with told_as_ours("comparing codes"), connection.transaction():
-                set_local(connection, EXACT_SETTINGS)
+            with told_as_ours("comparing codes"), under_settings(connection, EXACT_SETTINGS):
                 rows = connection.execute(statement, {"vector": vector}).fetchall()
         except StatementTimedOut:
             return None

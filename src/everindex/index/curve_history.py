@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from everindex.index.curve import Curve, curve_from
 from everindex.index.spec import IndexSpec
 from everindex.index.surveyed import Survey
+from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
@@ -57,14 +58,13 @@ def keep(connection: Connection, found: Survey) -> bool:
 
 def latest(connection: Connection, spec: IndexSpec) -> KeptCurves | None:
     """The latest measurement of the index of that name; None for none, and where it may not be read. Reads only."""
-    try:
-        row = connection.execute(
-            "SELECT at, document FROM everindex_meta.curve WHERE index_schema = %s AND index_name = %s "
-            "ORDER BY id DESC LIMIT 1",
-            (spec.schema, spec.name),
-        ).fetchone()
-    except psycopg.Error:
+    if not own_schema.is_readable(connection, "curve"):
         return None
+    row = connection.execute(
+        "SELECT at, document FROM everindex_meta.curve WHERE index_schema = %s AND index_name = %s "
+        "ORDER BY id DESC LIMIT 1",
+        (spec.schema, spec.name),
+    ).fetchone()
     if row is None:
         return None
     document = row[1]

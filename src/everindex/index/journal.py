@@ -14,6 +14,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from everindex.index.spec import IndexSpec
+from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
@@ -60,14 +61,13 @@ def record(connection: Connection, spec: Journaled, event: str, /, **details: An
 
 def entries(connection: Connection, spec: Journaled, *, limit: int = 50) -> list[Entry]:
     """The latest lines about an index, newest first; none where there is no journal. Reads only."""
-    try:
-        rows = connection.execute(
-            "SELECT at, index_schema, index_name, event, details FROM everindex_meta.journal "
-            "WHERE index_schema = %s AND index_name = %s ORDER BY id DESC LIMIT %s",
-            (spec.schema, spec.name, limit),
-        ).fetchall()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege):
+    if not own_schema.is_readable(connection, "journal"):
         return []
+    rows = connection.execute(
+        "SELECT at, index_schema, index_name, event, details FROM everindex_meta.journal "
+        "WHERE index_schema = %s AND index_name = %s ORDER BY id DESC LIMIT %s",
+        (spec.schema, spec.name, limit),
+    ).fetchall()
     return [Entry(at=row[0], schema=row[1], index=row[2], event=row[3], details=row[4]) for row in rows]
 
 
@@ -87,22 +87,21 @@ def dropped_comment(connection: Connection, spec: Journaled) -> str | None:
 
 def last_build(connection: Connection, spec: IndexSpec, *, dimensions: int | None) -> tuple[int, float] | None:
     """(rows, seconds) of the latest build of this shape in this database, of any table; None where there is none."""
-    try:
-        row = connection.execute(
-            "SELECT (details->>'rows')::bigint, (details->>'seconds')::float8 FROM everindex_meta.journal "
-            "WHERE event = 'built' AND details @> %s AND (details->>'rows')::bigint >= %s ORDER BY id DESC LIMIT 1",
-            (
-                Jsonb(
-                    {
-                        "dimensions": dimensions,
-                        "m": spec.m,
-                        "ef_construction": spec.ef_construction,
-                        "key_type": spec.key_type,
-                    }
-                ),
-                LEAST_PAST_ROWS,
-            ),
-        ).fetchone()
-    except psycopg.Error:
+    if not own_schema.is_readable(connection, "journal"):
         return None
+    row = connection.execute(
+        "SELECT (details->>'rows')::bigint, (details->>'seconds')::float8 FROM everindex_meta.journal "
+        "WHERE event = 'built' AND details @> %s AND (details->>'rows')::bigint >= %s ORDER BY id DESC LIMIT 1",
+        (
+            Jsonb(
+                {
+                    "dimensions": dimensions,
+                    "m": spec.m,
+                    "ef_construction": spec.ef_construction,
+                    "key_type": spec.key_type,
+                }
+            ),
+            LEAST_PAST_ROWS,
+        ),
+    ).fetchone()
     return None if row is None else (int(row[0]), float(row[1]))

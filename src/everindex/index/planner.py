@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
+from psycopg import pq, sql
 
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -90,6 +91,16 @@ def set_local(connection: Connection, settings: Settings) -> None:
     """Settings that end with the transaction that is open."""
     for name, value in settings:
         connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (name, value))
+
+
+@contextmanager
+def under_settings(connection: Connection, settings: Settings = ()) -> Iterator[None]:
+    """A transaction with settings that end with it. Inside another one, as behind a pooler, it is a savepoint, which ends its
+    settings only when it is taken back: what it reads stays read."""
+    is_inside = connection.info.transaction_status != pq.TransactionStatus.IDLE
+    with connection.transaction(force_rollback=is_inside):
+        set_local(connection, settings)
+        yield
 
 
 def _read(plan: dict[str, Any]) -> Explained:

@@ -17,6 +17,7 @@ from pgvector import HalfVector, Vector
 from everindex.index.catalog import Observed
 from everindex.index.recall import sample_queries
 from everindex.index.spec import IndexSpec
+from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
@@ -80,18 +81,15 @@ def kept_queries(
 ) -> list[list[float]]:
     """Up to `limit` kept query vectors of that width, made by one of `models` if given; none where nothing is kept. Reads
     only."""
-    if spec.column is None:
+    if spec.column is None or not own_schema.is_readable(connection, "query_sample"):
         return []
-    try:
-        rows = connection.execute(
-            "SELECT vector FROM everindex_meta.query_sample WHERE index_schema = %s AND index_name = %s "
-            "AND pg_catalog.cardinality(vector) = %s AND (%s::text[] IS NULL OR model = ANY(%s::text[])) "
-            "ORDER BY pg_catalog.md5(id::text) LIMIT %s",
-            (spec.schema, spec.name, dimensions, models, models, limit),
-            binary=True,
-        ).fetchall()
-    except psycopg.Error:
-        return []
+    rows = connection.execute(
+        "SELECT vector FROM everindex_meta.query_sample WHERE index_schema = %s AND index_name = %s "
+        "AND pg_catalog.cardinality(vector) = %s AND (%s::text[] IS NULL OR model = ANY(%s::text[])) "
+        "ORDER BY pg_catalog.md5(id::text) LIMIT %s",
+        (spec.schema, spec.name, dimensions, models, models, limit),
+        binary=True,
+    ).fetchall()
     return [row[0] for row in rows]
 
 

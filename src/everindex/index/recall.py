@@ -13,7 +13,7 @@ from psycopg import sql
 
 from everindex.errors import StatementFailed
 from everindex.index.catalog import Observed
-from everindex.index.planner import Settings, explain, explain_here, set_local
+from everindex.index.planner import Settings, explain, explain_here, set_local, under_settings
 from everindex.index.probe import exact_statement, sample_statement
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
@@ -70,7 +70,7 @@ class Truth:
 @contextmanager
 def one_transaction(connection: Connection) -> Iterator[None]:
     """The ordinary surroundings of a measured query."""
-    with connection.transaction():
+    with under_settings(connection):
         yield
 
 
@@ -140,8 +140,7 @@ def find_truth(
     for vector in vectors:
         if len(found) >= MIN_QUERIES and time.monotonic() >= deadline:
             break
-        with told_as_ours("measuring recall"), connection.transaction():
-            set_local(connection, EXACT_SETTINGS)
+        with told_as_ours("measuring recall"), under_settings(connection, EXACT_SETTINGS):
             distances, seconds = _distances(connection, exact, vector)
         times.append(seconds)
         found.append((vector, tuple(distances[own_rows : k + own_rows])))  # the query's own row comes first

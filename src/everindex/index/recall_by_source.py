@@ -72,7 +72,11 @@ def measure_by_source(
     max_seconds: float,
     on_query: Callable[[int, int], None] | None = None,
 ) -> list[SourceRecall] | IndexUnused | None:
-    """Recall for stored rows and for each source of `asked`, in about `max_seconds`; see `measure_recall`."""
+    """Recall for stored rows and for each source of `asked`, in about `max_seconds`; see `measure_recall`.
+
+    `on_query` is told how many queries of all sources are done, of how many; of a source that its time ends, the rest goes.
+    """
+    counted = _Counted(on_query, left=sum(len(queries.vectors) for queries in asked.queries))
     stored = measure_recall(
         connection,
         spec,
@@ -83,12 +87,13 @@ def measure_by_source(
         k=k,
         samples=samples,
         max_seconds=max_seconds / 2 if asked.queries else max_seconds,
-        on_query=on_query,
+        on_query=counted.tell,
     )
     if not isinstance(stored, Recall):
         return stored
     found = [SourceRecall(source=STORED_ROWS, recall=stored)]
     for queries in asked.queries:
+        counted.begin(len(queries.vectors))
         truth = find_truth(
             connection,
             spec,
@@ -97,9 +102,35 @@ def measure_by_source(
             k=k,
             max_seconds=max_seconds / 2 / len(asked.queries),
             are_stored=queries.are_stored,
+            on_query=counted.tell,
         )
         measured = compare(connection, statement, settings, truth, names=names)
         if isinstance(measured, IndexUnused):
             return measured
         found.append(SourceRecall(source=queries.source, recall=measured))
+    counted.end()
     return found
+
+
+class _Counted:
+    """The queries of one source after the other, counted through."""
+
+    def __init__(self, report: Callable[[int, int], None] | None, *, left: int) -> None:
+        """`left`: how many queries the sources have that are not begun yet."""
+        self._report = report or (lambda done, of: None)
+        self._left = left
+        self._before = 0
+        self._here = 0
+
+    def begin(self, queries: int) -> None:
+        """The next source, of those that were left."""
+        self._before, self._here = self._before + self._here, 0
+        self._left -= queries
+
+    def tell(self, done: int, of: int) -> None:
+        self._here = done
+        self._report(self._before + done, self._before + of + self._left)
+
+    def end(self) -> None:
+        done = self._before + self._here
+        self._report(done, done)

@@ -13,6 +13,7 @@ import psycopg
 from everindex.index.catalog import ObservedIndex
 from everindex.index.query_sample import STORED_ROWS
 from everindex.index.spec import IndexSpec
+from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -87,21 +88,16 @@ def remember(connection: Connection, spec: IndexSpec, generation: str, sample: S
 
 def samples_of(connection: Connection, spec: IndexSpec, generation: str) -> list[Sample]:
     """All kept samples of one graph, oldest first; none where there is no history. Reads only."""
-    try:
-        rows = connection.execute(
-            """
-            SELECT k, queries, found, wanted, exact_ms, approximate_ms, source FROM everindex_meta.recall_history
-            WHERE index_schema = %s AND index_name = %s AND generation = %s ORDER BY id
-            """,
-            (spec.schema, spec.name, generation),
-        ).fetchall()
-    except (
-        psycopg.errors.UndefinedTable,
-        psycopg.errors.UndefinedColumn,  # the schema of an earlier release, until the next migration
-        psycopg.errors.InvalidSchemaName,
-        psycopg.errors.InsufficientPrivilege,
-    ):
+    # The schema of an earlier release has no sources, until the next migration.
+    if not own_schema.is_readable(connection, "recall_history", column="source"):
         return []
+    rows = connection.execute(
+        """
+        SELECT k, queries, found, wanted, exact_ms, approximate_ms, source FROM everindex_meta.recall_history
+        WHERE index_schema = %s AND index_name = %s AND generation = %s ORDER BY id
+        """,
+        (spec.schema, spec.name, generation),
+    ).fetchall()
     return [
         Sample(
             k=row[0], queries=row[1], found=row[2], wanted=row[3], exact_ms=row[4], approximate_ms=row[5], source=row[6]

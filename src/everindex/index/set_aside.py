@@ -2,7 +2,7 @@
 
 It is the last line of the comment on the table's unique index (what others have written there stays above it), and so
 needs no schema of ours, no object of its own and no pass over the table, is carried along by a dump, and is gone with the
-table (docs/decisions/0016). It is written before the index is dropped, and removed by whoever has brought it back.
+table (docs/decisions/0017). It is written before the index is dropped, and removed by whoever has brought it back.
 Readers take no lock; writers take SHARE UPDATE EXCLUSIVE on that unique index alone.
 """
 
@@ -22,7 +22,7 @@ from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement
 from everindex.index.work import Work, run_briefly
 from everindex.pg.connections import Connection
-from everindex.pg.locks import try_lock, unlock
+from everindex.pg.locks import holder_of, try_lock, unlock
 
 BEGINNING = "everindex: set aside "
 #: Whoever may not change the comment leaves the note to somebody who may.
@@ -90,6 +90,23 @@ def find_note(connection: Connection, spec: IndexSpec) -> SetAside | None:
             own = kept.get("comment")
             return SetAside(noted_on=(schema, name), words=words, comment=own if isinstance(own, str) else None)
     return None
+
+
+def aside_words(connection: Connection, spec: IndexSpec) -> tuple[str, str] | None:
+    """Why a declared index that is not there is away, and what to do about it; None where no load has set it aside. Reads
+    only."""
+    if find_note(connection, spec) is None:
+        return None
+    holder = holder_of(connection, "aside")
+    if holder is None:
+        return (
+            f"index {spec.name} was set aside for a load, which ended before it was brought back",
+            "run  everindex heal : it builds the index, as would the next import, migration or round of the keeper.",
+        )
+    return (
+        f"index {spec.name} is set aside for a load by {holder}, and is built when all rows are there",
+        "wait for the load: searches read every row meanwhile.",
+    )
 
 
 def settle(connection: Connection, spec: IndexSpec, found: ObservedIndex | None = None) -> None:

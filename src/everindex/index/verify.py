@@ -20,6 +20,7 @@ from everindex.index.proof import Proof, ProofName, fails
 from everindex.index.query_sample import NOTHING_ASKED, STORED_ROWS, AskedQueries
 from everindex.index.recall import IndexUnused, sample_queries
 from everindex.index.recall_by_source import measure_by_source, worst_of
+from everindex.index.set_aside import aside_words
 from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
@@ -40,6 +41,9 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
                 f"index {spec.name} does not exist: {exc.what.rstrip('.')}; {exc.why.rstrip('.')}",
                 exc.next_step,
             ), observed
+        aside = aside_words(connection, spec)
+        if aside is not None:
+            return fails("index", *aside), observed
         return fails("index", f"index {spec.name} does not exist", mend), observed
     if not found.is_valid and found.builder_pid is not None:
         return fails("index", f"index {spec.name} is being built by pid {found.builder_pid}", "wait for it."), observed

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from everindex.errors import EverindexError
 from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.planner import FORCED, set_local
+from everindex.index.planner import FORCED, under_settings
 from everindex.index.probe import probe_settings, probe_statement
 from everindex.index.recall import sample_queries
 from everindex.index.serving import serving_spec
@@ -230,14 +230,12 @@ class _Warming:
         settings = (*probe_settings(spec, observed, k=K), *FORCED)
         done = 0
         try:
-            with self.connection.transaction():
-                set_local(self.connection, self._until_deadline())
+            with under_settings(self.connection, self._until_deadline()):
                 vectors = sample_queries(self.connection, spec, observed, samples=searches, seed="warm")
             for vector in vectors:
                 if self.is_over:
                     break
-                with self.connection.transaction():
-                    set_local(self.connection, (*settings, *self._until_deadline()))
+                with under_settings(self.connection, (*settings, *self._until_deadline())):
                     self.connection.execute(statement, {"vector": vector}).fetchall()
                 done += 1
         except (psycopg.errors.QueryCanceled, EverindexError):

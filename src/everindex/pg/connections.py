@@ -32,7 +32,7 @@ HIDDEN_QUERY = "<insufficient privilege>"
 FIRST_WORD_SECONDS, WORD_EVERY_SECONDS, LONG_ATTEMPT_SECONDS = 0.7, 10.0, 2.0
 
 #: One attempt to connect may take this long, seconds; a dropped packet must not eat the whole wait.
-CONNECT_TIMEOUT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS = 5
 
 
 def connect(
@@ -179,6 +179,7 @@ def make_pool(
         min_size=1,
         max_size=size,
         kwargs=kwargs,
+        connection_class=away.WatchedConnection,
         configure=set_up,
         open=False,
         timeout=10.0,

@@ -134,8 +134,9 @@ VERSIONS = (
 )
 
 
-def is_readable(connection: Connection, table: str) -> bool:
-    """Whether a table of the schema is there and this role may read it: what may not be read counts as absent. Reads only.
+def is_readable(connection: Connection, table: str, *, column: str | None = None) -> bool:
+    """Whether a table of the schema is there, with that column, and this role may read it: what may not be read counts as
+    absent. Reads only.
 
     Asked of the catalog: a statement that fails would end the transaction around it, and to_regclass fails without USAGE.
     """
@@ -143,9 +144,11 @@ def is_readable(connection: Connection, table: str) -> bool:
         """
         SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'everindex_meta' AND c.relname = %s
+        WHERE n.nspname = 'everindex_meta' AND c.relname = %(table)s AND (%(column)s::text IS NULL OR EXISTS (
+            SELECT FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attname = %(column)s::text AND NOT a.attisdropped))
         """,
-        (table,),
+        {"table": table, "column": column},
     ).fetchone()
     return row is not None and bool(row[0])
 

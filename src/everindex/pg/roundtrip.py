@@ -25,7 +25,7 @@ from psycopg import pq, sql
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
-from everindex.pg import pooler
+from everindex.pg import away, pooler
 from everindex.pg.connections import Connection
 
 #: A parameter as libpq takes it: text, or bytes in the type's binary form; None is NULL.
@@ -184,7 +184,7 @@ def _run(
     else:
         statements += asked
     try:
-        results = _exchange(connection.pgconn, statements)
+        results = _exchange(connection, statements)
     except BaseException:
         # In the middle of an exchange nobody could tell whose answer comes next.
         connection.close()
@@ -317,8 +317,9 @@ def _error(connection: Connection, result: pq.abc.PGresult) -> psycopg.Error:
     return error
 
 
-def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> list[pq.abc.PGresult]:
-    """Sends all statements and a Sync in one write; their results, up to the first that failed."""
+def _exchange(connection: Connection, statements: Sequence[_Statement]) -> list[pq.abc.PGresult]:
+    """Sends all statements and a Sync in one write; their results, up to the first that failed. Raises ServerSilent."""
+    conn = connection.pgconn
     conn.enter_pipeline_mode()
     for one in statements:
         if one.name is not None:
@@ -326,10 +327,10 @@ def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> list[pq.
         else:
             conn.send_query_params(one.text.encode(), one.values, None, one.formats, 1)
     conn.pipeline_sync()
-    _flush(conn)
+    _flush(connection)
     results: list[pq.abc.PGresult] = []
     while True:
-        result = _next_result(conn)
+        result = _next_result(connection)
         if result is None:
             continue
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
@@ -340,22 +341,25 @@ def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> list[pq.
     return results
 
 
-def _flush(conn: pq.abc.PGconn) -> None:
+def _flush(connection: Connection) -> None:
+    conn = connection.pgconn
     while conn.flush():
         # The server may have to be read before it reads on.
-        _wait(conn.socket, select.POLLIN | select.POLLOUT)
+        _wait(connection, select.POLLIN | select.POLLOUT)
         conn.consume_input()
 
 
-def _next_result(conn: pq.abc.PGconn) -> pq.abc.PGresult | None:
+def _next_result(connection: Connection) -> pq.abc.PGresult | None:
+    conn = connection.pgconn
     while conn.is_busy():
-        _wait(conn.socket, select.POLLIN)
+        _wait(connection, select.POLLIN)
         conn.consume_input()
     return conn.get_result()
 
 
-def _wait(socket: int, events: int) -> None:
+def _wait(connection: Connection, events: int) -> None:
     """Until one of `events`; select() would refuse a descriptor of 1,024 (FD_SETSIZE) and more."""
     waiter = select.poll()
-    waiter.register(socket, events)
-    waiter.poll()
+    waiter.register(connection.pgconn.socket, events)
+    while not waiter.poll(away.SILENT_SECONDS * 1000):
+        away.require_answering(connection)

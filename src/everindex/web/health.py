@@ -20,6 +20,7 @@ from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index
 from everindex.index.partitions import broken_parts, broken_words
 from everindex.index.serving import serving_spec
+from everindex.index.set_aside import aside_words
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.migrate.standing import read_standing
@@ -180,6 +181,8 @@ def _read_readiness(connection: Connection) -> Readiness:
         reasons.append(f"serving exact search, {how_far}")
     elif (serving := serving_spec(spec, observed)) is not None and (broken := broken_words(observed, serving[1])):
         reasons.append(f"the vector index is not whole: {broken}, and searches read these partitions in full")
+    elif state == "missing" and (aside := aside_words(connection, spec)) is not None:
+        reasons.append(f"{aside[0]}: every search reads all rows (exact search)")
     elif state != "valid":
         reasons.append(f"the vector index is {state}: every search reads all rows (exact search)")
     return Readiness(

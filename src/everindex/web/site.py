@@ -51,7 +51,7 @@ class Site:
         self.instance = instance
         self.proofs = BackgroundProofs(instance.verify, seconds=verification_seconds)
         self.ready = ReadyProbe(instance.conninfo, reading=instance.reading)
-        self._database = Places(instance.settings.pool_size, wait_seconds=DATABASE_WAIT_SECONDS, refusal=_database_busy)
+        self._database = Places(instance.settings.pool_size, wait_seconds=DATABASE_WAIT_SECONDS, refusal=self._refusal)
         self._embedding = Places(EMBEDDING_PLACES, wait_seconds=EMBEDDING_WAIT_SECONDS, refusal=_embedding_busy)
         self._short = Places(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
         self._long = Places(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
@@ -79,6 +79,10 @@ class Site:
             self.index.forget()
             report = await self.index.get(wait_seconds=wait_seconds)
         return report
+
+    def _refusal(self) -> EverindexError:
+        """Why no place became free: the server is away, or else there are too many requests."""
+        return self.instance.why_unreachable() or _database_busy()
 
     def _look(self) -> Capabilities:
         with self.instance.connection() as connection:
