@@ -31,8 +31,8 @@ WITH_A_BODY = {
     "415": "The body is of another type than is read here.",
 }
 SEARCHES = {
-    "409": "Right in its parts, and yet not to be answered: the parts do not fit each other, a cursor is of another search, a vector "
-    "is not as wide as the column or has no direction, the table holds vectors of another model than the query would get."
+    "409": "Right in its parts, and yet not to be answered: the parts do not fit each other, a cursor is of another search, a "
+    "vector is not as wide as the column or has no direction, the table holds vectors of another model than the query would get."
 }
 #: Of these 503 is an answer of its own, and no problem.
 OWN_ANSWERS = {("/readyz", "503")}

@@ -107,7 +107,9 @@ class Endpoint:
         try:
             for attempt in stamina.retry_context(
                 on=lambda exc: (
-                    isinstance(exc, _AttemptFailed) and not (once and isinstance(exc.reason, BatchFailedError)) and exc.again
+                    isinstance(exc, _AttemptFailed)
+                    and not (once and isinstance(exc.reason, BatchFailedError))
+                    and exc.again
                 ),
                 attempts=policy.attempts,
                 timeout=policy.total_seconds,

@@ -185,7 +185,9 @@ class _Run:
             self._failed_texts_in_a_row += 1
             if self._failed_texts_in_a_row >= MAX_FAILED_TEXTS_IN_A_ROW and not self._still_answers():
                 self._give_up(reason)
-        elif not once and self._answered is None and not any(self._is_answered(row) for row in {rows[0]: 0, rows[-1]: 0}):
+        elif (
+            not once and self._answered is None and not any(self._is_answered(row) for row in {rows[0]: 0, rows[-1]: 0})
+        ):
             # Retried to no avail, and neither of two single texts passes.
             self._give_up(reason)
         return self._halve(rows, reason)
