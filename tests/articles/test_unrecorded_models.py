@@ -276,6 +276,24 @@ def test_zero_vectors_wait_in_the_queue_and_are_embedded(fresh: Instance) -> Non
     assert fresh.search("lemon", mode="semantic", k=1).hits[0].uri == "b"
 
 
+def test_vectors_are_read_once_to_find_what_is_to_be_embedded_and_what_is_done_meanwhile_is_left(
+    fresh: Instance,
+) -> None:
+    fresh.upsert([{"uri": uri, "title": title, "summary": summary} for uri, title, summary in texts(12)])
+    run(fresh, "UPDATE articles SET embedding = NULL WHERE uri IN ('u1', 'u2', 'u3')")
+    queue = fresh.articles_to_embed()
+    assert queue == ["u1", "u2", "u3"]
+    run(
+        fresh,
+        "DELETE FROM articles WHERE uri = 'u1'",
+        "UPDATE articles SET embedding = (SELECT embedding FROM articles WHERE uri = 'u5') WHERE uri = 'u2'",
+    )
+    before = vectors_in(fresh)["u2"]
+    assert fresh.embed_missing(queue=queue).stored.updated == 1
+    assert vectors_in(fresh)["u2"] == before
+    assert fresh.embedding_queue() == 0
+
+
 # --- the declaration -----------------------------------------------------------------------------------------------
 
 

@@ -117,18 +117,19 @@ def upsert_vectors(
 def embed_missing(
     connection: Connection,
     embedder: Embedder,
+    queue: Sequence[str],
     *,
     overwrite_unrecorded: bool = False,
     on_rows: Callable[[int], None] | None = None,
 ) -> ImportReport:
-    """Gives a vector to every article that has none, a zero one, or one of another model; with `overwrite_unrecorded` to those
-    too of whose vector nothing says what made it. Can be repeated and interrupted at any point: what is done stays done."""
+    """Gives a vector to every article of `queue` that still needs one, see `read_queue`. Can be repeated and interrupted at any
+    point: what is done stays done."""
     table = read_table(connection)
     report = ImportReport()
-    after = ""
-    queue = _queue(table, overwrite_unrecorded=overwrite_unrecorded)
-    while batch := _without_vector(connection, queue, embedder.model, after=after):
-        after = batch[-1].uri
+    due = _due(table, overwrite_unrecorded=overwrite_unrecorded)
+    for start in range(0, len(queue), EMBED_ROWS):
+        uris = queue[start : start + EMBED_ROWS]
+        batch = _without_vector(connection, table, due, embedder.model, uris)
         embedded = embedder.embed([article.text_to_embed for article in batch])
         rows = [
             (article.uri, article.title, article.summary, embedded.vectors[i])
@@ -139,21 +140,25 @@ def embed_missing(
         report.stored += Stored(updated=done)
         _note_failures(connection, table, {batch[i].uri: why for i, why in embedded.failures.items()}, report)
         if on_rows is not None:
-            on_rows(len(batch))
+            on_rows(len(uris))
     return report
 
 
-def count_queue(connection: Connection, embedder_model: str, *, overwrite_unrecorded: bool = False) -> int:
-    """How many articles `embed_missing` would work on. Reads every vector, and changes nothing."""
-    queue = _queue(read_table(connection), overwrite_unrecorded=overwrite_unrecorded)
-    with told_as_ours("counting articles without a vector"):
-        row = connection.execute(
-            sql.SQL("SELECT count(*) {}").format(queue), {"model": embedder_model, "after": ""}
-        ).fetchone()
-    return int(row[0]) if row else 0
+def read_queue(connection: Connection, embedder_model: str, *, overwrite_unrecorded: bool = False) -> list[str]:
+    """The uris of articles that have no vector, a zero one, or one of another model; with `overwrite_unrecorded` those too of
+    whose vector nothing says what made it. Changes nothing. Reads every vector once, since nothing else tells a zero one:
+    measured 10 ms for 1,000 rows."""
+    table = read_table(connection)
+    statement = sql.SQL("SELECT a.uri FROM {} a WHERE {}").format(
+        table.identifier, _due(table, overwrite_unrecorded=overwrite_unrecorded)
+    )
+    with told_as_ours("looking for articles without a vector"):
+        # Sorted here: with ORDER BY the planner may walk the key, and read the table's pages out of their order.
+        return sorted(row[0] for row in connection.execute(statement, {"model": embedder_model}))
 
 
-def _queue(table: ArticleTable, *, overwrite_unrecorded: bool) -> sql.Composable:
+def _due(table: ArticleTable, *, overwrite_unrecorded: bool) -> sql.Composable:
+    """A condition on a row: a vector is to be made for it."""
     due: list[sql.Composable] = [sql.SQL("a.embedding IS NULL")]
     if table.has_embedding_records:
         due.append(
@@ -167,17 +172,19 @@ def _queue(table: ArticleTable, *, overwrite_unrecorded: bool) -> sql.Composable
     else:
         due.append(sql.SQL("({} <> %(model)s AND {})").format(declared_sql(table, "model"), unrecorded))
     due.append(is_zero(table))  # the last: it reads the vector
-    return sql.SQL("FROM {} a WHERE a.uri > %(after)s AND ({})").format(table.identifier, sql.SQL(" OR ").join(due))
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(due))
 
 
-def _without_vector(connection: Connection, queue: sql.Composable, model: str, *, after: str) -> list[Article]:
-    statement = sql.SQL("SELECT a.uri, a.title, a.summary {} ORDER BY a.uri LIMIT {}").format(
-        queue, sql.Literal(EMBED_ROWS)
-    )
+def _without_vector(
+    connection: Connection, table: ArticleTable, due: sql.Composable, model: str, uris: Sequence[str]
+) -> list[Article]:
+    statement = sql.SQL(
+        "SELECT a.uri, a.title, a.summary FROM {} a WHERE a.uri = ANY(%(uris)s) AND {} ORDER BY a.uri"
+    ).format(table.identifier, due)
     with told_as_ours("reading articles without a vector"):
         return [
             Article(uri=row[0], title=row[1], summary=row[2])
-            for row in connection.execute(statement, {"model": model, "after": after})
+            for row in connection.execute(statement, {"model": model, "uris": list(uris)})
         ]
 
 

@@ -156,11 +156,13 @@ class Instance:
     def embed_missing(
         self,
         *,
+        queue: Sequence[str] | None = None,
         overwrite_unrecorded: bool = False,
         on_rows: Callable[[int], None] | None = None,
         reporter: Reporter | None = None,
     ) -> ImportReport:
         """Completes the vectors of articles that have none, a zero one, or one of another model; see `ingest.embed_missing`.
+        `queue` is what `articles_to_embed` gave, where it was asked just before: looking reads every vector.
 
         Raises EmbeddingModelUnrecorded where vectors are there of which nothing says what made them, unless
         `overwrite_unrecorded` has these made anew, too: the old ones are gone then.
@@ -171,18 +173,23 @@ class Instance:
             embedder = self._embedder_to_write(connection, overwrites=overwrite_unrecorded)
             if isinstance(embedder, EverindexError):
                 raise embedder
-            queue = ingest.count_queue(connection, embedder.model, overwrite_unrecorded=overwrite_unrecorded)
-            with self._large_load(queue, reporter):
+            if queue is None:
+                queue = ingest.read_queue(connection, embedder.model, overwrite_unrecorded=overwrite_unrecorded)
+            with self._large_load(len(queue), reporter):
                 report = ingest.embed_missing(
-                    connection, embedder, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows
+                    connection, embedder, queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows
                 )
         self.forget()
         return report
 
     def embedding_queue(self, *, overwrite_unrecorded: bool = False) -> int:
         """How many articles have no vector of the current model, or a zero one. Reads every vector."""
+        return len(self.articles_to_embed(overwrite_unrecorded=overwrite_unrecorded))
+
+    def articles_to_embed(self, *, overwrite_unrecorded: bool = False) -> list[str]:
+        """The uris of these. Reads every vector."""
         with self._writer() as connection:
-            return ingest.count_queue(connection, self.embedder.model, overwrite_unrecorded=overwrite_unrecorded)
+            return ingest.read_queue(connection, self.embedder.model, overwrite_unrecorded=overwrite_unrecorded)
 
     def check_vectors(
         self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None

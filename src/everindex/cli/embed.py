@@ -37,7 +37,8 @@ def embed(
                 say(f"{compared.rows} vectors compared with their texts, {compared.other} were of another text")
                 if compared.mended:
                     say(f"  {compared.mended} made anew")
-        waiting = instance.embedding_queue(overwrite_unrecorded=overwrite_unrecorded)
+        queue = instance.articles_to_embed(overwrite_unrecorded=overwrite_unrecorded)
+        waiting = len(queue)
         if dry_run:
             if as_json:
                 print_json({"waiting": waiting, **told})
@@ -49,7 +50,7 @@ def embed(
             row_progress("embedding", total=waiting) as advance,
         ):
             report = instance.embed_missing(
-                overwrite_unrecorded=overwrite_unrecorded, on_rows=advance, reporter=reporting
+                queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=advance, reporter=reporting
             )
     done, left = report.stored.updated, report.without_vector
     if as_json:
