@@ -43,6 +43,10 @@ def test_nothing_on_the_page_is_older_than_the_catalog_that_it_was_read_with(fil
         assert GOOD not in page
         assert '<li class="proof good">' not in page
         assert "There is no vector index" in page
+        assert (
+            page.count("Examined ") <= 1
+        )  # what could not be examined has no age, and what does not hold is not proven
+        assert page.count("Proven ") <= 1
         assert client.get("/readyz").json()["index"]["state"] == "missing"
         assert "is valid and as declared" not in client.get("/index/proofs").text
         page = until_proven(client)
