@@ -288,6 +288,29 @@ def test_what_is_pruned_does_not_count_and_nothing_left_is_said(shared: str) -> 
     assert slugs(found) == ["nothing-is-read"]
 
 
+def test_a_foreign_partition_is_told_of_even_while_its_server_cannot_be_reached(cluster: Any) -> None:
+    conninfo = cluster.database(cluster.template("items_in_scenes", fill))
+    try:
+        scene.run(
+            conninfo,
+            "CREATE EXTENSION postgres_fdw",
+            "CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1')",
+            "CREATE USER MAPPING FOR CURRENT_USER SERVER away OPTIONS (user 'nobody', password 'none')",
+            "CREATE FOREIGN TABLE remote (id int, embedding vector(64)) SERVER away",
+            "CREATE FOREIGN TABLE parts_c PARTITION OF parts FOR VALUES FROM (3000) TO (9000) SERVER away",
+            "CREATE INDEX parts_b_idx ON parts_b USING hnsw (embedding vector_cosine_ops)",
+        )
+        found = check(conninfo, "SELECT id FROM remote ORDER BY embedding <=> $1 LIMIT 10")
+        assert slugs(found) == ["foreign-table"]
+        found = check(
+            conninfo, "SELECT id FROM parts ORDER BY embedding <=> $1 LIMIT 10", settings={"enable_sort": "off"}
+        )
+        assert "foreign-table" in [*slugs(found), *warned(found)]
+        assert "parts_c" in next(one.why for one in (*found.reasons, *found.warnings) if one.slug == "foreign-table")
+    finally:
+        cluster.drop(conninfo)
+
+
 @pytest.mark.parametrize(
     "statement",
     [

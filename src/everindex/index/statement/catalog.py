@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.connection import AskedConnection
+from everindex.index.statement.connection import AskedConnection, Refused
 from everindex.index.statement.plan import Names
 from everindex.index.statement.row_security import passing_rows
 
@@ -233,11 +233,17 @@ def table(asked: AskedConnection, names: Names, *, count_up_to: int, is_filtered
             is_analyzed=bool(is_analyzed if leaves_analyzed is None else leaves_analyzed),
             passing=passing,
         )
-    counted = asked.rows(
-        sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS some_rows").format(
-            sql.Identifier(schema, name), sql.Literal(count_up_to)
-        )
-    )[0][0]
+    try:
+        with asked.attempt():
+            counted = asked.rows(
+                sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS some_rows").format(
+                    sql.Identifier(schema, name), sql.Literal(count_up_to)
+                )
+            )[0][0]
+    except Refused as exc:
+        if not exc.is_of_a_foreign_server:
+            raise
+        counted = count_up_to  # its rows are not worth an error: the estimate has to do
     return Table(
         names=(schema, name),
         rows=int(counted) if counted < count_up_to else max(int(estimated), int(counted)),

@@ -17,6 +17,7 @@ from everindex.index.statement.scene import ONLY_THE_INDEX, Scene, scene
 from everindex.index.statement.script import one_checkable
 from everindex.index.statement.shape import why_not_usable
 from everindex.index.statement.text import Statement
+from everindex.index.statement.unseen import foreign
 from everindex.index.statement.values import VECTOR_TYPES, Given
 
 #: Below so many rows a scan is rightly preferred: measured with LIMIT 10 at 384 and 1,536 dimensions, 1,000 rows are
@@ -132,6 +133,7 @@ def check_statement(
             warnings=(
                 *_without_effect(wanted),
                 *_bypassed(found),
+                *([foreign(plan)] if not reasons and any(node.kind == "Foreign Scan" for node in plan.nodes) else []),
                 *(warnings(found, plan if is_chosen else usable, is_chosen=is_chosen, tables=tables) if nodes else ()),
             ),
             plan=tuple(_short(line) for line in found.plan_lines()),

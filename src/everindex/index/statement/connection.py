@@ -26,6 +26,11 @@ class Refused(Exception):
         first = next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
         self.text = str(getattr(diagnosis, "message_primary", None) or first)
 
+    @property
+    def is_of_a_foreign_server(self) -> bool:
+        """Was it the server of a foreign table that could not be reached? (PostgreSQL, errcodes.txt, classes 08 and HV)"""
+        return self.state[:2] in ("08", "HV") and self.state not in ("08003", "08006", "08P01")
+
     def as_ours(self, *, doing: str) -> EverindexError:
         """The same as an error of this library."""
         if isinstance(self.error, psycopg.Error):

@@ -14,7 +14,7 @@ def why_no_distance(scene: Scene, plan: Plan) -> Reason:
     if functions:
         return _body(functions)
     if any(node.kind == "Foreign Scan" for node in plan.nodes):
-        return _foreign(plan)
+        return foreign(plan)
     if reads_nothing(plan):
         return Reason(
             slug="nothing-is-read",
@@ -61,7 +61,8 @@ def _body(functions: list[WrittenFunction]) -> Reason:
     )
 
 
-def _foreign(plan: Plan) -> Reason:
+def foreign(plan: Plan) -> Reason:
+    """What there is to say of the foreign tables of a plan."""
     names = ", ".join(
         dict.fromkeys(node.relation[1] for node in plan.nodes if node.kind == "Foreign Scan" and node.relation)
     )
@@ -75,4 +76,4 @@ def _foreign(plan: Plan) -> Reason:
 def foreign_of(plan: Plan, table: tuple[str, str]) -> Reason | None:
     """The reason where a distance is of a foreign table, which no index of this server can serve."""
     is_foreign = any(node.kind == "Foreign Scan" and node.relation == table for node in plan.nodes)
-    return _foreign(plan) if is_foreign else None
+    return foreign(plan) if is_foreign else None

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
 from everindex.index.statement.catalog import VectorColumn, literal, quoted
-from everindex.index.statement.connection import AskedConnection
+from everindex.index.statement.connection import AskedConnection, Refused
 from everindex.index.statement.plan import Plan
 from everindex.index.statement.text import Statement, tokens
 
@@ -88,15 +88,16 @@ def stored_vectors(asked: AskedConnection, column: VectorColumn, *, type_name: s
     """Vectors of the table as literals' texts, spread over it; one unit vector of the column's width where it is empty."""
     # One row is any row; several are spread over the table by the hash of their place.
     order = sql.SQL("" if count == 1 else "ORDER BY pg_catalog.md5(t.ctid::text || 'everindex')")
-    with asked.kept():
-        found = asked.rows(
-            sql.SQL("SELECT {name}::text FROM {table} AS t WHERE {name} IS NOT NULL {order} LIMIT {count}").format(
-                name=sql.Identifier(column.name),
-                table=sql.Identifier(*column.table),
-                order=order,
-                count=sql.Literal(count),
-            )
-        )
+    text = sql.SQL("SELECT {name}::text FROM {table} AS t WHERE {name} IS NOT NULL {order} LIMIT {count}").format(
+        name=sql.Identifier(column.name), table=sql.Identifier(*column.table), order=order, count=sql.Literal(count)
+    )
+    try:
+        with asked.attempt():
+            found = asked.rows(text)
+    except Refused as exc:
+        if not exc.is_of_a_foreign_server:
+            raise
+        found = []
     texts = [str(row[0]) for row in found] or [unit_vector(column)]
     if type_name == "bit" and column.type != "bit":
         return ["".join("1" if float(part) > 0 else "0" for part in text.strip("[]").split(",")) for text in texts]
