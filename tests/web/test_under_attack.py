@@ -17,7 +17,7 @@ from attacked import answer_to, connected, get, probed, rest_of, server_process,
 
 from everindex.articles.instance import Instance, connect_instance
 from everindex.settings import Settings
-from everindex.web import answers, protocol
+from everindex.web import answers, manual, protocol
 from everindex.web.serving import serve_in_thread
 
 Address = tuple[str, int]
@@ -56,6 +56,7 @@ ATTACKS: dict[str, Callable[[int], bytes]] = {
     "long answers": lambda n: get(f"/api/search?q=crash+{n}&k=1000"),
     "pages": lambda n: get(f"/?q=leak+{n}") ,
     "reference": lambda n: get("/docs"),
+    "manual": lambda n: get(f"/problems/{manual.names('problems')[n]}"),
     "many searches": lambda n: MANY,
     "long bodies": lambda n: LONG,
 }  # fmt: skip

@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from everindex.web.problems import PageNotFound
 from everindex.web.render import page
+from everindex.web.site import site_of
 
 #: Where the files of a directory of docs/ are served, and what they are called together.
 SHELVES = {"problems": "Problems", "doctor": "Rules of the doctor", "manual": "Manual"}
@@ -63,16 +64,22 @@ def manual_page(shelf: str, name: str) -> ManualPage:
 
 def _page_of(shelf: str) -> Any:
     async def answer(request: Request) -> Response:
-        found = manual_page(shelf, request.path_params["name"])
-        return page("manual.html", found=found, shelf=shelf, called=SHELVES[shelf], here="")
+        def render() -> Response:
+            found = manual_page(shelf, request.path_params["name"])
+            return page("manual.html", found=found, shelf=shelf, called=SHELVES[shelf], here="")
+
+        return await site_of(request).compute(render, characters=0)
 
     return answer
 
 
 def _list_of(shelf: str) -> Any:
     async def answer(request: Request) -> Response:
-        pages = [(name, _title(shelf, name)) for name in names(shelf)]
-        return page("manual_list.html", pages=pages, shelf=shelf, called=SHELVES[shelf], shelves=SHELVES, here="")
+        def render() -> Response:
+            pages = [(name, _title(shelf, name)) for name in names(shelf)]
+            return page("manual_list.html", pages=pages, shelf=shelf, called=SHELVES[shelf], shelves=SHELVES, here="")
+
+        return await site_of(request).compute(render, characters=0)
 
     return answer
 

@@ -27,11 +27,18 @@ class Text:
     """The parameters in that order."""
 
 
+#: Whoever asks chooses k, filters and pages: 1,000 × 32 × 2 shapes of each strategy, 5 kB each. Of ordinary use are a few dozen.
+MOST_TEXTS = 500
+
+
 class Texts:
-    """The statements of one state of table and index."""
+    """The statements of one state of table and index, MOST_TEXTS at most: then they are composed anew."""
 
     def __init__(self) -> None:
         self._texts: dict[tuple[Any, ...], Text] = {}
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
     def of(self, table: ArticleTable, filters: Filters, approach: Approach, k: int) -> tuple[Text, dict[str, Any]]:
         """The statement of an approach, and the parameters of the filters."""
@@ -42,5 +49,7 @@ class Texts:
         if kept is None:
             composed, _ = statement.of(table, filters, approach, k=k)
             named = composed.as_string(None)
+            if len(self._texts) >= MOST_TEXTS:
+                self._texts.clear()
             kept = self._texts[key] = Text(named, *roundtrip.positional(named))
         return kept, given
