@@ -134,6 +134,12 @@ def test_a_large_feed_with_a_stray_character_or_an_entity_of_html_is_read_whole(
     assert all(problem.is_note for problem in problems(items))
 
 
+def test_entities_of_html_are_read_in_a_feed_that_names_a_dtd(tmp_path: Path) -> None:
+    dtd = '<!DOCTYPE rss PUBLIC "-//Netscape Communications//DTD RSS 0.91//EN" "http://my.netscape.com/rss-0.91.dtd">'
+    items = read(tmp_path, feed("caf&eacute;&nbsp;&#0;x").replace("<rss", f"{dtd}<rss").encode(), "feed.xml")
+    assert titles(items) == ["café x"]
+
+
 @pytest.mark.parametrize(
     "odd", ["<item><title>bad <b>x</title></item>", "<item><title>a < b</title><link>u</link></i>", "<item><item/>"]
 )

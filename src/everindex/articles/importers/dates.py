@@ -39,7 +39,7 @@ _TIME = re.compile(
 _HOUR = re.compile(rf"()(?<![\d:./-])(\d{{1,2}})()()\s*{_HALF}", re.IGNORECASE)
 _DOTTED_TIME = re.compile(r"()(?<![\d.])(\d{1,2})\.(\d{2})()(?=\s*uhr\b)()", re.IGNORECASE)
 _OFFSET = re.compile(
-    r"\s*(?:(?:gmt|utc)\s?([+\-−])(\d{1,2})(?::?(\d{2}))?|(?:gmt|utc|z)?\s*([+\-−])(\d{2}):?(\d{2})?)(?![\d:/.])(?!-\d)",
+    r"\s*(?:(?:gmt|utc)\s?([+\-−])(\d{1,2})(?::?(\d{2}))?|(?:gmt|utc|z)?\s*([+\-−])(\d{2}|\d(?=:)):?(\d{2})?)(?![\d:/.])(?!-\d)",
     re.IGNORECASE,
 )
 _ZONE_NAME = re.compile(r"\s*([a-z]+(?:[/_-][a-z]+)*)(?![\w'])", re.IGNORECASE)

@@ -49,7 +49,7 @@ def read_xml_feed(opened: OpenSource, text: str, *, is_damaged: bool) -> Feed:
     _check_prolog(opened, text[:_MAX_PROLOG_CHARS])
     error, is_cut = _check_xml(opened, text)
     lost: list[RowProblem] = []
-    if error is not None:
+    if error is not None or "<!DOCTYPE" in text[:_MAX_PROLOG_CHARS]:  # with a DTD expat passes over HTML's entities
         text, dropped = repaired(text)
         if dropped:
             lost.append(RowProblem(source=opened.name, line=1, reason=_dropped(dropped), is_note=True))
