@@ -64,9 +64,9 @@ def test_every_command_works_under_a_role_that_was_taken_on(
     cluster.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(sql.Identifier(login), sql.Literal(owner)))
     address = url_of(database)
 
-    def done(*arguments: str, status: int = 0, **others: Any) -> Done:
+    def done(*arguments: str, statuses: tuple[int, ...] = (0,), **others: Any) -> Done:
         ended = everindex(*arguments, DATABASE_URL=address, EVERINDEX_KEEP_RECALL_SECONDS="0", **others)
-        assert ended.status == status, (arguments, ended)
+        assert ended.status in statuses, (arguments, ended)
         assert "internal:" not in ended.stderr
         assert "<insufficient privilege>" not in ended.stdout + ended.stderr
         return ended
@@ -77,11 +77,10 @@ def test_every_command_works_under_a_role_that_was_taken_on(
     done("verify")
     with psycopg.connect(database) as connection:  # an index that is gone is built with all that goes with it
         connection.execute("DROP INDEX articles_embedding_hnsw_idx")
-    done("plan", status=3)
+    done("plan", statuses=(3,))
     for command in ("heal", "status", "search title", "similar u1", "article u1", "warm", "measure", "embed"):
         done(*command.split())
-    doctor = done("doctor", "--all", status=done("doctor").status)
-    assert doctor.status in (0, 3)
+    done("doctor", "--all", statuses=(0, 3))
     done("deploy")
     done("migrate", "--current")
     done("migrate", "--down", "-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_the_script_of_the_named_shell_is_installed(shell: str, tmp_path: Path) 
 
 def test_without_a_name_it_is_that_of_the_shell_around() -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{COMMAND} --show-completion; true"],
+        ["bash", "-c", f"{shlex.quote(str(COMMAND))} --show-completion; true"],
         capture_output=True,
         text=True,
         env=environment({}),

@@ -20,7 +20,14 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
 #: Without index scans PostgreSQL can only read every row: that is what makes the exact side exact.
-EXACT_SETTINGS: Settings = (("enable_indexscan", "off"), ("enable_indexonlyscan", "off"), ("enable_bitmapscan", "off"))
+EXACT_SETTINGS: Settings = (
+    ("enable_indexscan", "off"),
+    ("enable_indexonlyscan", "off"),
+    ("enable_bitmapscan", "off"),
+    # Behind a pooler all is one transaction, in which the settings of an index search stay.
+    ("enable_seqscan", "on"),
+    ("enable_sort", "on"),
+)
 #: Two float32 distances nearer than this are a tie; either neighbour is a true one.
 TIE = 1e-6
 #: At least so many queries are measured, however slow an exact scan is.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from everindex.errors import EverindexError
 from everindex.index.build import count_rows
@@ -115,7 +115,7 @@ class _Work:
             )
         if self.effort.sample_rows:
             self._try(truth, curves, left, is_needed)
-        words = Queries(vectors=self.asked.vectors[: len(truth.queries)], are_stored=self.asked.are_stored).words
+        words = replace(self.asked, vectors=self.asked.vectors[: len(truth.queries)]).words
         return self._survey(curves, left, queries=words, exact_ms=truth.exact_ms, chosen=chosen)
 
     # --- on a sample -------------------------------------------------------------------------------------------------
