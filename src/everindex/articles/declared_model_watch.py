@@ -85,7 +85,10 @@ class DeclaredModelChore:
         withdraw_declaration(connection, table, model)
         spec = declared_here(connection, EMBEDDING_INDEX)
         record(connection, spec, "keeper: declaration withdrawn", model=model, sentence=told)
-        text = f"{told}: it is withdrawn, and texts are searched by words until  everindex model declare NAME  agrees"
+        text = (
+            f"{told}: the declaration is withdrawn, and texts are searched by words. Stop what writes other vectors, and make "
+            "these anew with  everindex embed --overwrite-unrecorded"
+        )
         return KeptIndex(
             index=self.index, outcome="left", did=(f"withdrew the declaration of {model}",), finding=_finding(text)
         )
