@@ -470,6 +470,8 @@ def test_the_sets_of_a_text_are_in_force_for_its_select(shared: str) -> None:
         with pytest.raises(StatementNotCheckable) as caught:
             check(shared, f"SET LOCAL {wrong}; {search}")
         assert says in caught.value.what
+    assert check(shared, f"SELECT set_config(:name, '80', true); {search}", {"name": "hnsw.ef_search"}).warnings == ()
+    assert check(shared, f"SET statement_timeout = 1; {search}").uses_index
     with pytest.raises(StatementNotCheckable, match="without a value: 1"):
         check(shared, f"SET LOCAL hnsw.ef_search = %s; {search}")
     assert scene.rows(shared, "SELECT count(*) FROM pg_prepared_statements") == [(0,)]

@@ -160,10 +160,13 @@ def scene(
     with asked.rolled_back():
         try:
             found = Scene(asked=asked, statement=statement, extension=catalog.extension(asked))
+            timeout = asked.rows(SETTING.format(sql.Literal("statement_timeout")))[0][0]
             if role is not None:
                 assume_role(asked, role)
             make_settings(asked, settings)
             replay(asked, statement, parameters)
+            # The time that the application gives its statement is not for the questions that are asked about it.
+            asked.rows(SET.format(sql.Literal("statement_timeout"), sql.Literal(timeout)))
             # What the text means must not depend on a setting that reads backslashes otherwise than the splitter does.
             asked.rows(SET.format(sql.Literal("standard_conforming_strings"), sql.Literal("on")))
             try:

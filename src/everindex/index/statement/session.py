@@ -104,7 +104,8 @@ def _names(made: Statement) -> list[str]:
     words = [token for token in tokens(made.numbered) if token.is_significant]
     plain = [word.text.lower() for word in words]
     if plain[0] == "select":
-        return [words[at + 2].text[1:-1] for at, word in enumerate(plain) if word == "set_config"]
+        named = [words[at + 2] for at, word in enumerate(plain) if word == "set_config"]
+        return [word.text[1:-1] for word in named if word.kind == "quoted"]
     at = 2 if plain[1:2] in (["local"], ["session"]) else 1
     end = at + 1
     while plain[end : end + 1] == ["."]:
