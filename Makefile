@@ -63,6 +63,11 @@ env-test:
 compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS)
 
+# Of an activated environment the Python that it was made from: the environment itself is removed before it is made anew.
+base_python = import os, sys; \
+	base = os.path.join(sys.base_prefix, "bin", "python%d.%d" % sys.version_info[:2]); \
+	print(base if sys.prefix != sys.base_prefix and os.access(base, os.X_OK) else sys.executable)
+
 # Sets $python to a Python that can do it, else explains and ends. A Debian without python3-venv has `venv` and no
 # `ensurepip`; uv needs neither.
 find_python = \
@@ -70,7 +75,7 @@ find_python = \
 	for each in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	  "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	  if command -v uv >/dev/null || "$$each" -c 'import venv, ensurepip' 2>/dev/null; then \
-	    python=$$("$$each" -c 'import sys; print(sys.executable)'); break; \
+	    python=$$("$$each" -c '$(base_python)'); break; \
 	  fi; \
 	  lame=$$each; \
 	done; \

@@ -114,6 +114,16 @@ def test_the_environment_is_made_once_and_again_when_the_lock_changes(machine: S
     assert asked("env-test") == ["requirements-test.lock", "-e"]
 
 
+def test_an_activated_environment_can_be_made_anew(machine: Shell, clone: Path) -> None:
+    assert sys.prefix != sys.base_prefix  # the tests run in an environment
+    give(machine, "python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    give(machine, "uv", UV)
+    machine.succeed("make", "env-run", cwd=clone)
+    asked = (clone / "uv.log").read_text()
+    assert f"{sys.base_prefix}/bin/python" in asked
+    assert sys.prefix not in asked
+
+
 @pytest.mark.parametrize(
     ("given", "dotenv", "home"),
     [
