@@ -16,6 +16,7 @@ from everindex.articles.declared import DECLARED_INDEXES, EMBEDDING_INDEX
 from everindex.articles.incidents import list_incidents
 from everindex.articles.instance import connect_instance
 from everindex.articles.keeping import article_keeper, reason_to_wait
+from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.table import read_table
 from everindex.articles.verification import verify
@@ -396,6 +397,28 @@ def test_a_role_that_may_not_use_our_schema_sees_that_the_database_is_attached(
 ) -> None:
     runner.attach(later)
     assert runner.state(role("at_stranger", *READS)).is_attached
+
+
+def test_a_partitioned_table_of_articles_is_attached_filled_searched_and_left(empty: str) -> None:
+    columns = ", ".join(f"{name} text" for name in REQUIRED_COLUMNS)
+    run(
+        empty,
+        "CREATE EXTENSION vector",
+        f"CREATE TABLE articles ({columns}, embedding vector(256), PRIMARY KEY (uri)) PARTITION BY HASH (uri)",
+        *(f"CREATE TABLE a{n} PARTITION OF articles FOR VALUES WITH (MODULUS 2, REMAINDER {n})" for n in range(2)),
+        "COMMENT ON INDEX articles_pkey IS 'Ana'",
+    )
+    before = snapshot(empty)
+    runner.attach(empty)
+    with connect_instance(empty, settings=Settings()) as instance:
+        first = instance.upsert([{"uri": f"u{n}", "title": f"title {n} of a crash"} for n in range(20)])
+        again = instance.upsert([{"uri": f"u{n}", "title": f"title {n} of a crash", "summary": "s"} for n in range(30)])
+        assert (first.stored.inserted, again.stored.inserted, again.stored.updated) == (20, 10, 20)
+        assert len(instance.search("crash", k=30).hits) == 30
+        assert instance.verify(samples=5).holds
+    detached(empty)
+    run(empty, "TRUNCATE articles")
+    assert snapshot(empty) == before
 
 
 # --- before our chain goes on in theirs ------------------------------------------------------------------------------

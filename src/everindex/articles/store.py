@@ -167,6 +167,17 @@ def _as_text(value: Any) -> str | None:
             return str(value)
 
 
+def _is_new(table: ArticleTable) -> sql.Composable:
+    """Whether the row `a` that a statement has just written was not there before.
+
+    Of a partitioned table PostgreSQL gives no system columns back (0A000): there the snapshot of the statement says it, for
+    which a row that another session has stored meanwhile is new, too.
+    """
+    if not table.is_partitioned:
+        return sql.SQL("(a.xmax = 0)")
+    return sql.SQL("NOT EXISTS (SELECT FROM {} AS before WHERE before.uri = a.uri)").format(table.identifier)
+
+
 def _merge(
     connection: Connection, table: ArticleTable, columns: Sequence[str], *, keeps_unrecorded: bool
 ) -> tuple[int, int]:
@@ -213,7 +224,7 @@ def _merge(
                 -- In one order everywhere: two importers of the same articles wait for each other and do not deadlock.
                 ORDER BY s.uri
                 ON CONFLICT (uri) DO UPDATE SET {assignments} WHERE {changes}
-                RETURNING a.uri, (a.xmax = 0) AS is_new
+                RETURNING a.uri, {is_new} AS is_new
             ), kept AS (
                 INSERT INTO pg_temp.everindex_written SELECT uri, is_new FROM merged RETURNING is_new
             )
@@ -221,6 +232,7 @@ def _merge(
             """
         ).format(
             table=table.identifier,
+            is_new=_is_new(table),
             names=sql.SQL(", ").join(names),
             values=sql.SQL(", ").join(values),
             assignments=sql.SQL(", ").join(assignments),

@@ -32,6 +32,7 @@ class ArticleTable:
     """Whether this role may read which model made a vector; where it may not, that counts as not recorded."""
 
     has_declared_models: bool = False
+    is_partitioned: bool = False
     records_hidden_from: str | None = None
     """This role, where there are records that it may not read."""
 
@@ -72,7 +73,7 @@ def read_table(connection: Connection) -> ArticleTable:
             """
             SELECT n.nspname, a.attname, pg_catalog.format_type(a.atttypid, -1),
                    pg_catalog.format_type(a.atttypid, a.atttypmod), t.typname,
-                   nullif(a.atttypmod, -1)
+                   nullif(a.atttypmod, -1), c.relkind = 'p'
             FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -126,5 +127,6 @@ def read_table(connection: Connection) -> ArticleTable:
         has_raw_articles=other[0],
         has_embedding_records=other[1],
         has_declared_models=other[2],
+        is_partitioned=rows[0][6],
         records_hidden_from=other[3],
     )
