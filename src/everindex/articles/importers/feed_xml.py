@@ -25,8 +25,8 @@ from everindex.errors import SourceUnreadable
 #: shapes of 250 kB took it 0.8 s. Larger feeds are read entry by entry, and broken entries up to the second size.
 MAX_BROKEN_BYTES: Final = 256_000
 MAX_BROKEN_ENTRY_BYTES: Final = 32_000
-#: So many broken entries of a large feed are tried; a feed with more is broken in another way.
-MAX_BROKEN_ENTRIES: Final = 200
+#: Of the broken entries of a large feed so much is tried in all: what a small feed may cost.
+MAX_BROKEN_ENTRIES_BYTES: Final = MAX_BROKEN_BYTES
 #: Feeds are 4 to 6 elements deep, XHTML in them a few dozen.
 MAX_DEPTH: Final = 200
 #: What may stand before the root element; feedparser's patterns for it are quadratic.
@@ -103,13 +103,9 @@ def _entry_by_entry(
     tried = 0
     for number, (piece, why) in enumerate(zip(pieces.entries, errors, strict=True), start=1):
         entry = next(good, None) if why is None else None
-        if (
-            why is not None
-            and not piece.is_cut
-            and len(piece.text) <= MAX_BROKEN_ENTRY_BYTES
-            and tried < MAX_BROKEN_ENTRIES
-        ):
-            tried += 1
+        is_small = len(piece.text) <= MAX_BROKEN_ENTRY_BYTES and tried + len(piece.text) <= MAX_BROKEN_ENTRIES_BYTES
+        if why is not None and not piece.is_cut and is_small:
+            tried += len(piece.text)
             entry = next(iter(_parsed(opened, pieces.feed_of([piece])).entries), None)
         if piece.is_cut:
             entries.append(Entry(number=number, problem="the feed ends within this entry or right after it"))
