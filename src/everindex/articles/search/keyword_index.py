@@ -273,7 +273,11 @@ def _make(work: _Work, connection: Connection, config: TextConfig, found: Observ
     index, say = found.index, work.reporter.say
     did: list[str] = []
     if found.exists:
-        why = "is for another language" if found.is_valid else "is INVALID (left by an interrupted build)"
+        why = (
+            "is for another language or of an earlier release"
+            if found.is_valid
+            else "is INVALID (left by an interrupted build)"
+        )
         say(f"index {index.schema}.{index.name} {why}: building it anew")
         if found.comment is not None:
             record(connection, index, DROPPING, name=index.name, comment=found.comment)
