@@ -22,7 +22,7 @@ from everindex.index.shortfall import standing_shortfall
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import create_statement
 from everindex.index.steps import Build, CreateOnParent, Reindex
-from everindex.index.verify import prove_all, prove_planner
+from everindex.index.verify import prove_all, prove_index, prove_planner
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types
 
@@ -315,6 +315,21 @@ def test_a_successor_that_was_refused_leaves_no_index_of_a_partition(parts: str)
     assert "that of the serving one" in raised.value.why
     assert vector_indexes(parts) == before
     assert attached(parts) == ALL_VALID
+
+
+def test_a_part_with_other_options_is_told_with_the_statements_that_give_it_the_declared_ones(parts: str) -> None:
+    run(parts, "CREATE INDEX of_low ON parts_low USING hnsw (e vector_cosine_ops) WITH (m = 8)")
+    heal(parts)
+    part = rows(parts, "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = indexrelid "
+                "WHERE indrelid = 'parts_low'::regclass AND c.relispartition")[0][0]  # fmt: skip
+    run(parts, sql.SQL("ALTER INDEX {} SET (m = 8)").format(sql.Identifier(part)))
+    with connect(parts) as connection:
+        told, _ = prove_index(connection, SPEC)
+        assert told.holds
+        assert f"its part {part} on public.parts_low is not as declared: m is 8, declared 16" in told.sentence
+    run(parts, *(statement for statement in str(told.next_step).split(" ;") if part in statement))
+    with connect(parts) as connection:
+        assert "its part" not in prove_index(connection, SPEC)[0].sentence
 
 
 def test_a_successor_for_which_nothing_served_takes_over_on_all_partitions_with_a_finding(parts: str) -> None:

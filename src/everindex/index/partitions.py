@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from psycopg import sql
+
 from everindex.errors import SpecIllegal
 from everindex.index.catalog import Observed, ObservedIndex, ObservedPartition
-from everindex.index.drift import is_as_declared
+from everindex.index.drift import differences, is_as_declared
 from everindex.index.generations import child_name
 from everindex.index.spec import IndexSpec
 from everindex.index.steps import Attach, Build, CreateOnParent, DropIndex, Reindex, Step, WaitForBuild
@@ -122,6 +124,29 @@ def broken_words(observed: Observed, found: ObservedIndex) -> str | None:
     return (
         f"{'its part' if len(broken) == 1 else 'its parts'} {named}{more} {'is' if len(broken) == 1 else 'are'} INVALID"
     )
+
+
+def drifted_parts(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> list[tuple[str, str]]:
+    """Valid parts of `found` that were built with other options than declared (they can be attached all the same), a sentence
+    and what to do for each. Nothing replaces them by itself: the whole serves."""
+    parents = {found.oid}
+    told = []
+    for part in observed.partitions:  # parents come before their partitions
+        for index in part.indexes:
+            if index.parent_oid not in parents:
+                continue
+            parents.add(index.oid)
+            differing = differences(spec, observed, index) if index.is_valid and not part.is_partitioned else []
+            if differing:
+                name = sql.Identifier(part.schema, index.name).as_string(None)
+                told.append(
+                    (
+                        f"its part {index.name} on {part.schema}.{part.table} is not as declared: {'; '.join(differing)}",
+                        f"ALTER INDEX {name} SET (m = {spec.m}, ef_construction = {spec.ef_construction}) ; "
+                        f"REINDEX INDEX CONCURRENTLY {name} ;",
+                    )
+                )
+    return told
 
 
 def _look_again(spec: IndexSpec, observed: Observed, there: ObservedIndex) -> list[Step]:

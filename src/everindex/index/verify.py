@@ -12,7 +12,7 @@ from everindex.errors import EverindexError
 from everindex.index.beside import Beside, indexes_beside
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences
-from everindex.index.partitions import broken_words
+from everindex.index.partitions import broken_words, drifted_parts
 from everindex.index.plan import check_column
 from everindex.index.planner import FORCED, NAMED, SMALL_TABLE_ROWS, Explained, Settings, explain
 from everindex.index.probe import names_of, probe_settings, probe_statement, size_of
@@ -63,11 +63,12 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
         f"ef_construction = {found.ef_construction}, {size_of(observed, found) / 1048576:.1f} MB)"
     )
     beside = indexes_beside(spec, observed)
+    parts = drifted_parts(spec, observed, found)[:3]  # a sentence has room for so many
     return Proof(
         name="index",
         holds=True,
-        sentence="; ".join([sentence, *(other.sentence for other in beside)]),
-        next_step=" ".join(other.advice for other in beside) or None,
+        sentence="; ".join([sentence, *(other.sentence for other in beside), *(told for told, _ in parts)]),
+        next_step=" ".join([*(other.advice for other in beside), *(advice for _, advice in parts)]) or None,
     ), observed
 
 
