@@ -331,3 +331,71 @@ def test_no_rule_of_these_writes(indexed: str) -> None:
         examined = Examined(connection=connection, capabilities=look(connection), declared=(patient.SPEC,))
         answers = [answer for rule in all_rules() if rule.slug in MINE for answer in rule.ask(examined)]
     assert len(answers) > 15
+
+
+DATES = {
+    "2024-02-06": "2024-02-06",
+    "2024-02-06T10:00:00+01:00": "2024-02-06T10:00:00+01:00",
+    "Tue, 06 Feb 2024 10:00:00 GMT": "2024-02-06T10:00:00Z",
+    "Tue, 06 Feb 2024 23:30:00 -0500": "2024-02-07T04:30:00Z",
+    "06 Feb 24 10:00 EST": "2024-02-06T15:00:00Z",
+    "Tue, 6 Feb 2024 10:00:00 GMT+2": "2024-02-06T08:00:00Z",
+    "6 February 2024": "2024-02-06",
+    "February 6, 2024": "2024-02-06",
+    "February 6, 2024 3:05 PM": "2024-02-06T15:05:00",
+    "2024/02/06": "2024-02-06",
+    "2024/2/6 7:05": "2024-02-06T07:05:00",
+    "2024-2-6": "2024-02-06",
+    " 2024-02-06 ": "2024-02-06",
+    "25/12/2023": "2023-12-25",
+    "12/25/2023 08:00": "2023-12-25T08:00:00",
+    "3/4/2024": "3/4/2024",
+    "06.02.2024": "2024-02-06",
+    "20240206": "2024-02-06",
+    "1707213600": "2024-02-06T10:00:00Z",
+    "1707213600.5": "2024-02-06T10:00:00Z",
+    "1707213600000": "2024-02-06T10:00:00Z",
+    "2024": "2024-01-01",
+    "2024-02": "2024-02-01",
+    "": None,
+    "  ": None,
+    "30 Feb 2024": "30 Feb 2024",
+    "31/02/2024": "31/02/2024",
+    "99999999999999999999": "99999999999999999999",
+    "today": "today",
+    "soon, in May": "soon, in May",
+    "2024-13-45": "2024-13-45",
+}
+
+
+#: The table whose dates are looked at.
+DATED = (IndexSpec(schema="public", table="items", column="embedding", name="items_idx"),)
+
+
+@pytest.mark.parametrize("kind", ["text", "varchar(60)"])
+def test_dates_that_are_no_iso_dates_are_told_and_the_statement_normalises_them(indexed: str, kind: str) -> None:
+    assert not ask(indexed, "date-not-iso", declared=DATED)
+    run(
+        indexed,
+        f"ALTER TABLE items ADD COLUMN publication_date {kind}",
+        "UPDATE items SET publication_date = '2024-02-06'",
+    )
+    assert is_good(indexed, "date-not-iso", declared=DATED)
+    with psycopg.connect(indexed, autocommit=True) as connection:
+        for number, text in enumerate(DATES):
+            connection.execute("UPDATE items SET publication_date = %s WHERE id = %s", (text, number + 1))
+        # Neither of these may decide what is written.
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET timezone = 'Asia/Tokyo'")
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET datestyle = 'German, DMY'")
+    (found,) = ask(indexed, "date-not-iso", declared=DATED)
+    apply_fix(indexed, found)
+    stored = dict(rows(indexed, "SELECT id, publication_date FROM items"))
+    assert {text: stored[number + 1] for number, text in enumerate(DATES)} == DATES
+    left = [text for text, date in DATES.items() if text == date and not text.startswith("2024-02")]
+    (found,) = ask(indexed, "date-not-iso", declared=DATED)
+    assert found.sentence.startswith(f"{len(left)} of ")
+
+
+def test_a_column_of_dates_is_not_asked_about(indexed: str) -> None:
+    run(indexed, "ALTER TABLE items ADD COLUMN publication_date timestamptz DEFAULT now()")
+    assert not ask(indexed, "date-not-iso", declared=DATED)

@@ -466,6 +466,7 @@ class Instance:
         self.meanings.forget()
         self.engine.forget()
         self.words.forget()
+        self._searches.forget()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from everindex.articles.reading import Reading
 from everindex.articles.search.browse import browse
 from everindex.articles.search.condition import values
 from everindex.articles.search.cursor import Cursor, Part, Question
+from everindex.articles.search.date_texts import DateTexts, with_notice
 from everindex.articles.search.diversity import check_diversity
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation
@@ -76,8 +77,34 @@ class Searches:
         self._engine = engine
         self._words = words
         self._both = both
+        self._dates = DateTexts(reading)
 
     def by_meaning(
+        self,
+        vector: np.ndarray,
+        options: Options,
+        *,
+        asked: Sequence[Part] | None = None,
+        without_uri: str | None = None,
+        near_duplicates: float | None = None,
+    ) -> Answer:
+        """As `_by_meaning`, with a notice where dates cannot be compared."""
+        answer = self._by_meaning(
+            vector, options, asked=asked, without_uri=without_uri, near_duplicates=near_duplicates
+        )
+        return self._with_dates(answer, options)
+
+    def forget(self) -> None:
+        """Looks at the dates anew."""
+        self._dates.forget()
+
+    def _with_dates(self, answer: Answer, options: Options) -> Answer:
+        filters = options.filters
+        if not (filters.since or filters.until):
+            return answer
+        return with_notice(answer, self._dates.notice(self._engine.known()[0], filters))
+
+    def _by_meaning(
         self,
         vector: np.ndarray,
         options: Options,
@@ -141,7 +168,7 @@ class Searches:
         answers = self._engine.search_many(
             vectors, k=options.k, filters=options.filters, ef_search=options.ef_search, exact=options.exact
         )
-        return [similar_enough(answer, least=options.min_similarity) for answer in answers]
+        return [self._with_dates(similar_enough(answer, least=options.min_similarity), options) for answer in answers]
 
     def by_filters(self, options: Options) -> Answer:
         """The newest articles that pass the filters."""
@@ -155,11 +182,12 @@ class Searches:
         table, _ = self._engine.known()
         question = _question("browse", (), options)
         after = question.read(options.after)
-        return self._reading.read(
+        answer = self._reading.read(
             lambda connection: browse(
                 connection, table, filters=options.filters, k=options.k, after=after, question=question
             )
         )
+        return self._with_dates(answer, options)
 
     def by_words(self, text: str, options: Options) -> Answer:
         """The articles that have the words of `text`."""
@@ -175,7 +203,7 @@ class Searches:
             seen = frozenset() if after is None else after.seen
             return self._words.search(text, k=k, filters=options.filters, seen=seen)
 
-        return self._ranked(search, options, _question("keyword", (text,), options))
+        return self._with_dates(self._ranked(search, options, _question("keyword", (text,), options)), options)
 
     def by_both(self, text: str, meaning: Meaning, options: Options) -> Answer:
         """The articles that answer `text` best, by meaning and by words."""
@@ -194,7 +222,7 @@ class Searches:
             )
 
         # By ranks it does not matter which model gave the meaning, or that none could be had for a page.
-        return self._ranked(search, options, _question("hybrid", (text,), options))
+        return self._with_dates(self._ranked(search, options, _question("hybrid", (text,), options)), options)
 
     def _as_given(self, vector: np.ndarray) -> np.ndarray:
         """The vector as an array, unchanged: cursors belong to what was given. Raises QueryInvalid as a search would."""

@@ -1,0 +1,94 @@
+"""How many publication dates are texts that `since` and `until` cannot compare: cached for the notices of answers.
+
+On an existing instance the column is text, and a filter compares it as text: that is right for ISO-8601 dates, and for nothing
+else. Guarantees a bounded read, at most one each KNOWN_SECONDS, and only where an answer is filtered by date.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from psycopg import sql
+
+from everindex.articles.model import Answer, Filters
+from everindex.articles.reading import Reading
+from everindex.articles.table import ArticleTable
+from everindex.errors import EverindexError
+from everindex.pg.connections import Connection
+from everindex.pg.date_text import NOT_ISO
+from everindex.pg.sqlstate import told_as_ours
+
+log = logging.getLogger(__name__)
+
+KNOWN_SECONDS = 300.0
+#: So many rows are looked at; of a larger table a sample of pages.
+SAMPLED_ROWS = 50_000
+
+
+class DateTexts:
+    """Of one instance; safe to use from many threads."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._known: tuple[float, str | None] | None = None
+
+    def notice(self, table: ArticleTable, filters: Filters) -> str | None:
+        """What an answer that is filtered by date has to say; None where all dates can be compared, or it is not."""
+        if not (filters.since or filters.until):
+            return None
+        if table.columns["publication_date"] not in ("text", "character varying"):
+            return None
+        known = self._known
+        if known is None or time.monotonic() - known[0] > KNOWN_SECONDS:
+            known = self._known = (time.monotonic(), self._look(table))
+        return known[1]
+
+    def forget(self) -> None:
+        """Counts anew at the next search that is filtered by date."""
+        self._known = None
+
+    def _look(self, table: ArticleTable) -> str | None:
+        try:
+            counted, strange, is_sample = self._reading.read(lambda connection: count_strange(connection, table))
+        except EverindexError as exc:
+            # The answer is there, and is not lost for the sake of a notice.
+            log.debug("dates were not looked at: %s", exc.slug)
+            return None
+        if not strange:
+            return None
+        of = f"{strange:,} of {counted:,}{' sampled' if is_sample else ''}"
+        return (
+            f"{of} publication dates are not written as YYYY-MM-DD, and since and until compare them as text: articles may be "
+            "missing or wrong (everindex doctor prints the statement that normalises them)"
+        )
+
+
+def count_strange(connection: Connection, table: ArticleTable) -> tuple[int, int, bool]:
+    """Dates that were looked at, those that are no ISO-8601 dates, and whether that was a sample. Reads only."""
+    with told_as_ours("looking at publication dates"):
+        row = connection.execute(
+            "SELECT greatest(reltuples, 0), relkind = 'r' FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s)",
+            (table.identifier.as_string(None),),
+        ).fetchone()
+        estimated, is_plain = row or (0, False)
+        is_sample = bool(is_plain and estimated > 2 * SAMPLED_ROWS)
+        share = (
+            sql.SQL(" TABLESAMPLE SYSTEM ({})").format(sql.Literal(round(100 * SAMPLED_ROWS / estimated, 4)))
+            if is_sample
+            else None
+        )
+        found = connection.execute(
+            sql.SQL("SELECT count(*), count(*) FILTER (WHERE publication_date {}) FROM (SELECT publication_date FROM {}{} "
+                    "WHERE publication_date IS NOT NULL LIMIT {}) AS looked_at").format(
+                sql.SQL(NOT_ISO), table.identifier, share or sql.SQL(""), sql.Literal(4 * SAMPLED_ROWS)
+            )
+        ).fetchone()  # fmt: skip
+    return (0, 0, False) if found is None else (found[0], found[1], is_sample)
+
+
+def with_notice(answer: Answer, notice: str | None) -> Answer:
+    """The answer, with what it has to say of dates."""
+    if notice is not None:
+        answer.notices = [*answer.notices, notice]
+    return answer
