@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     """`static` (the default without a key) or a model name of the OpenAI-compatible endpoint."""
 
     embedding_timeout_seconds: float = _named("EMBEDDING_TIMEOUT", 30.0, gt=0)
+    incident_statuses: str = _named("EVERINDEX_INCIDENT_STATUSES", "active,acknowledged,resolved")
+    """What an incident can be, between commas; a new one is the first. What rows have beside these is kept."""
+
     slow_query_ms: float = _named("EVERINDEX_SLOW_QUERY_MS", 250.0, ge=0)
     statement_timeout_ms: int = _named("EVERINDEX_STATEMENT_TIMEOUT_MS", 15_000, ge=0)
     """Time limit of every statement of the web application, milliseconds; 0 means none. Builds never have one."""
@@ -152,6 +155,18 @@ class Settings(BaseSettings):
     def _hosts_are_hosts(cls, value: str) -> str:
         names_of(value)
         return value
+
+    @field_validator("incident_statuses")
+    @classmethod
+    def _statuses_are_words(cls, value: str) -> str:
+        if not all(1 <= len(one) <= 40 and one.isprintable() for one in (one.strip() for one in value.split(","))):
+            raise ValueError("write one or more statuses of 1 to 40 characters between commas, as active,seen,deleted")
+        return value
+
+    @property
+    def statuses_of_incidents(self) -> tuple[str, ...]:
+        """As they are offered, each once."""
+        return tuple(dict.fromkeys(one.strip() for one in self.incident_statuses.split(",")))
 
     @field_validator("attached", mode="before")
     @classmethod

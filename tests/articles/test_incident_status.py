@@ -5,9 +5,16 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from everindex.articles.incidents import change_status, create_incident, list_incidents
+from everindex.articles.incidents import (
+    change_status,
+    create_incident,
+    list_incidents,
+    offered_statuses,
+    stored_statuses,
+)
 from everindex.articles.instance import Instance
-from everindex.errors import IncidentExists, IncidentNotFound, PermissionDenied, QueryInvalid
+from everindex.errors import IncidentExists, IncidentNotFound, PermissionDenied, QueryInvalid, SettingInvalid
+from everindex.settings import current_settings
 
 HOSTILE = (
     "'; DROP TABLE incident_status; --",
@@ -94,3 +101,31 @@ def test_a_role_that_may_only_read_is_told_so(incidents: Instance) -> None:
             connection.execute("RESET ROLE")
             connection.execute("DROP OWNED BY incident_reader")
             connection.execute("DROP ROLE incident_reader")
+
+
+def test_statuses_are_a_setting_and_those_of_an_existing_instance_are_kept(
+    incidents: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with incidents.connection() as connection:
+        connection.execute("INSERT INTO incident_status (incident_name, topic, status) VALUES ('old', 'statuses', 'deleted')")
+        old = change_status(connection, incident_name="old", topic="statuses", status="deleted")
+        assert old in list_incidents(connection, status="deleted")
+        assert "deleted" in stored_statuses(connection)
+        with pytest.raises(QueryInvalid, match="unknown"):
+            change_status(connection, incident_name="old", topic="statuses", status="seen")
+        with pytest.raises(QueryInvalid, match="unknown"):
+            create_incident(connection, incident_name="new", topic="statuses", status="deleted")
+        monkeypatch.setenv("EVERINDEX_INCIDENT_STATUSES", "open, seen ,open,deleted")
+        current_settings.cache_clear()
+        assert offered_statuses() == ("open", "seen", "deleted")
+        assert create_incident(connection, incident_name="new", topic="statuses").status == "open"
+        assert change_status(connection, incident_name="old", topic="statuses", status="seen").status == "seen"
+        with pytest.raises(QueryInvalid, match="open, seen, deleted"):
+            create_incident(connection, incident_name="newer", topic="statuses", status="active")
+
+
+@pytest.mark.parametrize("value", ["", " ", "a,,b", "a,", "x" * 41, "a\tb"])
+def test_statuses_that_cannot_be_offered_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERINDEX_INCIDENT_STATUSES", value)
+    with pytest.raises(SettingInvalid, match="EVERINDEX_INCIDENT_STATUSES"):
+        current_settings()

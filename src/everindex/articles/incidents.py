@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,8 +13,10 @@ from everindex.articles.model import VISIBLE
 from everindex.errors import IncidentExists, IncidentNotFound, NotMigrated, QueryInvalid, StatementFailed
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
+from everindex.settings import current_settings
 
-STATUSES = ("active", "acknowledged", "resolved")
+#: So many statuses that rows have are offered beside those of the setting.
+MOST_STATUSES = 50
 MAX_NAME_CHARS = 200
 
 
@@ -46,10 +48,29 @@ def list_incidents(connection: Connection, *, status: str | None = None, limit: 
     ]
 
 
-def create_incident(connection: Connection, *, incident_name: str, topic: str, status: str = "active") -> Incident:
-    """Makes an incident. Raises QueryInvalid for an empty or overlong name, an unknown status; IncidentExists."""
+def offered_statuses() -> tuple[str, ...]:
+    """The statuses of EVERINDEX_INCIDENT_STATUSES, the one of a new incident first."""
+    return current_settings().statuses_of_incidents
+
+
+def stored_statuses(connection: Connection) -> list[str]:
+    """The statuses that incidents have, MOST_STATUSES at most: those of an existing instance may be others. Reads only."""
+    with _incident_table("reading incidents"):
+        rows = connection.execute(
+            "SELECT DISTINCT status FROM incident_status WHERE status <> '' ORDER BY status LIMIT %s", (MOST_STATUSES,)
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def create_incident(
+    connection: Connection, *, incident_name: str, topic: str, status: str | None = None
+) -> Incident:
+    """Makes an incident; without a status, of the first that is offered. Raises QueryInvalid for an empty or overlong
+    name, an unknown status; IncidentExists."""
     name, topic = _checked("incident_name", incident_name), _checked("topic", topic)
-    _check_status(status)
+    offered = offered_statuses()
+    status = offered[0] if status is None else status
+    _check_status(status, offered)
     with _incident_table("creating an incident"):
         row = connection.execute(
             """
@@ -68,8 +89,11 @@ def create_incident(connection: Connection, *, incident_name: str, topic: str, s
 
 
 def change_status(connection: Connection, *, incident_name: str, topic: str, status: str) -> Incident:
-    """Sets the status of an incident. Raises IncidentNotFound, QueryInvalid."""
-    _check_status(status)
+    """Sets the status of an incident to one that is offered, or that it has. Raises IncidentNotFound, QueryInvalid."""
+    offered: Sequence[str] = offered_statuses()
+    if status not in offered and "\0" not in status and _is_unicode(status):
+        offered = [*offered, *_status_of(connection, incident_name=incident_name, topic=topic)]
+    _check_status(status, offered)
     with _incident_table("changing an incident"):
         row = connection.execute(
             """
@@ -87,6 +111,16 @@ def change_status(connection: Connection, *, incident_name: str, topic: str, sta
     return Incident(
         incident_name=incident_name.strip(), topic=topic.strip(), status=status, created_at=row[0], updated_at=row[1]
     )
+
+
+def _status_of(connection: Connection, *, incident_name: str, topic: str) -> list[str]:
+    """The status that an incident has; none where there is no such incident."""
+    with _incident_table("reading an incident"):
+        rows = connection.execute(
+            "SELECT status FROM incident_status WHERE incident_name = %s AND topic = %s AND status IS NOT NULL",
+            (_checked("incident_name", incident_name), _checked("topic", topic)),
+        ).fetchall()
+    return [row[0] for row in rows]
 
 
 @contextmanager
@@ -126,10 +160,10 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _check_status(status: str) -> None:
-    if status not in STATUSES:
+def _check_status(status: str, offered: Sequence[str]) -> None:
+    if status not in offered:
         raise QueryInvalid(
             f"status {status[:40]!r} is unknown.",
-            why=f"an incident is {', '.join(STATUSES)}.",
-            next_step="choose one of them.",
+            why=f"an incident is {', '.join(offered)} (EVERINDEX_INCIDENT_STATUSES).",
+            next_step="choose one of them, or add it to that setting.",
         )

@@ -218,7 +218,7 @@ async def facets(request: Request) -> Any:
 
 @router.get("/incidents", summary="Incidents", response_model=IncidentsOut, tags=["incidents"])
 async def incidents(
-    request: Request, status: Annotated[str | None, Query(description="active, acknowledged or resolved.")] = None
+    request: Request, status: Annotated[str | None, Query(description="A status that incidents have.")] = None
 ) -> Any:
     """The incidents last changed first, 500 at most; `status` narrows them."""
     site = site_of(request)

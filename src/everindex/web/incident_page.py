@@ -9,7 +9,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from everindex.articles.incidents import STATUSES, Incident, change_status, create_incident, list_incidents
+from everindex.articles.incidents import (
+    Incident,
+    change_status,
+    create_incident,
+    list_incidents,
+    offered_statuses,
+    stored_statuses,
+)
 from everindex.errors import EverindexError, UsageError
 from everindex.pg.connections import Connection
 from everindex.web.api import status_filter
@@ -39,7 +46,7 @@ async def create(request: Request) -> Response:
         change=lambda site: _with_connection(
             site, lambda connection: create_incident(
                 connection, incident_name=form.get("incident_name", ""), topic=form.get("topic", ""),
-                status=form.get("status", "active"),
+                status=form.get("status"),
             ),
         ),
     )  # fmt: skip
@@ -70,20 +77,30 @@ async def _changed(
         if not isinstance(exc, UsageError) and exc.http_status != 404:
             raise
         return await _listed(site, status=shown, error=exc, draft=form if is_new else {})
-    return RedirectResponse(address("/incidents", status=shown if shown in STATUSES else ""), status_code=303)
+    is_sendable = len(shown) <= 200 and "\0" not in shown
+    return RedirectResponse(address("/incidents", status=shown if is_sendable else ""), status_code=303)
 
 
 async def _listed(
     site: Site, *, status: str, error: EverindexError | None = None, draft: Mapping[str, str] | None = None
 ) -> Response:
-    incidents = await site.in_database(
-        lambda: _with_connection(site, lambda connection: list_incidents(connection, status=status_filter(status)))
+    incidents, stored = await site.in_database(
+        lambda: _with_connection(
+            site,
+            lambda connection: (
+                list_incidents(connection, status=status_filter(status)),
+                stored_statuses(connection),
+            ),
+        )
     )
+    offered = offered_statuses()
+    every = tuple(dict.fromkeys([*offered, *stored]))
     facets = await known_facets(site)
     return await site.page(
         "incidents.html", characters=300 * len(incidents),
         status_code=error.http_status if error else 200, incidents=incidents, shown=status,
-        statuses=STATUSES, error=as_problem(error) if error else None, draft=dict(draft or {}), topics=facets["topic"],
+        statuses=offered, shown_statuses=every, error=as_problem(error) if error else None,
+        draft=dict(draft or {}), topics=facets["topic"],
         here="/incidents",
     )  # fmt: skip
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from everindex.articles.incidents import MAX_NAME_CHARS
+from everindex.articles.incidents import MAX_NAME_CHARS, offered_statuses
 from everindex.articles.model import (
     DEFAULT_MODE,
     MAX_FILTER_CHARS,
@@ -152,6 +152,16 @@ class SearchManyBody(_Bounds, _ManyByBody):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_OF_TWO)
 
 
+def _offered(schema: JsonDict) -> None:
+    """The statuses of this process's settings, of which a library's type could not know."""
+    schema["enum"] = list(offered_statuses())
+
+
+def _offered_first(schema: JsonDict) -> None:
+    _offered(schema)
+    schema["default"] = offered_statuses()[0]
+
+
 class IncidentBody(BaseModel):
     """An incident to create, or the status to give to one."""
 
@@ -159,13 +169,20 @@ class IncidentBody(BaseModel):
 
     incident_name: str = Field(json_schema_extra=NAME)
     topic: str = Field(json_schema_extra=NAME)
-    status: Literal["active", "acknowledged", "resolved"] = "active"
+    status: str = Field(
+        default_factory=lambda: offered_statuses()[0],
+        description="One of EVERINDEX_INCIDENT_STATUSES.",
+        json_schema_extra=_offered_first,
+    )
 
 
 class IncidentChangeBody(IncidentBody):
     """The incident that is meant, and its new status."""
 
-    status: Literal["active", "acknowledged", "resolved"]
+    status: str = Field(
+        description="One of EVERINDEX_INCIDENT_STATUSES; one that the incident has already is taken, too.",
+        json_schema_extra=_offered,
+    )
 
 
 class HitOut(BaseModel):
