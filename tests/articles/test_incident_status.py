@@ -107,7 +107,9 @@ def test_statuses_are_a_setting_and_those_of_an_existing_instance_are_kept(
     incidents: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with incidents.connection() as connection:
-        connection.execute("INSERT INTO incident_status (incident_name, topic, status) VALUES ('old', 'statuses', 'deleted')")
+        connection.execute(
+            "INSERT INTO incident_status (incident_name, topic, status) VALUES ('old', 'statuses', 'deleted')"
+        )
         old = change_status(connection, incident_name="old", topic="statuses", status="deleted")
         assert old in list_incidents(connection, status="deleted")
         assert "deleted" in stored_statuses(connection)

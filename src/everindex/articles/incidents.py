@@ -62,9 +62,7 @@ def stored_statuses(connection: Connection) -> list[str]:
     return [row[0] for row in rows]
 
 
-def create_incident(
-    connection: Connection, *, incident_name: str, topic: str, status: str | None = None
-) -> Incident:
+def create_incident(connection: Connection, *, incident_name: str, topic: str, status: str | None = None) -> Incident:
     """Makes an incident; without a status, of the first that is offered. Raises QueryInvalid for an empty or overlong
     name, an unknown status; IncidentExists."""
     name, topic = _checked("incident_name", incident_name), _checked("topic", topic)
