@@ -1,0 +1,73 @@
+"""Memory that large answers have used, given back to the system; for glibc, a no-op elsewhere.
+
+What is freed in the middle of the C library's heaps stays with the process: after 960 requests for a thousand rows each, 60 at
+once, 60 MB of it were free (docs/measurements/memory.md). So large blocks are taken from the system one by one, which returns
+each of them when it is freed, and once in a while the heaps are trimmed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+#: mallopt(3): the size from which on a block is taken from the system alone. Set once, it no longer grows by itself.
+_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES = -3, 256 * 1024
+TRIM_SECONDS = 15.0
+#: Nothing is trimmed while the process has grown by less than this since the last time.
+TRIM_BYTES = 8 * 2**20
+
+
+@contextmanager
+def freed_memory_returned() -> Iterator[None]:
+    """For the time of the block; a thread of its own trims, outside of Python's lock, for some milliseconds."""
+    library = _glibc()
+    if library is None:
+        yield
+        return
+    library.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+    stop = threading.Event()
+    thread = threading.Thread(target=_trim, args=(library, stop), name="everindex-trim", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(None)
+        if hasattr(library, "gnu_get_libc_version") and hasattr(library, "malloc_trim"):
+            return library
+    except OSError:
+        pass
+    return None
+
+
+def _trim(library: ctypes.CDLL, stop: threading.Event) -> None:
+    least = _resident_bytes()
+    while not stop.wait(TRIM_SECONDS):
+        before = _resident_bytes()
+        if before < least + TRIM_BYTES:
+            least = min(least, before)
+            continue
+        library.malloc_trim(0)
+        least = _resident_bytes()
+        log.debug("trimmed the heaps: %.0f MB, were %.0f MB", least / 2**20, before / 2**20)
+
+
+def _resident_bytes() -> int:
+    """0 where /proc does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

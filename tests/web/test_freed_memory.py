@@ -1,0 +1,29 @@
+"""Memory that is freed goes back to the system: shown in a process of its own, whose heap has holes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HOLES = """
+import time
+from everindex.web import freed_memory
+freed_memory.TRIM_SECONDS = 0.05
+with freed_memory.freed_memory_returned():
+    blocks = [bytes(100_000) for _ in range(2_000)]  # below the size that is taken from the system alone
+    keep = blocks[::50]
+    full = freed_memory._resident_bytes()
+    del blocks
+    deadline = time.monotonic() + 20
+    while freed_memory._resident_bytes() > full - 120 * 2**20 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    print((full - freed_memory._resident_bytes()) // 2**20)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt and malloc_trim are glibc's")
+def test_what_large_answers_have_used_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) >= 120
