@@ -487,3 +487,12 @@ def test_filters_without_a_text_list_the_newest(on_articles: Run) -> None:
 
 def test_neither_text_nor_filter_is_a_usage_error(on_articles: Run) -> None:
     three_lines(on_articles("search"), "query-invalid", status=2)
+
+
+def test_attach_is_for_the_database_of_another_application_and_not_for_that_of_the_embedded_server(
+    tmp_path: Path,
+) -> None:
+    done = everindex("attach", EVERINDEX_HOME=str(tmp_path))
+    three_lines(done, "bad-input", status=2)
+    assert "set DATABASE_URL" in done.stderr
+    assert not any(tmp_path.iterdir())

@@ -27,6 +27,12 @@ from everindex.settings import read_settings
 
 def attach(wait: LongWaitOption = None, as_json: JsonOption = False) -> None:
     settings = read_settings()
+    if settings.uses_embedded_server:
+        raise UsageError(
+            "nothing was attached: no server is named, and that of everindex has a database of its own.",
+            why="attach is for the database of another application; ours is migrated, and `detach` would remove its indexes.",
+            next_step="set DATABASE_URL to that application's database, then run  everindex attach  again.",
+        )
     wait_seconds = seconds_to_wait(settings, wait, deploys=True)
     with address.server(settings) as conninfo:
         connect_patiently(conninfo, settings, wait, deploys=True).close()
