@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from everindex.cli.commands import COMMANDS
+from everindex.settings import current_settings
 
 #: What tests start, and what the application itself imports late.
 LOADED = (
@@ -60,6 +61,7 @@ def _run(words: Sequence[str], environment: Mapping[str, str], place: str, strea
         stream.close()
     os.environ.clear()
     os.environ.update(environment)
+    current_settings.cache_clear()  # what was imported for all of them has read those of the parent
     time.tzset()
     os.chdir(place)
     for name in ("SIGTERM", "SIGHUP", "SIGCHLD", "SIGPIPE"):

@@ -130,4 +130,4 @@ def test_a_server_that_never_answers_is_told_while_it_is_waited_for(silent_port:
         migrate.wait_for("no answer so far", seconds=8)
     with Running("status", DATABASE_URL=address) as status:
         line = status.wait_for("no answer so far", seconds=9)
-        assert "at most 8 s more" in line
+        assert "at most 3 s more" in line

@@ -58,9 +58,10 @@ def test_a_revision_that_may_not_be_read_is_not_called_none(
 def test_on_an_attached_database_nobody_asks_for_the_revision(
     owned: psycopg.Connection, reading: Callable[..., Done]
 ) -> None:
-    assert reading("status", EVERINDEX_ATTACHED="true").status == 0
+    by_setting = reading("status", EVERINDEX_ATTACHED="true")
+    assert by_setting.status == 0, by_setting.stdout
     owned.execute("COMMENT ON SCHEMA everindex_meta IS 'everindex: attached'")
     for command in (("status",), ("verify", "--samples", "5")):
         done = reading(*command)
-        assert done.status == 0, done
+        assert done.status == 0, done.stdout
         assert "the database is attached" in done.stdout

@@ -93,7 +93,7 @@ def test_no_reading_is_ever_negative_or_more_than_all(steps: list[tuple[float, i
 
 
 def test_a_real_build_tells_a_growing_share_and_a_rate_that_fits_its_duration(empty: str) -> None:
-    scene.fill_items(empty, count=6000, dimensions=256)
+    scene.fill_items(empty, count=12_000, dimensions=256)
     heard = Heard()
     deployed = deploy(empty, SPEC, reporter=heard.reporter)
     loading = [told for told in heard.progress if "loading" in told.phase]
@@ -103,7 +103,7 @@ def test_a_real_build_tells_a_growing_share_and_a_rate_that_fits_its_duration(em
     assert all(0 <= share <= 1 for share in shares)
     rates = [told.rows_per_second for told in loading if told.rows_per_second]
     assert rates
-    whole = 6000 / deployed.build_seconds
+    whole = 12_000 / deployed.build_seconds
     assert all(whole / 10 < rate < whole * 30 for rate in rates), (whole, rates)
     assert all(told.seconds_left < 20 * deployed.build_seconds + 5 for told in loading if told.seconds_left is not None)
 

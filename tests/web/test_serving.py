@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import threading
 
 import httpx2
 import pytest
 
 import warm
 from everindex.articles.instance import Instance
-from everindex.web.serving import AddressUnusable, bind, serve, serve_in_thread, url_of
+from everindex.web.serving import AddressUnusable, bind, serve_in_thread, url_of
 
 PROGRAM = """
 import sys, everindex
@@ -20,6 +18,28 @@ from everindex.web.serving import serve
 with everindex.connect(sys.argv[1]) as instance:
     serve(instance, host="127.0.0.1", port=0, on_ready=lambda url: print(url, flush=True))
 print("ended", flush=True)
+"""
+
+TWICE = """
+import os, signal, sys, threading, everindex
+from everindex.web.serving import serve
+
+lock, has_told = threading.Lock(), threading.Semaphore(0)
+
+def told():
+    with lock:
+        has_told.release()
+
+def interrupt(url):
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+with everindex.connect(sys.argv[1]) as instance:
+    with lock:
+        serve(instance, host="127.0.0.1", port=0, on_ready=interrupt, on_signal=told)
+        print("ended", flush=True)
+    assert has_told.acquire(timeout=20)
+    print("told", flush=True)
 """
 
 
@@ -41,19 +61,10 @@ def test_a_signal_ends_the_server_cleanly(web_instance: Instance, number: signal
 def test_a_signal_that_comes_twice_is_told_twice_and_waits_for_nobody(web_instance: Instance) -> None:
     # `make` and `timeout` pass theirs on, beside that of the terminal. What is told takes a lock, as Event.set does: the
     # interrupted thread may hold it.
-    lock, has_told = threading.Lock(), threading.Semaphore(0)
-
-    def told() -> None:
-        with lock:
-            has_told.release()
-
-    def interrupt(url: str) -> None:
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with lock:
-        serve(web_instance, host="127.0.0.1", port=0, on_ready=interrupt, on_signal=told)
-    assert has_told.acquire(timeout=20)
+    with warm.Process(["-c", TWICE, web_instance.conninfo]) as process:
+        out, err = process.communicate(timeout=40)
+    assert out.split() == ["ended", "told"], err
+    assert process.returncode == 0
 
 
 def test_a_taken_port_is_told_with_what_to_do() -> None:

@@ -112,7 +112,9 @@ def compare(sampled: Sampled, embedder: Embedder) -> Agreement:
     form where it does not, or where too little can be compared; EmbeddingFailed where the model gives no vector at all."""
     few = [_agreement(sampled, embedder, form, limit=TRIED_TEXTS) for form in TEXT_FORMS]
     tried = sorted(
-        (one for one in few if one is not None), key=lambda one: (-one.agreed / one.compared, -one.median_cosine)
+        (one for one in few if one is not None),
+        # A form that is one and the same text for all rows says nothing, however near it comes.
+        key=lambda one: (one.compared < MIN_COMPARED, -one.agreed / one.compared, -one.median_cosine),
     )
     if not tried:
         raise _too_few(0, embedder)
