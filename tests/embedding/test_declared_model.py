@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,7 +77,8 @@ def test_another_model_of_the_endpoint_is_refused_with_the_figures(theirs: Insta
     done = declare(theirs, "another-model", endpoint.url)
     assert done.returncode == 1
     assert f"0 of {ROWS} stored vectors agree" in done.stderr
-    assert "title alone: 0 of 16 agree, cosine" in " ".join(done.stderr.split())
+    # Of a few texts, or of all: chance decides which form is the nearest among ten that are not near at all.
+    assert re.search(rf"title alone: 0 of (16|{ROWS}) agree, cosine", " ".join(done.stderr.split()))
     assert recorded(theirs) == []
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import psycopg
@@ -18,7 +19,7 @@ from everindex.errors import ServerHostUnknown, ServerUnreachable
 from everindex.pg import away, pooler
 from everindex.pg.address import describe
 from everindex.pg.address_text import checked
-from everindex.pg.sqlstate import connect_error
+from everindex.pg.sqlstate import connect_error, statement_error
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +110,20 @@ def _no_answer_told(
         timer.cancel()
 
 
+class _OneConnection(psycopg.Connection[TupleRow]):
+    """A connection whose loss inside its `with` block leaves the block as ServerUnreachable; other errors leave as they are."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        is_lost = self.broken
+        super().__exit__(kind, error, trace)
+        if is_lost and isinstance(error, psycopg.OperationalError):
+            raise statement_error(error, doing="working on the database") from error
+
+
 def _open(conninfo: str, *, application_name: str, autocommit: bool) -> Connection:
-    connection = psycopg.connect(
+    connection = _OneConnection.connect(
         conninfo, autocommit=True, application_name=application_name, connect_timeout=CONNECT_TIMEOUT_SECONDS
     )
     try:
