@@ -18,11 +18,11 @@ from psycopg.conninfo import make_conninfo
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import LockNotObtained
 from everindex.index.blockers import blocker_of, find_blockers
-from everindex.index.build import run_watched
+from everindex.index.build.build import run_watched
+from everindex.index.build.operation import Work
 from everindex.index.busy import at_work_on
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy
-from everindex.index.work import Work
 from everindex.pg.connections import connect
 from everindex.pg.locks import holder_of, try_lock
 

@@ -17,7 +17,7 @@ from psycopg import sql
 from scene import SPEC, Heard, rows, run
 
 from everindex.index.apply import deploy
-from everindex.index.memory import MIB, choose_settings, graph_bytes, settings_for
+from everindex.index.build.memory import MIB, choose_settings, graph_bytes, settings_for
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
 from places import open_place
@@ -160,7 +160,7 @@ sys.path[:0] = {here!r}
 import scene
 from everindex.index import build, preflight
 from everindex.index.apply import deploy
-from everindex.index.shared_memory import see_shared_memory
+from everindex.index.build.shared_memory import see_shared_memory
 from everindex.pg import embedded
 if not {sees_machine}:
     build.see_machine = lambda connection: preflight.Machine(

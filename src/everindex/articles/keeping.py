@@ -26,7 +26,7 @@ from everindex.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Longer than a cancelled build takes to clean up after itself (index/build.py).
+#: Longer than a cancelled build takes to clean up after itself (index/build/build.py).
 STOP_SECONDS = 15.0
 
 

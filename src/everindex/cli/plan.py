@@ -10,7 +10,7 @@ import typer
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.index.estimate import Estimate
+from everindex.index.build.estimate import Estimate
 from everindex.index.foresight import Foresight, foresee
 from everindex.index.plan import Aims
 from everindex.pg import address

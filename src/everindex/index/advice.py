@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from everindex.index.build import count_rows
+from everindex.index.build.build import count_rows
+from everindex.index.build.rate import Rate, measured_rate
 from everindex.index.catalog import observe
 from everindex.index.choose import Choice, choose, nearest_miss, only_cheaper
 from everindex.index.curve import Curve, Point, Shape
 from everindex.index.plan import check_column
-from everindex.index.rate import Rate, measured_rate
 from everindex.index.spec import IndexSpec
 from everindex.index.survey import Say, survey
 from everindex.index.surveyed import Effort, Survey

@@ -21,7 +21,8 @@ import psycopg
 from everindex.errors import BuildFailed, DeployStopped, EverindexError, LockNotObtained
 from everindex.index.adopted import aims_here
 from everindex.index.beside import indexes_beside
-from everindex.index.build import build, run_watched
+from everindex.index.build.build import build, run_watched
+from everindex.index.build.operation import POLL_SECONDS, Work, run_briefly, set_session, stopped, wait_for_table
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index
 from everindex.index.generations import has_generation_name, words_of_others
@@ -46,7 +47,6 @@ from everindex.index.steps import (
     WaitForBuild,
 )
 from everindex.index.stopping import ended_by
-from everindex.index.work import POLL_SECONDS, Work, run_briefly, set_session, stopped, wait_for_table
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from everindex.errors import StatementTimedOut
-from everindex.index.build import count_rows
+from everindex.index.build.build import count_rows
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.planner import FORCED, SMALL_TABLE_ROWS
 from everindex.index.probe import names_of, probe_settings, probe_statement, size_of

@@ -10,13 +10,13 @@ from typing import Any
 from everindex.index.adopted import aims_here
 from everindex.index.beside import Beside, indexes_beside
 from everindex.index.blockers import Blocker, find_blockers, vacuums_on
-from everindex.index.build import count_rows
+from everindex.index.build.build import count_rows
+from everindex.index.build.estimate import Estimate, estimate_build
+from everindex.index.build.memory import settings_for
+from everindex.index.build.preflight import Machine, see_machine
+from everindex.index.build.rate import NoRate, Rate, measured_rate
 from everindex.index.catalog import Observed, observe
-from everindex.index.estimate import Estimate, estimate_build
-from everindex.index.memory import settings_for
 from everindex.index.plan import DEPLOY, Aims, Plan, make_plan
-from everindex.index.preflight import Machine, see_machine
-from everindex.index.rate import NoRate, Rate, measured_rate
 from everindex.index.spec import IndexSpec
 from everindex.index.step_sql import step_texts
 from everindex.index.steps import Build, Step

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from everindex.errors import EverindexError
-from everindex.index.build import count_rows
+from everindex.index.build.build import count_rows
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index
 from everindex.index.evidence import (

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from psycopg import sql
 
 from everindex.errors import NothingToRollBack, PlanOutOfDate
-from everindex.index.build import drop_online
+from everindex.index.build.build import drop_online
+from everindex.index.build.operation import Work, run_briefly
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index, index_digest, is_hidden, previous_generation
 from everindex.index.generations import (
@@ -34,7 +35,6 @@ from everindex.index.sight import SHOW_OR_HIDE
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement, drop_statement, rename_statement
 from everindex.index.steps import Rename, Swap
-from everindex.index.work import Work, run_briefly
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
 

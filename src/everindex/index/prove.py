@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from everindex.errors import GenerationUnproven
+from everindex.index.build.operation import Work, run_briefly
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.drift import answers_declared, declared_index, index_digest
 from everindex.index.generations import Shortfall, read_note, serving_note, with_note, words_of_others
@@ -27,7 +28,6 @@ from everindex.index.sight import competitors, dropped_for_a_moment, hidden
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement
 from everindex.index.steps import Prove
-from everindex.index.work import Work, run_briefly
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_all_types

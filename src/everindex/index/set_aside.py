@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from everindex.index.build.operation import Work, run_briefly
 from everindex.index.catalog import ObservedIndex
 from everindex.index.generations import with_note
 from everindex.index.journal import Journaled, dropped_comment
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import comment_statement
-from everindex.index.work import Work, run_briefly
 from everindex.pg.connections import Connection
 from everindex.pg.locks import holder_of, try_lock, unlock
 

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 import psycopg
 
 from everindex.errors import LockNotObtained
+from everindex.index.build.operation import SHORT_LOCK_TIMEOUT, Work
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.recall import Inside
 from everindex.index.statements import drop_statement
-from everindex.index.work import SHORT_LOCK_TIMEOUT, Work
 from everindex.pg.connections import Connection
 
 #: The index itself and, of a partitioned one, those of its partitions.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everindex.index.memory import value_bytes
+from everindex.index.build.memory import value_bytes
 
 PAGE_BYTES = 8192
 #: What a page holds besides its tuples (PageHeaderData and pgvector's opaque data), and of each tuple besides its value

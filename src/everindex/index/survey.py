@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from everindex.errors import EverindexError
-from everindex.index.build import count_rows
+from everindex.index.build.build import count_rows
 from everindex.index.catalog import Observed, observe
 from everindex.index.codes import Ceiling, bounded, find_ceiling
 from everindex.index.curve import Curve, Point, Shape, steps

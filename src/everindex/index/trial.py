@@ -10,16 +10,16 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import SpecIllegal
+from everindex.index.build.estimate import Estimate, estimate_build
+from everindex.index.build.memory import settings_for
+from everindex.index.build.preflight import see_machine
+from everindex.index.build.rate import Rate
 from everindex.index.catalog import Observed, observe
 from everindex.index.curve import Curve, Shape, shape_of
 from everindex.index.drift import declared_index
-from everindex.index.estimate import Estimate, estimate_build
 from everindex.index.key import DERIVED
 from everindex.index.measure import LeftOut, OnPoint, measure_points
-from everindex.index.memory import settings_for
-from everindex.index.preflight import see_machine
 from everindex.index.probe import index_names
-from everindex.index.rate import Rate
 from everindex.index.recall import IndexUnused, Truth
 from everindex.index.serving import same_distance
 from everindex.index.size import index_bytes

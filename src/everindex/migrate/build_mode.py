@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everindex.index.build import count_rows
+from everindex.index.build.build import count_rows
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import serving_index
 from everindex.index.foresight import foresee

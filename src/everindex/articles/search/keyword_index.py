@@ -19,6 +19,7 @@ from psycopg import sql
 from everindex.articles.search.document import INDEX_NAME, document
 from everindex.articles.search.text_config import TextConfig, find_config
 from everindex.errors import EverindexError, LockNotObtained
+from everindex.index.build.operation import POLL_SECONDS, SHORT_LOCK_TIMEOUT, set_session
 from everindex.index.busy import at_work_on
 from everindex.index.journal import DROPPING, record
 from everindex.index.progress import Watch
@@ -26,7 +27,6 @@ from everindex.index.reporter import Reporter
 from everindex.index.set_aside import restore_words
 from everindex.index.statements import drop_statement
 from everindex.index.stopping import ended_by
-from everindex.index.work import POLL_SECONDS, SHORT_LOCK_TIMEOUT, set_session
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import told_as_ours

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined, VectorIndex
 from everindex.doctor.figures import size_setting, size_text
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
-from everindex.index.memory import BYTES_PER_ROW_FIXED, BYTES_PER_ROW_PER_M, HEADROOM
+from everindex.index.build.memory import BYTES_PER_ROW_FIXED, BYTES_PER_ROW_PER_M, HEADROOM
 from everindex.index.spec import DEFAULT_M
 
 #: Bytes of one value: a header of 8, and for each dimension. Source: pgvector, vector.h, halfvec.h, bitvec.h.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import set_for_server
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good
-from everindex.index.memory import UNSAFE_PARALLEL
+from everindex.index.build.memory import UNSAFE_PARALLEL
 from everindex.pg.capabilities import version_text
 
 #: The setting and what PostgreSQL ships.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from everindex.errors import DiskSpaceShort
 from everindex.index.blockers import find_blockers, vacuums_on
-from everindex.index.shared_memory import SharedMemory, free_bytes, see_shared_memory
+from everindex.index.build.shared_memory import SharedMemory, free_bytes, see_shared_memory
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import route_of

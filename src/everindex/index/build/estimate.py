@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from everindex.index.memory import BuildSettings
-from everindex.index.rate import Rate
+from everindex.index.build.memory import BuildSettings
+from everindex.index.build.rate import Rate
 from everindex.index.size import index_bytes
 from everindex.index.spec import IndexSpec
 

@@ -9,21 +9,21 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import BuildFailed, EverindexError, LockNotObtained, PermissionDenied
+from everindex.index.build.memory import settings_for
+from everindex.index.build.operation import SHORT_LOCK_TIMEOUT, Work, set_session, stopped
+from everindex.index.build.preflight import SHARED_MEMORY_HEADROOM, require_disk, see_machine, warnings_before
+from everindex.index.build.shared_memory import SharedMemory, see_shared_memory
+from everindex.index.build.watchdog import PolicyWatchdog
 from everindex.index.busy import at_work_on
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index
 from everindex.index.journal import record
-from everindex.index.memory import settings_for
-from everindex.index.preflight import SHARED_MEMORY_HEADROOM, require_disk, see_machine, warnings_before
 from everindex.index.privileges import what_would_permit_a_build
 from everindex.index.progress import Watch
-from everindex.index.shared_memory import SharedMemory, see_shared_memory
 from everindex.index.size import index_bytes
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import create_statement, drop_statement
 from everindex.index.steps import Build
-from everindex.index.watchdog import PolicyWatchdog
-from everindex.index.work import SHORT_LOCK_TIMEOUT, Work, set_session, stopped
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import route_of
