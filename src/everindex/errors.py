@@ -1,7 +1,77 @@
-"""Every error of everindex: one tree, each composed from facts as what happened, why, and what to do next.
+"""All errors that everindex raises, as one tree: each composed from facts as what happened, why, and what to do next.
 
-The `slug` of a class is also the name of its page `docs/problems/<slug>.md`, its problem type over HTTP and its key in
-logs. No message ever holds a connection string, a password or a token.
+Class, and the slug: also the name of its page `docs/problems/<slug>.md`, its problem type over HTTP and its key in logs.
+
+    EverindexError                everindex-error
+      UsageError                  bad-input
+        SettingInvalid            setting-invalid
+        RevisionNotFound          revision-not-found
+        SpecIllegal               spec-illegal
+        StatementNotCheckable     statement-not-checkable
+        SourceUnreadable          source-unreadable
+        QueryInvalid              query-invalid
+          QueryInapplicable       query-inapplicable
+          CursorRefused           cursor-refused
+        IncidentExists            incident-exists
+        HeadTooLarge              head-too-large
+        RequestMalformed          request-malformed
+        RequestTimedOut           request-timed-out
+        BodyTooLarge              body-too-large
+        ContentTypeRefused        content-type-refused
+        AnswerTooLarge            answer-too-large
+      ServerUnreachable           server-unreachable
+        ServerHostUnknown         server-host-unknown
+        ServerSilent              server-unreachable
+        NoConnectionFree          server-unreachable
+      DirectAddressNeeded         direct-address-needed
+      CredentialsRefused          credentials-refused
+      DatabaseMissing             database-missing
+      EmbeddedServerFailed        embedded-server-failed
+      PostgresTooOld              postgres-too-old
+      ExtensionUnavailable        extension-unavailable
+      ExtensionNotPermitted       extension-not-permitted
+      ExtensionNotCreated         extension-not-created
+      ExtensionTooOld             extension-too-old
+      PermissionDenied            permission-denied
+      ReadOnlyServer              server-read-only
+      StatementFailed             statement-failed
+      StatementTimedOut           statement-timed-out
+      LockNotObtained             lock-not-obtained
+      ChainBroken                 chain-broken
+      RevisionUnknown             revision-unknown
+      DatabaseAttached            database-attached
+      DatabaseNotAttached         database-not-attached
+      ApplicationChainFirst       application-chain-first
+      MigrationFailed             migration-failed
+      TransactionInTheWay         transaction-in-the-way
+      NotMigrated                 not-migrated
+        TableNotFound             table-not-found
+      ColumnMismatch              column-mismatch
+      IndexDefinitionDiffers      index-definition-differs
+      BuildFailed                 build-failed
+      DiskSpaceShort              disk-space-short
+      GenerationUnproven          generation-unproven
+      DeployStopped               deploy-stopped
+      NothingToRollBack           nothing-to-roll-back
+      PlanOutOfDate               plan-out-of-date
+      NothingDeclared             nothing-declared
+      ArticleNotFound             article-not-found
+      EmbeddingFailed             embedding-failed
+      EmbeddingModelUnusable      embedding-model-unusable
+      EmbeddingModelsMixed        embedding-models-mixed
+      EmbeddingModelUnrecorded    embedding-model-unrecorded
+      DeclarationRefused          declaration-refused
+      IncidentNotFound            incident-not-found
+      AddressUnusable             address-unusable
+      HostRefused                 host-refused
+      CrossSiteRefused            cross-site-refused
+      PageNotFound                page-not-found
+      MethodRefused               method-refused
+      ServerBusy                  server-busy
+      InternalError               internal
+
+No message ever holds a connection string, a password or a token. Not here: signals that never leave the module or package
+that raises them.
 """
 
 from __future__ import annotations
@@ -58,6 +128,14 @@ class ServerHostUnknown(ServerUnreachable):
     """The host name of the server does not resolve; waiting cannot help."""
 
     slug = "server-host-unknown"
+
+
+class ServerSilent(ServerUnreachable):
+    """The server took a statement and answers nobody: no use in asking it once more."""
+
+
+class NoConnectionFree(ServerUnreachable):
+    """All connections of the pool are taken, or none can be made."""
 
 
 class DirectAddressNeeded(EverindexError):
@@ -166,6 +244,12 @@ class RevisionUnknown(EverindexError):
     slug = "revision-unknown"
 
 
+class RevisionNotFound(UsageError):
+    """The asked revision is not in the chain."""
+
+    slug = "revision-not-found"
+
+
 class DatabaseAttached(EverindexError):
     """The database belongs to an application with a chain of its own, and a command of our chain was asked of it."""
 
@@ -188,6 +272,12 @@ class MigrationFailed(EverindexError):
     """A revision failed; the revisions before it stay applied."""
 
     slug = "migration-failed"
+
+
+class TransactionInTheWay(EverindexError):
+    """An open transaction of env.py has changed the table whose index a revision wants to build or drop."""
+
+    slug = "transaction-in-the-way"
 
 
 class NotMigrated(EverindexError):
@@ -260,6 +350,13 @@ class PlanOutOfDate(EverindexError):
     slug = "plan-out-of-date"
 
 
+class NothingDeclared(EverindexError):
+    """The database has no articles, and no other index is declared."""
+
+    slug = "nothing-declared"
+    exit_status = 3
+
+
 class StatementNotCheckable(UsageError):
     """A statement of an application that cannot be checked: several, none, no SELECT, refused, or without its values."""
 
@@ -292,6 +389,13 @@ class QueryInapplicable(QueryInvalid):
     """A search whose parts are right each, and which cannot be answered together, or of this table."""
 
     slug = "query-inapplicable"
+    http_status = 409
+
+
+class CursorRefused(QueryInvalid):
+    """A cursor that this search did not give: damaged, of another version, or of another question."""
+
+    slug = "cursor-refused"
     http_status = 409
 
 
@@ -341,3 +445,95 @@ class IncidentNotFound(EverindexError):
 
     slug = "incident-not-found"
     http_status = 404
+
+
+# --- HTTP ----------------------------------------------------------------------------------------------------------
+
+
+class AddressUnusable(EverindexError):
+    """The web application cannot listen at its address."""
+
+    slug = "address-unusable"
+
+
+class HostRefused(EverindexError):
+    """A request for a host that is not this application's."""
+
+    slug = "host-refused"
+    http_status = 421
+
+
+class CrossSiteRefused(EverindexError):
+    """A changing request that another site sent through somebody's browser."""
+
+    slug = "cross-site-refused"
+    http_status = 403
+
+
+class HeadTooLarge(UsageError):
+    """A request whose address and headers have more bytes than are read."""
+
+    slug = "head-too-large"
+    http_status = 431
+
+
+class RequestMalformed(UsageError):
+    """What was sent is no request of HTTP/1.1."""
+
+    slug = "request-malformed"
+    http_status = 400
+
+
+class RequestTimedOut(UsageError):
+    """A request that did not come to its end in the time that is waited for it."""
+
+    slug = "request-timed-out"
+    http_status = 408
+
+
+class BodyTooLarge(UsageError):
+    """A request with more bytes than are read."""
+
+    slug = "body-too-large"
+    http_status = 413
+
+
+class ContentTypeRefused(UsageError):
+    """A request whose body is not of the type that is read there."""
+
+    slug = "content-type-refused"
+    http_status = 415
+
+
+class PageNotFound(EverindexError):
+    """No page or API has that address."""
+
+    slug = "page-not-found"
+    http_status = 404
+
+
+class MethodRefused(EverindexError):
+    """The address exists, but does not take that method."""
+
+    slug = "method-refused"
+    http_status = 405
+
+
+class AnswerTooLarge(UsageError):
+    """A question whose answer would have more bytes than are sent."""
+
+    slug = "answer-too-large"
+    http_status = 413
+
+
+class ServerBusy(EverindexError):
+    """More requests at once than can be worked on; waited for as long as a reader would."""
+
+    slug = "server-busy"
+    http_status = 503
+
+
+class InternalError(EverindexError):
+    """A fault of everindex itself. Over HTTP the log has the details, under the id of the request."""
+
+    slug = "internal"

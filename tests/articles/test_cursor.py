@@ -17,12 +17,12 @@ from everindex.articles.search.cursor import (
     MOST_SEEN,
     VERSION,
     Cursor,
-    CursorRefused,
     digest_of,
     read_cursor,
     seen_digest,
     write_cursor,
 )
+from everindex.errors import CursorRefused
 
 ASKED = digest_of(["text", "memory leak", None])
 

@@ -16,10 +16,9 @@ from test_search_golden import query_of, some_filters
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import MAX_K, Answer, Article, Filters, Hit
-from everindex.articles.search.cursor import CursorRefused
 from everindex.articles.search.further import MOST_BY_INDEX, choose_further
 from everindex.articles.search.strategy import Serving, rounded
-from everindex.errors import QueryInvalid
+from everindex.errors import CursorRefused, QueryInvalid
 
 PROPERTY = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True

@@ -12,10 +12,9 @@ from collections.abc import Callable
 import pytest
 from loops import in_a_loop
 
-from everindex.errors import EverindexError
+from everindex.errors import EverindexError, ServerBusy
 from everindex.web import places
 from everindex.web.places import Places
-from everindex.web.problems import ServerBusy
 
 
 def refusal() -> EverindexError:

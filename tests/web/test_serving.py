@@ -10,7 +10,8 @@ import pytest
 
 import warm
 from everindex.articles.instance import Instance
-from everindex.web.serving import AddressUnusable, bind, serve_in_thread, url_of
+from everindex.errors import AddressUnusable
+from everindex.web.serving import bind, serve_in_thread, url_of
 
 PROGRAM = """
 import sys, everindex

@@ -14,9 +14,16 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg_pool import PoolClosed
 
-from everindex.errors import ColumnMismatch, EverindexError, NotMigrated, ReadOnlyServer, ServerUnreachable
-from everindex.pg.away import ServerSilent
-from everindex.pg.connections import Connection, NoConnectionFree, borrowed, take
+from everindex.errors import (
+    ColumnMismatch,
+    EverindexError,
+    NoConnectionFree,
+    NotMigrated,
+    ReadOnlyServer,
+    ServerSilent,
+    ServerUnreachable,
+)
+from everindex.pg.connections import Connection, borrowed, take
 from everindex.pg.pooler import limited, route_of
 from everindex.pg.replica import Pool, Replica
 from everindex.pg.sqlstate import sqlstate_of, told_as_ours

@@ -17,7 +17,7 @@ import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.cli.given_declaration import remember
-from everindex.errors import EverindexError, SettingInvalid, UsageError
+from everindex.errors import NothingDeclared, SettingInvalid, UsageError
 from everindex.index.catalog import in_search_path
 from everindex.index.declaration import read_declarations
 from everindex.index.spec import IndexSpec
@@ -28,13 +28,6 @@ from everindex.pg.sqlstate import told_as_ours
 from everindex.settings import read_settings
 
 PAGE = "docs/your-own-table.md"
-
-
-class NothingDeclared(EverindexError):
-    """The database has no articles, and no other index is declared."""
-
-    slug = "nothing-declared"
-    exit_status = 3
 
 
 def _configured(given: str | None) -> str | None:

@@ -9,13 +9,7 @@ import sys
 from types import FrameType
 
 from everindex.cli.app import Invocation, app
-from everindex.errors import EverindexError
-
-
-class _Internal(EverindexError):
-    """An error that is no EverindexError."""
-
-    slug = "internal"
+from everindex.errors import EverindexError, InternalError
 
 
 def main() -> None:
@@ -46,7 +40,7 @@ def main() -> None:
         if invocation.is_debugged:
             raise
         _tell(
-            _Internal(
+            InternalError(
                 "everindex met an error that it does not know.",
                 why=f"{type(exc).__name__}: {_one_line(exc)}",
                 next_step="run the same command with --debug and report what it prints.",

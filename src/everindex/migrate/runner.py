@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from everindex.errors import ChainBroken, UsageError
+from everindex.errors import ChainBroken, RevisionNotFound
 from everindex.index.reporter import Reporter
 from everindex.migrate.chain import chain_config, script_directory
 from everindex.migrate.standing import Standing, read_standing
@@ -14,12 +14,6 @@ from everindex.pg.connections import connect
 # As in `chain`: imported where it is used, for the commands that do without.
 if TYPE_CHECKING:
     from alembic.config import Config
-
-
-class RevisionNotFound(UsageError):
-    """The asked revision is not in the chain."""
-
-    slug = "revision-not-found"
 
 
 def attach(conninfo: str, *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from alembic.operations import Operations
 from sqlalchemy import Connection, text
 
-from everindex.errors import EverindexError
+from everindex.errors import TransactionInTheWay
 from everindex.index.spec import IndexSpec
 from everindex.index.statements import quoted
 from everindex.migrate.dropped_index import commits_are_ours, remember
@@ -36,12 +36,6 @@ _HARMLESS_LOCKS = {"AccessShareLock", "RowShareLock"}
 _LOCKS_OF_OWNERS = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
 #: Limits under which PostgreSQL would end the session of the migration while it waits for the engine.
 _IDLE_LIMITS = ("idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
-
-
-class TransactionInTheWay(EverindexError):
-    """An open transaction of env.py has changed the table whose index a revision wants to build or drop."""
-
-    slug = "transaction-in-the-way"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
-from everindex.errors import ServerUnreachable
+from everindex.errors import ServerSilent, ServerUnreachable
 from everindex.pg.address import describe
 from everindex.pg.sqlstate import connect_error
 
@@ -77,10 +77,6 @@ def require_answering(connection: psycopg.Connection[Any]) -> None:
     silent = _look(_LOOKED_AT_ADDRESS, conninfo, conninfo)
     if silent is not None:
         raise ServerSilent(silent.what, why=silent.why, next_step=silent.next_step)
-
-
-class ServerSilent(ServerUnreachable):
-    """The server took a statement and answers nobody: no use in asking it once more."""
 
 
 class WatchedConnection(psycopg.Connection[TupleRow]):

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from everindex.errors import ServerHostUnknown, ServerUnreachable
+from everindex.errors import NoConnectionFree, ServerHostUnknown, ServerUnreachable
 from everindex.pg import away, pooler
 from everindex.pg.address import describe
 from everindex.pg.address_text import checked
@@ -233,7 +233,3 @@ def borrowed(pool: ConnectionPool[Connection], *, seconds: float | None = None) 
         yield connection
     finally:
         pool.putconn(connection)
-
-
-class NoConnectionFree(ServerUnreachable):
-    """All connections of the pool are taken, or none can be made."""

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from everindex.articles.model import MAX_K, Answer, Hit
-from everindex.web.problems import AnswerTooLarge
+from everindex.errors import AnswerTooLarge
 from everindex.web.site import Site
 
 #: An answer may have so many bytes. 1,000 articles with summaries of 2,000 characters have 4 MB, with both snippets.

@@ -16,13 +16,14 @@ from starlette.types import Receive, Scope, Send
 
 import everindex
 from everindex.articles.instance import Instance
+from everindex.errors import InternalError
 from everindex.host_names import names_of
 from everindex.web import api, incident_page, index_page, manual, operations, search_page
 from everindex.web.assets import serve_asset
 from everindex.web.envelope import Envelope
 from everindex.web.hosts import Hosts
 from everindex.web.openapi import completed
-from everindex.web.problems import InternalError, as_ours
+from everindex.web.problems import as_ours
 from everindex.web.reference import operations as described_operations
 from everindex.web.render import error_response, page
 from everindex.web.schemas import ProblemOut

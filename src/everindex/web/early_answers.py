@@ -9,16 +9,9 @@ from http import HTTPStatus
 
 from pydantic_core import to_json
 
-from everindex.errors import EverindexError
+from everindex.errors import EverindexError, HeadTooLarge, RequestMalformed, RequestTimedOut, ServerBusy
 from everindex.web.envelope import SECURITY_HEADERS
-from everindex.web.problems import (
-    HeadTooLarge,
-    RequestMalformed,
-    RequestTimedOut,
-    ServerBusy,
-    as_problem,
-    problem_headers,
-)
+from everindex.web.problems import as_problem, problem_headers
 
 #: A request may have so many bytes beside its body. A text of 10,000 characters that are no ASCII, percent-encoded in the
 #: address, fits several times.

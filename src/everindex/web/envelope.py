@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from everindex.errors import BodyTooLarge, CrossSiteRefused
 from everindex.web.hosts import Hosts
 from everindex.web.origin import is_cross_site
-from everindex.web.problems import BodyTooLarge, CrossSiteRefused
 
 access_log = logging.getLogger("everindex.access")
 log = logging.getLogger(__name__)

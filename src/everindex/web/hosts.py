@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from starlette.types import Scope
 
-from everindex.errors import EverindexError
+from everindex.errors import HostRefused
 from everindex.host_names import address_of, name_of
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?", re.ASCII)
@@ -20,13 +20,6 @@ _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?", r
 EVERY_ADDRESS = ("", "0.0.0.0", "::")
 #: A request in absolute form names a host of its own; the protocol puts it here.
 TARGET_HOST = "everindex.target_host"
-
-
-class HostRefused(EverindexError):
-    """A request for a host that is not this application's."""
-
-    slug = "host-refused"
-    http_status = 421
 
 
 class Hosts:

@@ -12,8 +12,8 @@ from starlette.requests import Request
 
 from everindex.articles.model import MODES, Filters, Mode
 from everindex.articles.search.condition import day_after, first_day
-from everindex.errors import QueryInvalid, UsageError
-from everindex.web.problems import ContentTypeRefused, validation_error
+from everindex.errors import ContentTypeRefused, QueryInvalid, UsageError
+from everindex.web.problems import validation_error
 from everindex.web.site import site_of
 
 M = TypeVar("M", bound=BaseModel)

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from everindex.web.problems import PageNotFound
+from everindex.errors import PageNotFound
 from everindex.web.render import page
 from everindex.web.site import site_of
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import psycopg
 from fastapi.exceptions import RequestValidationError
@@ -12,88 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from everindex.errors import EverindexError, UsageError
+from everindex.errors import BodyTooLarge, EverindexError, InternalError, MethodRefused, PageNotFound, UsageError
 from everindex.pg.sqlstate import statement_error
 
 #: Clients are asked to wait so many seconds before they repeat what was refused with 503.
 RETRY_AFTER_SECONDS = 5
-
-
-class BodyTooLarge(UsageError):
-    """A request with more bytes than are read."""
-
-    slug = "body-too-large"
-    http_status = 413
-
-
-class HeadTooLarge(UsageError):
-    """A request whose address and headers have more bytes than are read."""
-
-    slug = "head-too-large"
-    http_status = 431
-
-
-class RequestMalformed(UsageError):
-    """What was sent is no request of HTTP/1.1."""
-
-    slug = "request-malformed"
-    http_status = 400
-
-
-class RequestTimedOut(UsageError):
-    """A request that did not come to its end in the time that is waited for it."""
-
-    slug = "request-timed-out"
-    http_status = 408
-
-
-class AnswerTooLarge(UsageError):
-    """A question whose answer would have more bytes than are sent."""
-
-    slug = "answer-too-large"
-    http_status = 413
-
-
-class ContentTypeRefused(UsageError):
-    """A request whose body is not of the type that is read there."""
-
-    slug = "content-type-refused"
-    http_status = 415
-
-
-class CrossSiteRefused(EverindexError):
-    """A changing request that another site sent through somebody's browser."""
-
-    slug = "cross-site-refused"
-    http_status = 403
-
-
-class PageNotFound(EverindexError):
-    """No page or API has that address."""
-
-    slug = "page-not-found"
-    http_status = 404
-
-
-class MethodRefused(EverindexError):
-    """The address exists, but does not take that method."""
-
-    slug = "method-refused"
-    http_status = 405
-
-
-class ServerBusy(EverindexError):
-    """More requests at once than can be worked on; waited for as long as a reader would."""
-
-    slug = "server-busy"
-    http_status = 503
-
-
-class InternalError(EverindexError):
-    """A fault of everindex itself. The log has the details under the request's id."""
-
-    slug = "internal"
-    ours: ClassVar[bool] = True
 
 
 def internal_error(request_id: str) -> InternalError:

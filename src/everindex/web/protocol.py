@@ -16,6 +16,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from everindex.errors import ServerBusy
 from everindex.web.early_answers import (
     BODY_SECONDS,
     BODY_TIMED_OUT,
@@ -28,7 +29,7 @@ from everindex.web.early_answers import (
 )
 from everindex.web.envelope import SECURITY_HEADERS
 from everindex.web.hosts import TARGET_HOST
-from everindex.web.problems import ServerBusy, problem_response
+from everindex.web.problems import problem_response
 
 #: An answer of which less than so much is taken in that time is given up; its bytes are held in memory meanwhile.
 STALLED_SECONDS = 20.0

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 
 from everindex.articles.instance import Instance
-from everindex.errors import EverindexError
+from everindex.errors import AddressUnusable
 from everindex.index.stopping import beside
 from everindex.web.app import create_app
 from everindex.web.protocol import Protocol
@@ -29,12 +29,6 @@ GRACEFUL_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 #: Descriptors that are no connection of a client: of the database, of files, of connections for probes.
 FILES_BESIDE = 150
-
-
-class AddressUnusable(EverindexError):
-    """The web application cannot listen at its address."""
-
-    slug = "address-unusable"
 
 
 def serve(

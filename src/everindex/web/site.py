@@ -13,7 +13,7 @@ from everindex.articles.embedding.choose import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.instance import Instance
 from everindex.articles.verification import read_state
-from everindex.errors import EmbeddingFailed, EverindexError
+from everindex.errors import EmbeddingFailed, EverindexError, ServerBusy
 from everindex.pg.capabilities import Capabilities, look
 from everindex.pg.sqlstate import told_as_ours
 from everindex.web.facets import Facet, read_facets
@@ -21,7 +21,6 @@ from everindex.web.health import ReadyProbe
 from everindex.web.index_report import IndexReport, read_index_report
 from everindex.web.kept import Kept
 from everindex.web.places import Places
-from everindex.web.problems import ServerBusy
 from everindex.web.proofs import BackgroundProofs
 from everindex.web.render import page
 

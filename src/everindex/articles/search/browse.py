@@ -16,8 +16,9 @@ from psycopg import sql
 
 from everindex.articles.model import REQUIRED_COLUMNS, Answer, Filters, Hit
 from everindex.articles.search.condition import where
-from everindex.articles.search.cursor import Cursor, CursorRefused, Question
+from everindex.articles.search.cursor import Cursor, Question
 from everindex.articles.table import ArticleTable
+from everindex.errors import CursorRefused
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from everindex.articles.model import MAX_URI_BYTES
-from everindex.errors import QueryInvalid
+from everindex.errors import CursorRefused
 
 #: The first byte. Another layout, or another meaning of a field, takes the next number.
 VERSION = 2
@@ -39,13 +39,6 @@ _LENGTH = struct.Struct(">Q")
 _MOST_SHOWN = 2**32 - 1
 #: What the longest cursor has as text; nothing longer is decoded.
 _MOST_CHARACTERS = 4 * math.ceil((_HEAD.size + MOST_SEEN * SEEN_BYTES + MAX_URI_BYTES + _CRC.size) / 3)
-
-
-class CursorRefused(QueryInvalid):
-    """A cursor that this search did not give: damaged, of another version, or of another question."""
-
-    slug = "cursor-refused"
-    http_status = 409
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
