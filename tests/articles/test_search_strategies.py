@@ -21,6 +21,7 @@ from everindex.articles.model import Filters
 from everindex.articles.search import engine as searching
 from everindex.articles.search.strategy import Serving, choose, exact_up_to
 from everindex.index.apply import deploy
+from everindex.index.policy import MIGRATE_CHANGED
 
 
 @given(
@@ -68,7 +69,7 @@ def served(request: pytest.FixtureRequest, cluster: Any, with_articles: str) -> 
     """A database whose articles are served by an index of that opclass alone."""
     conninfo = cluster.database(with_articles)
     if request.param != EMBEDDING_INDEX.opclass:
-        deploy(conninfo, replace(EMBEDDING_INDEX, opclass=request.param), on_drift="replace")
+        deploy(conninfo, replace(EMBEDDING_INDEX, opclass=request.param), policy=MIGRATE_CHANGED)
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute("DROP INDEX articles_embedding_hnsw_idx__prev")
     yield conninfo

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection as Pipe
@@ -29,7 +29,7 @@ from everindex.errors import EverindexError
 from everindex.index import apply
 from everindex.index.catalog import observe
 from everindex.index.generations import previous_name, read_note
-from everindex.index.plan import Aims, make_plan
+from everindex.index.plan import make_plan
 from everindex.index.reporter import Reporter
 from everindex.pg import embedded
 from places import open_place
@@ -220,8 +220,8 @@ def assert_mended(conninfo: str, kind: Kind) -> None:
         return
     with psycopg.connect(kind.connects_to(conninfo), autocommit=True) as connection:
         observed = observe(connection, kind.spec)
-    aims = {name: value for name, value in kind.options.items() if name != "rebuild_because"}
-    plan = make_plan(kind.spec, observed, aims=Aims(**aims, now=datetime.now(UTC) if aims.get("tidies") else None))
+    policy = replace(kind.policy, rebuild_because=None)
+    plan = make_plan(kind.spec, observed, policy=policy, now=datetime.now(UTC))
     assert plan.steps == (), plan.steps
     _assert_one_serves(kind, found)
     if kind.rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from scene import SPEC, run
 
 from everindex.index.apply import deploy, drop, forget, rollback
 from everindex.index.generations import previous_note
+from everindex.index.policy import HEAL, MIGRATE, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy, IndexSpec
 
@@ -24,8 +25,6 @@ OLDEST = replace(SPEC, m=4, ef_construction=16)
 HALF = replace(SPEC, opclass="halfvec_cosine_ops")
 #: What cannot reach its floor, and takes over all the same where nothing serves.
 COARSE = replace(SPEC, m=4, ef_construction=8, recall_floor=1.0)
-#: How `everindex deploy` and the keeper ask for it.
-FULL = {"on_drift": "replace", "tidies": True}
 OWNER = "owner_of_items"
 
 
@@ -38,7 +37,7 @@ class Kind:
     """From `items` or `parts` with rows and no vector index to the starting state."""
 
     spec: IndexSpec = SPEC
-    options: dict[str, Any] = field(default_factory=lambda: dict(FULL))
+    policy: DeployPolicy = HEAL
     act: Callable[..., Any] = deploy
     heal: Callable[..., Any] = deploy
     may_serve: tuple[IndexSpec, ...] = ()
@@ -57,12 +56,12 @@ class Kind:
 
     def do(self, conninfo: str, *, reporter: Reporter | None = None) -> Any:
         """What is asked for."""
-        options = self.options if self.act is deploy else {}
+        options = {"policy": self.policy} if self.act is deploy else {}
         return self.act(self.connects_to(conninfo), self.spec, reporter=reporter, **options)
 
     def mend(self, conninfo: str, *, reporter: Reporter | None = None) -> Any:
         """What is done after the interruption, by nobody's hand: the same order, or what the keeper would do."""
-        options = (self.options if self.act is deploy else FULL) if self.heal is deploy else {}
+        options = {"policy": self.policy if self.act is deploy else HEAL} if self.heal is deploy else {}
         return self.heal(self.connects_to(conninfo), self.spec, reporter=reporter, **options)
 
     @property
@@ -92,7 +91,7 @@ def deployed(*specs: IndexSpec) -> Callable[[str], None]:
 
     def prepare(conninfo: str) -> None:
         for spec in specs:
-            deploy(conninfo, spec, on_drift="replace")
+            deploy(conninfo, spec, policy=MIGRATE_CHANGED)
 
     return prepare
 
@@ -164,7 +163,7 @@ def partitioned(conninfo: str) -> None:
 INDEX = SPEC.name
 KINDS = (
     Kind(name="absent", prepare=nothing),
-    Kind(name="absent-migration", prepare=nothing, options={"on_drift": "refuse", "tidies": False}),
+    Kind(name="absent-migration", prepare=nothing, policy=MIGRATE),
     Kind(name="empty-table", prepare=made("TRUNCATE items"), rows=0),
     Kind(name="invalid", prepare=interrupted(create(SPEC, how="CONCURRENTLY"))),
     Kind(name="drifted", prepare=made(create(OLD))),
@@ -199,7 +198,7 @@ KINDS = (
         name="invalid-with-previous",
         prepare=both(deployed(SPEC, OLD), made(f"DROP INDEX {INDEX}"), interrupted(create(OLD, how="CONCURRENTLY"))),
     ),
-    Kind(name="rebuild", prepare=made(create(SPEC)), options={**FULL, "rebuild_because": "measured recall"}),
+    Kind(name="rebuild", prepare=made(create(SPEC)), policy=replace(HEAL, rebuild_because="measured recall")),
     Kind(name="expired-previous", prepare=expired),
     Kind(
         name="duplicate-and-left-over",

@@ -15,6 +15,7 @@ from everindex.index.apply import deploy
 from everindex.index.canonical import COPY
 from everindex.index.catalog import observe
 from everindex.index.plan import make_plan
+from everindex.index.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.spec import IndexSpec
 from everindex.index.verify import prove_index
 from everindex.pg.connections import connect
@@ -63,13 +64,13 @@ def relations(conninfo: str) -> list[tuple[str]]:
 
 def steps_of(conninfo: str, spec: IndexSpec) -> tuple[object, ...]:
     with connect(conninfo) as connection:
-        return make_plan(spec, observe(connection, spec)).steps
+        return make_plan(spec, observe(connection, spec), policy=HEAL).steps
 
 
 @pytest.mark.parametrize("words", WORDS)
 def test_an_index_is_as_declared_in_whatever_words(topics: str, words: str) -> None:
     spec = WORDS[words]
-    assert deploy(topics, spec, on_drift="replace", tidies=True).outcome == "built"
+    assert deploy(topics, spec, policy=HEAL).outcome == "built"
     assert steps_of(topics, spec) == ()
     assert relations(topics) == []
     with connect(topics) as connection:
@@ -101,7 +102,7 @@ def test_the_extension_may_lie_in_a_schema_that_is_not_on_the_search_path(items:
             recall_floor=0.1,
         ),
     ):
-        deploy(items, spec, on_drift="replace", tidies=True)
+        deploy(items, spec, policy=HEAL)
         assert steps_of(items, spec) == ()
 
 
@@ -156,9 +157,9 @@ def test_a_role_without_temporary_tables_builds_once_and_not_again_and_again(wit
     with psycopg.connect(without_temp) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("CREATE TEMPORARY TABLE t ()")
     spec = WORDS[words]
-    assert deploy(without_temp, spec, on_drift="replace", tidies=True).outcome == "built"
-    assert deploy(without_temp, spec, on_drift="replace", tidies=True).outcome == "already-there"
-    assert deploy(without_temp, replace(spec, m=8), on_drift="replace").outcome == "replaced"
+    assert deploy(without_temp, spec, policy=HEAL).outcome == "built"
+    assert deploy(without_temp, spec, policy=HEAL).outcome == "already-there"
+    assert deploy(without_temp, replace(spec, m=8), policy=MIGRATE_CHANGED).outcome == "replaced"
     assert relations(without_temp) == []
 
 

@@ -13,6 +13,7 @@ from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
 from everindex.index.apply import deploy, drop, forget, rollback
 from everindex.index.generations import words_of_others
+from everindex.index.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter
 from everindex.pg import own_schema
 
@@ -31,12 +32,12 @@ def write(conninfo: str, name: str = SPEC.name) -> None:
 
 
 def swap(conninfo: str) -> None:
-    deploy(conninfo, OTHER_M, on_drift="replace", tidies=True)
+    deploy(conninfo, OTHER_M, policy=HEAL)
 
 
 def become_invalid(conninfo: str) -> None:
     run(conninfo, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{SPEC.name}'::regclass")
-    assert deploy(conninfo, SPEC, on_drift="replace", tidies=True).outcome == "rebuilt"
+    assert deploy(conninfo, SPEC, policy=HEAL).outcome == "rebuilt"
 
 
 def swap_and_back(conninfo: str) -> None:
@@ -52,7 +53,7 @@ def die_before_building(text: str) -> None:
 
 def take_another_name(conninfo: str) -> None:
     run(conninfo, f"ALTER INDEX {SPEC.name} RENAME TO by_hand")
-    deploy(conninfo, SPEC, tidies=True)
+    deploy(conninfo, SPEC, policy=KEEP)
 
 
 #: What is done to an index that is there, valid and as declared.
@@ -87,7 +88,7 @@ def test_a_comment_comes_back_after_a_drop_and_after_a_death_in_between(items: s
     # Who dies between dropping and building has said before what the comment was.
     run(items, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{SPEC.name}'::regclass")
     with pytest.raises(RuntimeError):
-        deploy(items, SPEC, tidies=True, reporter=Reporter(say=die_before_building))
+        deploy(items, SPEC, policy=KEEP, reporter=Reporter(say=die_before_building))
     deploy(items, SPEC)
     assert words_on(items) == THEIRS
 

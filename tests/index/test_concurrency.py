@@ -14,6 +14,7 @@ from scene import InBackground, rows
 
 from everindex.index.apply import deploy
 from everindex.index.keeper import Keeper
+from everindex.index.policy import HEAL
 
 DEPLOYERS = 8
 SHORT, LONG = 3, 50
@@ -39,9 +40,7 @@ def one_round(server: Victim, log: Path, kind: Kind) -> None:
     conninfo = server.conninfo(name)
     before = attack.checksum(conninfo)
     begun = log.stat().st_size
-    keeper = Keeper(
-        kind.connects_to(conninfo), lambda connection: [kind.spec], interval_seconds=0.2, on_drift="replace"
-    )
+    keeper = Keeper(kind.connects_to(conninfo), lambda connection: [kind.spec], interval_seconds=0.2, policy=HEAL)
     stop = threading.Event()
     keeping = InBackground(lambda: keeper.run(stop))
     clients = [attack.Client(conninfo, kind) for _ in range(DEPLOYERS)]

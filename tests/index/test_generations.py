@@ -21,7 +21,8 @@ from everindex.index.apply import Deployed, deploy, drop, forget, rollback
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import declared_index, differences, is_refused
 from everindex.index.generations import previous_note, read_note, words_of_others
-from everindex.index.plan import Aims, Plan, make_plan
+from everindex.index.plan import Plan, make_plan
+from everindex.index.policy import DEPLOY, HEAL, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.index.steps import DropIndex
 from everindex.index.verify import note_of_shortfall
@@ -36,9 +37,9 @@ DECLARED = f"CREATE INDEX {NAME} ON items USING hnsw (embedding vector_cosine_op
 INVALIDATE = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
 
 
-def heal(conninfo: str, spec: IndexSpec, **given: Any) -> Deployed:
-    """What a keeper does: replaces, tidies, and leaves alone what was taken back."""
-    return deploy(conninfo, spec, **{"on_drift": "replace", "tidies": True, **given})
+def heal(conninfo: str, spec: IndexSpec, *, policy: DeployPolicy = HEAL, **given: Any) -> Deployed:
+    """What a keeper does: replaces, removes leftovers, and leaves alone what was rejected."""
+    return deploy(conninfo, spec, policy=policy, **given)
 
 
 def look(conninfo: str, spec: IndexSpec = SPEC) -> Observed:
@@ -46,8 +47,8 @@ def look(conninfo: str, spec: IndexSpec = SPEC) -> Observed:
         return observe(connection, spec)
 
 
-def planned(conninfo: str, spec: IndexSpec, aims: Aims | None = None) -> Plan:
-    return make_plan(spec, look(conninfo, spec), aims=aims or Aims(now=datetime.now(UTC)))
+def planned(conninfo: str, spec: IndexSpec, now: datetime | None = None) -> Plan:
+    return make_plan(spec, look(conninfo, spec), policy=HEAL, now=now or datetime.now(UTC))
 
 
 def oids(conninfo: str) -> dict[str, int]:
@@ -173,7 +174,7 @@ def test_a_change_is_swapped_in_without_a_gap_taken_back_without_a_build_and_tri
     assert (kept.outcome, len(kept.remarks)) == ("already-there", 1)
     assert oids(items) == {NAME: old, PREVIOUS: new[NAME]}
     with served_at_every_moment(items, search):
-        again = heal(items, spec, tries_refused=True)
+        again = heal(items, spec, policy=DEPLOY)
     assert (again.outcome, again.build_seconds) == ("replaced", 0.0)
     assert oids(items) == {NAME: new[NAME], PREVIOUS: old}
     assert is_served_as(items, spec)
@@ -220,8 +221,8 @@ def test_the_previous_generation_is_kept_until_its_time_and_then_dropped(items: 
     deploy(items, SPEC)
     heal(items, spec)
     now = datetime.now(UTC)
-    assert planned(items, spec, Aims(now=now + timedelta(minutes=59))).steps == ()
-    (only,) = planned(items, spec, Aims(now=now + timedelta(minutes=61))).steps
+    assert planned(items, spec, now + timedelta(minutes=59)).steps == ()
+    (only,) = planned(items, spec, now + timedelta(minutes=61)).steps
     assert isinstance(only, DropIndex)
     assert (only.name, only.why) == (PREVIOUS, "previous")
 
@@ -240,7 +241,7 @@ def test_a_previous_generation_whose_time_is_over_goes_with_the_next_heal(items:
 def test_what_was_taken_back_is_kept_no_longer_than_any_previous_generation(items: str) -> None:
     spec = replace(OTHER_M, build=BuildPolicy(keep_previous_seconds=0.01))
     deploy(items, SPEC)
-    deploy(items, replace(OTHER_M, build=BuildPolicy()), on_drift="replace")
+    deploy(items, replace(OTHER_M, build=BuildPolicy()), policy=MIGRATE_CHANGED)
     rollback(items, spec)
     healed = heal(items, spec)
     assert healed.remarks != ()
@@ -333,7 +334,7 @@ def test_a_generation_below_the_floor_is_refused_dropped_and_noted_and_the_old_o
     assert heal(items, BLUNT).remarks != ()
     assert oids(items) == before
     with pytest.raises(GenerationUnproven):
-        heal(items, BLUNT, tries_refused=True)
+        heal(items, BLUNT, policy=DEPLOY)
     # Who declares again what serves has nothing to do, and a better one is built.
     assert heal(items, SPEC).outcome == "already-there"
     assert heal(items, OTHER_M).outcome == "replaced"
@@ -416,7 +417,7 @@ def test_evidence_against_the_serving_index_replaces_it_once_by_the_same_definit
     deploy(items, SPEC)
     old = oids(items)[NAME]
     with served_at_every_moment(items, COSINE):
-        deployed = heal(items, SPEC, rebuild_because="recall@10 was 0.61")
+        deployed = heal(items, SPEC, policy=replace(HEAL, rebuild_because="recall@10 was 0.61"))
     assert deployed.outcome == "replaced"
     assert len(deployed.did) == 2, deployed.did  # built and swapped, once
     assert oids(items)[PREVIOUS] == old
@@ -566,7 +567,7 @@ def test_what_somebody_has_written_in_the_comment_stays_with_the_serving_index(i
     rollback(items, OTHER_M)
     assert words_of_others(comment_on(items, NAME)) == theirs
     assert is_noted(items, OTHER_M)
-    heal(items, OTHER_M, tries_refused=True)
+    heal(items, OTHER_M, policy=DEPLOY)
     assert comment_on(items, NAME) == theirs
     with pytest.raises(GenerationUnproven):
         heal(items, BLUNT)

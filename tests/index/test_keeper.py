@@ -28,6 +28,7 @@ from everindex.index.catalog import observe
 from everindex.index.drift import declared_digests
 from everindex.index.generations import serving_note
 from everindex.index.keeper import Keeper, Round
+from everindex.index.policy import HEAL
 from everindex.index.recall_history import generation_of, samples_of
 from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.pg import embedded, own_schema
@@ -259,7 +260,7 @@ def test_a_valid_index_of_another_definition_is_told_once_and_left(
 
 def test_where_it_is_told_to_it_replaces_another_definition_and_keeps_the_old_one(items: str) -> None:
     deploy(items, replace(SPEC, m=8))
-    with Kept(items, on_drift="replace") as kept:
+    with Kept(items, policy=HEAL) as kept:
         done = kept.until(lambda round_: round_.has_changed)
         assert done.indexes[0].outcome == "replaced"
         assert not kept.next_round().has_changed
@@ -269,7 +270,7 @@ def test_where_it_is_told_to_it_replaces_another_definition_and_keeps_the_old_on
 def test_a_previous_generation_is_dropped_when_its_time_is_over(items: str) -> None:
     deploy(items, replace(SPEC, m=8))
     brief = replace(SPEC, build=BuildPolicy(keep_previous_seconds=1.0))
-    deploy(items, brief, on_drift="replace", tidies=True)
+    deploy(items, brief, policy=HEAL)
     assert len(state(items)) == 2
     with Kept(items, brief):
         wait_until(lambda: is_good(items), seconds=60)

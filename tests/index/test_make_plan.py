@@ -13,7 +13,8 @@ from everindex.errors import ColumnMismatch, ExtensionTooOld, IndexDefinitionDif
 from everindex.index.catalog import Observed, ObservedIndex
 from everindex.index.drift import declared_digests, duplicates, is_as_declared, serving_index
 from everindex.index.generations import next_name, previous_name, previous_note, serving_note
-from everindex.index.plan import Aims, make_plan
+from everindex.index.plan import make_plan
+from everindex.index.policy import DEPLOY, HEAL, MIGRATE, DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.index.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 
@@ -40,7 +41,6 @@ BY_HAND = replace(AS_DECLARED, name="by_hand", oid=4)
 TABLE = Observed(table_exists=True, column_type="vector", dimensions=64, estimated_rows=300, is_superuser=True)
 BUILD = Build(spec=SPEC, is_online=True, estimated_rows=300, dimensions=64)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-REFUSING = Aims(on_drift="refuse", tidies=False)
 
 
 def with_indexes(*indexes: ObservedIndex) -> Observed:
@@ -141,7 +141,7 @@ STATES: dict[str, tuple[Observed, tuple[Step, ...]]] = {
 @pytest.mark.parametrize("state", STATES)
 def test_every_observed_state_has_its_steps(state: str) -> None:
     observed, steps = STATES[state]
-    assert make_plan(SPEC, observed, aims=Aims(now=NOW)).steps == steps
+    assert make_plan(SPEC, observed, policy=HEAL, now=NOW).steps == steps
 
 
 @pytest.mark.parametrize(
@@ -157,20 +157,20 @@ def test_every_observed_state_has_its_steps(state: str) -> None:
 def test_what_others_left_is_left_alone_by_a_planner_that_does_not_tidy(
     observed: Observed, steps: tuple[Step, ...]
 ) -> None:
-    assert make_plan(SPEC, observed, aims=REFUSING).steps == steps
+    assert make_plan(SPEC, observed, policy=MIGRATE).steps == steps
 
 
 def test_only_a_superuser_can_show_a_hidden_generation_again_others_build() -> None:
     observed = replace(with_indexes(HIDDEN), is_superuser=False)
-    assert make_plan(SPEC, observed).steps == (BUILD,)
+    assert make_plan(SPEC, observed, policy=HEAL).steps == (BUILD,)
 
 
 def test_a_proven_successor_is_not_proven_again() -> None:
-    assert make_plan(SPEC, with_indexes(OTHER_M, NEXT), proven=frozenset({NEXT.oid})).steps == (SWAP,)
+    assert make_plan(SPEC, with_indexes(OTHER_M, NEXT), policy=HEAL, proven=frozenset({NEXT.oid})).steps == (SWAP,)
 
 
 def test_evidence_against_the_serving_index_replaces_it_by_the_same_definition() -> None:
-    assert make_plan(SPEC, with_indexes(AS_DECLARED), aims=Aims(rebuild_because="recall 0.6")).steps == (
+    assert make_plan(SPEC, with_indexes(AS_DECLARED), policy=replace(HEAL, rebuild_because="recall 0.6")).steps == (
         BUILD_NEXT,
         PROVE,
         SWAP,
@@ -179,10 +179,10 @@ def test_evidence_against_the_serving_index_replaces_it_by_the_same_definition()
 
 def test_a_definition_that_was_taken_back_is_remarked_upon_and_built_only_when_asked_for() -> None:
     refused = replace(OTHER_M, comment=serving_note(tuple(declared_digests(SPEC, TABLE))))
-    plan = make_plan(SPEC, with_indexes(refused))
+    plan = make_plan(SPEC, with_indexes(refused), policy=HEAL)
     assert plan.steps == ()
     assert "m is 8, declared 16" in plan.remarks[0]
-    assert make_plan(SPEC, with_indexes(refused), aims=Aims(tries_refused=True)).steps == (BUILD_NEXT, PROVE, SWAP)
+    assert make_plan(SPEC, with_indexes(refused), policy=DEPLOY).steps == (BUILD_NEXT, PROVE, SWAP)
 
 
 @pytest.mark.parametrize(
@@ -211,21 +211,21 @@ def test_what_may_not_be_planned_is_a_documented_error_that_names_it(
     observed: Observed, error: type[Exception], word: str
 ) -> None:
     with pytest.raises(error) as raised:
-        make_plan(SPEC, observed, aims=REFUSING)
+        make_plan(SPEC, observed, policy=MIGRATE)
     assert word in str(raised.value)
 
 
 def test_a_halfvec_index_on_an_old_pgvector_is_refused_with_both_ways_out() -> None:
     old = replace(TABLE, extension_version=(0, 6, 2))
     with pytest.raises(ExtensionTooOld, match="halfvec_cosine_ops") as raised:
-        make_plan(replace(SPEC, opclass="halfvec_cosine_ops"), old)
+        make_plan(replace(SPEC, opclass="halfvec_cosine_ops"), old, policy=HEAL)
     assert "ALTER EXTENSION vector UPDATE" in raised.value.next_step
 
 
 @pytest.mark.parametrize("suffix", ["__next", "__prev"])
 def test_a_declared_name_that_reads_like_a_generation_is_refused(suffix: str) -> None:
     with pytest.raises(SpecIllegal, match=suffix):
-        make_plan(replace(SPEC, name=f"declared{suffix}"), TABLE)
+        make_plan(replace(SPEC, name=f"declared{suffix}"), TABLE, policy=HEAL)
 
 
 def test_a_duplicate_serves_and_is_known_as_a_duplicate() -> None:
@@ -237,17 +237,19 @@ def test_a_duplicate_serves_and_is_known_as_a_duplicate() -> None:
 
 
 def test_the_digest_of_a_plan_changes_with_what_it_depends_on_and_not_with_sizes() -> None:
-    digest = make_plan(SPEC, with_indexes(OTHER_M)).digest
-    assert make_plan(SPEC, with_indexes(replace(OTHER_M, size_bytes=1))).digest == digest
-    assert make_plan(SPEC, replace(with_indexes(OTHER_M), estimated_rows=9, table_bytes=9)).digest == digest
+    digest = make_plan(SPEC, with_indexes(OTHER_M), policy=HEAL).digest
+    assert make_plan(SPEC, with_indexes(replace(OTHER_M, size_bytes=1)), policy=HEAL).digest == digest
+    assert (
+        make_plan(SPEC, replace(with_indexes(OTHER_M), estimated_rows=9, table_bytes=9), policy=HEAL).digest == digest
+    )
     for other in (
         with_indexes(),
         with_indexes(replace(OTHER_M, is_valid=False)),
         with_indexes(replace(OTHER_M, oid=9)),
         with_indexes(OTHER_M, NEXT),
     ):
-        assert make_plan(SPEC, other).digest != digest
-    assert make_plan(replace(SPEC, m=4), with_indexes(OTHER_M)).digest != digest
+        assert make_plan(SPEC, other, policy=HEAL).digest != digest
+    assert make_plan(replace(SPEC, m=4), with_indexes(OTHER_M), policy=HEAL).digest != digest
 
 
 indexes = st.builds(
@@ -286,22 +288,22 @@ observations = st.builds(
     name_taken_by=st.sampled_from([None, None, "a table"]),
     is_superuser=st.booleans(),
 )
-all_aims = st.builds(
-    Aims,
+policies = st.builds(
+    DeployPolicy,
     on_drift=st.sampled_from(["replace", "refuse"]),
-    tidies=st.booleans(),
-    tries_refused=st.booleans(),
+    remove_leftovers=st.booleans(),
+    spare_others=st.booleans(),
+    retry_rejected=st.booleans(),
     rebuild_because=st.sampled_from([None, None, "recall"]),
-    now=st.sampled_from([None, NOW]),
 )
 
 
-@given(observations, all_aims)
+@given(observations, policies, st.sampled_from([None, NOW]))
 def test_whatever_is_observed_gives_steps_or_a_documented_error_and_never_drops_what_serves(
-    observed: Observed, aims: Aims
+    observed: Observed, policy: DeployPolicy, now: datetime | None
 ) -> None:
     try:
-        plan = make_plan(SPEC, observed, aims=aims)
+        plan = make_plan(SPEC, observed, policy=policy, now=now)
     except (NotMigrated, ColumnMismatch, SpecIllegal, IndexDefinitionDiffers):
         return
     named = {index.name: index for index in observed.indexes}
@@ -313,7 +315,7 @@ def test_whatever_is_observed_gives_steps_or_a_documented_error_and_never_drops_
                 if name == SPEC.name:
                     assert not named[name].is_valid
                 if why == "duplicate":
-                    assert aims.tidies
+                    assert policy.remove_leftovers
                     assert is_as_declared(SPEC, observed, named[name])
                 if why in ("invalid", "left-over"):
                     assert not named[name].is_valid
@@ -337,4 +339,4 @@ def test_whatever_is_observed_gives_steps_or_a_documented_error_and_never_drops_
     if plan.steps == () and plan.remarks == ():
         assert named[SPEC.name].is_valid
     # A plan changes nothing that it was made from: the same look gives the same plan.
-    assert make_plan(SPEC, observed, aims=aims) == plan
+    assert make_plan(SPEC, observed, policy=policy, now=now) == plan

@@ -17,6 +17,7 @@ from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, SpecIll
 from everindex.index.apply import Deployed, deploy, drop, rollback
 from everindex.index.catalog import observe
 from everindex.index.plan import make_plan
+from everindex.index.policy import HEAL
 from everindex.index.probe import probe_statement, size_of
 from everindex.index.shortfall import standing_shortfall
 from everindex.index.spec import IndexSpec
@@ -53,12 +54,12 @@ def parts(cluster: Any) -> Iterator[str]:
 
 
 def heal(conninfo: str, spec: IndexSpec = SPEC) -> Deployed:
-    return deploy(conninfo, spec, on_drift="replace", tidies=True)
+    return deploy(conninfo, spec, policy=HEAL)
 
 
 def steps(conninfo: str, spec: IndexSpec = SPEC) -> tuple[Any, ...]:
     with connect(conninfo) as connection:
-        return make_plan(spec, observe(connection, spec)).steps
+        return make_plan(spec, observe(connection, spec), policy=HEAL).steps
 
 
 def attached(conninfo: str, name: str = SPEC.name, *, schema: str = "public") -> dict[str, bool]:
@@ -274,7 +275,7 @@ def begin_and_leave(conninfo: str, spec: IndexSpec) -> str:
     """A deploy of `spec` that ended after it had built the index of one partition, and before it attached it; its name."""
     with connect(conninfo) as connection:
         observed = observe(connection, spec)
-    planned = make_plan(spec, observed).steps
+    planned = make_plan(spec, observed, policy=HEAL).steps
     parent = next(step for step in planned if isinstance(step, CreateOnParent))
     child = next(step for step in planned if isinstance(step, Build))
     run(conninfo, create_statement(parent.spec, observed, concurrently=False, on_only=True))

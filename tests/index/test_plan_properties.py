@@ -23,6 +23,7 @@ from everindex.index.build.operation import Work
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import answers_declared, declared_index, is_as_declared
 from everindex.index.plan import make_plan
+from everindex.index.policy import DEPLOY, HEAL, MIGRATE_CHANGED
 from everindex.index.reporter import Reporter
 from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
 from everindex.index.steps import DropIndex, Prove, Swap
@@ -117,7 +118,7 @@ def look(conninfo: str, spec: IndexSpec) -> Observed:
 
 
 def heal(conninfo: str, spec: IndexSpec) -> None:
-    deploy(conninfo, spec, on_drift="replace", tidies=True, tries_refused=True)
+    deploy(conninfo, spec, policy=DEPLOY)
 
 
 def reaches(conninfo: str, spec: IndexSpec) -> bool:
@@ -128,7 +129,7 @@ def reaches(conninfo: str, spec: IndexSpec) -> bool:
         found is not None
         and found.is_valid
         and is_as_declared(spec, observed, found)
-        and make_plan(spec, observed).steps == ()
+        and make_plan(spec, observed, policy=HEAL).steps == ()
     )
 
 
@@ -147,7 +148,7 @@ def every_state_is_healed(conninfo: str, state: list[Thing], spec: IndexSpec) ->
     heal(conninfo, spec)
     assert reaches(conninfo, spec)
     assert strangers(before, spec) <= strangers(look(conninfo, spec), spec)
-    assert deploy(conninfo, spec, on_drift="replace", tidies=True).outcome == "already-there"
+    assert deploy(conninfo, spec, policy=HEAL).outcome == "already-there"
 
 
 def every_prefix_converges(conninfo: str, state: list[Thing], spec: IndexSpec) -> None:
@@ -168,7 +169,7 @@ def do_steps(conninfo: str, spec: IndexSpec, *, at_most: int) -> bool:
         swapped = False
         for _ in range(at_most):
             observed = observe(connection, spec)
-            plan = make_plan(spec, observed, proven=frozenset(work.proven))
+            plan = make_plan(spec, observed, policy=HEAL, proven=frozenset(work.proven))
             if not plan.steps:
                 return False
             step = plan.steps[0]
@@ -277,9 +278,9 @@ def works_or_is_refused(conninfo: str, name: str, table: str, column: str, schem
     try:
         assert deploy(conninfo, spec).outcome == "built"
         halfvec = replace(spec, opclass="halfvec_cosine_ops", recall_floor=0.1)
-        assert deploy(conninfo, halfvec, on_drift="replace").outcome == "replaced"
+        assert deploy(conninfo, halfvec, policy=MIGRATE_CHANGED).outcome == "replaced"
         rollback(conninfo, halfvec)
-        assert make_plan(spec, look(conninfo, spec)).steps == ()
+        assert make_plan(spec, look(conninfo, spec), policy=HEAL).steps == ()
         found = declared_index(spec, look(conninfo, spec))
         assert found is not None
         assert (found.name, found.is_valid) == (name, True)

@@ -18,7 +18,8 @@ from everindex.index.catalog import observe
 from everindex.index.drift import declared_index, differences
 from everindex.index.foresight import Foresight, foresee
 from everindex.index.generations import read_note, words_of_others
-from everindex.index.plan import Aims, make_plan
+from everindex.index.plan import make_plan
+from everindex.index.policy import DEPLOY, HEAL, MIGRATE_CHANGED
 from everindex.index.steps import DropIndex, Swap
 from everindex.pg.connections import connect
 from everindex.pg.embedded_programs import embedded_binaries
@@ -42,9 +43,9 @@ def start(cluster: Any) -> Callable[[Kind], str]:
 
 
 def foreseen(conninfo: str, kind: Kind) -> Foresight:
-    aims = Aims(tries_refused=True, rebuild_because=kind.options.get("rebuild_because"))
+    policy = replace(DEPLOY, rebuild_because=kind.policy.rebuild_because)
     with connect(conninfo) as connection:
-        return foresee(connection, kind.spec, aims=aims, with_trial=False)
+        return foresee(connection, kind.spec, policy=policy, with_trial=False)
 
 
 def by_psql(conninfo: str, found: Foresight) -> None:
@@ -73,7 +74,7 @@ def test_the_printed_sql_of_every_kind_of_plan_leads_to_the_declared_state(
     assert serving is not None
     assert serving.is_valid
     assert differences(kind.spec, observed, serving) == []
-    assert make_plan(kind.spec, observed).steps == ()
+    assert make_plan(kind.spec, observed, policy=HEAL).steps == ()
     if any(isinstance(each.step, Swap) and each.step.keep_seconds > 0 for each in found.steps):
         kept = next(index for index in observed.indexes if index.name.endswith("__prev"))
         assert read_note(kept.comment).keep_until is not None
@@ -82,7 +83,7 @@ def test_the_printed_sql_of_every_kind_of_plan_leads_to_the_declared_state(
 def test_a_swap_with_the_kept_generation_runs_as_printed_and_keeps_the_words_of_others(items: str) -> None:
     deploy(items, SPEC)
     other = replace(SPEC, m=8)
-    deploy(items, other, on_drift="replace")
+    deploy(items, other, policy=MIGRATE_CHANGED)
     run(items, f"COMMENT ON INDEX {SPEC.name} IS E'it''s ours\\nsince 2024'")
     found = foreseen(items, Kind(name="back", prepare=lambda conninfo: None))
     assert [type(each.step) for each in found.steps] == [Swap]
@@ -98,7 +99,7 @@ def test_a_swap_with_the_kept_generation_runs_as_printed_and_keeps_the_words_of_
 
 def test_a_previous_generation_that_makes_room_is_not_called_old(items: str) -> None:
     deploy(items, replace(SPEC, m=4))
-    deploy(items, replace(SPEC, m=8), on_drift="replace")
+    deploy(items, replace(SPEC, m=8), policy=MIGRATE_CHANGED)
     found = foreseen(items, Kind(name="third", prepare=lambda conninfo: None))
     (dropped,) = [each.step for each in found.steps if isinstance(each.step, DropIndex)]
     assert "one is kept, and the one that serves now takes its place" in dropped.sentence
@@ -112,10 +113,10 @@ def test_a_plan_says_why_its_time_is_an_assumption(items: str) -> None:
     assert told is not None
     assert "no trial was asked for" in told.seconds_from
     with connect(items) as connection:
-        tried = foresee(connection, SPEC).steps[0].estimate
+        tried = foresee(connection, SPEC, policy=HEAL).steps[0].estimate
         assert tried is not None
         assert tried.seconds_from == "a trial with 300 rows"
         connection.execute("DELETE FROM items WHERE id >= 150")
-        few = foresee(connection, SPEC).steps[0].estimate
+        few = foresee(connection, SPEC, policy=HEAL).steps[0].estimate
     assert few is not None
     assert "a trial takes 200 vectors, and 150 are there" in few.seconds_from

@@ -15,6 +15,7 @@ from everindex.index.catalog import observe
 from everindex.index.chart import draw
 from everindex.index.codes import bounded, find_ceiling
 from everindex.index.curve import Curve, Point, Shape, curve_from, steps
+from everindex.index.policy import MIGRATE_CHANGED
 from everindex.index.query_sample import keep_queries, kept_queries
 from everindex.index.recall import find_truth, interval, sample_queries, wilson
 from everindex.index.survey import survey
@@ -53,7 +54,9 @@ def test_the_curve_of_what_serves_rises_with_ef_search(indexed: str) -> None:
 
 
 def test_every_generation_is_measured_alone_the_hidden_one_too(indexed: str) -> None:
-    deploy(indexed, replace(SPEC, m=8, ef_construction=32), on_drift="replace")  # hides the one before: the same key
+    deploy(
+        indexed, replace(SPEC, m=8, ef_construction=32), policy=MIGRATE_CHANGED
+    )  # hides the one before: the same key
     found = survey(indexed, replace(SPEC, m=8, ef_construction=32), effort=QUICK)
     assert [(curve.shape.m, curve.place, curve.index) for curve in found.curves] == [
         (8, "serving", "items_embedding_idx"),

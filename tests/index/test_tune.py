@@ -19,6 +19,7 @@ from everindex.index.curve_history import latest
 from everindex.index.journal import entries
 from everindex.index.keeper import Keeper
 from everindex.index.plan import make_plan
+from everindex.index.policy import HEAL, KEEP, DeployPolicy
 from everindex.index.surveyed import Effort
 from everindex.index.tune import apply_advice, reset
 from everindex.index.tuned import declared_here, stored
@@ -84,24 +85,24 @@ def test_an_applied_recommendation_serves_and_is_kept(indexed: str, advice: Advi
         assert wanted.opclass == "bit_hamming_ops"
         assert wanted.candidates == applied.tuned.points[0].candidates
         assert [point.k for point in applied.tuned.points] == [10, 100]
-        assert make_plan(wanted, observe(connection, wanted)).steps == ()
+        assert make_plan(wanted, observe(connection, wanted), policy=HEAL).steps == ()
         kept = latest(connection, SPEC)
         assert kept is not None
         assert [curve.place for curve in kept.curves][:2] == ["serving", "generation"]
         assert entries(connection, SPEC, limit=1)[0].event == "tuned"
 
 
-@pytest.mark.parametrize("on_drift", ["refuse", "replace"])
-def test_no_keeper_and_no_deploy_undoes_it(indexed: str, advice: Advice, on_drift: Any) -> None:
+@pytest.mark.parametrize("policy", [KEEP, HEAL])
+def test_no_keeper_and_no_deploy_undoes_it(indexed: str, advice: Advice, policy: DeployPolicy) -> None:
     apply_advice(indexed, SPEC, advice, effort=QUICK)
     before = serving(indexed)
-    keeper = Keeper(indexed, lambda connection: [declared_here(connection, SPEC)], on_drift=on_drift, recall_seconds=0)
+    keeper = Keeper(indexed, lambda connection: [declared_here(connection, SPEC)], policy=policy, recall_seconds=0)
     for _ in range(2):
         round_ = keeper.once(threading.Event())
         assert (round_.has_changed, round_.findings) == (False, ())
     with connect(indexed) as connection:
         wanted = declared_here(connection, SPEC)
-    assert deploy(indexed, wanted, on_drift="replace", tidies=True).outcome == "already-there"
+    assert deploy(indexed, wanted, policy=HEAL).outcome == "already-there"
     assert serving(indexed) == before
 
 
@@ -130,7 +131,7 @@ def test_a_deploy_that_fails_leaves_what_was_tuned_before(indexed: str, advice: 
     with connect(indexed) as connection:
         assert stored(connection, SPEC) is None
         assert declared_here(connection, SPEC) == SPEC
-        assert make_plan(SPEC, observe(connection, SPEC)).steps == ()
+        assert make_plan(SPEC, observe(connection, SPEC), policy=HEAL).steps == ()
     assert "vector_cosine_ops" in serving(indexed)
 
 

@@ -13,6 +13,7 @@ from everindex.errors import SpecIllegal
 from everindex.index.apply import deploy, rollback
 from everindex.index.catalog import observe
 from everindex.index.plan import make_plan
+from everindex.index.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.serving import same_distance, serving_spec
 from everindex.index.tuned import (
     Tuned,
@@ -116,12 +117,12 @@ def test_searches_go_through_what_serves_while_the_tuned_generation_is_on_its_wa
         assert found[0] == replace(SPEC, recall_floor=wanted.recall_floor)
         assert read_tuned(connection, SPEC, found[1]) is None
 
-        deploy(items, wanted, on_drift="replace")
+        deploy(items, wanted, policy=MIGRATE_CHANGED)
         found = serving_spec(wanted, observe(connection, wanted))
         assert found is not None
         assert found[0] == wanted
         assert read_tuned(connection, SPEC, found[1]) == replace(BIT, tuned_at=stored(connection, SPEC).tuned_at)  # type: ignore[union-attr]
-        assert make_plan(wanted, observe(connection, wanted)).steps == ()
+        assert make_plan(wanted, observe(connection, wanted), policy=HEAL).steps == ()
 
 
 def test_a_rollback_takes_the_tuning_back_and_a_second_one_gives_it_again(items: str) -> None:
@@ -130,14 +131,14 @@ def test_a_rollback_takes_the_tuning_back_and_a_second_one_gives_it_again(items:
     with connect(items) as connection:
         store(connection, SPEC, BIT)
         wanted = declared_here(connection, SPEC)
-        deploy(items, wanted, on_drift="replace")
+        deploy(items, wanted, policy=MIGRATE_CHANGED)
         rollback(items, wanted)
         assert declared_here(connection, SPEC) == SPEC
         observed = observe(connection, SPEC)
-        assert make_plan(SPEC, observed).steps == ()
+        assert make_plan(SPEC, observed, policy=HEAL).steps == ()
         rollback(items, SPEC)
         assert declared_here(connection, SPEC) == wanted
-        assert make_plan(wanted, observe(connection, wanted)).steps == ()
+        assert make_plan(wanted, observe(connection, wanted), policy=HEAL).steps == ()
     assert rows(items, "SELECT count(*) FROM everindex_meta.tuned") == [(1,)]
 
 

@@ -31,6 +31,7 @@ from everindex.errors import (
     StatementFailed,
 )
 from everindex.index.apply import deploy
+from everindex.index.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.migrate import runner
@@ -164,7 +165,7 @@ def test_an_index_of_theirs_is_used_as_it_is_and_stays(later: str, name: str) ->
     with connect(later) as connection:
         spec = declared_here(connection, EMBEDDING_INDEX)
     assert spec.name == name
-    assert deploy(later, spec, on_drift="replace", tidies=True).outcome == "already-there"
+    assert deploy(later, spec, policy=HEAL).outcome == "already-there"
     article_keeper(later, Settings(EVERINDEX_KEEP_RECALL_SECONDS=0)).once()
     assert verify(later, floor=0.9, samples=5).holds
     assert any(name in sentence for sentence in planned(later).stays)
@@ -177,7 +178,7 @@ def test_a_second_index_of_theirs_is_neither_dropped_nor_renamed_by_a_deploy(lat
     runner.attach(later)
     with connect(later) as connection:
         spec = declared_here(connection, EMBEDDING_INDEX)
-    assert deploy(later, spec, on_drift="replace", tidies=True).outcome == "already-there"
+    assert deploy(later, spec, policy=HEAL).outcome == "already-there"
     assert vector_indexes(later) == [INDEX, "ix_articles_embedding"]
 
 
@@ -201,7 +202,7 @@ def test_a_definition_of_theirs_that_was_replaced_serves_again_with_their_words(
     assert verify(later, floor=0.9, samples=5).proofs[1].holds is False  # somebody's choice, told and left alone
     with connect(later) as connection:
         spec: IndexSpec = declared_here(connection, EMBEDDING_INDEX)
-    assert deploy(later, spec, on_drift="replace").outcome == "replaced"
+    assert deploy(later, spec, policy=MIGRATE_CHANGED).outcome == "replaced"
     assert [each.name for each in planned(later).returns] == [INDEX]
     detached(later)
     assert snapshot(later) == before

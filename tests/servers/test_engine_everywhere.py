@@ -15,6 +15,7 @@ from everindex.errors import ExtensionTooOld
 from everindex.index.apply import Deployed, deploy, drop, rollback
 from everindex.index.catalog import observe
 from everindex.index.plan import make_plan
+from everindex.index.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.spec import IndexSpec
 from everindex.index.verify import prove_all
 from everindex.pg.connections import connect
@@ -55,12 +56,12 @@ def table(kind_and_server: tuple[Kind, str], request: pytest.FixtureRequest) -> 
 
 
 def heal(conninfo: str, spec: IndexSpec) -> Deployed:
-    return deploy(conninfo, spec, on_drift="replace", tidies=True)
+    return deploy(conninfo, spec, policy=HEAL)
 
 
 def is_reached(conninfo: str, spec: IndexSpec) -> bool:
     with connect(conninfo) as connection:
-        found = make_plan(spec, observe(connection, spec)).steps == ()
+        found = make_plan(spec, observe(connection, spec), policy=HEAL).steps == ()
         return found and all(proof.holds for proof in prove_all(connection, spec, samples=10))
 
 
@@ -102,7 +103,7 @@ def test_it_swaps_a_generation_and_takes_it_back_without_a_build(table: str) -> 
     assert (oid(table, "t_idx"), oid(table, "t_idx__prev")) == (old, new)
     assert is_reached(table, SPEC)
     assert heal(table, OTHER_M).remarks != ()
-    assert deploy(table, OTHER_M, on_drift="replace", tries_refused=True).build_seconds == 0
+    assert deploy(table, OTHER_M, policy=MIGRATE_CHANGED).build_seconds == 0
     assert oid(table, "t_idx") == new
 
 

@@ -16,6 +16,7 @@ from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
 from everindex.index.keeper import PATIENCE_SECONDS, Chore, Finding, Keeper, KeptIndex, Round
+from everindex.index.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
@@ -79,7 +80,7 @@ def article_keeper(
         conninfo,
         article_indexes(settings),
         interval_seconds=settings.keep_seconds,
-        on_drift="replace" if settings.keep_drift == "replace" else "refuse",
+        policy=HEAL if settings.keep_drift == "replace" else KEEP,
         recall_seconds=settings.keep_recall_seconds,
         warm_seconds=settings.warm_seconds,
         reason_to_wait=reason_to_wait,

@@ -16,7 +16,7 @@ from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
 from everindex.index import apply
 from everindex.index.foresight import foresee
-from everindex.index.plan import Aims
+from everindex.index.policy import DEPLOY, HEAL, DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.pg import address
 from everindex.pg.connections import connect
@@ -49,7 +49,7 @@ def deploy(
     def changed(spec: IndexSpec) -> IndexSpec:
         return _with_policy(spec, give_up_after, patience, None if keep_previous is None else keep_previous * 86400)
 
-    _run(declared, index, wait, as_json, tries_refused=True, expected_digest=plan, changed=changed)
+    _run(declared, index, wait, as_json, policy=DEPLOY, expected_digest=plan, changed=changed)
 
 
 def heal(
@@ -65,7 +65,7 @@ def heal(
         index,
         wait,
         as_json,
-        tries_refused=False,
+        policy=HEAL,
         expected_digest=None,
         changed=lambda spec: _with_policy(spec, give_up_after, patience, None),
     )
@@ -115,7 +115,7 @@ def _run(
     wait: float | None,
     as_json: bool,
     *,
-    tries_refused: bool,
+    policy: DeployPolicy,
     expected_digest: str | None,
     changed: Callable[[IndexSpec], IndexSpec],
 ) -> None:
@@ -133,14 +133,12 @@ def _run(
                 next_step="name the index with --index.",
             )
         for spec in map(changed, specs):
-            _show(conninfo, spec, tries_refused)
+            _show(conninfo, spec, policy)
             done = apply.deploy(
                 conninfo,
                 spec,
                 reporter=reporting,
-                on_drift="replace",
-                tidies=True,
-                tries_refused=tries_refused,
+                policy=policy,
                 expected_digest=expected_digest,
             )
             if done.outcome in ("built", "rebuilt", "replaced"):
@@ -168,10 +166,10 @@ def _run(
             say(f"  note: {remark}")
 
 
-def _show(conninfo: str, spec: IndexSpec, tries_refused: bool) -> None:
+def _show(conninfo: str, spec: IndexSpec, policy: DeployPolicy) -> None:
     """The plan with its locks on stderr, before the first statement."""
     with connect(conninfo, application_name="everindex plan") as connection:
-        found = foresee(connection, spec, aims=Aims(tries_refused=tries_refused), with_trial=False)
+        found = foresee(connection, spec, policy=policy, with_trial=False)
     if found.steps:
         print_plan(found, to=tell)
 

@@ -17,6 +17,7 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell
 from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.index.keeper import Keeper, Round
+from everindex.index.policy import HEAL, KEEP
 from everindex.index.spec import IndexSpec
 from everindex.index.stopping import beside
 from everindex.pg import address
@@ -71,7 +72,7 @@ def keep(
             conninfo,
             wanted,
             interval_seconds=settings.keep_seconds if interval is None else interval,
-            on_drift="replace" if replaces or settings.keep_drift == "replace" else "refuse",
+            policy=HEAL if replaces or settings.keep_drift == "replace" else KEEP,
             recall_seconds=settings.keep_recall_seconds,
             warm_seconds=settings.warm_seconds,
             reason_to_wait=reason_to_wait if declared is None else lambda connection: None,

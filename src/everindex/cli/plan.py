@@ -12,7 +12,7 @@ from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index.build.estimate import Estimate
 from everindex.index.foresight import Foresight, foresee
-from everindex.index.plan import Aims
+from everindex.index.policy import DEPLOY
 from everindex.pg import address
 from everindex.settings import read_settings
 
@@ -32,8 +32,7 @@ def plan(
         connect_patiently(conninfo, settings, wait, application_name="everindex plan") as connection,
     ):
         specs = declared_indexes(connection, declared, index)
-        aims = Aims(tries_refused=True)
-        found = [foresee(connection, spec, aims=aims, with_trial=trial) for spec in specs]
+        found = [foresee(connection, spec, policy=DEPLOY, with_trial=trial) for spec in specs]
     if as_json:
         print_json({"plans": [each.as_dict() for each in found]})
     else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from everindex.index.catalog import observe
 from everindex.index.drift import duplicates
-from everindex.index.plan import Aims
+from everindex.index.policy import DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection
@@ -55,9 +55,9 @@ def adopted_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
     return replace(spec, name=others[0].name) if others else spec
 
 
-def aims_here(connection: Connection, aims: Aims) -> Aims:
-    """`aims`, which on an attached database leave alone what others made. Reads only."""
-    return aims if read_attachment(connection) is None else replace(aims, spares_others=True)
+def policy_here(connection: Connection, policy: DeployPolicy) -> DeployPolicy:
+    """`policy`, which on an attached database spares what others made. Reads only."""
+    return policy if read_attachment(connection) is None else replace(policy, spare_others=True)
 
 
 def found_indexes(connection: Connection) -> tuple[FoundIndex, ...]:

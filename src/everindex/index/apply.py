@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, assert_never
 
 import psycopg
 
 from everindex.errors import BuildFailed, DeployStopped, EverindexError, LockNotObtained
-from everindex.index.adopted import aims_here
+from everindex.index.adopted import policy_here
 from everindex.index.beside import indexes_beside
 from everindex.index.build.build import build, run_watched
 from everindex.index.build.operation import POLL_SECONDS, Work, run_briefly, set_session, stopped, wait_for_table
@@ -27,7 +27,8 @@ from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index
 from everindex.index.generations import has_generation_name, words_of_others
 from everindex.index.journal import DROPPING, record
-from everindex.index.plan import Aims, OnDrift, Plan, make_plan
+from everindex.index.plan import Plan, make_plan
+from everindex.index.policy import MIGRATE, DeployPolicy
 from everindex.index.promote import drop_generation, out_of_date, rename, roll_back, swap
 from everindex.index.prove import prove
 from everindex.index.reporter import Reporter
@@ -81,10 +82,7 @@ def deploy(
     *,
     reporter: Reporter | None = None,
     wait_seconds: float = 3600.0,
-    on_drift: OnDrift = "refuse",
-    tidies: bool = False,
-    tries_refused: bool = False,
-    rebuild_because: str | None = None,
+    policy: DeployPolicy = MIGRATE,
     expected_digest: str | None = None,
     stop: threading.Event | None = None,
 ) -> Deployed:
@@ -92,9 +90,8 @@ def deploy(
 
     One builder a database (advisory lock `build` on a connection of its own); others are waited for, up to
     `wait_seconds`. Readers and writers go on: SHARE UPDATE EXCLUSIVE, and for swaps of partitioned tables and on empty
-    tables a stronger lock for moments. With `on_drift="replace"` an index of another definition is replaced by a new
-    generation that is proven first; with `tidies` duplicates and rests are dropped; `tries_refused` builds again what
-    was rolled back; `rebuild_because` replaces the serving index by one of the same definition; with `expected_digest`
+    tables a stronger lock for moments. `policy` says what it may do beside building, the default as little as possible; on
+    an attached database it spares what others made. With `expected_digest`
     (of a plan) nothing is done to a catalog that has changed since. Setting `stop` ends it within seconds: the running
     statement is cancelled, and what a build has left is removed.
 
@@ -107,21 +104,15 @@ def deploy(
         spec=spec,
         reporter=reporter or Reporter(),
         deadline=time.monotonic() + wait_seconds,
-        rebuild_because=rebuild_because,
+        rebuild_because=policy.rebuild_because,
         stop=stop,
     )
 
     def planned(connection: Connection) -> tuple[Plan, Observed]:
         observed = observe(connection, spec)
-        aims = Aims(
-            on_drift=on_drift,
-            tidies=tidies,
-            tries_refused=tries_refused,
-            rebuild_because=work.rebuild_because,
-            now=datetime.now(UTC) if tidies else None,
-        )
-        aims = aims_here(connection, aims)
-        return make_plan(spec, observed, aims=aims, proven=frozenset(work.proven)), observed
+        here = replace(policy_here(connection, policy), rebuild_because=work.rebuild_because)
+        plan = make_plan(spec, observed, policy=here, now=datetime.now(UTC), proven=frozenset(work.proven))
+        return plan, observed
 
     with (
         _stoppable(work),
@@ -135,14 +126,14 @@ def deploy(
         plan, observed = planned(connection)
         _refuse_other_digest(plan, expected_digest)
         if not plan.steps:
-            return _finished(work, connection, plan, observed, tidies)
+            return _finished(work, connection, plan, observed)
         with _build_lock(work):
             plan, observed = planned(connection)
             _refuse_other_digest(plan, expected_digest)
             rounds = len(plan.steps) + MORE_ROUNDS
             for _ in range(rounds):
                 if not plan.steps:
-                    return _finished(work, connection, plan, observed, tidies)
+                    return _finished(work, connection, plan, observed)
                 if work.is_stopped:
                     raise stopped(spec)
                 step = plan.steps[0]
@@ -152,7 +143,7 @@ def deploy(
                     work.did.append(step.sentence)
                 plan, observed = planned(connection)
             if not plan.steps:
-                return _finished(work, connection, plan, observed, tidies)
+                return _finished(work, connection, plan, observed)
     raise BuildFailed(
         f"index {spec.qualified_name} did not reach its declared state in {rounds} rounds.",
         why="something else keeps changing it: another tool or a script that drops or rebuilds the same index.",
@@ -258,7 +249,7 @@ def _refuse_other_digest(plan: Plan, expected: str | None) -> None:
         raise out_of_date(plan.spec)
 
 
-def _finished(work: Work, connection: Connection, plan: Plan, observed: Observed, tidies: bool) -> Deployed:
+def _finished(work: Work, connection: Connection, plan: Plan, observed: Observed) -> Deployed:
     found = declared_index(work.spec, observed)
     if found is not None and found.is_valid:
         settle(connection, work.spec, found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from everindex.index.adopted import aims_here
+from everindex.index.adopted import policy_here
 from everindex.index.beside import Beside, indexes_beside
 from everindex.index.blockers import Blocker, find_blockers, vacuums_on
 from everindex.index.build.build import count_rows
@@ -16,7 +16,8 @@ from everindex.index.build.memory import settings_for
 from everindex.index.build.preflight import Machine, see_machine
 from everindex.index.build.rate import NoRate, Rate, measured_rate
 from everindex.index.catalog import Observed, observe
-from everindex.index.plan import DEPLOY, Aims, Plan, make_plan
+from everindex.index.plan import Plan, make_plan
+from everindex.index.policy import DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.index.step_sql import step_texts
 from everindex.index.steps import Build, Step
@@ -86,14 +87,14 @@ class Foresight:
         }
 
 
-def foresee(connection: Connection, spec: IndexSpec, *, aims: Aims = DEPLOY, with_trial: bool = True) -> Foresight:
+def foresee(connection: Connection, spec: IndexSpec, *, policy: DeployPolicy, with_trial: bool = True) -> Foresight:
     """Plans and estimates. Reads only, but for the trial (a temporary table of a second's life; see `rate`).
 
     Raises what planning raises.
     """
     require_pgvector(look(connection))
     observed = observe(connection, spec)
-    plan = make_plan(spec, observed, aims=aims_here(connection, aims))
+    plan = make_plan(spec, observed, policy=policy_here(connection, policy))
     machine = see_machine(connection)
     now = datetime.now(UTC)
     builds = [step for step in plan.steps if isinstance(step, Build)]

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -26,13 +26,14 @@ from everindex.errors import (
     NotMigrated,
     ServerUnreachable,
 )
-from everindex.index.adopted import aims_here
+from everindex.index.adopted import policy_here
 from everindex.index.apply import Deployed, deploy
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import declared_index, is_refused
 from everindex.index.journal import record
 from everindex.index.keeper_memory import Kept
-from everindex.index.plan import Aims, OnDrift, make_plan
+from everindex.index.plan import make_plan
+from everindex.index.policy import KEEP, DeployPolicy
 from everindex.index.query_sample import NOTHING_ASKED, AskedQueries
 from everindex.index.reporter import Reporter
 from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
@@ -158,7 +159,7 @@ class Keeper:
         declared: Callable[[Connection], Iterable[IndexSpec]],
         *,
         interval_seconds: float = 60.0,
-        on_drift: OnDrift = "refuse",
+        policy: DeployPolicy = KEEP,
         recall_seconds: float = 5.0,
         recall_share: float = 0.01,
         warm_seconds: float = 0.0,
@@ -169,13 +170,13 @@ class Keeper:
         asked: Callable[[Connection, IndexSpec, Observed], AskedQueries] = lambda *_: NOTHING_ASKED,
     ) -> None:
         """`recall_seconds` a measurement and `recall_share` of all time bound what measuring costs; 0 seconds is never.
-        `on_drift` is what becomes of a valid index of another definition: replicas of two releases, which declare two
-        definitions, must not replace each other's. What was built is warmed for `warm_seconds`. While `reason_to_wait` gives a
-        reason, nothing is touched. `asked` gives queries as they are asked, to measure recall with beside stored rows."""
+        `policy` is that of its deploys; the default leaves a valid index of another definition as it is. What was built is
+        warmed for `warm_seconds`. While `reason_to_wait` gives a reason, nothing is touched. `asked` gives queries as they
+        are asked, to measure recall with beside stored rows."""
         self._conninfo = conninfo
         self._declared = declared
         self._interval_seconds = interval_seconds
-        self._on_drift: OnDrift = on_drift
+        self._policy = policy
         self._recall_seconds = recall_seconds
         self._recall_share = recall_share
         self._warm_seconds = warm_seconds
@@ -315,8 +316,8 @@ class Keeper:
     def _bring(self, connection: Connection, spec: IndexSpec, kept: Kept, stop: threading.Event) -> KeptIndex:
         """What this index needs now: nothing, a deploy, or a new build on evidence. Raises what deploying raises."""
         observed = observe(connection, spec)
-        aims = aims_here(connection, Aims(on_drift=self._on_drift, tidies=True, now=datetime.now(UTC)))
-        plan = make_plan(spec, observed, aims=aims)
+        policy = policy_here(connection, self._policy)
+        plan = make_plan(spec, observed, policy=policy, now=datetime.now(UTC))
         if plan.steps:
             if isinstance(plan.steps[0], WaitForBuild):
                 return KeptIndex(index=spec.name, outcome="being-built")
@@ -373,9 +374,7 @@ class Keeper:
             spec,
             reporter=self._reporter,
             wait_seconds=PATIENCE_SECONDS,
-            on_drift=self._on_drift,
-            tidies=True,
-            rebuild_because=rebuild_because,
+            policy=replace(self._policy, rebuild_because=rebuild_because),
             stop=stop,
         )
         if done.outcome in ("built", "rebuilt", "replaced") and self._warm_seconds > 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
 
 from everindex.errors import ExtensionTooOld, IndexDefinitionDiffers, TableNotFound
 from everindex.index.catalog import Observed, ObservedIndex
@@ -23,42 +22,14 @@ from everindex.index.drift import (
 from everindex.index.generations import has_child_name, next_name, previous_name, read_note
 from everindex.index.key import DERIVED, mismatch
 from everindex.index.partitions import broken_parts, partition_steps
+from everindex.index.policy import DeployPolicy
 from everindex.index.serving import same_distance
 from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
 from everindex.index.statements import create_text, rename_text
 from everindex.index.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 
-OnDrift = Literal["replace", "refuse"]
 #: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
 _REINDEX_REST = re.compile(r"_cc(new|old)\d*$")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aims:
-    """What a planner may do beyond making the declared index."""
-
-    on_drift: OnDrift = "replace"
-    """A valid index of another definition under the declared name: replaced by a new generation, or an error."""
-
-    tidies: bool = True
-    """Whether what others left is dealt with as well: a duplicate is dropped, or takes the declared name where that is
-    missing, and the rests of interrupted rebuilds are dropped."""
-
-    spares_others: bool = False
-    """Whether what others made is left alone, `tidies` or not: on a table whose application has a chain of its own."""
-
-    tries_refused: bool = False
-    """Whether a definition is built again that was rolled back, or that did not prove itself."""
-
-    rebuild_because: str | None = None
-    """Evidence against the serving index, such as a measured recall: it is replaced by one of the same definition."""
-
-    now: datetime | None = None
-    """The time, to tell which previous generation has had its day; None keeps each."""
-
-
-#: What `everindex plan` and `deploy` aim at.
-DEPLOY = Aims()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +46,26 @@ class Plan:
 
 
 def make_plan(
-    spec: IndexSpec, observed: Observed, *, aims: Aims = DEPLOY, proven: frozenset[int] = frozenset()
+    spec: IndexSpec,
+    observed: Observed,
+    *,
+    policy: DeployPolicy,
+    now: datetime | None = None,
+    proven: frozenset[int] = frozenset(),
 ) -> Plan:
     """From what is there to what is declared; without steps when nothing is left to do.
 
-    `proven` are the oids of new generations that have been proven since they were built. Raises TableNotFound (no table),
-    ColumnMismatch, SpecIllegal and ExtensionTooOld (a column or server that cannot carry the index), and
-    IndexDefinitionDiffers when the name belongs to something else, or to another definition that may not be replaced.
+    `now` tells which previous generation has had its time; without it none has. `proven` are the oids of new generations
+    that have been proven since they were built. Raises TableNotFound (no table), ColumnMismatch, SpecIllegal and
+    ExtensionTooOld (a column or server that cannot carry the index), and IndexDefinitionDiffers when the name belongs to
+    something else, or to another definition that may not be replaced.
     """
     check_column(spec, observed)
     steps: list[Step] = []
     remarks: list[str] = []
     current = declared_index(spec, observed)
     successor = _named(observed, next_name(spec.name))
-    steps += _left_overs(spec, observed, aims)
+    steps += _left_overs(spec, observed, policy)
     if successor is not None and not successor.is_valid and not successor.is_partitioned:
         steps.append(_wait_or_drop(spec, successor))
         successor = None
@@ -100,13 +77,13 @@ def make_plan(
     serves = current is not None and (current.is_valid or current.is_partitioned)
     if current is None or not serves:
         # Where nothing bears the declared name, even an older declaration's successor may be all that serves: it goes last.
-        steps += [*_make(spec, observed, current, successor, aims), *stale]
+        steps += [*_make(spec, observed, current, successor, policy), *stale]
     else:
         steps += stale
         differing = differences(spec, observed, current)
-        if differing and aims.on_drift == "refuse":
+        if differing and policy.on_drift == "refuse":
             raise differs(spec, current.definition, "; ".join(differing))
-        stays = not aims.tries_refused and is_refused(spec, observed, current)
+        stays = not policy.retry_rejected and is_refused(spec, observed, current)
         if differing and stays:
             remarks.append(
                 f"index {spec.name} stays as it is ({'; '.join(differing)}): the declared definition was taken back "
@@ -114,18 +91,18 @@ def make_plan(
             )
             if successor is not None:
                 steps += _drop_whole(spec, observed, successor, "superseded")
-            steps += _expired(spec, observed, aims.now)
+            steps += _expired(spec, observed, now if policy.remove_leftovers else None)
         elif differing:
-            steps += _replace(spec, observed, current, successor, proven, aims, rebuilds=False)
-        elif aims.rebuild_because is not None and not stays:
-            steps += _replace(spec, observed, current, successor, proven, aims, rebuilds=True)
+            steps += _replace(spec, observed, current, successor, proven, policy, rebuilds=False)
+        elif policy.rebuild_because is not None and not stays:
+            steps += _replace(spec, observed, current, successor, proven, policy, rebuilds=True)
         else:
             if current.is_partitioned and (not current.is_valid or broken_parts(observed, current)):
                 steps += partition_steps(spec, observed, current)
             if successor is not None:
                 steps += _drop_whole(spec, observed, successor, "superseded")
-            steps += _expired(spec, observed, aims.now)
-    if aims.tidies and not aims.spares_others and not remarks:
+            steps += _expired(spec, observed, now if policy.remove_leftovers else None)
+    if policy.remove_leftovers and not policy.spare_others and not remarks:
         taken = {step.old for step in steps if isinstance(step, Rename)}
         taken |= {step.successor for step in steps if isinstance(step, Swap)}
         steps += [
@@ -142,7 +119,7 @@ def _make(
     observed: Observed,
     current: ObservedIndex | None,
     successor: ObservedIndex | None,
-    aims: Aims,
+    policy: DeployPolicy,
 ) -> list[Step]:
     """No index serves under the declared name: take one that is as declared, else build."""
     steps: list[Step] = []
@@ -151,7 +128,7 @@ def _make(
             return [WaitForBuild(schema=spec.schema, name=current.name, pid=current.builder_pid)]
         steps.append(_drop(spec, current, "invalid"))
     previous = previous_generation(spec, observed)
-    takes_others = aims.tidies and not aims.spares_others
+    takes_others = policy.remove_leftovers and not policy.spare_others
     candidates = [
         index
         for index in (successor, previous, *(duplicates(spec, observed) if takes_others else ()))
@@ -170,7 +147,7 @@ def _replace(
     current: ObservedIndex,
     successor: ObservedIndex | None,
     proven: frozenset[int],
-    aims: Aims,
+    policy: DeployPolicy,
     *,
     rebuilds: bool,
 ) -> list[Step]:
@@ -185,7 +162,7 @@ def _replace(
             _swap(spec, successor=kept.name),
         ]
     previous = _named(observed, previous_name(spec.name))
-    if not rebuilds and aims.tidies and not _is_served_by(spec, observed, current):
+    if not rebuilds and policy.remove_leftovers and not _is_served_by(spec, observed, current):
         # What bears the name answers other searches: one as declared under another name serves already.
         beside = [index for index in duplicates(spec, observed) if index.parent_oid is None]
         if beside:
@@ -237,9 +214,9 @@ def _build(spec: IndexSpec, observed: Observed, there: ObservedIndex | None) -> 
     ]
 
 
-def _left_overs(spec: IndexSpec, observed: Observed, aims: Aims) -> list[Step]:
+def _left_overs(spec: IndexSpec, observed: Observed, policy: DeployPolicy) -> list[Step]:
     """What a failed REINDEX CONCURRENTLY of the declared index, or of a partition's, left: INVALID, and never of use."""
-    if not aims.tidies:
+    if not policy.remove_leftovers:
         return []
     places = [(spec.schema, observed.indexes), *((part.schema, part.indexes) for part in observed.partitions)]
     return [
@@ -249,7 +226,7 @@ def _left_overs(spec: IndexSpec, observed: Observed, aims: Aims) -> list[Step]:
         if not index.is_valid
         and index.builder_pid is None
         and _REINDEX_REST.search(index.name)
-        and (not aims.spares_others or _REINDEX_REST.sub("", index.name) == spec.name)
+        and (not policy.spare_others or _REINDEX_REST.sub("", index.name) == spec.name)
         and is_as_declared(spec, observed, index)
     ]
 

@@ -19,6 +19,7 @@ from everindex.index.catalog import observe
 from everindex.index.choose import nearest_miss
 from everindex.index.curve import Curve, Point
 from everindex.index.journal import record
+from everindex.index.policy import DEPLOY
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.survey import Say, survey
@@ -83,7 +84,7 @@ def apply_advice(
         before = stored(connection, declared)
         store(connection, declared, chosen)
     try:
-        deployed = deploy(conninfo, wanted, reporter=reporter, on_drift="replace", tidies=True, tries_refused=True)
+        deployed = deploy(conninfo, wanted, reporter=reporter, policy=DEPLOY)
     except BaseException:
         _put_back(conninfo, declared, before)
         raise
@@ -136,7 +137,7 @@ def reset(conninfo: str, declared: IndexSpec, *, reporter: Reporter | None = Non
         was_tuned = forget(connection, declared)
         if was_tuned:
             record(connection, declared, "tuning taken back")
-    done = deploy(conninfo, declared, reporter=reporter, on_drift="replace", tidies=True, tries_refused=True)
+    done = deploy(conninfo, declared, reporter=reporter, policy=DEPLOY)
     return was_tuned, done
 
 
@@ -194,7 +195,7 @@ def _put_back(conninfo: str, declared: IndexSpec, before: Tuned | None) -> None:
 def _go_back(conninfo: str, spec: IndexSpec, deployed: Deployed, reporter: Reporter | None) -> None:
     """The generation that served before serves again, if another one has taken over."""
     if deployed.outcome != "already-there":
-        deploy(conninfo, spec, reporter=reporter, on_drift="replace", tidies=True, tries_refused=True)
+        deploy(conninfo, spec, reporter=reporter, policy=DEPLOY)
 
 
 def _unproven(spec: IndexSpec, found: Survey, floor: float) -> GenerationUnproven:

@@ -6,7 +6,8 @@ from everindex.index.build.build import count_rows
 from everindex.index.catalog import Observed, observe
 from everindex.index.drift import serving_index
 from everindex.index.foresight import foresee
-from everindex.index.plan import Aims, make_plan
+from everindex.index.plan import make_plan
+from everindex.index.policy import MIGRATE, MIGRATE_CHANGED
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.steps import Build, WaitForBuild
@@ -38,8 +39,8 @@ def build_now(connection: Connection, spec: IndexSpec, observed: Observed, *, re
 
 def build_seconds_expected(connection: Connection, spec: IndexSpec, *, replaces: bool = False) -> float:
     """How long making the declared index takes here: by its last build, or by a trial of a second's length."""
-    aims = Aims(on_drift="replace" if replaces else "refuse", tidies=False)
-    foreseen = foresee(connection, spec, aims=aims)
+    policy = MIGRATE_CHANGED if replaces else MIGRATE
+    foreseen = foresee(connection, spec, policy=policy)
     seconds = sum(each.estimate.seconds for each in foreseen.steps if each.estimate is not None)
     rows = sum(each.estimate.rows for each in foreseen.steps if each.estimate is not None)
     if rows == 0 and any(isinstance(each.step, Build) for each in foreseen.steps):
@@ -57,8 +58,8 @@ def is_left_to_keeper(conninfo: str, spec: IndexSpec, *, reporter: Reporter, rep
         observed = observe(connection, spec)
         if not observed.table_exists:
             return False
-        aims = Aims(on_drift="replace" if replaces else "refuse", tidies=False)
-        steps = make_plan(spec, observed, aims=aims).steps
+        policy = MIGRATE_CHANGED if replaces else MIGRATE
+        steps = make_plan(spec, observed, policy=policy).steps
         if not any(isinstance(step, (Build, WaitForBuild)) for step in steps):
             return False
         if build_now(connection, spec, observed, replaces=replaces):

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from everindex.errors import EverindexError, PermissionDenied, ReadOnlyServer
-from everindex.index.adopted import aims_here
+from everindex.index.adopted import policy_here
 from everindex.index.apply import acknowledge, deploy
 from everindex.index.beside import indexes_beside
 from everindex.index.catalog import observe
-from everindex.index.plan import Aims, make_plan
+from everindex.index.plan import make_plan
+from everindex.index.policy import MIGRATE
 from everindex.index.spec import IndexSpec
 from everindex.index.tuned import declared_here
 from everindex.migrate.attach import told_as_left
@@ -24,9 +25,6 @@ from everindex.migrate.report import reporter_for
 from everindex.pg.connections import connect
 
 log = logging.getLogger(__name__)
-
-#: A migration makes and mends what is declared; what serves with another definition, and what others made, it leaves.
-ONLY_DECLARED = Aims(on_drift="refuse", tidies=False)
 
 
 def keep_declared(
@@ -39,13 +37,13 @@ def keep_declared(
             try:
                 with connect(conninfo) as connection:
                     spec = declared_here(connection, declaration)
-                    aims = aims_here(connection, ONLY_DECLARED)
+                    policy = policy_here(connection, MIGRATE)
                     observed = observe(connection, spec)
-                    steps = make_plan(spec, observed, aims=aims).steps
+                    steps = make_plan(spec, observed, policy=policy).steps
                 if steps and is_left_to_keeper(conninfo, spec, reporter=reporter):
                     continue
                 if steps:
-                    for warning in deploy(conninfo, spec, reporter=reporter).warnings:
+                    for warning in deploy(conninfo, spec, policy=MIGRATE, reporter=reporter).warnings:
                         reporter.say(f"warning: {warning}")
                     continue
                 for other in indexes_beside(spec, observed):

@@ -22,6 +22,7 @@ from everindex.index.apply import acknowledge, deploy, drop
 from everindex.index.catalog import Observed
 from everindex.index.declaration import policy, refuse_generation_name
 from everindex.index.plan import check_column
+from everindex.index.policy import MIGRATE, MIGRATE_CHANGED
 from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
 from everindex.index.statements import create_statement, quoted
@@ -328,9 +329,7 @@ def _deploy(conninfo: str, spec: IndexSpec, *, replaces: bool, reporter: Reporte
             spec = as_tuned(connection, spec)
     if is_left_to_keeper(conninfo, spec, reporter=reporter, replaces=replaces):
         return
-    deployed = deploy(
-        conninfo, spec, reporter=reporter, on_drift="replace" if replaces else "refuse", tries_refused=replaces
-    )
+    deployed = deploy(conninfo, spec, reporter=reporter, policy=MIGRATE_CHANGED if replaces else MIGRATE)
     if deployed.outcome == "already-there":
         acknowledge(conninfo, spec, reporter=reporter)
     for warning in deployed.warnings:

@@ -20,13 +20,14 @@ from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import is_zero, without_record
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
-from everindex.index.adopted import aims_here
+from everindex.index.adopted import policy_here
 from everindex.index.catalog import Observed, ObservedIndex, observe
 from everindex.index.drift import differences, is_hidden
 from everindex.index.generations import next_name, previous_name, read_note
 from everindex.index.journal import Entry, entries
-from everindex.index.plan import DEPLOY, make_plan
+from everindex.index.plan import make_plan
 from everindex.index.planner import explain, explain_text
+from everindex.index.policy import HEAL
 from everindex.index.probe import size_of
 from everindex.index.recall_now import RecallNow, recall_now
 from everindex.index.spec import IndexSpec
@@ -233,7 +234,7 @@ def _role(spec: IndexSpec, index: ObservedIndex) -> str:
 
 def _to_do(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[list[str], list[str]]:
     try:
-        plan = make_plan(spec, observed, aims=aims_here(connection, DEPLOY))
+        plan = make_plan(spec, observed, policy=policy_here(connection, HEAL))
     except EverindexError as exc:
         return [], [f"{exc.what} {exc.why}"]
     return [step.sentence for step in plan.steps], list(plan.remarks)
