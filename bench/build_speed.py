@@ -17,9 +17,9 @@ from pathlib import Path
 
 from corpus import corpus, fill
 
-from everindex.index.apply import deploy
-from everindex.index.foresight import foresee
-from everindex.index.policy import HEAL
+from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.preview import foresee
+from everindex.index.plan.policy import HEAL
 from everindex.index.spec import IndexSpec
 from everindex.index.verify import prove_all
 from everindex.pg import embedded

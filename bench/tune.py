@@ -23,10 +23,10 @@ from article_corpus import Vectors, corpus_arguments, corpus_of, instance_with, 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.index.advice import advise
-from everindex.index.catalog import in_search_path
+from everindex.index.catalog.observe import in_search_path
+from everindex.index.catalog.tuned import declared_here
 from everindex.index.surveyed import Effort
 from everindex.index.tune import apply_advice
-from everindex.index.tuned import declared_here
 from everindex.index.warm import warm
 from everindex.pg.capabilities import look, version_text
 from everindex.web.curves import svg_of

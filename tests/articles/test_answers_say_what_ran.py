@@ -14,7 +14,7 @@ from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Answer, Filters
 from everindex.articles.search import engine as engine_module
 from everindex.articles.search.scanned import SMALL_TABLE
-from everindex.index.generations import previous_note
+from everindex.index.catalog.generations import previous_note
 from everindex.settings import Settings
 
 NO_INDEX = "no valid vector index serves at the moment: every row was read (exact search)"

@@ -15,7 +15,7 @@ from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Article
 from everindex.articles.verification import verify
 from everindex.errors import QueryInvalid
-from everindex.index.apply import deploy
+from everindex.index.deploy.deploy import deploy
 from everindex.index.reporter import Reporter
 from everindex.index.set_aside import find_note
 from everindex.migrate import runner
@@ -31,7 +31,7 @@ from everindex.articles import bulk
 from everindex.articles.instance import connect_instance
 from everindex.articles.model import Article
 from everindex.articles.verification import verify
-from everindex.index import apply
+from everindex.index.deploy import deploy as apply
 
 def halt(*_, **__):
     print("here", flush=True)

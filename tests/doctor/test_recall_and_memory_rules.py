@@ -8,12 +8,12 @@ import pytest
 from patient import ask, is_good, make_items, run, the_finding
 from psycopg.conninfo import conninfo_to_dict
 
-from everindex.index.apply import deploy
-from everindex.index.catalog import observe
-from everindex.index.drift import declared_index
-from everindex.index.recall_history import Sample, generation_of, remember
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.tuned import Tuned, TunedPoint, store
+from everindex.index.deploy.deploy import deploy
+from everindex.index.keeper.recall_history import Sample, generation_of, remember
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import Tuned, TunedPoint, store
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 

@@ -26,10 +26,10 @@ from psycopg.conninfo import make_conninfo
 from scene import rows, run, wait_until
 
 from everindex.errors import EverindexError
-from everindex.index import apply
-from everindex.index.catalog import observe
-from everindex.index.generations import previous_name, read_note
-from everindex.index.plan import make_plan
+from everindex.index.catalog.generations import previous_name, read_note
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy import deploy as apply
+from everindex.index.plan.planner import make_plan
 from everindex.index.reporter import Reporter
 from everindex.pg import embedded
 from places import open_place

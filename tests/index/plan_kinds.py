@@ -14,9 +14,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from scene import SPEC, run
 
-from everindex.index.apply import deploy, drop, forget, rollback
-from everindex.index.generations import previous_note
-from everindex.index.policy import HEAL, MIGRATE, MIGRATE_CHANGED, DeployPolicy
+from everindex.index.catalog.generations import previous_note
+from everindex.index.deploy.deploy import deploy, drop, forget, rollback
+from everindex.index.plan.policy import HEAL, MIGRATE, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy, IndexSpec
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from scene import SPEC, Heard, run
 
-from everindex.index.apply import deploy
 from everindex.index.beside import indexes_beside
-from everindex.index.catalog import observe
-from everindex.index.foresight import foresee
-from everindex.index.policy import HEAL
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.preview import foresee
+from everindex.index.plan.policy import HEAL
 from everindex.index.verify import prove_all, prove_index
 from everindex.pg.connections import Connection, connect
 

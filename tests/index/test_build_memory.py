@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from psycopg import sql
 from scene import SPEC, Heard, rows, run
 
-from everindex.index.apply import deploy
 from everindex.index.build.memory import MIB, choose_settings, graph_bytes, settings_for
+from everindex.index.deploy.deploy import deploy
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
 from places import open_place
@@ -158,8 +158,8 @@ PROGRAM = """
 import pathlib, sys
 sys.path[:0] = {here!r}
 import scene
-from everindex.index import build, preflight
-from everindex.index.apply import deploy
+from everindex.index.build import build, preflight
+from everindex.index.deploy.deploy import deploy
 from everindex.index.build.shared_memory import see_shared_memory
 from everindex.pg import embedded
 if not {sees_machine}:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scene import SPEC, Heard
 
 from everindex.index import progress
-from everindex.index.apply import deploy
+from everindex.index.deploy.deploy import deploy
 from everindex.index.progress import Progress, ProgressMeter
 from everindex.migrate.report import describe_progress
 

@@ -13,7 +13,7 @@ from pgvector.psycopg import register_vector
 from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows, run, state
 
 from everindex.errors import LockNotObtained
-from everindex.index.apply import deploy, drop
+from everindex.index.deploy.deploy import deploy, drop
 from everindex.migrate.report import describe_progress
 
 DECLARED = [("items_embedding_idx", True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from everindex.index.catalog import Observed
+from everindex.index.catalog.observe import Observed
 from everindex.index.choose import choose, nearest_miss, only_cheaper
 from everindex.index.curve import Curve, Place, Point, Shape
 

@@ -12,9 +12,9 @@ from attack import Ended, Victim
 from plan_kinds import KINDS, Kind
 from scene import InBackground, rows
 
-from everindex.index.apply import deploy
-from everindex.index.keeper import Keeper
-from everindex.index.policy import HEAL
+from everindex.index.deploy.deploy import deploy
+from everindex.index.keeper.keeper import Keeper
+from everindex.index.plan.policy import HEAL
 
 DEPLOYERS = 8
 SHORT, LONG = 3, 50

@@ -8,10 +8,10 @@ import scene
 from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows, run, state
 
 from everindex.errors import LockNotObtained
-from everindex.index.apply import acknowledge, deploy, drop
-from everindex.index.catalog import observe
-from everindex.index.plan import make_plan
-from everindex.index.policy import HEAL
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy.deploy import acknowledge, deploy, drop
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import HEAL
 from everindex.pg.connections import connect
 
 DECLARED = [("items_embedding_idx", True)]

@@ -17,14 +17,14 @@ from psycopg.conninfo import make_conninfo
 from scene import SPEC, Heard, InBackground, builder_in_phase, rows, run, state
 
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, NothingToRollBack, PlanOutOfDate
-from everindex.index.apply import Deployed, deploy, drop, forget, rollback
-from everindex.index.catalog import Observed, observe
-from everindex.index.drift import declared_index, differences, is_refused
-from everindex.index.generations import previous_note, read_note, words_of_others
-from everindex.index.plan import Plan, make_plan
-from everindex.index.policy import DEPLOY, HEAL, MIGRATE_CHANGED, DeployPolicy
+from everindex.index.catalog.drift import declared_index, differences, is_refused
+from everindex.index.catalog.generations import previous_note, read_note, words_of_others
+from everindex.index.catalog.observe import Observed, observe
+from everindex.index.deploy.deploy import Deployed, deploy, drop, forget, rollback
+from everindex.index.plan.planner import Plan, make_plan
+from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED, DeployPolicy
+from everindex.index.plan.steps import DropIndex
 from everindex.index.spec import BuildPolicy, IndexSpec
-from everindex.index.steps import DropIndex
 from everindex.index.verify import note_of_shortfall
 from everindex.pg.connections import connect
 

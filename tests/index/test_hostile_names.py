@@ -16,7 +16,7 @@ from scene import Heard, rows, run
 from sqlalchemy import create_engine
 
 from everindex.errors import EverindexError, IndexDefinitionDiffers
-from everindex.index.apply import acknowledge, deploy, drop
+from everindex.index.deploy.deploy import acknowledge, deploy, drop
 from everindex.index.spec import IndexSpec
 from everindex.migrate import operations
 

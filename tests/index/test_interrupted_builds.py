@@ -16,9 +16,9 @@ from scene import Heard, InBackground, blocked_in, builder_in_phase, rows, run, 
 import warm
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import BuildFailed, EverindexError
-from everindex.index.apply import deploy
 from everindex.index.build.build import build as building
 from everindex.index.build.operation import Work
+from everindex.index.deploy.deploy import deploy
 from everindex.migrate import runner
 from everindex.pg import embedded
 from places import open_place

@@ -23,13 +23,13 @@ from psycopg import sql
 from scene import SPEC, blocked_in, builder_in_phase, rows, run, state, wait_until
 
 import warm
-from everindex.index.apply import deploy
-from everindex.index.catalog import observe
-from everindex.index.drift import declared_digests
-from everindex.index.generations import serving_note
-from everindex.index.keeper import Keeper, Round
-from everindex.index.policy import HEAL
-from everindex.index.recall_history import generation_of, samples_of
+from everindex.index.catalog.drift import declared_digests
+from everindex.index.catalog.generations import serving_note
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy.deploy import deploy
+from everindex.index.keeper.keeper import Keeper, Round
+from everindex.index.keeper.recall_history import generation_of, samples_of
+from everindex.index.plan.policy import HEAL
 from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.pg import embedded, own_schema
 from everindex.pg.connections import connect

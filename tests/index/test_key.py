@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everindex.errors import ColumnMismatch
-from everindex.index.catalog import Observed
-from everindex.index.key import is_key, is_predicate, key_sql
+from everindex.index.catalog.key import is_key, is_predicate, key_sql
+from everindex.index.catalog.observe import Observed
 from everindex.index.spec import IndexSpec
 
 SPEC = IndexSpec(name="i", table="t", column="e")

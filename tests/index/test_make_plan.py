@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everindex.errors import ColumnMismatch, ExtensionTooOld, IndexDefinitionDiffers, NotMigrated, SpecIllegal
-from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import declared_digests, duplicates, is_as_declared, serving_index
-from everindex.index.generations import next_name, previous_name, previous_note, serving_note
-from everindex.index.plan import make_plan
-from everindex.index.policy import DEPLOY, HEAL, MIGRATE, DeployPolicy
+from everindex.index.catalog.drift import declared_digests, duplicates, is_as_declared, serving_index
+from everindex.index.catalog.generations import next_name, previous_name, previous_note, serving_note
+from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE, DeployPolicy
+from everindex.index.plan.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 from everindex.index.spec import IndexSpec
-from everindex.index.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 
 SPEC = IndexSpec(name="declared", table="t", column="e")
 AS_DECLARED = ObservedIndex(

@@ -14,15 +14,15 @@ from psycopg import sql
 from scene import InBackground, builder_in_phase, rows, run
 
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, SpecIllegal
-from everindex.index.apply import Deployed, deploy, drop, rollback
-from everindex.index.catalog import observe
-from everindex.index.plan import make_plan
-from everindex.index.policy import HEAL
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy.deploy import Deployed, deploy, drop, rollback
+from everindex.index.plan.ddl import create_statement
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import HEAL
+from everindex.index.plan.steps import Build, CreateOnParent, Reindex
 from everindex.index.probe import probe_statement, size_of
 from everindex.index.shortfall import standing_shortfall
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import create_statement
-from everindex.index.steps import Build, CreateOnParent, Reindex
 from everindex.index.verify import prove_all, prove_index, prove_planner
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types

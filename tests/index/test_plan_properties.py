@@ -17,16 +17,16 @@ from psycopg import sql
 from scene import run
 
 from everindex.errors import SpecIllegal
-from everindex.index import apply
-from everindex.index.apply import deploy, drop, rollback
 from everindex.index.build.operation import Work
-from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import answers_declared, declared_index, is_as_declared
-from everindex.index.plan import make_plan
-from everindex.index.policy import DEPLOY, HEAL, MIGRATE_CHANGED
+from everindex.index.catalog.drift import answers_declared, declared_index, is_as_declared
+from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.deploy import deploy as apply
+from everindex.index.deploy.deploy import deploy, drop, rollback
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED
+from everindex.index.plan.steps import DropIndex, Prove, Swap
 from everindex.index.reporter import Reporter
 from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
-from everindex.index.steps import DropIndex, Prove, Swap
 from everindex.pg.connections import connect, lift_time_limits
 
 SPEC = IndexSpec(name="i", table="t", column="e")

@@ -13,14 +13,14 @@ import scene
 from plan_kinds import KINDS, Kind
 from scene import SPEC, run
 
-from everindex.index.apply import deploy
-from everindex.index.catalog import observe
-from everindex.index.drift import declared_index, differences
-from everindex.index.foresight import Foresight, foresee
-from everindex.index.generations import read_note, words_of_others
-from everindex.index.plan import make_plan
-from everindex.index.policy import DEPLOY, HEAL, MIGRATE_CHANGED
-from everindex.index.steps import DropIndex, Swap
+from everindex.index.catalog.drift import declared_index, differences
+from everindex.index.catalog.generations import read_note, words_of_others
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.preview import Foresight, foresee
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED
+from everindex.index.plan.steps import DropIndex, Swap
 from everindex.pg.connections import connect
 from everindex.pg.embedded_programs import embedded_binaries
 

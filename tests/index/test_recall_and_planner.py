@@ -16,8 +16,8 @@ from psycopg import sql
 from scene import SPEC, rows, run
 
 from everindex.articles.verification import verify
-from everindex.index.apply import deploy
-from everindex.index.catalog import observe
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy.deploy import deploy
 from everindex.index.planner import FORCED, Settings
 from everindex.index.proof import Proof
 from everindex.index.recall import IndexUnused, Recall, measure_recall, wilson

@@ -10,12 +10,12 @@ import pytest
 from scene import SPEC, InBackground, fill_items, rows, run
 
 from everindex.index import curve_history
-from everindex.index.apply import deploy
-from everindex.index.catalog import observe
+from everindex.index.catalog.observe import observe
 from everindex.index.chart import draw
 from everindex.index.codes import bounded, find_ceiling
 from everindex.index.curve import Curve, Point, Shape, curve_from, steps
-from everindex.index.policy import MIGRATE_CHANGED
+from everindex.index.deploy.deploy import deploy
+from everindex.index.plan.policy import MIGRATE_CHANGED
 from everindex.index.query_sample import keep_queries, kept_queries
 from everindex.index.recall import find_truth, interval, sample_queries, wilson
 from everindex.index.survey import survey

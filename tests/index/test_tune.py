@@ -13,16 +13,16 @@ from scene import SPEC, fill_items, rows, run
 from everindex.errors import GenerationUnproven
 from everindex.index import tune
 from everindex.index.advice import Advice, advise
-from everindex.index.apply import deploy
-from everindex.index.catalog import observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.tuned import declared_here, stored
 from everindex.index.curve_history import latest
+from everindex.index.deploy.deploy import deploy
 from everindex.index.journal import entries
-from everindex.index.keeper import Keeper
-from everindex.index.plan import make_plan
-from everindex.index.policy import HEAL, KEEP, DeployPolicy
+from everindex.index.keeper.keeper import Keeper
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import HEAL, KEEP, DeployPolicy
 from everindex.index.surveyed import Effort
 from everindex.index.tune import apply_advice, reset
-from everindex.index.tuned import declared_here, stored
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 

@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from scene import SPEC, rows, run
 
 from everindex.errors import SpecIllegal
-from everindex.index.apply import deploy, rollback
-from everindex.index.catalog import observe
-from everindex.index.plan import make_plan
-from everindex.index.policy import HEAL, MIGRATE_CHANGED
-from everindex.index.serving import same_distance, serving_spec
-from everindex.index.tuned import (
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.tuned import (
     Tuned,
     TunedPoint,
     candidates_for,
@@ -26,6 +22,10 @@ from everindex.index.tuned import (
     store,
     stored,
 )
+from everindex.index.deploy.deploy import deploy, rollback
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
+from everindex.index.serving import same_distance, serving_spec
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 

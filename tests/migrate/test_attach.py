@@ -30,10 +30,10 @@ from everindex.errors import (
     RevisionUnknown,
     StatementFailed,
 )
-from everindex.index.apply import deploy
-from everindex.index.policy import HEAL, MIGRATE_CHANGED
+from everindex.index.catalog.tuned import declared_here
+from everindex.index.deploy.deploy import deploy
+from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 from everindex.migrate.detach import Detachment, detach, plan_detach

@@ -15,8 +15,8 @@ import pytest
 from everindex.articles.bulk import index_aside
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.keeping import article_keeper, reason_to_wait
-from everindex.index.apply import deploy, drop
-from everindex.index.catalog import observe
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy.deploy import deploy, drop
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.migrate.build_mode import build_now, build_seconds_expected, is_left_to_keeper

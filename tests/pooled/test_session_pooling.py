@@ -12,9 +12,9 @@ from poolers import pgbouncer, through
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.errors import DirectAddressNeeded, LockNotObtained
-from everindex.index.apply import deploy, drop
-from everindex.index.catalog import in_search_path, observe
-from everindex.index.drift import declared_index
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.observe import in_search_path, observe
+from everindex.index.deploy.deploy import deploy, drop
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.pg import pooler

@@ -12,10 +12,10 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from everindex.errors import ExtensionTooOld
-from everindex.index.apply import Deployed, deploy, drop, rollback
-from everindex.index.catalog import observe
-from everindex.index.plan import make_plan
-from everindex.index.policy import HEAL, MIGRATE_CHANGED
+from everindex.index.catalog.observe import observe
+from everindex.index.deploy.deploy import Deployed, deploy, drop, rollback
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.spec import IndexSpec
 from everindex.index.verify import prove_all
 from everindex.pg.connections import connect

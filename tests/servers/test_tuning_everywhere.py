@@ -8,7 +8,7 @@ import pytest
 from every_server import KINDS, Kind, rows, run, server
 
 from everindex.index.advice import advise
-from everindex.index.apply import deploy
+from everindex.index.deploy.deploy import deploy
 from everindex.index.spec import IndexSpec
 from everindex.index.survey import survey
 from everindex.index.surveyed import Effort

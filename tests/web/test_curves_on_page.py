@@ -12,12 +12,12 @@ import pytest
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.index import curve_history
-from everindex.index.catalog import observe
-from everindex.index.drift import declared_index
-from everindex.index.recall_history import Sample, generation_of, remember
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.tuned import declared_here
+from everindex.index.keeper.recall_history import Sample, generation_of, remember
 from everindex.index.survey import survey
 from everindex.index.surveyed import Effort
-from everindex.index.tuned import declared_here
 from everindex.pg.connections import connect
 from everindex.web.serving import serve_in_thread
 

@@ -20,16 +20,16 @@ import psycopg
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import DiskSpaceShort, EverindexError
-from everindex.index.apply import deploy, drop
 from everindex.index.build.operation import Work
-from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import declared_index, is_as_declared
-from everindex.index.generations import has_generation_name
+from everindex.index.catalog.drift import declared_index, is_as_declared
+from everindex.index.catalog.generations import has_generation_name
+from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.tuned import declared_here
+from everindex.index.deploy.deploy import deploy, drop
 from everindex.index.planner import SMALL_TABLE_ROWS
 from everindex.index.reporter import Reporter
 from everindex.index.set_aside import find_note, may_note, note, settle
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import holder_of, try_lock, unlock
 from everindex.pg.pooler import keeps_session

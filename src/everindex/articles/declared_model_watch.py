@@ -17,9 +17,9 @@ from everindex.articles.stored_vectors import Compared, check_sample
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated
+from everindex.index.catalog.tuned import declared_here
 from everindex.index.journal import record
-from everindex.index.keeper import Finding, KeptIndex
-from everindex.index.tuned import declared_here
+from everindex.index.keeper.keeper import Finding, KeptIndex
 from everindex.pg.connections import Connection, connect
 from everindex.settings import Settings
 

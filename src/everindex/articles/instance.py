@@ -52,10 +52,10 @@ from everindex.errors import (
     EverindexError,
     QueryInvalid,
 )
+from everindex.index.catalog.tuned import declared_here
 from everindex.index.journal import record
 from everindex.index.proof import Verification
 from everindex.index.reporter import Reporter
-from everindex.index.tuned import declared_here
 from everindex.pg import address, away, own_schema
 from everindex.pg.address import Addresses
 from everindex.pg.connections import Connection, WaitTold, borrowed, connect

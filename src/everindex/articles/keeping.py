@@ -15,11 +15,11 @@ from everindex.articles.instance import Instance
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
-from everindex.index.keeper import PATIENCE_SECONDS, Chore, Finding, Keeper, KeptIndex, Round
-from everindex.index.policy import HEAL, KEEP
+from everindex.index.catalog.tuned import declared_here
+from everindex.index.keeper.keeper import PATIENCE_SECONDS, Chore, Finding, Keeper, KeptIndex, Round
+from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.migrate.standing import read_standing
 from everindex.pg.connections import Connection
 from everindex.pg.locks import holder_of

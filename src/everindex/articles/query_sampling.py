@@ -17,7 +17,7 @@ import numpy as np
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.errors import EverindexError
-from everindex.index.catalog import in_search_path
+from everindex.index.catalog.observe import in_search_path
 from everindex.index.query_sample import keep_queries
 from everindex.pg.connections import connect
 from everindex.settings import Settings

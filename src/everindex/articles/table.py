@@ -9,7 +9,7 @@ from psycopg import sql
 
 from everindex.articles.model import ARTICLE_COLUMNS, REQUIRED_COLUMNS
 from everindex.errors import ColumnMismatch, NotMigrated
-from everindex.index.key import cast_sql
+from everindex.index.catalog.key import cast_sql
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours

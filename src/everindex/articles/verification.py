@@ -20,11 +20,11 @@ from everindex.articles.search.strategy import choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import notes_of, unrecorded_note
 from everindex.errors import NotMigrated
-from everindex.index.catalog import Observed, observe
+from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.tuned import declared_here
 from everindex.index.proof import Verification
 from everindex.index.query_sample import AskedQueries
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.index.verify import prove_index, prove_planner, prove_recall, unasked
 from everindex.migrate.standing import prove_revision, read_standing
 from everindex.pg.connections import Connection, connect, lift_time_limits

@@ -13,8 +13,8 @@ from everindex.cli.output import JsonOption, is_terminal, print_json, reporter, 
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import LongWaitOption, connect_patiently, seconds_to_wait
 from everindex.errors import UsageError
+from everindex.index.catalog.tuned import declared_here
 from everindex.index.proof import Verification
-from everindex.index.tuned import declared_here
 from everindex.index.verify import prove_index
 from everindex.migrate import runner
 from everindex.migrate.detach import Detachment, plan_detach

@@ -18,10 +18,10 @@ import typer
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.cli.given_declaration import remember
 from everindex.errors import NothingDeclared, SettingInvalid, UsageError
-from everindex.index.catalog import in_search_path
+from everindex.index.catalog.observe import in_search_path
+from everindex.index.catalog.tuned import declared_here
 from everindex.index.declaration import read_declarations
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.migrate.standing import has_article_schema
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours

@@ -14,9 +14,9 @@ from everindex.cli.plan import print_plan
 from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
-from everindex.index import apply
-from everindex.index.foresight import foresee
-from everindex.index.policy import DEPLOY, HEAL, DeployPolicy
+from everindex.index.deploy import deploy as apply
+from everindex.index.deploy.preview import foresee
+from everindex.index.plan.policy import DEPLOY, HEAL, DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.pg import address
 from everindex.pg.connections import connect

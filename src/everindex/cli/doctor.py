@@ -16,8 +16,8 @@ from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.doctor.examine import chosen_rules, examine
 from everindex.doctor.fix import Mended, mend
 from everindex.doctor.rule import Answer, Report, Rule
+from everindex.index.catalog.tuned import declared_here
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.migrate.standing import has_article_schema
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text

@@ -16,10 +16,10 @@ from everindex.articles.recall_queries import RecallQueries
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell
 from everindex.cli.waiting import LongWaitOption, connect_patiently
-from everindex.index.keeper import Keeper, Round
-from everindex.index.policy import HEAL, KEEP
+from everindex.index.deploy.cancellation import beside
+from everindex.index.keeper.keeper import Keeper, Round
+from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.spec import IndexSpec
-from everindex.index.stopping import beside
 from everindex.pg import address
 from everindex.pg.connections import Connection
 from everindex.settings import read_settings

@@ -11,8 +11,8 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index.build.estimate import Estimate
-from everindex.index.foresight import Foresight, foresee
-from everindex.index.policy import DEPLOY
+from everindex.index.deploy.preview import Foresight, foresee
+from everindex.index.plan.policy import DEPLOY
 from everindex.pg import address
 from everindex.settings import read_settings
 

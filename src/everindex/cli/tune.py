@@ -18,7 +18,7 @@ from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
 from everindex.index import curve_history
 from everindex.index.advice import Advice, advise
-from everindex.index.catalog import in_search_path
+from everindex.index.catalog.observe import in_search_path
 from everindex.index.declaration import to_json
 from everindex.index.spec import IndexSpec
 from everindex.index.surveyed import Effort

@@ -15,7 +15,7 @@ from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
 from everindex.doctor.details import IndexDetails, TableDetails, read_index_details, read_table_details
 from everindex.doctor.made_settings import MadeSetting, stored_settings
 from everindex.doctor.sampled import SAMPLED_COLUMNS, Sample, read_sample
-from everindex.index.generations import PREVIOUS, next_name
+from everindex.index.catalog.generations import PREVIOUS, next_name
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection

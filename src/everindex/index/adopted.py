@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from everindex.index.catalog import observe
-from everindex.index.drift import duplicates
-from everindex.index.policy import DeployPolicy
+from everindex.index.catalog.drift import duplicates
+from everindex.index.catalog.observe import observe
+from everindex.index.plan.policy import DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection

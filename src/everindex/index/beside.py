@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import is_as_declared
-from everindex.index.generations import has_generation_name
-from everindex.index.key import is_key
+from everindex.index.catalog.drift import is_as_declared
+from everindex.index.catalog.generations import has_generation_name
+from everindex.index.catalog.key import is_key
+from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.plan.ddl import drop_statement
 from everindex.index.probe import index_names
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import drop_statement
 
 #: What an interrupted REINDEX CONCURRENTLY leaves is a matter of its own.
 _LEFT_OVER = re.compile(r"_cc(new|old)\d*$")

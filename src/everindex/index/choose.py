@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from everindex.index.catalog import Observed
+from everindex.index.catalog.observe import Observed
 from everindex.index.curve import Curve, Point, Shape
 from everindex.index.survey import IsNeeded
 from everindex.index.trial import expected_bytes

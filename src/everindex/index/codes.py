@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from everindex.errors import StatementTimedOut
-from everindex.index.catalog import Observed
+from everindex.index.catalog.observe import Observed
 from everindex.index.curve import Curve, Point
 from everindex.index.planner import under_settings
 from everindex.index.probe import codes_statement

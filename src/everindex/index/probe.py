@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import declared_index
-from everindex.index.key import cast_sql, key_sql
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.key import cast_sql, key_sql
+from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.planner import Settings
 from everindex.index.spec import IndexSpec
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.index.catalog import Observed
+from everindex.index.catalog.observe import Observed
 from everindex.index.planner import Settings
 from everindex.index.query_sample import STORED_ROWS, AskedQueries
 from everindex.index.recall import IndexUnused, Recall, compare, find_truth, measure_recall

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import declared_index, serving_index
+from everindex.index.catalog.drift import declared_index, serving_index
+from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.spec import OPCLASSES, IndexSpec
 
 

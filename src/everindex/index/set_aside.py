@@ -16,11 +16,11 @@ import psycopg
 from psycopg import sql
 
 from everindex.index.build.operation import Work, run_briefly
-from everindex.index.catalog import ObservedIndex
-from everindex.index.generations import with_note
+from everindex.index.catalog.generations import with_note
+from everindex.index.catalog.observe import ObservedIndex
 from everindex.index.journal import Journaled, dropped_comment
+from everindex.index.plan.ddl import comment_statement
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import comment_statement
 from everindex.pg.connections import Connection
 from everindex.pg.locks import holder_of, try_lock, unlock
 

@@ -6,11 +6,11 @@ while the floor is above it, and until the keeper has measured enough queries th
 
 from __future__ import annotations
 
-from everindex.index.catalog import Observed
-from everindex.index.drift import declared_index
-from everindex.index.generations import Shortfall, read_note
-from everindex.index.recall_history import generation_of
-from everindex.index.recall_now import recall_now
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.generations import Shortfall, read_note
+from everindex.index.catalog.observe import Observed
+from everindex.index.keeper.recall_history import generation_of
+from everindex.index.keeper.recall_now import recall_now
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 

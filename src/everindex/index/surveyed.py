@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from everindex.index.catalog import Observed
+from everindex.index.catalog.observe import Observed
 from everindex.index.curve import Curve
 from everindex.index.measure import LeftOut
 from everindex.index.spec import IndexSpec

@@ -14,17 +14,17 @@ from everindex.index.build.estimate import Estimate, estimate_build
 from everindex.index.build.memory import settings_for
 from everindex.index.build.preflight import see_machine
 from everindex.index.build.rate import Rate
-from everindex.index.catalog import Observed, observe
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.key import DERIVED
+from everindex.index.catalog.observe import Observed, observe
 from everindex.index.curve import Curve, Shape, shape_of
-from everindex.index.drift import declared_index
-from everindex.index.key import DERIVED
 from everindex.index.measure import LeftOut, OnPoint, measure_points
+from everindex.index.plan.ddl import create_statement
 from everindex.index.probe import index_names
 from everindex.index.recall import IndexUnused, Truth
 from everindex.index.serving import same_distance
 from everindex.index.size import index_bytes
 from everindex.index.spec import OLD_OPCLASSES, IndexSpec, check_dimensions
-from everindex.index.statements import create_statement
 from everindex.index.trial_table import Sample
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection

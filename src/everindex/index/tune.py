@@ -14,17 +14,17 @@ from typing import Any
 from everindex.errors import EverindexError, GenerationUnproven
 from everindex.index import curve_history
 from everindex.index.advice import Advice
-from everindex.index.apply import Deployed, deploy
-from everindex.index.catalog import observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.tuned import Tuned, TunedPoint, forget, store, stored
 from everindex.index.choose import nearest_miss
 from everindex.index.curve import Curve, Point
+from everindex.index.deploy.deploy import Deployed, deploy
 from everindex.index.journal import record
-from everindex.index.policy import DEPLOY
+from everindex.index.plan.policy import DEPLOY
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.index.survey import Say, survey
 from everindex.index.surveyed import Effort, Survey
-from everindex.index.tuned import Tuned, TunedPoint, forget, store, stored
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 

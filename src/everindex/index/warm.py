@@ -16,13 +16,13 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import EverindexError
-from everindex.index.catalog import Observed, ObservedIndex, observe
+from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.tuned import as_tuned
 from everindex.index.planner import FORCED, under_settings
 from everindex.index.probe import probe_settings, probe_statement
 from everindex.index.recall import sample_queries
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import as_tuned
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import keeps_session
 from everindex.pg.vector_type import register_all_types

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from everindex.errors import DatabaseAttached, NotMigrated, PermissionDenied, ReadOnlyServer
 from everindex.index.adopted import record_found
-from everindex.index.catalog import in_search_path, observe
+from everindex.index.catalog.observe import in_search_path, observe
+from everindex.index.plan.ddl import create_text
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import create_text
 from everindex.pg import own_schema
 from everindex.pg.attachment import read_attachment, write_attachment
 from everindex.pg.capabilities import look, require_pgvector

@@ -19,10 +19,10 @@ from alembic.operations import MigrateOperation, ops
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Column, Index, MetaData, Table
 
-from everindex.index.catalog import observe
-from everindex.index.drift import declared_index, differences
+from everindex.index.catalog.drift import declared_index, differences
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.tuned import as_tuned
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import as_tuned
 from everindex.migrate import operations
 from everindex.migrate.declared_metadata import declares_vector_index, index_of, name_of, spec_of
 from everindex.migrate.engine_address import address_of

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from everindex.index.build.build import count_rows
-from everindex.index.catalog import Observed, observe
-from everindex.index.drift import serving_index
-from everindex.index.foresight import foresee
-from everindex.index.plan import make_plan
-from everindex.index.policy import MIGRATE, MIGRATE_CHANGED
+from everindex.index.catalog.drift import serving_index
+from everindex.index.catalog.observe import Observed, observe
+from everindex.index.deploy.preview import foresee
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED
+from everindex.index.plan.steps import Build, WaitForBuild
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
-from everindex.index.steps import Build, WaitForBuild
 from everindex.pg.connections import Connection, connect
 from everindex.settings import current_settings
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from everindex.errors import EverindexError, PermissionDenied, ReadOnlyServer
 from everindex.index.adopted import policy_here
-from everindex.index.apply import acknowledge, deploy
 from everindex.index.beside import indexes_beside
-from everindex.index.catalog import observe
-from everindex.index.plan import make_plan
-from everindex.index.policy import MIGRATE
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.tuned import declared_here
+from everindex.index.deploy.deploy import acknowledge, deploy
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import MIGRATE
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.migrate.attach import told_as_left
 from everindex.migrate.build_mode import is_left_to_keeper
 from everindex.migrate.report import reporter_for

@@ -19,8 +19,8 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.sql.elements import ClauseElement, Grouping, Label
 
 from everindex.errors import SpecIllegal
+from everindex.index.catalog.key import DERIVED
 from everindex.index.declaration import from_row, to_json
-from everindex.index.key import DERIVED
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, OPCLASSES, IndexSpec, check_dimensions
 
 METHOD = "hnsw"

@@ -17,15 +17,15 @@ from psycopg import sql
 
 from everindex.errors import DatabaseNotAttached, StatementFailed
 from everindex.index.adopted import FoundIndex, adopted_here, found_indexes
-from everindex.index.apply import rollback
 from everindex.index.build.operation import Work, wait_for_table
-from everindex.index.catalog import in_search_path
-from everindex.index.generations import PREVIOUS, SERVING, aside_name, has_child_name, next_name, previous_name
-from everindex.index.promote import drop_generation
+from everindex.index.catalog.generations import PREVIOUS, SERVING, aside_name, has_child_name, next_name, previous_name
+from everindex.index.catalog.observe import in_search_path
+from everindex.index.deploy.deploy import rollback
+from everindex.index.deploy.swap import drop_generation
+from everindex.index.plan.ddl import comment_statement, drop_statement
 from everindex.index.reporter import Reporter
 from everindex.index.set_aside import BEGINNING
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import comment_statement, drop_statement
 from everindex.migrate.standing import read_standing, require_known
 from everindex.pg.attachment import read_attachment, write_attachment
 from everindex.pg.connections import Connection, connect, lift_time_limits

@@ -19,11 +19,11 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, event
 
 from everindex.errors import EverindexError
-from everindex.index.apply import deploy
-from everindex.index.generations import words_of_others
+from everindex.index.catalog.generations import words_of_others
+from everindex.index.deploy.deploy import deploy
+from everindex.index.plan.ddl import comment_statement
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import comment_statement
 from everindex.migrate.found_indexes import FoundIndex, found_indexes
 from everindex.migrate.report import reporter_for
 from everindex.pg.connections import connect, lift_time_limits

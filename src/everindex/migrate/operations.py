@@ -18,15 +18,15 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from everindex.errors import BuildFailed, IndexDefinitionDiffers
-from everindex.index.apply import acknowledge, deploy, drop
-from everindex.index.catalog import Observed
+from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.tuned import as_tuned
 from everindex.index.declaration import policy, refuse_generation_name
-from everindex.index.plan import check_column
-from everindex.index.policy import MIGRATE, MIGRATE_CHANGED
+from everindex.index.deploy.deploy import acknowledge, deploy, drop
+from everindex.index.plan.ddl import create_statement, quoted
+from everindex.index.plan.planner import check_column
+from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED
 from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
-from everindex.index.statements import create_statement, quoted
-from everindex.index.tuned import as_tuned
 from everindex.migrate import script, three_lines
 from everindex.migrate.alembic_words import told_to_alembic
 from everindex.migrate.build_mode import is_left_to_keeper

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from everindex.index.generations import next_name, previous_name
+from everindex.index.catalog.generations import next_name, previous_name
+from everindex.index.plan.ddl import quoted, script_create_text
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
-from everindex.index.statements import quoted, script_create_text
 from everindex.migrate.declared_metadata import key_text
 
 

@@ -23,8 +23,8 @@ from alembic.operations import Operations
 from sqlalchemy import Connection, text
 
 from everindex.errors import TransactionInTheWay
+from everindex.index.plan.ddl import quoted
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import quoted
 from everindex.migrate.dropped_index import commits_are_ours, remember
 from everindex.pg.connections import connect
 

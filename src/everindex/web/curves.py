@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from everindex.index import curve_history
-from everindex.index.catalog import Observed
+from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.tuned import Tuned, ef_search_for, read_tuned
 from everindex.index.chart import Chart, draw
 from everindex.index.curve import Curve
 from everindex.index.curve_history import KeptCurves
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import Tuned, ef_search_for, read_tuned
 from everindex.pg.connections import Connection
 from everindex.web.render import environment
 

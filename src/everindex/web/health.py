@@ -16,13 +16,13 @@ from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.articles.reading import Reading, Source
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
-from everindex.index.catalog import Observed, observe
-from everindex.index.drift import declared_index
-from everindex.index.partitions import broken_parts, broken_words
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.tuned import declared_here
+from everindex.index.plan.partitions import broken_parts, broken_words
 from everindex.index.serving import serving_spec
 from everindex.index.set_aside import aside_words
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.migrate.standing import read_standing
 from everindex.pg.connections import Connection, connect
 from everindex.pg.pooler import limit, limited

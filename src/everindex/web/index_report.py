@@ -21,17 +21,17 @@ from everindex.articles.table_models import is_zero, without_record
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
 from everindex.index.adopted import policy_here
-from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import differences, is_hidden
-from everindex.index.generations import next_name, previous_name, read_note
+from everindex.index.catalog.drift import differences, is_hidden
+from everindex.index.catalog.generations import next_name, previous_name, read_note
+from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.tuned import declared_here
 from everindex.index.journal import Entry, entries
-from everindex.index.plan import make_plan
+from everindex.index.keeper.recall_now import RecallNow, recall_now
+from everindex.index.plan.planner import make_plan
+from everindex.index.plan.policy import HEAL
 from everindex.index.planner import explain, explain_text
-from everindex.index.policy import HEAL
 from everindex.index.probe import size_of
-from everindex.index.recall_now import RecallNow, recall_now
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here
 from everindex.pg import own_schema
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection

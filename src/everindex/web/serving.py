@@ -18,7 +18,7 @@ import uvicorn
 
 from everindex.articles.instance import Instance
 from everindex.errors import AddressUnusable
-from everindex.index.stopping import beside
+from everindex.index.deploy.cancellation import beside
 from everindex.web.app import create_app
 from everindex.web.protocol import Protocol
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from everindex.articles.search.strategy import SMALL_TABLE_ROWS, Approach, Serving, choose, exactly, rounded
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
-from everindex.index.tuned import MAX_EF_SEARCH, candidates_for
+from everindex.index.catalog.tuned import MAX_EF_SEARCH, candidates_for
 
 #: The index is asked for the first so many rows at most: beyond, pgvector's scan ends by itself (hnsw.max_scan_tuples, 20,000
 #: by default), and its memory (hnsw.scan_mem_multiplier) not much later.

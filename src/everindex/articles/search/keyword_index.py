@@ -21,12 +21,12 @@ from everindex.articles.search.text_config import TextConfig, find_config
 from everindex.errors import EverindexError, LockNotObtained
 from everindex.index.build.operation import POLL_SECONDS, SHORT_LOCK_TIMEOUT, set_session
 from everindex.index.busy import at_work_on
+from everindex.index.deploy.cancellation import ended_by
 from everindex.index.journal import DROPPING, record
+from everindex.index.plan.ddl import drop_statement
 from everindex.index.progress import Watch
 from everindex.index.reporter import Reporter
 from everindex.index.set_aside import restore_words
-from everindex.index.statements import drop_statement
-from everindex.index.stopping import ended_by
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import told_as_ours

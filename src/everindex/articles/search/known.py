@@ -7,10 +7,10 @@ from psycopg import sql
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.search.strategy import Serving
 from everindex.articles.table import ArticleTable, read_table
-from everindex.index.catalog import Observed, observe
+from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.tuned import declared_here, read_tuned
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import declared_here, read_tuned
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
 

@@ -13,7 +13,7 @@ from everindex.articles.search.cursor import Cursor, seen_digest
 from everindex.articles.search.strategy import rounded
 from everindex.articles.table import ArticleTable
 from everindex.errors import NotMigrated, QueryInapplicable, QueryInvalid
-from everindex.index.tuned import MAX_EF_SEARCH
+from everindex.index.catalog.tuned import MAX_EF_SEARCH
 
 #: Between these sums of squares a query vector goes to pgvector as it is.
 _SQUARES = (1e-6, 1e12)

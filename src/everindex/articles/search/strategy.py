@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from everindex.articles.model import Strategy
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
-from everindex.index.tuned import MAX_EF_SEARCH, Tuned, candidates_for, ef_search_for
+from everindex.index.catalog.tuned import MAX_EF_SEARCH, Tuned, candidates_for, ef_search_for
 
 #: What an entry that an iterating index scan gives costs, in rows of an exact search. A row costs 4 to 6 µs, since its vector
 #: is fetched from TOAST; for an entry the scan measures the distance of some TUPLES_PER_ENTRY others

@@ -9,8 +9,8 @@ from psycopg import sql
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
 from everindex.errors import EverindexError
-from everindex.index.catalog import observe
-from everindex.index.drift import declared_index
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.observe import observe
 
 
 def ask(examined: Examined) -> Iterator[Answer]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good
 from everindex.doctor.rules.leftover_of_reindex import is_leftover
-from everindex.index.generations import PREVIOUS
+from everindex.index.catalog.generations import PREVIOUS
 
 
 def ask(examined: Examined) -> Iterator[Answer]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
 from everindex.errors import EverindexError
-from everindex.index.catalog import observe
-from everindex.index.evidence import is_worth_measuring
-from everindex.index.recall_now import recall_now
+from everindex.index.catalog.observe import observe
+from everindex.index.keeper.evidence import is_worth_measuring
+from everindex.index.keeper.recall_now import recall_now
 from everindex.index.serving import serving_spec
 from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 

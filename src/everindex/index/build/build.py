@@ -15,15 +15,15 @@ from everindex.index.build.preflight import SHARED_MEMORY_HEADROOM, require_disk
 from everindex.index.build.shared_memory import SharedMemory, see_shared_memory
 from everindex.index.build.watchdog import PolicyWatchdog
 from everindex.index.busy import at_work_on
-from everindex.index.catalog import Observed, observe
-from everindex.index.drift import declared_index
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.observe import Observed, observe
 from everindex.index.journal import record
+from everindex.index.plan.ddl import create_statement, drop_statement
+from everindex.index.plan.steps import Build
 from everindex.index.privileges import what_would_permit_a_build
 from everindex.index.progress import Watch
 from everindex.index.size import index_bytes
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import create_statement, drop_statement
-from everindex.index.steps import Build
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import route_of

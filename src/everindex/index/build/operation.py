@@ -13,7 +13,7 @@ from psycopg import sql
 
 from everindex.errors import DeployStopped, LockNotObtained
 from everindex.index.busy import at_work_on
-from everindex.index.generations import Shortfall
+from everindex.index.catalog.generations import Shortfall
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection

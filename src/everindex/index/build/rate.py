@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from everindex.index.catalog import Observed
+from everindex.index.catalog.key import key_sql
+from everindex.index.catalog.observe import Observed
 from everindex.index.journal import LEAST_PAST_ROWS, last_build
-from everindex.index.key import key_sql
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 

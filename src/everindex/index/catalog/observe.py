@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from everindex.errors import StatementFailed
-from everindex.index.canonical import canonical_texts
+from everindex.index.catalog.canonical import canonical_texts
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
 from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import Connection

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from everindex.index.key import key_sql
+from everindex.index.catalog.key import key_sql
 from everindex.index.spec import IndexSpec, illegal
 from everindex.pg.connections import Connection
 

@@ -15,9 +15,8 @@ from psycopg import sql
 from everindex.errors import NothingToRollBack, PlanOutOfDate
 from everindex.index.build.build import drop_online
 from everindex.index.build.operation import Work, run_briefly
-from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import declared_index, index_digest, is_hidden, previous_generation
-from everindex.index.generations import (
+from everindex.index.catalog.drift import declared_index, index_digest, is_hidden, previous_generation
+from everindex.index.catalog.generations import (
     Shortfall,
     aside_name,
     previous_name,
@@ -27,14 +26,15 @@ from everindex.index.generations import (
     with_note,
     words_of_others,
 )
+from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.deploy.visibility import SHOW_OR_HIDE
 from everindex.index.journal import record
+from everindex.index.plan.ddl import comment_statement, drop_statement, rename_statement
+from everindex.index.plan.steps import Rename, Swap
 from everindex.index.planner import FORCED, explain
 from everindex.index.probe import index_names, probe_settings, probe_statement
 from everindex.index.recall import sample_queries
-from everindex.index.sight import SHOW_OR_HIDE
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import comment_statement, drop_statement, rename_statement
-from everindex.index.steps import Rename, Swap
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
 

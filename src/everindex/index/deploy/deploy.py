@@ -23,19 +23,17 @@ from everindex.index.adopted import policy_here
 from everindex.index.beside import indexes_beside
 from everindex.index.build.build import build, run_watched
 from everindex.index.build.operation import POLL_SECONDS, Work, run_briefly, set_session, stopped, wait_for_table
-from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import declared_index
-from everindex.index.generations import has_generation_name, words_of_others
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.generations import has_generation_name, words_of_others
+from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.deploy.acceptance import prove
+from everindex.index.deploy.cancellation import ended_by
+from everindex.index.deploy.swap import drop_generation, out_of_date, rename, roll_back, swap
 from everindex.index.journal import DROPPING, record
-from everindex.index.plan import Plan, make_plan
-from everindex.index.policy import MIGRATE, DeployPolicy
-from everindex.index.promote import drop_generation, out_of_date, rename, roll_back, swap
-from everindex.index.prove import prove
-from everindex.index.reporter import Reporter
-from everindex.index.set_aside import restore_words, settle
-from everindex.index.spec import IndexSpec
-from everindex.index.statements import attach_statement, create_statement, reindex_statement
-from everindex.index.steps import (
+from everindex.index.plan.ddl import attach_statement, create_statement, reindex_statement
+from everindex.index.plan.planner import Plan, make_plan
+from everindex.index.plan.policy import MIGRATE, DeployPolicy
+from everindex.index.plan.steps import (
     Attach,
     Build,
     CreateOnParent,
@@ -47,7 +45,9 @@ from everindex.index.steps import (
     Swap,
     WaitForBuild,
 )
-from everindex.index.stopping import ended_by
+from everindex.index.reporter import Reporter
+from everindex.index.set_aside import restore_words, settle
+from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock

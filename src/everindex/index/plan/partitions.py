@@ -10,11 +10,11 @@ from dataclasses import replace
 from psycopg import sql
 
 from everindex.errors import SpecIllegal
-from everindex.index.catalog import Observed, ObservedIndex, ObservedPartition
-from everindex.index.drift import differences, is_as_declared
-from everindex.index.generations import child_name
+from everindex.index.catalog.drift import differences, is_as_declared
+from everindex.index.catalog.generations import child_name
+from everindex.index.catalog.observe import Observed, ObservedIndex, ObservedPartition
+from everindex.index.plan.steps import Attach, Build, CreateOnParent, DropIndex, Reindex, Step, WaitForBuild
 from everindex.index.spec import IndexSpec
-from everindex.index.steps import Attach, Build, CreateOnParent, DropIndex, Reindex, Step, WaitForBuild
 
 #: So many parts are named in a sentence; the rest is counted.
 NAMED = 3

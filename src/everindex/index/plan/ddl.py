@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from everindex.index.catalog import Observed
-from everindex.index.key import key_sql
+from everindex.index.catalog.key import key_sql
+from everindex.index.catalog.observe import Observed
+from everindex.index.plan.steps import Attach, Reindex
 from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
-from everindex.index.steps import Attach, Reindex
 
 
 def create_statement(

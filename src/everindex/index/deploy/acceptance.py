@@ -4,7 +4,7 @@ Only an index that serves the declared search outranks it: where none does, the 
 its floor, and the comment on it says so (`generations.Shortfall`).
 
 Two valid indexes on the same key leave the choice to the planner's costs. So, for the proof, all others of the same key
-are out of the planner's sight (sight.py).
+are out of the planner's sight (visibility.py).
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import NoReturn
 
 from everindex.errors import GenerationUnproven
 from everindex.index.build.operation import Work, run_briefly
-from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import answers_declared, declared_index, index_digest
-from everindex.index.generations import Shortfall, read_note, serving_note, with_note, words_of_others
+from everindex.index.catalog.drift import answers_declared, declared_index, index_digest
+from everindex.index.catalog.generations import Shortfall, read_note, serving_note, with_note, words_of_others
+from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.deploy.swap import K, drop_generation, named
+from everindex.index.deploy.visibility import competitors, dropped_for_a_moment, hidden
 from everindex.index.journal import record
+from everindex.index.keeper.recall_history import generation_of
+from everindex.index.plan.ddl import comment_statement
+from everindex.index.plan.steps import Prove
 from everindex.index.planner import FORCED
 from everindex.index.probe import index_names, probe_settings, probe_statement
-from everindex.index.promote import K, drop_generation, named
 from everindex.index.recall import Inside, Recall, Truth, compare, find_truth, one_transaction, sample_queries
-from everindex.index.recall_history import generation_of
 from everindex.index.serving import same_distance
-from everindex.index.sight import competitors, dropped_for_a_moment, hidden
 from everindex.index.spec import IndexSpec
-from everindex.index.statements import comment_statement
-from everindex.index.steps import Prove
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_all_types

@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 
 from psycopg import sql
 
-from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import answers_declared, is_hidden
-from everindex.index.generations import (
+from everindex.index.catalog.drift import answers_declared, is_hidden
+from everindex.index.catalog.generations import (
     aside_name,
     previous_note,
     read_note,
@@ -20,8 +19,8 @@ from everindex.index.generations import (
     with_note,
     words_of_others,
 )
-from everindex.index.spec import IndexSpec
-from everindex.index.statements import (
+from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.plan.ddl import (
     attach_statement,
     comment_statement,
     create_statement,
@@ -30,7 +29,7 @@ from everindex.index.statements import (
     rename_statement,
     visibility_statement,
 )
-from everindex.index.steps import (
+from everindex.index.plan.steps import (
     Attach,
     Build,
     CreateOnParent,
@@ -42,6 +41,7 @@ from everindex.index.steps import (
     Swap,
     WaitForBuild,
 )
+from everindex.index.spec import IndexSpec
 
 BEGIN, COMMIT = sql.SQL("BEGIN"), sql.SQL("COMMIT")
 

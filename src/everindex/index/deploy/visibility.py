@@ -15,9 +15,9 @@ import psycopg
 
 from everindex.errors import LockNotObtained
 from everindex.index.build.operation import SHORT_LOCK_TIMEOUT, Work
-from everindex.index.catalog import Observed, ObservedIndex
+from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.plan.ddl import drop_statement
 from everindex.index.recall import Inside
-from everindex.index.statements import drop_statement
 from everindex.pg.connections import Connection
 
 #: The index itself and, of a partitioned one, those of its partitions.

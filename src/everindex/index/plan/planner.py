@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from everindex.errors import ExtensionTooOld, IndexDefinitionDiffers, TableNotFound
-from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.drift import (
+from everindex.index.catalog.drift import (
     answers_declared,
     declared_index,
     differences,
@@ -19,14 +18,15 @@ from everindex.index.drift import (
     is_refused,
     previous_generation,
 )
-from everindex.index.generations import has_child_name, next_name, previous_name, read_note
-from everindex.index.key import DERIVED, mismatch
-from everindex.index.partitions import broken_parts, partition_steps
-from everindex.index.policy import DeployPolicy
+from everindex.index.catalog.generations import has_child_name, next_name, previous_name, read_note
+from everindex.index.catalog.key import DERIVED, mismatch
+from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.plan.ddl import create_text, rename_text
+from everindex.index.plan.partitions import broken_parts, partition_steps
+from everindex.index.plan.policy import DeployPolicy
+from everindex.index.plan.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 from everindex.index.serving import same_distance
 from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
-from everindex.index.statements import create_text, rename_text
-from everindex.index.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 
 #: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
 _REINDEX_REST = re.compile(r"_cc(new|old)\d*$")

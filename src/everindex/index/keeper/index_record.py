@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 from everindex.errors import EverindexError
 from everindex.index.build.build import count_rows
-from everindex.index.catalog import Observed, ObservedIndex, observe
-from everindex.index.drift import declared_index
-from everindex.index.evidence import (
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.generations import read_note
+from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.journal import entries, record
+from everindex.index.keeper.evidence import (
     Baseline,
     Evidence,
     by_source,
@@ -23,11 +25,9 @@ from everindex.index.evidence import (
     queries_within,
     see_size,
 )
-from everindex.index.generations import read_note
-from everindex.index.journal import entries, record
+from everindex.index.keeper.recall_history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
 from everindex.index.probe import size_of
 from everindex.index.query_sample import STORED_ROWS, AskedQueries, Queries
-from everindex.index.recall_history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 

@@ -15,12 +15,12 @@ from everindex.index.build.estimate import Estimate, estimate_build
 from everindex.index.build.memory import settings_for
 from everindex.index.build.preflight import Machine, see_machine
 from everindex.index.build.rate import NoRate, Rate, measured_rate
-from everindex.index.catalog import Observed, observe
-from everindex.index.plan import Plan, make_plan
-from everindex.index.policy import DeployPolicy
+from everindex.index.catalog.observe import Observed, observe
+from everindex.index.plan.planner import Plan, make_plan
+from everindex.index.plan.policy import DeployPolicy
+from everindex.index.plan.step_sql import step_texts
+from everindex.index.plan.steps import Build, Step
 from everindex.index.spec import IndexSpec
-from everindex.index.step_sql import step_texts
-from everindex.index.steps import Build, Step
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection
 

@@ -14,8 +14,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from everindex.index.adopted import adopted_here
-from everindex.index.catalog import ObservedIndex, in_search_path, observe
-from everindex.index.drift import declared_index, is_refused
+from everindex.index.catalog.drift import declared_index, is_refused
+from everindex.index.catalog.observe import ObservedIndex, in_search_path, observe
 from everindex.index.probe import CANDIDATES_PER_NEIGHBOUR, DECLARED_K
 from everindex.index.spec import EF_SEARCH_RANGE, OPCLASSES, IndexSpec
 from everindex.pg import own_schema

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from everindex.index.catalog import Observed, ObservedIndex
-from everindex.index.generations import next_name, previous_name, read_note
-from everindex.index.key import is_key, is_predicate, key_texts, stripped
+from everindex.index.catalog.generations import next_name, previous_name, read_note
+from everindex.index.catalog.key import is_key, is_predicate, key_texts, stripped
+from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.spec import IndexSpec
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from everindex.index.catalog import Observed
-from everindex.index.evidence import LEAST_QUERIES, K, by_source, judge_recall, latest_together
+from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.tuned import read_tuned
+from everindex.index.keeper.evidence import LEAST_QUERIES, K, by_source, judge_recall, latest_together
+from everindex.index.keeper.recall_history import Sample, generation_of, samples_of
 from everindex.index.query_sample import STORED_ROWS
 from everindex.index.recall import wilson
-from everindex.index.recall_history import Sample, generation_of, samples_of
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
-from everindex.index.tuned import read_tuned
 from everindex.pg.connections import Connection
 
 
