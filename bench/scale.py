@@ -33,9 +33,8 @@ from turns import summary, timed, turns
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance, connect_instance
-from everindex.index.build.memory import graph_bytes
+from everindex.index.build.footprint import graph_bytes, index_bytes
 from everindex.index.deploy.deploy import deploy, drop
-from everindex.index.size import index_bytes
 from everindex.index.spec import IndexSpec
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX

@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from patient import SPEC, apply_fix, ask, findings, is_good, make_items, rows, run, the_finding
 
-from everindex.doctor.rules.index_bigger_than_expected import bytes_per_row
 from everindex.index.spec import IndexSpec
 
 HNSW = "CREATE INDEX CONCURRENTLY items_idx ON items USING hnsw (embedding vector_cosine_ops)"
@@ -424,34 +423,6 @@ def test_an_index_full_of_deleted_rows_is_told_and_rebuilt(big: str) -> None:
     apply_fix(big, found)
     assert not findings(big, "index-bigger-than-expected")
     assert rows(big, "SELECT pg_relation_size('items_idx') < 4 * 1024 * 1024") == [(True,)]
-
-
-@pytest.mark.parametrize(
-    ("key", "element_type", "dimensions", "m"),
-    [
-        ("embedding vector_cosine_ops", "vector", 600, 16),
-        ("embedding vector_cosine_ops", "vector", 600, 48),
-        ("(embedding::halfvec(600)) halfvec_cosine_ops", "halfvec", 600, 16),
-        ("(binary_quantize(embedding)::bit(600)) bit_hamming_ops", "bit", 600, 16),
-        ("(subvector(embedding, 1, 100)::vector(100)) vector_l2_ops", "vector", 100, 16),
-    ],
-)
-def test_the_expected_size_of_a_row_is_that_of_a_fresh_index(
-    empty: str, key: str, element_type: str, dimensions: int, m: int
-) -> None:
-    make_items(empty, count=500, dimensions=600)
-    run(empty, f"CREATE INDEX i ON items USING hnsw ({key}) WITH (m = {m}, ef_construction = 100)")
-    ((size,),) = rows(empty, "SELECT pg_relation_size('i')")
-    expected = bytes_per_row(element_type, dimensions, m)
-    assert expected is not None
-    assert size / 500 == pytest.approx(expected, rel=0.12)
-
-
-def test_vectors_as_wide_as_a_page_take_two(empty: str) -> None:
-    make_items(empty, count=100, dimensions=2000)
-    run(empty, HNSW.replace("CONCURRENTLY ", ""))
-    ((size,),) = rows(empty, "SELECT pg_relation_size('items_idx')")
-    assert size / 100 == pytest.approx(bytes_per_row("vector", 2000, 16), rel=0.05)
 
 
 def test_an_invalid_part_of_a_valid_whole_is_named_and_rebuilt(empty: str) -> None:

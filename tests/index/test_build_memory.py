@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from psycopg import sql
 from scene import SPEC, Heard, rows, run
 
-from everindex.index.build.memory import MIB, choose_settings, graph_bytes, settings_for
+from everindex.index.build.footprint import graph_bytes
+from everindex.index.build.memory import MIB, choose_settings, settings_for
 from everindex.index.deploy.deploy import deploy
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect

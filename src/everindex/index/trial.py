@@ -11,6 +11,7 @@ from psycopg import sql
 
 from everindex.errors import SpecIllegal
 from everindex.index.build.estimate import Estimate, estimate_build
+from everindex.index.build.footprint import index_bytes
 from everindex.index.build.memory import settings_for
 from everindex.index.build.preflight import see_machine
 from everindex.index.build.rate import Rate
@@ -23,7 +24,6 @@ from everindex.index.plan.ddl import create_statement
 from everindex.index.probe import index_names
 from everindex.index.recall import IndexUnused, Truth
 from everindex.index.serving import same_distance
-from everindex.index.size import index_bytes
 from everindex.index.spec import OLD_OPCLASSES, IndexSpec, check_dimensions
 from everindex.index.trial_table import Sample
 from everindex.pg.capabilities import look

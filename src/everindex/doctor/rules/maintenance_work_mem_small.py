@@ -1,4 +1,4 @@
-"""Does the graph of an HNSW index fit into the memory that a rebuild would have?"""
+"""Rule: the graph of an HNSW index fits into the memory that a rebuild would have (`index.build.footprint`)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined, VectorIndex
 from everindex.doctor.figures import size_setting, size_text
 from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
-from everindex.index.build.memory import BYTES_PER_ROW_FIXED, BYTES_PER_ROW_PER_M, HEADROOM
+from everindex.index.build.footprint import graph_bytes
+from everindex.index.build.memory import HEADROOM
 from everindex.index.spec import DEFAULT_M
-
-#: Bytes of one value: a header of 8, and for each dimension. Source: pgvector, vector.h, halfvec.h, bitvec.h.
-_HEADER = 8
-_BITS_PER_DIMENSION = {"vector": 32, "halfvec": 16, "bit": 1}
 
 
 def ask(examined: Examined) -> Iterator[Answer]:
@@ -55,11 +52,11 @@ def needed_bytes(examined: Examined, index: VectorIndex) -> int | None:
     if table is None or table.dimensions is None or index.estimated_rows is None:
         return None
     kind = index.opclass.partition("_")[0]
-    if kind not in _BITS_PER_DIMENSION:
-        return None
-    value = table.dimensions * _BITS_PER_DIMENSION[kind] // 8 + _HEADER
-    per_row = value + BYTES_PER_ROW_PER_M * int(index.options.get("m", DEFAULT_M)) + BYTES_PER_ROW_FIXED
-    return int(index.estimated_rows * per_row * HEADROOM)
+    if kind not in ("vector", "halfvec", "bit"):
+        return None  # of a sparsevec every value has its own width
+    m = int(index.options.get("m", DEFAULT_M))
+    graph = graph_bytes(rows=index.estimated_rows, dimensions=table.dimensions, m=m, key_type=kind)
+    return int(graph * HEADROOM)
 
 
 RULE = Rule(

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import BuildFailed, EverindexError, LockNotObtained, PermissionDenied
+from everindex.index.build.footprint import index_bytes
 from everindex.index.build.memory import settings_for
 from everindex.index.build.operation import SHORT_LOCK_TIMEOUT, Work, set_session, stopped
 from everindex.index.build.preflight import SHARED_MEMORY_HEADROOM, require_disk, see_machine, warnings_before
@@ -22,7 +23,6 @@ from everindex.index.plan.ddl import create_statement, drop_statement
 from everindex.index.plan.steps import Build
 from everindex.index.privileges import what_would_permit_a_build
 from everindex.index.progress import Watch
-from everindex.index.size import index_bytes
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits

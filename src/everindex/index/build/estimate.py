@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from everindex.index.build.footprint import index_bytes
 from everindex.index.build.memory import BuildSettings
 from everindex.index.build.rate import Rate
-from everindex.index.size import index_bytes
 from everindex.index.spec import IndexSpec
 
 #: What a row costs that no longer fits into maintenance_work_mem, against one that does: 20,000 × 1536 took 52.5 s with

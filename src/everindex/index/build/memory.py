@@ -1,17 +1,14 @@
-"""How much memory and how many workers does a build want? The measured formula, and the session settings from it."""
+"""The session settings of a build: memory and workers, from the footprint of its graph and what the server allows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from everindex.index.build.footprint import graph_bytes
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
 
 MIB = 1024 * 1024
-#: pgvector's graph in memory, per row, measured on five shapes within 1 % (vector bytes + 32 × m + 205): a build
-#: that no longer fits goes on two to five times slower.
-BYTES_PER_ROW_FIXED = 205
-BYTES_PER_ROW_PER_M = 32
 #: Room above the formula for a table that grows while it is being indexed.
 HEADROOM = 1.15
 #: What a build may take of a server of which nothing is known but its defaults.
@@ -41,16 +38,6 @@ class BuildSettings:
             "min_parallel_table_scan_size": "0",
             "client_min_messages": "notice",
         }
-
-
-def value_bytes(key_type: str, dimensions: int) -> int:
-    """Bytes of one value of a pgvector type: float32, float16 or bits, and 8 of header."""
-    return {"vector": 4 * dimensions, "halfvec": 2 * dimensions, "bit": (dimensions + 7) // 8}[key_type] + 8
-
-
-def graph_bytes(*, rows: int, dimensions: int, m: int, key_type: str = "vector") -> int:
-    """Bytes of an HNSW graph over `rows` values of `dimensions` while it is built in memory."""
-    return rows * (value_bytes(key_type, dimensions) + BYTES_PER_ROW_PER_M * m + BYTES_PER_ROW_FIXED)
 
 
 def choose_settings(
