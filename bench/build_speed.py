@@ -18,7 +18,7 @@ from pathlib import Path
 from corpus import corpus, fill
 
 from everindex.index.deploy.deploy import deploy
-from everindex.index.deploy.preview import foresee
+from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.policy import HEAL
 from everindex.index.spec import IndexSpec
 from everindex.index.verify import prove_all
@@ -64,7 +64,7 @@ def drop(conninfo: str, name: str) -> None:
 
 
 def estimated(connection: Connection, spec: IndexSpec) -> float:
-    estimate = foresee(connection, spec, policy=HEAL).steps[0].estimate
+    estimate = preview_plan(connection, spec, policy=HEAL).steps[0].estimate
     assert estimate is not None
     return round(estimate.seconds, 1)
 

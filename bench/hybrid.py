@@ -354,7 +354,7 @@ def copied(instance: Instance) -> None:
             (COPIES,),
         )
         connection.execute("VACUUM articles")
-    instance.forget()
+    instance.invalidate()
 
 
 def instances() -> Iterator[Instance]:

@@ -24,7 +24,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.index.advice import advise
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.surveyed import Effort
 from everindex.index.tune import apply_advice
 from everindex.index.warm import warm
@@ -69,7 +69,7 @@ def main() -> None:
     with instance_with(corpus, options.home) as instance:
         conninfo = instance.direct_conninfo
         with instance.connection() as connection:
-            declared, spec = in_search_path(connection, EMBEDDING_INDEX), declared_here(connection, EMBEDDING_INDEX)
+            declared, spec = in_search_path(connection, EMBEDDING_INDEX), effective_spec(connection, EMBEDDING_INDEX)
             server = look(connection)
         warm(conninfo, spec, max_seconds=60)
         before = check(instance, corpus.vectors, queries)
@@ -96,7 +96,7 @@ def main() -> None:
             applied = apply_advice(conninfo, declared, advice, effort=effort, say=lambda text: print(text, flush=True))
             result["apply_seconds"] = round(time.perf_counter() - started, 1)
             result["applied"] = applied.as_dict()
-            instance.forget()
+            instance.invalidate()
             warm(conninfo, spec, max_seconds=60)
             result["check_after"] = check(instance, corpus.vectors, queries)
     text = json.dumps(result, indent=2)

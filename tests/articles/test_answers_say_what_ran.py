@@ -48,7 +48,7 @@ def test_the_first_answer_after_the_index_was_dropped_is_exact_and_says_so(
     definition = sql.execute(f"SELECT pg_get_indexdef('{INDEX}'::regclass)").fetchone()
     assert definition is not None
     for name, search in searches.items():
-        instance.forget()
+        instance.invalidate()
         assert seen(search()) == ("index", 40, []), name
         sql.execute(f"DROP INDEX {INDEX}")
         answer = search()
@@ -179,7 +179,7 @@ def test_a_small_table_is_read_whole_and_that_is_no_news(
 ) -> None:
     sql.execute("DELETE FROM articles WHERE uri NOT IN (SELECT uri FROM articles ORDER BY uri LIMIT 40)")
     sql.execute("VACUUM FULL articles")
-    instance.forget()
+    instance.invalidate()
     answer = instance.search_vector(vector, k=10)
     plan = "\n".join(instance.explain(vector).plan)
     if "Seq Scan" in plan:
@@ -197,5 +197,5 @@ def test_a_server_that_counts_no_scans_is_believed_as_far_as_its_catalog_was_rea
     with connect_instance(filled, settings=Settings()) as instance:
         assert seen(instance.search_vector(vector)) == ("index", 40, [])
         sql.execute(f"DROP INDEX {INDEX}")
-        instance.forget()
+        instance.invalidate()
         assert instance.search_vector(vector).notices == [NO_INDEX]

@@ -31,7 +31,7 @@ def test_every_answer_that_is_filtered_by_date_says_how_many_dates_are_no_dates(
             connection.execute("UPDATE articles SET publication_date = '1707213600' WHERE uri = 'u2'")
             connection.execute("UPDATE articles SET publication_date = '' WHERE uri = 'u3'")
             connection.execute("UPDATE articles SET publication_date = NULL WHERE uri = 'u4'")
-        instance.forget()
+        instance.invalidate()
         assert all(notices(some_day))
         assert not any(notices(None))
         assert not any(notices(Filters(category="one")))

@@ -69,7 +69,7 @@ def test_filters_are_forgotten_from_the_least_used_on_and_all_of_them_with_the_i
         met(history, Filters(category=str(number)), *[900] * FEWEST_SCANS)
     assert history.of(Filters(category="0"), 10) == UNKNOWN
     assert not history.of(Filters(category="1"), 10).pays
-    history.forget()
+    history.invalidate()
     assert history.of(Filters(category="1"), 10) == UNKNOWN
 
 

@@ -23,7 +23,7 @@ from pgvector.psycopg import register_vector
 
 import warm
 from everindex.articles import ingest
-from everindex.articles.bulk import index_aside
+from everindex.articles.bulk import without_index
 from everindex.articles.embedding.static import StaticEmbedder
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
@@ -137,8 +137,8 @@ def test_an_import_killed_at_any_moment_leaves_whole_articles_and_the_next_compl
 
 def test_a_process_killed_while_the_index_is_aside_is_healed_by_the_next_migration(migrated: str) -> None:
     script = (
-        "import sys, time\nfrom everindex.articles.bulk import index_aside\n"
-        "with index_aside(sys.argv[1], vectors_coming=5000) as is_aside:\n"
+        "import sys, time\nfrom everindex.articles.bulk import without_index\n"
+        "with without_index(sys.argv[1], vectors_coming=5000) as is_aside:\n"
         "    print(is_aside, flush=True)\n    time.sleep(60)\n"
     )
     with (
@@ -156,7 +156,7 @@ def test_a_process_killed_while_the_index_is_aside_is_healed_by_the_next_migrati
 
 
 def test_an_error_while_the_index_is_aside_builds_it_all_the_same(migrated: str) -> None:
-    with pytest.raises(ZeroDivisionError), index_aside(migrated, vectors_coming=5000):
+    with pytest.raises(ZeroDivisionError), without_index(migrated, vectors_coming=5000):
         _ = 1 / 0
     with psycopg.connect(migrated, autocommit=True) as connection:
         assert valid_index(connection) is True

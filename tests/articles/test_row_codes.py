@@ -127,6 +127,6 @@ def test_with_an_index_the_memory_is_given_back_and_who_asks_for_an_exact_search
     assert without_index.search_vector(vectors[0], exact=True).reason == "exact search was asked for"
     with psycopg.connect(without_index.conninfo, autocommit=True) as sql:
         sql.execute(f"CREATE INDEX {INDEX} ON articles USING hnsw (embedding vector_cosine_ops)")
-    without_index.forget()
+    without_index.invalidate()
     assert without_index.search_vector(vectors[0]).strategy == "index"
     assert without_index.engine._row_codes._codes is None

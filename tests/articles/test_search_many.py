@@ -61,7 +61,7 @@ def test_a_short_answer_is_completed_for_each_search_by_itself(instance: Instanc
     sql.execute(
         "UPDATE articles SET category = 'odd' WHERE substr(md5(uri), 1, 1) IN ('0', '1', '2', '3', '4', '5', '6', '7')"
     )
-    instance.forget()
+    instance.invalidate()
     for answer in instance.search_many(vectors, k=900, filters={"category": "odd"}, ef_search=10):
         assert len(answer.hits) == 900
 

@@ -197,7 +197,7 @@ def test_what_is_kept_is_what_numpy_keeps(read_only_instance: Instance, golden: 
 def test_a_tiny_table_gives_what_there_is(instance: Instance, sql: psycopg.Connection) -> None:
     uri = instance.search("crash", mode="semantic", k=1).hits[0].uri
     sql.execute("DELETE FROM articles WHERE uri <> %s", (uri,))
-    instance.forget()
+    instance.invalidate()
     assert instance.similar(uri, k=5, without_near_duplicates=True).hits == []
     add_copies(instance, uri, 3)
     assert len(instance.similar(uri, k=5).hits) == 3
@@ -214,7 +214,7 @@ def test_the_look_for_other_articles_ends_and_says_so(
         "generate_series(1, %s) AS n WHERE uri = %s",
         (60, uri),
     )
-    instance.forget()
+    instance.invalidate()
     answer = instance.similar(uri, k=5, filters=Filters(), without_near_duplicates=True)
     assert "near-duplicates" in answer.notices[-1]
     assert len(answer.hits) < 5

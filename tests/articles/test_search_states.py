@@ -30,7 +30,7 @@ def test_a_search_without_a_valid_index_is_exact_and_says_so_until_the_index_is_
     assert instance.search_vector(vector).strategy == "index"
 
     sql.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'articles_embedding_hnsw_idx'::regclass")
-    instance.forget()
+    instance.invalidate()
     answer = instance.search_vector(vector)
     assert (answer.strategy, answer.notices) == ("exact", [NO_INDEX])
     check_exact(answer, golden, vector, Filters(), k=10)
@@ -38,13 +38,13 @@ def test_a_search_without_a_valid_index_is_exact_and_says_so_until_the_index_is_
 
     spec = in_search_path(sql, EMBEDDING_INDEX)
     drop(instance.conninfo, spec)
-    instance.forget()
+    instance.invalidate()
     assert instance.search_vector(vector).notices == [NO_INDEX]
     filtered = instance.search_vector(vector, filters={"since": "2022"})
     assert filtered.strategy == "filtered-exact"
 
     deploy(instance.conninfo, spec)
-    monkeypatch.setattr(engine_module, "SERVING_SECONDS", 0.0)  # noticed by itself, without forget()
+    monkeypatch.setattr(engine_module, "SERVING_SECONDS", 0.0)  # noticed by itself, without invalidate()
     answer = instance.search_vector(vector)
     assert (answer.strategy, answer.notices) == ("index", [])
 
@@ -74,7 +74,7 @@ def test_zero_vectors_put_in_by_hand_are_no_hits_and_break_no_order(
         (zero,),
     ).fetchall()
     zeros = {row[0] for row in found}
-    instance.forget()
+    instance.invalidate()
     vector = instance.embed_query("memory leak in the parser")
     for filters in ({}, {"category": found[0][1]}, {"since": "2000"}):
         for k in (10, 1000):

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 import warm
-from everindex.articles.bulk import index_aside
+from everindex.articles.bulk import without_index
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Article
@@ -143,7 +143,7 @@ def test_after_an_error_of_the_load_it_is_back_and_that_error_is_told(
     database: psycopg.Connection, migrated: str
 ) -> None:
     def load() -> None:
-        with index_aside(migrated, vectors_coming=5000):
+        with without_index(migrated, vectors_coming=5000):
             assert state(database)[0] is None
             _ = 1 / 0
 
@@ -158,7 +158,7 @@ def test_where_it_cannot_come_back_yet_the_first_error_says_so_and_the_note_stay
     first = QueryInvalid("the rows are bad.", why="they are.", next_step="mend them.")
 
     def load() -> None:
-        with index_aside(migrated, vectors_coming=5000):
+        with without_index(migrated, vectors_coming=5000):
             # A table of its name stands where the index has to be.
             database.execute(f"CREATE TABLE {INDEX} ()")
             raise first
@@ -176,7 +176,7 @@ def test_where_it_cannot_come_back_yet_the_first_error_says_so_and_the_note_stay
 
 def test_of_two_loads_the_one_that_ends_last_brings_it_back(database: psycopg.Connection, migrated: str) -> None:
     told: list[str] = []
-    with index_aside(migrated, vectors_coming=5000) as is_aside:
+    with without_index(migrated, vectors_coming=5000) as is_aside:
         assert is_aside
         with connect_instance(migrated, settings=Settings()) as instance:
             instance.import_rows([Article(uri="one", title="more")], reporter=Reporter(say=told.append))
@@ -209,7 +209,7 @@ def test_what_could_not_be_brought_back_as_it_is_stays_in_place(database: psycop
     database.execute(f"DROP INDEX {INDEX}")
     database.execute(f"CREATE INDEX {INDEX} ON articles USING hnsw (embedding vector_cosine_ops) WITH (m = 8)")
     told: list[str] = []
-    with index_aside(migrated, vectors_coming=5000, reporter=Reporter(say=told.append)) as is_aside:
+    with without_index(migrated, vectors_coming=5000, reporter=Reporter(say=told.append)) as is_aside:
         assert not is_aside
     assert any("could not be brought back as it is" in line for line in told)
     assert state(database)[0] is True

@@ -68,7 +68,7 @@ def store_as_another_program(
                 "INSERT INTO articles (uri, title, summary, embedding) VALUES (%s, %s, %s, %s)",
                 (uri, title, summary, None if made is None else Vector(made)),
             )
-    instance.forget()
+    instance.invalidate()
 
 
 def foreign(uri: str, title: str, summary: str) -> np.ndarray:
@@ -89,7 +89,7 @@ def run(instance: Instance, *statements: str) -> None:
     with psycopg.connect(instance.conninfo, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement)
-    instance.forget()
+    instance.invalidate()
 
 
 def vectors_in(instance: Instance) -> dict[str, str | None]:
@@ -174,7 +174,7 @@ def test_a_role_that_may_not_read_the_records_is_told_the_grant(
         grant = answer.notices[0].partition("run  ")[2]
         assert grant.startswith(f'GRANT USAGE ON SCHEMA everindex_meta TO "{role}"')
         run(fresh, *grant.split(";")[:2])
-        reader.forget()
+        reader.invalidate()
         assert reader.search("tiger", mode="semantic").strategy != "keyword"
         reader.close()
     finally:
@@ -193,7 +193,7 @@ def test_where_nothing_can_be_recorded_texts_are_stored_and_an_administrator_is_
         assert [hit.uri for hit in writer.search("tiger").hits] == ["a"]
         statement = (report.next_step or "").partition("run  ")[2].partition(";")[0]
         run(fresh, statement)
-        writer.forget()
+        writer.invalidate()
         assert writer.embed_missing().stored.updated == 1
         assert writer.search("tiger", mode="semantic").hits[0].uri == "a"
         writer.close()

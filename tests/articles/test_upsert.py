@@ -64,7 +64,7 @@ def run(instance: Instance, *statements: str) -> None:
     with psycopg.connect(instance.conninfo, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement)
-    instance.forget()
+    instance.invalidate()
 
 
 def counts(report: Any) -> tuple[int, int, int]:
@@ -309,7 +309,7 @@ def test_a_vector_of_an_unknown_model_takes_the_record_of_the_one_before_it_away
 def test_vectors_of_two_models_are_never_searched_together(remote: Instance, endpoint: Endpoint) -> None:
     remote.upsert(some(4))
     remote.meanings.embedder = HttpEmbedder(endpoint, "large")
-    remote.forget()
+    remote.invalidate()
     with pytest.raises(EmbeddingModelsMixed, match="large") as raised:
         remote.search("words", mode="semantic")
     assert "small (4 rows)" in raised.value.why

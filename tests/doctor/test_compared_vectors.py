@@ -38,7 +38,7 @@ def run(instance: Instance, statement: str, *parameters: Any) -> None:
     with psycopg.connect(instance.conninfo, autocommit=True) as connection:
         register_vector(connection)
         connection.execute(statement, parameters or None)
-    instance.forget()
+    instance.invalidate()
 
 
 def declared(instance: Instance) -> None:
@@ -128,7 +128,7 @@ def test_later_rows_of_another_model_are_told_and_a_declaration_that_no_longer_h
     assert kept.has_changed
     assert "10 of 49" in kept.findings[0].text
     assert "withdrawn" in kept.findings[0].text
-    articles.forget()
+    articles.invalidate()
     assert articles.models().is_unrecorded
     assert articles.search("title", mode="semantic").strategy == "keyword"
     assert article_keeper(articles.conninfo, Settings()).once().findings == ()

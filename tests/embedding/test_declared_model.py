@@ -67,7 +67,7 @@ def test_the_model_that_made_them_is_declared_and_searched_with(theirs: Instance
     assert done.returncode == 0, done.stderr
     assert f"title alone: {ROWS} of {ROWS} agree" in done.stdout
     assert recorded(theirs) == [(f"openai-compatible/their-model@{WIDTH}", ROWS, ROWS)]
-    theirs.forget()
+    theirs.invalidate()
     answered = theirs.search("title 3", mode="semantic", k=1)
     assert answered.strategy != "keyword"
     assert answered.hits[0].uri == "u3"

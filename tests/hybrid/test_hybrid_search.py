@@ -132,7 +132,7 @@ def test_an_article_of_zeros_has_no_distance(fresh: Instance) -> None:
 def test_an_instance_without_any_vector_is_searched_by_words(fresh: Instance) -> None:
     fresh.upsert([Article(uri="u", title="tiger", category="one"), Article(uri="v", title="zebra", category="one")])
     run(fresh.conninfo, "UPDATE articles SET embedding = NULL")
-    fresh.forget()
+    fresh.invalidate()
     assert uris(fresh.search("tiger")) == ["u"]
     answer = fresh.search("tiger", filters={"category": "one"})
     assert (uris(answer), answer.strategy) == (["u"], "keyword")
@@ -206,7 +206,7 @@ def test_stop_words_alone_are_searched_by_meaning_and_the_answer_says_so(read_on
 def test_without_a_vector_index_both_still_answer(filled: str) -> None:
     with connect_instance(filled, settings=Settings()) as instance:
         run(filled, "DROP INDEX articles_embedding_hnsw_idx")
-        instance.forget()
+        instance.invalidate()
         answer = instance.search("memory leak")
         assert (answer.strategy, len(answer.hits)) == ("exact", 10)
         assert "no valid vector index" in answer.notices[0]

@@ -317,9 +317,9 @@ def test_a_keeper_sets_the_language_at_its_start_and_then_leaves_another_one_alo
 
 def test_an_instance_notices_that_the_index_has_come(instance: Instance) -> None:
     run(instance.conninfo, f"DROP INDEX {INDEX_NAME}")
-    instance.forget()
+    instance.invalidate()
     assert not instance.words.known().is_indexed
     ensured(instance.conninfo)
-    instance.forget()
+    instance.invalidate()
     assert instance.words.known().is_indexed
     assert instance.search("memory leak", mode="keyword").notices == []

@@ -278,7 +278,7 @@ def test_a_missing_index_changes_no_answer_and_is_told(filled: str, open_instanc
     expected = found(instance, "memory leak")
     with instance.connection() as connection:
         connection.execute(f"DROP INDEX {INDEX_NAME}")
-    instance.forget()
+    instance.invalidate()
     answer = found(instance, "memory leak")
     assert (uris(answer), [hit.score for hit in answer.hits]) == (uris(expected), [hit.score for hit in expected.hits])
     assert ["no index serves" in notice for notice in answer.notices] == [True]

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from scene import SPEC, run
 
 from everindex.index.catalog.generations import previous_note
-from everindex.index.deploy.deploy import deploy, drop, forget, rollback
+from everindex.index.deploy.deploy import deploy, drop, drop_previous, rollback
 from everindex.index.plan.policy import HEAL, MIGRATE, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy, IndexSpec
@@ -233,7 +233,7 @@ KINDS = (
         keeps_partitions=True,
     ),
     Kind(name="rollback", prepare=deployed(OLD, SPEC), act=rollback, may_serve=(SPEC, OLD)),
-    Kind(name="forget", prepare=deployed(OLD, SPEC), act=forget),
+    Kind(name="forget", prepare=deployed(OLD, SPEC), act=drop_previous),
     Kind(name="drop-then-deploy", prepare=deployed(OLD, SPEC), act=drop, may_serve=(SPEC,)),
     Kind(name="drop-then-drop", prepare=deployed(OLD, SPEC), act=drop, heal=drop, ends_without=True),
 )

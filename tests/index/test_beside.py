@@ -11,7 +11,7 @@ from scene import SPEC, Heard, run
 from everindex.index.beside import indexes_beside
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.deploy import deploy
-from everindex.index.deploy.preview import foresee
+from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.policy import HEAL
 from everindex.index.verify import prove_all, prove_index
 from everindex.pg.connections import Connection, connect
@@ -69,7 +69,7 @@ def test_an_index_on_the_same_column_is_named_with_what_it_is_for(
     assert proof.holds
     assert other.sentence in proof.sentence
     assert proof.next_step == other.advice
-    planned = foresee(connection, SPEC, with_trial=False, policy=HEAL)
+    planned = preview_plan(connection, SPEC, with_trial=False, policy=HEAL)
     dropped = {getattr(each.step, "name", None) for each in planned.steps}
     assert [beside.name for beside in planned.beside] == ([] if "by_migration" in dropped else ["by_migration"])
     assert any(other.sentence in warning for warning in deploy(items, SPEC).warnings)

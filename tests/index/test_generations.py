@@ -17,10 +17,10 @@ from psycopg.conninfo import make_conninfo
 from scene import SPEC, Heard, InBackground, builder_in_phase, rows, run, state
 
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, NothingToRollBack, PlanOutOfDate
-from everindex.index.catalog.drift import declared_index, differences, is_refused
+from everindex.index.catalog.drift import declared_index, differences, is_rejected
 from everindex.index.catalog.generations import previous_note, read_note, words_of_others
 from everindex.index.catalog.observe import Observed, observe
-from everindex.index.deploy.deploy import Deployed, deploy, drop, forget, rollback
+from everindex.index.deploy.deploy import Deployed, deploy, drop, drop_previous, rollback
 from everindex.index.plan.planner import Plan, make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.plan.steps import DropIndex
@@ -63,7 +63,7 @@ def is_noted(conninfo: str, spec: IndexSpec) -> bool:
     """The serving index says of this definition that it was taken back, or did not prove itself."""
     observed = look(conninfo, spec)
     serving = declared_index(spec, observed)
-    return serving is not None and is_refused(spec, observed, serving)
+    return serving is not None and is_rejected(spec, observed, serving)
 
 
 def is_served_as(conninfo: str, spec: IndexSpec) -> bool:
@@ -257,9 +257,9 @@ def test_a_policy_that_keeps_nothing_leaves_nothing(items: str) -> None:
 
 def test_forgetting_drops_the_previous_generation_alone(items: str) -> None:
     deploy(items, SPEC)
-    assert forget(items, SPEC) is False
+    assert drop_previous(items, SPEC) is False
     heal(items, OTHER_M)
-    assert forget(items, OTHER_M) is True
+    assert drop_previous(items, OTHER_M) is True
     assert state(items) == [(NAME, True)]
     assert is_served_as(items, OTHER_M)
 
@@ -530,7 +530,7 @@ def test_a_duplicate_of_what_was_taken_back_is_left_alone_because_it_may_be_all_
     deploy(items, SPEC)
     heal(items, HALFVEC)
     rollback(items, HALFVEC)
-    forget(items, HALFVEC)
+    drop_previous(items, HALFVEC)
     run(items, "CREATE INDEX theirs ON items USING hnsw ((embedding::halfvec(64)) halfvec_cosine_ops)")
     heal(items, HALFVEC)
     assert state(items) == [(NAME, True), ("theirs", True)]
@@ -573,7 +573,7 @@ def test_what_somebody_has_written_in_the_comment_stays_with_the_serving_index(i
         heal(items, BLUNT)
     assert words_of_others(comment_on(items, NAME)) == theirs
     assert is_noted(items, BLUNT)
-    assert len(read_note(comment_on(items, NAME)).refused) == 1
+    assert len(read_note(comment_on(items, NAME)).rejected_definitions) == 1
 
 
 def test_a_renamed_index_keeps_what_somebody_has_written_in_its_comment(items: str) -> None:

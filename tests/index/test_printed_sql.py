@@ -17,7 +17,7 @@ from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.generations import read_note, words_of_others
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.deploy import deploy
-from everindex.index.deploy.preview import Foresight, foresee
+from everindex.index.deploy.preview import PlanPreview, preview_plan
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED
 from everindex.index.plan.steps import DropIndex, Swap
@@ -42,13 +42,13 @@ def start(cluster: Any) -> Callable[[Kind], str]:
     return started
 
 
-def foreseen(conninfo: str, kind: Kind) -> Foresight:
+def preview(conninfo: str, kind: Kind) -> PlanPreview:
     policy = replace(DEPLOY, rebuild_because=kind.policy.rebuild_because)
     with connect(conninfo) as connection:
-        return foresee(connection, kind.spec, policy=policy, with_trial=False)
+        return preview_plan(connection, kind.spec, policy=policy, with_trial=False)
 
 
-def by_psql(conninfo: str, found: Foresight) -> None:
+def by_psql(conninfo: str, found: PlanPreview) -> None:
     text = "\n".join(statement for each in found.steps for statement in each.statements)
     done = subprocess.run(
         [PSQL, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", conninfo, "-f", "-"],
@@ -66,7 +66,7 @@ def test_the_printed_sql_of_every_kind_of_plan_leads_to_the_declared_state(
     start: Callable[[Kind], str], kind: Kind
 ) -> None:
     conninfo = kind.connects_to(start(kind))
-    found = foreseen(conninfo, kind)
+    found = preview(conninfo, kind)
     by_psql(conninfo, found)
     with connect(conninfo) as connection:
         observed = observe(connection, kind.spec)
@@ -85,7 +85,7 @@ def test_a_swap_with_the_kept_generation_runs_as_printed_and_keeps_the_words_of_
     other = replace(SPEC, m=8)
     deploy(items, other, policy=MIGRATE_CHANGED)
     run(items, f"COMMENT ON INDEX {SPEC.name} IS E'it''s ours\\nsince 2024'")
-    found = foreseen(items, Kind(name="back", prepare=lambda conninfo: None))
+    found = preview(items, Kind(name="back", prepare=lambda conninfo: None))
     assert [type(each.step) for each in found.steps] == [Swap]
     assert all("\n" not in statement for statement in found.steps[0].statements)
     by_psql(items, found)
@@ -100,7 +100,7 @@ def test_a_swap_with_the_kept_generation_runs_as_printed_and_keeps_the_words_of_
 def test_a_previous_generation_that_makes_room_is_not_called_old(items: str) -> None:
     deploy(items, replace(SPEC, m=4))
     deploy(items, replace(SPEC, m=8), policy=MIGRATE_CHANGED)
-    found = foreseen(items, Kind(name="third", prepare=lambda conninfo: None))
+    found = preview(items, Kind(name="third", prepare=lambda conninfo: None))
     (dropped,) = [each.step for each in found.steps if isinstance(each.step, DropIndex)]
     assert "one is kept, and the one that serves now takes its place" in dropped.sentence
     assert "time is over" not in dropped.sentence
@@ -108,15 +108,15 @@ def test_a_previous_generation_that_makes_room_is_not_called_old(items: str) -> 
 
 def test_a_plan_says_why_its_time_is_an_assumption(items: str) -> None:
     kind = Kind(name="absent", prepare=lambda conninfo: None)
-    found = foreseen(items, kind)
+    found = preview(items, kind)
     told = found.steps[0].estimate
     assert told is not None
     assert "no trial was asked for" in told.seconds_from
     with connect(items) as connection:
-        tried = foresee(connection, SPEC, policy=HEAL).steps[0].estimate
+        tried = preview_plan(connection, SPEC, policy=HEAL).steps[0].estimate
         assert tried is not None
         assert tried.seconds_from == "a trial with 300 rows"
         connection.execute("DELETE FROM items WHERE id >= 150")
-        few = foresee(connection, SPEC, policy=HEAL).steps[0].estimate
+        few = preview_plan(connection, SPEC, policy=HEAL).steps[0].estimate
     assert few is not None
     assert "a trial takes 200 vectors, and 150 are there" in few.seconds_from

@@ -14,7 +14,7 @@ from everindex.errors import GenerationUnproven
 from everindex.index import tune
 from everindex.index.advice import Advice, advise
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.tuned import declared_here, stored
+from everindex.index.catalog.tuned import effective_spec, stored
 from everindex.index.curve_history import latest
 from everindex.index.deploy.deploy import deploy
 from everindex.index.journal import entries
@@ -81,7 +81,7 @@ def test_an_applied_recommendation_serves_and_is_kept(indexed: str, advice: Advi
     assert "bit_hamming_ops" in serving(indexed)
     assert applied.point.low >= FLOOR
     with connect(indexed) as connection:
-        wanted = declared_here(connection, SPEC)
+        wanted = effective_spec(connection, SPEC)
         assert wanted.opclass == "bit_hamming_ops"
         assert wanted.candidates == applied.tuned.points[0].candidates
         assert [point.k for point in applied.tuned.points] == [10, 100]
@@ -96,12 +96,12 @@ def test_an_applied_recommendation_serves_and_is_kept(indexed: str, advice: Advi
 def test_no_keeper_and_no_deploy_undoes_it(indexed: str, advice: Advice, policy: DeployPolicy) -> None:
     apply_advice(indexed, SPEC, advice, effort=QUICK)
     before = serving(indexed)
-    keeper = Keeper(indexed, lambda connection: [declared_here(connection, SPEC)], policy=policy, recall_seconds=0)
+    keeper = Keeper(indexed, lambda connection: [effective_spec(connection, SPEC)], policy=policy, recall_seconds=0)
     for _ in range(2):
         round_ = keeper.once(threading.Event())
         assert (round_.has_changed, round_.findings) == (False, ())
     with connect(indexed) as connection:
-        wanted = declared_here(connection, SPEC)
+        wanted = effective_spec(connection, SPEC)
     assert deploy(indexed, wanted, policy=HEAL).outcome == "already-there"
     assert serving(indexed) == before
 
@@ -109,7 +109,7 @@ def test_no_keeper_and_no_deploy_undoes_it(indexed: str, advice: Advice, policy:
 def test_a_tuned_index_that_is_dropped_comes_back_as_it_was_tuned(indexed: str, advice: Advice) -> None:
     apply_advice(indexed, SPEC, advice, effort=QUICK)
     run(indexed, "DROP INDEX items_embedding_idx", "DROP INDEX items_embedding_idx__prev")
-    keeper = Keeper(indexed, lambda connection: [declared_here(connection, SPEC)], recall_seconds=0, warm_seconds=5)
+    keeper = Keeper(indexed, lambda connection: [effective_spec(connection, SPEC)], recall_seconds=0, warm_seconds=5)
     assert keeper.once(threading.Event()).has_changed
     assert "bit_hamming_ops" in serving(indexed)
 
@@ -130,7 +130,7 @@ def test_a_deploy_that_fails_leaves_what_was_tuned_before(indexed: str, advice: 
         apply_advice(indexed, SPEC, replace(advice, floor=0.99), effort=QUICK)
     with connect(indexed) as connection:
         assert stored(connection, SPEC) is None
-        assert declared_here(connection, SPEC) == SPEC
+        assert effective_spec(connection, SPEC) == SPEC
         assert make_plan(SPEC, observe(connection, SPEC), policy=HEAL).steps == ()
     assert "vector_cosine_ops" in serving(indexed)
 
@@ -142,7 +142,7 @@ def test_what_does_not_hold_over_all_rows_is_taken_back(indexed: str, advice: Ad
         apply_advice(indexed, lenient, too_high, effort=QUICK)
     assert "vector_cosine_ops" in serving(indexed)
     with connect(indexed) as connection:
-        assert declared_here(connection, SPEC) == SPEC
+        assert effective_spec(connection, SPEC) == SPEC
 
 
 def test_what_serves_may_be_the_cheapest_and_only_ef_search_is_tuned(indexed: str) -> None:
@@ -153,7 +153,7 @@ def test_what_serves_may_be_the_cheapest_and_only_ef_search_is_tuned(indexed: st
     applied = apply_advice(indexed, SPEC, found, effort=only_there)
     assert applied.deployed.outcome == "already-there"
     with connect(indexed) as connection:
-        wanted = declared_here(connection, SPEC)
+        wanted = effective_spec(connection, SPEC)
         assert (wanted.opclass, wanted.candidates) == (SPEC.opclass, None)
         assert wanted.ef_search == applied.point.ef_search
 

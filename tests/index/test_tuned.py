@@ -15,9 +15,9 @@ from everindex.index.catalog.tuned import (
     Tuned,
     TunedPoint,
     candidates_for,
-    declared_here,
+    delete_tuned,
     ef_search_for,
-    forget,
+    effective_spec,
     read_tuned,
     store,
     stored,
@@ -74,11 +74,11 @@ def test_how_an_index_is_asked_is_no_part_of_its_definition() -> None:
 def test_without_our_schema_what_is_declared_holds(items: str) -> None:
     with connect(items) as connection:
         assert stored(connection, SPEC) is None
-        assert declared_here(connection, SPEC) == SPEC
-        assert not forget(connection, SPEC)
+        assert effective_spec(connection, SPEC) == SPEC
+        assert not delete_tuned(connection, SPEC)
         # The same inside of somebody's transaction, which goes on.
         with connection.transaction():
-            assert declared_here(connection, SPEC) == SPEC
+            assert effective_spec(connection, SPEC) == SPEC
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
@@ -87,12 +87,12 @@ def test_what_was_tuned_is_declared_until_it_is_forgotten_or_the_declaration_cha
     with connect(items) as connection:
         store(connection, SPEC, BIT)
         store(connection, SPEC, BIT)  # once more changes nothing
-        wanted = declared_here(connection, SPEC)
+        wanted = effective_spec(connection, SPEC)
         assert (wanted.opclass, wanted.ef_search, wanted.candidates) == ("bit_hamming_ops", 200, 200)
         other = replace(SPEC, m=24)
-        assert declared_here(connection, other) == other
-        assert forget(connection, SPEC)
-        assert declared_here(connection, SPEC) == SPEC
+        assert effective_spec(connection, other) == other
+        assert delete_tuned(connection, SPEC)
+        assert effective_spec(connection, SPEC) == SPEC
 
 
 def test_a_role_that_may_not_read_it_goes_by_the_declaration(items: str) -> None:
@@ -101,7 +101,7 @@ def test_a_role_that_may_not_read_it_goes_by_the_declaration(items: str) -> None
         store(connection, SPEC, BIT)
         run(items, "DROP ROLE IF EXISTS reader_of_little", "CREATE ROLE reader_of_little")
         connection.execute("SET ROLE reader_of_little")
-        assert declared_here(connection, SPEC) == SPEC
+        assert effective_spec(connection, SPEC) == SPEC
         connection.execute("RESET ROLE")
     run(items, "DROP ROLE reader_of_little")
 
@@ -111,7 +111,7 @@ def test_searches_go_through_what_serves_while_the_tuned_generation_is_on_its_wa
     deploy(items, SPEC)
     with connect(items) as connection:
         store(connection, SPEC, BIT)
-        wanted = declared_here(connection, SPEC)
+        wanted = effective_spec(connection, SPEC)
         found = serving_spec(wanted, observe(connection, wanted))
         assert found is not None
         assert found[0] == replace(SPEC, recall_floor=wanted.recall_floor)
@@ -130,14 +130,14 @@ def test_a_rollback_takes_the_tuning_back_and_a_second_one_gives_it_again(items:
     deploy(items, SPEC)
     with connect(items) as connection:
         store(connection, SPEC, BIT)
-        wanted = declared_here(connection, SPEC)
+        wanted = effective_spec(connection, SPEC)
         deploy(items, wanted, policy=MIGRATE_CHANGED)
         rollback(items, wanted)
-        assert declared_here(connection, SPEC) == SPEC
+        assert effective_spec(connection, SPEC) == SPEC
         observed = observe(connection, SPEC)
         assert make_plan(SPEC, observed, policy=HEAL).steps == ()
         rollback(items, SPEC)
-        assert declared_here(connection, SPEC) == wanted
+        assert effective_spec(connection, SPEC) == wanted
         assert make_plan(wanted, observe(connection, wanted), policy=HEAL).steps == ()
     assert rows(items, "SELECT count(*) FROM everindex_meta.tuned") == [(1,)]
 

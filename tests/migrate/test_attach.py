@@ -30,7 +30,7 @@ from everindex.errors import (
     RevisionUnknown,
     StatementFailed,
 )
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.deploy import deploy
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.spec import IndexSpec
@@ -163,7 +163,7 @@ def test_an_index_of_theirs_is_used_as_it_is_and_stays(later: str, name: str) ->
     runner.attach(later)
     assert vector_indexes(later) == [name]
     with connect(later) as connection:
-        spec = declared_here(connection, EMBEDDING_INDEX)
+        spec = effective_spec(connection, EMBEDDING_INDEX)
     assert spec.name == name
     assert deploy(later, spec, policy=HEAL).outcome == "already-there"
     article_keeper(later, Settings(EVERINDEX_KEEP_RECALL_SECONDS=0)).once()
@@ -177,7 +177,7 @@ def test_a_second_index_of_theirs_is_neither_dropped_nor_renamed_by_a_deploy(lat
     run(later, THEIRS, THEIRS.replace("ix_articles_embedding", INDEX))
     runner.attach(later)
     with connect(later) as connection:
-        spec = declared_here(connection, EMBEDDING_INDEX)
+        spec = effective_spec(connection, EMBEDDING_INDEX)
     assert deploy(later, spec, policy=HEAL).outcome == "already-there"
     assert vector_indexes(later) == [INDEX, "ix_articles_embedding"]
 
@@ -201,7 +201,7 @@ def test_a_definition_of_theirs_that_was_replaced_serves_again_with_their_words(
     assert snapshot(later)[0] != before[0]
     assert verify(later, floor=0.9, samples=5).proofs[1].holds is False  # somebody's choice, told and left alone
     with connect(later) as connection:
-        spec: IndexSpec = declared_here(connection, EMBEDDING_INDEX)
+        spec: IndexSpec = effective_spec(connection, EMBEDDING_INDEX)
     assert deploy(later, spec, policy=MIGRATE_CHANGED).outcome == "replaced"
     assert [each.name for each in planned(later).returns] == [INDEX]
     detached(later)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from everindex.articles.bulk import index_aside
+from everindex.articles import bulk
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.keeping import article_keeper, reason_to_wait
 from everindex.index.catalog.observe import observe
@@ -166,7 +166,7 @@ def test_the_keeper_of_the_articles_waits_for_a_migration(filled: str) -> None:
 
 def test_the_keeper_waits_while_an_import_has_the_index_aside(migrated: str) -> None:
     keeper = article_keeper(migrated, read_settings())
-    with index_aside(migrated, vectors_coming=5000) as is_aside:
+    with bulk.without_index(migrated, vectors_coming=5000) as is_aside:
         assert is_aside
         waits = keeper.once()
         assert "with the index set aside" in str(waits.reason)

@@ -205,7 +205,7 @@ def test_reads_go_on_without_the_primary(replicated: Pair, open_replicated: Open
     instance = open_replicated()
     expected = [hit.uri for hit in instance.search("elections").hits]
     replicated.primary.stop()
-    instance.forget()
+    instance.invalidate()
     assert [hit.uri for hit in instance.search("elections").hits] == expected
     assert reads_standby(instance)
 

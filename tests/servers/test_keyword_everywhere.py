@@ -29,7 +29,7 @@ def everywhere(request: pytest.FixtureRequest) -> Iterator[Instance]:
                 for n in range(COUNT)
             )  # fmt: skip
             run(conninfo, "UPDATE articles SET embedding = NULL WHERE right(uri, 1) = '0'", "ANALYZE articles")
-            instance.forget()
+            instance.invalidate()
             yield instance
 
 
@@ -56,7 +56,7 @@ def test_it_is_healed_and_changes_its_language(everywhere: Instance, monkeypatch
         )
         assert found[0][0]
         assert f"'{language}'::regconfig" in found[0][1]
-    everywhere.forget()
+    everywhere.invalidate()
 
 
 @pytest.mark.parametrize(

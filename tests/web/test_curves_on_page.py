@@ -14,7 +14,7 @@ from everindex.articles.instance import Instance
 from everindex.index import curve_history
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.keeper.recall_history import Sample, generation_of, remember
 from everindex.index.survey import survey
 from everindex.index.surveyed import Effort
@@ -45,7 +45,7 @@ def page_of(instance: Instance) -> Callable[[], str]:
 
 def measured(conninfo: str) -> None:
     with connect(conninfo) as connection:
-        spec = declared_here(connection, EMBEDDING_INDEX)
+        spec = effective_spec(connection, EMBEDDING_INDEX)
         assert curve_history.keep(connection, survey(conninfo, spec, effort=QUICK))
 
 
@@ -97,7 +97,7 @@ def test_the_same_is_in_the_api(instance: Instance) -> None:
 
 def test_a_fall_below_the_floor_is_on_the_page(instance: Instance, page_of: Callable[[], str]) -> None:
     with connect(instance.conninfo) as connection:
-        spec = declared_here(connection, EMBEDDING_INDEX)
+        spec = effective_spec(connection, EMBEDDING_INDEX)
         index = declared_index(spec, observe(connection, spec))
         assert index is not None
         generation = generation_of(connection, index)

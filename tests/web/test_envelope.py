@@ -95,7 +95,7 @@ def test_assets_are_kept_for_ever_under_the_address_of_their_content(client: htt
 
 
 @pytest.mark.parametrize(
-    ("headers", "is_refused"),
+    ("headers", "is_rejected"),
     [
         ({}, False),
         ({"sec-fetch-site": "same-origin"}, False),
@@ -117,10 +117,10 @@ def test_assets_are_kept_for_ever_under_the_address_of_their_content(client: htt
     ],
     ids=str,
 )
-def test_only_our_own_pages_change_something_through_a_browser(headers: dict[str, str], is_refused: bool) -> None:
+def test_only_our_own_pages_change_something_through_a_browser(headers: dict[str, str], is_rejected: bool) -> None:
     given = {"host": "site.example", **headers}
 
-    assert all(is_cross_site(method, given) is is_refused for method in ("POST", "PATCH", "PUT", "DELETE"))
+    assert all(is_cross_site(method, given) is is_rejected for method in ("POST", "PATCH", "PUT", "DELETE"))
     assert not any(is_cross_site(method, given) for method in ("GET", "HEAD", "OPTIONS"))
 
 

@@ -66,7 +66,7 @@ def test_a_dropped_index_comes_back_while_the_pages_answer_exactly_and_say_so(fi
         with old_snapshot(filled):
             run(filled, f"DROP INDEX {INDEX}")
             until(lambda: ask(filled, "SELECT 1 FROM pg_stat_progress_create_index"))
-            instance.forget()
+            instance.invalidate()
             answer = client.get("/api/search?q=crash").json()
             assert answer["strategy"] == "exact"
             assert "exact search" in answer["notices"][0]

@@ -206,7 +206,7 @@ def test_the_index_page_counts_vectors_of_an_unrecorded_and_of_a_declared_model(
         instance.upsert([{"uri": f"u{n}", "title": f"title {n}"} for n in range(12)])
         with instance.connection() as connection:
             connection.execute("DELETE FROM everindex_meta.embedding_record")
-        instance.forget()
+        instance.invalidate()
         unknown = read_index_report(instance)
         assert (unknown.models, unknown.unrecorded, unknown.is_model_unknown) == ({}, 12, True)
         instance.declare_model("static")

@@ -64,7 +64,7 @@ def test_a_role_that_may_only_read_articles_searches_and_sees_every_page(
         assert "incident_status" in refused.json()["detail"]
 
         sql.execute(f"REVOKE SELECT ON articles FROM {ROLE}")
-        instance.forget()
+        instance.invalidate()
         answer = client.get("/api/search?q=crash&mode=semantic")
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/permission-denied")
         ready = client.get("/readyz")

@@ -24,7 +24,7 @@ from everindex.index.build.operation import Work
 from everindex.index.catalog.drift import declared_index, is_as_declared
 from everindex.index.catalog.generations import has_generation_name
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.deploy import deploy, drop
 from everindex.index.planner import SMALL_TABLE_ROWS
 from everindex.index.reporter import Reporter
@@ -66,7 +66,7 @@ class _Scene:
 
 
 @contextmanager
-def index_aside(conninfo: str, *, vectors_coming: int, reporter: Reporter | None = None) -> Iterator[bool]:
+def without_index(conninfo: str, *, vectors_coming: int, reporter: Reporter | None = None) -> Iterator[bool]:
     """For the time of the block the declared index is dropped if that pays, and afterwards, come what may, built anew.
 
     Yields whether it is away. One that an earlier load left away stays so until the end of this block, and is built then.
@@ -94,7 +94,7 @@ def index_aside(conninfo: str, *, vectors_coming: int, reporter: Reporter | None
 
 
 def _look(connection: Connection, vectors_coming: int, reporter: Reporter) -> _Scene:
-    spec = declared_here(connection, EMBEDDING_INDEX)
+    spec = effective_spec(connection, EMBEDDING_INDEX)
     observed = observe(connection, spec)
     index = declared_index(spec, observed)
     is_there = index is not None and index.is_valid

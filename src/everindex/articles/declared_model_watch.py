@@ -17,7 +17,7 @@ from everindex.articles.stored_vectors import Compared, check_sample
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.journal import record
 from everindex.index.keeper.keeper import Finding, KeptIndex
 from everindex.pg.connections import Connection, connect
@@ -83,7 +83,7 @@ class DeclaredModelChore:
 
     def _withdraw(self, connection: Connection, table: ArticleTable, model: str, told: str) -> KeptIndex:
         withdraw_declaration(connection, table, model)
-        spec = declared_here(connection, EMBEDDING_INDEX)
+        spec = effective_spec(connection, EMBEDDING_INDEX)
         record(connection, spec, "keeper: declaration withdrawn", model=model, sentence=told)
         text = (
             f"{told}: the declaration is withdrawn, and texts are searched by words. Stop what writes other vectors, and make "

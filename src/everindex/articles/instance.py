@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from everindex.articles import ingest, stored_vectors, verification
-from everindex.articles.bulk import LARGE_LOAD_ROWS, index_aside
+from everindex.articles.bulk import LARGE_LOAD_ROWS, without_index
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.choose import embedder_named
@@ -52,7 +52,7 @@ from everindex.errors import (
     EverindexError,
     QueryInvalid,
 )
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.journal import record
 from everindex.index.proof import Verification
 from everindex.index.reporter import Reporter
@@ -179,7 +179,7 @@ class Instance:
                 report = ingest.embed_missing(
                     connection, embedder, queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows
                 )
-        self.forget()
+        self.invalidate()
         return report
 
     def embedding_queue(self, *, overwrite_unrecorded: bool = False) -> int:
@@ -227,7 +227,7 @@ class Instance:
             agreement = compare(sampled, embedder)
             self._keep_records(connection, must_declare=True)
             record_declaration(connection, table, embedder.model, agreement)
-        self.forget()
+        self.invalidate()
         return Declared(model=embedder.model, agreement=agreement)
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -461,12 +461,12 @@ class Instance:
             asked=self._recall_queries,
         )
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Reads table, index and models anew at the next use: after this process has changed them."""
-        self.meanings.forget()
-        self.engine.forget()
-        self.words.forget()
-        self._searches.forget()
+        self.meanings.invalidate()
+        self.engine.invalidate()
+        self.words.invalidate()
+        self._searches.invalidate()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -502,15 +502,15 @@ class Instance:
                 next_step=f"have an administrator run  CREATE SCHEMA everindex_meta AUTHORIZATION {role};  "
                 "then run  everindex embed.",
             ) from exc
-        self.forget()
+        self.invalidate()
 
     def _forget_after_write(self, *, are_recorded: bool) -> None:
         if are_recorded:
             self.meanings.forget_recorded()
         else:
-            self.meanings.forget()
-        self.engine.forget()
-        self.words.forget()
+            self.meanings.invalidate()
+        self.engine.invalidate()
+        self.words.invalidate()
 
     @contextmanager
     def _large_load(self, vectors_coming: int, reporter: Reporter | None) -> Iterator[None]:
@@ -518,7 +518,7 @@ class Instance:
         if table.dimensions is None or (vectors_coming < LARGE_LOAD_ROWS and serving.index_name is not None):
             yield
             return
-        with index_aside(self.direct_conninfo, vectors_coming=vectors_coming, reporter=reporter):
+        with without_index(self.direct_conninfo, vectors_coming=vectors_coming, reporter=reporter):
             yield
 
     def _note_query(self, vector: np.ndarray, options: Options) -> None:
@@ -529,7 +529,7 @@ class Instance:
         """A line of the index's journal, if the primary takes it; the answer does not depend on it."""
         with suppress(EverindexError, psycopg.Error), self.connection() as connection:
             details = asdict(incident) | {"at": incident.at.isoformat(), "answers": count}
-            record(connection, declared_here(connection, EMBEDDING_INDEX), "short answer", **details)
+            record(connection, effective_spec(connection, EMBEDDING_INDEX), "short answer", **details)
 
     @contextmanager
     def _writer(self) -> Iterator[Connection]:

@@ -15,7 +15,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.keeper.keeper import PATIENCE_SECONDS, Chore, Finding, Keeper, KeptIndex, Round
 from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter
@@ -36,7 +36,7 @@ def article_indexes(settings: Settings) -> Callable[[Connection], Iterable[Index
 
     def declared(connection: Connection) -> list[IndexSpec]:
         return [
-            declared_here(connection, replace(spec, recall_floor=settings.recall_floor)) for spec in DECLARED_INDEXES
+            effective_spec(connection, replace(spec, recall_floor=settings.recall_floor)) for spec in DECLARED_INDEXES
         ]
 
     return declared
@@ -141,7 +141,7 @@ def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Calla
 
     def forget_what_was(round_: Round) -> None:
         if round_.has_changed:
-            instance.forget()
+            instance.invalidate()
 
     keeper = article_keeper(instance.direct_conninfo, settings, on_round=forget_what_was)
     thread = threading.Thread(target=keeper.run, args=(stop,), name="everindex-keeper", daemon=True)

@@ -138,7 +138,7 @@ class Meanings:
         self._models = (now + MODELS_SECONDS, models)
         return models
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Reads the models anew at the next use."""
         self._models = self._unrecorded = None
 

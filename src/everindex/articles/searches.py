@@ -94,9 +94,9 @@ class Searches:
         )
         return self._with_dates(answer, options)
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Looks at the dates anew."""
-        self._dates.forget()
+        self._dates.invalidate()
 
     def _with_dates(self, answer: Answer, options: Options) -> Answer:
         filters = options.filters

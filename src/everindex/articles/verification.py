@@ -21,7 +21,7 @@ from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import notes_of, unrecorded_note
 from everindex.errors import NotMigrated
 from everindex.index.catalog.observe import Observed, observe
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.proof import Verification
 from everindex.index.query_sample import AskedQueries
 from everindex.index.spec import IndexSpec
@@ -57,7 +57,7 @@ def verify(
     """
     with connect(conninfo, application_name="everindex verify") as connection, one_session(connection):
         revision = prove_revision(connection)
-        spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
+        spec = effective_spec(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
         index, observed = prove_index(connection, spec)
         catalog = state_of(connection, spec, observed)
         if not index.holds:
@@ -103,7 +103,7 @@ def verify(
 
 def read_state(connection: Connection, *, floor: float) -> str:
     """The state of declaration and catalog now, to be compared with that of a verification. Reads only, some milliseconds."""
-    spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
+    spec = effective_spec(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
     return state_of(connection, spec, observe(connection, spec))
 
 

@@ -13,7 +13,7 @@ from everindex.cli.output import JsonOption, is_terminal, print_json, reporter, 
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import LongWaitOption, connect_patiently, seconds_to_wait
 from everindex.errors import UsageError
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.proof import Verification
 from everindex.index.verify import prove_index
 from everindex.migrate import runner
@@ -40,7 +40,7 @@ def attach(wait: LongWaitOption = None, as_json: JsonOption = False) -> None:
             runner.attach(conninfo, wait_seconds=wait_seconds, reporter=reporting)
         with connect(conninfo, application_name="everindex attach") as connection:
             proofs = [prove_revision(connection)]
-            proofs += [prove_index(connection, declared_here(connection, spec))[0] for spec in DECLARED_INDEXES]
+            proofs += [prove_index(connection, effective_spec(connection, spec))[0] for spec in DECLARED_INDEXES]
     result = Verification(proofs=tuple(proofs))
     if as_json:
         print_json({"attached": True} | result.as_dict())

@@ -19,7 +19,7 @@ from everindex.articles.declared import DECLARED_INDEXES
 from everindex.cli.given_declaration import remember
 from everindex.errors import NothingDeclared, SettingInvalid, UsageError
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.declaration import read_declarations
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import has_article_schema
@@ -60,7 +60,7 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
     SpecIllegal for a declaration that cannot be, and NothingDeclared where the articles would be meant and are not here."""
     if declared is None:
         require_article_schema(connection)
-        specs = tuple(declared_here(connection, spec) for spec in DECLARED_INDEXES)
+        specs = tuple(effective_spec(connection, spec) for spec in DECLARED_INDEXES)
     elif declared.endswith(".json") or os.path.isfile(declared):
         specs = read_declarations(Path(declared))
     else:

@@ -15,7 +15,7 @@ from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
 from everindex.index.deploy import deploy as apply
-from everindex.index.deploy.preview import foresee
+from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.pg import address
@@ -95,7 +95,7 @@ def rollback(
             )
         for spec in specs:
             if forget:
-                was_there = apply.forget(conninfo, spec, reporter=reporting)
+                was_there = apply.drop_previous(conninfo, spec, reporter=reporting)
                 done.append({"index": spec.name, "forgotten": was_there})
             else:
                 done.append({"index": spec.name, "serving": apply.rollback(conninfo, spec, reporter=reporting)})
@@ -169,7 +169,7 @@ def _run(
 def _show(conninfo: str, spec: IndexSpec, policy: DeployPolicy) -> None:
     """The plan with its locks on stderr, before the first statement."""
     with connect(conninfo, application_name="everindex plan") as connection:
-        found = foresee(connection, spec, policy=policy, with_trial=False)
+        found = preview_plan(connection, spec, policy=policy, with_trial=False)
     if found.steps:
         print_plan(found, to=tell)
 

@@ -16,7 +16,7 @@ from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.doctor.examine import chosen_rules, examine
 from everindex.doctor.fix import Mended, mend
 from everindex.doctor.rule import Answer, Report, Rule
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import has_article_schema
 from everindex.pg import address
@@ -76,7 +76,7 @@ def _declared(
         missing = nothing_declared(connection)
         tell(f"{missing.what} Server and tables are examined without one.\n  next: {missing.next_step}")
         return ()
-    return tuple(declared_here(connection, replace(spec, recall_floor=floor)) for spec in DECLARED_INDEXES)
+    return tuple(effective_spec(connection, replace(spec, recall_floor=floor)) for spec in DECLARED_INDEXES)
 
 
 def _print(report: Report, *, show_all: bool) -> None:

@@ -11,7 +11,7 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.index.build.estimate import Estimate
-from everindex.index.deploy.preview import Foresight, foresee
+from everindex.index.deploy.preview import PlanPreview, preview_plan
 from everindex.index.plan.policy import DEPLOY
 from everindex.pg import address
 from everindex.settings import read_settings
@@ -32,7 +32,7 @@ def plan(
         connect_patiently(conninfo, settings, wait, application_name="everindex plan") as connection,
     ):
         specs = declared_indexes(connection, declared, index)
-        found = [foresee(connection, spec, policy=DEPLOY, with_trial=trial) for spec in specs]
+        found = [preview_plan(connection, spec, policy=DEPLOY, with_trial=trial) for spec in specs]
     if as_json:
         print_json({"plans": [each.as_dict() for each in found]})
     else:
@@ -42,7 +42,7 @@ def plan(
         raise typer.Exit(3)
 
 
-def print_plan(found: Foresight, *, to: Callable[[str], None] = say) -> None:
+def print_plan(found: PlanPreview, *, to: Callable[[str], None] = say) -> None:
     """The plan of one index for people."""
     spec = found.plan.spec
     if not found.steps:

@@ -15,7 +15,7 @@ from everindex.errors import EverindexError, GenerationUnproven
 from everindex.index import curve_history
 from everindex.index.advice import Advice
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.tuned import Tuned, TunedPoint, forget, store, stored
+from everindex.index.catalog.tuned import Tuned, TunedPoint, delete_tuned, store, stored
 from everindex.index.choose import nearest_miss
 from everindex.index.curve import Curve, Point
 from everindex.index.deploy.deploy import Deployed, deploy
@@ -134,7 +134,7 @@ def reset(conninfo: str, declared: IndexSpec, *, reporter: Reporter | None = Non
     A previous generation of that definition takes over at once, else it is built. Raises what `deploy` raises.
     """
     with connect(conninfo, application_name="everindex tune") as connection:
-        was_tuned = forget(connection, declared)
+        was_tuned = delete_tuned(connection, declared)
         if was_tuned:
             record(connection, declared, "tuning taken back")
     done = deploy(conninfo, declared, reporter=reporter, policy=DEPLOY)
@@ -185,7 +185,7 @@ def _put_back(conninfo: str, declared: IndexSpec, before: Tuned | None) -> None:
     try:
         with connect(conninfo, application_name="everindex tune") as connection:
             if before is None:
-                forget(connection, declared)
+                delete_tuned(connection, declared)
             else:
                 store(connection, declared, before)
     except EverindexError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from everindex.index.build.build import count_rows
 from everindex.index.catalog.drift import serving_index
 from everindex.index.catalog.observe import Observed, observe
-from everindex.index.deploy.preview import foresee
+from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED
 from everindex.index.plan.steps import Build, WaitForBuild
@@ -40,10 +40,10 @@ def build_now(connection: Connection, spec: IndexSpec, observed: Observed, *, re
 def build_seconds_expected(connection: Connection, spec: IndexSpec, *, replaces: bool = False) -> float:
     """How long making the declared index takes here: by its last build, or by a trial of a second's length."""
     policy = MIGRATE_CHANGED if replaces else MIGRATE
-    foreseen = foresee(connection, spec, policy=policy)
-    seconds = sum(each.estimate.seconds for each in foreseen.steps if each.estimate is not None)
-    rows = sum(each.estimate.rows for each in foreseen.steps if each.estimate is not None)
-    if rows == 0 and any(isinstance(each.step, Build) for each in foreseen.steps):
+    preview = preview_plan(connection, spec, policy=policy)
+    seconds = sum(each.estimate.seconds for each in preview.steps if each.estimate is not None)
+    rows = sum(each.estimate.rows for each in preview.steps if each.estimate is not None)
+    if rows == 0 and any(isinstance(each.step, Build) for each in preview.steps):
         # Never analyzed: the statistics know of no rows. The rate of the slowest machine is enough to tell apart
         # seconds from minutes.
         return count_rows(connection, spec) / UNKNOWN_ROWS_PER_SECOND

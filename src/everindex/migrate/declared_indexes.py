@@ -14,7 +14,7 @@ from everindex.errors import EverindexError, PermissionDenied, ReadOnlyServer
 from everindex.index.adopted import policy_here
 from everindex.index.beside import indexes_beside
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.deploy import acknowledge, deploy
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import MIGRATE
@@ -36,7 +36,7 @@ def keep_declared(
             spec = declaration
             try:
                 with connect(conninfo) as connection:
-                    spec = declared_here(connection, declaration)
+                    spec = effective_spec(connection, declaration)
                     policy = policy_here(connection, MIGRATE)
                     observed = observe(connection, spec)
                     steps = make_plan(spec, observed, policy=policy).steps

@@ -18,7 +18,7 @@ from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import Observed, observe
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.plan.partitions import broken_parts, broken_words
 from everindex.index.serving import serving_spec
 from everindex.index.set_aside import aside_words
@@ -171,7 +171,7 @@ def _read_readiness(connection: Connection) -> Readiness:
             is_ready=False, is_degraded=False, revision=current, head=head, is_attached=standing.is_attached,
             reasons=[f"{exc.what} {exc.why}"],
         )  # fmt: skip
-    spec = declared_here(connection, EMBEDDING_INDEX)
+    spec = effective_spec(connection, EMBEDDING_INDEX)
     observed = observe(connection, spec)
     state, percent = index_state(connection, spec, observed)
     reasons = [] if standing.is_right or standing.kind == "unreadable" else [standing.sentence]

@@ -24,7 +24,7 @@ from everindex.index.adopted import policy_here
 from everindex.index.catalog.drift import differences, is_hidden
 from everindex.index.catalog.generations import next_name, previous_name, read_note
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
-from everindex.index.catalog.tuned import declared_here
+from everindex.index.catalog.tuned import effective_spec
 from everindex.index.journal import Entry, entries
 from everindex.index.keeper.recall_now import RecallNow, recall_now
 from everindex.index.plan.planner import make_plan
@@ -167,7 +167,7 @@ def read_index_report(instance: Instance) -> IndexReport:
     models = instance.meanings.table_models()
     with instance.connection() as connection:
         server = look(connection)
-        spec = declared_here(connection, replace(EMBEDDING_INDEX, recall_floor=instance.settings.recall_floor))
+        spec = effective_spec(connection, replace(EMBEDDING_INDEX, recall_floor=instance.settings.recall_floor))
         observed = observe(connection, spec)
         catalog = state_of(connection, spec, observed)
         state, _ = index_state(connection, spec, observed)

@@ -36,7 +36,7 @@ class Kept(Generic[T]):
             return self._value[1]
         raise TimeoutError
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Loads anew at the next question; what is being loaded is for those who wait for it, and not kept."""
         self._value = None
         self._loading = None

@@ -75,7 +75,7 @@ class Site:
         """The report on the index, of this state of the catalog or a later one. Raises TimeoutError where it takes longer."""
         report = await self.index.get(wait_seconds=wait_seconds)
         if report.catalog != catalog:
-            self.index.forget()
+            self.index.invalidate()
             report = await self.index.get(wait_seconds=wait_seconds)
         return report
 

@@ -44,7 +44,7 @@ class DateTexts:
             known = self._known = (time.monotonic(), self._look(table))
         return known[1]
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Counts anew at the next search that is filtered by date."""
         self._known = None
 

@@ -325,16 +325,16 @@ class SearchEngine:
         if known is None or (table, serving) != known[1:]:
             self._texts = Texts()
         if known is None or serving.indexes != known[2].indexes:
-            self._history.forget()
+            self._history.invalidate()
             if serving.index_name is not None:
-                self._row_codes.forget()
+                self._row_codes.invalidate()
         self._known = (time.monotonic(), table, serving)
         return table, serving
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Reads table and index anew at the next search."""
         self._known = None
-        self._passing.forget()
+        self._passing.invalidate()
 
     def statement_for(
         self, table: ArticleTable, filters: Filters, approach: Approach, k: int

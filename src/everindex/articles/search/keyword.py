@@ -135,7 +135,7 @@ class KeywordSearch:
             known = self._known = (time.monotonic(), known[1] if known is not None and known[1] == found else found)
         return known[1]
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Reads table, configuration and index anew at the next search."""
         self._known = None
 

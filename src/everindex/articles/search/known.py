@@ -8,7 +8,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.search.strategy import Serving
 from everindex.articles.table import ArticleTable, read_table
 from everindex.index.catalog.observe import Observed, observe
-from everindex.index.catalog.tuned import declared_here, read_tuned
+from everindex.index.catalog.tuned import effective_spec, read_tuned
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
@@ -35,7 +35,7 @@ _COUNTED = """
 def look_at(connection: Connection) -> tuple[ArticleTable, Serving]:
     """Table and index as they are. Reads only. Raises NotMigrated, ColumnMismatch."""
     table = read_table(connection)
-    spec = declared_here(connection, EMBEDDING_INDEX)
+    spec = effective_spec(connection, EMBEDDING_INDEX)
     return table, serving_of(connection, spec, observe(connection, spec))
 
 

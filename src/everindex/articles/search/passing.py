@@ -45,7 +45,7 @@ class PassingRows:
                     self._kept.popitem(last=False)
         return passing
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Counts anew from now on: after this process has written."""
         with self._lock:
             self._kept.clear()

@@ -56,9 +56,9 @@ def declared_digests(spec: IndexSpec, observed: Observed) -> frozenset[str]:
     )
 
 
-def is_refused(spec: IndexSpec, observed: Observed, serving: ObservedIndex) -> bool:
+def is_rejected(spec: IndexSpec, observed: Observed, serving: ObservedIndex) -> bool:
     """True when the declared definition was rolled back here, or did not prove itself."""
-    return not declared_digests(spec, observed).isdisjoint(read_note(serving.comment).refused)
+    return not declared_digests(spec, observed).isdisjoint(read_note(serving.comment).rejected_definitions)
 
 
 def _digest(

@@ -90,7 +90,7 @@ class Note:
     is_hidden: bool = False
     """Of a previous generation: its `indisvalid` was switched off, so that the planner passes it over."""
 
-    refused: tuple[str, ...] = ()
+    rejected_definitions: tuple[str, ...] = ()
     """Of the serving one: definitions (digests) that were tried and taken back, and are not tried again by themselves."""
 
     shortfall: Shortfall | None = None
@@ -103,9 +103,9 @@ def previous_note(*, keep_until: datetime, is_hidden: bool, shortfall: Shortfall
     return PREVIOUS + json.dumps(said | _said_of(shortfall))
 
 
-def serving_note(refused: tuple[str, ...], shortfall: Shortfall | None = None) -> str | None:
+def serving_note(rejected_definitions: tuple[str, ...], shortfall: Shortfall | None = None) -> str | None:
     """The comment on a serving generation; None for no comment."""
-    said = ({"refused": list(refused)} if refused else {}) | _said_of(shortfall)
+    said = ({"refused": list(rejected_definitions)} if rejected_definitions else {}) | _said_of(shortfall)
     return SERVING + json.dumps(said) if said else None
 
 
@@ -124,7 +124,7 @@ def read_note(comment: str | None) -> Note:
                 return Note(
                     keep_until=None if keep_until is None else datetime.fromisoformat(keep_until),
                     is_hidden=bool(known.get("is_hidden", False)),
-                    refused=tuple(map(str, known.get("refused", ()))),
+                    rejected_definitions=tuple(map(str, known.get("refused", ()))),
                     shortfall=None if shortfall is None else Shortfall(**shortfall),
                 )
             except (ValueError, AttributeError, TypeError):

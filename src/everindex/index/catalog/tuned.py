@@ -1,6 +1,6 @@
 """What did tuning choose? A definition and an ef_search that take the place of what the code declares, in this database.
 
-Kept in everindex_meta.tuned and honoured wherever a declaration is read (`declared_here`): by plan, deploy, verify, keeper,
+Kept in everindex_meta.tuned and honoured wherever a declaration is read (`effective_spec`): by plan, deploy, verify, keeper,
 migrations and searches, so that none of them undoes it. Where the schema is missing or may not be read, what the code
 declares holds. A generation that was rolled back, or did not prove itself, is told by the catalog: then, too.
 """
@@ -14,7 +14,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from everindex.index.adopted import adopted_here
-from everindex.index.catalog.drift import declared_index, is_refused
+from everindex.index.catalog.drift import declared_index, is_rejected
 from everindex.index.catalog.observe import ObservedIndex, in_search_path, observe
 from everindex.index.probe import CANDIDATES_PER_NEIGHBOUR, DECLARED_K
 from everindex.index.spec import EF_SEARCH_RANGE, OPCLASSES, IndexSpec
@@ -115,7 +115,7 @@ def _at(k: int, points: list[tuple[int, int]]) -> int:
 # --- what is kept ----------------------------------------------------------------------------------------------------
 
 
-def declared_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
+def effective_spec(connection: Connection, spec: IndexSpec) -> IndexSpec:
     """`spec` as it holds in this database: in the schema where its bare table name leads, under the name of the index of
     others that stands for it, and as it was tuned. Reads only."""
     return as_tuned(connection, adopted_here(connection, in_search_path(connection, spec)))
@@ -129,7 +129,7 @@ def as_tuned(connection: Connection, spec: IndexSpec) -> IndexSpec:
     wanted = tuned.as_declared(spec)
     observed = observe(connection, wanted)
     serving = declared_index(wanted, observed)
-    return spec if serving is not None and is_refused(wanted, observed, serving) else wanted
+    return spec if serving is not None and is_rejected(wanted, observed, serving) else wanted
 
 
 def read_tuned(connection: Connection, spec: IndexSpec, generation: ObservedIndex) -> Tuned | None:
@@ -182,9 +182,9 @@ def store(connection: Connection, spec: IndexSpec, tuned: Tuned) -> None:
         )
 
 
-def forget(connection: Connection, spec: IndexSpec) -> bool:
-    """Takes away what was kept for the index of that name; False when there was nothing. Raises PermissionDenied."""
-    with told_as_ours("forgetting what was tuned"):
+def delete_tuned(connection: Connection, spec: IndexSpec) -> bool:
+    """Deletes what was kept for the index of that name; False when there was nothing. Raises PermissionDenied."""
+    with told_as_ours("deleting what was tuned"):
         try:
             done = connection.execute(
                 "DELETE FROM everindex_meta.tuned WHERE index_schema = %s AND index_name = %s", (spec.schema, spec.name)

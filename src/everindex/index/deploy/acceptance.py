@@ -1,4 +1,4 @@
-"""Is a new generation fit to take over? The planner can use it, and it finds what it must; otherwise it is refused.
+"""Is a new generation fit to take over? The planner can use it, and it finds what it must; otherwise it is rejected.
 
 Only an index that serves the declared search outranks it: where none does, the best that could be built takes over below
 its floor, and the comment on it says so (`generations.Shortfall`).
@@ -51,7 +51,7 @@ def prove(work: Work, connection: Connection, step: Prove, observed: Observed) -
             truth = find_truth(connection, spec, observed, vectors, k=K, max_seconds=PROOF_SECONDS)
             measured = _measure(work, connection, observed, successor, truth)
             if measured is None:
-                _refuse(work, connection, observed, successor, "the planner cannot use it, even when it must")
+                _reject(work, connection, observed, successor, "the planner cannot use it, even when it must")
             else:
                 _judge(work, connection, observed, successor, measured, truth)
     work.proven.add(successor.oid)
@@ -79,9 +79,9 @@ def _judge(
         why = "nothing else serves the declared search, so it takes over all the same"
     elif measured.recall < before.recall:
         compared = f"that of the serving one {before.recall:.3f}, the floor is {spec.recall_floor:.2f}"
-        _refuse(work, connection, observed, successor, f"{text}, {compared}")
+        _reject(work, connection, observed, successor, f"{text}, {compared}")
     elif work.rebuild_because is not None and measured.recall <= before.recall:
-        _refuse(work, connection, observed, successor, f"{text}, no better than before: building anew does not help")
+        _reject(work, connection, observed, successor, f"{text}, no better than before: building anew does not help")
     else:
         why = "and no worse than before"
     work.shortfalls[successor.oid] = Shortfall(
@@ -119,12 +119,12 @@ def _best_that_serves(
     return max((measured for measured in found if measured is not None), key=lambda one: one.recall, default=None)
 
 
-def _refuse(work: Work, connection: Connection, observed: Observed, successor: ObservedIndex, why: str) -> NoReturn:
+def _reject(work: Work, connection: Connection, observed: Observed, successor: ObservedIndex, why: str) -> NoReturn:
     spec = work.spec
     serving = declared_index(spec, observed)
     if serving is not None:
         note = read_note(serving.comment)
-        refused = (*note.refused, index_digest(successor))
+        rejected = (*note.rejected_definitions, index_digest(successor))
         run_briefly(
             work,
             connection,
@@ -133,7 +133,7 @@ def _refuse(work: Work, connection: Connection, observed: Observed, successor: O
                 spec.schema,
                 spec.name,
                 with_note(
-                    words_of_others(serving.comment), serving_note(tuple(dict.fromkeys(refused)), note.shortfall)
+                    words_of_others(serving.comment), serving_note(tuple(dict.fromkeys(rejected)), note.shortfall)
                 ),
             ),
         )

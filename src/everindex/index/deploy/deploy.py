@@ -175,7 +175,9 @@ def drop(
     )
 
 
-def forget(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 3600.0) -> bool:
+def drop_previous(
+    conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 3600.0
+) -> bool:
     """Drops the previous generation, which was kept for a rollback; False when there was none."""
     return _drop_those(
         conninfo,

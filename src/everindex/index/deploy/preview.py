@@ -26,7 +26,7 @@ from everindex.pg.connections import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foreseen:
+class PreviewedStep:
     """One step with its SQL and, where it builds, its cost."""
 
     step: Step
@@ -35,12 +35,12 @@ class Foreseen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foresight:
+class PlanPreview:
     """The plan of one declared index."""
 
     plan: Plan
     observed: Observed
-    steps: tuple[Foreseen, ...]
+    steps: tuple[PreviewedStep, ...]
     blockers: tuple[Blocker, ...]
     """Who an online build would wait for if it began now; empty when nothing is to be built."""
 
@@ -87,7 +87,9 @@ class Foresight:
         }
 
 
-def foresee(connection: Connection, spec: IndexSpec, *, policy: DeployPolicy, with_trial: bool = True) -> Foresight:
+def preview_plan(
+    connection: Connection, spec: IndexSpec, *, policy: DeployPolicy, with_trial: bool = True
+) -> PlanPreview:
     """Plans and estimates. Reads only, but for the trial (a temporary table of a second's life; see `rate`).
 
     Raises what planning raises.
@@ -99,11 +101,11 @@ def foresee(connection: Connection, spec: IndexSpec, *, policy: DeployPolicy, wi
     now = datetime.now(UTC)
     builds = [step for step in plan.steps if isinstance(step, Build)]
     rate = measured_rate(connection, spec, observed, with_trial=with_trial) if builds else None
-    return Foresight(
+    return PlanPreview(
         plan=plan,
         observed=observed,
         steps=tuple(
-            Foreseen(
+            PreviewedStep(
                 step=step,
                 statements=tuple(step_texts(step, observed, spec=spec, now=now)),
                 estimate=_estimate(connection, step, machine, rate) if isinstance(step, Build) else None,

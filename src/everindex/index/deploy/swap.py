@@ -58,7 +58,7 @@ def swap(work: Work, connection: Connection, step: Swap, observed: Observed) -> 
         serving,
         successor,
         keep_until=datetime.now(UTC) + timedelta(seconds=keep_seconds),
-        refused=(),
+        rejected=(),
         shortfall=work.shortfalls.get(successor.oid),
     )
     work.has_swapped = True
@@ -133,9 +133,9 @@ def roll_back(work: Work, connection: Connection) -> str:
         serving,
         previous,
         keep_until=datetime.now(UTC) + timedelta(seconds=spec.build.keep_previous_seconds),
-        refused=tuple(
+        rejected=tuple(
             digest
-            for digest in (*read_note(serving.comment).refused, index_digest(serving))
+            for digest in (*read_note(serving.comment).rejected_definitions, index_digest(serving))
             if digest != index_digest(previous)
         ),
     )
@@ -151,7 +151,7 @@ def exchange_names(
     successor: ObservedIndex,
     *,
     keep_until: datetime,
-    refused: tuple[str, ...],
+    rejected: tuple[str, ...],
     shortfall: Shortfall | None = None,
 ) -> None:
     """The successor gets the declared name and the serving one that of the previous, with all that goes with it, at once.
@@ -177,7 +177,7 @@ def exchange_names(
                 spec.name,
                 with_note(
                     words_of_others(successor.comment) or words,
-                    serving_note(tuple(dict.fromkeys(refused)), shortfall or read_note(successor.comment).shortfall),
+                    serving_note(tuple(dict.fromkeys(rejected)), shortfall or read_note(successor.comment).shortfall),
                 ),
             ),
             comment_statement(

@@ -27,7 +27,7 @@ from everindex.errors import (
     ServerUnreachable,
 )
 from everindex.index.adopted import policy_here
-from everindex.index.catalog.drift import declared_index, is_refused
+from everindex.index.catalog.drift import declared_index, is_rejected
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy.deploy import Deployed, deploy
 from everindex.index.journal import record
@@ -358,7 +358,7 @@ class Keeper:
             evidence = kept.recall_evidence(spec)
         if evidence is None:
             return KeptIndex(index=spec.name, outcome="already-there", finding=_below_floor(connection, spec, observed))
-        if is_refused(spec, observed, found):
+        if is_rejected(spec, observed, found):
             text = f"{evidence.sentence}: building it anew was tried and did not help"
             finding = Finding(index=spec.name, slug="generation-unproven", text=text, is_failure=False)
             return KeptIndex(index=spec.name, outcome="left", finding=finding)

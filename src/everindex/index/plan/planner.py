@@ -15,7 +15,7 @@ from everindex.index.catalog.drift import (
     index_digest,
     is_as_declared,
     is_hidden,
-    is_refused,
+    is_rejected,
     previous_generation,
 )
 from everindex.index.catalog.generations import has_child_name, next_name, previous_name, read_note
@@ -83,7 +83,7 @@ def make_plan(
         differing = differences(spec, observed, current)
         if differing and policy.on_drift == "refuse":
             raise differs(spec, current.definition, "; ".join(differing))
-        stays = not policy.retry_rejected and is_refused(spec, observed, current)
+        stays = not policy.retry_rejected and is_rejected(spec, observed, current)
         if differing and stays:
             remarks.append(
                 f"index {spec.name} stays as it is ({'; '.join(differing)}): the declared definition was taken back "

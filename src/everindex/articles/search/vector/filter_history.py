@@ -93,7 +93,7 @@ class FilterHistory:
             if len(self._kept) > KEPT_FILTERS:
                 self._kept.popitem(last=False)
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Begins anew: another index serves."""
         with self._lock:
             self._kept.clear()

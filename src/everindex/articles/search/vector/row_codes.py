@@ -61,7 +61,7 @@ class RowCodes:
         self._codes: _Codes | None = None
         self._lock = threading.Lock()
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Gives the memory back: an index serves."""
         self._codes = None
 
