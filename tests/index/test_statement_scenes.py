@@ -53,6 +53,11 @@ def fill(conninfo: str) -> None:
         "CREATE TABLE parts_a PARTITION OF parts FOR VALUES FROM (0) TO (500)",
         "CREATE TABLE parts_b PARTITION OF parts FOR VALUES FROM (500) TO (3000)",
         "INSERT INTO parts SELECT id, embedding FROM items",
+        "CREATE TABLE halves (id int, n int, embedding vector(64)) PARTITION BY RANGE (id)",
+        "CREATE TABLE halves_a PARTITION OF halves FOR VALUES FROM (0) TO (500)",
+        "CREATE TABLE halves_b PARTITION OF halves FOR VALUES FROM (500) TO (3000)",
+        "INSERT INTO halves SELECT id, id % 4, embedding FROM items",
+        "CREATE INDEX halves_idx ON halves USING hnsw (embedding vector_cosine_ops)",
         "CREATE INDEX parts_a_idx ON parts_a USING hnsw (embedding vector_cosine_ops)",
         "CREATE TABLE parent (id int, embedding vector(64))",
         "CREATE TABLE child () INHERITS (parent)",
@@ -286,6 +291,65 @@ def test_what_is_pruned_does_not_count_and_nothing_left_is_said(shared: str) -> 
     assert found.uses_index
     found = check(shared, "SELECT id FROM parts WHERE id > 5000 ORDER BY embedding <=> $1 LIMIT 10")
     assert slugs(found) == ["nothing-is-read"]
+
+
+def test_small_is_what_is_read_of_a_partitioned_table_and_not_all_of_it(shared: str) -> None:
+    dear = {"random_page_cost": 1000}
+    pruned = "SELECT id FROM halves WHERE id < 500 ORDER BY embedding <=> $1 LIMIT 10"
+    for statement in (pruned, "SELECT id FROM halves_a ORDER BY embedding <=> $1 LIMIT 10"):
+        found = check(shared, statement, settings=dear)
+        assert (found.table_rows, found.is_small_table, found.is_chosen) == (500, True, False)
+        assert found.uses_index, found.reasons
+        assert "halves has 500 rows in the 1 of 2 partitions that are read" in found.sentence
+    found = check(shared, "SELECT id FROM halves ORDER BY embedding <=> $1 LIMIT 10", settings=dear)
+    assert (found.table_rows, found.is_small_table) == (3000, False)
+    assert slugs(found) == ["random-page-cost"]
+
+
+def test_a_role_that_may_read_no_partition_by_its_own_name_is_told_the_rows_of_the_statistics(shared: str) -> None:
+    statement = "SELECT id FROM halves WHERE id < 500 ORDER BY embedding <=> $1 LIMIT 10"
+    scene.run(shared, f"REVOKE SELECT ON halves_a FROM {ROLE}")
+    try:
+        found = check(shared, statement, [str([0.25] * scene.DIMENSIONS)], role=ROLE)
+        assert (found.table_rows, found.is_small_table) == (500, True)
+    finally:
+        scene.run(shared, f"GRANT SELECT ON halves_a TO {ROLE}")
+
+
+def test_the_share_that_a_filter_leaves_is_that_of_each_partition(shared: str) -> None:
+    """A quarter of 40 rows passes in each of two partitions: ten are there."""
+    statement = "SELECT id FROM halves WHERE n = 1 ORDER BY embedding <=> $1 LIMIT 8"
+    settings = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
+    assert warned(check(shared, statement, settings=settings)) == []
+    assert "filter-after-index" in warned(check(shared, statement.replace("LIMIT 8", "LIMIT 30"), settings=settings))
+
+
+def test_an_iterative_scan_that_its_budget_ends_is_told_with_the_rows_that_come_back(shared: str) -> None:
+    statement = "SELECT id FROM items WHERE n = 7 ORDER BY embedding <=> $1 LIMIT 10"
+    settings = {"enable_seqscan": "off", "hnsw.iterative_scan": "strict_order", "hnsw.max_scan_tuples": 300}
+    found = check(shared, statement, settings=settings)
+    assert warned(found) == ["scan-ends-early"]
+    assert "hnsw.max_scan_tuples = 300 of 3,000 rows" in found.warnings[0].why
+    assert "about 3 come back of 10" in found.warnings[0].why
+    assert "SET LOCAL hnsw.max_scan_tuples = 2000" in found.warnings[0].next_step
+    # It is true, and so is what is said to help.
+    with psycopg.connect(shared) as connection:
+        for name, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
+        query = (statement.replace("$1", "%s"), (str([0.25] * scene.DIMENSIONS),))
+        assert len(connection.execute(*query).fetchall()) < 10
+        connection.execute("SET LOCAL hnsw.max_scan_tuples = 2000")
+        assert len(connection.execute(*query).fetchall()) == 10
+    assert warned(check(shared, statement, settings={**settings, "hnsw.max_scan_tuples": 2000})) == []
+    every = {**settings, "hnsw.max_scan_tuples": 3000}  # the budget ends no scan of so few rows
+    assert warned(check(shared, statement.replace("LIMIT 10", "LIMIT 50"), settings=every)) == []
+
+
+def test_the_budget_of_an_iterative_scan_is_compared_with_the_rows_that_row_security_lets_pass(shared: str) -> None:
+    settings = {
+        "app.tenant": 7, "enable_seqscan": "off", "hnsw.iterative_scan": "strict_order", "hnsw.max_scan_tuples": 300,
+    }  # fmt: skip
+    assert warned(check(shared, SEARCH, role=ROLE, settings=settings)) == ["scan-ends-early"]
 
 
 def test_a_foreign_partition_is_told_of_even_while_its_server_cannot_be_reached(cluster: Any) -> None:

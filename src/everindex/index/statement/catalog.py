@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from psycopg import sql
 
@@ -11,6 +12,9 @@ from everindex.errors import StatementNotCheckable
 from everindex.index.statement.connection import AskedConnection, Refused
 from everindex.index.statement.plan import Names
 from everindex.index.statement.row_security import passing_rows
+
+#: PostgreSQL, errcodes.txt.
+INSUFFICIENT_PRIVILEGE = "42501"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +60,50 @@ class VectorColumn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """A partition that a statement reads."""
+
+    names: Names
+    rows: int
+    """Estimated by its statistics."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """A scanned table."""
 
     names: Names
     rows: int
-    """Estimated by its statistics; counted up to a limit where there are none. With partitions, those of all."""
+    """Estimated by its statistics; counted up to a limit where there are none. With partitions, those of the ones read."""
 
     is_analyzed: bool
     passing: int | None = None
     """The rows that row security lets the role see; None where it does not apply, or could not be counted."""
+
+    partitions: tuple[Partition, ...] = ()
+    """The partitions that the statement reads; empty where the table has none."""
+
+    partitions_in_all: int = 0
+
+    def rows_of(self, names: Names | None) -> int:
+        """Those of one of its partitions that is read; without partitions, all."""
+        return next((one.rows for one in self.partitions if one.names == names), self.rows)
+
+    def has(self, names: Names | None) -> bool:
+        return names == self.names or any(one.names == names for one in self.partitions)
+
+    @property
+    def is_pruned(self) -> bool:
+        return len(self.partitions) < self.partitions_in_all
+
+    @property
+    def words(self) -> str:
+        if not self.is_pruned:
+            return f"{self.names[1]} has {self.rows:,} rows"
+        return (
+            f"{self.names[1]} has {self.rows:,} rows in the {len(self.partitions)} of {self.partitions_in_all} partitions that "
+            "are read"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,53 +240,64 @@ def vector_columns(asked: AskedConnection, tables: Iterable[Names]) -> list[Vect
     return [VectorColumn(table=(row[0], row[1]), name=row[2], type=row[3], dimensions=row[4]) for row in found]
 
 
-def table(asked: AskedConnection, names: Names, *, count_up_to: int, is_filtered: bool = False) -> Table:
-    """The table, or the partitioned table that it is a part of. Counts no more than `count_up_to` rows.
+def tables(
+    asked: AskedConnection, scanned: Iterable[Names], *, count_up_to: int, is_filtered: bool = False
+) -> list[Table]:
+    """The tables among `scanned`, and the partitioned tables that they are partitions of. Counts no more than `count_up_to` rows.
 
-    Where row security leaves out rows (`is_filtered`), the rows of the table are those of its statistics alone.
+    Where row security leaves out rows (`is_filtered`), the rows of a table are those of its statistics alone.
     """
-    rows = asked.rows(
+    order = list(scanned)
+    found = asked.rows(
         sql.SQL(
             """
-        SELECT n.nspname::text, c.relname::text,
-               (SELECT bool_and(l.reltuples >= 0) FROM pg_catalog.pg_partition_tree(c.oid) p
-                JOIN pg_catalog.pg_class l ON l.oid = p.relid WHERE p.isleaf),
-               (SELECT sum(greatest(l.reltuples, 0))::bigint FROM pg_catalog.pg_partition_tree(c.oid) p
-                JOIN pg_catalog.pg_class l ON l.oid = p.relid WHERE p.isleaf),
-               c.reltuples >= 0, greatest(c.reltuples, 0)::bigint
+        SELECT n.nspname::text, c.relname::text, sn.nspname::text, s.relname::text, c.oid <> s.oid,
+               (SELECT count(*) FROM pg_catalog.pg_partition_tree(c.oid) p WHERE p.isleaf),
+               s.reltuples >= 0, greatest(s.reltuples, 0)::bigint
         FROM pg_catalog.pg_class s JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
         JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(s.oid), s.oid)
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE (sn.nspname, s.relname) IN ({tables})
         """
-        ).format(tables=_pairs([names]))
+        ).format(tables=_pairs(order))
     )
-    schema, name, leaves_analyzed, leaf_rows, is_analyzed, own_rows = rows[0]
-    estimated = leaf_rows if leaf_rows is not None else own_rows
+    found.sort(key=lambda row: order.index((row[2], row[3])))
+    return [
+        _table(asked, names, [row[2:] for row in found if row[:2] == names], count_up_to, is_filtered=is_filtered)
+        for names in dict.fromkeys((row[0], row[1]) for row in found)
+    ]
+
+
+def _table(
+    asked: AskedConnection, names: Names, read: list[tuple[Any, ...]], count_up_to: int, *, is_filtered: bool
+) -> Table:
+    found = Table(
+        names=names,
+        rows=sum(int(rows) for *_, rows in read),
+        is_analyzed=all(is_analyzed for *_, is_analyzed, _ in read),
+        partitions=tuple(Partition(names=(row[0], row[1]), rows=int(row[5])) for row in read if row[2]),
+        partitions_in_all=int(read[0][3]) if read[0][2] else 0,
+    )
+    of_these = [partition.names for partition in found.partitions] if found.is_pruned else []
     if is_filtered:
-        passing = passing_rows(asked, (schema, name))
-        return Table(
-            names=(schema, name),
-            rows=max(int(estimated), passing or 0),
-            is_analyzed=bool(is_analyzed if leaves_analyzed is None else leaves_analyzed),
-            passing=passing,
-        )
+        passing = passing_rows(asked, names, partitions=of_these)
+        return replace(found, rows=max(found.rows, passing or 0), passing=passing)
+    every = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT FROM {}").format(sql.Identifier(*one)) for one in of_these or [names]
+    )
     try:
         with asked.attempt():
             counted = asked.rows(
-                sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS some_rows").format(
-                    sql.Identifier(schema, name), sql.Literal(count_up_to)
-                )
+                sql.SQL("SELECT count(*) FROM ({} LIMIT {}) AS some_rows").format(every, sql.Literal(count_up_to))
             )[0][0]
     except Refused as exc:
-        if not exc.is_of_a_foreign_server:
+        if exc.is_of_a_foreign_server:
+            counted = count_up_to  # its rows are not worth an error: the estimate has to do
+        elif of_these and exc.state == INSUFFICIENT_PRIVILEGE:
+            return found  # the role may read the partitioned table, and no partition by its own name
+        else:
             raise
-        counted = count_up_to  # its rows are not worth an error: the estimate has to do
-    return Table(
-        names=(schema, name),
-        rows=int(counted) if counted < count_up_to else max(int(estimated), int(counted)),
-        is_analyzed=bool(is_analyzed if leaves_analyzed is None else leaves_analyzed),
-    )
+    return replace(found, rows=int(counted) if counted < count_up_to else max(found.rows, int(counted)))
 
 
 def _pairs(tables: Iterable[Names]) -> sql.Composable:

@@ -59,7 +59,7 @@ class StatementCheck:
 
     @property
     def sentence(self) -> str:
-        tables = ", ".join(f"{table.names[1]} has {table.rows:,} rows" for table in self.tables)
+        tables = ", ".join(table.words for table in self.tables)
         if self.uses_index and not self.is_chosen:
             return f"not needed yet: {tables}; {', '.join(self.index_names)} can serve it"
         return f"{', '.join(self.scans) or 'no scan'}{f' ({tables})' if tables else ''}"
@@ -75,7 +75,14 @@ class StatementCheck:
             "indexes": list(self.index_names),
             "scans": list(self.scans),
             "tables": [
-                {"schema": t.names[0], "table": t.names[1], "rows": t.rows, "is_analyzed": t.is_analyzed}
+                {
+                    "schema": t.names[0],
+                    "table": t.names[1],
+                    "rows": t.rows,
+                    "is_analyzed": t.is_analyzed,
+                    "partitions_read": [".".join(one.names) for one in t.partitions],
+                    "partitions_in_all": t.partitions_in_all,
+                }
                 for t in self.tables
             ],
             "reasons": [reason.as_dict() for reason in self.reasons],
@@ -143,15 +150,12 @@ def check_statement(
 def _tables(found: Scene, plan: Plan, small_table_rows: int) -> list[Table]:
     with_vectors = {column.table for column in found.columns if column.type in VECTOR_TYPES}
     filtered = any(security.applies for security in found.row_security)
-    looked = {
-        table.names: table
-        for table in (
-            catalog.table(found.asked, names, count_up_to=small_table_rows, is_filtered=filtered)
-            for names in dict.fromkeys(plan.relations.values())
-            if names in with_vectors
-        )
-    }
-    return list(looked.values())
+    return catalog.tables(
+        found.asked,
+        [names for names in dict.fromkeys(plan.relations.values()) if names in with_vectors],
+        count_up_to=small_table_rows,
+        is_filtered=filtered,
+    )
 
 
 def _sorted_without(found: Scene, plan: Plan, small_table_rows: int) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from everindex.index.statement.catalog import Table, quoted
 from everindex.index.statement.distance import columns_of, distances, shown
 from everindex.index.statement.plan import Limit, Node, Plan
 from everindex.index.statement.reason import Reason
+from everindex.index.statement.row_security import RowSecurity
 from everindex.index.statement.scene import Scene
 
 #: Rows that an HNSW scan has ready without an iterative scan, where the session says nothing else (pgvector README).
 DEFAULT_EF_SEARCH = 40
 LARGEST_EF_SEARCH = 1000
+#: Where the session says nothing else (pgvector README).
+DEFAULT_MAX_SCAN_TUPLES = 20_000
 #: Rows passed over or asked for from which a plan is known to flip on 20,000 rows (measured: offset 500, limit 2,000).
 MANY_ROWS = 100
 _NO_ITERATION = "off"
@@ -151,7 +156,9 @@ def _row_warnings(scene: Scene, node: Node, tables: list[Table]) -> list[Reason]
         ]
     if iteration in (None, _NO_ITERATION):
         found += _without_iteration(scene, node, limit, ef_search, tables, can_iterate=iteration is not None)
-    elif iteration == "relaxed_order" and node.above and not any(a["Node Type"] == "Sort" for a in node.above):
+    else:
+        found += _ended_early(scene, node, limit, tables)
+    if iteration == "relaxed_order" and node.above and not any(a["Node Type"] == "Sort" for a in node.above):
         found.append(
             Reason(
                 slug="relaxed-order",
@@ -177,7 +184,7 @@ def _without_iteration(
     iterate = "SET LOCAL hnsw.iterative_scan = strict_order" if can_iterate else "pgvector 0.8 and its iterative scan"
     found: list[Reason] = []
     wanted = limit.rows + limit.offset
-    rows = max((table.rows for table in tables), default=0)
+    rows, share = _rows_and_share(node, tables)
     if wanted > ef_search and rows > ef_search and not limit.is_guessed:
         enough = max(wanted, DEFAULT_EF_SEARCH)
         found.append(
@@ -192,7 +199,6 @@ def _without_iteration(
             )
         )
     condition = _condition(scene, node)
-    share = min(1.0, node.rows / rows) if rows else 1.0
     secured = _row_security(scene, node, tables, limit, ef_search, share, iterate=iterate)
     if secured is not None:
         found.append(secured)
@@ -219,9 +225,7 @@ def _row_security(
     security = next((one for one in scene.row_security if one.applies), None)
     if security is None or not node.filter:
         return None
-    rows, passing = next(((t.rows, t.passing) for t in tables if t.names == security.table), (0, None))
-    if passing is not None and rows:
-        share = min(share, passing / rows)
+    rows, passing, share = _passing(security, tables, share)
     if ef_search * share >= limit.rows:
         return None
     seen = f"{passing:,} of {rows:,} rows pass" if passing is not None else f"about {share:.1%} of the rows pass"
@@ -235,6 +239,43 @@ def _row_security(
         f"statement as a constant beside the policy; at once: {iterate}.",
         proven_by=_name(scene, scene.plan((("hnsw.iterative_scan", "strict_order"),))) if "LOCAL" in iterate else None,
     )
+
+
+def _ended_early(scene: Scene, node: Node, limit: Limit, tables: list[Table]) -> list[Reason]:
+    """An iterative scan ends at hnsw.max_scan_tuples rows, and gives those of them that pass."""
+    most = int(scene.setting("hnsw.max_scan_tuples") or DEFAULT_MAX_SCAN_TUPLES)
+    rows, share = _rows_and_share(node, tables)
+    security = next((one for one in scene.row_security if one.applies and node.filter), None)
+    if security is not None:
+        _, _, share = _passing(security, tables, share)
+    wanted = limit.rows + limit.offset
+    condition = _condition(scene, node)
+    if not rows > most or condition in (None, _JOIN) or limit.is_guessed or share * most >= wanted:
+        return []
+    # Twice what is needed on average: the rows that pass are not spread evenly. More than there are is as good as no end.
+    enough = min(rows, math.ceil(2 * wanted / share)) if share * rows >= wanted else rows
+    return [
+        Reason(
+            slug="scan-ends-early",
+            why=f"an iterative scan ends after hnsw.max_scan_tuples = {most:,} of {rows:,} rows, and about {share:.2%} of them "
+            f"pass {condition}: about {share * most:.0f} come back of {min(wanted, round(share * rows))}.",
+            next_step=f"build a partial index for that condition, or an index of its own on what it compares, which reads about "
+            f"{share * rows:,.0f} rows; or SET LOCAL hnsw.max_scan_tuples = {enough}, with hnsw.scan_mem_multiplier where "
+            "its memory (work_mem) ends before.",
+        )
+    ]
+
+
+def _rows_and_share(node: Node, tables: list[Table]) -> tuple[int, float]:
+    """The rows of what a node scans, and the share of them that it gives on."""
+    rows = next((table.rows_of(node.relation) for table in tables if table.has(node.relation)), 0)
+    return rows, min(1.0, node.rows / rows) if rows else 1.0
+
+
+def _passing(security: RowSecurity, tables: list[Table], share: float) -> tuple[int, int | None, float]:
+    """The rows of the table of a policy, those that the role sees, and the share that passes: `share` by the planner."""
+    rows, passing = next(((one.rows, one.passing) for one in tables if one.names == security.table), (0, None))
+    return rows, passing, min(share, passing / rows) if passing is not None and rows else share
 
 
 def _condition(scene: Scene, node: Node) -> str | None:
