@@ -67,6 +67,50 @@ def test_a_feed_whose_window_moves_over_entries_of_one_link_loses_none(
     assert stored(fresh) == before
 
 
+@pytest.mark.parametrize("link", [HOME, PAGE])
+def test_an_entry_of_a_shared_link_whose_id_changes_at_every_import_stays_one(
+    fresh: Instance, take: Take, link: str
+) -> None:
+    """Some publishers make the ids anew whenever they write the feed."""
+    for turn in range(3):
+        for number in (1, 2, 3):
+            take([item(number, link).replace(f"inc-{number}", f"made-{turn}-{number}")])
+    assert sorted(stored(fresh).values()) == ["Incident 1", "Incident 2", "Incident 3"]
+    whole = [item(number, link).replace(f"inc-{number}", f"made-9-{number}") for number in (1, 2, 3, 4)]
+    report = take(whole)
+    assert (report.stored.inserted, report.stored.unchanged) == (1, 3)
+
+
+def test_entries_of_a_shared_link_with_one_title_and_different_times_are_all_kept(fresh: Instance, take: Take) -> None:
+    times = ["1 Feb 2026 10:00", "1 Feb 2026 14:00", "7 Feb 2026 10:00"]
+    items = [item(9, PAGE)] + [
+        item(number, PAGE, title="Elevated errors").replace(f"{number} Feb 2026 10:00", time)
+        for number, time in enumerate(times, start=1)
+    ]
+    for _ in range(2):
+        for one in items:
+            take([one])
+    assert sorted(stored(fresh).values()) == ["Elevated errors"] * 3 + ["Incident 9"]
+
+
+def test_two_entries_of_one_day_under_one_link_are_kept_both_though_shown_one_at_a_time(
+    fresh: Instance, take: Take
+) -> None:
+    first, second = item(1, PAGE), item(2, PAGE, day=1).replace("10:00", "14:00")
+    for one in (first, second, first, second):
+        take([one])
+    assert sorted(stored(fresh).values()) == ["Incident 1", "Incident 2"]
+
+
+def test_entries_that_differ_in_their_ids_alone_are_kept_apart_where_a_feed_shows_both(
+    fresh: Instance, take: Take
+) -> None:
+    twins = [item(1, PAGE), item(1, PAGE).replace("inc-1", "inc-2")]
+    for _ in range(2):
+        take(twins)
+    assert sorted(stored(fresh)) == [f"{PAGE}#inc-1", f"{PAGE}#inc-2"]
+
+
 def test_notes_of_one_link_without_titles_and_dates_are_not_taken_for_one(fresh: Instance, take: Take) -> None:
     note = (
         f'<item><link>{PAGE}</link><guid isPermaLink="false">n{{0}}</guid><description>Note {{0}}</description></item>'

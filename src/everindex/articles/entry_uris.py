@@ -2,7 +2,7 @@
 
 A feed shows a few of its entries at a time, and an older version may have stored one under its link. So an entry that has
 an id of its own goes on where it is: under its id, or under its link where the article there is this one. A link that holds
-another article is left to that.
+another article is left to that. Ids are not stored: that one has changed is concluded from all the rest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,15 @@ from everindex.pg.sqlstate import told_as_ours
 
 #: Title, summary, date and source of a stored article.
 _Known = tuple[str | None, str | None, str | None, str | None]
+#: Of a date as it is stored: 2026-02-01, and 2026-02-01T10:00.
+DAY_LENGTH, MINUTE_LENGTH = 10, 16
+_BY_URI = sql.SQL(
+    "SELECT uri, title::text, summary::text, publication_date::text, news_source::text FROM {} WHERE uri = ANY(%s)"
+)
+_BY_LINK = sql.SQL(
+    "SELECT uri, title::text, summary::text, publication_date::text, news_source::text FROM {} "
+    "WHERE pg_catalog.strpos(uri, '#') > 0 AND pg_catalog.split_part(uri, '#', 1) = ANY(%s)"
+)
 
 
 def settle_uris(connection: Connection, table: ArticleTable, articles: Sequence[Article]) -> list[Article]:
@@ -26,43 +35,89 @@ def settle_uris(connection: Connection, table: ArticleTable, articles: Sequence[
     asked = {uri for article in articles if article.entry is not None for uri in _places(article, article.entry)}
     if not asked:
         return list(articles)
-    statement = sql.SQL(
-        "SELECT uri, title::text, summary::text, publication_date::text, news_source::text FROM {} WHERE uri = ANY(%s)"
-    )
     with told_as_ours("looking for entries of a feed"):
-        rows = connection.execute(statement.format(table.identifier), (sorted(asked),))
-        known: dict[str, _Known] = {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
-    taken: set[str] = set()
-    return [_settled(article, known, taken) for article in articles]
+        rows = connection.execute(_BY_URI.format(table.identifier), (sorted(asked),))
+        known: dict[str, _Known] = {row[0]: row[1:] for row in rows}
+        beside = _beside(connection, table, [one for one in articles if _is_open(one, known)])
+    taken = {article.entry.id_uri for article in articles if article.entry is not None}
+    return [_settled(article, known, beside, taken) for article in articles]
 
 
 def _places(article: Article, entry: EntryIdentity) -> list[str]:
     return [uri for uri in (article.uri, entry.id_uri, entry.link, *entry.former) if uri is not None]
 
 
-def _settled(article: Article, known: dict[str, _Known], taken: set[str]) -> Article:
+def _is_open(article: Article, known: dict[str, _Known]) -> bool:
+    """True where the entry is in no place that is its own for certain, and its link may be that of others."""
+    entry = article.entry
+    if entry is None or entry.link is None or entry.id_uri in known:
+        return False
+    if any(place in known and all(_agree(article, known[place])) for place in (entry.link, *entry.former)):
+        return False
+    return article.uri == entry.id_uri or article.uri in known
+
+
+def _beside(connection: Connection, table: ArticleTable, articles: Sequence[Article]) -> dict[str, dict[str, _Known]]:
+    """{link: {uri: article}} of what is stored under these links by ids. Reads the table, where there is something to ask."""
+    links = {article.entry.link for article in articles if article.entry is not None and article.entry.link is not None}
+    found: dict[str, dict[str, _Known]] = {}
+    if links:
+        for uri, *rest in connection.execute(_BY_LINK.format(table.identifier), (sorted(map(_page, links)),)):
+            for link in links:
+                if uri.startswith((f"{link}#", f"{link}&")):
+                    found.setdefault(link, {})[uri] = (rest[0], rest[1], rest[2], rest[3])
+    return found
+
+
+def _page(uri: str) -> str:
+    return uri.partition("#")[0]
+
+
+def _settled(
+    article: Article, known: dict[str, _Known], beside: dict[str, dict[str, _Known]], taken: set[str]
+) -> Article:
     entry = article.entry
     if entry is None or entry.id_uri in known:
         return article if entry is None else replace(article, uri=entry.id_uri)
+    under_link = beside.get(entry.link or "", {})
     for place in (entry.link, *entry.former):
         if place is None or place not in known or place in taken:
             continue
-        # Under a link that the source gives to this entry alone, title or day is enough; else all has to agree.
-        same_title, same_day, same_source = _agree(article, known[place])
-        if (same_title and same_day and same_source) or (
-            place == article.uri and (same_title or (same_day and article.publication_date))
+        same_title, same_date, same_source = _agree(article, known[place])
+        # Under a link that source and table give to this entry alone, title or date is enough; else all has to agree.
+        if (same_title and same_date and same_source) or (
+            place == article.uri and not under_link and (same_title or (same_date and article.publication_date))
         ):
+            taken.add(place)
+            return replace(article, uri=place)
+    for place, stored in under_link.items():
+        if place not in taken and not entry.has_twin and _is_same_entry(article, stored):
             taken.add(place)
             return replace(article, uri=place)
     return replace(article, uri=entry.id_uri) if article.uri in known else article
 
 
+def _is_same_entry(article: Article, known: _Known) -> bool:
+    """Whether it is the stored one, of which only the id has changed: nothing else has, or at least no moment and title."""
+    is_same = all(_agree(article, known))
+    has_moment = len(article.publication_date or "") > DAY_LENGTH
+    return is_same and (has_moment or _words(article.summary) == _words(known[1]))
+
+
 def _agree(article: Article, known: _Known) -> tuple[bool, bool, bool]:
-    """Whether title, day and source are those of the stored article. A note without a title is known by its text."""
+    """Whether title, date and source are those of the stored article. A note without a title is known by its text.
+
+    Of two dates with a time the minutes are compared, as they are written: a zone may have been lost by an earlier version.
+    """
     title, summary, date, source = known
-    ours, theirs = (article.title or article.summary), (title or summary)
+    ours, theirs = article.publication_date or "", date or ""
+    length = MINUTE_LENGTH if min(len(ours), len(theirs)) > DAY_LENGTH else DAY_LENGTH
     return (
-        " ".join((ours or "").casefold().split()) == " ".join((theirs or "").casefold().split()),
-        (article.publication_date or "")[:10] == (date or "")[:10],
+        _words(article.title or article.summary) == _words(title or summary),
+        ours[:length] == theirs[:length],
         (article.news_source or "") == (source or ""),
     )
+
+
+def _words(text: str | None) -> list[str]:
+    return (text or "").casefold().split()

@@ -35,6 +35,9 @@ class EntryIdentity:
     former: tuple[str, ...] = ()
     """Uris that earlier versions gave to such an entry."""
 
+    has_twin: bool = False
+    """Another entry of its feed has the same link, title and dates, and another id: they are told apart by their ids alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Article:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
@@ -178,7 +178,7 @@ def _id_uri(id: str | None, link: str | None, addresses: Sequence[str]) -> str |
     return uri if len(uri.encode("utf-8", "replace")) <= MAX_URI_BYTES else None
 
 
-def _distinguish(candidates: Iterable[_Candidate], home: str) -> None:
+def _distinguish(candidates: Sequence[_Candidate], home: str) -> None:
     """Gives the entries of one link, and those that link to the feed's page, the uris of their ids."""
     several = Counter(
         link
@@ -188,9 +188,14 @@ def _distinguish(candidates: Iterable[_Candidate], home: str) -> None:
             if one.identity is not None and one.identity.link is not None
         }
     )
+    twins = Counter(
+        (one.identity.link, one.entry.title, one.entry.dates) for one in candidates if one.identity is not None
+    )
     for one in candidates:
         if one.identity is None or one.identity.link is None:
             continue
+        if twins[one.identity.link, one.entry.title, one.entry.dates] > 1:
+            one.identity = replace(one.identity, has_twin=True)
         link = _normal(one.identity.link)
         if several[link] > 1 or link == home:
             one.uri = one.identity.id_uri
