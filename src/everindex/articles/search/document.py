@@ -56,13 +56,18 @@ _NORMAL = "pg_catalog.left(pg_catalog.normalize({left}, 'NFKC'), {most})".replac
 
 def document(config: TextConfig) -> sql.Composed:
     """What is searched of an article, as an immutable expression over its columns: words of the title weigh more."""
-    parts = [
-        sql.SQL("pg_catalog.setweight({} OPERATOR(pg_catalog.||) {}, {})").format(
-            _words(config, column, most), _joined(config, column, most), sql.Literal(weight)
-        )
-        for column, most, weight in (("title", TITLE_CHARACTERS, "A"), ("summary", SUMMARY_CHARACTERS, "B"))
-    ]
-    return sql.SQL("({} OPERATOR(pg_catalog.||) {})").format(*parts)
+    return sql.SQL("({} OPERATOR(pg_catalog.||) pg_catalog.setweight({} OPERATOR(pg_catalog.||) {}, 'B'))").format(
+        _title(config),
+        _words(config, "summary", SUMMARY_CHARACTERS),
+        _joined(config, "summary", SUMMARY_CHARACTERS),
+    )
+
+
+def ranking_document(config: TextConfig) -> sql.Composed:
+    """The same without the joined words of the summary, which take a third of the time: what most articles are ranked by."""
+    return sql.SQL("({} OPERATOR(pg_catalog.||) pg_catalog.setweight({}, 'B'))").format(
+        _title(config), _words(config, "summary", SUMMARY_CHARACTERS)
+    )
 
 
 def query(config: TextConfig) -> sql.Composed:
@@ -73,6 +78,12 @@ def query(config: TextConfig) -> sql.Composed:
 def mark() -> sql.Composed:
     """A constant of the document of this release, as pg_get_indexdef prints it: an index without it is of another release."""
     return sql.SQL("pg_catalog.quote_literal({}) || '::text'").format(sql.Literal(JOINTS))
+
+
+def _title(config: TextConfig) -> sql.Composed:
+    return sql.SQL("pg_catalog.setweight({} OPERATOR(pg_catalog.||) {}, 'A')").format(
+        _words(config, "title", TITLE_CHARACTERS), _joined(config, "title", TITLE_CHARACTERS)
+    )
 
 
 def _words(config: TextConfig, column: str, most: int) -> sql.Composed:
