@@ -1,12 +1,13 @@
 """What does a filter cost a search, and what does it find? Beside the plan that PostgreSQL makes by itself, in turns.
 
-    python bench/filtered.py --home DIRECTORY [--searches 1000] [--timed 200] [--rounds 2]
+    python bench/filtered.py --home DIRECTORY [--searches 1000] [--timed 200] [--rounds 2] [--queries 100] [--least 50]
 
 Run with an environment in which everindex is installed. Prints JSON: for filters of half of the rows down to a
 thousandth, drawn without regard to the vectors and clustered, and for one that nothing passes, recall@10 against numpy,
 answers with fewer rows than exist, and the times of `search_vector`, of the plain statement under PostgreSQL's own planner
 settings, and of the same with the vector index kept from it: where PostgreSQL takes that index, it gives what happens to
-pass among the nearest 40, which may be no answer. Then how many rows k = 100 and k = 1,000 give.
+pass among the nearest 40, which may be no answer. Then how many rows k = 100 and k = 1,000 give, and every category of the
+corpus as a filter (categories.py, which measures these alone).
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from article_corpus import COLUMNS, Corpus, corpus_arguments, corpus_of, instance_with, near
+from article_corpus import Corpus, corpus_arguments, corpus_of, instance_with, near
+from categories import category_arguments, measure_categories
 from conditions import Condition, filtered, no_match, unfiltered
 from exact import exact
-from psycopg import sql
+from plain import K, plain_statement
 from turns import summary, timed, turns
 
 from everindex.articles.instance import Instance
 from everindex.pg.connections import Connection, connect
 from everindex.pg.vector_type import register_vector
 
-K = 10
 LARGE = (100, 1000)
 
 
@@ -44,6 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--timed", type=int, default=200, help="queries of each filter that are timed")
     parser.add_argument("--rounds", type=int, default=2, help="how often each of them is timed")
+    category_arguments(parser)
     options = parser.parse_args()
     print(json.dumps(measure(options), indent=1))
 
@@ -68,6 +70,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             for k in LARGE
             for condition in (unfiltered(corpus), *every)
         ]
+        categories = measure_categories(instance, corpus, options)
     return {
         "cores": os.cpu_count(),
         "load_before": round(load, 1),
@@ -79,6 +82,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "rounds": options.rounds,
         "filters": found,
         "large_k": large,
+        "categories": categories,
         "seconds": round(time.monotonic() - started),
     }
 
@@ -161,20 +165,6 @@ def _condition(
     }
     print(json.dumps(found), file=sys.stderr, flush=True)
     return found
-
-
-def plain_statement(column: str, *, rows: int = K) -> str:
-    """What one writes by hand for such a search."""
-    return (
-        sql.SQL(
-            "SELECT {columns}, embedding <=> %(vector)s AS distance FROM articles "
-            "WHERE embedding IS NOT NULL AND {column} = %(value)s ORDER BY embedding <=> %(vector)s LIMIT {k}"
-        )
-        .format(
-            columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), column=sql.Identifier(column), k=sql.Literal(rows)
-        )
-        .as_string(None)
-    )
 
 
 def _ask(connection: Connection, text: str, vector: np.ndarray, value: str) -> list[tuple[Any, ...]]:

@@ -194,9 +194,9 @@ def _distinguish(candidates: Sequence[_Candidate], home: str) -> None:
     for one in candidates:
         if one.identity is None or one.identity.link is None:
             continue
+        link = _normal(one.identity.link)
         if twins[one.identity.link, one.entry.title, one.entry.dates] > 1:
             one.identity = replace(one.identity, has_twin=True)
-        link = _normal(one.identity.link)
         if several[link] > 1 or link == home:
             one.uri = one.identity.id_uri
 
