@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from everindex.env_file import read_env_file
 from everindex.errors import SettingInvalid
 from everindex.host_names import names_of
 
@@ -18,12 +20,18 @@ from everindex.host_names import names_of
 #: container's database starts beside it; a person who asks wants to know at once.
 DEPLOYMENT_WAIT_SECONDS = 60.0
 
+ENV_FILE = Path(".env")
+
 #: Variables whose value may lie in a file named by `<NAME>_FILE`, as container secrets do.
 FILE_VARIABLES = ("DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_URL_READ", "DB_PASSWORD", "OPENAI_API_KEY")
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads `<NAME>_FILE` for each of FILE_VARIABLES; both forms at once are an error."""
+    """Reads `<NAME>_FILE` for each of FILE_VARIABLES in `variables`; both forms at once are an error."""
+
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._variables = variables
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False  # __call__ below answers for all fields at once
@@ -31,10 +39,10 @@ class SecretFiles(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in FILE_VARIABLES:
-            path = os.environ.get(f"{name}_FILE")
-            if path is None:
+            path = self._variables.get(f"{name}_FILE")
+            if not path:
                 continue
-            if name in os.environ:
+            if name in self._variables:
                 raise SettingInvalid(
                     f"both {name} and {name}_FILE are set.",
                     why="only one of the two can be meant, and nothing says which.",
@@ -52,6 +60,19 @@ class SecretFiles(PydanticBaseSettingsSource):
         return found
 
 
+class EnvFile(PydanticBaseSettingsSource):
+    """The settings that `.env` of the working directory names, and the files that it names for them."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # __call__ below answers for all fields at once
+
+    def __call__(self) -> dict[str, Any]:
+        names = [str(field.validation_alias.choices[0]) for field in self.settings_cls.model_fields.values()
+                 if isinstance(field.validation_alias, AliasChoices)]  # fmt: skip
+        found = read_env_file(ENV_FILE, names=[*names, *(f"{name}_FILE" for name in FILE_VARIABLES)])
+        return SecretFiles(self.settings_cls, found)() | {name: found[name] for name in names if name in found}
+
+
 def default_home() -> Path:
     """Where the embedded server keeps its data: `./.everindex` where it exists, else the user's data directory."""
     local = Path.cwd() / ".everindex"
@@ -65,7 +86,7 @@ def _named(name: str, default: Any = ..., **limits: Any) -> Any:
 class Settings(BaseSettings):
     """All settings, each named after its environment variable; `docs/settings.md` lists them for people."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: SecretStr | None = _named("DATABASE_URL", None)
     database_url_direct: SecretStr | None = _named("DATABASE_URL_DIRECT", None)
@@ -182,7 +203,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, SecretFiles(settings_cls), dotenv_settings
+        return init_settings, env_settings, SecretFiles(settings_cls, os.environ), EnvFile(settings_cls)
 
     @property
     def deployment_wait_seconds(self) -> float:
