@@ -78,6 +78,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from everindex.message_text import with_backticks
+
 
 class EverindexError(Exception):
     """An error told in three lines: `slug: what`, `why:`, `next:`. Base of every error that everindex raises."""
@@ -97,7 +99,8 @@ class EverindexError(Exception):
 
     def as_dict(self) -> dict[str, str]:
         """The error as the JSON object that `--json` and the API print."""
-        return {"slug": self.slug, "what": self.what, "why": self.why, "next": self.next_step}
+        told = {"what": self.what, "why": self.why, "next": self.next_step}
+        return {"slug": self.slug} | {name: with_backticks(text) for name, text in told.items()}
 
 
 class UsageError(EverindexError):

@@ -107,3 +107,43 @@ def test_a_fall_below_the_floor_is_on_the_page(instance: Instance, page_of: Call
     assert re.search(
         r'class="notice warn">Recall@10 of the index that serves is 0\.700 .* below the floor of 0\.95', page_of()
     )
+
+
+def test_when_the_index_is_gone_no_curve_serves_and_the_next_step_is_a_command_without_a_loose_space(
+    instance: Instance,
+) -> None:
+    measured(instance.conninfo)
+    with connect(instance.conninfo) as connection:
+        connection.execute("DROP INDEX articles_embedding_hnsw_idx")
+    instance.forget()
+    with serve_in_thread(instance) as url, httpx2.Client(base_url=url, timeout=60) as client:
+        for _ in range(400):
+            page = client.get("/index", headers=HTML).text
+            if "Reading the state" not in page and "Next:" in page:
+                break
+        found = client.get("/api/index").json()
+    assert "(serves)" not in page
+    assert "(served when it was measured)" in page
+    assert "No index serves now: every search is exact." in page
+    assert "marked with a ring" not in page
+    assert "<code>everindex heal</code>: it builds" in page
+    assert not re.search(r"</code> [.,:;]", page)
+    assert found["curves"]["curves"][0]["place"] == "former"
+    proof = next(proof for proof in found["verification"]["proofs"] if proof["name"] == "index")
+    assert "run `everindex heal`: it builds" in proof["next"]
+
+
+def test_an_index_of_another_shape_does_not_serve_the_curve_of_the_old_one(
+    instance: Instance, page_of: Callable[[], str]
+) -> None:
+    measured(instance.conninfo)
+    with connect(instance.conninfo) as connection:
+        connection.execute("DROP INDEX articles_embedding_hnsw_idx")
+        connection.execute(
+            "CREATE INDEX articles_embedding_hnsw_idx ON articles USING hnsw (embedding vector_cosine_ops) WITH (m = 8)"
+        )
+    instance.forget()
+    page = page_of()
+    assert "(serves)" not in page
+    assert "(served when it was measured)" in page
+    assert "No index serves now" not in page

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from everindex.message_text import with_backticks
+
 #: Columns every instance has; revision e0aa2eb4fa0a, search and verify need no others.
 REQUIRED_COLUMNS = ("uri", "title", "summary", "news_source", "category", "topic", "publication_date")
 
@@ -249,7 +251,7 @@ class Answer:
             "reason": self.reason,
             "ef_search": self.ef_search,
             "elapsed_ms": round(self.elapsed_ms, 3),
-            "notices": self.notices,
+            "notices": [with_backticks(notice) for notice in self.notices],
             "diversity": self.diversity,
             "next_cursor": self.next_cursor,
         }

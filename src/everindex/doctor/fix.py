@@ -11,6 +11,7 @@ import psycopg
 from everindex.doctor.examine import examine
 from everindex.doctor.rule import Answer, Report, Rule
 from everindex.index.spec import IndexSpec
+from everindex.message_text import with_backticks
 from everindex.pg.connections import Connection, connect, lift_time_limits
 
 #: How long a statement may wait for its lock: whoever comes after it in the queue waits as long.
@@ -36,7 +37,7 @@ class Mended:
             "about": self.about or None,
             "statement": self.statement,
             "outcome": self.outcome,
-            "why": self.why or None,
+            "why": with_backticks(self.why) or None,
         }
 
 

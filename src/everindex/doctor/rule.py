@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Literal
 
 from everindex.doctor.examined import Examined
+from everindex.message_text import with_backticks
 
 Severity = Literal["critical", "warning", "notice"]
 """critical: wrong or missing answers, data in danger, or an index that does not serve. warning: will hurt, or hurts
@@ -99,7 +100,7 @@ class Report:
                     "rule": rule.slug,
                     "severity": rule.severity,
                     "status": answer.status,
-                    "sentence": answer.sentence,
+                    "sentence": with_backticks(answer.sentence),
                     "about": answer.about or None,
                     "reason": rule.reason,
                     "fix": None
@@ -107,7 +108,7 @@ class Report:
                     else {
                         "statements": list(answer.fix.statements),
                         "is_safe": answer.fix.is_safe,
-                        "advice": answer.fix.advice,
+                        "advice": answer.fix.advice and with_backticks(answer.fix.advice),
                     },
                 }
                 for rule, answer in self.answers

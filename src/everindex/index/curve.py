@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from everindex.index.spec import OPCLASSES, IndexSpec
 
-Place = Literal["serving", "generation", "sample"]
+Place = Literal["serving", "generation", "sample", "former"]
+"""former: it served when it was measured, and what serves now is another index, or none."""
 
 #: The values of ef_search that are tried: close together where recall still rises.
 EF_STEPS = (10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1000)
@@ -92,7 +93,12 @@ class Curve:
     @property
     def words(self) -> str:
         """Which index this is, in words."""
-        where = {"serving": "serves", "generation": "another generation", "sample": f"a sample of {self.rows} rows"}
+        where = {
+            "serving": "serves",
+            "generation": "another generation",
+            "sample": f"a sample of {self.rows} rows",
+            "former": "served when it was measured",
+        }
         return f"{self.shape.words} ({where[self.place]})"
 
     def at_floor(self, floor: float) -> Point | None:

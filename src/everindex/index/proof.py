@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from everindex.message_text import with_backticks
+
 if TYPE_CHECKING:
     from everindex.index.recall import Recall
     from everindex.index.recall_by_source import SourceRecall
@@ -35,8 +37,8 @@ class Proof:
         return {
             "name": self.name,
             "holds": self.holds,
-            "sentence": self.sentence,
-            "next": self.next_step,
+            "sentence": with_backticks(self.sentence),
+            "next": None if self.next_step is None else with_backticks(self.next_step),
             **(
                 {
                     "recall": {
@@ -66,7 +68,11 @@ class Note:
     next_step: str
 
     def as_dict(self) -> dict[str, Any]:
-        return {"slug": self.slug, "sentence": self.sentence, "next": self.next_step}
+        return {
+            "slug": self.slug,
+            "sentence": with_backticks(self.sentence),
+            "next": with_backticks(self.next_step),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from everindex.index import curve_history
 from everindex.index.catalog.observe import Observed
 from everindex.index.catalog.tuned import Tuned, ef_search_for, read_tuned
 from everindex.index.chart import Chart, draw
-from everindex.index.curve import Curve
+from everindex.index.curve import Curve, shape_of
 from everindex.index.curve_history import KeptCurves
 from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
@@ -27,6 +27,8 @@ class Curves:
     """ef_search of a search for `kept.k` now."""
 
     chart: Chart | None
+    is_index_there: bool
+    """Whether an index serves now."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -47,10 +49,22 @@ def read_curves(connection: Connection, spec: IndexSpec, observed: Observed) -> 
     if kept is None:
         return None
     serving = serving_spec(spec, observed)
+    shape = None if serving is None else shape_of(serving[0])
+    curves = tuple(
+        replace(curve, place="former") if curve.place == "serving" and curve.shape != shape else curve
+        for curve in kept.curves
+    )
+    kept = replace(kept, curves=curves)
     tuned = None if serving is None else read_tuned(connection, spec, serving[1])
     chosen = ef_search_for(kept.k, tuned)
     floor = spec.recall_floor if tuned is None else tuned.recall_floor
-    return Curves(kept=kept, tuned=tuned, chosen=chosen, chart=draw(kept.curves, k=kept.k, floor=floor, chosen=chosen))
+    return Curves(
+        kept=kept,
+        tuned=tuned,
+        chosen=chosen,
+        chart=draw(kept.curves, k=kept.k, floor=floor, chosen=chosen),
+        is_index_there=serving is not None,
+    )
 
 
 def svg_of(curves: tuple[Curve, ...], *, name: str, k: int, floor: float | None, chosen: int | None) -> str | None:

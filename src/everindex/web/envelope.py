@@ -137,5 +137,5 @@ def _too_large() -> BodyTooLarge:
     return BodyTooLarge(
         "the request is too large.",
         why=f"at most {MAX_BODY_BYTES} bytes are read.",
-        next_step="send less; articles are imported by  everindex import.",
+        next_step="send less; articles are imported by  everindex import .",
     )

@@ -23,6 +23,7 @@ from everindex.index.plan.partitions import broken_parts, broken_words
 from everindex.index.serving import serving_spec
 from everindex.index.set_aside import aside_words
 from everindex.index.spec import IndexSpec
+from everindex.message_text import with_backticks
 from everindex.migrate.standing import read_standing
 from everindex.pg.connections import Connection, connect
 from everindex.pg.pooler import limit, limited
@@ -65,7 +66,7 @@ class Readiness:
             "index": {"state": self.index_state, "percent": self.percent},
             "reads": None if self.reads is None else self.reads.as_dict(),
             "age_seconds": round(time.monotonic() - self.read_at, 3),
-            "reasons": self.reasons,
+            "reasons": [with_backticks(reason) for reason in self.reasons],
         }  # fmt: skip
 
 

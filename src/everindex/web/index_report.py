@@ -32,6 +32,7 @@ from everindex.index.plan.policy import HEAL
 from everindex.index.planner import explain, explain_text
 from everindex.index.probe import size_of
 from everindex.index.spec import IndexSpec
+from everindex.message_text import with_backticks
 from everindex.pg import own_schema
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection
@@ -156,6 +157,8 @@ class IndexReport:
         known = dataclasses.asdict(replace(self, curves=None))
         known["curves"] = None if self.curves is None else self.curves.as_dict()
         known["rows"]["without_vector"] = self.rows.without_vector
+        for name in ("steps", "remarks", "warnings"):
+            known[name] = [with_backticks(text) for text in known[name]]
         known["age_seconds"] = round(self.age_seconds, 1)
         known["plan_settings"] = dict(self.plan_settings)
         return known

@@ -57,7 +57,7 @@ def manual_page(shelf: str, name: str) -> ManualPage:
         raise PageNotFound(
             "there is no such page.",
             why=f"the {SHELVES[shelf].lower()} have none of that name.",
-            next_step=f"choose one of the list, /{shelf} .",
+            next_step=f"choose one of the list,  /{shelf} .",
         )
     return _rendered((_folder(shelf) / f"{name}.md").read_text(encoding="utf-8"), shelf=shelf)
 

@@ -29,9 +29,10 @@ def internal_error(request_id: str) -> InternalError:
 
 def as_problem(error: EverindexError) -> dict[str, Any]:
     """The members of the problem document."""
+    told = error.as_dict()
     return {
-        "type": f"/problems/{error.slug}", "title": error.what, "status": error.http_status, "detail": error.why,
-        "next": error.next_step,
+        "type": f"/problems/{error.slug}", "title": told["what"], "status": error.http_status, "detail": told["why"],
+        "next": told["next"],
     }  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def as_ours(exc: Exception, request_id: str) -> EverindexError:
             return validation_error(exc.errors())
         case HTTPException(status_code=404):
             return PageNotFound(
-                "there is no such page.", why="nothing has this address.", next_step="start at the search page, / ."
+                "there is no such page.", why="nothing has this address.", next_step="start at the search page,  / ."
             )
         case HTTPException(status_code=405):
             allowed = (exc.headers or {}).get("Allow", "another method")

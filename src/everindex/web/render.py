@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 import everindex
 from everindex.articles.model import Mode
 from everindex.errors import EverindexError
+from everindex.message_text import with_backticks
 from everindex.web.assets import asset_url
 from everindex.web.problems import as_problem, prefers_html, problem_headers, problem_response
 
@@ -49,7 +50,7 @@ def environment() -> jinja2.Environment:
     made.globals.update(asset=asset_url, version=everindex.__version__, strategies=STRATEGIES, modes=MODES_IN_WORDS)
     made.filters.update(
         size=size, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration,
-        code=code_spans, sentence=sentence, highlighted=highlighted,
+        code=code_spans, told=told, sentence=sentence, highlighted=highlighted,
     )  # fmt: skip
     return made
 
@@ -88,6 +89,11 @@ def code_spans(text: str) -> markupsafe.Markup:
     return markupsafe.Markup("").join(
         markupsafe.Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
     )
+
+
+def told(message: str) -> markupsafe.Markup:
+    """A message with its commands as code, whether they stand as in a terminal or as in JSON; everything is escaped."""
+    return code_spans(with_backticks(message))
 
 
 def highlighted(snippet: str) -> markupsafe.Markup:

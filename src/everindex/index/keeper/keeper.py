@@ -40,6 +40,7 @@ from everindex.index.reporter import Reporter
 from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.spec import IndexSpec
 from everindex.index.warm import warm_in_background
+from everindex.message_text import with_backticks
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import holder_of, try_lock
 
@@ -72,7 +73,12 @@ class Finding:
     """True where healing was tried and failed; False where it is left to a person."""
 
     def as_dict(self) -> dict[str, Any]:
-        return {"index": self.index, "slug": self.slug, "text": self.text, "is_failure": self.is_failure}
+        return {
+            "index": self.index,
+            "slug": self.slug,
+            "text": with_backticks(self.text),
+            "is_failure": self.is_failure,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
