@@ -68,7 +68,10 @@ def migrate(
 
 def _revision_there(settings: Settings, wait: float | None) -> tuple[str | None, str]:
     """The revision that the SQL has to begin at: the database's own, where its server is named and answers; and a sentence."""
-    of_empty = "The SQL is that of an empty database; FROM:TO as REVISION begins elsewhere."
+    of_empty = (
+        "The SQL is that of an empty database, for psql on a new one: on an existing instance it would fail. For one, name "
+        "its server (DATABASE_URL), and the SQL begins at its revision; or give FROM:TO as REVISION."
+    )
     if settings.uses_embedded_server:
         return None, f"No server is named. {of_empty}"
     try:
