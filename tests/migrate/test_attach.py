@@ -29,6 +29,7 @@ from everindex.errors import (
     PermissionDenied,
     RevisionUnknown,
     StatementFailed,
+    UsageError,
 )
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.deploy import deploy
@@ -37,6 +38,7 @@ from everindex.index.spec import IndexSpec
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 from everindex.migrate.detach import Detachment, detach, plan_detach
+from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import connect
 from everindex.settings import Settings, current_settings
 from everindex.web.health import read_readiness
@@ -308,6 +310,37 @@ def test_what_depends_on_our_tables_is_told_and_not_dropped(later: str) -> None:
 def test_a_database_of_our_own_chain_is_not_detached(migrated: str) -> None:
     with pytest.raises(DatabaseNotAttached):
         detached(migrated)
+
+
+@pytest.mark.parametrize("by_setting", [False, True])
+@pytest.mark.parametrize("revision", ["head", "b6a5ff4214f5"])
+def test_a_database_of_our_own_chain_alone_is_not_attached(
+    migrated: str, revision: str, by_setting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if revision != "head":
+        runner.downgrade(migrated, revision)
+    monkeypatch.setenv("EVERINDEX_ATTACHED", str(by_setting).lower())
+    current_settings.cache_clear()
+    before = snapshot(migrated)
+    with pytest.raises(UsageError, match="nothing was attached: everindex's own chain made this database"):
+        runner.attach(migrated)
+    assert snapshot(migrated) == before
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "CREATE TABLE orders (id int)",
+        "ALTER TABLE articles ADD COLUMN reviewer text",
+        f"UPDATE alembic_version SET version_num = '{LATER}'",
+    ],
+)
+def test_as_soon_as_something_of_an_application_is_in_it_it_is_attached(migrated: str, theirs: str) -> None:
+    run(migrated, theirs)
+    runner.attach(migrated)
+    runner.attach(migrated)
+    with connect(migrated) as connection:
+        assert read_attachment(connection) is not None
 
 
 def test_a_table_without_the_column_is_the_applications_business(empty: str) -> None:

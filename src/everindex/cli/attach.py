@@ -17,6 +17,7 @@ from everindex.index.catalog.tuned import effective_spec
 from everindex.index.proof import Verification
 from everindex.index.verify import prove_index
 from everindex.migrate import runner
+from everindex.migrate.attach import nothing_to_attach
 from everindex.migrate.detach import Detachment, plan_detach
 from everindex.migrate.detach import detach as detach_database
 from everindex.migrate.standing import prove_revision
@@ -28,11 +29,7 @@ from everindex.settings import read_settings
 def attach(wait: LongWaitOption = None, as_json: JsonOption = False) -> None:
     settings = read_settings()
     if settings.uses_embedded_server:
-        raise UsageError(
-            "nothing was attached: no server is named, and that of everindex has a database of its own.",
-            why="attach is for the database of another application; ours is migrated, and `detach` would remove its indexes.",
-            next_step="set DATABASE_URL to that application's database, then run  everindex attach  again.",
-        )
+        raise nothing_to_attach("no server is named, and that of everindex has a database of its own")
     wait_seconds = seconds_to_wait(settings, wait, deploys=True)
     with address.server(settings) as conninfo:
         connect_patiently(conninfo, settings, wait, deploys=True).close()

@@ -11,7 +11,8 @@ import logging
 from dataclasses import dataclass
 
 from everindex.errors import ApplicationChainFirst
-from everindex.migrate.chain import BEFORE_INDEX, script_directory
+from everindex.migrate.chain import BEFORE_INDEX, known_revisions, script_directory
+from everindex.migrate.revision import current_revisions
 from everindex.migrate.standing import Standing
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -76,6 +77,21 @@ def look_before_upgrade(connection: Connection, standing: Standing) -> None:
 
 def foreign_schema(connection: Connection) -> ForeignSchema | None:
     """What is there that no revision of ours makes, on a database that has no trace of them; None elsewhere. Reads only."""
+    is_traced, found = _beside_ours(connection)
+    return None if is_traced or not (found.tables or found.columns) else found
+
+
+def is_everindex_alone(connection: Connection) -> bool:
+    """Whether the database is at a revision of our chain and holds nothing beside what that makes. Reads only."""
+    current = current_revisions(connection)
+    if not current or not set(current) <= known_revisions():
+        return False
+    _, found = _beside_ours(connection)
+    return not (found.tables or found.columns)
+
+
+def _beside_ours(connection: Connection) -> tuple[bool, ForeignSchema]:
+    """Whether our chain has left a trace, and what is there that it does not make."""
     ours = script_directory().get_revision(FIRST).module.ARTICLE_COLUMNS
     with told_as_ours("looking whose chain made this database"):
         row = connection.execute(
@@ -99,9 +115,7 @@ def foreign_schema(connection: Connection) -> ForeignSchema | None:
             {"indexes": OUR_INDEXES, "tables": OUR_TABLES, "columns": [*ours, "uri", "embedding"]},
         ).fetchone()
     assert row is not None
-    if row[0] or not (row[1] or row[2]):
-        return None
-    return ForeignSchema(tables=tuple(row[1]), columns=tuple(row[2]))
+    return bool(row[0]), ForeignSchema(tables=tuple(row[1]), columns=tuple(row[2]))
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from everindex.errors import DatabaseAttached, NotMigrated, PermissionDenied, ReadOnlyServer
+from everindex.errors import DatabaseAttached, NotMigrated, PermissionDenied, ReadOnlyServer, UsageError
 from everindex.index.adopted import record_found
 from everindex.index.catalog.observe import in_search_path, observe
 from everindex.index.plan.ddl import create_text
 from everindex.index.spec import IndexSpec
+from everindex.migrate.application_chain import is_everindex_alone
 from everindex.pg import own_schema
 from everindex.pg.attachment import read_attachment, write_attachment
 from everindex.pg.capabilities import look, require_pgvector
@@ -21,6 +22,22 @@ from everindex.pg.connections import Connection, connect
 from everindex.settings import current_settings
 
 log = logging.getLogger(__name__)
+
+
+def nothing_to_attach(why: str) -> UsageError:
+    """For a database that is everindex's own, on whichever server it lies."""
+    return UsageError(
+        f"nothing was attached: {why}.",
+        why="attach is for the database of another application; ours is migrated, and `detach` would remove its indexes.",
+        next_step="set DATABASE_URL to that application's database, then run  everindex attach  again.",
+    )
+
+
+def require_of_an_application(connection: Connection) -> None:
+    """Raises UsageError where everindex's own chain made all that is there, unless it is attached already. Reads only."""
+    attachment = read_attachment(connection)
+    if (attachment is None or not attachment.is_recorded) and is_everindex_alone(connection):
+        raise nothing_to_attach("everindex's own chain made this database, and nothing of another application is in it")
 
 
 def require_attachable(connection: Connection, declared: Sequence[IndexSpec]) -> None:

@@ -20,7 +20,12 @@ from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.migrate import operations
 from everindex.migrate.application_chain import look_before_upgrade
-from everindex.migrate.attach import no_chain_here, record_attachment, require_attachable
+from everindex.migrate.attach import (
+    no_chain_here,
+    record_attachment,
+    require_attachable,
+    require_of_an_application,
+)
 from everindex.migrate.chain import script_directory
 from everindex.migrate.declared_indexes import keep_declared
 from everindex.migrate.report import reporter_for
@@ -205,6 +210,8 @@ def _attached(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_hea
     if context.get_revision_argument() != context.get_head_revision():
         raise no_chain_here("a migration of everindex's chain to a revision")
     with connect(conninfo) as connection:
+        if attributes.get("everindex_attach", False):
+            require_of_an_application(connection)
         require_attachable(connection, declared)
     with _migration_lock(conninfo):
         record_attachment(conninfo, declared)
