@@ -115,7 +115,7 @@ def test_when_the_index_is_gone_no_curve_serves_and_the_next_step_is_a_command_w
     measured(instance.conninfo)
     with connect(instance.conninfo) as connection:
         connection.execute("DROP INDEX articles_embedding_hnsw_idx")
-    instance.forget()
+    instance.invalidate()
     with serve_in_thread(instance) as url, httpx2.Client(base_url=url, timeout=60) as client:
         for _ in range(400):
             page = client.get("/index", headers=HTML).text
@@ -142,7 +142,7 @@ def test_an_index_of_another_shape_does_not_serve_the_curve_of_the_old_one(
         connection.execute(
             "CREATE INDEX articles_embedding_hnsw_idx ON articles USING hnsw (embedding vector_cosine_ops) WITH (m = 8)"
         )
-    instance.forget()
+    instance.invalidate()
     page = page_of()
     assert "(serves)" not in page
     assert "(served when it was measured)" in page
