@@ -16,6 +16,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+# As the command does, and before numpy is loaded: where more processes run than there are cores, two threads of OpenBLAS
+# that wait for each other take twenty times as long as one, and everything in their process waits with them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from everindex.articles.instance import Instance, connect_instance
 from everindex.pg import embedded
 from everindex.pg.embedded import Binaries
