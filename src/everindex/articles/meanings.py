@@ -53,6 +53,11 @@ class Meanings:
         with self._embedder_lock:
             self._embedder = embedder
 
+    def load(self) -> None:
+        """Loads the model where it runs in this process, some 0.2 s; a remote one is not asked. Raises as `embedder`."""
+        if not self.embedder.is_remote:
+            embed_queries(self.embedder, ["everindex"])
+
     def of(self, text: str) -> Meaning:
         """The vector of a hybrid search's text, or why there is none. Raises QueryInvalid for a text that cannot be asked."""
         wanted = text_to_embed(check_query(text))

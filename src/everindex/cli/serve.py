@@ -41,7 +41,7 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
     from everindex.web.serving import serve as serve_web
 
     logging.getLogger("everindex.search").setLevel(logging.NOTSET)
-    _require_text_search(instance)
+    _prepare_text_search(instance)
     # All that was imported stays until the end: looking for garbage among it costs every search a few per cent.
     gc.collect()
     gc.freeze()
@@ -69,10 +69,14 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
         )
 
 
-def _require_text_search(instance: Instance) -> None:
-    """An EVERINDEX_TEXT_SEARCH that the server does not have is told now and not to every reader. Raises SettingInvalid."""
+def _prepare_text_search(instance: Instance) -> None:
+    """An EVERINDEX_TEXT_SEARCH that the server does not have is told now and not to every reader. Raises SettingInvalid.
+
+    The model of the package is loaded, too: nothing else of the process can run meanwhile, and it would be /livez that waits.
+    """
     try:
         instance.words.known()
+        instance.meanings.load()
     except SettingInvalid:
         raise
     except EverindexError:

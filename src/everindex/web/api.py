@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -17,7 +18,7 @@ from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.searches import Options
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.answers import answer_response, answers_response, require_hits_within_limit
-from everindex.web.inputs import read_filters, read_json, read_query
+from everindex.web.inputs import read_filters, read_json, read_json_as, read_query
 from everindex.web.schemas import (
     AFTER,
     DISTANCE,
@@ -118,13 +119,7 @@ async def search(request: Request) -> Any:
 )  # fmt: skip
 async def search_by_body(request: Request) -> Any:
     """As GET, with a JSON body: `{"vector": [...], "k": 10}` or `{"text": "...", "category": "..."}`."""
-    body = await read_json(request, SearchBody)
-    if (body.text is None) == (body.vector is None) and (body.text is not None or _filters_of(body).is_empty):
-        raise _one_of_two(UsageError)
-    if body.text is not None:
-        check_query(body.text)
-    vector = None if body.vector is None else vector_of(body.vector)
-    question = Question(text=body.text, vector=vector, mode=body.mode, options=_options(body))
+    question = await read_json_as(request, SearchBody, _question)
     site = site_of(request)
     return await answer_response(site, await answer(site, question))
 
@@ -135,7 +130,23 @@ async def search_by_body(request: Request) -> Any:
 )  # fmt: skip
 async def search_many(request: Request) -> Any:
     """Up to 100 searches by meaning in one round trip to the database: `{"texts": ["...", "..."]}` or `{"vectors": [[...]]}`."""
-    body = await read_json(request, SearchManyBody)
+    texts, vectors, options = await read_json_as(request, SearchManyBody, _several)
+    site = site_of(request)
+    return await answers_response(site, await answer_many(site, texts, vectors, options))
+
+
+def _question(body: SearchBody) -> Question:
+    """Raises UsageError, QueryInvalid."""
+    if (body.text is None) == (body.vector is None) and (body.text is not None or _filters_of(body).is_empty):
+        raise _one_of_two(UsageError)
+    if body.text is not None:
+        check_query(body.text)
+    vector = None if body.vector is None else vector_of(body.vector)
+    return Question(text=body.text, vector=vector, mode=body.mode, options=_options(body))
+
+
+def _several(body: SearchManyBody) -> tuple[list[str], list[np.ndarray] | None, Options]:
+    """The texts or the vectors, and the bounds of all. Raises UsageError, QueryInvalid, AnswerTooLarge."""
     if (body.texts is None) == (body.vectors is None):
         raise _one_of_two(UsageError)
     options = Options(
@@ -143,8 +154,7 @@ async def search_many(request: Request) -> Any:
     )  # fmt: skip
     vectors = None if body.vectors is None else [vector_of(vector) for vector in body.vectors]
     require_hits_within_limit(len(body.texts or body.vectors or ()), body.k)
-    site = site_of(request)
-    return await answers_response(site, await answer_many(site, body.texts or [], vectors, options))
+    return body.texts or [], vectors, options
 
 
 def _options(asked: SearchQuery | SearchBody) -> Options:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,7 @@ from everindex.web.problems import validation_error
 from everindex.web.site import site_of
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 JSON = "application/json"
 #: A vector of 1,536 numbers has some 35,000 bytes; beyond this, reading is work for another thread.
@@ -35,17 +37,22 @@ def read_query(request: Request, model: type[M]) -> M:
 
 async def read_json(request: Request, model: type[M]) -> M:
     """The body as `model`. Raises ContentTypeRefused, UsageError (bad-input), BodyTooLarge."""
+    return await read_json_as(request, model, lambda read: read)
+
+
+async def read_json_as(request: Request, model: type[M], make: Callable[[M], T]) -> T:
+    """What `make` makes of the body as `model`, beside the event loop where the body is long. Raises as both do."""
     _require_type(request, JSON)
     body = await request.body()
     if len(body) > SHORT_BODY_BYTES:
-        return await site_of(request).compute(lambda: _read_long(body, model), characters=len(body))
-    return _read(body, model)
+        return await site_of(request).compute(lambda: _made_of_long(body, model, make), characters=len(body))
+    return make(_read(body, model))
 
 
-def _read_long(body: bytes, model: type[M]) -> M:
-    """As `_read`. A megabyte takes 20 ms in which nothing else can run; after that the event loop has its turn, all of it."""
+def _made_of_long(body: bytes, model: type[M], make: Callable[[M], T]) -> T:
+    """A megabyte takes 20 ms in which nothing else can run; after that the event loop has its turn, all of it."""
     try:
-        return _read(body, model)
+        return make(_read(body, model))
     finally:
         time.sleep(PAUSE_SECONDS)
 

@@ -34,6 +34,8 @@ from everindex.web.problems import problem_response
 #: An answer of which less than so much is taken in that time is given up; its bytes are held in memory meanwhile.
 STALLED_SECONDS = 20.0
 LEAST_TAKEN_BYTES = 32 * 1024
+#: What is longer is written by itself: to copy megabytes behind their head takes longer than to wake the reader twice.
+LONG_PART_BYTES = 64 * 1024
 #: After an answer to a request that is not read to its end: for so long, and so many bytes, it is read and thrown away.
 #: A socket that is closed with unread bytes in it is reset, and the client may never see the answer.
 LINGER_SECONDS = 3.0
@@ -79,10 +81,11 @@ class OneWrite:
 
     def _flush(self) -> None:
         if self._parts:
-            together = b"".join(self._parts)
+            size = sum(map(len, self._parts))
+            for part in self._parts if size > LONG_PART_BYTES else (b"".join(self._parts),):
+                self._transport.write(part)
             self._parts.clear()
-            self.written_bytes += len(together)
-            self._transport.write(together)
+            self.written_bytes += size
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
 import unicodedata
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache
 
@@ -31,6 +33,11 @@ MOST_CHARACTERS = 20_000
 WHOLE_CHARACTERS = 280
 #: Of a longer one at least so much, in whole words: a passage shorter than the title above it tells nothing.
 LEAST_CHARACTERS = 240
+
+#: Texts of so many hits are prepared and marked by one thread at a time. Several would only take turns for the same
+#: interpreter, and whatever else runs in it, a server's event loop above all, would wait for a turn of each of them.
+MANY_HITS = 100
+_turn_of_many = threading.Lock()
 
 _START, _STOP, _GAP = "\x01", "\x02", "\x08"
 #: ts_headline reads with PostgreSQL's parser, too: it sees a control character in place of each of these.
@@ -69,17 +76,20 @@ def with_snippets(connection: Connection, config: TextConfig, text: str, hits: S
     if not hits:
         return []
     statement, names = _statement(config)
-    parameters = {"text": read(text).query, "articles": as_json(hits)}
+    turn: AbstractContextManager[object] = _turn_of_many if len(hits) >= MANY_HITS else nullcontext()
+    with turn:
+        parameters = {"text": read(text).query, "articles": as_json(hits)}
     with told_as_ours("marking what was found"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
-    return [
-        replace(
-            hit,
-            title_snippet=None if row[0] is None else marked_html(row[0]),
-            snippet=None if row[1] is None else marked_html(_passage(row[1], hit.summary or "")),
-        )
-        for hit, row in zip(hits, rows, strict=True)
-    ]
+    with turn:
+        return [
+            replace(
+                hit,
+                title_snippet=None if row[0] is None else marked_html(row[0]),
+                snippet=None if row[1] is None else marked_html(_passage(row[1], hit.summary or "")),
+            )
+            for hit, row in zip(hits, rows, strict=True)
+        ]
 
 
 def as_json(hits: Sequence[Hit]) -> str:
