@@ -295,8 +295,7 @@ def _assert_search_works(conninfo: str, kind: Kind) -> None:
         assert any(name in plan for name in observed_names), plan
         sample = stored[:: max(1, len(stored) // 20)]
         hits = sum(connection.execute(search, {"v": vector}).fetchone() == (number,) for number, vector in sample)
-        # An approximate index: nearly all of them.
-        assert hits >= 0.9 * len(sample), hits
+        assert hits >= kind.least_hits * len(sample), hits
 
 
 def _advisory_locks(conninfo: str) -> list[Any]:

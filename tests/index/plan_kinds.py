@@ -51,6 +51,11 @@ class Kind:
     role: str | None = None
     """A role without superuser, which owns the table."""
 
+    @property
+    def least_hits(self) -> float:
+        """Of an approximate index nearly all rows find themselves; of one that is to miss its floor, some do not."""
+        return 0.5 if self.spec == COARSE else 0.9
+
     def connects_to(self, conninfo: str) -> str:
         return conninfo if self.role is None else make_conninfo(conninfo, user=self.role)
 
