@@ -20,7 +20,7 @@ from sqlalchemy import URL, MetaData
 ENV = """
 from alembic import context
 from everindex.migrate import autogenerate
-from everindex.migrate.heads import require_single_head
+from everindex.alembic_kit.heads import require_single_head
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 

@@ -15,8 +15,8 @@ from alembic.config import CommandLine
 from kit_scene import Application, url_of
 
 import warm
+from everindex.alembic_kit.heads import main, require_single_head
 from everindex.errors import ChainBroken
-from everindex.migrate.heads import main, require_single_head
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "alembic_kit"

@@ -9,8 +9,8 @@ from models import metadata
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from everindex.alembic_kit.heads import require_single_head
 from everindex.migrate import autogenerate
-from everindex.migrate.heads import require_single_head
 from everindex.migrate.three_lines import errors_in_three_lines
 
 

@@ -1,6 +1,6 @@
 """Do the revisions of a chain end in one head? A gate for any env.py, entrypoint or CI, which touches no database.
 
-`python -m everindex.migrate.heads [alembic.ini]` is the same gate for a shell: exit status 1 unless there is one head.
+`python -m everindex.alembic_kit.heads [alembic.ini]` is the same gate for a shell: exit status 1 unless there is one head.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
             raise ChainBroken(
                 f"there is no {ini} here.",
                 why="the gate reads the chain that an alembic.ini names.",
-                next_step="run it where alembic.ini is, or name the file: python -m everindex.migrate.heads PATH.",
+                next_step="run it where alembic.ini is, or name the file: python -m everindex.alembic_kit.heads PATH.",
             )
         head = require_single_head(Config(str(ini)))
     except ChainBroken as exc:
