@@ -99,7 +99,7 @@ def _of_async(made: Any, engine: Any) -> Iterator[Any]:
 @contextmanager
 def _beside(engine: Any) -> Iterator[Any]:
     """A connection of our own to where the engine's are: nothing of a test is written in a transaction yet."""
-    from everindex.migrate.engine_address import conninfo_of_url
+    from everindex.alembic_kit.engine_address import conninfo_of_url
 
     with connect(conninfo_of_url(engine.url), application_name="everindex testing") as opened:
         yield opened

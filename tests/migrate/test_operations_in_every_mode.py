@@ -12,10 +12,10 @@ from alembic.operations import MigrateOperation
 from kit_scene import BEGUN, EVERY, FOREIGN_TRANSACTION, OWN_TRANSACTION, Application, application, fill
 from sqlalchemy import URL, make_url
 
+from everindex.alembic_kit.engine_address import conninfo_of_url
 from everindex.errors import IndexDefinitionDiffers, SettingInvalid, SpecIllegal, TransactionInTheWay
 from everindex.index.catalog.generations import next_name, previous_name
 from everindex.index.spec import IndexSpec
-from everindex.migrate.engine_address import conninfo_of_url
 from everindex.migrate.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
 
 #: Minutes in all: the long ring.

@@ -12,8 +12,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 import everindex
+from everindex.alembic_kit.engine_address import conninfo_of_url
 from everindex.errors import EverindexError, SettingInvalid
-from everindex.migrate.engine_address import conninfo_of_url
 from everindex.pg import address
 from everindex.pg.address_text import why_unusable
 from everindex.pg.connections import connect
