@@ -13,9 +13,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeDecorator
 
+from everindex.alembic_kit.metadata import index_of, spec_of, specs_of
 from everindex.errors import SpecIllegal
 from everindex.index.spec import BuildPolicy, IndexSpec
-from everindex.migrate.declared_metadata import index_of, spec_of, specs_of
 
 HALF = {"opclass": "halfvec_cosine_ops", "dimensions": 64}
 BITS = {"opclass": "bit_hamming_ops", "dimensions": 64}

@@ -127,8 +127,8 @@ def nothing_declared(connection: Connection) -> NothingDeclared:
 
 
 def _of_metadata(connection: Connection, declared: str) -> tuple[IndexSpec, ...]:
+    from everindex.alembic_kit.metadata import specs_of
     from everindex.cli.declared_module import metadata_of  # SQLAlchemy takes half a second to load
-    from everindex.migrate.declared_metadata import specs_of
 
     metadata = metadata_of(declared)
     bare = {str(table.name) for table in metadata.tables.values() if table.schema is None}

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from everindex.alembic_kit.metadata import derived_column
 from everindex.errors import SpecIllegal
 from everindex.index.spec import (
     DEFAULT_EF_CONSTRUCTION,
@@ -16,7 +17,6 @@ from everindex.index.spec import (
     OPCLASSES,
     IndexSpec,
 )
-from everindex.migrate.declared_metadata import derived_column
 
 #: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
 _REINDEX_REST = re.compile(r"_cc(new|old)\d*$")

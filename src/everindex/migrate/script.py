@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from everindex.alembic_kit.metadata import key_text
 from everindex.index.catalog.generations import next_name, previous_name
 from everindex.index.plan.ddl import quoted, script_create_text
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
-from everindex.migrate.declared_metadata import key_text
 
 
 def create_script(spec: IndexSpec, *, schema: str | None) -> list[str]:
