@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scene import SPEC, Heard
 
+from everindex.alembic_kit.report import describe_progress
 from everindex.index import progress
 from everindex.index.deploy.deploy import deploy
 from everindex.index.progress import Progress, ProgressMeter
-from everindex.migrate.report import describe_progress
 
 
 class Clock:

@@ -12,9 +12,9 @@ import scene
 from pgvector.psycopg import register_vector
 from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows, run, state
 
+from everindex.alembic_kit.report import describe_progress
 from everindex.errors import LockNotObtained
 from everindex.index.deploy.deploy import deploy, drop
-from everindex.migrate.report import describe_progress
 
 DECLARED = [("items_embedding_idx", True)]
 BY_HAND = "CREATE INDEX CONCURRENTLY items_embedding_idx ON items USING hnsw (embedding vector_cosine_ops)"

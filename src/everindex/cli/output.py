@@ -37,7 +37,7 @@ def terminal() -> Console:
 
 def reporter() -> AbstractContextManager[Reporter]:
     """How a deploy tells what it does: lines and a bar on a terminal, else log records."""
-    from everindex.migrate.report import log_reporter, terminal_reporter
+    from everindex.alembic_kit.report import log_reporter, terminal_reporter
 
     return terminal_reporter(terminal()) if is_terminal() else log_reporter()
 

@@ -15,6 +15,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from everindex.alembic_kit.report import reporter_for
 from everindex.errors import EverindexError, MigrationFailed, PermissionDenied
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
@@ -28,7 +29,6 @@ from everindex.migrate.attach import (
 )
 from everindex.migrate.chain import script_directory
 from everindex.migrate.declared_indexes import keep_declared
-from everindex.migrate.report import reporter_for
 from everindex.migrate.standing import read_standing, require_known
 from everindex.pg import address, capabilities, own_schema
 from everindex.pg.attachment import read_attachment
