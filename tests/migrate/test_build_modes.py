@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from everindex.alembic_kit.build_mode import build_now, build_seconds_expected, is_left_to_keeper
 from everindex.articles import bulk
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.keeping import article_keeper, reason_to_wait
@@ -19,7 +20,6 @@ from everindex.index.catalog.observe import observe
 from everindex.index.deploy.deploy import deploy, drop
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
-from everindex.migrate.build_mode import build_now, build_seconds_expected, is_left_to_keeper
 from everindex.migrate.chain import BEFORE_INDEX
 from everindex.pg.connections import connect
 from everindex.pg.locks import advisory_lock

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from everindex.alembic_kit.build_mode import is_left_to_keeper
 from everindex.alembic_kit.report import reporter_for
 from everindex.errors import EverindexError, PermissionDenied, ReadOnlyServer
 from everindex.index.adopted import policy_here
@@ -21,7 +22,6 @@ from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import MIGRATE
 from everindex.index.spec import IndexSpec
 from everindex.migrate.attach import told_as_left
-from everindex.migrate.build_mode import is_left_to_keeper
 from everindex.pg.connections import connect
 
 log = logging.getLogger(__name__)
