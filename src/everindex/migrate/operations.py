@@ -17,6 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from everindex.alembic_kit import errors
 from everindex.alembic_kit.build_mode import is_left_to_keeper
 from everindex.alembic_kit.engine_address import address_of
 from everindex.alembic_kit.report import reporter_for
@@ -31,7 +32,7 @@ from everindex.index.plan.planner import check_column
 from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED
 from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
-from everindex.migrate import script, three_lines
+from everindex.migrate import script
 from everindex.migrate.alembic_words import told_to_alembic
 from everindex.migrate.transaction import place_of_work, run_as_it_is, schema_in_search_path
 from everindex.pg.capabilities import parse_version
@@ -411,7 +412,7 @@ _OPERATIONS: tuple[tuple[str, type[VectorIndexOp], Callable[..., None]], ...] = 
 
 def register() -> None:
     """Adds the operations to Alembic's `op`, and their errors to its command; calling it again changes nothing."""
-    three_lines.install()
+    errors.install()
     for name, operation, implementation in _OPERATIONS:
         if not hasattr(Operations, name):
             Operations.register_operation(name)(operation)
