@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from everindex.alembic_kit import errors
+from everindex.alembic_kit import errors, script
 from everindex.alembic_kit.build_mode import is_left_to_keeper
 from everindex.alembic_kit.engine_address import address_of
 from everindex.alembic_kit.error_advice import told_to_alembic
@@ -33,7 +33,6 @@ from everindex.index.plan.planner import check_column
 from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED
 from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
-from everindex.migrate import script
 from everindex.migrate.transaction import place_of_work, run_as_it_is, schema_in_search_path
 from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import connect
