@@ -22,10 +22,10 @@ from typing import Any, Literal
 from alembic.operations import Operations
 from sqlalchemy import Connection, text
 
+from everindex.alembic_kit.dropped_index import commits_are_ours, remember
 from everindex.errors import TransactionInTheWay
 from everindex.index.plan.ddl import quoted
 from everindex.index.spec import IndexSpec
-from everindex.migrate.dropped_index import commits_are_ours, remember
 from everindex.pg.connections import connect
 
 Place = Literal["own connections", "this transaction"]
