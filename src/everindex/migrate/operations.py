@@ -23,6 +23,7 @@ from everindex.alembic_kit.engine_address import address_of
 from everindex.alembic_kit.error_advice import told_to_alembic
 from everindex.alembic_kit.report import reporter_for
 from everindex.alembic_kit.schema_translation import translated
+from everindex.alembic_kit.transaction import place_of_work, run_as_it_is, schema_in_search_path
 from everindex.errors import BuildFailed, IndexDefinitionDiffers
 from everindex.index.catalog.observe import Observed
 from everindex.index.catalog.tuned import as_tuned
@@ -33,7 +34,6 @@ from everindex.index.plan.planner import check_column
 from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED
 from everindex.index.reporter import Reporter
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
-from everindex.migrate.transaction import place_of_work, run_as_it_is, schema_in_search_path
 from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import connect
 
