@@ -15,10 +15,10 @@ from psycopg import sql
 from scene import Heard, rows, run
 from sqlalchemy import create_engine
 
+from everindex.alembic_kit import operations
 from everindex.errors import EverindexError, IndexDefinitionDiffers
 from everindex.index.deploy.deploy import acknowledge, deploy, drop
 from everindex.index.spec import IndexSpec
-from everindex.migrate import operations
 
 HOSTILE = [
     "plain",

@@ -299,7 +299,8 @@ def test_a_process_killed_around_the_build_leaves_a_state_that_the_next_upgrade_
     articles = rows(filled, "SELECT count(*), count(embedding), md5(string_agg(uri, ',' ORDER BY uri)) FROM articles")
     program = f"""
 import os, signal, sys
-from everindex.migrate import operations, runner
+from everindex.alembic_kit import operations
+from everindex.migrate import runner
 build = operations.deploy
 def build_and_die(*arguments, **options):
     if {moment.startswith("after")}:

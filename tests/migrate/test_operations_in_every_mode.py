@@ -13,10 +13,10 @@ from kit_scene import BEGUN, EVERY, FOREIGN_TRANSACTION, OWN_TRANSACTION, Applic
 from sqlalchemy import URL, make_url
 
 from everindex.alembic_kit.engine_address import conninfo_of_url
+from everindex.alembic_kit.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
 from everindex.errors import IndexDefinitionDiffers, SettingInvalid, SpecIllegal, TransactionInTheWay
 from everindex.index.catalog.generations import next_name, previous_name
 from everindex.index.spec import IndexSpec
-from everindex.migrate.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
 
 #: Minutes in all: the long ring.
 pytestmark = pytest.mark.long
@@ -135,7 +135,7 @@ def test_the_session_of_the_migration_may_be_idle_while_the_engine_builds(tmp_pa
             None,
             up="op.execute(\"SET idle_session_timeout = '400ms'\")\n"
             "op.execute(\"SET idle_in_transaction_session_timeout = '400ms'\")\n"
-            f"import everindex.migrate.operations as o, time; deploy = o.deploy\n"
+            f"import everindex.alembic_kit.operations as o, time; deploy = o.deploy\n"
             "def slow(*given, **named):\n"
             "    time.sleep(1)\n"
             "    return deploy(*given, **named)\n"

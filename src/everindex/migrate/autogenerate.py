@@ -19,16 +19,16 @@ from alembic.operations import MigrateOperation, ops
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Column, Index, MetaData, Table
 
+from everindex.alembic_kit import operations
 from everindex.alembic_kit.engine_address import address_of
 from everindex.alembic_kit.found_indexes import FoundIndex, found_indexes, is_left_over
 from everindex.alembic_kit.metadata import declares_vector_index, index_of, name_of, spec_of
+from everindex.alembic_kit.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
 from everindex.alembic_kit.schema_translation import translated
 from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import as_tuned
 from everindex.index.spec import IndexSpec
-from everindex.migrate import operations
-from everindex.migrate.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
 from everindex.migrate.rendering import VECTOR_TYPES, render_alter, render_create, render_drop, with_vector_imports
 from everindex.pg.connections import connect
 

@@ -15,11 +15,11 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from everindex.alembic_kit import operations
 from everindex.alembic_kit.report import reporter_for
 from everindex.errors import EverindexError, MigrationFailed, PermissionDenied
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
-from everindex.migrate import operations
 from everindex.migrate.application_chain import look_before_upgrade
 from everindex.migrate.attach import (
     no_chain_here,

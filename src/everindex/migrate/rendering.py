@@ -12,15 +12,15 @@ from typing import Any
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation
 
-from everindex.index.declaration import to_json
-from everindex.index.spec import IndexSpec
-from everindex.migrate.operations import (
+from everindex.alembic_kit.operations import (
     DEFAULT_RECALL_FLOOR,
     AlterVectorIndexOp,
     CreateVectorIndexOp,
     DropVectorIndexOp,
     VectorIndexOp,
 )
+from everindex.index.declaration import to_json
+from everindex.index.spec import IndexSpec
 
 #: Alembic writes pgvector's column types with their module and without its import.
 VECTOR_TYPES = "pgvector.sqlalchemy"
