@@ -24,12 +24,12 @@ from everindex.alembic_kit.engine_address import address_of
 from everindex.alembic_kit.found_indexes import FoundIndex, found_indexes, is_left_over
 from everindex.alembic_kit.metadata import declares_vector_index, index_of, name_of, spec_of
 from everindex.alembic_kit.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
+from everindex.alembic_kit.rendering import VECTOR_TYPES, render_alter, render_create, render_drop, with_vector_imports
 from everindex.alembic_kit.schema_translation import translated
 from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import as_tuned
 from everindex.index.spec import IndexSpec
-from everindex.migrate.rendering import VECTOR_TYPES, render_alter, render_create, render_drop, with_vector_imports
 from everindex.pg.connections import connect
 
 #: Below Alembic's own, so that what shows its findings shows these.
