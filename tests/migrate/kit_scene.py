@@ -19,7 +19,7 @@ from sqlalchemy import URL, MetaData
 #: Each `begin` is the part of an env.py that decides about transactions.
 ENV = """
 from alembic import context
-from everindex.migrate import autogenerate
+from everindex.alembic_kit import autogenerate
 from everindex.alembic_kit.heads import require_single_head
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool

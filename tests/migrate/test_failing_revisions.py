@@ -274,7 +274,7 @@ def test_a_schema_that_is_translated_to_none_is_that_of_the_search_path(tmp_path
 FOREIGN_ENV = """
 from alembic import context
 from sqlalchemy import create_engine
-from everindex.migrate import autogenerate
+from everindex.alembic_kit import autogenerate
 
 autogenerate.register()
 with create_engine({url!r}).connect() as connection:

@@ -9,9 +9,9 @@ from models import metadata
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from everindex.alembic_kit import autogenerate
 from everindex.alembic_kit.errors import errors_in_three_lines
 from everindex.alembic_kit.heads import require_single_head
-from everindex.migrate import autogenerate
 
 
 def run_offline() -> None:
