@@ -15,7 +15,7 @@ from psycopg import sql
 from scene import Heard, rows, run
 from sqlalchemy import create_engine
 
-from everindex.alembic_kit import operations
+from everindex.alembic_kit import implementations
 from everindex.errors import EverindexError, IndexDefinitionDiffers
 from everindex.index.deploy.deploy import acknowledge, deploy, drop
 from everindex.index.spec import IndexSpec
@@ -68,7 +68,7 @@ def is_valid(conninfo: str, spec: IndexSpec) -> list[tuple[Any, ...]]:
 
 
 def script(spec: IndexSpec, *, schema: str | None, what: str = "create_vector_index") -> str:
-    operations.register()
+    implementations.register()
     buffer = io.StringIO()
     context = MigrationContext.configure(
         dialect_name="postgresql",
@@ -161,7 +161,7 @@ def test_the_offline_script_stops_at_an_invalid_index(items: str) -> None:
 def test_the_operations_of_alembic_take_hostile_names_and_schemas_online(with_vector: str, name: str) -> None:
     spec = hostile_spec(name, schema=OTHER_SCHEMA)
     make_table(with_vector, spec)
-    operations.register()
+    implementations.register()
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(with_vector))
     with engine.connect() as connection:
         context = MigrationContext.configure(

@@ -19,12 +19,11 @@ from sqlalchemy import URL, MetaData
 #: Each `begin` is the part of an env.py that decides about transactions.
 ENV = """
 from alembic import context
-from everindex.alembic_kit import autogenerate
-from everindex.alembic_kit.heads import require_single_head
+from everindex.alembic_kit.env import register, require_single_head
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-autogenerate.register()
+register()
 given = context.config.attributes
 require_single_head(context.config)
 options = dict(target_metadata=given["metadata"], **given["options"])

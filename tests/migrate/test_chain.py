@@ -299,14 +299,14 @@ def test_a_process_killed_around_the_build_leaves_a_state_that_the_next_upgrade_
     articles = rows(filled, "SELECT count(*), count(embedding), md5(string_agg(uri, ',' ORDER BY uri)) FROM articles")
     program = f"""
 import os, signal, sys
-from everindex.alembic_kit import operations
+from everindex.alembic_kit import implementations
 from everindex.migrate import runner
-build = operations.deploy
+build = implementations.deploy
 def build_and_die(*arguments, **options):
     if {moment.startswith("after")}:
         build(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-operations.deploy = build_and_die
+implementations.deploy = build_and_die
 runner.upgrade(sys.argv[1])
 """
     killed = warm.run(["-c", program, filled], timeout=60)

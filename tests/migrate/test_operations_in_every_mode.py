@@ -135,7 +135,7 @@ def test_the_session_of_the_migration_may_be_idle_while_the_engine_builds(tmp_pa
             None,
             up="op.execute(\"SET idle_session_timeout = '400ms'\")\n"
             "op.execute(\"SET idle_in_transaction_session_timeout = '400ms'\")\n"
-            f"import everindex.alembic_kit.operations as o, time; deploy = o.deploy\n"
+            f"import everindex.alembic_kit.implementations as o, time; deploy = o.deploy\n"
             "def slow(*given, **named):\n"
             "    time.sleep(1)\n"
             "    return deploy(*given, **named)\n"

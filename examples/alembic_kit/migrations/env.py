@@ -9,9 +9,7 @@ from models import metadata
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from everindex.alembic_kit import autogenerate
-from everindex.alembic_kit.errors import errors_in_three_lines
-from everindex.alembic_kit.heads import require_single_head
+from everindex.alembic_kit.env import errors_in_three_lines, register, require_single_head
 
 
 def run_offline() -> None:
@@ -33,7 +31,7 @@ def run_online() -> None:
             context.run_migrations()
 
 
-autogenerate.register()  # op.create_vector_index and its kin, their comparison and their rendering
+register()  # op.create_vector_index and its kin, their comparison and their rendering
 with errors_in_three_lines(context.config):
     require_single_head(context.config)
     if context.is_offline_mode():

@@ -19,7 +19,7 @@ from alembic.operations import MigrateOperation, ops
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Column, Index, MetaData, Table
 
-from everindex.alembic_kit import operations
+from everindex.alembic_kit import implementations
 from everindex.alembic_kit.engine_address import address_of
 from everindex.alembic_kit.found_indexes import FoundIndex, found_indexes, is_left_over
 from everindex.alembic_kit.metadata import declares_vector_index, index_of, name_of, spec_of
@@ -67,7 +67,7 @@ def register() -> None:
 
     No entry point does it: a plugin that imports Alembic while Alembic is being imported breaks it (1.18 to 1.20).
     """
-    operations.register()
+    implementations.register()
     if getattr(register, "is_done", False):
         return
     importlib.import_module(VECTOR_TYPES)  # from then on SQLAlchemy reflects columns of these types

@@ -15,7 +15,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from everindex.alembic_kit import operations
+from everindex.alembic_kit import implementations
 from everindex.alembic_kit.report import reporter_for
 from everindex.errors import EverindexError, MigrationFailed, PermissionDenied
 from everindex.index.reporter import Reporter
@@ -52,7 +52,7 @@ LOCK_WAIT_SECONDS = 24 * 3600.0
 
 def run_offline(context: Any, *, at_head: Callable[[], Sequence[str]] = lambda: ()) -> None:
     """Writes the SQL of the chain (`--sql`), and behind its head the statements of `at_head`; connects to nothing."""
-    operations.register()
+    implementations.register()
     if current_settings().attached:
         raise no_chain_here("SQL of everindex's chain")
     script_directory(context.config)  # one line with one head, or nothing is written
@@ -85,7 +85,7 @@ def run_online(
     called_by_alembic = "everindex_conninfo" not in config.attributes
     if called_by_alembic and config.config_file_name is not None:
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
-    operations.register()
+    implementations.register()
     try:
         with ExitStack() as stack:
             conninfo = config.attributes.get("everindex_conninfo")
