@@ -5,7 +5,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long lint lock clean env-run env-test
+.PHONY: help up test test-long lint docs lock clean env-run env-test
 
 PYTEST_WORKERS ?= auto
 PYTEST_ARGS ?=
@@ -36,6 +36,9 @@ lint: env-test ## ruff, mypy, import-linter
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+docs: env-test ## docs/cli.md, made of the commands
+	@.venv/bin/python -m everindex.cli.reference >docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 lock: ## resolve both lock files anew (needs uv; LOCK_ARGS=--upgrade takes newer releases)
 	@command -v uv >/dev/null || { \

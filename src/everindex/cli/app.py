@@ -88,7 +88,7 @@ class _Commands(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for listed in COMMANDS:
-            self.add_command(TyperCommand(name=listed.name, help=listed.help))
+            self.add_command(TyperCommand(name=listed.name, help=listed.help, rich_help_panel=listed.group))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         with _whoever_reads():
@@ -115,11 +115,12 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
-            command = _loaded(next(listed for listed in COMMANDS if listed.name == command.name))
+            command = load_command(next(listed for listed in COMMANDS if listed.name == command.name))
         return name, command, rest
 
 
-def _loaded(listed: ListedCommand) -> TyperCommand:
+def load_command(listed: ListedCommand) -> TyperCommand:
+    """The command itself: its module is imported."""
     module, _, function = listed.home.partition(":")
     command = _as_command(
         getattr(import_module(f"everindex.cli.{module}"), function),
