@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from everindex.migrate.filter_indexes import create_filter_indexes
+from everindex.migrate.frozen.filter_indexes import create_filter_indexes
 
 revision: str = "1745b4f22f68"
 down_revision: str | None = "d8d9cdcec340"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from everindex.migrate.requirements import embedding_dimensions, require_pgvector
+from everindex.migrate.frozen.requirements import embedding_dimensions, require_pgvector
 
 revision: str = "8eadb2079747"
 down_revision: str | None = "1745b4f22f68"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from everindex.migrate.filter_indexes import create_filter_indexes
+from everindex.migrate.frozen.filter_indexes import create_filter_indexes
 
 revision: str = "d8d9cdcec340"
 down_revision: str | None = None
