@@ -1,4 +1,4 @@
-"""How does a revision make a btree index without stopping the writers of a table that is already in use?"""
+"""Frozen: the btree indexes of revisions d8d9cdcec340 and 1745b4f22f68, made without stopping writers of a table in use."""
 
 from __future__ import annotations
 
