@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -41,8 +42,6 @@ class _Run:
     """What one run of autogenerate has come across: filled table by table, evaluated at the end."""
 
     tables: list[_ComparedTable] = field(default_factory=list)
-    filters: list[tuple[Any, Any]] = field(default_factory=list)
-    """Of the table that is being compared: by name and by object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,21 +130,35 @@ def _keep_away(
         # What the catalog has was hidden by its name: what is declared would be told and created as missing.
         return kind != "index" or is_reflected or not isinstance(item, Index) or str(name_of(item)) not in ours
 
-    run.filters.append((passes_name, passes_object))
-    context._name_filters.append(passes_name)
-    context._object_filters.append(passes_object)
+    _add_filters(context, passes_name, passes_object)
     return PriorityDispatchResult.CONTINUE
 
 
 def _take_over(context: AutogenContext, changes: ops.ModifyTableOps, *_: object) -> PriorityDispatchResult:
     """After it: shows them again, and removes what Alembic would create, as it took them for missing."""
     run = _runs[context]
-    passes_name, passes_object = run.filters.pop()
-    context._name_filters.remove(passes_name)
-    context._object_filters.remove(passes_object)
+    _remove_filters(context)
     ours = run.tables[-1].ours
     changes.ops[:] = [change for change in changes.ops if not _is_about(change, ours)]
     return PriorityDispatchResult.CONTINUE
+
+
+def _add_filters(context: AutogenContext, passes_name: Callable[..., bool], passes_object: Callable[..., bool]) -> None:
+    """Until `_remove_filters`, what these refuse is no part of Alembic's comparison.
+
+    Alembic 1.20 gives a comparator no way to leave an index to another comparator: `include_name` and `include_object` are read
+    before the first one runs, and STOP ends the comparison of all indexes and unique constraints of the table. The two
+    methods that it asks for each index are public, so this context's are replaced, and not the lists behind them.
+    """
+    replaced: Any = context
+    names, objects = context.run_name_filters, context.run_object_filters
+    replaced.run_name_filters = lambda *asked: names(*asked) and passes_name(*asked)
+    replaced.run_object_filters = lambda *asked: objects(*asked) and passes_object(*asked)
+
+
+def _remove_filters(context: AutogenContext) -> None:
+    """The context has the methods of its class again."""
+    del context.run_name_filters, context.run_object_filters
 
 
 def _is_about(change: MigrateOperation, names: frozenset[str]) -> bool:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from everindex.alembic_kit.dropped_index import commits_are_ours, remember
@@ -56,9 +57,9 @@ def place_of_work(operations: Operations, spec: IndexSpec, conninfo: str, *, dro
     """
     context = operations.migration_context
     bind = operations.get_bind()
-    # Alembic keeps the transaction that it began itself here; autocommit_block() asserts on it without a word.
-    if not bind.in_transaction() or context._transaction is not None:
-        if context._transaction is not None and _is_its_own(bind, spec, conninfo):
+    alembic_began = _alembic_began_transaction(context)
+    if not bind.in_transaction() or alembic_began:
+        if alembic_began and _is_its_own(bind, spec, conninfo):
             yield "this transaction"
             return
         if drops:
@@ -73,6 +74,15 @@ def place_of_work(operations: Operations, spec: IndexSpec, conninfo: str, *, dro
                 remember(context, bind, spec, conninfo)
             _close_portal(bind)
         yield place
+
+
+def _alembic_began_transaction(context: MigrationContext) -> bool:
+    """Whether the open transaction is one that Alembic began, and will commit, and not one of env.py.
+
+    Alembic 1.20 does not say so in public: `autocommit_block()` asserts that it is, without a word, and `begin_transaction()`
+    returns an object "without a guaranteed API". This is the only private name that the kit reads.
+    """
+    return context._transaction is not None
 
 
 def schema_in_search_path(bind: Connection, table: str) -> str | None:
