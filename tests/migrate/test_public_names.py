@@ -44,6 +44,14 @@ def test_the_gate_for_a_shell_answers_at_both_paths(module: str) -> None:
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "e0aa2eb4fa0a", "")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["filter_indexes.create_filter_indexes", "requirements.embedding_dimensions", "requirements.require_pgvector"],
+)
+def test_copies_of_revisions_find_what_they_import(name: str) -> None:
+    assert _at(f"everindex.migrate.{name}") is _at(f"everindex.migrate.frozen.{name}")
+
+
 def _at(path: str) -> object:
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
