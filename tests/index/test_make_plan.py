@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everindex.errors import ColumnMismatch, ExtensionTooOld, IndexDefinitionDiffers, NotMigrated, SpecIllegal
+from everindex.errors import (
+    ColumnMismatch,
+    ExtensionTooOld,
+    IndexDefinitionDiffers,
+    InternalError,
+    NotMigrated,
+    SpecIllegal,
+)
 from everindex.index.catalog.drift import declared_digests, duplicates, is_as_declared, serving_index
 from everindex.index.catalog.generations import next_name, previous_name, previous_note, serving_note
 from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.plan.invariants import check_invariants
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE, DeployPolicy
+from everindex.index.plan.situation import situation_of
 from everindex.index.plan.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 from everindex.index.spec import IndexSpec
 
@@ -298,6 +307,64 @@ policies = st.builds(
 )
 
 
+BROKEN: dict[str, tuple[Observed, tuple[Step, ...], DeployPolicy, str]] = {
+    "the serving index is dropped": (with_indexes(OTHER_M), (dropped("declared", "superseded"), BUILD), HEAL, "serves"),
+    "a valid index goes before another one serves": (
+        with_indexes(PREVIOUS),
+        (dropped("declared__prev", "displaced"), BUILD),
+        HEAL,
+        "before another index serves",
+    ),
+    "a successor takes over unproven": (with_indexes(OTHER_M), (BUILD_NEXT, SWAP), HEAL, "without a proof"),
+    "an INVALID index is built over": (
+        with_indexes(replace(AS_DECLARED, is_valid=False)),
+        (BUILD,),
+        HEAL,
+        "there already",
+    ),
+    "an index is built twice": (TABLE, (BUILD, BUILD), HEAL, "twice"),
+    "a build of somebody else is dropped": (
+        with_indexes(OTHER_M, replace(NEXT, is_valid=False, builder_pid=7)),
+        (dropped("declared__next", "invalid"),),
+        HEAL,
+        "pid 7",
+    ),
+    "a migration drops a duplicate": (
+        with_indexes(AS_DECLARED, BY_HAND),
+        (dropped("by_hand", "duplicate"),),
+        MIGRATE,
+        "others made",
+    ),
+    "a duplicate of others is renamed": (with_indexes(BY_HAND), (renamed("by_hand"),), MIGRATE, "others made"),
+    "an index is dropped twice": (
+        with_indexes(AS_DECLARED, BY_HAND),
+        (dropped("by_hand", "duplicate"), dropped("by_hand", "duplicate")),
+        HEAL,
+        "not there",
+    ),
+    "what was dropped takes over": (
+        with_indexes(OTHER_M, NEXT),
+        (PROVE, dropped("declared__next", "superseded"), SWAP),
+        HEAL,
+        "dropped before",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_steps_that_break_an_invariant_are_an_internal_error(fault: str) -> None:
+    observed, steps, policy, word = BROKEN[fault]
+    with pytest.raises(InternalError, match=word):
+        check_invariants(situation_of(SPEC, observed), steps, policy=policy, proven=frozenset())
+
+
+def test_on_an_attached_database_an_index_of_others_never_takes_the_name_of_one_that_answers_other_searches() -> None:
+    observed = with_indexes(replace(AS_DECLARED, opclass="vector_l2_ops"), BY_HAND)
+    assert make_plan(SPEC, observed, policy=HEAL).steps == (replace(SWAP, successor="by_hand"),)
+    spared = make_plan(SPEC, observed, policy=replace(HEAL, spare_others=True))
+    assert spared.steps == (BUILD_NEXT, PROVE, SWAP)
+
+
 @given(observations, policies, st.sampled_from([None, NOW]))
 def test_whatever_is_observed_gives_steps_or_a_documented_error_and_never_drops_what_serves(
     observed: Observed, policy: DeployPolicy, now: datetime | None
@@ -331,7 +398,8 @@ def test_whatever_is_observed_gives_steps_or_a_documented_error_and_never_drops_
                 assert is_as_declared(built, observed, replace(AS_DECLARED, opclass=built.opclass))
             case Swap(serving=serving, successor=successor):
                 assert named[serving].is_valid
-                assert successor == previous_name(SPEC.name) or any(isinstance(before, Prove) for before in done)
+                has_served = successor == previous_name(SPEC.name) or named.get(successor) in duplicates(SPEC, observed)
+                assert has_served or any(isinstance(before, Prove) for before in done)
                 # The generation that is kept for a rollback goes only after its successor has proven itself.
             case Prove():
                 assert not any(isinstance(before, DropIndex) and before.why == "previous" for before in done)

@@ -22,6 +22,7 @@ from everindex.index.catalog.drift import answers_declared, declared_index, is_a
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy import deploy as apply
 from everindex.index.deploy.deploy import deploy, drop, rollback
+from everindex.index.plan.invariants import broken_invariant
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED
 from everindex.index.plan.steps import DropIndex, Prove, Swap
@@ -172,6 +173,7 @@ def do_steps(conninfo: str, spec: IndexSpec, *, at_most: int) -> bool:
             plan = make_plan(spec, observed, policy=HEAL, proven=frozenset(work.proven))
             if not plan.steps:
                 return False
+            assert broken_invariant(plan.situation, plan.steps, policy=HEAL, proven=frozenset(work.proven)) is None
             step = plan.steps[0]
             serving = declared_index(spec, observed)
             if isinstance(step, DropIndex):

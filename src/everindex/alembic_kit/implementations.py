@@ -28,8 +28,8 @@ from everindex.index.catalog.observe import Observed
 from everindex.index.catalog.tuned import as_tuned
 from everindex.index.deploy.deploy import acknowledge, deploy, drop
 from everindex.index.plan.ddl import create_statement, quoted
-from everindex.index.plan.planner import check_column
 from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED
+from everindex.index.plan.preconditions import check_column
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import parse_version

@@ -10,7 +10,7 @@ from everindex.index.build.rate import Rate, measured_rate
 from everindex.index.catalog.observe import observe
 from everindex.index.choose import Choice, choose, nearest_miss, only_cheaper
 from everindex.index.curve import Curve, Point, Shape
-from everindex.index.plan.planner import check_column
+from everindex.index.plan.preconditions import check_column
 from everindex.index.spec import IndexSpec
 from everindex.index.survey import Say, survey
 from everindex.index.surveyed import Effort, Survey

@@ -17,7 +17,7 @@ from everindex.index.catalog.tuned import ef_search_for, read_tuned
 from everindex.index.codes import Ceiling, bounded, find_ceiling
 from everindex.index.curve import Curve, Point, Shape, steps
 from everindex.index.measure import LeftOut, measurable, measure_index
-from everindex.index.plan.planner import check_column
+from everindex.index.plan.preconditions import check_column
 from everindex.index.query_sample import Queries, choose_queries, stored_queries
 from everindex.index.recall import Truth, find_truth
 from everindex.index.serving import serving_spec

@@ -13,7 +13,7 @@ from everindex.index.beside import Beside, indexes_beside
 from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.observe import Observed, observe
 from everindex.index.plan.partitions import broken_words, drifted_parts
-from everindex.index.plan.planner import check_column
+from everindex.index.plan.preconditions import check_column
 from everindex.index.planner import FORCED, NAMED, SMALL_TABLE_ROWS, Explained, Settings, explain
 from everindex.index.probe import names_of, probe_settings, probe_statement, size_of
 from everindex.index.proof import Proof, ProofName, fails

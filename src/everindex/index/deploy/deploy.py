@@ -23,7 +23,6 @@ from everindex.index.adopted import policy_here
 from everindex.index.beside import indexes_beside
 from everindex.index.build.build import build, run_watched
 from everindex.index.build.operation import POLL_SECONDS, Work, run_briefly, set_session, stopped, wait_for_table
-from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.generations import has_generation_name, words_of_others
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy.acceptance import prove
@@ -252,7 +251,7 @@ def _refuse_other_digest(plan: Plan, expected: str | None) -> None:
 
 
 def _finished(work: Work, connection: Connection, plan: Plan, observed: Observed) -> Deployed:
-    found = declared_index(work.spec, observed)
+    found = plan.situation.current
     if found is not None and found.is_valid:
         settle(connection, work.spec, found)
         if found.comment is None and work.did and not work.has_swapped:

@@ -27,7 +27,7 @@ from everindex.errors import (
     ServerUnreachable,
 )
 from everindex.index.adopted import policy_here
-from everindex.index.catalog.drift import declared_index, is_rejected
+from everindex.index.catalog.drift import is_rejected
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy.deploy import Deployed, deploy
 from everindex.index.journal import record
@@ -335,7 +335,7 @@ class Keeper:
         finding = None
         if plan.remarks:
             finding = Finding(index=spec.name, slug="left", text="; ".join(plan.remarks), is_failure=False)
-        found = declared_index(spec, observed)
+        found = plan.situation.current
         if finding is not None or found is None or not found.is_valid:
             return KeptIndex(index=spec.name, outcome="already-there", finding=finding)
         return self._on_evidence(connection, spec, observed, found, kept, stop)

@@ -1,4 +1,9 @@
-"""What would have to be done? From declaration and observation to typed steps: pure data, no driver, clock or logging."""
+"""The planner: from a declaration and the observed catalog to typed steps. Pure data; no driver, clock or logging.
+
+Every plan keeps the invariants of plan/invariants.py, which `make_plan` checks: above all, no serving index is dropped before
+its successor is verified, what we left INVALID is removed before a build, and after all steps planning again gives none. It
+does not say how long a step takes, and it is only good for the catalog that it was made from (`Plan.digest`).
+"""
 
 from __future__ import annotations
 
@@ -6,27 +11,26 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from everindex.errors import ExtensionTooOld, IndexDefinitionDiffers, TableNotFound
+from everindex.errors import IndexDefinitionDiffers
 from everindex.index.catalog.drift import (
     answers_declared,
-    declared_index,
     differences,
-    duplicates,
     index_digest,
     is_as_declared,
     is_hidden,
     is_rejected,
-    previous_generation,
 )
 from everindex.index.catalog.generations import has_child_name, next_name, previous_name, read_note
-from everindex.index.catalog.key import DERIVED, mismatch
 from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.plan.ddl import create_text, rename_text
+from everindex.index.plan.invariants import check_invariants
 from everindex.index.plan.partitions import broken_parts, partition_steps
 from everindex.index.plan.policy import DeployPolicy
+from everindex.index.plan.preconditions import check_column
+from everindex.index.plan.situation import Situation, situation_of
 from everindex.index.plan.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 from everindex.index.serving import same_distance
-from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
+from everindex.index.spec import IndexSpec
 
 #: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
 _REINDEX_REST = re.compile(r"_cc(new|old)\d*$")
@@ -40,6 +44,9 @@ class Plan:
     steps: tuple[Step, ...]
     digest: str
     """Of declaration and catalog; another digest at the time of applying is another plan."""
+
+    situation: Situation
+    """What it was made from."""
 
     remarks: tuple[str, ...] = ()
     """What is not done, and why."""
@@ -63,8 +70,8 @@ def make_plan(
     check_column(spec, observed)
     steps: list[Step] = []
     remarks: list[str] = []
-    current = declared_index(spec, observed)
-    successor = _named(observed, next_name(spec.name))
+    situation = situation_of(spec, observed)
+    current, successor = situation.current, situation.successor
     steps += _left_overs(spec, observed, policy)
     if successor is not None and not successor.is_valid and not successor.is_partitioned:
         steps.append(_wait_or_drop(spec, successor))
@@ -74,10 +81,9 @@ def make_plan(
         stale, successor = _drop_whole(spec, observed, successor, "superseded"), None
     if current is None and observed.name_taken_by is not None:
         raise differs(spec, observed.name_taken_by, "the name belongs to something else")
-    serves = current is not None and (current.is_valid or current.is_partitioned)
-    if current is None or not serves:
+    if current is None or not situation.serves:
         # Where nothing bears the declared name, even an older declaration's successor may be all that serves: it goes last.
-        steps += [*_make(spec, observed, current, successor, policy), *stale]
+        steps += [*_make(situation, successor, policy), *stale]
     else:
         steps += stale
         differing = differences(spec, observed, current)
@@ -91,47 +97,44 @@ def make_plan(
             )
             if successor is not None:
                 steps += _drop_whole(spec, observed, successor, "superseded")
-            steps += _expired(spec, observed, now if policy.remove_leftovers else None)
+            steps += _expired(situation, now if policy.remove_leftovers else None)
         elif differing:
-            steps += _replace(spec, observed, current, successor, proven, policy, rebuilds=False)
+            steps += _replace(situation, current, successor, proven, policy, rebuilds=False)
         elif policy.rebuild_because is not None and not stays:
-            steps += _replace(spec, observed, current, successor, proven, policy, rebuilds=True)
+            steps += _replace(situation, current, successor, proven, policy, rebuilds=True)
         else:
             if current.is_partitioned and (not current.is_valid or broken_parts(observed, current)):
                 steps += partition_steps(spec, observed, current)
             if successor is not None:
                 steps += _drop_whole(spec, observed, successor, "superseded")
-            steps += _expired(spec, observed, now if policy.remove_leftovers else None)
-    if policy.remove_leftovers and not policy.spare_others and not remarks:
+            steps += _expired(situation, now if policy.remove_leftovers else None)
+    if policy.takes_others and not remarks:
         taken = {step.old for step in steps if isinstance(step, Rename)}
         taken |= {step.successor for step in steps if isinstance(step, Swap)}
         steps += [
             _drop(spec, index, "duplicate")
-            for index in duplicates(spec, observed)
+            for index in situation.duplicates
             # The index of a partition that hangs on its parent's cannot be dropped alone.
             if index.name not in taken and index.parent_oid is None
         ]
-    return Plan(spec=spec, steps=tuple(steps), digest=_digest(spec, observed), remarks=tuple(remarks))
+    steps = list(dict.fromkeys(steps))  # two generations of one definition can have the same part left over
+    check_invariants(situation, steps, policy=policy, proven=proven)
+    return Plan(
+        spec=spec, steps=tuple(steps), digest=_digest(spec, observed), remarks=tuple(remarks), situation=situation
+    )
 
 
-def _make(
-    spec: IndexSpec,
-    observed: Observed,
-    current: ObservedIndex | None,
-    successor: ObservedIndex | None,
-    policy: DeployPolicy,
-) -> list[Step]:
+def _make(situation: Situation, successor: ObservedIndex | None, policy: DeployPolicy) -> list[Step]:
     """No index serves under the declared name: take one that is as declared, else build."""
+    spec, observed, current = situation.spec, situation.observed, situation.current
     steps: list[Step] = []
     if current is not None:
         if current.builder_pid is not None:
             return [WaitForBuild(schema=spec.schema, name=current.name, pid=current.builder_pid)]
         steps.append(_drop(spec, current, "invalid"))
-    previous = previous_generation(spec, observed)
-    takes_others = policy.remove_leftovers and not policy.spare_others
     candidates = [
         index
-        for index in (successor, previous, *(duplicates(spec, observed) if takes_others else ()))
+        for index in (successor, situation.restorable, *(situation.duplicates if policy.takes_others else ()))
         if index is not None and is_as_declared(spec, observed, index) and can_serve(observed, index)
     ]
     if candidates:
@@ -142,8 +145,7 @@ def _make(
 
 
 def _replace(
-    spec: IndexSpec,
-    observed: Observed,
+    situation: Situation,
     current: ObservedIndex,
     successor: ObservedIndex | None,
     proven: frozenset[int],
@@ -152,19 +154,18 @@ def _replace(
     rebuilds: bool,
 ) -> list[Step]:
     """An index serves and is not what it should be: its successor is built beside it, proven, and takes over."""
+    spec, observed, previous, kept = situation.spec, situation.observed, situation.previous, situation.restorable
     steps: list[Step] = []
     name = next_name(spec.name)
-    kept = previous_generation(spec, observed)
-    if kept is not None and not rebuilds and is_as_declared(spec, observed, kept) and can_serve(observed, kept):
+    if kept is not None and not rebuilds and is_as_declared(spec, observed, kept):
         # It has served before: it was proven then, and has been kept up to date since.
         return [
             *([] if successor is None else _drop_whole(spec, observed, successor, "superseded")),
             _swap(spec, successor=kept.name),
         ]
-    previous = _named(observed, previous_name(spec.name))
-    if not rebuilds and policy.remove_leftovers and not _is_served_by(spec, observed, current):
+    if not rebuilds and policy.takes_others and not _is_served_by(spec, observed, current):
         # What bears the name answers other searches: one as declared under another name serves already.
-        beside = [index for index in duplicates(spec, observed) if index.parent_oid is None]
+        beside = [index for index in situation.duplicates if index.parent_oid is None]
         if beside:
             return [
                 *([] if successor is None else _drop_whole(spec, observed, successor, "superseded")),
@@ -262,8 +263,8 @@ def _drop_whole(spec: IndexSpec, observed: Observed, found: ObservedIndex, why: 
     return [*steps, _drop(spec, found, why)]
 
 
-def _expired(spec: IndexSpec, observed: Observed, now: datetime | None) -> list[Step]:
-    previous = _named(observed, previous_name(spec.name))
+def _expired(situation: Situation, now: datetime | None) -> list[Step]:
+    spec, observed, previous = situation.spec, situation.observed, situation.previous
     if previous is None:
         return []
     if not previous.is_valid and not previous.is_partitioned and not is_hidden(previous):
@@ -290,66 +291,8 @@ def _drop(
     )
 
 
-def _named(observed: Observed, name: str) -> ObservedIndex | None:
-    return next((index for index in observed.indexes if index.name == name), None)
-
-
 def _digest(spec: IndexSpec, observed: Observed) -> str:
     return f"{spec.definition_digest}-{observed.digest}"
-
-
-def check_column(spec: IndexSpec, observed: Observed) -> None:
-    """Raises TableNotFound, ColumnMismatch, SpecIllegal or ExtensionTooOld when the column or the server cannot carry it."""
-    if spec.name.endswith(GENERATION_SUFFIXES):
-        raise illegal(
-            spec,
-            f"its name ends with {' or '.join(GENERATION_SUFFIXES)}",
-            "so are the generations named that stand beside a declared index.",
-            "choose another index name.",
-        )
-    if not observed.table_exists:
-        raise TableNotFound(
-            f"there is no table {spec.schema}.{spec.table} in this database.",
-            why=f"{observed.table_is} has that name, and only a table or a materialized view can have an index."
-            if observed.table_is
-            else "it is misspelt, in another schema or database, or not made yet.",
-            next_step=f"correct table and schema in the declaration of index {spec.name}, or make the table first.",
-        )
-    if spec.column is not None and observed.column_type is None:
-        raise TableNotFound(
-            f"table {spec.schema}.{spec.table} has no column {spec.column}.",
-            why="it is misspelt, or not made yet.",
-            next_step=f"correct the column in the declaration of index {spec.name}, or add it to the table first.",
-        )
-    if spec.expression is None:
-        assert observed.column_type is not None  # a spec without expression has a column
-        if observed.column_type != spec.key_type and (observed.column_type, spec.key_type) not in DERIVED:
-            raise mismatch(spec, observed.column_type)
-        if spec.dimensions is not None and observed.dimensions not in (None, spec.dimensions):
-            raise mismatch_of_width(spec, observed.dimensions)
-    if observed.extension_version is not None and observed.extension_version < (0, 7):
-        _require_old_opclass(spec, observed.extension_version)
-    if spec.expression is None or observed.dimensions is not None:
-        check_dimensions(spec, observed.dimensions)
-
-
-def _require_old_opclass(spec: IndexSpec, version: tuple[int, ...]) -> None:
-    if spec.opclass not in OLD_OPCLASSES:
-        raise ExtensionTooOld(
-            f"pgvector {'.'.join(map(str, version))} has no opclass {spec.opclass}.",
-            why="halfvec, bit and the l1 distance came to HNSW with pgvector 0.7.0.",
-            next_step="install a newer pgvector on the server and run  ALTER EXTENSION vector UPDATE , "
-            "or declare an opclass of type vector.",
-        )
-
-
-def mismatch_of_width(spec: IndexSpec, found: int | None) -> IndexDefinitionDiffers:
-    """The error for a column whose width is not the declared one."""
-    return IndexDefinitionDiffers(
-        f"column {spec.table}.{spec.column} has {found} dimensions, declared are {spec.dimensions}.",
-        why="an index over vectors of another width would be an index over another model's vectors.",
-        next_step="correct `dimensions` in the declaration, or bring the column to that width; nothing was changed.",
-    )
 
 
 def differs(spec: IndexSpec, found: str, why: str) -> IndexDefinitionDiffers:

@@ -33,6 +33,11 @@ class DeployPolicy:
     rebuild_because: str | None = None
     """Evidence against the serving index, such as a measured recall: it is replaced by one of the same definition."""
 
+    @property
+    def takes_others(self) -> bool:
+        """Whether an index that others made may be dropped, or take the declared name."""
+        return self.remove_leftovers and not self.spare_others
+
 
 #: `everindex deploy`, `plan` and `tune`: somebody asks for the declared definition now.
 DEPLOY = DeployPolicy(on_drift="replace", remove_leftovers=True, retry_rejected=True)
