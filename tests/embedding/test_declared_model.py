@@ -73,6 +73,27 @@ def test_the_model_that_made_them_is_declared_and_searched_with(theirs: Instance
     assert answered.hits[0].uri == "u3"
 
 
+def test_the_doctor_says_that_later_rows_are_not_compared_and_sends_no_text(
+    theirs: Instance, endpoint: Endpoint
+) -> None:
+    declare(theirs, "their-model", endpoint.url)
+    asked = len(endpoint.requests)
+    settings = {"OPENAI_BASE_URL": endpoint.url, "EMBEDDING_MODEL": "their-model"}
+    environment = os.environ | settings | {"DATABASE_URL": theirs.conninfo, "EVERINDEX_WAIT": "0"}
+    rule = ["everindex", "doctor", "--rule", "declared-model-disagrees"]
+    done = warm.run(rule, env=environment)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "those that were written since are not compared" in said
+    assert f"`everindex model declare openai-compatible/their-model@{WIDTH}` compares a new sample" in said
+    assert len(endpoint.requests) == asked
+    again = declare(theirs, f"openai-compatible/their-model@{WIDTH}", endpoint.url)
+    assert again.returncode == 0, again.stderr
+    # Another model of the endpoint, that nobody declared, is not asked about.
+    done = warm.run(rule, env=environment | {"EMBEDDING_MODEL": "another-model"})
+    assert "not compared" not in done.stdout
+
+
 def test_another_model_of_the_endpoint_is_refused_with_the_figures(theirs: Instance, endpoint: Endpoint) -> None:
     done = declare(theirs, "another-model", endpoint.url)
     assert done.returncode == 1

@@ -19,7 +19,7 @@ from everindex.articles.embedding import Embedder, choose_embedder
 from everindex.articles.embedding.declaration import AGREEMENT
 from everindex.articles.embedding.text_forms import OWN_FORM, text_of
 from everindex.articles.table import ArticleTable, read_table
-from everindex.articles.table_models import declared_sql, is_zero, without_record
+from everindex.articles.table_models import declared_sql, is_zero, read_table_models, without_record
 from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated, UsageError
 from everindex.pg.connections import Connection
@@ -156,9 +156,23 @@ def sample_comparison(settings: Settings) -> CompareVectors:
             embedder = choose_embedder(settings, width=table.dimensions or settings.dimensions)
         except (NotMigrated, ColumnMismatch, EmbeddingModelUnusable):
             return None
+        quoted = table.identifier.as_string(None)
+        if embedder.is_remote:
+            declared = read_table_models(connection, table, has_unrecorded=True).declared
+            if declared != embedder.model:
+                return None
+            return ComparedVectors(
+                quoted=quoted,
+                model=declared,
+                recorded=0,
+                recorded_other=0,
+                declared=0,
+                declared_other=0,
+                is_remote=True,
+            )
         found = check_sample(connection, table, embedder, max_seconds=max_seconds)
         return ComparedVectors(
-            quoted=table.identifier.as_string(None),
+            quoted=quoted,
             model=embedder.model,
             recorded=found.recorded,
             recorded_other=found.recorded_other,

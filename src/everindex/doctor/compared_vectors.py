@@ -26,6 +26,8 @@ class ComparedVectors:
     """Compared, without a record, and declared as made by the model."""
 
     declared_other: int
+    is_remote: bool = False
+    """Declared, and nothing of it compared: the model is behind an endpoint."""
 
 
 #: Compares a sample over a connection, no statement of it longer than so many seconds; None where no model can be compared.

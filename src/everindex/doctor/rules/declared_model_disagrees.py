@@ -15,6 +15,13 @@ def ask(examined: Examined) -> Iterator[Answer]:
     except EverindexError as exc:
         yield unknown(f"vectors could not be compared with the declared model: {exc.why}")
         return
+    if found is not None and found.is_remote:
+        yield unknown(
+            f"vectors of {found.quoted} without a record are declared as made by {found.model}, and those that were written "
+            "since are not compared with it: its endpoint would be sent stored texts that nobody has asked to send; "
+            f"`everindex model declare {found.model}` compares a new sample"
+        )
+        return
     if found is None or not found.declared:
         return
     if found.declared_other:
