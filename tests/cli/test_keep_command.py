@@ -157,3 +157,29 @@ def test_json_lines_are_one_round_each_for_the_declaration_of_a_file(empty: str,
         keeping.wait_for('"already-there"')
         assert keeping.end(signal.SIGTERM) == 0
     assert [(each["index"], each["outcome"]) for each in first["indexes"]] == [("notes_v", "built")]
+
+
+def filenodes(conninfo: str) -> list[tuple[str, int]]:
+    """The files of all indexes of `articles`: an index that is rebuilt has another one."""
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute(
+            "SELECT indexrelid::regclass::text, pg_relation_filenode(indexrelid)::int FROM pg_index "
+            "WHERE indrelid = 'articles'::regclass ORDER BY 1"
+        ).fetchall()
+
+
+@pytest.mark.parametrize("text_search", ["english", "german", "pg_catalog.simple"])
+@pytest.mark.parametrize("attached", ["true", "false"])
+def test_a_record_that_is_gone_is_no_reason_to_rebuild_anything(filled: str, text_search: str, attached: str) -> None:
+    variables = {"DATABASE_URL": url_of(filled), "EVERINDEX_TEXT_SEARCH": text_search, "EVERINDEX_ATTACHED": attached}
+    assert everindex("heal", **variables).status == 0
+    assert everindex("keep", "--once", **variables).status == 0
+    before = filenodes(filled)
+    assert {"articles_text_search_idx", INDEX} <= {name for name, _ in before}
+    for path in ("public", '"$user", public', "pg_catalog, public"):
+        run(filled, "DROP SCHEMA everindex_meta CASCADE")
+        done = everindex("keep", "--once", **variables, PGOPTIONS=f"-c search_path={path.replace(' ', chr(92) + ' ')}")
+        assert done.status == 0, done.stdout
+        assert done.stdout == f"index {INDEX}: already there\n"
+        assert filenodes(filled) == before
+        run(filled, "CREATE SCHEMA IF NOT EXISTS everindex_meta")
