@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import psycopg
 import pytest
-from command_line import Done, everindex, url_of
+from command_line import Done, Running, everindex, url_of
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -99,6 +101,30 @@ def test_a_large_import_gets_its_index_back_under_a_role_of_the_address(database
             "SELECT indisvalid FROM pg_index WHERE indexrelid = 'articles_embedding_hnsw_idx'::regclass"
         ).fetchone()
     assert row == (True,)
+
+
+def test_up_serves_and_tune_changes_the_index_under_a_role_of_the_address(
+    database: str, roles: tuple[str, str]
+) -> None:
+    address = f"{url_of(database)}?options={quote(f'-c role={roles[1]}')}"
+    assert everindex("migrate", DATABASE_URL=address).status == 0
+    assert everindex("import", "-", "--format", "jsonl", stdin=source(), DATABASE_URL=address).status == 0
+    effort = ("--queries", "10", "--max-seconds", "60", "--recall", "0.5")
+    tuned = everindex("tune", *effort, "--apply", "--json", DATABASE_URL=address)
+    assert tuned.status == 0, tuned.stderr
+    assert tuned.json["tuned"][0]["applied"]["outcome"] in ("replaced", "already-there")
+    back = everindex("tune", "--reset", DATABASE_URL=address)
+    assert back.status == 0, back.stderr
+    # A database that has articles is not filled with the sample.
+    with Running("up", "--port", "0", DATABASE_URL=address, EVERINDEX_KEEP_RECALL_SECONDS="0") as up:
+        url = up.url(seconds=120)
+        with urlopen(f"{url.rstrip('/')}/readyz", timeout=30) as answer:
+            assert json.load(answer)["ready"] is True
+        assert up.end(signal.SIGTERM) == 0
+    assert "internal:" not in up.output
+    with psycopg.connect(database) as connection:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(roles[1])))
+        assert connection.execute("SELECT count(*), count(embedding) FROM articles").fetchone() == (ROWS, ROWS)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,6 +146,54 @@ def test_what_disagrees_is_made_anew_by_the_command_that_the_finding_names(artic
     warm.run(["everindex", "embed", "--check"], env=warm_environment(articles.conninfo))
     assert answers(articles)[DISAGREES].status == "good"
     assert answers(articles)[OTHER_TEXT].status == "good"
+
+
+def killed_while_it_writes_the_declaration(articles: Instance, *arguments: str) -> None:
+    """Runs the command until its statement waits for the table of declarations, and ends it with SIGKILL there."""
+    with psycopg.connect(articles.conninfo, autocommit=True) as looking:
+        with psycopg.connect(articles.conninfo) as holding:
+            holding.execute("LOCK TABLE everindex_meta.declared_model IN SHARE MODE")
+            with warm.Process(["everindex", *arguments], env=warm_environment(articles.conninfo)) as process:
+                deadline = time.monotonic() + 120
+                while not (waiting := looking.execute(WAITING).fetchall()):
+                    assert time.monotonic() < deadline
+                    assert process.poll() is None
+                    time.sleep(0.05)
+                process.kill()
+                process.wait()
+        # Its backend gets the lock now, and may finish the statement that it was sent.
+        while looking.execute("SELECT FROM pg_stat_activity WHERE pid = %s", waiting[0]).fetchall():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+WAITING = "SELECT pid FROM pg_locks WHERE relation = 'everindex_meta.declared_model'::regclass AND NOT granted"
+DECLARED = "SELECT compared > 0 AND agreed = compared FROM everindex_meta.declared_model"
+
+
+def test_declaring_that_is_killed_leaves_a_whole_declaration_or_none_and_a_second_one_ends_it(
+    articles: Instance,
+) -> None:
+    run(articles, "DELETE FROM everindex_meta.embedding_record")
+    killed_while_it_writes_the_declaration(articles, "model", "declare", "static")
+    with psycopg.connect(articles.conninfo) as connection:
+        assert connection.execute(DECLARED).fetchall() in ([], [(True,)])
+    articles.declare_model("static")
+    articles.invalidate()
+    assert articles.search("title 3", mode="semantic").strategy != "keyword"
+
+
+def test_a_withdrawal_that_is_killed_is_done_or_done_by_the_next_round(articles: Instance) -> None:
+    declared(articles)
+    write_noise(articles, 12)
+    killed_while_it_writes_the_declaration(articles, "keep", "--once")
+    with psycopg.connect(articles.conninfo) as connection:
+        assert connection.execute(DECLARED).fetchall() in ([], [(True,)])
+    article_keeper(articles.conninfo, Settings()).once()
+    articles.invalidate()
+    assert articles.models().is_unrecorded
+    assert articles.search("title 3", mode="semantic").strategy == "keyword"
+    assert article_keeper(articles.conninfo, Settings()).once().findings == ()
 
 
 def warm_environment(conninfo: str) -> dict[str, str]:

@@ -16,11 +16,13 @@ from scene import SPEC, run
 from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.generations import read_note, words_of_others
 from everindex.index.catalog.observe import observe
+from everindex.index.catalog.tuned import Tuned, TunedPoint, effective_spec, store
 from everindex.index.deploy.deploy import deploy
 from everindex.index.deploy.preview import PlanPreview, preview_plan
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED
 from everindex.index.plan.steps import DropIndex, Swap
+from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from everindex.pg.embedded_programs import embedded_binaries
 
@@ -95,6 +97,32 @@ def test_a_swap_with_the_kept_generation_runs_as_printed_and_keeps_the_words_of_
     assert serving is not None
     assert differences(SPEC, observed, serving) == []
     assert words_of_others(serving.comment) == "it's ours\nsince 2024"
+
+
+@pytest.mark.parametrize("opclass", ["bit_hamming_ops", "halfvec_cosine_ops", "vector_cosine_ops"])
+def test_the_printed_sql_of_what_was_tuned_leads_to_the_tuned_index_and_back(items: str, opclass: str) -> None:
+    own_schema.ensure(items)
+    deploy(items, SPEC)
+    tuned = Tuned(
+        opclass=opclass,
+        m=8,
+        ef_construction=40,
+        recall_floor=0.6,
+        points=(TunedPoint(k=10, ef_search=100, candidates=80 if opclass != "vector_cosine_ops" else None),),
+        declared_digest=SPEC.definition_digest,
+    )
+    with connect(items) as connection:
+        store(connection, SPEC, tuned)
+        wanted = effective_spec(connection, SPEC)
+    assert (wanted.opclass, wanted.m) == (opclass, 8)
+    for spec in (wanted, SPEC):  # there, and back by the generation that was kept
+        by_psql(items, preview(items, Kind(name="tuned", prepare=lambda conninfo: None, spec=spec)))
+        with connect(items) as connection:
+            observed = observe(connection, spec)
+        serving = declared_index(spec, observed)
+        assert serving is not None
+        assert serving.is_valid
+        assert differences(spec, observed, serving) == []
 
 
 def test_a_previous_generation_that_makes_room_is_not_called_old(items: str) -> None:

@@ -13,10 +13,11 @@ from scene import SPEC, fill_items, rows, run
 from everindex.errors import GenerationUnproven
 from everindex.index import tune
 from everindex.index.advice import Advice, advise
+from everindex.index.catalog.generations import words_of_others
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import effective_spec, stored
 from everindex.index.curve_history import latest
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.deploy import deploy, rollback
 from everindex.index.journal import entries
 from everindex.index.keeper.keeper import Keeper
 from everindex.index.plan.planner import make_plan
@@ -112,6 +113,24 @@ def test_a_tuned_index_that_is_dropped_comes_back_as_it_was_tuned(indexed: str, 
     keeper = Keeper(indexed, lambda connection: [effective_spec(connection, SPEC)], recall_seconds=0, warm_seconds=5)
     assert keeper.once(threading.Event()).has_changed
     assert "bit_hamming_ops" in serving(indexed)
+
+
+def test_a_comment_of_others_outlives_tuning_and_each_way_back(indexed: str, advice: Advice) -> None:
+    def words() -> str | None:
+        return words_of_others(
+            rows(indexed, "SELECT obj_description('items_embedding_idx'::regclass, 'pg_class')")[0][0]
+        )
+
+    theirs = "it's Ada's\n-- ask her"
+    run(indexed, "COMMENT ON INDEX items_embedding_idx IS 'it''s Ada''s\n-- ask her'")
+    apply_advice(indexed, SPEC, advice, effort=QUICK)
+    assert ("bit_hamming_ops" in serving(indexed), words()) == (True, theirs)
+    with connect(indexed) as connection:
+        tuned = effective_spec(connection, SPEC)
+    rollback(indexed, tuned)
+    assert ("vector_cosine_ops" in serving(indexed), words()) == (True, theirs)
+    reset(indexed, SPEC)
+    assert ("vector_cosine_ops" in serving(indexed), words()) == (True, theirs)
 
 
 def test_reset_goes_back_to_the_declaration_at_once(indexed: str, advice: Advice) -> None:

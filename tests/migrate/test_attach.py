@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 import warm
 from application import LATER, make_application, snapshot
+from everindex.articles.bulk import without_index
 from everindex.articles.declared import DECLARED_INDEXES, EMBEDDING_INDEX
 from everindex.articles.incidents import list_incidents
 from everindex.articles.instance import connect_instance
@@ -272,6 +275,48 @@ def test_detaching_that_is_killed_is_finished_by_a_second_run_and_keeps_the_keep
         assert "detach" in str(reason_to_wait(connection))
     detached(later)
     assert snapshot(later) == before
+
+
+ASIDE = (
+    "import sys, time\nfrom everindex.articles.bulk import without_index\n"
+    "with without_index(sys.argv[1], vectors_coming=5000) as is_aside:\n    print(is_aside, flush=True)\n    time.sleep(60)\n"
+)
+
+
+def by_the_next_import(conninfo: str) -> None:
+    with without_index(conninfo, vectors_coming=1):
+        pass
+
+
+def by_the_keeper(conninfo: str) -> None:
+    settings = Settings(EVERINDEX_KEEP_RECALL_SECONDS=0, EVERINDEX_WARM_SECONDS=0)
+    assert article_keeper(conninfo, settings).once(threading.Event()).has_changed
+
+
+@pytest.mark.parametrize("comes_back", [by_the_next_import, by_the_keeper, runner.attach], ids=lambda by: by.__name__)
+def test_an_import_killed_while_the_index_is_set_aside_is_finished_and_their_chain_is_left_alone(
+    empty: str, comes_back: Callable[[str], object]
+) -> None:
+    make_application(empty, revision=LATER, rows=40)
+    theirs = snapshot(empty)
+    runner.attach(empty)
+    assert vector_indexes(empty) == [INDEX]
+    with warm.Process(["-c", ASIDE, empty]) as process:
+        assert process.stdout.readline() == "True\n"
+        process.kill()
+        process.wait()
+    with psycopg.connect(empty, autocommit=True) as connection:
+        deadline = time.monotonic() + 30
+        while connection.execute(
+            "SELECT FROM pg_stat_activity WHERE application_name = 'everindex import' AND datname = current_database()"
+        ).fetchall():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert vector_indexes(empty) == []
+    comes_back(empty)
+    assert vector_indexes(empty) == [INDEX]
+    detached(empty)
+    assert snapshot(empty) == theirs
 
 
 def test_a_note_of_an_import_on_their_primary_key_goes_with_everindex(later: str) -> None:
