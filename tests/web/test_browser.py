@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from everindex.articles.instance import Instance
+from everindex.web.serving import serve_in_thread
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -72,6 +73,39 @@ def test_every_page_is_usable_without_scripts(browser: Browser, web_url: str) ->
         assert page.get_by_text("Is the database migrated, or attached?").is_visible()
         page.get_by_role("link", name="API", exact=True).click()
         assert page.get_by_text("/api/similar").first.is_visible()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_statuses_of_an_existing_instance_are_shown_and_kept(
+    browser: Browser, instance: Instance, scripts: bool
+) -> None:
+    with instance.connection() as connection:
+        connection.execute(
+            "INSERT INTO incident_status (incident_name, topic, status) VALUES ('old one', 'news', 'deleted'), "
+            "('another', 'news', 'active')"
+        )
+
+    def status(name: str) -> tuple[str | None, ...] | None:
+        with instance.connection() as connection:
+            return connection.execute("SELECT status FROM incident_status WHERE incident_name = %s", (name,)).fetchone()
+
+    with serve_in_thread(instance) as url, opened(browser, url, java_script_enabled=scripts) as page:
+        page.goto("/incidents")
+        old = page.locator(".incident", has_text="old one")
+        assert old.locator(".mark").inner_text() == "deleted"
+        assert old.get_by_role("combobox").input_value() == "deleted"
+        old.get_by_role("button").click()  # nothing was chosen, and nothing changes
+        assert old.locator(".mark").inner_text() == "deleted"
+        assert status("old one") == ("deleted",)
+        page.get_by_role("navigation", name="Status").get_by_role("link", name="deleted").click()
+        page.wait_for_url("**/incidents?status=deleted")
+        assert page.locator(".incident").count() == 1
+        page.goto("/incidents")
+        old.get_by_role("combobox").select_option("resolved")
+        old.get_by_role("button").click()
+        page.goto("/incidents")
+        assert old.locator(".mark").inner_text() == "resolved"
+    assert (status("old one"), status("another")) == (("resolved",), ("active",))
 
 
 def test_results_come_while_writing_and_going_back_brings_the_page_back(browser: Browser, web_url: str) -> None:
