@@ -12,7 +12,7 @@ import psycopg
 
 from everindex.doctor.examine import ask_all, chosen_rules
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer
+from everindex.doctor.rule import RuleResult
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
@@ -34,7 +34,7 @@ def answers(
     capabilities: dict[str, Any] | None = None,
     now: datetime | None = None,
     **arguments: Any,
-) -> list[Answer]:
+) -> list[RuleResult]:
     """What the rule says, on a session that ran `first`; `capabilities` and `now` stand in for what the server said."""
     (rule,) = chosen_rules([slug])
     with connect(conninfo) as connection:
@@ -49,7 +49,7 @@ def answers(
     return [answer for _, answer in report.answers]
 
 
-def the_finding(conninfo: str, slug: str, **given: Any) -> Answer:
+def the_finding(conninfo: str, slug: str, **given: Any) -> RuleResult:
     """The one finding of the rule; fails where there is none, or another one."""
     found = [answer for answer in answers(conninfo, slug, **given) if answer.status == "finding"]
     assert len(found) == 1, found
@@ -62,7 +62,7 @@ def is_good(conninfo: str, slug: str, **given: Any) -> None:
     assert {answer.status for answer in said} == {"good"}, said
 
 
-def good_after_its_fix(conninfo: str, slug: str, finding: Answer, **given: Any) -> None:
+def good_after_its_fix(conninfo: str, slug: str, finding: RuleResult, **given: Any) -> None:
     """Carries out the statements of the finding's fix, those of a session in the session that then asks."""
     assert finding.fix is not None
     assert finding.fix.statements

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, all_rules
+from everindex.doctor.rule import RuleResult, all_rules
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
@@ -78,7 +78,7 @@ def ask(
     declared: tuple[IndexSpec, ...] = (),
     role: str | None = None,
     counting_since: datetime | None = None,
-) -> list[Answer]:
+) -> list[RuleResult]:
     """What one rule says, asked over a connection of its own; with another beginning of the counters where one is given."""
     rule = next(rule for rule in all_rules() if rule.slug == slug)
     with connect(conninfo) as connection:
@@ -90,11 +90,11 @@ def ask(
         return list(rule.ask(examined))
 
 
-def findings(conninfo: str, slug: str, **how: Any) -> list[Answer]:
+def findings(conninfo: str, slug: str, **how: Any) -> list[RuleResult]:
     return [answer for answer in ask(conninfo, slug, **how) if answer.status == "finding"]
 
 
-def the_finding(conninfo: str, slug: str, **how: Any) -> Answer:
+def the_finding(conninfo: str, slug: str, **how: Any) -> RuleResult:
     found = findings(conninfo, slug, **how)
     assert len(found) == 1, found
     return found[0]
@@ -107,7 +107,7 @@ def is_good(conninfo: str, slug: str, **how: Any) -> bool:
     return bool(answers)
 
 
-def apply_fix(conninfo: str, answer: Answer) -> None:
+def apply_fix(conninfo: str, answer: RuleResult) -> None:
     assert answer.fix is not None
     assert answer.fix.statements
     run(conninfo, *answer.fix.statements)

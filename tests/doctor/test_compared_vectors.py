@@ -20,7 +20,7 @@ from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.keeping import article_keeper
 from everindex.articles.stored_vectors import sample_comparison
 from everindex.doctor.examine import examine
-from everindex.doctor.rule import Answer
+from everindex.doctor.rule import RuleResult
 from everindex.pg.connections import connect
 from everindex.settings import Settings
 
@@ -60,7 +60,7 @@ def write_noise(instance: Instance, count: int) -> None:
         )
 
 
-def answers(instance: Instance, **settings: Any) -> dict[str, Answer]:
+def answers(instance: Instance, **settings: Any) -> dict[str, RuleResult]:
     with connect(instance.conninfo) as connection:
         report = examine(
             connection,

@@ -17,7 +17,7 @@ import warm
 from everindex.doctor.examine import ask_all, examine
 from everindex.doctor.examined import Examined
 from everindex.doctor.fix import Mended, mend
-from everindex.doctor.rule import Answer, Report, Rule, all_rules, finding, good, unknown
+from everindex.doctor.rule import Report, Rule, RuleResult, all_rules, finding, good, unknown
 from everindex.errors import EverindexError, UsageError
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
@@ -89,7 +89,7 @@ def test_notices_and_what_is_unknown_leave_a_database_healthy(empty: str) -> Non
 
 
 def test_a_rule_that_fails_is_unknown_with_the_servers_reason_and_the_others_are_asked(empty: str) -> None:
-    def half(e: Examined) -> Iterator[Answer]:
+    def half(e: Examined) -> Iterator[RuleResult]:
         yield good("the first half")
         e.rows("SELECT * FROM no_such_table")
 

@@ -15,7 +15,7 @@ from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.doctor.examine import chosen_rules, examine
 from everindex.doctor.fix import Mended, mend
-from everindex.doctor.rule import Answer, Report, Rule
+from everindex.doctor.rule import Report, Rule, RuleResult
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import has_article_schema
@@ -93,7 +93,7 @@ def _print(report: Report, *, show_all: bool) -> None:
     say(_summary(report, show_all=show_all))
 
 
-def _print_fix(rule: Rule, answer: Answer) -> None:
+def _print_fix(rule: Rule, answer: RuleResult) -> None:
     say(f"    why:  {rule.reason}")
     if answer.fix is None:
         return

@@ -9,7 +9,7 @@ import psycopg
 
 from everindex.doctor.compared_vectors import CompareVectors
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Report, Rule, all_rules, unknown
+from everindex.doctor.rule import Report, Rule, RuleResult, all_rules, unknown
 from everindex.errors import UsageError
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
@@ -64,7 +64,7 @@ def chosen_rules(slugs: Collection[str]) -> tuple[Rule, ...]:
     return tuple(rule for slug, rule in known.items() if not slugs or slug in slugs)
 
 
-def _ask(rule: Rule, examined: Examined) -> Iterator[Answer]:
+def _ask(rule: Rule, examined: Examined) -> Iterator[RuleResult]:
     try:
         yield from rule.ask(examined)
     except psycopg.Error as exc:
@@ -82,7 +82,7 @@ def _why(exc: psycopg.Error, examined: Examined) -> str:
     return f"{text} (SQLSTATE {exc.sqlstate})" if exc.sqlstate else text
 
 
-def _rank(pair: tuple[Rule, Answer]) -> tuple[int, int, str, str]:
+def _rank(pair: tuple[Rule, RuleResult]) -> tuple[int, int, str, str]:
     rule, answer = pair
     # Severity orders findings only: what is good or unknown has none.
     severity = _SEVERITIES.index(rule.severity) if answer.status == "finding" else 0

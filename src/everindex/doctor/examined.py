@@ -1,4 +1,7 @@
-"""What does a rule look at? One database: its server, its vector indexes and their tables, each read once."""
+"""One database under examination: its server, its vector indexes and their tables, each read at its first use and kept.
+
+Reads only, each statement within a time limit. What is read once is not read again: a later change is not seen.
+"""
 
 from __future__ import annotations
 
@@ -13,74 +16,13 @@ from psycopg import sql
 
 from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
 from everindex.doctor.details import IndexDetails, TableDetails, read_index_details, read_table_details
-from everindex.doctor.made_settings import MadeSetting, stored_settings
 from everindex.doctor.sampled import SAMPLED_COLUMNS, Sample, read_sample
+from everindex.doctor.stored_settings import MadeSetting, read_stored_settings
+from everindex.doctor.vector_objects import VectorIndex, VectorTable
 from everindex.index.catalog.generations import PREVIOUS, next_name
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VectorTable:
-    """A table with a column of a pgvector type, or a partition of one."""
-
-    oid: int
-    schema: str
-    name: str
-    column: str
-    column_type: str
-    """vector, halfvec, bit or sparsevec."""
-
-    dimensions: int | None
-    relkind: str
-    """r, p (partitioned) or m (materialized view)."""
-
-    is_partition: bool
-    estimated_rows: int | None
-    """None where the table was never analyzed."""
-
-    @property
-    def quoted(self) -> str:
-        return sql.Identifier(self.schema, self.name).as_string(None)
-
-    @property
-    def quoted_column(self) -> str:
-        return sql.Identifier(self.column).as_string(None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VectorIndex:
-    """An hnsw or ivfflat index."""
-
-    oid: int
-    schema: str
-    name: str
-    table_oid: int
-    table_schema: str
-    table: str
-    method: str
-    opclass: str
-    column: str | None
-    """None for an expression."""
-
-    definition: str
-    options: dict[str, str]
-    is_valid: bool
-    is_ready: bool
-    is_partitioned: bool
-    is_being_built: bool
-    size_bytes: int
-    comment: str | None
-    estimated_rows: int | None
-
-    @property
-    def quoted(self) -> str:
-        return sql.Identifier(self.schema, self.name).as_string(None)
-
-    @property
-    def quoted_table(self) -> str:
-        return sql.Identifier(self.table_schema, self.table).as_string(None)
 
 
 @dataclass(kw_only=True)
@@ -156,7 +98,7 @@ class Examined:
     @cached_property
     def stored_settings(self) -> tuple[MadeSetting, ...]:
         """What ALTER ROLE … SET and ALTER DATABASE … SET keep for this database."""
-        return stored_settings(self)
+        return read_stored_settings(self.rows, self.capabilities.database)
 
     @cached_property
     def now(self) -> datetime:

@@ -9,7 +9,7 @@ from typing import Literal
 import psycopg
 
 from everindex.doctor.examine import examine
-from everindex.doctor.rule import Answer, Report, Rule
+from everindex.doctor.rule import Report, Rule, RuleResult
 from everindex.index.spec import IndexSpec
 from everindex.message_text import with_backticks
 from everindex.pg.connections import Connection, connect, lift_time_limits
@@ -65,7 +65,7 @@ def mend(
     return tuple(results)
 
 
-def _mend_one(conninfo: str, rule: Rule, answer: Answer, declared: tuple[IndexSpec, ...]) -> Iterator[Mended]:
+def _mend_one(conninfo: str, rule: Rule, answer: RuleResult, declared: tuple[IndexSpec, ...]) -> Iterator[Mended]:
     assert answer.fix is not None
     with connect(conninfo, application_name="everindex doctor") as connection:
         reason = _reason_to_leave(connection, rule, answer, declared)
@@ -99,7 +99,9 @@ def _run(conninfo: str, statement: str) -> str | None:
     return None
 
 
-def _reason_to_leave(connection: Connection, rule: Rule, answer: Answer, declared: tuple[IndexSpec, ...]) -> str | None:
+def _reason_to_leave(
+    connection: Connection, rule: Rule, answer: RuleResult, declared: tuple[IndexSpec, ...]
+) -> str | None:
     """Why this finding is better left alone now: mended meanwhile, or somebody is at work on its table. Reads only."""
     again = examine(connection, declared, slugs=(rule.slug,))
     if not any(now.about == answer.about and now.fix == answer.fix for _, now in again.findings):

@@ -1,63 +1,16 @@
-"""Where is a setting made? For a role, for a database, in the server's files, or by this connection itself."""
+"""The places that give a setting its value: a role, a database, the server's files, or this connection itself. Reads only."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-if TYPE_CHECKING:
-    from everindex.doctor.examined import Examined
+from everindex.doctor.examined import Examined
+from everindex.doctor.stored_settings import MadeSetting, setting_name
 
 #: pg_settings.source of what holds for the whole server.
 _OF_THE_SERVER = ("configuration file", "command line", "environment variable")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeSetting:
-    """One place that gives a setting its value, and what takes it back."""
-
-    name: str
-    value: str
-    where: str
-    """For people: `for role "web" in database "shop"`."""
-
-    role: str | None = None
-    """The one role that it holds for; None where it holds for all."""
-
-    undo: tuple[str, ...] = ()
-    undo_advice: str = ""
-
-
-def stored_settings(examined: Examined) -> tuple[MadeSetting, ...]:
-    """What ALTER ROLE … SET and ALTER DATABASE … SET keep for this database, whatever the names. Reads only."""
-    found = examined.rows(
-        """
-        SELECT s.setrole = 0, r.rolname, s.setdatabase = 0, entry
-        FROM pg_catalog.pg_db_role_setting s
-        LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
-        CROSS JOIN LATERAL unnest(s.setconfig) AS entry
-        WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
-        ORDER BY r.rolname NULLS FIRST, s.setdatabase, entry
-        """
-    )
-    made = []
-    for is_every_role, role, is_every_database, entry in found:
-        name, _, value = entry.partition("=")
-        database = None if is_every_database else examined.capabilities.database
-        made.append(
-            MadeSetting(
-                name=name,
-                value=value,
-                where=_where(None if is_every_role else role, database),
-                role=None if is_every_role else role,
-                undo=(reset_statement(name, role=None if is_every_role else role, database=database),),
-            )
-        )
-    return tuple(made)
 
 
 def made_settings(examined: Examined, names: Iterable[str]) -> tuple[MadeSetting, ...]:
@@ -85,11 +38,6 @@ def made_settings(examined: Examined, names: Iterable[str]) -> tuple[MadeSetting
     return tuple(made)
 
 
-def reset_statement(name: str, *, role: str | None, database: str | None) -> str:
-    """The statement that takes back what is kept for a role, for a database, or for both."""
-    return sql.SQL("{} RESET {}").format(owner_of_setting(role, database), setting_name(name)).as_string(None)
-
-
 def set_for_database(database: str, name: str, value: str) -> str:
     """`ALTER DATABASE … SET name = 'value'`; it holds for connections made from then on."""
     return (
@@ -105,26 +53,6 @@ def set_for_server(name: str, value: str) -> tuple[str, str]:
         sql.SQL("ALTER SYSTEM SET {} = {}").format(setting_name(name), sql.Literal(value)).as_string(None),
         "SELECT pg_reload_conf()",
     )
-
-
-def owner_of_setting(role: str | None, database: str | None) -> sql.Composed:
-    if role is None and database is not None:
-        return sql.SQL("ALTER DATABASE {}").format(sql.Identifier(database))
-    whose = sql.SQL("ALTER ROLE ALL") if role is None else sql.SQL("ALTER ROLE {}").format(sql.Identifier(role))
-    within = sql.SQL("") if database is None else sql.SQL(" IN DATABASE {}").format(sql.Identifier(database))
-    return sql.Composed([whose, within])
-
-
-def setting_name(name: str) -> sql.Composable:
-    """The name as SET takes it: bare where it can be, each part quoted where not."""
-    if re.fullmatch(r"[a-z_]+(\.[a-z_]+)?", name):
-        return sql.SQL(name)
-    return sql.Identifier(*name.split("."))
-
-
-def _where(role: str | None, database: str | None) -> str:
-    whose = "for every role" if role is None else f'for role "{role}"'
-    return whose if database is None else f'{whose} in database "{database}"'
 
 
 def _of_the_server(name: str, value: str, source: str, file: str | None) -> MadeSetting:

@@ -35,7 +35,7 @@ class Fix:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class RuleResult:
     """What one rule says about one thing (an index, a table, the server)."""
 
     status: Status
@@ -60,30 +60,30 @@ class Rule:
     reason: str
     """Why it matters, with its source."""
 
-    ask: Callable[[Examined], Iterable[Answer]]
+    ask: Callable[[Examined], Iterable[RuleResult]]
     """Reads only. No answer at all means that the rule does not apply here (no such table, no such index)."""
 
 
-def good(sentence: str, *, about: str = "") -> Answer:
-    return Answer(status="good", sentence=sentence, about=about)
+def good(sentence: str, *, about: str = "") -> RuleResult:
+    return RuleResult(status="good", sentence=sentence, about=about)
 
 
-def finding(sentence: str, *, about: str = "", fix: Fix | None = None) -> Answer:
-    return Answer(status="finding", sentence=sentence, about=about, fix=fix)
+def finding(sentence: str, *, about: str = "", fix: Fix | None = None) -> RuleResult:
+    return RuleResult(status="finding", sentence=sentence, about=about, fix=fix)
 
 
-def unknown(sentence: str, *, about: str = "") -> Answer:
-    return Answer(status="unknown", sentence=sentence, about=about)
+def unknown(sentence: str, *, about: str = "") -> RuleResult:
+    return RuleResult(status="unknown", sentence=sentence, about=about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Every answer of every rule, worst first."""
 
-    answers: tuple[tuple[Rule, Answer], ...]
+    answers: tuple[tuple[Rule, RuleResult], ...]
 
     @property
-    def findings(self) -> tuple[tuple[Rule, Answer], ...]:
+    def findings(self) -> tuple[tuple[Rule, RuleResult], ...]:
         return tuple(pair for pair in self.answers if pair[1].status == "finding")
 
     @property

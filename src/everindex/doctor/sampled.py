@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg import sql
 
-if TYPE_CHECKING:
-    from everindex.doctor.examined import VectorTable
+from everindex.doctor.vector_objects import VectorTable
 
 #: Rows that are read of one column. A share of one in a hundred is then seen with a probability of 99.99 %.
 SAMPLE_ROWS = 1000

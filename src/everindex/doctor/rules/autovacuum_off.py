@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import set_for_server
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     off = [name for name in ("autovacuum", "track_counts") if examined.setting(name) == "off"]
     if not off:
         yield good("autovacuum is on")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.date_text import NOT_ISO, normalise
 
 COLUMN = "publication_date"
@@ -15,7 +15,7 @@ COLUMN = "publication_date"
 LOOKED_AT = 200_000
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for schema, name in sorted({(spec.schema, spec.table) for spec in examined.declared}):
         table = sql.Identifier(schema, name)
         quoted = table.as_string(None)

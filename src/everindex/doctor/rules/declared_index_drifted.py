@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.errors import EverindexError
 from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.observe import observe
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for spec in examined.declared:
         about = sql.Identifier(spec.schema, spec.name).as_string(None)
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from everindex.doctor.examined import Examined, VectorTable
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.doctor.vector_objects import VectorTable
 
 #: pgvector, README "HNSW", supported types.
 LIMITS = {"vector": 2000, "halfvec": 4000}
@@ -14,7 +15,7 @@ BIT_LIMIT = 64000
 CASTS_SINCE = (0, 7, 0)
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.tables:
         limit = LIMITS.get(table.column_type)
         if table.is_partition or table.dimensions is None or limit is None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 #: A few copies are the same text twice; this many in a sample are a constant that something stores for want of a vector.
 SHARE = 0.05
 ROWS = 10
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     indexed = [table for table in examined.tables if table.relkind != "p" and examined.indexes_on(table)]
     for table, sample in examined.samples(indexed):
         if isinstance(sample, str):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import made_settings
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: pgvector, hnsw.h: HNSW_DEFAULT_EF_SEARCH and the range of the setting.
 SHIPPED = 40
@@ -15,7 +15,7 @@ ALLOWED = range(1, 1001)
 LARGE = 200
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     if "hnsw.ef_search" not in examined.library_settings:
         return
     made_at = made_settings(examined, ["hnsw.ef_search"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import duration_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 HOT_SHARE = 0.90
 #: Fewer updates tell nothing about the share.
@@ -18,7 +18,7 @@ ROOMY_FILLFACTOR = 85
 RECOMMENDED_FILLFACTOR = 80
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     indexed = {index.table_oid for index in examined.indexes}
     for table in (table for table in examined.heaps if table.oid in indexed):
         details = examined.table_details[table.oid]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import MIB, size_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.index.build.footprint import index_bytes, row_bytes
 from everindex.index.spec import DEFAULT_M
 
@@ -15,7 +15,7 @@ TIMES = 2.0
 BIG_BYTES = 4 * MIB
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
         details = examined.index_details[index.oid]
         if index.method != "hnsw" or index.is_partitioned or index.size_bytes < BIG_BYTES:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import size_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 HIT_SHARE = 0.99
 #: A search with ef_search = 40 visits some hundred blocks: fewer than this are the first searches after a start.
 ENOUGH_BLOCKS = 10_000
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
         if index.is_partitioned:
             continue

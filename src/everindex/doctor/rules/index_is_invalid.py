@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.rules.leftover_of_reindex import is_leftover
 from everindex.index.catalog.generations import PREVIOUS
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
         if is_leftover(index.name) and not index.is_valid:
             continue  # the index that it should have replaced serves: leftover-of-reindex

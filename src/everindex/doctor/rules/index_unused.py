@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import MIB, duration_text, size_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 #: Below a week a weekly job may be the only user.
 ENOUGH_SECONDS = 7 * 86400
@@ -14,7 +14,7 @@ ENOUGH_SECONDS = 7 * 86400
 BIG_BYTES = 10 * MIB
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
         if index.is_partitioned:
             continue  # its parts are counted

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: PostgreSQL, ReindexRelationConcurrently: `_ccnew` while the new one is built, `_ccold` for the one it has replaced, with
 #: a number where that name is taken.
@@ -18,7 +18,7 @@ def is_leftover(name: str) -> bool:
     return _LEFTOVER.search(name) is not None
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
         match = _LEFTOVER.search(index.name)
         if match is None or index.is_valid:

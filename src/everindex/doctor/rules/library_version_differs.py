@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.capabilities import ITERATIVE_SCAN_PGVECTOR, Version, parse_version, version_text
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     created, installed = found.extension_version, found.available_version
     if created is None or installed is None:
@@ -36,7 +36,7 @@ def ask(examined: Examined) -> Iterator[Answer]:
     yield from _loaded(examined, created, installed)
 
 
-def _loaded(examined: Examined, created: Version, installed: Version) -> Iterator[Answer]:
+def _loaded(examined: Examined, created: Version, installed: Version) -> Iterator[RuleResult]:
     """What this session has loaded: PostgreSQL 18 says it, before it shows in the settings that the library knows."""
     names = examined.library_settings
     if examined.capabilities.server_version_num >= 180000:
@@ -57,7 +57,7 @@ def _loaded(examined: Examined, created: Version, installed: Version) -> Iterato
         yield _other_library(f"a pgvector {age}", f"the catalog says {version_text(created)}")
 
 
-def _other_library(loaded: str, said: str) -> Answer:
+def _other_library(loaded: str, said: str) -> RuleResult:
     return finding(
         f"the loaded library is {loaded}, while {said}",
         fix=Fix(advice="install one version completely, restart the server, then ALTER EXTENSION vector UPDATE."),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from everindex.doctor.examined import Examined, VectorIndex
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.doctor.vector_objects import VectorIndex
 
 #: 200 partial indexes: 206 locks for a statement, planning 4.8 ms for 1.0 (measured).
 MANY_INDEXES = 50
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     by_table: dict[str, list[VectorIndex]] = defaultdict(list)
     for index in examined.indexes:
         by_table[index.quoted_table].append(index)

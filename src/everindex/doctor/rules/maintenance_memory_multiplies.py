@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import GIB, MIB, size_setting, size_text
 from everindex.doctor.made_settings import set_for_server
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 #: Of what the operator says the machine has (effective_cache_size): the rest is for sessions and the page cache.
 SHARE = 0.6
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     build = examined.bytes_of("maintenance_work_mem")
     worker = examined.bytes_of("autovacuum_work_mem")
     inherits = worker < 0

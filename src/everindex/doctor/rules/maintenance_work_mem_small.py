@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from everindex.doctor.examined import Examined, VectorIndex
+from everindex.doctor.examined import Examined
 from everindex.doctor.figures import size_setting, size_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.doctor.vector_objects import VectorIndex
 from everindex.index.build.footprint import graph_bytes
 from everindex.index.build.memory import HEADROOM
 from everindex.index.spec import DEFAULT_M
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     declared = {(spec.schema, spec.name) for spec in examined.declared}
     # For a declared index everindex sets the memory of each build by itself.
     indexes = [

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import size_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: Below that a build takes seconds.
 FEW_ROWS = 10_000
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     declared = {(spec.schema, spec.table) for spec in examined.declared}
     tables = {
         table.oid: table

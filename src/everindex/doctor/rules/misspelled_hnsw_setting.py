@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.made_settings import MadeSetting
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.doctor.stored_settings import MadeSetting
 
 PREFIXES = ("hnsw", "ivfflat")
 #: Settings of pgvector 0.8; an older one will know them after an upgrade. Source: pgvector README.
@@ -24,7 +24,7 @@ KNOWN_LATER = frozenset(
 )
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     names = examined.library_settings
     if not names:
         return
@@ -40,7 +40,7 @@ def _is_meant_for_pgvector(name: str, names: frozenset[str]) -> bool:
     return bool(dot) and name.lower() not in names and bool(get_close_matches(prefix, PREFIXES, n=1, cutoff=0.7))
 
 
-def _answer(made: MadeSetting, names: frozenset[str]) -> Answer:
+def _answer(made: MadeSetting, names: frozenset[str]) -> RuleResult:
     if made.name.lower() in KNOWN_LATER:
         return finding(
             f"{made.name} = {made.value} {made.where} has no effect: this pgvector does not know it yet",

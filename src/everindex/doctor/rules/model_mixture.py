@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_records import read_unrecorded
 from everindex.pg.own_schema import is_readable
 
@@ -16,7 +16,7 @@ MODELS = 10
 COUNTED = 1000
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     if not is_readable(examined.connection, "embedding_record"):
         return
     models = examined.rows(

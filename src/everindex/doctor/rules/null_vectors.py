@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 #: One in a hundred may be on its way to be embedded.
 SHARE = 0.01
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     indexed = [table for table in examined.tables if table.relkind != "p" and examined.indexes_on(table)]
     for table, sample in examined.samples(indexed):
         if isinstance(sample, str):

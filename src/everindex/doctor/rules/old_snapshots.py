@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import duration_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 #: A transaction that is older than that holds up every concurrent build.
 OLD_SECONDS = 300.0
 
 
-def ask(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[Answer]:
+def ask(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[RuleResult]:
     rows = examined.rows(
         """
         SELECT pid, coalesce(application_name, ''), usename, state,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M
 
 #: Half of pgvector's default m; below it a node has fewer than 16 links in the lowest layer.
 FEW_LINKS = 8
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
         if index.method != "hnsw" or examined.index_details[index.oid].is_attached:
             continue

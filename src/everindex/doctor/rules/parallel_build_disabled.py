@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import set_for_server
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.index.build.memory import UNSAFE_PARALLEL
 from everindex.pg.capabilities import version_text
 
@@ -15,7 +15,7 @@ _SHIPPED = {"max_parallel_maintenance_workers": "2", "max_parallel_workers": "8"
 _WANTS_RESTART = "max_worker_processes"
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     version = examined.capabilities.extension_version
     if version is None:
         return

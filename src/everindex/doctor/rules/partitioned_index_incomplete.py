@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from everindex.doctor.examined import Examined, VectorIndex
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.doctor.vector_objects import VectorIndex
 from everindex.index.spec import MAX_NAME_BYTES
 
 #: Named in the sentence; more are counted.
@@ -36,7 +37,7 @@ class _Part:
         return "" if self.index is None else _quoted(*self.index)
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
         if not index.is_partitioned:
             continue

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.capabilities import SAFE_PGVECTOR, version_text
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     version = examined.capabilities.extension_version
     if version is None:
         return

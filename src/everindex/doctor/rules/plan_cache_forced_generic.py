@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import made_settings
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     forced = [
         made for made in made_settings(examined, ["plan_cache_mode"]) if made.value.lower() == "force_generic_plan"
     ]

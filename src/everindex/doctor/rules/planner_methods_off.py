@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import made_settings
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: The setting and what comes of it. Without the first one no search uses a vector index.
 METHODS = {
@@ -18,7 +18,7 @@ METHODS = {
 }
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     off = [made for made in made_settings(examined, METHODS) if made.value.lower() in ("off", "false", "no", "0")]
     if not off:
         yield good("no planner method is switched off for a role, this database or the server")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import date
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 #: Last day of support of each major version. Source: postgresql.org, Versioning Policy.
 LAST_DAY = {
@@ -19,7 +19,7 @@ LAST_DAY = {
 }
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     major = found.server_version_num // 10000
     last = date.min if major < min(LAST_DAY) else LAST_DAY.get(major)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: The release of 2026-08-13, with 28 security fixes (18.5 was never published). CVE-2026-14662, CVSS 8.8: text that becomes
 #: a tsvector or tsquery can write out of bounds, which is what a hybrid search feeds with whatever users type.
 FIXED_IN = {14: 24, 15: 19, 16: 15, 17: 11, 18: 6}
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     major, minor = divmod(found.server_version_num, 10000)
     if major not in FIXED_IN:

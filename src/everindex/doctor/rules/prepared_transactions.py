@@ -8,13 +8,13 @@ from psycopg import sql
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import duration_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: A coordinator finishes what it prepared within seconds.
 OLD_SECONDS = 300.0
 
 
-def ask(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[Answer]:
+def ask(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[RuleResult]:
     old = examined.rows(
         """
         SELECT gid, owner, extract(epoch FROM now() - prepared)::float8 FROM pg_catalog.pg_prepared_xacts

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import set_for_database
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: What PostgreSQL ships, as a multiple of seq_page_cost.
 SPINNING = 4.0
@@ -14,7 +14,7 @@ SPINNING = 4.0
 TOASTED_BYTES = 2000
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     wide = [
         index
         for index in examined.indexes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.errors import EverindexError
 from everindex.index.catalog.observe import observe
 from everindex.index.keeper.evidence import is_worth_measuring
@@ -14,7 +14,7 @@ from everindex.index.serving import serving_spec
 from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for spec in examined.declared:
         try:
             observed = observe(examined.connection, spec)

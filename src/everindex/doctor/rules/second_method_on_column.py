@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from everindex.doctor.examined import Examined, VectorIndex
+from everindex.doctor.examined import Examined
 from everindex.doctor.figures import size_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.doctor.vector_objects import VectorIndex
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     hnsw = {_searches(index, examined): index for index in examined.settled_indexes if index.method == "hnsw"}
     for index in examined.settled_indexes:
         if index.method != "ivfflat" or examined.index_details[index.oid].is_attached:

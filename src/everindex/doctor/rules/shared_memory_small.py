@@ -8,7 +8,7 @@ from pathlib import Path
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import MIB, size_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.pg.pooler import route_of
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -16,7 +16,7 @@ SHARED_MEMORY = Path("/dev/shm")
 HEADROOM_BYTES = 64 * MIB
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     if examined.capabilities.extension_version is None:
         return
     if int(examined.number_of("max_parallel_maintenance_workers")) == 0:

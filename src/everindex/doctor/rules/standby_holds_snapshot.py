@@ -8,13 +8,13 @@ from psycopg import sql
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import size_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: Transactions that began since: as old as the default of autovacuum's freeze age leaves room for twice.
 OLD_TRANSACTIONS = 1_000_000
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     if examined.capabilities.is_standby:
         return
     limit = examined.bytes_of("max_wal_size")

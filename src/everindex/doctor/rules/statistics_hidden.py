@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     role = examined.capabilities.role
     if examined.sees_other_sessions:
         yield good(f'role "{role}" sees the sessions and builds of every role')

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 #: PostgreSQL's own autovacuum_analyze_scale_factor and autovacuum_analyze_threshold: beyond them it should have analyzed.
 SHARE = 0.10
 FEW_ROWS = 50
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.heaps:
         details = examined.table_details[table.oid]
         if table.estimated_rows is None or details.has_statistics is False:

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import duration_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: A week has every job of the week in it.
 LONG_ENOUGH = timedelta(days=7)
 
 
-def ask(examined: Examined, *, now: datetime | None = None) -> Iterator[Answer]:
+def ask(examined: Examined, *, now: datetime | None = None) -> Iterator[RuleResult]:
     if not examined.indexes:
         return
     reset = examined.row("SELECT stats_reset FROM pg_catalog.pg_stat_database WHERE datname = current_database()")[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.heaps:
         if not examined.table_details[table.oid].is_unlogged:
             yield good(f"table {table.quoted} is logged", about=table.quoted)

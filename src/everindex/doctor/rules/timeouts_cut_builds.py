@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import made_settings
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.connections import TIME_LIMITS
 
 _OFF = frozenset({"0", "0ms", "0s", "0min"})
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     if not examined.tables:
         return
     owners = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from everindex.doctor.examined import Examined, VectorIndex
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.examined import Examined
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.doctor.vector_objects import VectorIndex
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     on_key: dict[tuple[object, ...], list[VectorIndex]] = defaultdict(list)
     for index in examined.settled_indexes:
         details = examined.index_details[index.oid]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 #: Share of dead rows from which searches show it (see dead-tuples).
 LATE_SHARE = 0.10
@@ -13,7 +13,7 @@ RECOMMENDED_SHARE = 0.05
 BIG_ROWS = 100_000
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     indexed = {index.table_oid for index in examined.indexes if index.method == "hnsw"}
     for table in (table for table in examined.heaps if table.oid in indexed):
         if table.estimated_rows is None:

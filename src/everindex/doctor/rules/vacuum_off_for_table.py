@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 _FALSE = {"false", "off", "no", "0", "f", "n", "fal", "fals", "of"}
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     indexed = {index.table_oid for index in examined.indexes}
     for table in (table for table in examined.heaps if table.oid in indexed):
         options = examined.table_details[table.oid].options

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import duration_text
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 LONG_SECONDS = 1800.0
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     tables = {index.table_oid: index.quoted_table for index in examined.indexes}
     if not tables:
         return

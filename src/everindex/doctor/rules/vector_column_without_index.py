@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.doctor.rules.dimensions_beyond_limit import LIMITS
 
 #: From about 2,000 rows on the planner takes the index (measured, 384 and 1536 dimensions); at 10,000 a search that reads
@@ -13,7 +13,7 @@ from everindex.doctor.rules.dimensions_beyond_limit import LIMITS
 MANY_ROWS = 10_000
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.tables:
         too_wide = table.dimensions is not None and table.dimensions > LIMITS.get(table.column_type, table.dimensions)
         if table.relkind == "p" or table.dimensions is None or too_wide:

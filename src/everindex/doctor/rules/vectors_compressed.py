@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 #: pg_attribute.attstorage
 EXTENDED = "x"
 EXTERNAL = "e"
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     if not examined.tables:
         return
     storages = {

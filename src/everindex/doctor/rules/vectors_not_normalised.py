@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good, unknown
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.doctor.sampled import UNIT_TOLERANCE
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for_inner_product = {
         (table.oid, table.column): any(index.opclass.endswith("_ip_ops") for index in examined.indexes_on(table))
         for table in examined.tables

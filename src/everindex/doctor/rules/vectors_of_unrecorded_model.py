@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_records import COUNTED, read_unrecorded
 
 DECLARE = (
@@ -14,7 +14,7 @@ DECLARE = (
 )
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     for found in read_unrecorded(examined):
         counted = f"{found.unrecorded}" if found.unrecorded < COUNTED else f"{COUNTED} or more"
         if found.unrecorded and found.declared is None:

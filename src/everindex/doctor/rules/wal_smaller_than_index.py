@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.figures import size_setting, size_text
 from everindex.doctor.made_settings import set_for_server
-from everindex.doctor.rule import Answer, Fix, Rule, finding, good
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[Answer]:
+def ask(examined: Examined) -> Iterator[RuleResult]:
     indexes = [index for index in examined.indexes if not index.is_partitioned]
     if not indexes:
         return
