@@ -88,22 +88,11 @@ def test_an_address_that_sqlalchemy_takes_apart_wrongly_is_not_told_either(passw
         assert (found["host"], str(found["port"]), found["dbname"]) == ("localhost", "1", "main")
 
 
-@given(password=st.text(alphabet=LETTERS + "& '\"[]=,;+:", min_size=1))
+@given(password=st.text(alphabet=LETTERS + "?#& '\"[]=,;+:", min_size=1))
 def test_what_libpq_reads_as_it_was_meant_is_used(password: str) -> None:
     text = f"postgresql://app:{password.replace(' ', '%20')}@localhost:1/main?connect_timeout=3"
     assert why_unusable(text) is None
     assert conninfo_to_dict(text)["password"] == password
-
-
-@pytest.mark.parametrize(
-    "user", ["app:QX#ZJ", "app:QX?ZJ", "app:QX/ZJ", "app:QX#Z?J", "app?QX", "app:1?user=Q", "localhost:1?user=a"]
-)
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_an_address_that_others_take_apart_in_another_way_is_refused(scheme: str, user: str) -> None:
-    for rest in ("@h/d", "@h", "@h:5432/d?sslmode=require"):
-        reason = why_unusable(address.without_driver(f"{scheme}://{user}{rest}"))
-        assert reason is not None
-        assert not any(letter in reason for letter in "QXZJ")
 
 
 @pytest.mark.parametrize(

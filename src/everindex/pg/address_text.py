@@ -58,10 +58,7 @@ def checked(text: str, *, name: str, instead: str = "") -> str:
 def _why_no_url(rest: str) -> str | None:
     # As conninfo_uri_parse_options does: user and password reach to the first @, if no / comes before it.
     before, at, behind = rest.partition("@")
-    has_user = bool(at) and "/" not in before
-    if has_user and ("?" in before or "#" in before):
-        return "a ? or a # stands before the @, where others read the end of the host"
-    server = behind if has_user else rest
+    server = behind if at and "/" not in before else rest
     if "@" in server:
         return _AT
     for host in re.split(r"[/?]", server, maxsplit=1)[0].split(","):
