@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from everindex.env_file import read_env_file
 from everindex.errors import SettingInvalid
@@ -25,29 +26,51 @@ ENV_FILE = Path(".env")
 FILE_VARIABLES = ("DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_URL_READ", "DB_PASSWORD", "OPENAI_API_KEY")
 
 
-def _from_files(variables: Mapping[str, str]) -> dict[str, str]:
-    """The values that lie in files named by `<NAME>_FILE` in `variables`; both forms at once are an error."""
-    found: dict[str, str] = {}
-    for name in FILE_VARIABLES:
-        path = variables.get(f"{name}_FILE")
-        if not path:
-            continue
-        if name in variables:
-            raise SettingInvalid(
-                f"both {name} and {name}_FILE are set.",
-                why="only one of the two can be meant, and nothing says which.",
-                next_step=f"unset {name} or {name}_FILE.",
-            )
-        try:
-            found[name] = Path(path).read_text(encoding="utf-8").rstrip("\n")
-        except (OSError, UnicodeDecodeError) as exc:
-            why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else "it is not UTF-8 text"
-            raise SettingInvalid(
-                f"the file that {name}_FILE names cannot be read: {path}.",
-                why=f"{why}.",
-                next_step=f"mount the secret there, readable for this user, or unset {name}_FILE.",
-            ) from None
-    return found
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads `<NAME>_FILE` for each of FILE_VARIABLES in `variables`; both forms at once are an error."""
+
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._variables = variables
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # __call__ below answers for all fields at once
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in FILE_VARIABLES:
+            path = self._variables.get(f"{name}_FILE")
+            if not path:
+                continue
+            if name in self._variables:
+                raise SettingInvalid(
+                    f"both {name} and {name}_FILE are set.",
+                    why="only one of the two can be meant, and nothing says which.",
+                    next_step=f"unset {name} or {name}_FILE.",
+                )
+            try:
+                found[name] = Path(path).read_text(encoding="utf-8").rstrip("\n")
+            except (OSError, UnicodeDecodeError) as exc:
+                why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else "it is not UTF-8 text"
+                raise SettingInvalid(
+                    f"the file that {name}_FILE names cannot be read: {path}.",
+                    why=f"{why}.",
+                    next_step=f"mount the secret there, readable for this user, or unset {name}_FILE.",
+                ) from None
+        return found
+
+
+class EnvFile(PydanticBaseSettingsSource):
+    """The settings that `.env` of the working directory names, and the files that it names for them."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # __call__ below answers for all fields at once
+
+    def __call__(self) -> dict[str, Any]:
+        names = [str(field.validation_alias.choices[0]) for field in self.settings_cls.model_fields.values()
+                 if isinstance(field.validation_alias, AliasChoices)]  # fmt: skip
+        found = read_env_file(ENV_FILE, names=[*names, *(f"{name}_FILE" for name in FILE_VARIABLES)])
+        return SecretFiles(self.settings_cls, found)() | {name: found[name] for name in names if name in found}
 
 
 def default_home() -> Path:
@@ -60,22 +83,10 @@ def _named(name: str, default: Any = ..., **limits: Any) -> Any:
     return Field(default, validation_alias=AliasChoices(name), **limits)
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """All settings, each named after its environment variable; `docs/settings.md` lists them for people."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    def __init__(self, **given: Any) -> None:
-        """`given` wins over the environment, that over the files it names, and those over `.env`."""
-        fields = type(self).model_fields.values()
-        names = {
-            str(each.validation_alias.choices[0]) for each in fields if isinstance(each.validation_alias, AliasChoices)
-        }
-        names |= {f"{name}_FILE" for name in FILE_VARIABLES}
-        written = read_env_file(ENV_FILE, names=names)
-        called = {name.upper(): value for name, value in os.environ.items()} | dict(os.environ)
-        set_here = {name: called[name] for name in names if name in called}
-        super().__init__(**written | _from_files(written) | _from_files(set_here) | set_here | given)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: SecretStr | None = _named("DATABASE_URL", None)
     database_url_direct: SecretStr | None = _named("DATABASE_URL_DIRECT", None)
@@ -182,6 +193,17 @@ class Settings(BaseModel):
     @classmethod
     def _empty_is_no(cls, value: Any) -> Any:
         return False if isinstance(value, str) and not value.strip() else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls, os.environ), EnvFile(settings_cls)
 
     @property
     def deployment_wait_seconds(self) -> float:

@@ -337,17 +337,6 @@ def test_migrate_goes_to_head_and_back_and_tells_where_it_is(empty: str) -> None
     assert run("--down", "base").stdout == "no revision: not migrated\n"
 
 
-def test_sql_without_a_named_server_says_what_it_is_for_and_how_to_get_that_of_an_existing_instance(
-    place: Path,
-) -> None:
-    done = everindex("migrate", "--sql", EVERINDEX_HOME=str(place / "home"))
-    assert done.status == 0
-    assert done.stdout.startswith("\\set ON_ERROR_STOP on")
-    assert "No server is named. The SQL is that of an empty database" in done.stderr
-    assert "(DATABASE_URL), and the SQL begins at its revision" in done.stderr
-    assert not (place / "home").exists()
-
-
 def test_history_and_sql_need_no_server() -> None:
     nowhere = {"DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:1/x"}
     done = everindex("migrate", "--history", **nowhere)

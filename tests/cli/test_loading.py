@@ -30,7 +30,7 @@ NOBODY = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
         (["--version"], 0, SEARCH | CHAIN | PAGES | LOG | DRIVER | SOURCES | {"rich"}),
         (["--commands"], 0, SEARCH | CHAIN | PAGES | LOG | DRIVER | SOURCES | {"rich"}),
         (["--show-completion", "zsh"], 0, SEARCH | CHAIN | PAGES | LOG | SOURCES | {"psycopg", "rich"}),
-        (["status"], 1, SEARCH | CHAIN | PAGES | LOG | SOURCES | {"rich", "pydantic_settings", "dotenv"}),
+        (["status"], 1, SEARCH | CHAIN | PAGES | LOG | SOURCES | {"rich"}),
         (["doctor"], 1, CHAIN | PAGES | LOG | {"tokenizers", "openai"}),
         (["search", "x"], 1, CHAIN | PAGES | LOG | {"openai"}),
     ],
