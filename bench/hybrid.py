@@ -33,11 +33,13 @@ from psycopg import sql
 
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance, connect_instance
-from everindex.articles.model import Article, Filters
+from everindex.articles.model import Article
+from everindex.articles.search.asked import read
 from everindex.articles.search.document import INDEX_NAME
-from everindex.articles.search.fusion import fuse
+from everindex.articles.search.hybrid import fuse
 from everindex.articles.search.keyword import find
 from everindex.articles.search.keyword_index import ensure_text_index
+from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.snippet import with_snippets
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
@@ -140,9 +142,9 @@ def _of_kind(
         count += 1
         near = [hit.uri for hit in instance.search(query, mode="semantic", k=100, ef_search=400).hits]
         with instance.connection() as connection:
-            words = [hit.uri for hit in find(connection, known, query, k=100, filters=Filters()).hits]
+            words = [hit.uri for hit in find(connection, known, Page(request=SearchRequest(text=query), k=100)).hits]
             some = " or ".join(word for word in re.findall(r"\w+", query) if word.lower() not in STOP_WORDS)
-            any_word = [hit.uri for hit in find(connection, known, some, k=100, filters=Filters()).hits]
+            any_word = [hit.uri for hit in find(connection, known, Page(request=SearchRequest(text=some), k=100)).hits]
         ways = {
             "semantic": near,
             "keyword": words,
@@ -204,14 +206,16 @@ def speed(instance: Instance) -> dict[str, Any]:
 
     def words_of(text: str) -> Any:
         return instance.reading.ask(
-            lambda connection: find(connection, known, text, k=2 * K, filters=Filters(), vector=vectors[text])
+            lambda connection: find(
+                connection, known, Page(request=SearchRequest(text=text), k=2 * K), vector=vectors[text]
+            )
         )
 
     def near_of(text: str) -> Any:
         return instance.search_vector(vectors[text], k=2 * K)
 
     def snippets_of(text: str) -> Any:
-        return instance.reading.ask(lambda connection: with_snippets(connection, known.config, text, hits[text]))
+        return instance.reading.ask(lambda connection: with_snippets(connection, known.config, read(text), hits[text]))
 
     with ThreadPoolExecutor(2) as pool:
 
@@ -241,7 +245,9 @@ def under_load(instance: Instance) -> dict[str, Any]:
 
     def words_of(text: str) -> Any:
         return instance.reading.ask(
-            lambda connection: find(connection, known, text, k=2 * K, filters=Filters(), vector=vectors[text])
+            lambda connection: find(
+                connection, known, Page(request=SearchRequest(text=text), k=2 * K), vector=vectors[text]
+            )
         )
 
     def near_of(text: str) -> Any:
@@ -277,7 +283,7 @@ def common_words(instance: Instance) -> list[dict[str, Any]]:
                 times = []
                 for _ in range(5):
                     started = time.perf_counter()
-                    answer = find(connection, known, text, k=2 * K, filters=Filters(), most_ranked=most)
+                    answer = find(connection, known, Page(request=SearchRequest(text=text), k=2 * K), most_ranked=most)
                     times.append((time.perf_counter() - started) * 1000)
                 taken[f"{name}_ms"] = round(statistics.median(times), 1)
         is_more = [notice for notice in answer.notices if "more than" in notice]

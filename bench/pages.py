@@ -14,6 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from article_corpus import corpus_arguments, corpus_of, instance_with, near
 from everindex.articles.instance import Instance
 from everindex.articles.model import Hit
 from everindex.articles.search.cursor import Cursor
+from everindex.articles.search.request import Page, SearchRequest
 
 K = 10
 DEPTHS = (0, 10, 40, 90, 240, 490, 990, 1990, 4990, 9990)
@@ -61,12 +63,14 @@ def pages(instance: Instance, queries: np.ndarray) -> list[dict[str, Any]]:
             for vector, order in zip(queries, orders, strict=True):
                 last = order[depth - 1] if depth else None
                 after = Cursor(distance=last.distance or 0.0, uri=last.uri, shown=depth) if last else None
-                took, answer = milliseconds(lambda: instance.engine.search(vector, k=K, after=after))  # noqa: B023
+                here = Page(request=SearchRequest(mode="semantic", vector=vector, k=K), k=K, after=after)
+                took, answer = milliseconds(lambda: instance.engine.search(here, vector))  # noqa: B023
                 chosen.append(took)
                 strategies.add(answer.strategy)
                 right = {hit.uri for hit in order[depth : depth + K]}
                 recalls.append(len(right & {hit.uri for hit in answer.hits}) / K)
-                exactly.append(milliseconds(lambda: instance.engine.search(vector, k=K, after=after, exact=True))[0])  # noqa: B023
+                exact = replace(here, request=replace(here.request, exact=True))
+                exactly.append(milliseconds(lambda: instance.engine.search(exact, vector))[0])  # noqa: B023
         found.append(
             {
                 "shown_before": depth,

@@ -37,7 +37,7 @@ def test_what_was_searched_for_is_kept_as_a_vector(instance: Instance) -> None:
         instance.search_vector(vector)
         instance.search("a leak in the parser", mode="semantic")
         instance.search("a crash in the garbage collector")
-    assert instance.on_query is None
+    assert instance.searches.on_query is None
     found = kept(instance.conninfo)
     assert len(found) == 3
     assert any(np.allclose(each, vector) for each in found)
@@ -58,7 +58,7 @@ def test_no_more_than_the_budget_is_kept_and_zero_keeps_none(instance: Instance)
     hand_over(instance, sampler, budget=7)
     assert len(kept(instance.conninfo)) == 7
     with queries_sampled(instance, Settings(EVERINDEX_SAMPLE_QUERIES=0)):  # type: ignore[call-arg]
-        assert instance.on_query is None
+        assert instance.searches.on_query is None
 
 
 def test_where_nothing_can_be_kept_searches_do_not_notice(instance: Instance) -> None:

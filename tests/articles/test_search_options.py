@@ -162,7 +162,7 @@ def add_copies(instance: Instance, uri: str, count: int, *, noise: float = 0.0) 
     instance.upsert(
         [Article(uri=f"copy:{uri}:{number}", title="again") for number in range(count)],
         vectors=(vector + moved).astype(np.float32),
-        model=next(iter(instance.meanings.embedding_models())),
+        model=next(iter(instance.query_embedder.embedding_models())),
     )
 
 

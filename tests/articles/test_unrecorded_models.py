@@ -213,7 +213,7 @@ def test_the_state_costs_no_statement_of_its_own_and_is_looked_at_again(fresh: I
 
     fresh.reading.read = counted  # type: ignore[method-assign]
     for _ in range(5):
-        fresh.meanings.require_one_model(fresh.embedder)
+        fresh.query_embedder.require_one_model(fresh.embedder)
     assert asked == []
 
 

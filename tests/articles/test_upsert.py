@@ -51,7 +51,7 @@ def shared(cluster: Any) -> Iterator[Instance]:
 def remote(migrated: str, open_instance: Callable[..., Instance], endpoint: Endpoint) -> Instance:
     """The same, embedding by the HTTP endpoint."""
     opened = open_instance(migrated, EVERINDEX_POOL_SIZE=2)
-    opened.meanings.embedder = HttpEmbedder(endpoint)
+    opened.query_embedder.embedder = HttpEmbedder(endpoint)
     return opened
 
 
@@ -308,7 +308,7 @@ def test_a_vector_of_an_unknown_model_takes_the_record_of_the_one_before_it_away
 
 def test_vectors_of_two_models_are_never_searched_together(remote: Instance, endpoint: Endpoint) -> None:
     remote.upsert(some(4))
-    remote.meanings.embedder = HttpEmbedder(endpoint, "large")
+    remote.query_embedder.embedder = HttpEmbedder(endpoint, "large")
     remote.invalidate()
     with pytest.raises(EmbeddingModelsMixed, match="large") as raised:
         remote.search("words", mode="semantic")
@@ -323,12 +323,12 @@ def test_vectors_of_two_models_are_never_searched_together(remote: Instance, end
 
 def test_records_of_articles_that_are_gone_do_not_stop_a_search(remote: Instance, endpoint: Endpoint) -> None:
     remote.upsert(some(4))
-    remote.meanings.embedder = HttpEmbedder(endpoint, "large")
+    remote.query_embedder.embedder = HttpEmbedder(endpoint, "large")
     run(remote, "DELETE FROM articles WHERE uri <> 'u0'", "UPDATE articles SET embedding = NULL")
     remote.upsert([Article(uri="v", title="another")])
     assert len(ask(remote, RECORDS)) == 5
     assert [hit.uri for hit in remote.search("another").hits] == ["v"]
-    assert remote.meanings.embedding_models() == {"large": 1}
+    assert remote.query_embedder.embedding_models() == {"large": 1}
 
 
 def test_a_vector_is_not_recorded_where_the_text_has_changed_meanwhile(remote: Instance, endpoint: Endpoint) -> None:
@@ -341,12 +341,12 @@ def test_a_vector_is_not_recorded_where_the_text_has_changed_meanwhile(remote: I
             run(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
             return super().embed(texts)
 
-    remote.meanings.embedder = Meanwhile(endpoint)
+    remote.query_embedder.embedder = Meanwhile(endpoint)
     assert remote.embed_missing().stored.updated == 1
     assert stored_vector(remote, "u0") is None
     assert ask(remote, RECORDS) == [("u1", "small")]
     assert ask(remote, "SELECT uri FROM everindex_meta.embedding_failure") == [("u0",)]
-    remote.meanings.embedder = HttpEmbedder(endpoint)
+    remote.query_embedder.embedder = HttpEmbedder(endpoint)
     assert remote.embed_missing().stored.updated == 1
     assert np.array_equal(stored_vector(remote, "u0"), vector_of("somebody else was here\n\nwords 0"))
 
@@ -363,7 +363,7 @@ def test_an_article_that_another_importer_changed_in_between_does_not_stay_witho
                 run(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
             return super().embed(texts)
 
-    remote.meanings.embedder = Meanwhile(endpoint)
+    remote.query_embedder.embedder = Meanwhile(endpoint)
     report = remote.upsert(some(2))
     assert (counts(report), report.without_vector) == ((1, 1, 0), 0)
     assert remote.article("u0").title == "title 0"
@@ -402,13 +402,13 @@ def test_the_other_half_that_somebody_changed_while_this_one_was_embedded_is_emb
                 )
             return super().embed(texts)
 
-    remote.meanings.embedder = Meanwhile(endpoint)
+    remote.query_embedder.embedder = Meanwhile(endpoint)
     assert remote.upsert([{"uri": "a", "summary": "S2"}]).without_vector == 0
     assert np.array_equal(stored_vector(remote, "a"), vector_of("T0\n\nS2"))
     assert ask(remote, RECORDS) == [("a", "small")]
     # Who never comes to rest is left in the queue, and not with the vector of a text that is gone.
-    remote.meanings.embedder = Meanwhile(endpoint)
-    remote.meanings.embedder.changes = 9
+    remote.query_embedder.embedder = Meanwhile(endpoint)
+    remote.query_embedder.embedder.changes = 9
     remote.upsert([{"uri": "a", "summary": "S3"}])
     assert stored_vector(remote, "a") is None
     assert ask(remote, RECORDS) == []
@@ -448,7 +448,7 @@ def test_everything_works_without_the_schema_of_everindex(remote: Instance, endp
     assert remote.embed_missing().stored.updated == 1
     assert len(remote.search("words").hits) == 3
     assert len(remote.similar("u0").hits) == 2
-    assert remote.meanings.embedding_models() == {"small": 3}  # made again, for what is stored from then on
+    assert remote.query_embedder.embedding_models() == {"small": 3}  # made again, for what is stored from then on
     assert counts(remote.upsert(some(3), vectors=np.array([vector_of(str(n)) for n in range(3)]), model="m")) == (
         0,
         3,

@@ -131,7 +131,7 @@ def add_equals(instance: Instance, count: int) -> np.ndarray:
     instance.upsert(
         [Article(uri=f"equal:{number:03}", title="the same") for number in range(count)],
         vectors=np.tile(vector, (count, 1)),
-        model=next(iter(instance.meanings.embedding_models())),
+        model=next(iter(instance.query_embedder.embedding_models())),
     )
     return vector
 

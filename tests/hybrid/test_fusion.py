@@ -8,7 +8,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everindex.articles.search.fusion import RANK_CONSTANT, fuse
+from everindex.articles.search.hybrid import RANK_CONSTANT, fuse
 
 ORDERS = st.lists(st.lists(st.text("abcdefgh", min_size=1, max_size=2), unique=True, max_size=12), max_size=4)
 

@@ -13,7 +13,7 @@ from by_hand import run
 from everindex.articles.embedding.provider import EmbeddingBatch
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Answer, Article
-from everindex.articles.search.fusion import fuse
+from everindex.articles.search.hybrid import fuse
 from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
 from everindex.settings import Settings
 
@@ -56,7 +56,7 @@ class Endpoint:
 @pytest.fixture
 def remote(fresh: Instance) -> Instance:
     """An instance whose model is elsewhere; the first of its articles has no vector."""
-    fresh.meanings.embedder = Endpoint()  # type: ignore[assignment]
+    fresh.query_embedder.embedder = Endpoint()  # type: ignore[assignment]
     fresh.upsert(animals(60))
     run(fresh.conninfo, "UPDATE articles SET embedding = NULL WHERE uri = 'a000'")
     return fresh
@@ -142,7 +142,7 @@ def test_an_instance_without_any_vector_is_searched_by_words(fresh: Instance) ->
 
 
 def test_a_word_with_a_minus_is_in_no_answer_and_is_not_embedded(remote: Instance) -> None:
-    endpoint: Any = remote.meanings.embedder
+    endpoint: Any = remote.query_embedder.embedder
     endpoint.texts.clear()
     answer = remote.search('tiger -zebra -"lemon piano"', k=20)
     assert endpoint.texts == ["tiger"]
@@ -164,7 +164,7 @@ def test_a_query_that_only_leaves_out_has_no_meaning_and_says_so(remote: Instanc
 
 def test_while_the_endpoint_is_down_words_answer_and_the_answer_says_so(remote: Instance) -> None:
     expected = remote.search("tiger zebra", mode="keyword")
-    remote.meanings.embedder = Endpoint(is_down=True)  # type: ignore[assignment]
+    remote.query_embedder.embedder = Endpoint(is_down=True)  # type: ignore[assignment]
     answer = remote.search("tiger zebra")
     assert (answer.strategy, uris(answer)) == ("keyword", uris(expected))
     assert [hit.score for hit in answer.hits] == sorted((hit.score or 0 for hit in answer.hits), reverse=True)
@@ -177,7 +177,7 @@ def test_while_the_endpoint_is_down_words_answer_and_the_answer_says_so(remote: 
 
 
 def test_where_vectors_are_of_two_models_words_answer_and_the_answer_says_so(remote: Instance) -> None:
-    remote.meanings.embedder = Endpoint("another")  # type: ignore[assignment]
+    remote.query_embedder.embedder = Endpoint("another")  # type: ignore[assignment]
     answer = remote.search("tiger")
     assert answer.strategy == "keyword"
     assert "(embedding-models-mixed)" in answer.notices[0]

@@ -16,10 +16,10 @@ from psycopg.conninfo import make_conninfo
 from everindex.articles import at_head
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.keeping import article_keeper
-from everindex.articles.model import Filters
 from everindex.articles.search import keyword_index
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
+from everindex.articles.search.request import Page, SearchRequest
 from everindex.errors import LockNotObtained, SettingInvalid
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
@@ -150,7 +150,7 @@ def test_columns_of_any_text_type_are_searched(empty: str) -> None:
     assert is_for(empty, "english")
     with connect_instance(empty, settings=Settings()) as instance:
         assert [hit.uri for hit in instance.search("tigers walnut", mode="keyword").hits] == ["u7"]
-        assert INDEX_NAME in instance.words.plan("tigers walnut", k=10, filters=Filters())
+        assert INDEX_NAME in instance.words.plan(Page(request=SearchRequest(text="tigers walnut"), k=10))
 
 
 # --- not in the way ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article, Filters
 from everindex.articles.search.document import INDEX_NAME, SUMMARY_CHARACTERS
 from everindex.articles.search.keyword import find
+from everindex.articles.search.request import Page, SearchRequest
 from everindex.errors import QueryInvalid, SettingInvalid
 
 ARTICLES = animals()
@@ -103,8 +104,9 @@ def test_the_same_statement_stays_right_however_often_it_was_prepared(words: Ins
 def test_of_too_many_matches_some_are_ranked_and_the_answer_says_so(words: Instance) -> None:
     known = words.words.known()
     with words.connection() as connection:
-        some = find(connection, known, "tiger", k=10, filters=Filters(), most_ranked=5)
-        few = find(connection, known, "tiger", k=10, filters=Filters(), most_ranked=len(having("tiger")))
+        page = Page(request=SearchRequest(text="tiger"), k=10)
+        some = find(connection, known, page, most_ranked=5)
+        few = find(connection, known, page, most_ranked=len(having("tiger")))
     assert [("more than 5 articles" in notice) for notice in some.notices] == [True]
     assert len(some.hits) == 6
     assert few.notices == []
@@ -270,7 +272,8 @@ def test_the_planner_uses_the_index_with_and_without_filters(read_only_instance:
     assert known.is_indexed
     for text in ("memory leak", "crash", "fix or add or remove", "memory -leak"):
         for filters in (Filters(), Filters(category="Library", since="2016")):
-            assert f"Bitmap Index Scan using {INDEX_NAME}" in read_only_instance.words.plan(text, k=10, filters=filters)
+            page = Page(request=SearchRequest(text=text, filters=filters), k=10)
+            assert f"Bitmap Index Scan using {INDEX_NAME}" in read_only_instance.words.plan(page)
 
 
 def test_a_missing_index_changes_no_answer_and_is_told(filled: str, open_instance: Callable[..., Instance]) -> None:

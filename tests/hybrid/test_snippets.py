@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Hit
+from everindex.articles.search.asked import read
 from everindex.articles.search.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
 from everindex.web.render import highlighted
 
@@ -29,7 +30,7 @@ def snippets(instance: Instance, text: str, *summaries: str | None, title: str |
         for summary in summaries
     ]  # fmt: skip
     with instance.connection() as connection:
-        return with_snippets(connection, instance.words.known().config, text, hits)
+        return with_snippets(connection, instance.words.known().config, read(text), hits)
 
 
 def plain(snippet: str | None) -> str:

@@ -4,6 +4,7 @@ plan is still the one that the kind is for."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from pgvector import Vector
@@ -11,6 +12,7 @@ from psycopg import sql
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
+from everindex.articles.search.request import SearchRequest
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -59,12 +61,12 @@ def test_twenty_searches_later_the_plan_is_still_the_right_one(
     engine = instance.engine
     vector = instance.embed_query("memory leak in the parser")
     table, _ = engine.known()
-    is_exact = kind == "exact"
+    one = partial(SearchRequest, mode="semantic", vector=vector, exact=kind == "exact")
     asked = filters_of(kind, instance)
     # First: after an EXPLAIN, which is rolled back, psycopg drops what is prepared.
-    approach = engine.explain(vector, k=10, filters=asked[-1], exact=is_exact).approach
+    approach = instance.searches.explain(one(filters=asked[-1])).approach
     for filters in asked:
-        answer = engine.search(vector, k=10, filters=filters, exact=is_exact)
+        answer = instance.searches.answer(one(filters=filters))
         assert answer.strategy == kind
     text, parameters = engine.statement_for(table, asked[-1], approach, 10)
     positional, names = roundtrip.positional(text)

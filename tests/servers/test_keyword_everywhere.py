@@ -10,6 +10,7 @@ from every_server import KINDS, Kind, rows, run, server
 from everindex.articles.instance import Instance, connect_instance
 from everindex.articles.model import Article, Filters
 from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.search.request import Page, SearchRequest
 from everindex.migrate import runner
 from everindex.settings import Settings, current_settings
 
@@ -40,7 +41,9 @@ def test_a_migration_builds_the_index_and_the_planner_uses_it(everywhere: Instan
     runner.upgrade(conninfo, wait_seconds=0)
     assert rows(conninfo, "SELECT %s::regclass::oid", INDEX_NAME) == before
     for filters in (Filters(), Filters(category="one")):
-        assert f"using {INDEX_NAME}" in everywhere.words.plan("walnut 77", k=10, filters=filters)
+        assert f"using {INDEX_NAME}" in everywhere.words.plan(
+            Page(request=SearchRequest(text="walnut 77", filters=filters), k=10)
+        )
 
 
 def test_it_is_healed_and_changes_its_language(everywhere: Instance, monkeypatch: pytest.MonkeyPatch) -> None:

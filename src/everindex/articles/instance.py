@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from itertools import chain, islice
 from typing import Any
 
@@ -31,26 +31,24 @@ from everindex.articles.embedding.declaration import (
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
-from everindex.articles.meanings import Meanings, check_query
-from everindex.articles.model import DEFAULT_MODE, MODES, Answer, Article, Filters, Mode, RowProblem
+from everindex.articles.meanings import QueryEmbedder, require_width
+from everindex.articles.model import DEFAULT_MODE, Answer, Article, Filters, Mode, RowProblem
 from everindex.articles.pools import Pools
 from everindex.articles.reading import Reading
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation
-from everindex.articles.search.hybrid import HybridSearch, Meaning, why_by_words
 from everindex.articles.search.keyword import KeywordSearch
-from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE, check_threshold
-from everindex.articles.search.question import require_width
+from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request import SearchRequest, as_filters, check_query
 from everindex.articles.search.short import ShortAnswer
-from everindex.articles.searches import Options, Searches
-from everindex.articles.stored import read_article, read_vector
+from everindex.articles.searches import SearchService
+from everindex.articles.stored import read_article
 from everindex.articles.table import read_table
 from everindex.articles.table_models import unrecorded_error
 from everindex.errors import (
     EmbeddingModelUnrecorded,
     EverindexError,
-    QueryInvalid,
 )
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.journal import record
@@ -83,11 +81,10 @@ class Instance:
             self.reading, slow_query_ms=settings.slow_query_ms, journal=self._journal_short_answer
         )
         self.words = KeywordSearch(self.reading, text_search=settings.text_search, slow_query_ms=settings.slow_query_ms)
-        both = HybridSearch(self.reading, self.engine, self.words, slow_query_ms=settings.slow_query_ms)
-        self._searches = Searches(self.reading, self.engine, self.words, both)
-        self.meanings = Meanings(self.reading, self.engine, settings)
-        self.on_query: Callable[[np.ndarray], None] | None = None
-        """Told the vector of each search that was answered, where somebody draws a sample of them."""
+        self.query_embedder = QueryEmbedder(self.reading, self.engine, settings)
+        self.searches = SearchService(
+            self.reading, self.engine, self.words, self.query_embedder, slow_query_ms=settings.slow_query_ms
+        )
 
     def close(self) -> None:
         """Closes all connections."""
@@ -107,7 +104,7 @@ class Instance:
     @property
     def embedder(self) -> Embedder:
         """The model that embeds queries and articles, loaded at its first use. Raises EmbeddingModelUnusable, NotMigrated."""
-        return self.meanings.embedder
+        return self.query_embedder.embedder
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -256,36 +253,12 @@ class Instance:
         both are answered by words until `declare_model`, and say so (EmbeddingModelUnrecorded where words cannot). All raise
         QueryInvalid (CursorRefused for a cursor of another search), NotMigrated, ServerUnreachable, StatementTimedOut.
         """
-        options = Options(
-            k=k,
-            filters=_as_filters(filters),
-            ef_search=ef_search,
-            exact=exact,
-            after=after,
-            min_similarity=min_similarity,
-            diversity=diversity,
-        )
-        return self.answer_text(text, mode, options)
-
-    def answer_text(self, text: str, mode: Mode, options: Options) -> Answer:
-        """`search` with its options as one."""
-        options = options.checked()
-        match mode:
-            case "semantic":
-                try:
-                    meaning = self.meanings.of_text(text)
-                except EmbeddingModelUnrecorded as exc:
-                    return self.answer_by_words(text, options, instead=exc)
-                return self.answer_vector(meaning, options, text=text)
-            case "keyword":
-                return self._searches.by_words(check_query(text), options)
-            case "hybrid":
-                return self.answer_both(text, self.meanings.of(text), options)
-        raise QueryInvalid(
-            f"there is no search mode {mode!r}.",
-            why=f"articles are searched by {', '.join(MODES)}.",
-            next_step="choose one of them.",
-        )
+        return self.searches.answer(
+            SearchRequest(
+                text=text, mode=mode, k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact, after=after,
+                min_similarity=min_similarity, diversity=diversity,
+            )
+        )  # fmt: skip
 
     def browse(
         self,
@@ -296,37 +269,11 @@ class Instance:
     ) -> Answer:
         """The k newest articles that pass `filters`, without a search: `total` says how many pass, `after` leads to further
         pages. Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable, StatementTimedOut."""
-        return self.answer_filters(Options(k=k, filters=_as_filters(filters), after=after))
-
-    def answer_filters(self, options: Options) -> Answer:
-        """`browse` with its options as one."""
-        return self._searches.by_filters(options)
-
-    def answer_both(self, text: str, meaning: Meaning, options: Options) -> Answer:
-        """The hybrid search of a text whose meaning is known: a vector ((dim,) float32), or the error that says why not."""
-        answer = self._searches.by_both(check_query(text), meaning, options)
-        if isinstance(meaning, np.ndarray):
-            self._note_query(meaning, options)
-        return answer
-
-    def answer_by_words(self, text: str, options: Options, *, instead: EmbeddingModelUnrecorded) -> Answer:
-        """What a search by meaning is answered with where no text may be compared with the stored vectors; the answer says it.
-        Raises `instead` for an option that words cannot honour."""
-        if options.min_similarity is not None:
-            raise instead
-        answer = self._searches.by_words(check_query(text), options)
-        return replace(answer, notices=[*why_by_words(instead), *answer.notices])
-
-    def answer_vector(self, vector: np.ndarray, options: Options, *, text: str | None = None) -> Answer:
-        """The search by meaning for `vector`, made of `text` where it was: cursors then belong to the text, since some
-        models give it a slightly other vector each time."""
-        answer = self._searches.by_meaning(vector, options, asked=self._asked(text))
-        self._note_query(vector, options)
-        return answer
+        return self.searches.answer(SearchRequest(mode="browse", k=k, filters=as_filters(filters), after=after))
 
     def embed_query(self, text: str) -> np.ndarray:
         """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
-        return self.meanings.of_text(text)
+        return self.query_embedder.of_text(check_query(text))
 
     def search_vector(
         self,
@@ -341,18 +288,12 @@ class Instance:
         diversity: float | None = None,
     ) -> Answer:
         """The k articles nearest to `vector` ((dim,) float32). Options and errors as of `search`, but for embedding."""
-        return self.answer_vector(
-            vector,
-            Options(
-                k=k,
-                filters=_as_filters(filters),
-                ef_search=ef_search,
-                exact=exact,
-                after=after,
-                min_similarity=min_similarity,
-                diversity=diversity,
-            ),
-        )
+        return self.searches.answer(
+            SearchRequest(
+                vector=vector, mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact,
+                after=after, min_similarity=min_similarity, diversity=diversity,
+            )
+        )  # fmt: skip
 
     def search_many(
         self,
@@ -367,24 +308,11 @@ class Instance:
         """An answer by meaning for each query (texts, or vectors (dim,) float32), in their order: what `search_vector` gives,
         for a round trip in all. All texts are embedded in one call. Raises as `search`; no answer then is given.
         """
-        options = Options(
-            k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact, min_similarity=min_similarity
-        )
-        return self.answer_many(queries, options)
-
-    def answer_many(self, queries: Sequence[str | np.ndarray] | np.ndarray, options: Options) -> list[Answer]:
-        """`search_many` with its options as one."""
-        try:
-            vectors = self.meanings.of_each(queries)
-        except EmbeddingModelUnrecorded as exc:
-            unrecorded = exc
-            return [
-                self.answer_by_words(query, options, instead=unrecorded)
-                if isinstance(query, str)
-                else self._searches.by_meaning(query, options)
-                for query in queries
-            ]
-        return self._searches.many_by_meaning(vectors, options)
+        request = SearchRequest(
+            mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact,
+            min_similarity=min_similarity,
+        )  # fmt: skip
+        return self.searches.answer_many(request, queries)
 
     def explain(
         self,
@@ -396,17 +324,11 @@ class Instance:
         exact: bool = False,
     ) -> Explanation:
         """How `search_vector` answers this: strategy and why, settings, statement, and its plan as it ran."""
-        return self.explain_options(
-            vector, Options(k=k, filters=_as_filters(filters), ef_search=ef_search, exact=exact)
+        return self.searches.explain(
+            SearchRequest(
+                vector=vector, mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact
+            )
         )
-
-    def explain_options(self, vector: np.ndarray, options: Options, *, text: str | None = None) -> Explanation:
-        """How `answer_vector` answers this."""
-        return self._searches.explain(vector, options, asked=self._asked(text))
-
-    def _asked(self, text: str | None) -> tuple[str, ...] | None:
-        """What the cursors of a search by meaning belong to: its text; None: its vector."""
-        return None if text is None else ("text", check_query(text), self.embedder.model)
 
     def similar(
         self,
@@ -426,25 +348,13 @@ class Instance:
         the answer, which is filled up to k. Other options as of `search`. Raises ArticleNotFound; an article without a
         vector has an empty answer that says so.
         """
-        options = Options(
-            k=k, filters=_as_filters(filters), after=after, min_similarity=min_similarity, diversity=diversity
-        ).checked()
-        check_threshold(near_duplicate_distance)
-        table, _ = self.engine.known()
-        require_width(table)
-        stored = read_vector(self.reading, table, uri)
-        vector = None if stored is None else stored.to_numpy()
-        if vector is None or not vector.any():
-            what = "no vector yet" if vector is None else "a vector of zeros, which is like nothing"
-            notice = f"this article has {what}: `everindex embed` completes those that have none"
-            return Answer(hits=[], k=k, strategy="none-match", ef_search=None, elapsed_ms=0.0, notices=[notice])
-        return self._searches.by_meaning(
-            vector,
-            options,
-            asked=("similar", uri, vector),
-            without_uri=uri,
-            near_duplicates=near_duplicate_distance if without_near_duplicates else None,
-        )
+        return self.searches.answer(
+            SearchRequest(
+                uri=uri, mode="semantic", k=k, filters=as_filters(filters), after=after, min_similarity=min_similarity,
+                diversity=diversity, without_near_duplicates=without_near_duplicates,
+                near_duplicate_distance=near_duplicate_distance,
+            )
+        )  # fmt: skip
 
     def article(self, uri: str) -> Article:
         """One article with all that is known of it. Raises ArticleNotFound."""
@@ -463,10 +373,10 @@ class Instance:
 
     def invalidate(self) -> None:
         """Reads table, index and models anew at the next use: after this process has changed them."""
-        self.meanings.invalidate()
+        self.query_embedder.invalidate()
         self.engine.invalidate()
         self.words.invalidate()
-        self._searches.invalidate()
+        self.searches.invalidate()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -476,7 +386,7 @@ class Instance:
         table, _ = self.engine.known()
         if table.dimensions is None:
             return self.embedder
-        if not overwrites and self.meanings.table_models(connection).is_unrecorded:
+        if not overwrites and self.query_embedder.table_models(connection).is_unrecorded:
             return unrecorded_error(table)
         if not table.has_embedding_records:
             try:
@@ -506,9 +416,9 @@ class Instance:
 
     def _forget_after_write(self, *, are_recorded: bool) -> None:
         if are_recorded:
-            self.meanings.forget_recorded()
+            self.query_embedder.forget_recorded()
         else:
-            self.meanings.invalidate()
+            self.query_embedder.invalidate()
         self.engine.invalidate()
         self.words.invalidate()
 
@@ -520,10 +430,6 @@ class Instance:
             return
         with without_index(self.direct_conninfo, vectors_coming=vectors_coming, reporter=reporter):
             yield
-
-    def _note_query(self, vector: np.ndarray, options: Options) -> None:
-        if self.on_query is not None and options.after is None:  # further pages are the same query
-            self.on_query(vector)
 
     def _journal_short_answer(self, incident: ShortAnswer, count: int) -> None:
         """A line of the index's journal, if the primary takes it; the answer does not depend on it."""
@@ -576,16 +482,3 @@ def _opened(
         yield instance
     finally:
         instance.close()
-
-
-def _as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
-    if filters is None or isinstance(filters, Filters):
-        return filters or Filters()
-    unknown = set(filters) - {f.name for f in fields(Filters)}
-    if unknown:
-        raise QueryInvalid(
-            f"unknown filter: {', '.join(sorted(unknown))}.",
-            why=f"articles are filtered by {', '.join(f.name for f in fields(Filters))}.",
-            next_step="correct the name.",
-        )
-    return Filters(**filters)

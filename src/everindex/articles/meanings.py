@@ -1,4 +1,7 @@
-"""Which vector does a search text have? That of the model which made the table's vectors, and of no other."""
+"""Query vectors: made of a search text by the model that made the table's vectors, or given by a caller and checked.
+
+Guarantees that a text is compared with no vectors of another model. Whose vector a caller gives is not known.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,22 @@ import numpy as np
 
 from everindex.articles.embedding import Embedder, choose_embedder, embed_queries
 from everindex.articles.embedding.recent import RecentVectors
-from everindex.articles.model import MAX_QUERY_CHARS, VISIBLE
+from everindex.articles.model import VISIBLE
 from everindex.articles.reading import Reading
 from everindex.articles.search.engine import SearchEngine
-from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
+from everindex.articles.search.request import SearchRequest, check_query
+from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import TableModels, read_table_models, unrecorded_error
-from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, EverindexError, QueryInapplicable, QueryInvalid
+from everindex.errors import (
+    EmbeddingFailed,
+    EmbeddingModelsMixed,
+    EmbeddingModelUnrecorded,
+    EmbeddingModelUnusable,
+    EverindexError,
+    NotMigrated,
+    QueryInapplicable,
+    QueryInvalid,
+)
 from everindex.pg.connections import Connection
 from everindex.settings import Settings
 
@@ -24,9 +37,20 @@ from everindex.settings import Settings
 #: that the comparison takes longer than a hundredth of that, after a hundred times what it took.
 MODELS_SECONDS = 10.0
 MODELS_TIMES = 100
+#: Between these sums of squares a query vector goes to pgvector as it is.
+_SQUARES = (1e-6, 1e12)
+_FLOAT32 = np.dtype(np.float32)
 
 
-class Meanings:
+#: The vector of a search ((dim,) float32), or why there is none.
+QueryVector = np.ndarray | EverindexError
+#: These keep a text from having a vector, and not from being looked for by its words.
+NO_VECTOR = (
+    EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed, EmbeddingModelUnrecorded, QueryInvalid,
+)  # fmt: skip
+
+
+class QueryEmbedder:
     """The vectors of search texts; safe to use from many threads."""
 
     def __init__(self, reading: Reading, engine: SearchEngine, settings: Settings) -> None:
@@ -58,24 +82,23 @@ class Meanings:
         if not self.embedder.is_remote:
             embed_queries(self.embedder, ["everindex"])
 
-    def of(self, text: str) -> Meaning:
-        """The vector of a hybrid search's text, or why there is none. Raises QueryInvalid for a text that cannot be asked."""
-        wanted = text_to_embed(check_query(text))
-        if isinstance(wanted, EverindexError):
-            return wanted
+    def of(self, request: SearchRequest) -> QueryVector:
+        """The vector of a request's text, (dim,) float32, or why there is none."""
+        text = text_to_embed(request)
+        if isinstance(text, EverindexError):
+            return text
         try:
-            return self.of_text(wanted)
-        except NO_MEANING as exc:
+            return self.of_text(text)
+        except NO_VECTOR as exc:
             return exc
 
     def of_text(self, text: str) -> np.ndarray:
-        """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
-        cleaned = check_query(text)
+        """The vector of a search text as `check_query` gives it, (dim,) float32, of the model that made the table's vectors."""
         self.require_known_model()
         embedder = self.embedder
         self.require_one_model(embedder)
         with _told_as_query(embedder):
-            return self.recent.vector(embedder, cleaned)
+            return self.recent.vector(embedder, text)
 
     def require_known_model(self) -> None:
         """Raises EmbeddingModelUnrecorded where vectors are there of which nothing says what made them."""
@@ -163,19 +186,61 @@ def _told_as_query(embedder: Embedder) -> Iterator[None]:
         raise QueryInapplicable(exc.what, why=exc.why, next_step="search with other words.") from exc
 
 
-def check_query(text: str) -> str:
-    """A search text without surrounding space. Raises QueryInvalid for one that is overlong or shows nothing."""
-    cleaned = text.replace("\0", " ").strip()
-    if not VISIBLE.search(cleaned):
+def text_to_embed(request: SearchRequest) -> str | EverindexError:
+    """What of a text has a meaning to look for: all of it by meaning alone, else all but what it leaves out."""
+    wanted = request.text if request.mode == "semantic" else request.words.wanted
+    if wanted and VISIBLE.search(wanted):
+        return wanted
+    return QueryInapplicable(
+        "the query only says what to leave out.",
+        why="every word of it has a minus.",
+        next_step="add a word to look for.",
+    )
+
+
+def checked_vector(vector: np.ndarray | None, table: ArticleTable) -> np.ndarray:
+    """`vector` as (dim,) float32 that pgvector can compare. Raises QueryInvalid, NotMigrated."""
+    width = require_width(table)
+    if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (width,):
+        squares = float(np.vdot(vector, vector))  # np.dot would warn where they are too large
+        if _SQUARES[0] < squares < _SQUARES[1]:
+            return vector
+    try:
+        array = np.asarray(vector)
+        if array.dtype.kind not in "fiu":
+            raise ValueError
+    except ValueError:
         raise QueryInvalid(
-            "the search text is empty.",
-            why="there is nothing to look for.",
-            next_step="write some words, or choose a filter: filters alone list the newest articles.",
+            "the query vector does not hold numbers.",
+            why=f"articles.embedding is vector({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+        ) from None
+    if array.shape != (width,):
+        raise QueryInapplicable(
+            f"the query vector has shape {array.shape}.",
+            why=f"articles.embedding is vector({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
         )
-    if len(text) > MAX_QUERY_CHARS:
-        raise QueryInvalid(
-            f"the search text has {len(text)} characters.",
-            why=f"at most {MAX_QUERY_CHARS} are read; a longer text has no single meaning to search for.",
-            next_step="search with its title or its main sentence.",
+    # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
+    # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
+    wide = array.astype(np.float64)
+    largest = float(np.abs(wide).max())
+    if not np.isfinite(wide).all() or largest == 0:
+        raise QueryInapplicable(
+            "the query vector has no direction.",
+            why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
+            next_step="pass a finite vector that is not zero.",
         )
-    return cleaned
+    wide /= largest
+    return (wide / np.linalg.norm(wide)).astype(np.float32)
+
+
+def require_width(table: ArticleTable) -> int:
+    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
+    if table.dimensions is None:
+        raise NotMigrated(
+            "articles.embedding is missing or has no width.",
+            why="revision 8eadb2079747 adds it as vector(1536), and has not been applied here.",
+            next_step="run  everindex migrate.",
+        )
+    return table.dimensions

@@ -73,12 +73,12 @@ def queries_sampled(instance: Instance, settings: Settings) -> Iterator[None]:
         hand_over(instance, sampler, budget=settings.sample_queries)
 
     thread = threading.Thread(target=run, name="everindex-queries", daemon=True)
-    instance.on_query = sampler.note
+    instance.searches.on_query = sampler.note
     thread.start()
     try:
         yield
     finally:
-        instance.on_query = None
+        instance.searches.on_query = None
         stop.set()
         thread.join(STOP_SECONDS)
 
@@ -90,7 +90,7 @@ def hand_over(instance: Instance, sampler: QuerySampler, *, budget: int) -> None
         return
     try:
         # Vectors of two models are never compared, and so are those of queries.
-        model = instance.meanings.table_models().only or "unknown"
+        model = instance.query_embedder.table_models().only or "unknown"
         with connect(instance.direct_conninfo, application_name="everindex queries") as connection:
             spec = in_search_path(connection, EMBEDDING_INDEX)
             keep_queries(connection, spec, [vector.tolist() for vector in drawn], model=model, budget=budget)

@@ -9,7 +9,7 @@ import typer
 from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Hit, Mode
 from everindex.articles.search.explained import Explanation
-from everindex.articles.searches import Options
+from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
@@ -55,17 +55,16 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     filters = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
+    sought = text if text.strip() else None
     with open_instance(wait) as instance:
-        options = Options(
-            k=k, filters=filters, ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity,
-            diversity=diversity,
+        request = SearchRequest(
+            mode=choose_mode(mode, text=sought, vector=None, filters=filters), text=sought, k=k, filters=filters,
+            ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity, diversity=diversity,
         )  # fmt: skip
-        if not text.strip() and not filters.is_empty:
-            print_found(instance.answer_filters(options), as_json=as_json)
-            return
-        answer = instance.answer_text(text, mode, options)
-        explanation = _explained(instance, text, mode, options) if explain and mode != "keyword" else None
-        words = instance.words.explain(text, k=k, filters=filters) if explain and mode != "semantic" else None
+        answer = instance.searches.answer(request)
+        explain = explain and request.mode != "browse"
+        explanation = _explained(instance, request) if explain and mode != "keyword" else None
+        words = instance.searches.explain_words(request) if explain and mode != "semantic" else None
     if as_json:
         told = {} if explanation is None else explanation.as_dict()
         told |= {} if words is None else {"words": words.as_dict()}
@@ -78,24 +77,16 @@ def search(
         print_words_explanation(words)
 
 
-def print_found(answer: Answer, *, as_json: bool) -> None:
-    """The answer, for programs or for people."""
-    if as_json:
-        print_json(answer.as_dict())
-    else:
-        print_answer(answer)
-
-
-def _explained(instance: Instance, text: str, mode: Mode, options: Options) -> Explanation | None:
+def _explained(instance: Instance, request: SearchRequest) -> Explanation | None:
     """How the search by meaning goes; None, and a note, where there is none."""
-    if options.after and mode != "semantic":
-        tell(f"note: only a first page is explained, and further ones of  --mode semantic  (this is {mode})")
+    if request.after and request.mode != "semantic":
+        tell(f"note: only a first page is explained, and further ones of  --mode semantic  (this is {request.mode})")
         return None
-    meaning = instance.meanings.of(text)
-    if isinstance(meaning, EverindexError):
-        tell(f"note: no search by meaning: {meaning.what}")
+    vector = instance.query_embedder.of(request)
+    if isinstance(vector, EverindexError):
+        tell(f"note: no search by meaning: {vector.what}")
         return None
-    return instance.explain_options(meaning, options, text=text)
+    return instance.searches.explain(request, vector)
 
 
 def print_answer(answer: Answer) -> None:

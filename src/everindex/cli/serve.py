@@ -76,7 +76,7 @@ def _prepare_text_search(instance: Instance) -> None:
     """
     try:
         instance.words.known()
-        instance.meanings.load()
+        instance.query_embedder.load()
     except SettingInvalid:
         raise
     except EverindexError:

@@ -12,10 +12,9 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
-from everindex.articles.meanings import check_query
 from everindex.articles.model import MAX_K, VISIBLE, Filters
 from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
-from everindex.articles.searches import Options
+from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.answers import answer_response, answers_response, require_hits_within_limit
 from everindex.web.inputs import read_filters, read_json, read_json_as, read_query
@@ -40,7 +39,7 @@ from everindex.web.schemas import (
     SearchManyBody,
     SearchQuery,
 )
-from everindex.web.searching import Question, answer, answer_many, vector_of, vector_of_base64
+from everindex.web.searching import answer, answer_many, vector_of, vector_of_base64
 from everindex.web.site import site_of
 
 CHANGE_STATUS = "change_status"
@@ -108,9 +107,9 @@ async def search(request: Request) -> Any:
     if asked.q if asked.vector else not VISIBLE.search(asked.q) and _filters_of(asked).is_empty:
         raise _one_of_two(QueryInapplicable)
     vector = vector_of_base64(asked.vector) if asked.vector else None
-    question = Question(text=asked.q, vector=vector, mode=asked.mode, options=_options(asked))
     site = site_of(request)
-    return await answer_response(site, await answer(site, question))
+    found = await answer(site, _request(asked, asked.q if asked.q.strip() else None, vector))
+    return await answer_response(site, found)
 
 
 @router.post(
@@ -119,9 +118,9 @@ async def search(request: Request) -> Any:
 )  # fmt: skip
 async def search_by_body(request: Request) -> Any:
     """As GET, with a JSON body: `{"vector": [...], "k": 10}` or `{"text": "...", "category": "..."}`."""
-    question = await read_json_as(request, SearchBody, _question)
+    asked = await read_json_as(request, SearchBody, _of_body)
     site = site_of(request)
-    return await answer_response(site, await answer(site, question))
+    return await answer_response(site, await answer(site, asked))
 
 
 @router.post(
@@ -130,36 +129,36 @@ async def search_by_body(request: Request) -> Any:
 )  # fmt: skip
 async def search_many(request: Request) -> Any:
     """Up to 100 searches by meaning in one round trip to the database: `{"texts": ["...", "..."]}` or `{"vectors": [[...]]}`."""
-    texts, vectors, options = await read_json_as(request, SearchManyBody, _several)
+    asked, texts, vectors = await read_json_as(request, SearchManyBody, _several)
     site = site_of(request)
-    return await answers_response(site, await answer_many(site, texts, vectors, options))
+    return await answers_response(site, await answer_many(site, asked, texts, vectors))
 
 
-def _question(body: SearchBody) -> Question:
+def _of_body(body: SearchBody) -> SearchRequest:
     """Raises UsageError, QueryInvalid."""
     if (body.text is None) == (body.vector is None) and (body.text is not None or _filters_of(body).is_empty):
         raise _one_of_two(UsageError)
-    if body.text is not None:
-        check_query(body.text)
-    vector = None if body.vector is None else vector_of(body.vector)
-    return Question(text=body.text, vector=vector, mode=body.mode, options=_options(body))
+    return _request(body, body.text, None if body.vector is None else vector_of(body.vector))
 
 
-def _several(body: SearchManyBody) -> tuple[list[str], list[np.ndarray] | None, Options]:
-    """The texts or the vectors, and the bounds of all. Raises UsageError, QueryInvalid, AnswerTooLarge."""
+def _several(body: SearchManyBody) -> tuple[SearchRequest, list[str], list[np.ndarray] | None]:
+    """The options, and the texts or the vectors. Raises UsageError, QueryInvalid, AnswerTooLarge."""
     if (body.texts is None) == (body.vectors is None):
         raise _one_of_two(UsageError)
-    options = Options(
-        k=body.k, filters=_filters_of(body), ef_search=body.ef_search, min_similarity=body.min_similarity
+    asked = SearchRequest(
+        mode="semantic", k=body.k, filters=_filters_of(body), ef_search=body.ef_search,
+        min_similarity=body.min_similarity,
     )  # fmt: skip
     vectors = None if body.vectors is None else [vector_of(vector) for vector in body.vectors]
     require_hits_within_limit(len(body.texts or body.vectors or ()), body.k)
-    return body.texts or [], vectors, options
+    return asked, body.texts or [], vectors
 
 
-def _options(asked: SearchQuery | SearchBody) -> Options:
-    return Options(
-        k=asked.k, filters=_filters_of(asked), ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
+def _request(asked: SearchQuery | SearchBody, text: str | None, vector: np.ndarray | None) -> SearchRequest:
+    filters = _filters_of(asked)
+    return SearchRequest(
+        mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
+        filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
         min_similarity=asked.min_similarity, diversity=asked.diversity,
     )  # fmt: skip
 

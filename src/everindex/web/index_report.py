@@ -167,7 +167,7 @@ class IndexReport:
 def read_index_report(instance: Instance) -> IndexReport:
     """Reads only; takes ACCESS SHARE. Counts rows for at most COUNT_TIMEOUT_MS. Raises NotMigrated without a table."""
     table, serving = instance.engine.known()
-    models = instance.meanings.table_models()
+    models = instance.query_embedder.table_models()
     with instance.connection() as connection:
         server = look(connection)
         spec = effective_spec(connection, replace(EMBEDDING_INDEX, recall_floor=instance.settings.recall_floor))

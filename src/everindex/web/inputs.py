@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from everindex.articles.model import MODES, Filters, Mode
+from everindex.articles.model import Filters
 from everindex.articles.search.condition import day_after, first_day
 from everindex.errors import ContentTypeRefused, QueryInvalid, UsageError
 from everindex.web.problems import validation_error
@@ -122,18 +122,6 @@ def read_number(text: str | None, *, name: str, default: int) -> int:
             why=f"{name} counts articles.",
             next_step="write it in digits.",
         ) from None
-
-
-def read_mode(text: str) -> Mode:
-    """How to search, of a form or address. Raises QueryInvalid."""
-    for mode in MODES:
-        if mode == text:
-            return mode
-    raise QueryInvalid(
-        f"there is no search mode {text[:40]!r}.",
-        why=f"articles are searched by {', '.join(MODES)}.",
-        next_step="choose one of them.",
-    )
 
 
 def _refuse() -> int:

@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from everindex.articles.model import DEFAULT_MODE, Answer, Article
-from everindex.articles.searches import Options
+from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import EverindexError, UsageError
 from everindex.web.answers import characters_of
 from everindex.web.facets import Facet, Start, read_start
-from everindex.web.inputs import read_filters, read_mode, read_number, shown_date
+from everindex.web.inputs import read_filters, read_number, shown_date
 from everindex.web.problems import as_problem, problem_headers
 from everindex.web.render import address, wants_fragment
-from everindex.web.searching import Question, answer
+from everindex.web.searching import answer
 from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False)
@@ -94,13 +94,14 @@ class SearchForm:
         """Of links that keep the mode; nothing for the one that is taken anyway."""
         return "" if self.mode == DEFAULT_MODE else self.mode
 
-    def question(self) -> Question:
+    def request(self) -> SearchRequest:
         """Raises QueryInvalid."""
         filters = read_filters(
             category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until
         )
-        options = Options(k=read_number(self.k, name="k", default=10), filters=filters, after=self.after or None)
-        return Question(text=self.q, mode=read_mode(self.mode), options=options)
+        k, text = read_number(self.k, name="k", default=10), self.q if self.q.strip() else None
+        mode = choose_mode(self.mode, text=text, vector=None, filters=filters)
+        return SearchRequest(mode=mode, text=text, k=k, filters=filters, after=self.after or None)
 
 
 @router.get("/")
@@ -120,7 +121,7 @@ async def search_page(request: Request) -> Response:
     error: EverindexError | None = None
     if form.q.strip() or form.has_filters:
         try:
-            found = await answer(site, form.question())
+            found = await answer(site, form.request())
         except EverindexError as exc:
             error = exc
     else:

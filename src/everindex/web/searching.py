@@ -1,82 +1,46 @@
-"""How is a search of the web answered? A ready vector in one thread hop; a text by whichever model embeds it."""
+"""The thread of a search: the database's for one that needs no vector, another one while an embedding endpoint thinks.
+
+Decides nothing about how a request is searched; `articles/searches.py` does.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from everindex.articles.embedding import Embedder, embed_queries
-from everindex.articles.meanings import check_query
-from everindex.articles.model import DEFAULT_MODE, Answer, Mode
-from everindex.articles.search.hybrid import NO_MEANING, Meaning, text_to_embed
-from everindex.articles.searches import Options
-from everindex.errors import (
-    EmbeddingModelUnrecorded,
-    EmbeddingModelUnusable,
-    EverindexError,
-    QueryInapplicable,
-    QueryInvalid,
-)
+from everindex.articles.meanings import NO_VECTOR, QueryVector, text_to_embed
+from everindex.articles.model import Answer
+from everindex.articles.search.request import SearchRequest, check_query
+from everindex.errors import EmbeddingModelUnrecorded, EmbeddingModelUnusable, EverindexError, QueryInvalid
 from everindex.web.site import Site
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A search as it was asked: a text or a ready vector ((dim,) float32), with its bounds."""
-
-    text: str | None = None
-    vector: np.ndarray | None = None
-    mode: Mode | None = None
-    """None: DEFAULT_MODE for a text; a vector is searched by meaning, and cannot be otherwise."""
-
-    options: Options = field(default_factory=Options)
+async def answer(site: Site, request: SearchRequest) -> Answer:
+    """Raises what `SearchService.answer` raises, and ServerBusy when no thread became free in time."""
+    query_vector = await _remote_vector(site, request) if request.is_embedded else None
+    return await site.in_database(lambda: site.instance.searches.answer(request, query_vector))
 
 
-async def answer(site: Site, question: Question) -> Answer:
-    """Raises what `Instance.search` raises, and ServerBusy or EmbeddingFailed when no place became free in time."""
-    if question.vector is not None:
-        given = question.vector
-        if question.mode not in (None, "semantic"):
-            raise QueryInapplicable(
-                f"a vector cannot be searched in mode {question.mode}.", why="it has a meaning and no words.",
-                next_step="leave the mode out, or send a text.",
-            )  # fmt: skip
-        return await site.in_database(lambda: site.instance.answer_vector(given, question.options))
-    if not (question.text or "").strip() and not question.options.filters.is_empty:
-        return await site.in_database(lambda: site.instance.answer_filters(question.options))
-    text = check_query(question.text or "")
-    match question.mode or DEFAULT_MODE:
-        case "keyword":
-            return await site.in_database(lambda: site.instance.answer_text(text, "keyword", question.options))
-        case "hybrid":
-            return await _by_both(site, text, question.options)
-        case "semantic":
-            try:
-                embedder = await _embedder(site)
-                vector = await _remote_vector(site, embedder, text) if embedder.is_remote else None
-            except (EmbeddingModelUnrecorded, EmbeddingModelUnusable):
-                vector = None  # `answer_text` answers by words where the table's model is not known
-            if vector is None:
-                return await site.in_database(lambda: site.instance.answer_text(text, "semantic", question.options))
-            return await site.in_database(lambda: site.instance.answer_vector(vector, question.options, text=text))
-
-
-async def _by_both(site: Site, text: str, options: Options) -> Answer:
-    """Words answer alone where the text gets no vector."""
-    meaning: Meaning
-    try:
-        embedder = await _embedder(site)
-        if not embedder.is_remote:
-            return await site.in_database(lambda: site.instance.answer_text(text, "hybrid", options))
-        wanted = text_to_embed(text)
-        meaning = wanted if isinstance(wanted, EverindexError) else await _remote_vector(site, embedder, wanted)
-    except NO_MEANING as exc:
-        meaning = exc
-    return await site.in_database(lambda: site.instance.answer_both(text, meaning, options.checked()))
+async def answer_many(
+    site: Site, request: SearchRequest, texts: Sequence[str], vectors: Sequence[np.ndarray] | None
+) -> list[Answer]:
+    """An answer by meaning for each text, or for each vector where they are given. Raises as `answer`."""
+    queries: Sequence[str | np.ndarray] = vectors if vectors is not None else [check_query(text) for text in texts]
+    if vectors is None:
+        with suppress(
+            EmbeddingModelUnrecorded, EmbeddingModelUnusable
+        ):  # the service answers by words, or says why not
+            embedder = await _embedder(site)
+            if embedder.is_remote:
+                await site.in_database(lambda: site.instance.query_embedder.require_one_model(embedder))
+                cleaned = [str(query) for query in queries]
+                queries = list(await site.in_embedding(lambda: embed_queries(embedder, cleaned)))
+    found = queries
+    return await site.in_database(lambda: site.instance.searches.answer_many(request, found))
 
 
 async def _embedder(site: Site) -> Embedder:
@@ -84,33 +48,25 @@ async def _embedder(site: Site) -> Embedder:
     return known if known is not None else await site.in_database(site.query_embedder)
 
 
-async def _remote_vector(site: Site, embedder: Embedder, text: str) -> np.ndarray:
-    """Two hops, so that neither a connection nor a database thread is held while the endpoint thinks."""
-    recent = site.instance.meanings.recent
-    await site.in_database(lambda: site.instance.meanings.require_one_model(embedder))
-    known = recent.known(embedder, text)
-    return known if known is not None else await site.in_embedding(lambda: recent.vector(embedder, text))
+async def _remote_vector(site: Site, request: SearchRequest) -> QueryVector | None:
+    """The vector that an endpoint gives, or why there is none; None where the model runs in this process, or cannot run.
 
-
-async def answer_many(
-    site: Site, texts: Sequence[str], vectors: Sequence[np.ndarray] | None, options: Options
-) -> list[Answer]:
-    """An answer by meaning for each text, or for each vector where they are given. Raises as `answer`."""
-    instance = site.instance
-    if vectors is None:
-        cleaned = [check_query(text) for text in texts]
-        remote: Embedder | None = None
-        with suppress(EmbeddingModelUnrecorded, EmbeddingModelUnusable):  # as in `answer`
-            embedder = await _embedder(site)
-            if embedder.is_remote:
-                await site.in_database(lambda: instance.meanings.require_one_model(embedder))
-                remote = embedder
-        if remote is None:
-            return await site.in_database(lambda: instance.answer_many(cleaned, options))
-        asked = remote
-        vectors = list(await site.in_embedding(lambda: embed_queries(asked, cleaned)))
-    found = vectors
-    return await site.in_database(lambda: instance.answer_many(found, options))
+    Two hops, so that neither a connection nor a database thread is held while the endpoint thinks."""
+    try:
+        embedder = await _embedder(site)
+        if not embedder.is_remote:
+            return None
+        text = text_to_embed(request)
+        if isinstance(text, EverindexError):
+            return text
+        recent = site.instance.query_embedder.recent
+        await site.in_database(lambda: site.instance.query_embedder.require_one_model(embedder))
+        known = recent.known(embedder, text)
+        return known if known is not None else await site.in_embedding(lambda: recent.vector(embedder, text))
+    except EmbeddingModelUnusable:
+        return None  # the service says so, or what keeps it from asking the model at all
+    except NO_VECTOR as exc:
+        return exc
 
 
 def vector_of(numbers: list[float]) -> np.ndarray:

@@ -16,7 +16,8 @@ from psycopg import sql
 
 from everindex.articles.model import REQUIRED_COLUMNS, Answer, Filters, Hit
 from everindex.articles.search.condition import where
-from everindex.articles.search.cursor import Cursor, Question
+from everindex.articles.search.cursor import Cursor
+from everindex.articles.search.request import Page
 from everindex.articles.table import ArticleTable
 from everindex.errors import CursorRefused
 from everindex.pg.connections import Connection
@@ -27,11 +28,11 @@ from everindex.pg.sqlstate import told_as_ours
 COUNTED = 100_000
 
 
-def browse(
-    connection: Connection, table: ArticleTable, *, filters: Filters, k: int, after: Cursor | None, question: Question
-) -> Answer:
-    """The k newest articles that pass `filters`, after the place of `after`. Raises QueryInvalid and what reading raises."""
+def browse(connection: Connection, table: ArticleTable, page: Page) -> Answer:
+    """The newest articles that pass the filters of a request. Raises CursorRefused and what reading raises."""
     started = time.perf_counter()
+    request, k, after = page.request, page.k, page.after
+    filters = request.filters
     with told_as_ours("reading the newest articles"):
         rows = _page(connection, table, filters, k=k + 1, after=_place(after))
         total, is_estimate = _total(connection, table, filters)
@@ -46,7 +47,7 @@ def browse(
     last = Cursor(
         distance=0.0, uri=json.dumps(_place_of(table, hits[-1])), shown=k + (0 if after is None else after.shown)
     )
-    return replace(answer, more=lambda: question.write(last))
+    return replace(answer, more=lambda: request.write_cursor(last, "browse"))
 
 
 #: The date and uri of the last article shown; the date is None among those without one.

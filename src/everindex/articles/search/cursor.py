@@ -56,7 +56,7 @@ class Cursor:
     """`seen_digest` of the articles that were shown although their place is not before this one's; at most MOST_SEEN."""
 
 
-#: Of a question; a vector as (dim,) float32.
+#: Of what was searched for; a vector as (dim,) float32.
 Part = str | bytes | float | np.ndarray | None
 
 
@@ -91,30 +91,6 @@ def _float32(array: np.ndarray) -> np.ndarray:
         return array
     with np.errstate(over="ignore"):  # whatever can be asked has a digest
         return array.astype("<f4")
-
-
-class Question:
-    """What was asked, as far as the cursors of its answers belong to it; digested when somebody wants to go on."""
-
-    __slots__ = ("_digest", "_parts")
-
-    def __init__(self, *parts: Part) -> None:
-        self._parts = parts
-        self._digest: bytes | None = None
-
-    @property
-    def digest(self) -> bytes:
-        if self._digest is None:
-            self._digest = digest_of(self._parts)
-        return self._digest
-
-    def read(self, after: str | None) -> Cursor | None:
-        """The cursor that a caller passed on, if any. Raises CursorRefused."""
-        return read_cursor(after, asked=self.digest) if after else None
-
-    def write(self, cursor: Cursor) -> str:
-        """The cursor as text."""
-        return write_cursor(cursor, asked=self.digest)
 
 
 def seen_digest(uri: str) -> bytes:

@@ -14,13 +14,12 @@ import numpy as np
 
 from everindex.articles.model import Answer, Filters, Hit
 from everindex.articles.reading import Reading
-from everindex.articles.search.cursor import Cursor, Question
 from everindex.articles.search.explained import Explanation, plan_as_run
 from everindex.articles.search.further import choose_further, depth_of
 from everindex.articles.search.known import look_at
 from everindex.articles.search.pages import after_nearest
 from everindex.articles.search.passing import PassingRows
-from everindex.articles.search.question import Row, Wanted, check_numbers, checked
+from everindex.articles.search.request import Page
 from everindex.articles.search.scanned import SMALL_TABLE, Scanned, as_read, scanned_by
 from everindex.articles.search.short import ShortAnswer, ShortAnswers
 from everindex.articles.search.slow import log_slow
@@ -55,6 +54,7 @@ SERVING_SECONDS = 5.0
 #: So many rows of many searches are in memory at once: some 10 MB. Of 1,000 searches for 10 each it is one round trip.
 ROWS_AT_ONCE = 10_000
 
+Row = tuple[Any, ...]
 #: The rows of one search, the way they were found, and what the reader is told.
 Found = tuple[list[Row], Approach, list[str]]
 
@@ -77,126 +77,98 @@ class SearchEngine:
         self._row_codes = RowCodes()
         self.short_answers = ShortAnswers(journal)
 
-    def search(
-        self,
-        vector: np.ndarray,
-        *,
-        k: int = 10,
-        filters: Filters | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-        without_uri: str | None = None,
-        after: Cursor | None = None,
-        question: Question | None = None,
-    ) -> Answer:
-        """The k nearest articles to `vector` ((dim,) float32), nearest first; those `after` a cursor where there is one.
+    def search(self, page: Page, vector: np.ndarray) -> Answer:
+        """The articles of `page` nearest to `vector` ((dim,) float32, as `checked_vector` gives it), nearest first.
 
-        Fewer than k only where fewer exist. `without_uri` leaves out that article; cursors of the answer belong to
-        `question`. Raises QueryInvalid for what cannot be asked, NotMigrated, StatementTimedOut, ServerUnreachable.
+        Fewer than `page.k` only where fewer exist. Does not look at the least similarity, variety and near-duplicates of the
+        request. Raises NotMigrated, StatementTimedOut, ServerUnreachable.
         """
         started = time.perf_counter()
         table, serving = self.known()
-        wanted = checked(
-            table, vector, k=k, filters=filters, ef_search=ef_search, exact=exact, without_uri=without_uri, after=after
-        )
         ((rows, approach, notices),) = self._reading.ask(
-            lambda connection: self._nearest(connection, table, serving, [wanted])
+            lambda connection: self._nearest(connection, table, serving, page, (vector,))
         )
-        hits = _hits(rows, wanted)
-        answer = _answer(wanted, hits, approach, notices, question, elapsed_ms=(time.perf_counter() - started) * 1000)
+        hits = _hits(rows, page)
+        answer = _answer(page, hits, approach, notices, elapsed_ms=(time.perf_counter() - started) * 1000)
         if answer.elapsed_ms < self._slow_query_ms:
-            log.info("search k=%d strategy=%s rows=%d %.1f ms", k, answer.strategy, len(answer.hits), answer.elapsed_ms)
+            log.info(
+                "search k=%d strategy=%s rows=%d %.1f ms", page.k, answer.strategy, len(answer.hits), answer.elapsed_ms
+            )
         else:
-            log_slow(answer, wanted.filters, plan=self._plan(table, wanted, approach))
+            log_slow(answer, page.request.filters, plan=self._plan(table, page, vector, approach))
         return answer
 
-    def search_many(
-        self,
-        vectors: Sequence[np.ndarray],
-        *,
-        k: int = 10,
-        filters: Filters | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-    ) -> list[Answer]:
+    def search_many(self, page: Page, vectors: Sequence[np.ndarray]) -> list[Answer]:
         """An answer for each vector, in their order, as `search` gives it, for a round trip in all; see ROWS_AT_ONCE.
 
         One statement on one connection, so that the server works on the next search while the rows of the one before are
-        read. Raises as `search`: what one cannot be asked, none is.
+        read. Raises as `search`.
         """
-        check_numbers(k, ef_search)
-        table, serving = self.known()
-        asked = [checked(table, vector, k=k, filters=filters, ef_search=ef_search, exact=exact) for vector in vectors]
-        at_once = max(1, min(ROWS_AT_ONCE // k, len(asked)))
+        at_once = max(1, min(ROWS_AT_ONCE // page.k, len(vectors)))
         answers: list[Answer] = []
-        for batch in (asked[start : start + at_once] for start in range(0, len(asked), at_once)):
+        for batch in (vectors[start : start + at_once] for start in range(0, len(vectors), at_once)):
             started = time.perf_counter()
             table, serving = self.known()
-            found = self._reading.ask(partial(self._nearest, table=table, serving=serving, batch=batch))
-            hits = [_hits(rows, wanted) for wanted, (rows, _, _) in zip(batch, found, strict=True)]
+            found = self._reading.ask(partial(self._nearest, table=table, serving=serving, page=page, vectors=batch))
+            hits = [_hits(rows, page) for rows, _, _ in found]
             each_ms = (time.perf_counter() - started) * 1000 / len(batch)
             answers += [
-                _answer(wanted, nearest, approach, notices, None, elapsed_ms=each_ms)
-                for wanted, nearest, (_, approach, notices) in zip(batch, hits, found, strict=True)
+                _answer(page, nearest, approach, notices, elapsed_ms=each_ms)
+                for nearest, (_, approach, notices) in zip(hits, found, strict=True)
             ]
-        log.info("%d searches k=%d at once", len(answers), k)
+        log.info("%d searches k=%d at once", len(answers), page.k)
         return answers
 
     def _nearest(
-        self, connection: Connection, table: ArticleTable, serving: Serving, batch: Sequence[Wanted]
+        self, connection: Connection, table: ArticleTable, serving: Serving, page: Page, vectors: Sequence[np.ndarray]
     ) -> list[Found]:
-        """The rows for each of `batch`, which differ in their vectors alone."""
+        """The rows for each of `vectors`."""
         with told_as_ours("searching"):
-            approach = self._choose(connection, table, serving, batch[0])
-            if approach.reason == NO_INDEX and serving.has_row_codes and batch[0].after is None:
-                by_codes = self._by_row_codes(connection, table, serving, batch)
+            approach = self._choose(connection, table, serving, page)
+            if approach.reason == NO_INDEX and serving.has_row_codes and page.after is None:
+                by_codes = self._by_row_codes(connection, table, serving, page, vectors)
                 if by_codes is not None:
                     approach = replace(approach, reason=BY_ROW_CODES, leaves_ties=True)
                     return [(rows, approach, []) for rows in by_codes]
-            found, scanned, entries = self._run(connection, table, serving, batch, approach)
+            found, scanned, entries = self._run(connection, table, serving, page, vectors, approach)
             notices: list[str] = []
             if scanned != "as-chosen":
                 entries = ()
                 table, serving, found, approach, notices = self._look_into(
-                    connection, table, serving, batch, approach, found, scanned
+                    connection, table, serving, page, vectors, approach, found, scanned
                 )
             return [
-                self._complete(connection, table, serving, wanted, approach, rows, notices)
-                if self._is_in_vain(wanted, approach, rows, entries[number] if entries else None)
+                self._complete(connection, table, serving, page, vector, approach, rows, notices)
+                if self._is_in_vain(page, approach, rows, entries[number] if entries else None)
                 else (rows, approach, notices)
-                for number, (wanted, rows) in enumerate(zip(batch, found, strict=True))
+                for number, (vector, rows) in enumerate(zip(vectors, found, strict=True))
             ]
 
     def _by_row_codes(
-        self, connection: Connection, table: ArticleTable, serving: Serving, batch: Sequence[Wanted]
+        self, connection: Connection, table: ArticleTable, serving: Serving, page: Page, vectors: Sequence[np.ndarray]
     ) -> list[list[Row]] | None:
         """What takes the place of reading every vector while no index serves; None where that way is not for this table."""
         found = []
-        for wanted in batch:
+        for vector in vectors:
             rows = self._row_codes.nearest(
-                connection,
-                table,
-                wanted.filters,
-                wanted.vector,
-                k=wanted.rows,
-                estimated_rows=serving.estimated_rows,
+                connection, table, page.request.filters, vector, k=page.rows, estimated_rows=serving.estimated_rows
             )
             if rows is None:
                 return None
-            found.append(wanted.usable(rows))
+            found.append(page.usable(rows))
         return found
 
-    def _is_in_vain(self, wanted: Wanted, approach: Approach, rows: list[Row], entries: int | None) -> bool:
+    def _is_in_vain(self, page: Page, approach: Approach, rows: list[Row], entries: int | None) -> bool:
         """True where the index may not have found the nearest; what a scan under a filter has met is kept for the next ones."""
-        is_short = len(rows) < _enough(wanted, approach)
+        is_short = len(rows) < _enough(page, approach)
         if entries is None or approach.most_entries is None:
             return is_short
-        if wanted.after is None and wanted.ef_search is None:
+        if page.after is None and page.request.ef_search is None:
             most = approach.affordable_entries
             # A scan that ended without its rows would have gone on.
             met = max(entries, most + 1) if is_short else entries
             self._history.note(
-                wanted.filters, wanted.rows, Scan(entries=met, expected=approach.expected_entries, most=most)
+                page.request.filters, page.rows, Scan(entries=met, expected=approach.expected_entries, most=most)
             )
         return is_short or entries > approach.most_entries
 
@@ -205,7 +177,8 @@ class SearchEngine:
         connection: Connection,
         table: ArticleTable,
         serving: Serving,
-        batch: Sequence[Wanted],
+        page: Page,
+        vectors: Sequence[np.ndarray],
         approach: Approach,
         found: list[list[Row]],
         scanned: Scanned,
@@ -223,12 +196,12 @@ class SearchEngine:
         if serving_now.index_name is None and is_whole:
             return table_now, serving_now, found, as_read(approach, reason=NO_INDEX), []
         if (table_now, serving_now.indexes) != (table, serving.indexes):
-            approach = self._choose(connection, table_now, serving_now, batch[0])
-            found, scanned, _ = self._run(connection, table_now, serving_now, batch, approach)
+            approach = self._choose(connection, table_now, serving_now, page)
+            found, scanned, _ = self._run(connection, table_now, serving_now, page, vectors, approach)
             if scanned == "as-chosen":
                 return table_now, serving_now, found, approach, []
             is_whole = scanned == "table" and approach.candidates is None
-        plan = self._planned(connection, table_now, batch[0], approach)
+        plan = self._planned(connection, table_now, page, vectors[0], approach)
         name = serving_now.index_name
         if not is_whole and approach.candidates is None and plan.ordering_indexes not in ((), (name,)):
             reason = (
@@ -243,25 +216,25 @@ class SearchEngine:
             approach = as_read(approach, reason=reason)
         else:
             approach = replace(as_read(approach, reason=reason), leaves_ties=False)
-            found, _, _ = self._run(connection, table_now, serving_now, batch, approach)
+            found, _, _ = self._run(connection, table_now, serving_now, page, vectors, approach)
         return table_now, serving_now, found, approach, [f"{reason}: every row was read (exact search)"]
 
-    def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, wanted: Wanted) -> Approach:
-        rows = wanted.rows
-        shown = None if wanted.after is None else wanted.after.shown
+    def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, page: Page) -> Approach:
+        rows = page.rows
+        shown = None if page.after is None else page.after.shown
         depth = rows if shown is None else depth_of(k=rows, shown=shown)
         passing, experience = None, UNKNOWN
-        if not wanted.filters.is_empty:
+        if page.request.is_filtered:
             up_to = counted_up_to(serving, k=depth)
-            passing = self._passing.count(connection, table, wanted.filters, up_to=up_to)
-            experience = self._history.of(wanted.filters, rows)
+            passing = self._passing.count(connection, table, page.request.filters, up_to=up_to)
+            experience = self._history.of(page.request.filters, rows)
         if shown is None:
             return choose(
                 serving,
                 k=depth,
                 passing=passing,
-                ef_search=wanted.ef_search,
-                exact=wanted.exact,
+                ef_search=page.request.ef_search,
+                exact=page.request.exact,
                 experience=experience,
             )
         return choose_further(
@@ -269,44 +242,33 @@ class SearchEngine:
             k=rows,
             shown=shown,
             passing=passing,
-            ef_search=wanted.ef_search,
-            exact=wanted.exact,
+            ef_search=page.request.ef_search,
+            exact=page.request.exact,
             experience=experience,
         )
 
-    def explain(
-        self,
-        vector: np.ndarray,
-        *,
-        k: int = 10,
-        filters: Filters | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-        after: Cursor | None = None,
-    ) -> Explanation:
+    def explain(self, page: Page, vector: np.ndarray) -> Explanation:
         """How such a search is answered: the strategy and why, its settings, its statement, and its plan as it ran.
 
         Runs the statement twice more. Raises as `search`.
         """
         table, serving = self.known()
-        wanted = checked(table, vector, k=k, filters=filters, ef_search=ef_search, exact=exact, after=after)
 
         def explained(connection: Connection) -> Explanation:
             with told_as_ours("explaining a search"):
-                approach = self._choose(connection, table, serving, wanted)
+                approach = self._choose(connection, table, serving, page)
                 if approach.strategy == "none-match":
                     return Explanation(approach=approach, statement="", plan=())
                 run, told = approach, approach
-                found, scanned, _ = self._run(connection, table, serving, [wanted], approach)
+                found, scanned, _ = self._run(connection, table, serving, page, (vector,), approach)
                 if scanned != "as-chosen":
-                    _, _, _, told, _ = self._look_into(connection, table, serving, [wanted], approach, found, scanned)
+                    _, _, _, told, _ = self._look_into(
+                        connection, table, serving, page, (vector,), approach, found, scanned
+                    )
                     run = told if told.is_by_index else run
-                text, parameters = self._texts.of(table, wanted.filters, run, wanted.rows)
-                parameters |= wanted.place | {"vector": wanted.vector}
+                text, parameters = self._named(table, page, vector, run)
                 return Explanation(
-                    approach=told,
-                    statement=text.named,
-                    plan=plan_as_run(connection, text.named, parameters, settings=run.settings),
+                    approach=told, statement=text, plan=plan_as_run(connection, text, parameters, settings=run.settings)
                 )
 
         return self._reading.ask(explained)
@@ -348,81 +310,88 @@ class SearchEngine:
         connection: Connection,
         table: ArticleTable,
         serving: Serving,
-        batch: Sequence[Wanted],
+        page: Page,
+        vectors: Sequence[np.ndarray],
         approach: Approach,
     ) -> tuple[list[list[Row]], Scanned, tuple[int, ...]]:
-        """What the server gives for each of `batch`, without the rows that are to be left out; what it scanned for it; and,
+        """What the server gives for each of `vectors`, without the rows that are to be left out; what it scanned for it; and,
         where the scan may be in vain, how many entries of the index it looked at for each."""
         if approach.strategy == "none-match":
-            return [[] for _ in batch], "as-chosen", ()
-        text, values = self._bound(table, approach, batch)
+            return [[] for _ in vectors], "as-chosen", ()
+        text, values = self._bound(table, page, vectors, approach)
         counted = (serving.indexes, serving.tables) if approach.is_by_index and serving.indexes else ()
         index = serving.indexes[0] if counted and approach.most_entries is not None else None
         given = roundtrip.run_counted(connection, approach.settings, text, values, counted, index=index)
         return (
-            [wanted.usable(rows) for wanted, rows in zip(batch, given.rows, strict=True)],
-            scanned_by(given.scans, searches=len(batch), is_partitioned=len(serving.tables) > 1),
+            [page.usable(rows) for rows in given.rows],
+            scanned_by(given.scans, searches=len(vectors), is_partitioned=len(serving.tables) > 1),
             given.entries,
         )
 
-    def _planned(self, connection: Connection, table: ArticleTable, wanted: Wanted, approach: Approach) -> Explained:
-        text, parameters = self._texts.of(table, wanted.filters, approach, wanted.rows)
-        parameters |= wanted.place | {"vector": wanted.vector}
-        with limited(connection):
-            return explain(connection, text.named, parameters, settings=approach.settings)
-
     def _bound(
-        self, table: ArticleTable, approach: Approach, batch: Sequence[Wanted]
+        self, table: ArticleTable, page: Page, vectors: Sequence[np.ndarray], approach: Approach
     ) -> tuple[str, list[list[roundtrip.Parameter]]]:
-        """The statement that answers all of `batch`, which differ in their vectors alone, and the values for each."""
-        first = batch[0]
-        text, parameters = self._texts.of(table, first.filters, approach, first.rows)
-        if first.after is not None:
-            parameters |= first.place
+        """The statement that answers all of `vectors`, and the values for each."""
+        request = page.request
+        text = self._texts.text(table, request.filters, request.filter_values, approach, page.rows)
+        parameters = request.filter_values if page.after is None else {**request.filter_values, **page.place}
         return text.positional, [
-            [as_binary(wanted.vector) if name == "vector" else parameters[name] for name in text.names]
-            for wanted in batch
+            [as_binary(vector) if name == "vector" else parameters[name] for name in text.names] for vector in vectors
         ]
+
+    def _named(
+        self, table: ArticleTable, page: Page, vector: np.ndarray, approach: Approach
+    ) -> tuple[str, dict[str, Any]]:
+        """The same with psycopg's placeholders, for its plan."""
+        text, parameters = self.statement_for(table, page.request.filters, approach, page.rows)
+        return text, {**parameters, **page.place, "vector": vector}
+
+    def _planned(
+        self, connection: Connection, table: ArticleTable, page: Page, vector: np.ndarray, approach: Approach
+    ) -> Explained:
+        text, parameters = self._named(table, page, vector, approach)
+        with limited(connection):
+            return explain(connection, text, parameters, settings=approach.settings)
 
     def _complete(
         self,
         connection: Connection,
         table: ArticleTable,
         serving: Serving,
-        wanted: Wanted,
+        page: Page,
+        vector: np.ndarray,
         approach: Approach,
         rows: list[Row],
         notices: list[str],
     ) -> Found:
         """The index gave fewer rows than asked: either no more exist, or it stopped early. An exact search tells, and is
         then the answer. That there are more than k of them, and fewer were given, is an incident of the index, and counted."""
+        filters = page.request.filters
         reason = "the index gave too few rows for this filter or k: every row that passes was read"
-        exact = replace(
-            exactly(is_filtered=not wanted.filters.is_empty, reason=reason), continues=wanted.after is not None
-        )
-        (complete,), _, _ = self._run(connection, table, serving, [wanted], exact)
-        if len(rows) >= wanted.k:
+        exact = replace(exactly(is_filtered=page.request.is_filtered, reason=reason), continues=page.after is not None)
+        (complete,), _, _ = self._run(connection, table, serving, page, (vector,), exact)
+        if len(rows) >= page.k:
             return complete, exact, notices
         if len(complete) == len(rows):
             return rows, approach, notices
         self.short_answers.note(
-            approach, serving.index_name, wanted.filters, wanted=wanted.k, found=len(rows), existing=len(complete)
+            approach, serving.index_name, filters, wanted=page.k, found=len(rows), existing=len(complete)
         )
         return complete, exact, [*notices, f"{reason} (exact search)"]
 
-    def _plan(self, table: ArticleTable, wanted: Wanted, approach: Approach) -> str:
+    def _plan(self, table: ArticleTable, page: Page, vector: np.ndarray, approach: Approach) -> str:
         """How the planner answers a search, in words and without its values."""
         if approach.strategy == "none-match":
             return "none: nothing was run"
         try:
             with self._reading.connection() as connection:
-                return self._planned(connection, table, wanted, approach).summary
+                return self._planned(connection, table, page, vector, approach).summary
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
 
 
-def _enough(wanted: Wanted, approach: Approach) -> int:
+def _enough(page: Page, approach: Approach) -> int:
     """Fewer rows than this, and the index may not have found the nearest.
 
     A scan that iterates under a filter gives all that it is to fetch, unless it gave up: the rows that pass are then far
@@ -430,49 +399,44 @@ def _enough(wanted: Wanted, approach: Approach) -> int:
     """
     if not approach.is_by_index:
         return 0
-    if approach.gives_up and wanted.after is None:
-        return approach.fetch - (wanted.without_uri is not None)
-    return wanted.k
+    if approach.gives_up and page.after is None:
+        return approach.fetch - (page.request.uri is not None)
+    return page.k
 
 
-def _answer(
-    wanted: Wanted,
-    hits: list[Hit],
-    approach: Approach,
-    notices: list[str],
-    question: Question | None,
-    *,
-    elapsed_ms: float,
-) -> Answer:
+def _answer(page: Page, hits: list[Hit], approach: Approach, notices: list[str], *, elapsed_ms: float) -> Answer:
     if approach.reason == BY_ROW_CODES:
         notices = [*notices, f"{BY_ROW_CODES} (exact search)"]
     elif approach.strategy == "exact" and approach.reason == NO_INDEX:
         notices = [*notices, f"{NO_INDEX}: every row was read (exact search)"]
-    elif approach.strategy == "exact" and not wanted.exact and wanted.after is not None and not notices:
+    elif approach.strategy == "exact" and not page.request.exact and page.after is not None and not notices:
         notices = [f"{approach.reason} (exact search)"]
     return Answer(
         hits=hits,
-        k=wanted.k,
+        k=page.k,
         strategy=approach.strategy,
         reason=approach.reason,
         ef_search=approach.ef_search,
         elapsed_ms=elapsed_ms,
         notices=notices,
-        more=_more(hits, wanted, approach, question),
+        more=_more(page, hits, approach),
     )
 
 
-def _hits(rows: Sequence[Row], wanted: Wanted) -> list[Hit]:
+def _hits(rows: Sequence[Row], page: Page) -> list[Hit]:
     return [
         Hit(uri, title, summary, source, category, topic, None if published is None else str(published), distance)
         for uri, title, summary, source, category, topic, published, distance in sorted(rows, key=_DISTANCE_AND_URI)[
-            : wanted.k
+            : page.k
         ]
     ]
 
 
-def _more(hits: list[Hit], wanted: Wanted, approach: Approach, question: Question | None) -> Callable[[], str] | None:
+def _more(page: Page, hits: list[Hit], approach: Approach) -> Callable[[], str] | None:
     """Writes the cursor after the last hit; None where there is no further page, since the search had no more."""
-    if question is None or len(hits) < wanted.k:
+    parts = page.parts
+    if parts is None or len(hits) < page.k:
         return None
-    return lambda: question.write(after_nearest(hits, before=wanted.after, is_complete=approach.is_exact))
+    return lambda: page.request.write_cursor(
+        after_nearest(hits, before=page.after, is_complete=approach.is_exact), "semantic", *parts
+    )

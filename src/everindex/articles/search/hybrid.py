@@ -1,40 +1,37 @@
-"""Which articles answer a text best, by meaning and by words? Both searches, fused by their ranks.
+"""The hybrid search: by meaning and by words, fused by reciprocal ranks.
 
 Neither can stand in for the other: a model knows no rare name, words know no synonym (docs/measurements/hybrid.md). Where
 one of the two cannot be had, the other answers alone, and the answer says so.
+
+Distances and ts_rank_cd cannot be added up: they have different scales, and neither says how good it is. Places can. An
+article scores the sum of 1 / (60 + place) over the searches that found it.
+
+Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods",
+SIGIR 2009, which found 60 and that it hardly matters.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
 from psycopg import sql
 
-from everindex.articles.model import MAX_K, Answer, Filters, Hit
+from everindex.articles.meanings import QueryVector
+from everindex.articles.model import MAX_K, Answer, Hit
 from everindex.articles.reading import Reading
-from everindex.articles.search.asked import read as read_query
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.document import document, query
 from everindex.articles.search.engine import SearchEngine
-from everindex.articles.search.fusion import Fused, fuse
 from everindex.articles.search.keyword import Found, KeywordSearch, Known, find
-from everindex.articles.search.question import check_numbers, checked_vector
-from everindex.articles.search.selection import is_similar
+from everindex.articles.search.request import Page
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
-from everindex.errors import (
-    EmbeddingFailed,
-    EmbeddingModelsMixed,
-    EmbeddingModelUnrecorded,
-    EmbeddingModelUnusable,
-    EverindexError,
-    QueryInapplicable,
-    QueryInvalid,
-)
+from everindex.errors import EverindexError
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
@@ -48,12 +45,9 @@ DEPTH_LEAVING_OUT = 5
 #: Of common words fewer articles are ranked than in a search by keyword alone: the search by meaning orders them too.
 MOST_RANKED = 2_000
 
-#: What a text means: a vector ((dim,) float32), or why there is none.
-Meaning = np.ndarray | EverindexError
-#: These keep a text from having a meaning, and not from being looked for by its words.
-NO_MEANING = (
-    EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed, EmbeddingModelUnrecorded, QueryInvalid,
-)  # fmt: skip
+
+#: How much less a first place is worth than all of it: with 60, a first and a tenth place differ by 15 %.
+RANK_CONSTANT = 60
 
 
 class HybridSearch:
@@ -65,47 +59,33 @@ class HybridSearch:
         self._words = words
         self._slow_query_ms = slow_query_ms
 
-    def search(
-        self,
-        text: str,
-        meaning: Meaning,
-        *,
-        k: int = 10,
-        filters: Filters | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-        seen: frozenset[bytes] = frozenset(),
-        min_similarity: float | None = None,
-    ) -> Answer:
-        """The k best articles for `text`, whose meaning (without what it leaves out) is `meaning`; with snippets.
+    def search(self, page: Page, meaning: QueryVector) -> Answer:
+        """The articles of `page`, best first, with snippets; `meaning` is the vector of what the request's text wants.
 
-        Those whose digests are in `seen` are passed over, and those less similar than `min_similarity` or of unknown
-        similarity. Fewer than k only where fewer are found by either. Raises as the two searches do, and what `meaning` is,
-        where words cannot answer either.
+        Those that the pages before have shown are passed over, and those less similar than the request wants. Fewer than
+        `page.k` only where fewer are found by either. Raises as the two searches do, and what `meaning` is, where words
+        cannot answer either.
         """
         started = time.perf_counter()
-        filters = filters or Filters()
-        check_numbers(k, ef_search)
+        request, k, seen = page.request, page.k, page.seen
         known = self._words.known()
-        left_out = read_query(text).left_out
-        depth = _depth(min(k + len(seen), MAX_K), ef_search, leaves_out=left_out is not None)
-        near: Answer | None = None
-        vector: np.ndarray | None = None
-        if isinstance(meaning, np.ndarray):
-            vector = checked_vector(meaning, known.table)
-            near = self._engine.search(vector, k=depth, filters=filters, ef_search=ef_search, exact=exact)
+        left_out = request.words.left_out
+        depth = _depth(min(k + len(seen), MAX_K), request.ef_search, leaves_out=left_out is not None)
+        candidates = Page(request=request, k=depth)
+        vector = None if isinstance(meaning, EverindexError) else meaning
+        near = None if vector is None else self._engine.search(candidates, vector)
 
         def read(connection: Connection) -> tuple[Found, list[Hit]]:
-            found = find(connection, known, text, k=depth, filters=filters, vector=vector, most_ranked=MOST_RANKED)
+            found = find(connection, known, candidates, vector=vector, most_ranked=MOST_RANKED)
             by_meaning = [] if near is None else near.hits
             if left_out is not None:
                 by_meaning = without(connection, known, left_out, by_meaning)
             best = [
                 hit
                 for hit in merged(by_meaning, found.hits)
-                if is_similar(hit, least=min_similarity) and (not seen or seen_digest(hit.uri) not in seen)
+                if request.is_similar(hit) and (not seen or seen_digest(hit.uri) not in seen)
             ][:k]
-            return found, with_snippets(connection, known.config, text, best)
+            return found, with_snippets(connection, known.config, request.words, best)
 
         asked_words = time.perf_counter()
         found, hits = self._reading.ask(read)
@@ -118,25 +98,13 @@ class HybridSearch:
         )
         # A slow search by meaning has been logged by itself, and one line is enough for one search.
         if words_ms >= self._slow_query_ms and (near is None or near.elapsed_ms < self._slow_query_ms):
-            plan = self._words.plan(text, k=depth, filters=filters)
-            log_slow(replace(answer, elapsed_ms=words_ms, strategy="keyword"), filters, plan=plan)
+            plan = self._words.plan(candidates)
+            log_slow(replace(answer, elapsed_ms=words_ms, strategy="keyword"), request.filters, plan=plan)
         return answer
 
 
-def text_to_embed(text: str) -> str | EverindexError:
-    """What of a query has a meaning to look for: all but what it leaves out."""
-    wanted = read_query(text).wanted
-    if wanted:
-        return wanted
-    return QueryInapplicable(
-        "the query only says what to leave out.",
-        why="every word of it has a minus.",
-        next_step="add a word to look for.",
-    )
-
-
 def _answer(
-    meaning: Meaning, near: Answer | None, found: Found, hits: list[Hit], *, k: int, elapsed_ms: float
+    meaning: QueryVector, near: Answer | None, found: Found, hits: list[Hit], *, k: int, elapsed_ms: float
 ) -> Answer:
     # No row with a vector may pass the filter, and yet some without one: then words alone have answered.
     by_meaning = None if near is None or (near.strategy == "none-match" and hits) else near
@@ -152,7 +120,7 @@ def _answer(
     )
 
 
-def _why_words(meaning: Meaning) -> str:
+def _why_words(meaning: QueryVector) -> str:
     return (
         "the text has no vector to compare"
         if isinstance(meaning, EverindexError)
@@ -197,7 +165,7 @@ def _ranked(hit: Hit, fused: Fused) -> Hit:
     return replace(hit, semantic_rank=by_meaning, keyword_rank=by_keyword, score=fused.score)
 
 
-def why_by_words(meaning: Meaning) -> list[str]:
+def why_by_words(meaning: QueryVector) -> list[str]:
     """The notice of an answer that was found without a meaning; none where there is one."""
     if not isinstance(meaning, EverindexError):
         return []
@@ -205,3 +173,33 @@ def why_by_words(meaning: Meaning) -> list[str]:
         part for part in (meaning.what, meaning.next_step[:1].upper() + meaning.next_step[1:]) if part
     ).rstrip(".")
     return [f"found by words alone, not by meaning ({meaning.slug}): {reasons}"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fused:
+    """One article of the fused order."""
+
+    uri: str
+    score: float
+    ranks: tuple[int | None, ...]
+    """Its place in each of the searches, from 1; None where that one did not find it."""
+
+
+def fuse(*orders: Sequence[str]) -> list[Fused]:
+    """The union of `orders` (each best first, no uri twice), best first.
+
+    At equal scores the better single place comes first, then the smaller uri: the same input has one answer, in whichever
+    order the searches are given.
+    """
+    ranks = [{uri: rank for rank, uri in enumerate(order, start=1)} for order in orders]
+    found = [
+        Fused(uri=uri, score=score(places), ranks=places)
+        for uri in {uri for order in orders for uri in order}
+        for places in [tuple(each.get(uri) for each in ranks)]
+    ]
+    return sorted(found, key=lambda one: (-one.score, min(rank for rank in one.ranks if rank is not None), one.uri))
+
+
+def score(ranks: Sequence[int | None]) -> float:
+    """The sum of reciprocal ranks, rounded once, so that the order of the searches cannot change it."""
+    return math.fsum(1 / (RANK_CONSTANT + rank) for rank in ranks if rank is not None)

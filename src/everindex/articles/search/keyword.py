@@ -17,12 +17,11 @@ from psycopg import sql
 from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, Hit
 from everindex.articles.reading import Reading
 from everindex.articles.search.asked import MOST_WORDS
-from everindex.articles.search.asked import read as read_query
-from everindex.articles.search.condition import values, where
+from everindex.articles.search.condition import where
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.document import INDEX_NAME, document, mark, query, ranking_document
 from everindex.articles.search.explained import WordsExplanation, plan_as_run, without_words
-from everindex.articles.search.question import check_numbers
+from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
 from everindex.articles.search.text_config import TextConfig, find_config
@@ -97,23 +96,20 @@ class KeywordSearch:
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, Known] | None = None
 
-    def search(
-        self, text: str, *, k: int = 10, filters: Filters | None = None, seen: frozenset[bytes] = frozenset()
-    ) -> Answer:
-        """The k articles that have the words of `text` (websearch syntax), best first, with snippets.
+    def search(self, page: Page) -> Answer:
+        """The articles of `page` that have the words of the request's text (websearch syntax), best first, with snippets.
 
-        Those whose digests are in `seen` are passed over, and MAX_K is the last that is shown. Fewer than k only where fewer
-        have them. Raises QueryInvalid, SettingInvalid, NotMigrated, StatementTimedOut, ServerUnreachable.
+        Those that the pages before have shown are passed over, and MAX_K is the last that is shown. Fewer than `page.k` only
+        where fewer have them. Raises SettingInvalid, NotMigrated, StatementTimedOut, ServerUnreachable.
         """
         started = time.perf_counter()
-        filters = filters or Filters()
-        check_numbers(k, None)
+        request, k, seen = page.request, page.k, page.seen
         known = self.known()
 
         def read(connection: Connection) -> Found:
-            found = find(connection, known, text, k=min(k + len(seen), MAX_K), filters=filters)
+            found = find(connection, known, Page(request=request, k=min(k + len(seen), MAX_K)))
             hits = [hit for hit in found.hits if seen_digest(hit.uri) not in seen][:k] if seen else found.hits
-            return replace(found, hits=with_snippets(connection, known.config, text, hits))
+            return replace(found, hits=with_snippets(connection, known.config, request.words, hits))
 
         found = self._reading.ask(read)
         answer = Answer(
@@ -129,7 +125,7 @@ class KeywordSearch:
         if answer.elapsed_ms < self._slow_query_ms:
             log.info("search k=%d mode=keyword rows=%d %.1f ms", k, len(answer.hits), answer.elapsed_ms)
         else:
-            log_slow(answer, filters, plan=self.plan(text, k=k, filters=filters))
+            log_slow(answer, request.filters, plan=self.plan(page))
         return answer
 
     def known(self) -> Known:
@@ -144,11 +140,11 @@ class KeywordSearch:
         """Reads table, configuration and index anew at the next search."""
         self._known = None
 
-    def explain(self, text: str, *, k: int, filters: Filters) -> WordsExplanation:
+    def explain(self, request: SearchRequest) -> WordsExplanation:
         """The statement and its plan as it ran, without what was asked for. Runs the statement. Raises as `search`."""
-        composed, parameters = matches_statement(self.known(), filters, k=k)
+        composed, parameters = matches_statement(self.known(), request.filters, k=request.k)
         statement = composed.as_string(None)
-        parameters["text"] = read_query(text).query
+        parameters["text"] = request.words.query
 
         def explained(connection: Connection) -> WordsExplanation:
             with told_as_ours("explaining a search by keyword"):
@@ -159,12 +155,12 @@ class KeywordSearch:
 
         return self._reading.read(explained)
 
-    def plan(self, text: str, *, k: int, filters: Filters) -> str:
+    def plan(self, page: Page) -> str:
         """How the planner answers, in words and without values."""
-        composed, parameters = matches_statement(self.known(), filters, k=k)
+        composed, parameters = matches_statement(self.known(), page.request.filters, k=page.k)
         try:
             with self._reading.connection() as connection:
-                return explain(connection, composed, parameters | {"text": read_query(text).query}).summary
+                return explain(connection, composed, parameters | {"text": page.request.words.query}).summary
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
@@ -199,21 +195,20 @@ class KeywordSearch:
 def find(
     connection: Connection,
     known: Known,
-    text: str,
+    page: Page,
     *,
-    k: int,
-    filters: Filters,
     vector: np.ndarray | None = None,
     most_ranked: int = MOST_RANKED,
 ) -> Found:
-    """The k best articles that have the words of `text`; with their distance to `vector` ((dim,) float32) where there is one.
+    """The `page.k` best articles that have the words of the request; with their distance to `vector` ((dim,) float32) where
+    there is one. Those that earlier pages have shown are among them.
 
     Reads only; the cost grows with the number of matches, up to `most_ranked`. Raises what statements raise.
     """
-    limit = next(limit for limit in LIMITS if limit >= k)
-    (statement, names), parameters = _composed(known, filters, limit, vector is not None, most_ranked)
-    asked = read_query(text)
-    parameters["text"] = asked.query
+    request, asked = page.request, page.request.words
+    limit = next(limit for limit in LIMITS if limit >= page.k)
+    statement, names = _composed(known, request, limit, vector is not None, most_ranked)
+    parameters: dict[str, Any] = {**request.filter_values, "text": asked.query}
     if vector is not None:
         parameters["vector"] = as_binary(vector)
     with told_as_ours("searching by keyword"):
@@ -233,7 +228,7 @@ def find(
             f"no index serves the search by keyword at the moment: every row was read ({INDEX_NAME} is built by "
             "everindex migrate and by the keeper)"
         )
-    return Found(hits=[_hit(row, rank) for rank, row in enumerate(rows[:k], start=1)], notices=notices)
+    return Found(hits=[_hit(row, rank) for rank, row in enumerate(rows[: page.k], start=1)], notices=notices)
 
 
 def matches_statement(
@@ -259,19 +254,17 @@ def matches_statement(
 
 
 def _composed(
-    known: Known, filters: Filters, limit: int, with_distance: bool, most_ranked: int
-) -> tuple[tuple[str, tuple[str, ...]], dict[str, Any]]:
-    """The same as it is sent. Of a shape that was composed before, only the parameters are made."""
-    given: dict[str, Any] = dict(values(filters))
-    shape = (limit, with_distance, most_ranked, *given)
+    known: Known, request: SearchRequest, limit: int, with_distance: bool, most_ranked: int
+) -> tuple[str, tuple[str, ...]]:
+    """The same as it is sent. A shape that was composed before is kept."""
+    shape = (limit, with_distance, most_ranked, *request.filter_values)
     kept = known.texts.get(shape)
-    if kept is not None:
-        return kept, given
-    composed, parameters = matches_statement(
-        known, filters, k=limit, with_distance=with_distance, most_ranked=most_ranked
-    )
-    kept = known.texts[shape] = roundtrip.positional(composed.as_string(None))
-    return kept, parameters
+    if kept is None:
+        composed, _ = matches_statement(
+            known, request.filters, k=limit, with_distance=with_distance, most_ranked=most_ranked
+        )
+        kept = known.texts[shape] = roundtrip.positional(composed.as_string(None))
+    return kept
 
 
 def _has_words(connection: Connection, config: TextConfig, text: str) -> bool:

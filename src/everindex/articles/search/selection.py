@@ -13,6 +13,7 @@ from everindex.articles.search.cursor import Cursor
 from everindex.articles.search.diversity import Vectors, most_diverse
 from everindex.articles.search.near_duplicates import without_near_duplicates
 from everindex.articles.search.pages import after_nearest
+from everindex.articles.search.request import SearchRequest
 
 #: For variety so many times k candidates are looked at: of fewer there is little to choose, and further ones are less and
 #: less about the query.
@@ -30,13 +31,10 @@ def for_variety(
     *,
     k: int,
     diversity: float,
-    cut: Callable[[Answer], Answer],
 ) -> Answer:
-    """k articles of what `ask` finds, in the order of maximal marginal relevance, the best first of all.
-
-    `cut` shortens the candidates before they are chosen from. Raises what both raise.
-    """
-    answer = cut(ask(candidates_for_variety(k)))
+    """k articles of what `ask` finds, in the order of maximal marginal relevance, the best first of all. Raises what both
+    raise."""
+    answer = ask(candidates_for_variety(k))
     vectors = read_vectors([hit.uri for hit in answer.hits])
     width = next((len(vector) for vector in vectors.values()), 1)
     nothing = np.zeros(width, dtype=np.float32)  # an article without a vector is like no other
@@ -83,22 +81,17 @@ def distinct(
     return replace(answer, hits=kept, k=k, notices=notices, more=None)
 
 
-def similar_enough(answer: Answer, *, least: float | None) -> Answer:
-    """The answer without the articles less similar than `least`, or whose similarity is not known.
+def similar_enough(answer: Answer, request: SearchRequest) -> Answer:
+    """The answer without the articles less similar than the request wants, or whose similarity is not known.
 
     Cut here, and not by the statement: a scan of the index whose condition nothing can pass any more would walk on until it
     gives up (seen elsewhere: 36 times slower, caura-ai/caura#1650). It is no short answer of the index.
     """
-    if least is None:
+    if request.min_similarity is None:
         return answer
-    hits = [hit for hit in answer.hits if is_similar(hit, least=least)]
+    hits = [hit for hit in answer.hits if request.is_similar(hit)]
     # By distance what is cut off is the end, and there is no further page.
     return answer if len(hits) == len(answer.hits) else replace(answer, hits=hits, more=None)
-
-
-def is_similar(hit: Hit, *, least: float | None) -> bool:
-    """Whether an article is at least so similar to what was asked; any, where that does not matter."""
-    return least is None or (hit.similarity is not None and hit.similarity >= least)
 
 
 def _likeness(hits: Sequence[Hit]) -> np.ndarray:

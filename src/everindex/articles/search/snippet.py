@@ -20,7 +20,7 @@ from functools import cache
 from psycopg import sql
 
 from everindex.articles.model import Hit
-from everindex.articles.search.asked import read
+from everindex.articles.search.asked import Asked
 from everindex.articles.search.document import JOINTS, LETTERS_ALONE
 from everindex.articles.search.text_config import TextConfig
 from everindex.pg import roundtrip
@@ -67,8 +67,8 @@ _HEADLINES = """
 """
 
 
-def with_snippets(connection: Connection, config: TextConfig, text: str, hits: Sequence[Hit]) -> list[Hit]:
-    """The hits with title and summary as HTML, and what `text` looks for in <mark>.
+def with_snippets(connection: Connection, config: TextConfig, words: Asked, hits: Sequence[Hit]) -> list[Hit]:
+    """The hits with title and summary as HTML, and what `words` look for in <mark>.
 
     A long summary is cut down to the passages around what was found, or to its beginning. Reads nothing but its arguments;
     one round trip, and about 0.1 ms for each hit. Raises what statements raise.
@@ -78,7 +78,7 @@ def with_snippets(connection: Connection, config: TextConfig, text: str, hits: S
     statement, names = _statement(config)
     turn: AbstractContextManager[object] = _turn_of_many if len(hits) >= MANY_HITS else nullcontext()
     with turn:
-        parameters = {"text": read(text).query, "articles": as_json(hits)}
+        parameters = {"text": words.query, "articles": as_json(hits)}
     with told_as_ours("marking what was found"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
     with turn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +41,17 @@ class Texts:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def of(self, table: ArticleTable, filters: Filters, approach: Approach, k: int) -> tuple[Text, dict[str, Any]]:
+    def of(self, table: ArticleTable, filters: Filters, approach: Approach, k: int) -> tuple[Text, dict[str, str]]:
         """The statement of an approach, and the parameters of the filters."""
         given = values(filters)
+        return self.text(table, filters, given, approach, k), given
+
+    def text(
+        self, table: ArticleTable, filters: Filters, filter_values: Mapping[str, str], approach: Approach, k: int
+    ) -> Text:
+        """The same for filters whose parameters are known."""
         # Strategies of other settings or another order must not share a text: a prepared statement keeps its plan.
-        key = (approach.strategy, k, approach.fetch, approach.candidates, approach.continues, *given)
+        key = (approach.strategy, k, approach.fetch, approach.candidates, approach.continues, *filter_values)
         kept = self._texts.get(key)
         if kept is None:
             composed, _ = statement.of(table, filters, approach, k=k)
@@ -52,4 +59,4 @@ class Texts:
             if len(self._texts) >= MOST_TEXTS:
                 self._texts.clear()
             kept = self._texts[key] = Text(named, *roundtrip.positional(named))
-        return kept, given
+        return kept

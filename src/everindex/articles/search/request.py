@@ -1,0 +1,280 @@
+"""A search as it was asked for: one frozen request, checked where it is made and passed whole from there to the SQL.
+
+Guarantees that what is asked for goes together and is in range, whoever asks: the library, a command, a form or a JSON body.
+Whether a vector fits the table, and whether a cursor belongs to the search, is known only later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from everindex.articles.model import (
+    DEFAULT_MODE,
+    MAX_K,
+    MAX_QUERY_CHARS,
+    MODES,
+    VISIBLE,
+    AnswerMode,
+    Filters,
+    Hit,
+    Mode,
+)
+from everindex.articles.search.asked import Asked, read
+from everindex.articles.search.condition import values
+from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
+from everindex.articles.search.diversity import check_diversity
+from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE, check_threshold
+from everindex.articles.search.strategy import rounded
+from everindex.errors import QueryInapplicable, QueryInvalid
+from everindex.index.catalog.tuned import MAX_EF_SEARCH
+
+NO_FILTERS = Filters()
+_NOTHING_SEEN: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SearchRequest:
+    """What is searched for, and with which options. Raises QueryInvalid where that cannot be answered.
+
+    By meaning what is searched for is a text, a vector, or the article `uri`; none of them where vectors come beside the
+    request, as those of `search_many`. Has no slots, for what is read of it once, when somebody needs it.
+    """
+
+    mode: AnswerMode = DEFAULT_MODE
+    text: str | None = None
+    """Without surrounding space."""
+
+    vector: np.ndarray | None = None
+    """As it was given; `query_vectors.checked_vector` compares it with the table."""
+
+    uri: str | None = None
+    """The article whose neighbours are searched for, and which is no answer itself."""
+
+    k: int = 10
+    filters: Filters = NO_FILTERS
+    ef_search: int | None = None
+    exact: bool = False
+    after: str | None = None
+    """The `next_cursor` of the page before."""
+
+    min_similarity: float | None = None
+    """Only articles with at least this similarity, −1 to 1; an answer then may have fewer than k."""
+
+    diversity: float | None = None
+    """0 to 1: how much being unlike each other counts against being near. Never 0, which is None."""
+
+    without_near_duplicates: bool = False
+    near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE
+
+    is_filtered: bool = field(init=False)
+    filter_values: Mapping[str, str] = field(init=False)
+    """The parameters of the statement for `filters`."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self.k, self.ef_search)
+        if self.mode not in MODES and (self.mode != "browse" or self.text is not None):
+            raise _no_such_mode(self.mode)
+        if self.min_similarity is not None:
+            self._check_similarity(self.min_similarity)
+        if self.diversity is not None:
+            self._check_diversity(self.diversity)
+        if self.uri is not None:
+            check_threshold(self.near_duplicate_distance)
+        if self.without_near_duplicates:
+            self._refuse_after("leaving out near-duplicates", why="a page does not know the articles of those before.")
+        if self.text is not None or self.mode in ("keyword", "hybrid"):
+            object.__setattr__(self, "text", check_query(self.text or ""))
+        is_filtered = self.filters is not NO_FILTERS and not self.filters.is_empty
+        object.__setattr__(self, "is_filtered", is_filtered)
+        object.__setattr__(self, "filter_values", values(self.filters) if is_filtered else {})
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the search needs a vector that a model makes of its text."""
+        return self.text is not None and self.mode in ("semantic", "hybrid")
+
+    @cached_property
+    def words(self) -> Asked:
+        """The text as keyword search reads it."""
+        return read(self.text or "")
+
+    def is_similar(self, hit: Hit) -> bool:
+        """Whether an article has the least similarity that is asked for; any article, where none is."""
+        least = self.min_similarity
+        return least is None or (hit.similarity is not None and hit.similarity >= least)
+
+    def read_cursor(self, mode: AnswerMode, *parts: Part) -> Cursor | None:
+        """The place after which this page begins; None: the first one. A cursor belongs to a search in `mode` for `parts`,
+        with the same filters and the same least similarity. Raises CursorRefused for that of another one."""
+        return read_cursor(self.after, asked=self._digest(mode, parts)) if self.after else None
+
+    def write_cursor(self, cursor: Cursor, mode: AnswerMode, *parts: Part) -> str:
+        """The place after which the next page begins, as text."""
+        return write_cursor(cursor, asked=self._digest(mode, parts))
+
+    def _digest(self, mode: AnswerMode, parts: Sequence[Part]) -> bytes:
+        filters = self.filters
+        narrowed = (filters.category, filters.topic, filters.news_source, filters.since, filters.until)
+        return digest_of((mode, *parts, *(value or None for value in narrowed), self.min_similarity))
+
+    def _check_similarity(self, least: float) -> None:
+        if not -1 <= least <= 1:
+            raise QueryInvalid(
+                f"min_similarity = {least} cannot be used.",
+                why="it is a cosine similarity: 1 is the same direction, 0 unrelated, −1 opposite.",
+                next_step="choose a number from −1 to 1; the similarities of an answer show what is usual here.",
+            )
+        if self.mode == "keyword":
+            raise QueryInapplicable(
+                "a search by keyword has no similarity.",
+                why="min_similarity compares the meaning of texts, which mode=keyword does not look at.",
+                next_step="leave it out, or search with mode=hybrid or mode=semantic.",
+            )
+        self._refuse_without_text()
+
+    def _check_diversity(self, diversity: float) -> None:
+        check_diversity(diversity)
+        if diversity == 0:
+            object.__setattr__(self, "diversity", None)
+            return
+        self._refuse_after("diversity", why="variety is chosen within one answer, and has no order to go on in.")
+        self._refuse_without_text()
+
+    def _refuse_without_text(self) -> None:
+        if self.mode == "browse":
+            raise QueryInapplicable(
+                "without a text nothing is similar.",
+                why="min_similarity and diversity compare articles with what is looked for; filters alone look for nothing.",
+                next_step="write a text to search for, or leave them out.",
+            )
+
+    def _refuse_after(self, option: str, *, why: str) -> None:
+        if self.after:
+            raise QueryInapplicable(
+                f"{option} cannot be continued with a cursor.", why=why, next_step="ask for a larger k instead."
+            )
+
+
+@dataclass(slots=True, kw_only=True)
+class Page:
+    """The part of a request's answer that is looked for at once: its k best articles, or the k after a place.
+
+    Not frozen, as Hit. Its k differs from the request's where more candidates are needed than are answered.
+    """
+
+    request: SearchRequest
+    k: int
+    after: Cursor | None = None
+    parts: tuple[Part, ...] | None = None
+    """What the cursor of the next page belongs to; None where there is to be none."""
+
+    @property
+    def seen(self) -> frozenset[bytes]:
+        """Digests of articles that the pages before have shown, and that may be found again."""
+        return _NOTHING_SEEN if self.after is None else self.after.seen
+
+    @property
+    def rows(self) -> int:
+        """How many rows to ask the server for, so that k are left."""
+        rows = self.k if self.request.uri is None else self.k + 1
+        return rows if self.after is None or not self.after.seen else rows + rounded(len(self.after.seen))
+
+    @property
+    def place(self) -> dict[str, str]:
+        """The parameters of a statement that continues."""
+        if self.after is None:
+            return {}
+        return {"after_distance": repr(self.after.distance), "after_uri": self.after.uri}
+
+    def usable(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The rows (uri first, distance last) but for those that are no answer, though the server gives them."""
+        without_uri = self.request.uri
+        # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
+        found = [row for row in rows if row[-1] == row[-1] and row[0] != without_uri]
+        if self.after is None or not self.after.seen:
+            return found
+        return [row for row in found if seen_digest(row[0]) not in self.after.seen]
+
+
+def choose_mode(mode: str | None, *, text: str | None, vector: np.ndarray | None, filters: Filters) -> AnswerMode:
+    """How a form, a body or a command is searched: as `mode` says, where it says something; a vector by meaning; filters
+    alone list the newest articles. Raises QueryInvalid."""
+    chosen = None if mode is None else _mode(mode)
+    if vector is not None:
+        if chosen not in (None, "semantic"):
+            raise QueryInapplicable(
+                f"a vector cannot be searched in mode {chosen}.", why="it has a meaning and no words.",
+                next_step="leave the mode out, or send a text.",
+            )  # fmt: skip
+        return "semantic"
+    if text is None and not filters.is_empty:
+        return "browse"
+    return chosen or DEFAULT_MODE
+
+
+def as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
+    """The filters that a caller of the library gives, by whichever kind of mapping. Raises QueryInvalid for an unknown one."""
+    if filters is None or isinstance(filters, Filters):
+        return filters or NO_FILTERS
+    unknown = set(filters) - {f.name for f in fields(Filters)}
+    if unknown:
+        raise QueryInvalid(
+            f"unknown filter: {', '.join(sorted(unknown))}.",
+            why=f"articles are filtered by {', '.join(f.name for f in fields(Filters))}.",
+            next_step="correct the name.",
+        )
+    return Filters(**filters)
+
+
+def check_query(text: str) -> str:
+    """A search text without surrounding space. Raises QueryInvalid for one that is overlong or shows nothing."""
+    cleaned = text.replace("\0", " ").strip()
+    if not VISIBLE.search(cleaned):
+        raise QueryInvalid(
+            "the search text is empty.",
+            why="there is nothing to look for.",
+            next_step="write some words, or choose a filter: filters alone list the newest articles.",
+        )
+    if len(text) > MAX_QUERY_CHARS:
+        raise QueryInvalid(
+            f"the search text has {len(text)} characters.",
+            why=f"at most {MAX_QUERY_CHARS} are read; a longer text has no single meaning to search for.",
+            next_step="search with its title or its main sentence.",
+        )
+    return cleaned
+
+
+def check_numbers(k: int, ef_search: int | None) -> None:
+    """Raises QueryInvalid for a k or ef_search out of range."""
+    if not 1 <= k <= MAX_K:
+        raise QueryInvalid(
+            f"k = {k} cannot be answered.",
+            why=f"k is the number of articles to return, 1 to {MAX_K}.",
+            next_step="ask for fewer, and narrow the rest with filters." if k > MAX_K else "ask for at least one.",
+        )
+    if ef_search is not None and not 1 <= ef_search <= MAX_EF_SEARCH:
+        raise QueryInvalid(
+            f"ef_search = {ef_search} cannot be used.",
+            why=f"pgvector takes 1 to {MAX_EF_SEARCH}.",
+            next_step="leave it out: it then follows k.",
+        )
+
+
+def _mode(name: str) -> Mode:
+    for mode in MODES:
+        if mode == name:
+            return mode
+    raise _no_such_mode(name)
+
+
+def _no_such_mode(name: str) -> QueryInvalid:
+    return QueryInvalid(
+        f"there is no search mode {name[:40]!r}.",
+        why=f"articles are searched by {', '.join(MODES)}.",
+        next_step="choose one of them.",
+    )
