@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everindex.articles.search.diversity import check_diversity, most_diverse, unit
-from everindex.articles.search.near_duplicates import check_threshold, without_near_duplicates
+from everindex.articles.search.request import check_diversity, check_threshold
+from everindex.articles.search.selection import most_diverse, unit, without_near_duplicates
 from everindex.errors import QueryInvalid
 
 

@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everindex.articles.model import Hit
-from everindex.articles.search.cursor import MOST_SEEN, Cursor, digest_of, read_cursor, write_cursor
-from everindex.articles.search.pages import after_nearest, after_ranked, not_seen
+from everindex.articles.search.cursor import (
+    MOST_SEEN,
+    Cursor,
+    after_nearest,
+    after_ranked,
+    digest_of,
+    not_seen,
+    read_cursor,
+    write_cursor,
+)
 
 ASKED = digest_of(["anything"])
 Rows = dict[str, float]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search import texts
+from everindex.articles.search import statement
 from everindex.articles.search.strategy import Approach
 
 
 def test_ever_new_shapes_of_searches_keep_a_bounded_number_of_statements(read_only_instance: Instance) -> None:
     table, _ = read_only_instance.engine.known()
-    kept = texts.Texts()
+    kept = statement.Texts()
     approach = Approach(strategy="exact", reason="of a test")
-    written = {kept.of(table, Filters(), approach, k)[0].named for k in range(1, 2 * texts.MOST_TEXTS)}
+    written = {kept.of(table, Filters(), approach, k)[0].named for k in range(1, 2 * statement.MOST_TEXTS)}
     assert written
-    assert len(kept) <= texts.MOST_TEXTS
+    assert len(kept) <= statement.MOST_TEXTS
     again = kept.of(table, Filters(), approach, 7)[0]
     assert again.named in written
     assert kept.of(table, Filters(), approach, 7)[0] is again

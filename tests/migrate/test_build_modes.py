@@ -164,7 +164,7 @@ def test_the_keeper_of_the_articles_waits_for_a_migration(filled: str) -> None:
         assert reason_to_wait(connection) is None
 
 
-def test_the_keeper_waits_while_an_import_has_the_without_index(migrated: str) -> None:
+def test_the_keeper_waits_while_an_import_has_the_index_aside(migrated: str) -> None:
     keeper = article_keeper(migrated, read_settings())
     with bulk.without_index(migrated, vectors_coming=5000) as is_aside:
         assert is_aside

@@ -39,8 +39,7 @@ from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation
 from everindex.articles.search.keyword import KeywordSearch
-from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
-from everindex.articles.search.request import SearchRequest, as_filters, check_query
+from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, as_filters, check_query
 from everindex.articles.search.short import ShortAnswer
 from everindex.articles.searches import SearchService
 from everindex.articles.stored import read_article

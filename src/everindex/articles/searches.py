@@ -19,16 +19,20 @@ from everindex.articles.meanings import QueryEmbedder, QueryVector, checked_vect
 from everindex.articles.model import Answer
 from everindex.articles.reading import Reading
 from everindex.articles.search.browse import browse
-from everindex.articles.search.cursor import Cursor, Part
+from everindex.articles.search.cursor import MAX_RANKED, Cursor, Part, after_ranked
 from everindex.articles.search.date_texts import DateTexts, with_notice
 from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.explained import Explanation, WordsExplanation
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword import KeywordSearch
-from everindex.articles.search.pages import MAX_RANKED, after_ranked
 from everindex.articles.search.request import Page, SearchRequest
-from everindex.articles.search.selection import candidates_for_variety, distinct, for_variety, similar_enough
-from everindex.articles.search.vectors import read_vectors
+from everindex.articles.search.selection import (
+    candidates_for_variety,
+    distinct,
+    for_variety,
+    read_vectors,
+    similar_enough,
+)
 from everindex.articles.stored import read_vector
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError
 

@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
 from everindex.articles.model import MAX_K, VISIBLE, Filters
-from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE
-from everindex.articles.search.request import SearchRequest, choose_mode
+from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.answers import answer_response, answers_response, require_hits_within_limit
 from everindex.web.inputs import read_filters, read_json, read_json_as, read_query

@@ -1,4 +1,4 @@
-"""Where does the next page of an answer begin? After the last article shown, by its place in the order and not by a count.
+"""Cursors: the place where the next page of an answer begins, which is after the last article shown and not after a count.
 
 A cursor names the last article's distance and uri, so that rows which come or go between two pages shift nothing. Where
 that place alone does not tell what was shown, it holds a digest of each article in question: through the index, which of
@@ -15,12 +15,12 @@ import hashlib
 import math
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from everindex.articles.model import MAX_URI_BYTES
+from everindex.articles.model import MAX_K, MAX_URI_BYTES, Hit
 from everindex.errors import CursorRefused
 
 #: The first byte. Another layout, or another meaning of a field, takes the next number.
@@ -30,6 +30,9 @@ DIGEST_BYTES = 8
 SEEN_BYTES = 5
 #: So many articles are remembered one by one; the text of a cursor then still fits into the 8 kB that proxies allow an address.
 MOST_SEEN = 1000
+
+#: So many articles of a search by ranks are shown on all its pages together.
+MAX_RANKED = min(MOST_SEEN, MAX_K)
 
 #: version · articles shown so far · what orders the answer, exact · digest of the question · how many are seen; then their
 #: digests, the uri and a CRC-32.
@@ -155,3 +158,48 @@ def _cursor(content: bytes) -> Cursor | None:
         return None
     seen = frozenset(content[at : at + SEEN_BYTES] for at in range(_HEAD.size, begin, SEEN_BYTES))
     return Cursor(distance=distance, uri=uri, shown=shown, seen=seen)
+
+
+def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bool) -> Cursor:
+    """The cursor after `hits` (at least one, by distance and uri), which themselves came after `before`.
+
+    `is_complete`: nothing was left out before the last of them, as in an exact search. An index gives any of several
+    articles that are equally far, so of those it is remembered which were shown.
+    """
+    last = hits[-1]
+    distance = _distance(last)
+    is_same_distance = before is not None and before.distance == distance
+    begun, seen = (before.uri, before.seen) if before is not None and is_same_distance else ("", frozenset())
+    shown = _shown(before) + len(hits)
+    if is_complete:
+        return Cursor(distance=distance, uri=last.uri, shown=shown, seen=seen)
+    seen |= {seen_digest(hit.uri) for hit in hits if hit.distance == distance}
+    if len(seen) > MOST_SEEN:
+        # The rest of more than MOST_SEEN equal vectors is passed over: the index itself hardly tells them apart.
+        return Cursor(distance=math.nextafter(distance, math.inf), uri="", shown=shown)
+    return Cursor(distance=distance, uri=begun, shown=shown, seen=seen)
+
+
+def after_ranked(hits: Sequence[Hit], *, before: Cursor | None) -> Cursor | None:
+    """The cursor after `hits` of a search by ranks, where every new row changes the scores: all that were shown are
+    remembered. None after MAX_RANKED of them."""
+    seen = (frozenset() if before is None else before.seen) | {seen_digest(hit.uri) for hit in hits}
+    if len(seen) >= MAX_RANKED:
+        return None
+    return Cursor(distance=0.0, uri="", shown=_shown(before) + len(hits), seen=seen)
+
+
+def not_seen(hits: Sequence[Hit], before: Cursor | None) -> list[Hit]:
+    """The hits that no page up to `before` has shown."""
+    if before is None or not before.seen:
+        return list(hits)
+    return [hit for hit in hits if seen_digest(hit.uri) not in before.seen]
+
+
+def _shown(before: Cursor | None) -> int:
+    return 0 if before is None else before.shown
+
+
+def _distance(hit: Hit) -> float:
+    assert hit.distance is not None  # what a search by meaning found has one
+    return hit.distance

@@ -14,15 +14,15 @@ import numpy as np
 
 from everindex.articles.model import Answer, Filters, Hit
 from everindex.articles.reading import Reading
+from everindex.articles.search.cursor import after_nearest
 from everindex.articles.search.explained import Explanation, plan_as_run
-from everindex.articles.search.further import choose_further, depth_of
 from everindex.articles.search.known import look_at
-from everindex.articles.search.pages import after_nearest
 from everindex.articles.search.passing import PassingRows
 from everindex.articles.search.request import Page
 from everindex.articles.search.scanned import SMALL_TABLE, Scanned, as_read, scanned_by
 from everindex.articles.search.short import ShortAnswer, ShortAnswers
 from everindex.articles.search.slow import log_slow
+from everindex.articles.search.statement import Texts
 from everindex.articles.search.strategy import (
     BY_ROW_CODES,
     NO_INDEX,
@@ -30,10 +30,11 @@ from everindex.articles.search.strategy import (
     Approach,
     Serving,
     choose,
+    choose_further,
     counted_up_to,
+    depth_of,
     exactly,
 )
-from everindex.articles.search.texts import Texts
 from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
 from everindex.articles.search.vector.row_codes import RowCodes
 from everindex.articles.table import ArticleTable

@@ -19,12 +19,19 @@ from everindex.articles.reading import Reading
 from everindex.articles.search.asked import MOST_WORDS
 from everindex.articles.search.condition import where
 from everindex.articles.search.cursor import seen_digest
-from everindex.articles.search.document import INDEX_NAME, document, mark, query, ranking_document
+from everindex.articles.search.document import (
+    INDEX_NAME,
+    TextConfig,
+    document,
+    find_config,
+    mark,
+    query,
+    ranking_document,
+)
 from everindex.articles.search.explained import WordsExplanation, plan_as_run, without_words
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
-from everindex.articles.search.text_config import TextConfig, find_config
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.planner import explain

@@ -16,8 +16,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
-from everindex.articles.search.document import INDEX_NAME, document
-from everindex.articles.search.text_config import TextConfig, find_config
+from everindex.articles.search.document import INDEX_NAME, TextConfig, document, find_config
 from everindex.errors import EverindexError, LockNotObtained
 from everindex.index.build.operation import POLL_SECONDS, SHORT_LOCK_TIMEOUT, set_session
 from everindex.index.busy import at_work_on

@@ -27,12 +27,13 @@ from everindex.articles.model import (
 from everindex.articles.search.asked import Asked, read
 from everindex.articles.search.condition import values
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
-from everindex.articles.search.diversity import check_diversity
-from everindex.articles.search.near_duplicates import NEAR_DUPLICATE_DISTANCE, check_threshold
 from everindex.articles.search.strategy import rounded
 from everindex.errors import QueryInapplicable, QueryInvalid
 from everindex.index.catalog.tuned import MAX_EF_SEARCH
 
+#: Cosine distance below which two articles are taken for one. In the sample 97 % of the pairs closer than this share at
+#: least four fifths of their text, and half of those just beyond it (docs/measurements/answers.md). Models differ.
+NEAR_DUPLICATE_DISTANCE = 0.05
 NO_FILTERS = Filters()
 _NOTHING_SEEN: frozenset[bytes] = frozenset()
 
@@ -262,6 +263,26 @@ def check_numbers(k: int, ef_search: int | None) -> None:
             f"ef_search = {ef_search} cannot be used.",
             why=f"pgvector takes 1 to {MAX_EF_SEARCH}.",
             next_step="leave it out: it then follows k.",
+        )
+
+
+def check_diversity(diversity: float) -> None:
+    """Raises QueryInvalid for what is not within 0 and 1."""
+    if not 0 <= diversity <= 1:
+        raise QueryInvalid(
+            f"diversity = {diversity} cannot be used.",
+            why="it weighs how unlike each other the articles are: 0 is by distance alone, 1 by unlikeness alone.",
+            next_step="choose a number from 0 to 1; 0.3 is a good start.",
+        )
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises QueryInvalid for what is no cosine distance."""
+    if not 0 < threshold <= 2:
+        raise QueryInvalid(
+            f"a near-duplicate cannot be told by a distance of {threshold}.",
+            why="articles closer to each other than this count as one; cosine distances go from 0 to 2.",
+            next_step=f"choose a number above 0 and up to 2; {NEAR_DUPLICATE_DISTANCE} is what is used without one.",
         )
 
 

@@ -21,8 +21,7 @@ from psycopg import sql
 
 from everindex.articles.model import Hit
 from everindex.articles.search.asked import Asked
-from everindex.articles.search.document import JOINTS, LETTERS_ALONE
-from everindex.articles.search.text_config import TextConfig
+from everindex.articles.search.document import JOINTS, LETTERS_ALONE, TextConfig
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
