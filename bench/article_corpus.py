@@ -20,8 +20,9 @@ import numpy.typing as npt
 from corpus import corpus_with_origins
 from psycopg import sql
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.index.deploy.deploy import deploy
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec

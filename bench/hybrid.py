@@ -31,8 +31,9 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search.asked import read
 from everindex.articles.search.document import INDEX_NAME

@@ -30,9 +30,10 @@ from corpus import Vectors, made_between, neighbours_of, sample_vectors
 from exact import Exact, unit
 from turns import summary, timed, turns
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.index.build.footprint import graph_bytes, index_bytes
 from everindex.index.deploy.deploy import deploy, drop
 from everindex.index.spec import IndexSpec

@@ -20,7 +20,8 @@ from psycopg.conninfo import make_conninfo
 # that wait for each other take twenty times as long as one, and everything in their process waits with them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.pg import embedded
 from everindex.pg.embedded import Binaries
 from everindex.settings import Settings, current_settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import connect_instance
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 from everindex.settings import Settings

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from serving import K, serve
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Answer
 from everindex.settings import Settings
 

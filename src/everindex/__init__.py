@@ -15,12 +15,12 @@ _HOMES = {
     "Filters": ("everindex.articles.model", "Filters"),
     "Hit": ("everindex.articles.model", "Hit"),
     "Instance": ("everindex.articles.instance", "Instance"),
-    "connect": ("everindex.articles.instance", "connect_instance"),
+    "connect": ("everindex.articles.connect", "connect_instance"),
 }
 
 if TYPE_CHECKING:
+    from everindex.articles.connect import connect_instance as connect
     from everindex.articles.instance import Instance
-    from everindex.articles.instance import connect_instance as connect
     from everindex.articles.model import Answer, Article, Filters, Hit
     from everindex.errors import EverindexError
 

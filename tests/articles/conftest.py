@@ -14,7 +14,8 @@ import pytest
 from golden_answers import Golden, golden_of
 from http_embedder import Endpoint, handler_of
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.settings import Settings
 from places import open_place
 from templates import MANY_ROWS, filled_with

@@ -11,8 +11,8 @@ import signal
 import sys
 
 from everindex.articles import ingest
+from everindex.articles.connect import connect_instance
 from everindex.articles.embedding.static import static_model
-from everindex.articles.instance import connect_instance
 from everindex.articles.model import Article
 
 ROWS = 90

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from golden_answers import Golden, check_exact
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Filters
 from everindex.articles.search import engine as engine_module
 from everindex.articles.search.scanned import SMALL_TABLE

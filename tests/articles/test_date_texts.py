@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from everindex.articles.instance import connect_instance
+from everindex.articles.connect import connect_instance
 from everindex.articles.model import Article, Filters
 from everindex.settings import Settings
 

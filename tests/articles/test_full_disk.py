@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from everindex.articles.instance import connect_instance
+from everindex.articles.connect import connect_instance
 from everindex.articles.model import Article
 from everindex.errors import DiskSpaceShort, EverindexError
 from everindex.migrate import runner

@@ -10,8 +10,9 @@ import pytest
 
 import warm
 from everindex.articles.bulk import without_index
+from everindex.articles.connect import connect_instance
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.verification import verify
 from everindex.errors import QueryInvalid
@@ -28,7 +29,7 @@ INDEX = "articles_embedding_hnsw_idx"
 HALTING = """
 import sys, time
 from everindex.articles import bulk
-from everindex.articles.instance import connect_instance
+from everindex.articles.connect import connect_instance
 from everindex.articles.model import Article
 from everindex.articles.verification import verify
 from everindex.index.deploy import deploy as apply

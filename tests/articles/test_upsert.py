@@ -15,7 +15,8 @@ import psycopg
 import pytest
 from http_embedder import Endpoint, HttpEmbedder, vector_of
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.errors import ArticleNotFound, EmbeddingModelsMixed, NotMigrated, QueryInvalid, StatementFailed
 from everindex.migrate import runner

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Hit
 from everindex.pg.connections import connect
 

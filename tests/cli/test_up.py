@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from command_line import Running
 
-from everindex.articles.instance import connect_instance
+from everindex.articles.connect import connect_instance
 from everindex.settings import Settings
 
 SAMPLE_ROWS = 9940

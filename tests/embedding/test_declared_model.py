@@ -16,8 +16,9 @@ from pgvector import Vector
 from pgvector.psycopg import register_vector
 
 import warm
+from everindex.articles.connect import connect_instance
 from everindex.articles.embedding.text_forms import TEXT_FORMS
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.settings import Settings
 
 WIDTH = 1536

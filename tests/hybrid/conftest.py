@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from animals import animals
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.settings import Settings
 from templates import migrate
 

@@ -10,8 +10,9 @@ import pytest
 from animals import animals, words_in
 from by_hand import run
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.embedding.provider import EmbeddingBatch
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
 from everindex.articles.search.hybrid import fuse
 from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid

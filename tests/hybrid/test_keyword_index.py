@@ -14,7 +14,8 @@ from by_hand import rows, run
 from psycopg.conninfo import make_conninfo
 
 from everindex.articles import at_head
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.keeping import article_keeper
 from everindex.articles.search import keyword_index
 from everindex.articles.search.document import INDEX_NAME

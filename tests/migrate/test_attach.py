@@ -15,9 +15,9 @@ from psycopg.conninfo import make_conninfo
 import warm
 from application import LATER, make_application, snapshot
 from everindex.articles.bulk import without_index
+from everindex.articles.connect import connect_instance
 from everindex.articles.declared import DECLARED_INDEXES, EMBEDDING_INDEX
 from everindex.articles.incidents import list_incidents
-from everindex.articles.instance import connect_instance
 from everindex.articles.keeping import article_keeper, reason_to_wait
 from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.articles.search.document import INDEX_NAME

@@ -11,8 +11,9 @@ import pytest
 from poolers import pgbouncer, through
 from standbys import Pair, pair
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.migrate import runner
 from everindex.settings import Settings
 

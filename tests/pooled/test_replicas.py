@@ -16,7 +16,8 @@ from psycopg.conninfo import make_conninfo
 from standbys import Pair, until
 
 from everindex.articles import reading as reading_module
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search import engine as engine_module
 from everindex.articles.search import strategy

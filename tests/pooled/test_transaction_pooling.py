@@ -17,11 +17,11 @@ from poolers import of_every_session
 from standbys import until
 from typer.testing import CliRunner
 
-from everindex.articles import bulk, incidents
-from everindex.articles import instance as instance_module
+from everindex.articles import bulk, incidents, writer
+from everindex.articles.connect import connect_instance
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.keeping import kept_in_background
 from everindex.articles.model import MODES, Article
 from everindex.articles.search import engine as engine_module
@@ -251,7 +251,7 @@ def test_what_needs_a_session_is_refused_before_anything_is_done(filled: str, in
 def test_a_large_first_load_keeps_the_index_in_place_where_it_cannot_be_set_aside(
     migrated: str, in_transaction_mode: Lead, open_instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (instance_module, bulk):
+    for module in (writer, bulk):
         monkeypatch.setattr(module, "LARGE_LOAD_ROWS", 100)
     pooled = open_instance(in_transaction_mode(migrated))
     rows = list(itertools.islice(read_source(str(sample_source())), 100))

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from every_server import KINDS, Kind, rows, run, server
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.request import Page, SearchRequest

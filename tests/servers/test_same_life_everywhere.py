@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 from every_server import KINDS, Kind, rows, run, server
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.search import strategy
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner

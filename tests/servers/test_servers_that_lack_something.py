@@ -120,7 +120,7 @@ def test_a_role_that_may_not_create_schemas_migrates_with_a_warning(
 
 
 def test_such_a_role_imports_searches_and_mends_an_invalid_index(empty: str, app_role: str) -> None:
-    from everindex.articles.instance import connect_instance
+    from everindex.articles.connect import connect_instance
     from everindex.settings import Settings
 
     run(empty, "CREATE EXTENSION vector")

@@ -18,7 +18,7 @@ import warm
 
 PROGRAM = """
 import sys, everindex
-from everindex.articles.instance import connect_instance
+from everindex.articles.connect import connect_instance
 from everindex.cli.serve import serve_instance
 from everindex.settings import Settings
 settings = Settings()

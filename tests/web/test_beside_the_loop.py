@@ -11,8 +11,9 @@ import httpx2
 import pytest
 from loops import in_a_loop
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.embedding import static
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.instance import Instance
 from everindex.articles.search import snippet
 from everindex.articles.searches import Options
 from everindex.cli.serve import _prepare_text_search

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 import warm
-from everindex.articles.instance import connect_instance
+from everindex.articles.connect import connect_instance
 from everindex.articles.keeping import kept_in_background
 from everindex.settings import Settings
 from everindex.web.serving import serve_in_thread

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from everindex.articles.instance import connect_instance
+from everindex.articles.connect import connect_instance
 from everindex.settings import Settings
 from everindex.web.index_report import read_index_report
 from everindex.web.render import safe_link

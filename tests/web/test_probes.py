@@ -12,7 +12,8 @@ import httpx2
 import psycopg
 import pytest
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.settings import Settings
 from everindex.web import serving
 from everindex.web.app import create_app

@@ -7,7 +7,7 @@ import time
 import httpx2
 import psycopg
 
-from everindex.articles.instance import connect_instance
+from everindex.articles.connect import connect_instance
 from everindex.settings import Settings
 from everindex.web.serving import serve_in_thread
 

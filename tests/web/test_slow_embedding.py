@@ -14,7 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.settings import Settings
 from everindex.web.serving import serve_in_thread
 

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 from attacked import answer_to, connected, get, probed, rest_of, server_process, together
 
-from everindex.articles.instance import Instance, connect_instance
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.settings import Settings
 from everindex.web import answers, manual, protocol
 from everindex.web.serving import serve_in_thread

@@ -1,37 +1,25 @@
-"""One article instance as a Python object: upsert, search, similar, article, verify. What the library, the commands and the
-web application share."""
+"""An open article instance: the public API of the library, which the commands and the web application use as well.
+
+Holds the parts and hands each call to the one that does it: `ArticleWriter`, `SearchService`, `verification`.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import psycopg
-from psycopg import sql
 
-from everindex.articles import ingest, stored_vectors, verification
-from everindex.articles.bulk import LARGE_LOAD_ROWS, without_index
+from everindex.articles import stored_vectors, verification
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import Embedder
-from everindex.articles.embedding.choose import embedder_named
-from everindex.articles.embedding.declaration import (
-    DECLARING,
-    SAMPLE_ROWS,
-    Declared,
-    compare,
-    nothing_to_declare,
-    read_unrecorded,
-    record_declaration,
-)
+from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
-from everindex.articles.given import as_articles
 from everindex.articles.ingest import ImportReport
-from everindex.articles.meanings import QueryEmbedder, require_width
+from everindex.articles.meanings import QueryEmbedder
 from everindex.articles.model import DEFAULT_MODE, Answer, Article, Filters, Mode, RowProblem
 from everindex.articles.pools import Pools
 from everindex.articles.reading import Reading
@@ -44,23 +32,17 @@ from everindex.articles.search.short import ShortAnswer
 from everindex.articles.searches import SearchService
 from everindex.articles.stored import read_article
 from everindex.articles.table import read_table
-from everindex.articles.table_models import unrecorded_error
-from everindex.errors import (
-    EmbeddingModelUnrecorded,
-    EverindexError,
-)
+from everindex.articles.writer import ArticleWriter
+from everindex.errors import EverindexError
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.journal import record
 from everindex.index.proof import Verification
 from everindex.index.reporter import Reporter
-from everindex.pg import address, away, own_schema
+from everindex.pg import away
 from everindex.pg.address import Addresses
-from everindex.pg.connections import Connection, WaitTold, borrowed, connect
+from everindex.pg.connections import Connection, borrowed
 from everindex.pg.pooler import limited
-from everindex.pg.vector_type import register_vector
-from everindex.settings import Settings, read_settings
-
-log = logging.getLogger(__name__)
+from everindex.settings import Settings
 
 
 class Instance:
@@ -81,6 +63,10 @@ class Instance:
         )
         self.words = KeywordSearch(self.reading, text_search=settings.text_search, slow_query_ms=settings.slow_query_ms)
         self.query_embedder = QueryEmbedder(self.reading, self.engine, settings)
+        self.writer = ArticleWriter(
+            addresses, settings, reading=self.reading, engine=self.engine, words=self.words,
+            query_embedder=self.query_embedder, invalidate=self.invalidate,
+        )  # fmt: skip
         self.searches = SearchService(
             self.reading, self.engine, self.words, self.query_embedder, slow_query_ms=settings.slow_query_ms
         )
@@ -119,17 +105,7 @@ class Instance:
         `vectors` ((n, dim) float32, finite, not zero) are taken as they are; `model` names what made them. Raises
         QueryInvalid for a row or vector that cannot be stored; nothing is stored then.
         """
-        rows = as_articles(articles)
-        with self._writer() as connection:
-            embedder = self._embedder_to_write(connection) if vectors is None else None
-            coming = 0 if isinstance(embedder, EverindexError) else len(rows)
-            with self._large_load(coming, None):
-                if embedder is None:
-                    report = ingest.upsert_vectors(connection, rows, np.asarray(vectors), model=model)
-                else:
-                    report = ingest.import_rows(connection, rows, embedder)
-        self._forget_after_write(are_recorded=vectors is None or model is not None)
-        return report
+        return self.writer.upsert(articles, vectors=vectors, model=model)
 
     def import_rows(
         self,
@@ -139,15 +115,7 @@ class Instance:
         reporter: Reporter | None = None,
     ) -> ImportReport:
         """Stores the rows of an importer, see `ingest.import_rows`; a large load into a tiny table goes in before the index."""
-        iterator = iter(rows)
-        first = list(islice(iterator, LARGE_LOAD_ROWS))
-        with self._writer() as connection:
-            embedder = self._embedder_to_write(connection)
-            coming = 0 if isinstance(embedder, EverindexError) else len(first)
-            with self._large_load(coming, reporter):
-                report = ingest.import_rows(connection, chain(first, iterator), embedder, on_rows=on_rows)
-        self._forget_after_write(are_recorded=True)
-        return report
+        return self.writer.import_rows(rows, on_rows=on_rows, reporter=reporter)
 
     def embed_missing(
         self,
@@ -163,20 +131,9 @@ class Instance:
         Raises EmbeddingModelUnrecorded where vectors are there of which nothing says what made them, unless
         `overwrite_unrecorded` has these made anew, too: the old ones are gone then.
         """
-        with self._writer() as connection:
-            if overwrite_unrecorded:
-                self._keep_records(connection)
-            embedder = self._embedder_to_write(connection, overwrites=overwrite_unrecorded)
-            if isinstance(embedder, EverindexError):
-                raise embedder
-            if queue is None:
-                queue = ingest.read_queue(connection, embedder.model, overwrite_unrecorded=overwrite_unrecorded)
-            with self._large_load(len(queue), reporter):
-                report = ingest.embed_missing(
-                    connection, embedder, queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows
-                )
-        self.invalidate()
-        return report
+        return self.writer.embed_missing(
+            queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows, reporter=reporter
+        )
 
     def embedding_queue(self, *, overwrite_unrecorded: bool = False) -> int:
         """How many articles have no vector of the current model, or a zero one. Reads every vector."""
@@ -184,18 +141,14 @@ class Instance:
 
     def articles_to_embed(self, *, overwrite_unrecorded: bool = False) -> list[str]:
         """The uris of these. Reads every vector."""
-        with self._writer() as connection:
-            return ingest.read_queue(connection, self.embedder.model, overwrite_unrecorded=overwrite_unrecorded)
+        return self.writer.articles_to_embed(overwrite_unrecorded=overwrite_unrecorded)
 
     def check_vectors(
         self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
     ) -> stored_vectors.Compared:
         """Compares every vector of the current model with its text, and makes those of another text anew. Raises UsageError for
         a model behind an endpoint."""
-        with self._writer() as connection:
-            done = stored_vectors.check_all(connection, self.embedder, mends=mends, on_rows=on_rows)
-        self._forget_after_write(are_recorded=True)
-        return done
+        return self.writer.check_vectors(mends=mends, on_rows=on_rows)
 
     # --- who made the vectors -----------------------------------------------------------------------------------------
 
@@ -211,20 +164,7 @@ class Instance:
         Raises DeclarationRefused with the figures where they disagree or too few can be compared, EmbeddingModelUnusable,
         EmbeddingFailed, EmbeddingModelUnrecorded where nothing can be recorded.
         """
-        with self._writer() as connection:
-            table = read_table(connection)
-            require_width(table)
-            embedder = embedder_named(name, self.settings, width=table.dimensions or 0, retries=DECLARING)
-            if table.records_hidden_from is not None:
-                raise unrecorded_error(table)
-            sampled = read_unrecorded(connection, table, rows=sample)
-            if not sampled.texts:
-                raise nothing_to_declare(embedder)
-            agreement = compare(sampled, embedder)
-            self._keep_records(connection, must_declare=True)
-            record_declaration(connection, table, embedder.model, agreement)
-        self.invalidate()
-        return Declared(model=embedder.model, agreement=agreement)
+        return self.writer.declare_model(name, sample=sample)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -379,105 +319,8 @@ class Instance:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _embedder_to_write(self, connection: Connection, *, overwrites: bool = False) -> Embedder | EverindexError:
-        """The model that makes vectors for this table; or why none may be made: beside vectors of an unrecorded model another
-        model's would be lost among them, and where nothing can be recorded, ours would be such."""
-        table, _ = self.engine.known()
-        if table.dimensions is None:
-            return self.embedder
-        if not overwrites and self.query_embedder.table_models(connection).is_unrecorded:
-            return unrecorded_error(table)
-        if not table.has_embedding_records:
-            try:
-                self._keep_records(connection)
-            except EverindexError as exc:
-                return exc
-        return self.embedder
-
-    def _keep_records(self, connection: Connection, *, must_declare: bool = False) -> None:
-        """Sees to it that what is stored can be recorded. Raises EmbeddingModelUnrecorded."""
-        table = read_table(connection)
-        if table.has_embedding_records and (table.has_declared_models or not must_declare):
-            return
-        if table.records_hidden_from is not None:
-            raise unrecorded_error(table)
-        try:
-            own_schema.ensure(self.direct_conninfo)
-        except EverindexError as exc:
-            role = sql.Identifier(connection.info.user).as_string(None)
-            raise EmbeddingModelUnrecorded(
-                "which model makes a vector cannot be recorded here, so none is stored.",
-                why=f"schema everindex_meta is missing, and cannot be made: {exc.why}",
-                next_step=f"have an administrator run  CREATE SCHEMA everindex_meta AUTHORIZATION {role};  "
-                "then run  everindex embed.",
-            ) from exc
-        self.invalidate()
-
-    def _forget_after_write(self, *, are_recorded: bool) -> None:
-        if are_recorded:
-            self.query_embedder.forget_recorded()
-        else:
-            self.query_embedder.invalidate()
-        self.engine.invalidate()
-        self.words.invalidate()
-
-    @contextmanager
-    def _large_load(self, vectors_coming: int, reporter: Reporter | None) -> Iterator[None]:
-        table, serving = self.engine.known()
-        if table.dimensions is None or (vectors_coming < LARGE_LOAD_ROWS and serving.index_name is not None):
-            yield
-            return
-        with without_index(self.direct_conninfo, vectors_coming=vectors_coming, reporter=reporter):
-            yield
-
     def _journal_short_answer(self, incident: ShortAnswer, count: int) -> None:
         """A line of the index's journal, if the primary takes it; the answer does not depend on it."""
         with suppress(EverindexError, psycopg.Error), self.connection() as connection:
             details = asdict(incident) | {"at": incident.at.isoformat(), "answers": count}
             record(connection, effective_spec(connection, EMBEDDING_INDEX), "short answer", **details)
-
-    @contextmanager
-    def _writer(self) -> Iterator[Connection]:
-        with connect(self.conninfo, application_name="everindex import") as connection:
-            register_vector(connection)
-            try:
-                yield connection
-            finally:
-                self.reading.note_write(connection)
-
-
-@contextmanager
-def connect_instance(
-    conninfo: str | None = None,
-    *,
-    settings: Settings | None = None,
-    wait_seconds: float | None = None,
-    tell_wait: Callable[[str], None] = log.warning,
-) -> Iterator[Instance]:
-    """Opens an instance: at `conninfo`, else where the settings point, else the embedded server (started for the time).
-
-    DATABASE_URL_DIRECT and DATABASE_URL_READ are used where `conninfo` is that of DATABASE_URL. A server that is not
-    there yet is waited for `wait_seconds`, or as EVERINDEX_WAIT says, else not at all; `tell_wait` is told a sentence then.
-    Raises what connecting raises.
-    """
-    settings = settings or read_settings()
-    seconds = (settings.wait_seconds or 0.0) if wait_seconds is None else wait_seconds
-    if conninfo is not None:
-        with _opened(address.belonging_to(conninfo, settings), settings, seconds, tell_wait) as instance:
-            yield instance
-    else:
-        with address.servers(settings) as found, _opened(found, settings, seconds, tell_wait) as instance:
-            yield instance
-
-
-@contextmanager
-def _opened(
-    addresses: Addresses, settings: Settings, wait_seconds: float, tell_wait: Callable[[str], None]
-) -> Iterator[Instance]:
-    told = WaitTold(tell_wait, where=address.describe(addresses.main))
-    connect(addresses.main, wait_seconds=wait_seconds, on_wait=told).close()
-    instance = Instance(addresses, settings)
-    try:
-        yield instance
-    finally:
-        instance.close()

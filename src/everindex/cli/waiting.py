@@ -58,7 +58,7 @@ def open_instance(
     wait: float | None, *, deploys: bool = False, conninfo: str | None = None, settings: Settings | None = None
 ) -> Iterator[Instance]:
     """The instance of a command: at `conninfo`, else where the settings point."""
-    from everindex.articles.instance import connect_instance
+    from everindex.articles.connect import connect_instance
 
     settings = settings or read_settings()
     seconds = seconds_to_wait(settings, wait, deploys=deploys)

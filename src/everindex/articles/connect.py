@@ -1,0 +1,55 @@
+"""Opening an instance: where its server is, how long it is waited for, and that it is closed again.
+
+Guarantees one answered connection before the instance is handed out. Does not look at the schema.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from everindex.articles.instance import Instance
+from everindex.pg import address
+from everindex.pg.address import Addresses
+from everindex.pg.connections import WaitTold, connect
+from everindex.settings import Settings, read_settings
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def connect_instance(
+    conninfo: str | None = None,
+    *,
+    settings: Settings | None = None,
+    wait_seconds: float | None = None,
+    tell_wait: Callable[[str], None] = log.warning,
+) -> Iterator[Instance]:
+    """Opens an instance: at `conninfo`, else where the settings point, else the embedded server (started for the time).
+
+    DATABASE_URL_DIRECT and DATABASE_URL_READ are used where `conninfo` is that of DATABASE_URL. A server that is not
+    there yet is waited for `wait_seconds`, or as EVERINDEX_WAIT says, else not at all; `tell_wait` is told a sentence then.
+    Raises what connecting raises.
+    """
+    settings = settings or read_settings()
+    seconds = (settings.wait_seconds or 0.0) if wait_seconds is None else wait_seconds
+    if conninfo is not None:
+        with _opened(address.belonging_to(conninfo, settings), settings, seconds, tell_wait) as instance:
+            yield instance
+    else:
+        with address.servers(settings) as found, _opened(found, settings, seconds, tell_wait) as instance:
+            yield instance
+
+
+@contextmanager
+def _opened(
+    addresses: Addresses, settings: Settings, wait_seconds: float, tell_wait: Callable[[str], None]
+) -> Iterator[Instance]:
+    told = WaitTold(tell_wait, where=address.describe(addresses.main))
+    connect(addresses.main, wait_seconds=wait_seconds, on_wait=told).close()
+    instance = Instance(addresses, settings)
+    try:
+        yield instance
+    finally:
+        instance.close()
