@@ -15,7 +15,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.embedding import static
 from everindex.articles.instance import Instance
 from everindex.articles.search import snippet
-from everindex.articles.searches import Options
+from everindex.articles.search.asked import read
 from everindex.cli.serve import _prepare_text_search
 from everindex.settings import Settings
 from everindex.web import answers, api
@@ -54,7 +54,7 @@ def test_of_many_answers_the_articles_are_neither_looked_at_nor_given_back_in_th
     web_instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = create_app(web_instance).state.site
-    found = web_instance.answer_many(["crash", "leak"], Options(k=100))
+    found = web_instance.search_many(["crash", "leak"], k=100)
     monkeypatch.setattr(answers, "characters_of", lambda hits: pytest.fail("they were looked at"))
     response = in_a_loop(answers_response(site, found))
     assert bytes(response.body).count(b'"uri"') == 200
@@ -121,7 +121,7 @@ def test_texts_of_many_hits_are_marked_by_one_thread_at_a_time(
 
     def mark() -> None:
         with web_instance.connection() as connection:
-            marked.append(len(snippet.with_snippets(connection, config, "crash", hits)))
+            marked.append(len(snippet.with_snippets(connection, config, read("crash"), hits)))
 
     workers = [threading.Thread(target=mark) for _ in range(4)]
     for each in workers:
