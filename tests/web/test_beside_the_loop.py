@@ -141,4 +141,4 @@ def test_the_model_of_the_package_is_loaded_before_anybody_asks(web_instance: In
 def test_a_model_that_is_an_endpoint_is_not_asked_at_the_start(filled: str) -> None:
     nobody = Settings().model_copy(update={"openai_base_url": "http://127.0.0.1:9/v1", "embedding_model": "x"})
     with connect_instance(filled, settings=nobody) as instance:
-        instance.meanings.load()  # to ask would raise: nobody listens there
+        instance.query_embedder.load()  # to ask would raise: nobody listens there
