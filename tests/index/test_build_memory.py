@@ -17,10 +17,11 @@ from psycopg import sql
 from scene import SPEC, Heard, rows, run
 
 from everindex.index.build.footprint import graph_bytes
-from everindex.index.build.memory import MIB, choose_settings, settings_for
+from everindex.index.build.memory import choose_settings, settings_for
 from everindex.index.deploy.deploy import deploy
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
+from everindex.units import MIB
 from places import open_place
 
 

@@ -26,6 +26,7 @@ from everindex.index.spec import IndexSpec
 from everindex.index.verify import prove_all, prove_index, prove_planner
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types
+from everindex.units import size_text
 
 SPEC = IndexSpec(name="parts_idx", table="parts", column="e", recall_floor=0.5)
 OTHER_M = replace(SPEC, m=8)
@@ -464,7 +465,7 @@ def test_the_size_of_a_partitioned_index_is_that_of_its_parts(parts: str) -> Non
         observed = observe(connection, SPEC)
     found = next(index for index in observed.indexes if index.name == "parts_idx")
     assert size_of(observed, found) == expected > 0
-    assert f", {expected / 1048576:.1f} MB)" in proofs_of(parts)[0][1]
+    assert f", {size_text(expected)})" in proofs_of(parts)[0][1]
 
 
 def test_a_partition_that_every_search_reads_in_full_fails_the_proof_and_a_small_one_does_not(parts: str) -> None:

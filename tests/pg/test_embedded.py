@@ -22,7 +22,8 @@ import pytest
 from everindex.errors import EmbeddedServerFailed
 from everindex.pg import embedded_account, embedded_postmaster, embedded_process, embedded_programs
 from everindex.pg.embedded import Binaries, embedded_binaries, running
-from everindex.pg.embedded_config import GIB, MIB, Machine, sized_settings
+from everindex.pg.embedded_config import Machine, sized_settings
+from everindex.units import GIB, MIB
 from places import open_place
 
 is_root = os.geteuid() == 0

@@ -20,7 +20,7 @@ KEYS = {
     "vector": "((a[1:{0}])::vector({0})) vector_l2_ops",
     "halfvec": "((a[1:{0}])::halfvec({0})) halfvec_l2_ops",
     "bit": "((left(b, {0}))::bit({0})) bit_hamming_ops",
-    "sparsevec": "((a[1:{0}])::vector({0})::sparsevec) sparsevec_l2_ops",
+    "sparsevec": "((a[1:{0}])::vector({0})::sparsevec({0})) sparsevec_l2_ops",
 }
 #: Whatever levels the rows have, a page takes the same number of them.
 SAME_ON_EACH_PAGE = (

@@ -6,6 +6,7 @@ from everindex.cli.measure import print_points
 from everindex.cli.output import say
 from everindex.index.advice import Advice, Cost
 from everindex.index.tune import Applied
+from everindex.units import size_text
 
 
 def print_advice(advice: Advice) -> None:
@@ -53,8 +54,8 @@ def _figures(cost: Cost | None) -> list[str]:
         return ["nothing serves", *["–"] * (len(_FIGURES) - 1)]
     built = [
         cost.shape.key_type,
-        f"{cost.index_bytes / 1048576:.1f} MB",
-        f"{cost.build_memory_bytes / 1048576:.0f} MB",
+        f"{size_text(cost.index_bytes)}",
+        f"{size_text(cost.build_memory_bytes)}",
         f"{cost.build_seconds:.0f} s",
     ]
     point = cost.point
@@ -79,7 +80,7 @@ def print_applied(applied: Applied, k: int) -> None:
     point = applied.point
     say(
         f"  over all rows recall@{k} is {point.recall:.3f} ({point.low:.3f} to {point.high:.3f}) at ef_search "
-        f"{point.ef_search}, {point.median_ms:.1f} ms, with {applied.curve.size_bytes / 1048576:.1f} MB"
+        f"{point.ef_search}, {point.median_ms:.1f} ms, with {size_text(applied.curve.size_bytes)}"
     )
     for each in applied.tuned.points:
         again = "" if each.candidates is None else f", {each.candidates} candidates re-ranked"

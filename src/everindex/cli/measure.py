@@ -18,6 +18,7 @@ from everindex.index.surveyed import Effort, Survey
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings
+from everindex.units import size_text
 
 KOption = Annotated[int, typer.Option("-k", "--k", help="Neighbours that a search asks for.", min=1, max=1000)]
 QueriesOption = Annotated[
@@ -73,7 +74,7 @@ def print_survey(found: Survey) -> None:
     )
     for curve in found.curves:
         say("")
-        say(f"{curve.words}, {curve.size_bytes / 1048576:.1f} MB{_build(curve)}")
+        say(f"{curve.words}, {size_text(curve.size_bytes)}{_build(curve)}")
         print_points(curve, k=found.k, chosen=found.chosen_ef_search if curve.place == "serving" else None)
     for left in found.left_out:
         say(f"  note: {left.sentence}")

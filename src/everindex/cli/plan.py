@@ -15,6 +15,7 @@ from everindex.index.deploy.preview import PlanPreview, preview_plan
 from everindex.index.plan.policy import DEPLOY
 from everindex.pg import address
 from everindex.settings import read_settings
+from everindex.units import size_text
 
 
 def plan(
@@ -66,10 +67,10 @@ def print_plan(found: PlanPreview, *, to: Callable[[str], None] = say) -> None:
 
 
 def _cost(estimate: Estimate) -> str:
-    memory = f"{estimate.memory_needed_bytes >> 20} MB of memory"
+    memory = f"{size_text(estimate.memory_needed_bytes)} of memory"
     if estimate.memory_given_bytes < estimate.memory_needed_bytes:
-        memory += f" (it gets {estimate.memory_given_bytes >> 20} MB and slows down)"
+        memory += f" (it gets {size_text(estimate.memory_given_bytes)} and slows down)"
     return (
         f"{estimate.rows} rows, about {max(estimate.seconds, 0.1):.1f} s (by {estimate.seconds_from}), {memory}, "
-        f"{estimate.disk_bytes >> 20} MB of disk and as much WAL"
+        f"{size_text(estimate.disk_bytes)} of disk and as much WAL"
     )

@@ -16,6 +16,7 @@ from everindex.index.survey import Say, survey
 from everindex.index.surveyed import Effort, Survey
 from everindex.index.trial import estimate_for, expected_bytes
 from everindex.pg.connections import connect
+from everindex.units import size_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +144,7 @@ def _rejected(found: Survey, choice: Choice | None, floor: float) -> tuple[str, 
         if choice is not None and curve.shape == choice.curve.shape:
             continue
         held = curve.at_floor(floor)
-        size = f"{curve.size_bytes / 1048576:.1f} MB"
+        size = f"{size_text(curve.size_bytes)}"
         if held is not None:
             told.append(
                 f"{curve.words}: holds it at ef_search {held.ef_search} in {held.median_ms:.1f} ms, with {size}"

@@ -15,6 +15,7 @@ from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.plan.ddl import drop_statement
 from everindex.index.probe import index_names
 from everindex.index.spec import IndexSpec
+from everindex.units import size_text
 
 #: What an interrupted REINDEX CONCURRENTLY leaves is a matter of its own.
 _LEFT_OVER = re.compile(r"_cc(new|old)\d*$")
@@ -42,7 +43,7 @@ class Beside:
 
     @property
     def sentence(self) -> str:
-        of = f"index {self.name} ({self.method}, {self.opclass}, {self.size_bytes / 1048576:.1f} MB) on the same column"
+        of = f"index {self.name} ({self.method}, {self.opclass}, {size_text(self.size_bytes)}) on the same column"
         if not self.is_valid:
             return f"{of} is INVALID: no search uses it, and writers may pay for it"
         if self.is_duplicate:

@@ -13,6 +13,7 @@ from typing import Literal
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import HIDDEN_QUERY, Connection
 from everindex.pg.sqlstate import told_as_ours
+from everindex.units import duration_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Blocker:
             "prepared": "is a prepared transaction that has been left",
         }[self.kind]
         who = f"pid {self.pid}" if self.pid is not None else self.application
-        text = f"{who} {what}" + ("" if self.seconds is None else f" for {duration(self.seconds)}")
+        text = f"{who} {what}" + ("" if self.seconds is None else f" for {duration_text(self.seconds)}")
         if self.query:
             text += f": {self.query}"
         return text + (f' (application "{self.application}")' if self.application and self.pid is not None else "")
@@ -144,12 +145,3 @@ def blocker_of(connection: Connection, pid: int) -> str:
         return f"pid {pid}"
     blocker = Blocker(kind="snapshot", pid=pid, seconds=row[0], application=row[1], query=row[2])
     return blocker.sentence.replace("has held a snapshot", "has had a transaction open")
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

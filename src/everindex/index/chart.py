@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from everindex.index.curve import Curve, Point
+from everindex.units import size_text
 
 WIDTH, PLOT_HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 28, 14, 46
@@ -158,7 +159,7 @@ def _line(curve: Curve, number: int, marks: tuple[Mark, ...], taken: Sequence[tu
         number=number,
         kind=curve.shape.key_type,
         is_sample=curve.place == "sample",
-        words=f"{curve.words}, {curve.size_bytes / 1048576:.1f} MB",
+        words=f"{curve.words}, {size_text(curve.size_bytes)}",
         path=" ".join(f"{mark.x},{mark.y}" for mark in marks),
         marks=marks,
         label=_label(marks, taken),

@@ -25,6 +25,7 @@ from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standi
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
+from everindex.units import size_text
 
 
 def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observed]:
@@ -60,7 +61,7 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
         return fails("index", f"index {spec.name} is not whole: {broken}", mend), observed
     sentence = (
         f"index {spec.name} exists, is valid and as declared (hnsw, {spec.opclass}, m = {found.m}, "
-        f"ef_construction = {found.ef_construction}, {size_of(observed, found) / 1048576:.1f} MB)"
+        f"ef_construction = {found.ef_construction}, {size_text(size_of(observed, found))})"
     )
     beside = indexes_beside(spec, observed)
     parts = drifted_parts(spec, observed, found)[:3]  # a sentence has room for so many

@@ -26,6 +26,7 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import keeps_session
 from everindex.pg.vector_type import register_all_types
+from everindex.units import size_text
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Warmed:
         note = f": {self.why}" if self.why else ""
         match self.method:
             case "pg_prewarm":
-                size = f"{self.read_bytes / 1048576:.1f} of {self.index_bytes / 1048576:.1f} MB"
+                size = f"{size_text(self.read_bytes)} of {size_text(self.index_bytes)}"
                 return f"index {self.index}: {size} are in shared_buffers, by pg_prewarm, {took}{note}"
             case "searches":
                 return f"index {self.index}: warmed by {self.searches} searches {took}{note}"
@@ -140,7 +141,7 @@ class _Warming:
         if schema is None:
             why = without
         elif total > buffers:
-            why = f"shared_buffers hold {buffers / 1048576:.0f} MB"
+            why = f"shared_buffers hold {size_text(buffers)}"
         elif was_over:
             why = "the time was over"
         method: Method = "pg_prewarm" if read else "searches" if searches else "nothing"

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everindex.errors import EmbeddedServerFailed
-
-MIB = 1024 * 1024
-GIB = 1024 * MIB
+from everindex.units import GIB, MIB
 
 #: Below this a shared memory file system cannot hold the memory of a parallel build (Docker gives 64 MB).
 SMALL_SHM_BYTES = GIB

@@ -18,6 +18,7 @@ import everindex
 from everindex.articles.model import Mode
 from everindex.errors import EverindexError
 from everindex.message_text import with_backticks
+from everindex.units import duration_text, size_text
 from everindex.web.assets import asset_url
 from everindex.web.problems import as_problem, prefers_html, problem_headers, problem_response
 
@@ -49,7 +50,7 @@ def environment() -> jinja2.Environment:
     )  # fmt: skip
     made.globals.update(asset=asset_url, version=everindex.__version__, strategies=STRATEGIES, modes=MODES_IN_WORDS)
     made.filters.update(
-        size=size, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration,
+        size=size_text, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration_text,
         code=code_spans, told=told, sentence=sentence, highlighted=highlighted,
     )  # fmt: skip
     return made
@@ -110,16 +111,6 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def size(count: int) -> str:
-    """Bytes for people, as PostgreSQL counts them."""
-    value = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1024 or unit == "GB":
-            return f"{value:,.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:,.1f} {unit}"
-        value /= 1024
-    raise AssertionError("GB is the last unit")
-
-
 def safe_link(uri: str | None) -> str | None:
     """The uri where a browser may follow it: http and https only, never a script."""
     try:
@@ -140,10 +131,3 @@ def moment(value: dt.datetime | None) -> str:
     if value is None:
         return "never"
     return (value.astimezone(dt.UTC) if value.tzinfo else value).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def duration(seconds: float) -> str:
-    """A time span for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

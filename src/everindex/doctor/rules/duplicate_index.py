@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_objects import VectorIndex
+from everindex.units import size_text
 
 
 def ask(examined: Examined) -> Iterator[RuleResult]:

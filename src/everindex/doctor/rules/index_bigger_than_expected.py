@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import MIB, size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.index.build.footprint import index_bytes, row_bytes
 from everindex.index.spec import DEFAULT_M
+from everindex.units import MIB, size_text
 
 TIMES = 2.0
 #: Below this a few half-empty pages make any ratio.

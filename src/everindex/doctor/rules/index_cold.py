@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.units import size_text
 
 HIT_SHARE = 0.99
 #: A search with ef_search = 40 visits some hundred blocks: fewer than this are the first searches after a start.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.units import size_text
 
 
 def ask(examined: Examined) -> Iterator[RuleResult]:

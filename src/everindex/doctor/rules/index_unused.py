@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import MIB, duration_text, size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.units import MIB, duration_text, size_text
 
 #: Below a week a weekly job may be the only user.
 ENOUGH_SECONDS = 7 * 86400

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import size_setting, size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.doctor.vector_objects import VectorIndex
 from everindex.index.build.footprint import graph_bytes
 from everindex.index.build.memory import HEADROOM
 from everindex.index.spec import DEFAULT_M
+from everindex.units import size_setting, size_text
 
 
 def ask(examined: Examined) -> Iterator[RuleResult]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.units import size_text
 
 #: Below that a build takes seconds.
 FEW_ROWS = 10_000

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import duration_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.units import duration_text
 
 #: A coordinator finishes what it prepared within seconds.
 OLD_SECONDS = 300.0

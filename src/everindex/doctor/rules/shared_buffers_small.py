@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import size_setting, size_text
 from everindex.doctor.made_settings import set_for_server
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 

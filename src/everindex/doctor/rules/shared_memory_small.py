@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import MIB, size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.pg.pooler import route_of
+from everindex.units import MIB, size_text
 
 SHARED_MEMORY = Path("/dev/shm")
 #: Room above maintenance_work_mem; with both at 64 MB it still fails (als-apg/osprey#1026).

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import size_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.units import size_text
 
 #: Transactions that began since: as old as the default of autovacuum's freeze age leaves room for twice.
 OLD_TRANSACTIONS = 1_000_000

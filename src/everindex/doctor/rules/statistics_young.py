@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.figures import duration_text
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.units import duration_text
 
 #: A week has every job of the week in it.
 LONG_ENOUGH = timedelta(days=7)

@@ -28,6 +28,7 @@ from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import route_of
 from everindex.pg.sqlstate import statement_error, told_as_ours
+from everindex.units import size_text
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def _build_online(work: Work, connection: Connection, step: Build, observed: Obs
     set_session(connection, wanted)
     work.reporter.say(
         f"building index {spec.qualified_name} over {rows} rows, online, with "
-        f"{int(wanted['maintenance_work_mem'].removesuffix('kB')) >> 10} MB and "
+        f"{size_text(1024 * int(wanted['maintenance_work_mem'].removesuffix('kB')))} and "
         f"{wanted['max_parallel_maintenance_workers']} workers"
     )
     record(connection, spec, "build started", rows=rows, settings=wanted)
@@ -164,8 +165,8 @@ def _settings(work: Work, connection: Connection, step: Build, rows: int) -> dic
         wanted["max_parallel_maintenance_workers"] = "0"
     if not settings.fits:
         work.warn(
-            f"the graph of {rows} rows needs about {settings.needed_bytes >> 20} MB and gets "
-            f"{settings.maintenance_work_mem_bytes >> 20} MB: the build slows down once that is full; "
+            f"the graph of {rows} rows needs about {size_text(settings.needed_bytes)} and gets "
+            f"{size_text(settings.maintenance_work_mem_bytes)}: the build slows down once that is full; "
             "raise effective_cache_size to what the machine has, or maintenance_work_mem"
         )
     return wanted

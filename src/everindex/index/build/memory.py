@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from everindex.index.build.footprint import graph_bytes
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
+from everindex.units import MIB
 
-MIB = 1024 * 1024
 #: Room above the formula for a table that grows while it is being indexed.
 HEADROOM = 1.15
 #: What a build may take of a server of which nothing is known but its defaults.

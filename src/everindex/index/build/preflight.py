@@ -11,6 +11,7 @@ from everindex.index.build.shared_memory import SharedMemory, free_bytes, see_sh
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import route_of
+from everindex.units import size_text
 
 #: A parallel build takes its maintenance_work_mem from shared memory at once, and PostgreSQL has more in there.
 SHARED_MEMORY_HEADROOM = 64 * 1024 * 1024
@@ -57,7 +58,7 @@ def require_disk(spec: IndexSpec, machine: Machine, *, needed_bytes: int) -> Non
     free = machine.disk_free_bytes
     if free is not None and free < needed_bytes:
         raise DiskSpaceShort(
-            f"index {spec.qualified_name} needs about {needed_bytes >> 20} MB of disk, and {free >> 20} MB are free.",
+            f"index {spec.qualified_name} needs about {size_text(needed_bytes)} of disk, and {size_text(free)} are free.",
             why="a build that fills the disk stops the whole server.",
             next_step="free some space, or move the data directory, then run the same command again; nothing was changed.",
         )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 
-from everindex.index.blockers import blocker_of, duration, prepared_on
+from everindex.index.blockers import blocker_of, prepared_on
 from everindex.index.progress import Progress
 from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.pg.connections import Connection
+from everindex.units import duration_text
 
 
 class PolicyWatchdog:
@@ -30,7 +31,7 @@ class PolicyWatchdog:
         if limit is not None and progress.elapsed_seconds >= limit:
             who = self._who(connection, self._blockers(connection, progress))
             told = f"it waited for {who}" if who else f"its phase: {progress.phase}"
-            return f"it had not ended after {duration(limit)} ({told})"
+            return f"it had not ended after {duration_text(limit)} ({told})"
         limit = self._policy.wait_for_transactions_seconds
         if limit is None:
             return None
@@ -40,7 +41,7 @@ class PolicyWatchdog:
             self._waiting_since = time.monotonic() if waits_for else None
         if self._waiting_since is None or time.monotonic() - self._waiting_since < limit:
             return None
-        return f"it waited longer than {duration(limit)} for {self._who(connection, waits_for)}"
+        return f"it waited longer than {duration_text(limit)} for {self._who(connection, waits_for)}"
 
     def _blockers(self, connection: Connection, progress: Progress) -> tuple[int | str, ...]:
         if not progress.waits_for and progress.phase.startswith("waiting for"):

@@ -23,6 +23,7 @@ from everindex.index.recall import Recall, compare, find_truth, sample_queries, 
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
+from everindex.units import size_text
 
 K = 10
 #: Queries of one measurement, at most; fewer where exact scans are dear.
@@ -213,7 +214,7 @@ def judge_size(
         return None
     return Evidence(
         kind="size",
-        sentence=f"the serving index takes {size_bytes / 1048576:.1f} MB for {rows} rows, where {expected / 1048576:.1f} MB "
+        sentence=f"the serving index takes {size_text(size_bytes)} for {rows} rows, where {size_text(expected)} "
         "would do",
     )
 

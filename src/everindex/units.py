@@ -1,0 +1,32 @@
+"""Sizes and durations as text: for people, and as PostgreSQL's settings take them. Powers of 1024, as PostgreSQL counts."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+def size_text(size_bytes: float) -> str:
+    """A size for people: `16 kB`, `1.5 MB`, `64 MB`, `1.4 GB`; whole units from ten on."""
+    for unit, length in ((GIB, "GB"), (MIB, "MB"), (KIB, "kB")):
+        if size_bytes >= unit:
+            count = size_bytes / unit
+            return f"{count:.0f} {length}" if count >= 9.95 else f"{count:.1f}".removesuffix(".0") + f" {length}"
+    return f"{size_bytes:.0f} bytes"
+
+
+def size_setting(size_bytes: int) -> str:
+    """A size as a setting takes it, rounded up to whole megabytes: `1434MB`."""
+    return f"{-(-size_bytes // MIB)}MB"
+
+
+def duration_text(seconds: float) -> str:
+    """A time span for people: `40 s`, `12 min`, `3.5 h`, `5 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f}".removesuffix(".0") + " h"
+    return f"{seconds / 86400:.0f} days"
