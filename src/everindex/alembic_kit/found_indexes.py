@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +16,9 @@ from everindex.index.spec import (
     OPCLASSES,
     IndexSpec,
 )
+from everindex.pg.reindex_leftovers import reindex_leftover
 
 #: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
-_REINDEX_REST = re.compile(r"_cc(new|old)\d*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +75,7 @@ class FoundIndex:
 
 def is_left_over(name: str) -> bool:
     """True for a generation beside a declared index, and for what an interrupted REINDEX CONCURRENTLY leaves."""
-    return name.endswith(GENERATION_SUFFIXES) or _REINDEX_REST.search(name) is not None
+    return name.endswith(GENERATION_SUFFIXES) or reindex_leftover(name) is not None
 
 
 def found_indexes(connection: Connection, schema: str, table: str) -> tuple[FoundIndex, ...]:

@@ -15,10 +15,8 @@ from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.plan.ddl import drop_statement
 from everindex.index.probe import index_names
 from everindex.index.spec import IndexSpec
+from everindex.pg.reindex_leftovers import reindex_leftover
 from everindex.units import size_text
-
-#: What an interrupted REINDEX CONCURRENTLY leaves is a matter of its own.
-_LEFT_OVER = re.compile(r"_cc(new|old)\d*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +77,7 @@ def indexes_beside(spec: IndexSpec, observed: Observed) -> tuple[Beside, ...]:
         if index.name != spec.name
         and not has_generation_name(index.name, spec.name)
         and index.builder_pid is None
-        and not _LEFT_OVER.search(index.name)
+        and reindex_leftover(index.name) is None  # a matter of its own
         and _is_on_column(spec, observed, index)
     )
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-from everindex.doctor.rules.leftover_of_reindex import is_leftover
 from everindex.index.catalog.generations import PREVIOUS
+from everindex.pg.reindex_leftovers import reindex_leftover
 
 
 def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
-        if is_leftover(index.name) and not index.is_valid:
+        if reindex_leftover(index.name) and not index.is_valid:
             continue  # the index that it should have replaced serves: leftover-of-reindex
         if index.is_partitioned or examined.index_details[index.oid].is_attached:
             continue  # neither can be dropped on its own: partitioned-index-incomplete

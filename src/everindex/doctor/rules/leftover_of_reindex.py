@@ -1,34 +1,25 @@
-"""Did a REINDEX CONCURRENTLY that failed leave an index behind, which every write maintains?"""
+"""Rule: no REINDEX CONCURRENTLY that failed has left an index behind, which every write maintains."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-
-#: PostgreSQL, ReindexRelationConcurrently: `_ccnew` while the new one is built, `_ccold` for the one it has replaced, with
-#: a number where that name is taken.
-_LEFTOVER = re.compile(r"_cc(new|old)\d*$")
-
-
-def is_leftover(name: str) -> bool:
-    """Is it a name that only REINDEX CONCURRENTLY gives?"""
-    return _LEFTOVER.search(name) is not None
+from everindex.pg.reindex_leftovers import reindex_leftover
 
 
 def ask(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
-        match = _LEFTOVER.search(index.name)
-        if match is None or index.is_valid:
+        leftover = reindex_leftover(index.name)
+        if leftover is None or index.is_valid:
             continue
         if index.is_being_built or index.table_oid in examined.tables_at_work:
             yield good(
                 f"index {index.quoted} belongs to work on {index.quoted_table} that goes on now", about=index.quoted
             )
             continue
-        if match[1] == "new":
+        if leftover.kind == "new":
             meaning = "the new one was never finished; the index that it should have replaced still serves"
         else:
             meaning = "the old one was never dropped; the index that replaced it serves"
@@ -39,7 +30,7 @@ def ask(examined: Examined) -> Iterator[RuleResult]:
             fix=Fix(
                 statements=(f"DROP INDEX CONCURRENTLY {index.quoted}",),
                 is_safe=True,
-                advice="then repeat the REINDEX, if its reason still holds." if match[1] == "new" else "",
+                advice="then repeat the REINDEX, if its reason still holds." if leftover.kind == "new" else "",
             ),
         )
 

@@ -7,7 +7,6 @@ does not say how long a step takes, and it is only good for the catalog that it 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -31,9 +30,7 @@ from everindex.index.plan.situation import Situation, situation_of
 from everindex.index.plan.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
 from everindex.index.serving import same_distance
 from everindex.index.spec import IndexSpec
-
-#: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
-_REINDEX_REST = re.compile(r"_cc(new|old)\d*$")
+from everindex.pg.reindex_leftovers import reindex_leftover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,8 +223,8 @@ def _left_overs(spec: IndexSpec, observed: Observed, policy: DeployPolicy) -> li
         for index in indexes
         if not index.is_valid
         and index.builder_pid is None
-        and _REINDEX_REST.search(index.name)
-        and (not policy.spare_others or _REINDEX_REST.sub("", index.name) == spec.name)
+        and (leftover := reindex_leftover(index.name)) is not None
+        and (not policy.spare_others or leftover.index == spec.name)
         and is_as_declared(spec, observed, index)
     ]
 
