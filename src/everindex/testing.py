@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from everindex.errors import EverindexError
-from everindex.index.statement.check import SMALL_TABLE_ROWS, StatementCheck, check_statement
+from everindex.index.planner import SMALL_TABLE_ROWS
+from everindex.index.statement.check import StatementCheck, check_statement
 from everindex.index.statement.recall import StatementRecall, measure_statement_recall
 from everindex.index.statement.script import one_checkable
 from everindex.index.statement.text import Statement

@@ -338,8 +338,8 @@ def test_an_index_that_was_dropped_on_the_primary_is_told_by_the_first_answer_of
     replicated: Pair, open_replicated: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "SERVING_SECONDS", 3600.0)
-    monkeypatch.setattr(strategy, "SMALL_TABLE_ROWS", 100)  # these few rows are to be searched as many are
-    monkeypatch.setattr(engine_module, "SMALL_TABLE_ROWS", 100)
+    monkeypatch.setattr(strategy, "PUSHED_FROM_ROWS", 100)  # these few rows are to be searched as many are
+    monkeypatch.setattr(engine_module, "PUSHED_FROM_ROWS", 100)
     strategy.choose.cache_clear()
     instance = open_replicated()
     assert instance.search("elections", mode="semantic").strategy == "index"

@@ -99,7 +99,7 @@ def test_an_index_search_sets_nothing_that_this_pgvector_does_not_know(instance:
 def test_every_statement_of_a_search_goes_the_way_that_it_says(
     instance: Instance, conninfo: str, k: int, is_filtered: bool, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strategy, "SMALL_TABLE_ROWS", 100)  # these few rows are to be searched as many are
+    monkeypatch.setattr(strategy, "PUSHED_FROM_ROWS", 100)  # these few rows are to be searched as many are
     filters = {}
     if is_filtered:
         filters["category"] = rows(conninfo, "SELECT category FROM articles GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")[
@@ -119,7 +119,7 @@ def test_every_statement_of_a_search_goes_the_way_that_it_says(
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_all_pages_are_every_article_once(instance: Instance, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategy, "SMALL_TABLE_ROWS", 100)
+    monkeypatch.setattr(strategy, "PUSHED_FROM_ROWS", 100)
     vector = instance.embed_query("memory leak in the parser")
     places: list[tuple[float | None, str]] = []
     strategies: list[str] = []

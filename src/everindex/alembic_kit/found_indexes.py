@@ -18,8 +18,6 @@ from everindex.index.spec import (
 )
 from everindex.pg.reindex_leftovers import reindex_leftover
 
-#: What REINDEX CONCURRENTLY calls the index that it builds, and the one that it is about to drop.
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundIndex:

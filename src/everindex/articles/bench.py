@@ -17,10 +17,9 @@ from everindex.articles.search import statement
 from everindex.articles.search.strategy import choose
 from everindex.errors import NotMigrated
 from everindex.index.planner import Settings
+from everindex.index.spec import DEFAULT_K
 from everindex.pg.connections import Connection, connect
 from everindex.pg.vector_type import register_vector
-
-K = 10
 
 
 def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
@@ -28,8 +27,8 @@ def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
     with them in a transaction, and `search_vector`. Each round takes the three in turn over the same query vectors."""
     vectors = query_vectors(instance, queries)
     table, serving = instance.engine.known()
-    approach = choose(serving, k=K, passing=None, ef_search=None, exact=False)
-    composed, _ = statement.of(table, Filters(), approach, k=K)
+    approach = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
+    composed, _ = statement.of(table, Filters(), approach, k=DEFAULT_K)
     text = composed.as_string(None)
     with (
         connect(instance.direct_conninfo, application_name="everindex bench") as raw,
@@ -42,7 +41,7 @@ def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
         subjects: dict[str, Callable[[np.ndarray], Any]] = {
             "raw": lambda vector: raw.execute(text, {"vector": vector}, binary=True, prepare=True).fetchall(),
             "raw_local": lambda vector: _pipelined(local, approach.settings, text, vector),
-            "library": lambda vector: instance.search_vector(vector, k=K),
+            "library": lambda vector: instance.search_vector(vector, k=DEFAULT_K),
         }
         medians = in_turns(subjects, vectors, rounds=rounds)
     return {

@@ -24,7 +24,7 @@ from everindex.index.catalog.observe import Observed, observe
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.proof import Verification
 from everindex.index.query_sample import AskedQueries
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.index.verify import prove_index, prove_planner, prove_recall, unasked
 from everindex.migrate.standing import prove_revision, read_standing
 from everindex.pg.connections import Connection, connect, lift_time_limits
@@ -32,9 +32,6 @@ from everindex.pg.pooler import one_session
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_vector
 from everindex.settings import read_settings
-
-#: What a search asks for unless told otherwise; the proofs are about this.
-DEFAULT_K = 10
 
 
 def verify(

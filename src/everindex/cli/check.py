@@ -12,7 +12,8 @@ from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.statement_arguments import Place, places_of, read_text
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.errors import EverindexError, StatementNotCheckable, UsageError
-from everindex.index.statement.check import SMALL_TABLE_ROWS, StatementCheck, check_statement
+from everindex.index.planner import SMALL_TABLE_ROWS
+from everindex.index.statement.check import StatementCheck, check_statement
 from everindex.index.statement.text import Statement
 from everindex.pg import address
 from everindex.settings import read_settings

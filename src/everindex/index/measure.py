@@ -12,10 +12,10 @@ from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.curve import Curve, Place, Point, Shape, shape_of
 from everindex.index.deploy.visibility import competitors, hidden
 from everindex.index.planner import FORCED, Settings, explain_here, set_local
-from everindex.index.probe import EF_SEARCH_RANGE, candidates_per_neighbour, index_names, probe_statement, size_of
+from everindex.index.probe import candidates_per_neighbour, index_names, probe_statement, size_of
 from everindex.index.recall import IndexUnused, Inside, Truth, compare, one_transaction
 from everindex.index.serving import same_distance
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import MAX_EF_SEARCH, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -120,7 +120,7 @@ def measure_points(
             k=truth.k + truth.own_rows,
             candidates=None if candidates is None else candidates + truth.own_rows,
         )
-        beam: Settings = (("hnsw.ef_search", str(min(ef_search + truth.own_rows, EF_SEARCH_RANGE[1]))),)
+        beam: Settings = (("hnsw.ef_search", str(min(ef_search + truth.own_rows, MAX_EF_SEARCH))),)
         measured = compare(connection, statement, (*beam, *FORCED, *PLANNED_ANEW), truth, names=names, inside=inside)
         if isinstance(measured, IndexUnused):
             return tuple(points) or measured

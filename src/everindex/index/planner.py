@@ -14,7 +14,8 @@ from everindex.pg.sqlstate import told_as_ours
 
 Settings = tuple[tuple[str, str], ...]
 
-#: The planner rightly reads the whole of a table this small; there usability is proven instead of use.
+#: The planner rightly reads the whole of a table with fewer rows (measured with LIMIT 10 at 384 and 1,536 dimensions: 1,000
+#: rows are scanned, 2,000 go through the index); there usability is proven instead of use.
 SMALL_TABLE_ROWS = 2000
 #: What makes the planner take the index where it is not the cheapest way: the proof that it could.
 FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"), ("enable_indexscan", "on"))

@@ -12,16 +12,12 @@ from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.key import cast_sql, key_sql
 from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.planner import Settings
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, IndexSpec
 
 #: Candidates that are re-ranked for each neighbour asked for: bit codes lose much of a vector, halfvec hardly any.
 CANDIDATES_PER_NEIGHBOUR = {"vector": 1, "halfvec": 2, "bit": 20}
 #: The same for an expression over a column, such as the first dimensions of a vector.
 CANDIDATES_OF_EXPRESSION = 20
-#: hnsw.ef_search: pgvector's default and its largest value (hnsw.h).
-EF_SEARCH_RANGE = (40, 1000)
-#: ef_search and candidates of a declaration are those of a search for so many neighbours.
-DECLARED_K = 10
 #: Types of a column whose distances are the true ones.
 VALUE_TYPES = ("vector", "halfvec", "bit")
 
@@ -102,10 +98,9 @@ def sample_statement(spec: IndexSpec, observed: Observed) -> sql.Composed:
 
 def probe_settings(spec: IndexSpec, observed: Observed, *, k: int) -> Settings:
     """What a search of that k sets: the declared ef_search, or one that finds as many candidates as are re-ranked."""
-    low, high = EF_SEARCH_RANGE
     declared = None if spec.ef_search is None else _for_k(spec.ef_search, k)
-    chosen = declared or max(low, declared_candidates(spec, observed, k=k))
-    return (("hnsw.ef_search", str(min(chosen, high))),)
+    chosen = declared or max(DEFAULT_EF_SEARCH, declared_candidates(spec, observed, k=k))
+    return (("hnsw.ef_search", str(min(chosen, MAX_EF_SEARCH))),)
 
 
 def declared_candidates(spec: IndexSpec, observed: Observed, *, k: int) -> int:
@@ -122,8 +117,8 @@ def candidates_per_neighbour(spec: IndexSpec, observed: Observed) -> int:
 
 
 def _for_k(declared: int, k: int) -> int:
-    """What is declared for DECLARED_K neighbours, for k: never less, and more in proportion."""
-    return max(declared, -(-declared * k // DECLARED_K))
+    """What is declared for DEFAULT_K neighbours, for k: never less, and more in proportion."""
+    return max(declared, -(-declared * k // DEFAULT_K))
 
 
 def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:

@@ -10,9 +10,15 @@ from everindex.errors import SpecIllegal
 #: pgvector, src/hnsw.h: HNSW_MIN_M … HNSW_MAX_EF_CONSTRUCTION; README "Index Options" for the defaults.
 M_RANGE = range(2, 101)
 EF_CONSTRUCTION_RANGE = range(4, 1001)
-#: hnsw.h, HNSW_MIN_EF_SEARCH and HNSW_MAX_EF_SEARCH; a scan that does not iterate finds no more candidates than that.
-EF_SEARCH_RANGE = range(1, 1001)
-CANDIDATES_RANGE = range(10, 1001)
+#: hnsw.h, HNSW_DEFAULT_EF_SEARCH, HNSW_MIN_EF_SEARCH and HNSW_MAX_EF_SEARCH; a scan that does not iterate finds no more
+#: candidates than that.
+DEFAULT_EF_SEARCH = 40
+MAX_EF_SEARCH = 1000
+EF_SEARCH_RANGE = range(1, MAX_EF_SEARCH + 1)
+#: The neighbours of a search that names no number: ef_search and candidates of a declaration are for so many, and so is
+#: every recall that is measured, proven or recorded.
+DEFAULT_K = 10
+CANDIDATES_RANGE = range(DEFAULT_K, MAX_EF_SEARCH + 1)
 DEFAULT_M = 16
 DEFAULT_EF_CONSTRUCTION = 64
 #: pgvector, src/hnsw.h: HNSW_MAX_DIM 2000 for vector, twice that for halfvec, 32 times for bit.

@@ -22,7 +22,7 @@ from everindex.index.deploy.deploy import Deployed, deploy
 from everindex.index.journal import record
 from everindex.index.plan.policy import DEPLOY
 from everindex.index.reporter import Reporter
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import MAX_EF_SEARCH, IndexSpec
 from everindex.index.survey import Say, survey
 from everindex.index.surveyed import Effort, Survey
 from everindex.pg import own_schema
@@ -31,10 +31,8 @@ from everindex.pg.connections import connect
 log = logging.getLogger(__name__)
 
 #: Searches for so many times k are measured as well, once the choice serves: ef_search is interpolated between the two.
-FURTHER_K = 10
+FURTHER_TIMES = 10
 MOST_K = 100
-#: pgvector finds no more than this many candidates at a time.
-MOST_EF_SEARCH = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +146,7 @@ def _over_all_rows(conninfo: str, spec: IndexSpec, effort: Effort, say: Say) -> 
 
 def _further_point(conninfo: str, spec: IndexSpec, effort: Effort, floor: float, say: Say) -> TunedPoint | None:
     """What searches for many more neighbours need; None where that is not measured."""
-    k = min(MOST_K, FURTHER_K * effort.k)
+    k = min(MOST_K, FURTHER_TIMES * effort.k)
     if k <= effort.k:
         return None
     with connect(conninfo, application_name="everindex tune") as connection:
@@ -168,7 +166,7 @@ def _further_point(conninfo: str, spec: IndexSpec, effort: Effort, floor: float,
     if serving is None or not serving.points:
         return None
     held = serving.at_floor(floor) or serving.points[-1]
-    return TunedPoint(k=k, ef_search=min(MOST_EF_SEARCH, held.ef_search), candidates=held.candidates)
+    return TunedPoint(k=k, ef_search=min(MAX_EF_SEARCH, held.ef_search), candidates=held.candidates)
 
 
 def _with_choice(found: Survey, before: Survey, ef_search: int) -> Survey:

@@ -22,7 +22,7 @@ from everindex.index.planner import FORCED, under_settings
 from everindex.index.probe import probe_settings, probe_statement
 from everindex.index.recall import sample_queries
 from everindex.index.serving import serving_spec
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import keeps_session
 from everindex.pg.vector_type import register_all_types
@@ -35,7 +35,6 @@ BLOCKS_AT_ONCE = 2048
 #: Searches that warm what pg_prewarm does not: the table's own pages, and the catalog. And those that do all of it.
 FEW_SEARCHES = 20
 MANY_SEARCHES = 500
-K = 10
 
 Method = Literal["pg_prewarm", "searches", "nothing"]
 
@@ -227,8 +226,8 @@ class _Warming:
         if self.is_over:
             return 0
         register_all_types(self.connection)
-        statement = probe_statement(spec, observed, k=K)
-        settings = (*probe_settings(spec, observed, k=K), *FORCED)
+        statement = probe_statement(spec, observed, k=DEFAULT_K)
+        settings = (*probe_settings(spec, observed, k=DEFAULT_K), *FORCED)
         done = 0
         try:
             with under_settings(self.connection, self._until_deadline()):

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from everindex.articles.bench import K, in_turns, query_vectors, resident_mb
+from everindex.articles.bench import in_turns, query_vectors, resident_mb
 from everindex.articles.instance import Instance
+from everindex.index.spec import DEFAULT_K
 from everindex.web.serving import serve_in_thread
 
 TEXTS = (
@@ -32,9 +33,9 @@ def measure_http(instance: Instance, *, queries: int, rounds: int) -> dict[str, 
     cases = [(TEXTS[number % len(TEXTS)], vector, _path(vector)) for number, vector in enumerate(vectors)]
     with _client(instance) as ask:
         subjects: dict[str, Callable[[tuple[str, np.ndarray, str]], Any]] = {
-            "text": lambda case: instance.search(case[0], k=K),
-            "http_text": lambda case: ask(f"/api/search?{urllib.parse.urlencode({'q': case[0], 'k': K})}"),
-            "vector": lambda case: instance.search_vector(case[1], k=K),
+            "text": lambda case: instance.search(case[0], k=DEFAULT_K),
+            "http_text": lambda case: ask(f"/api/search?{urllib.parse.urlencode({'q': case[0], 'k': DEFAULT_K})}"),
+            "vector": lambda case: instance.search_vector(case[1], k=DEFAULT_K),
             "http_vector": lambda case: ask(case[2]),
         }
         medians = in_turns(subjects, cases, rounds=rounds)
@@ -49,7 +50,7 @@ def measure_http(instance: Instance, *, queries: int, rounds: int) -> dict[str, 
 
 def _path(vector: np.ndarray) -> str:
     encoded = base64.urlsafe_b64encode(vector.astype("<f4").tobytes()).decode()
-    return f"/api/search?vector={encoded}&k={K}"
+    return f"/api/search?vector={encoded}&k={DEFAULT_K}"
 
 
 @contextmanager

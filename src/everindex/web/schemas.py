@@ -19,7 +19,7 @@ from everindex.articles.model import (
     Strategy,
 )
 from everindex.articles.search.condition import DATE_PATTERN
-from everindex.index.catalog.tuned import MAX_EF_SEARCH
+from everindex.index.spec import MAX_EF_SEARCH
 
 MODE = (
     f"How a text is searched: hybrid (by meaning and by words), semantic or keyword; {DEFAULT_MODE} when left out. "

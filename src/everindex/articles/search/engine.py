@@ -26,7 +26,7 @@ from everindex.articles.search.statement import Texts
 from everindex.articles.search.strategy import (
     BY_ROW_CODES,
     NO_INDEX,
-    SMALL_TABLE_ROWS,
+    PUSHED_FROM_ROWS,
     Approach,
     Serving,
     choose,
@@ -190,7 +190,7 @@ class SearchEngine:
         are not the nearest of all, or where another index serves by now.
         """
         is_whole = scanned == "table" and approach.candidates is None
-        if is_whole and serving.estimated_rows < SMALL_TABLE_ROWS:
+        if is_whole and serving.estimated_rows < PUSHED_FROM_ROWS:
             return table, serving, found, as_read(approach, reason=SMALL_TABLE), []
         with limited(connection):
             table_now, serving_now = self._look(connection)

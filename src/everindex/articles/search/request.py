@@ -29,7 +29,7 @@ from everindex.articles.search.condition import values
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
 from everindex.articles.search.strategy import rounded
 from everindex.errors import QueryInapplicable, QueryInvalid
-from everindex.index.catalog.tuned import MAX_EF_SEARCH
+from everindex.index.spec import MAX_EF_SEARCH
 
 #: Cosine distance below which two articles are taken for one. In the sample 97 % of the pairs closer than this share at
 #: least four fifths of their text, and half of those just beyond it (docs/measurements/answers.md). Models differ.

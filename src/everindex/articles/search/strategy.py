@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from everindex.articles.model import Strategy
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
-from everindex.index.catalog.tuned import MAX_EF_SEARCH, Tuned, candidates_for, ef_search_for
+from everindex.index.catalog.tuned import Tuned, candidates_for, ef_search_for
+from everindex.index.spec import MAX_EF_SEARCH
 
 #: What an entry that an iterating index scan gives costs, in rows of an exact search. A row costs 4 to 6 µs, since its vector
 #: is fetched from TOAST; for an entry the scan measures the distance of some TUPLES_PER_ENTRY others
@@ -16,8 +17,9 @@ from everindex.index.catalog.tuned import MAX_EF_SEARCH, Tuned, candidates_for, 
 ENTRY_COST = {"vector": 6.0, "halfvec": 4.0, "bit": 2.0}
 #: hnsw.max_scan_tuples counts the elements whose distance was measured. Beyond it, pgvector hands out what it has put aside.
 TUPLES_PER_ENTRY = 13
-#: Below so many rows the planner rightly reads the whole table: it is not pushed to the index.
-SMALL_TABLE_ROWS = 1000
+#: From so many rows on the planner is pushed to the index; the whole of a smaller table is read as fast. The planner left
+#: alone takes the index from some more on (`index.planner.SMALL_TABLE_ROWS`).
+PUSHED_FROM_ROWS = 1000
 #: Under a filter more rows are fetched than asked for, and the nearest kept: those of an iteration that went on come in
 #: batches, and a nearer one may be in the next. Of filters that are clusters 1.2 finds 98.4 % of the true neighbours, 1 finds
 #: 97.8 %, 1.5 finds 98.9 % and takes an eighth longer (docs/measurements/filtered.md).
@@ -132,7 +134,7 @@ def choose(
     if exact or serving.index_name is None:
         why = "exact search was asked for" if exact else NO_INDEX
         found = exactly(is_filtered=passing is not None, reason=why)
-        is_parallel = not exact and passing is None and serving.estimated_rows >= SMALL_TABLE_ROWS
+        is_parallel = not exact and passing is None and serving.estimated_rows >= PUSHED_FROM_ROWS
         return replace(found, settings=PARALLEL) if is_parallel else found
     if passing is not None:
         if passing <= exact_up_to(serving, k=k):
@@ -157,7 +159,7 @@ def exact_up_to(serving: Serving, *, k: int) -> int:
     """Up to so many passing rows an exact search over them costs less than an index scan, which gives (rows to find) × (all
     rows) / (passing rows) entries where the filter has nothing to do with the vectors."""
     wanted = _candidates(serving, k=k, fetch=math.ceil(FETCH_FACTOR * k)) or FETCH_FACTOR * k
-    return math.isqrt(int(ENTRY_COST[serving.key_type] * wanted * max(serving.estimated_rows, SMALL_TABLE_ROWS)))
+    return math.isqrt(int(ENTRY_COST[serving.key_type] * wanted * max(serving.estimated_rows, PUSHED_FROM_ROWS)))
 
 
 def counted_up_to(serving: Serving, *, k: int) -> int:
@@ -236,7 +238,7 @@ def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None 
     a filter it would also collect the passing rows by another index and sort them. What is left is one plan, so it is kept.
     """
     settings = [("hnsw.ef_search", str(ef_search)), KEEPS_PLAN]
-    if serving.estimated_rows >= SMALL_TABLE_ROWS:
+    if serving.estimated_rows >= PUSHED_FROM_ROWS:
         settings.append(("enable_seqscan", "off"))
         if most_tuples is not None:
             settings += [("enable_bitmapscan", "off"), ("enable_sort", "off")]
@@ -299,7 +301,7 @@ def _why_exactly(serving: Serving, *, depth: int, is_filtered: bool) -> str | No
     needed = depth if serving.key_type == "vector" else math.ceil(_candidates_per_row(serving) * depth)
     if needed > most:
         return f"the page lies beyond the first {most:,} rows that the index is asked for"
-    if not is_filtered and serving.estimated_rows <= max(ROWS_PER_DEPTH * needed, SMALL_TABLE_ROWS):
+    if not is_filtered and serving.estimated_rows <= max(ROWS_PER_DEPTH * needed, PUSHED_FROM_ROWS):
         return "so deep, reading every row costs less than the index"
     return None
 

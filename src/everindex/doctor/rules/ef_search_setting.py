@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import made_settings
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.index.spec import DEFAULT_EF_SEARCH, EF_SEARCH_RANGE
 
-#: pgvector, hnsw.h: HNSW_DEFAULT_EF_SEARCH and the range of the setting.
-SHIPPED = 40
-ALLOWED = range(1, 1001)
 #: From here on the planner left the index for tables with vectors stored out of line (measured at random_page_cost 4).
 LARGE = 200
 
@@ -20,7 +18,7 @@ def ask(examined: Examined) -> Iterator[RuleResult]:
         return
     made_at = made_settings(examined, ["hnsw.ef_search"])
     if not made_at:
-        yield good(f"hnsw.ef_search is the default of {SHIPPED} wherever a statement does not set it")
+        yield good(f"hnsw.ef_search is the default of {DEFAULT_EF_SEARCH} wherever a statement does not set it")
     for made in made_at:
         what = _what_is_wrong(made.value)
         if what is None:
@@ -36,9 +34,9 @@ def ask(examined: Examined) -> Iterator[RuleResult]:
 
 
 def _what_is_wrong(value: str) -> str | None:
-    if not value.isdigit() or int(value) not in ALLOWED:
+    if not value.isdigit() or int(value) not in EF_SEARCH_RANGE:
         return "pgvector takes 1 to 1000, so every session falls back to 40 with a WARNING"
-    if int(value) < SHIPPED:
+    if int(value) < DEFAULT_EF_SEARCH:
         return f"without iterative scans no search returns more than {value} rows, and recall is lower"
     if int(value) > LARGE:
         return "every search pays for it, and the planner may leave the index"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import set_for_server
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.units import GIB, MIB, size_setting, size_text
 
 #: Of what the operator says the machine has (effective_cache_size): the rest is for sessions and the page cache.
 SHARE = 0.6

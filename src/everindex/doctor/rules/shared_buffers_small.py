@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import set_for_server
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.units import size_setting, size_text
 
 
 def ask(examined: Examined) -> Iterator[RuleResult]:

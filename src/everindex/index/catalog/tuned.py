@@ -16,15 +16,11 @@ from psycopg.types.json import Jsonb
 from everindex.index.adopted import adopted_here
 from everindex.index.catalog.drift import declared_index, is_rejected
 from everindex.index.catalog.observe import ObservedIndex, in_search_path, observe
-from everindex.index.probe import CANDIDATES_PER_NEIGHBOUR, DECLARED_K
-from everindex.index.spec import EF_SEARCH_RANGE, OPCLASSES, IndexSpec
+from everindex.index.probe import CANDIDATES_PER_NEIGHBOUR
+from everindex.index.spec import DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, OPCLASSES, IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
-
-#: pgvector's default of hnsw.ef_search, and its largest value.
-DEFAULT_EF_SEARCH = 40
-MAX_EF_SEARCH = EF_SEARCH_RANGE.stop - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +68,8 @@ class Tuned:
             opclass=self.opclass,
             m=self.m,
             ef_construction=self.ef_construction,
-            ef_search=ef_search_for(DECLARED_K, self),
-            candidates=candidates_for(DECLARED_K, self.key_type, self) if self.key_type != "vector" else None,
+            ef_search=ef_search_for(DEFAULT_K, self),
+            candidates=candidates_for(DEFAULT_K, self.key_type, self) if self.key_type != "vector" else None,
             recall_floor=min(spec.recall_floor, self.recall_floor),
         )
 

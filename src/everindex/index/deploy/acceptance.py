@@ -17,7 +17,7 @@ from everindex.index.build.operation import Work, run_briefly
 from everindex.index.catalog.drift import answers_declared, declared_index, index_digest
 from everindex.index.catalog.generations import Shortfall, read_note, serving_note, with_note, words_of_others
 from everindex.index.catalog.observe import Observed, ObservedIndex
-from everindex.index.deploy.swap import K, drop_generation, named
+from everindex.index.deploy.swap import drop_generation, named
 from everindex.index.deploy.visibility import competitors, dropped_for_a_moment, hidden
 from everindex.index.journal import record
 from everindex.index.keeper.recall_history import generation_of
@@ -27,7 +27,7 @@ from everindex.index.planner import FORCED
 from everindex.index.probe import index_names, probe_settings, probe_statement
 from everindex.index.recall import Inside, Recall, Truth, compare, find_truth, one_transaction, sample_queries
 from everindex.index.serving import same_distance
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 from everindex.pg.vector_type import register_all_types
@@ -48,7 +48,7 @@ def prove(work: Work, connection: Connection, step: Prove, observed: Observed) -
     with told_as_ours("proving the new generation"):
         vectors = sample_queries(connection, spec, observed, samples=PROOF_QUERIES)
         if len(vectors) >= 2:
-            truth = find_truth(connection, spec, observed, vectors, k=K, max_seconds=PROOF_SECONDS)
+            truth = find_truth(connection, spec, observed, vectors, k=DEFAULT_K, max_seconds=PROOF_SECONDS)
             measured = _measure(work, connection, observed, successor, truth)
             if measured is None:
                 _reject(work, connection, observed, successor, "the planner cannot use it, even when it must")
@@ -167,8 +167,8 @@ def _measure(
         inside = hidden(others) if observed.is_superuser else dropped_for_a_moment(work, others)
     measured = compare(
         connection,
-        probe_statement(spec, observed, k=K + 1),
-        (*probe_settings(spec, observed, k=K), *FORCED),
+        probe_statement(spec, observed, k=DEFAULT_K + 1),
+        (*probe_settings(spec, observed, k=DEFAULT_K), *FORCED),
         truth,
         names=index_names(observed, index),
         inside=inside,

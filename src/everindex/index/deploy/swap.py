@@ -34,12 +34,9 @@ from everindex.index.plan.steps import Rename, Swap
 from everindex.index.planner import FORCED, explain
 from everindex.index.probe import index_names, probe_settings, probe_statement
 from everindex.index.recall import sample_queries
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
-
-#: What a proof asks for.
-K = 10
 
 
 def swap(work: Work, connection: Connection, step: Swap, observed: Observed) -> None:
@@ -86,9 +83,9 @@ def _is_preferred(
         return False
     plan = explain(
         connection,
-        probe_statement(spec, observed, k=K),
+        probe_statement(spec, observed, k=DEFAULT_K),
         {"vector": vectors[0]},
-        settings=(*probe_settings(spec, observed, k=K), *FORCED),
+        settings=(*probe_settings(spec, observed, k=DEFAULT_K), *FORCED),
     )
     return bool(index_names(observed, serving) & set(plan.index_names))
 

@@ -20,12 +20,11 @@ from everindex.index.planner import FORCED, SMALL_TABLE_ROWS
 from everindex.index.probe import names_of, probe_settings, probe_statement, size_of
 from everindex.index.query_sample import STORED_ROWS, Queries
 from everindex.index.recall import Recall, compare, find_truth, sample_queries, wilson
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
 from everindex.units import size_text
 
-K = 10
 #: Queries of one measurement, at most; fewer where exact scans are dear.
 QUERIES_AT_A_TIME = 10
 #: So many of the latest queries are judged together, and fewer than the least are no evidence.
@@ -96,12 +95,18 @@ def measure(
         if not vectors:
             return None
         truth = find_truth(
-            connection, spec, observed, vectors, k=K, max_seconds=seconds, are_stored=asked is None or asked.are_stored
+            connection,
+            spec,
+            observed,
+            vectors,
+            k=DEFAULT_K,
+            max_seconds=seconds,
+            are_stored=asked is None or asked.are_stored,
         )
         measured = compare(
             connection,
-            probe_statement(spec, observed, k=K + 1),
-            (*probe_settings(spec, observed, k=K), *FORCED),
+            probe_statement(spec, observed, k=DEFAULT_K + 1),
+            (*probe_settings(spec, observed, k=DEFAULT_K), *FORCED),
             truth,
             names=names_of(spec, observed),
         )
@@ -114,7 +119,7 @@ def measure(
     if not isinstance(measured, Recall) or wanted == 0:
         return None
     return Sample(
-        k=K,
+        k=DEFAULT_K,
         queries=measured.queries,
         found=round(measured.recall * wanted),
         wanted=wanted,

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 from everindex.index.catalog.observe import Observed
 from everindex.index.catalog.tuned import read_tuned
-from everindex.index.keeper.evidence import LEAST_QUERIES, K, by_source, judge_recall, latest_together
+from everindex.index.keeper.evidence import LEAST_QUERIES, by_source, judge_recall, latest_together
 from everindex.index.keeper.recall_history import Sample, generation_of, samples_of
 from everindex.index.query_sample import STORED_ROWS
 from everindex.index.recall import wilson
 from everindex.index.serving import serving_spec
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 
 
@@ -47,7 +47,7 @@ class RecallNow:
             return ""
         state = "below the floor" if self.is_below else "against a floor"
         return (
-            f"recall@{K} of the index that serves is {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}) in the latest "
+            f"recall@{DEFAULT_K} of the index that serves is {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}) in the latest "
             f"{self.queries} queries that the keeper measured ({self.source}), {state} of {self.floor:g}"
             + "".join(f"; {other.recall:.3f} in {other.queries} of {other.source}" for other in self.others)
         )

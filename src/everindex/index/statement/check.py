@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from everindex.index.planner import SMALL_TABLE_ROWS
 from everindex.index.statement import catalog as catalog
 from everindex.index.statement.catalog import Table
 from everindex.index.statement.connection import AskedConnection
@@ -19,10 +20,6 @@ from everindex.index.statement.shape import why_not_usable
 from everindex.index.statement.text import Statement
 from everindex.index.statement.unseen import foreign
 from everindex.index.statement.values import VECTOR_TYPES, Given
-
-#: Below so many rows a scan is rightly preferred: measured with LIMIT 10 at 384 and 1,536 dimensions, 1,000 rows are
-#: scanned and 2,000 go through the index.
-SMALL_TABLE_ROWS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from everindex.index.spec import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
 from everindex.index.statement.catalog import Table, quoted
 from everindex.index.statement.distance import columns_of, distances, shown
 from everindex.index.statement.plan import Limit, Node, Plan
@@ -11,9 +12,6 @@ from everindex.index.statement.reason import Reason
 from everindex.index.statement.row_security import RowSecurity
 from everindex.index.statement.scene import Scene
 
-#: Rows that an HNSW scan has ready without an iterative scan, where the session says nothing else (pgvector README).
-DEFAULT_EF_SEARCH = 40
-LARGEST_EF_SEARCH = 1000
 #: Where the session says nothing else (pgvector README).
 DEFAULT_MAX_SCAN_TUPLES = 20_000
 #: Rows passed over or asked for from which a plan is known to flip on 20,000 rows (measured: offset 500, limit 2,000).
@@ -192,9 +190,7 @@ def _without_iteration(
                 slug="limit-above-ef-search",
                 why=f"{wanted} rows are asked for, and one walk finds hnsw.ef_search = {ef_search}: fewer come back.",
                 next_step=(
-                    f"SET LOCAL hnsw.ef_search = {enough}, or {iterate}."
-                    if enough <= LARGEST_EF_SEARCH
-                    else f"{iterate}."
+                    f"SET LOCAL hnsw.ef_search = {enough}, or {iterate}." if enough <= MAX_EF_SEARCH else f"{iterate}."
                 ),
             )
         )
