@@ -20,8 +20,8 @@ from psycopg.conninfo import make_conninfo
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import LockNotObtained
 from everindex.index.blockers import blocker_of, find_blockers
-from everindex.index.build.build import run_watched
-from everindex.index.build.operation import Work
+from everindex.index.build.online import run_watched
+from everindex.index.build.operation import Operation
 from everindex.index.busy import at_work_on
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy
@@ -163,6 +163,6 @@ def test_a_statement_that_waits_too_long_is_cancelled_under_a_role_that_may_not_
     spec = replace(EMBEDDING_INDEX, build=BuildPolicy(wait_for_transactions_seconds=0.2))
     with psycopg.connect(empty, autocommit=True) as other, connect(conninfo) as connection:
         other.execute("SELECT pg_advisory_lock(7)")
-        work = Work(conninfo=conninfo, spec=spec, reporter=Reporter())
+        operation = Operation(conninfo=conninfo, spec=spec, reporter=Reporter())
         with pytest.raises(LockNotObtained, match="was given up"):
-            run_watched(work, connection, "waiting", sql.SQL("SELECT pg_advisory_lock(7)").format())
+            run_watched(operation, connection, "waiting", sql.SQL("SELECT pg_advisory_lock(7)").format())

@@ -16,8 +16,8 @@ from scene import Heard, InBackground, blocked_in, builder_in_phase, rows, run, 
 import warm
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import BuildFailed, EverindexError
-from everindex.index.build.build import build as building
-from everindex.index.build.operation import Work
+from everindex.index.build import online
+from everindex.index.build.operation import Operation
 from everindex.index.deploy.deploy import deploy
 from everindex.migrate import runner
 from everindex.pg import embedded
@@ -69,7 +69,7 @@ def migrate_process(conninfo: str) -> Iterator[warm.Process]:
 def test_a_builder_that_an_administrator_ends_leaves_what_it_says(
     before_index: str, how: str, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "CLEAN_UP_LOCK_TIMEOUT", "300ms")
+    monkeypatch.setattr(online, "CLEAN_UP_LOCK_TIMEOUT", "300ms")
     before = articles(before_index)
     with blocked_in(before_index, phase, table="articles"):
         build = InBackground(lambda: deploy(before_index, EMBEDDING_INDEX))
@@ -152,10 +152,8 @@ def test_our_interrupt_never_drops_the_index_that_somebody_else_is_building(befo
             )
         )
         pid = builder_in_phase(before_index, scene.OLD_SNAPSHOT)
-        unfinished = Work(conninfo=before_index, spec=EMBEDDING_INDEX, reporter=Heard().reporter)
-        assert f"being built by pid {pid}, and was left alone" in building.clean_up(
-            unfinished, EMBEDDING_INDEX, pid + 1
-        )
+        unfinished = Operation(conninfo=before_index, spec=EMBEDDING_INDEX, reporter=Heard().reporter)
+        assert f"being built by pid {pid}, and was left alone" in online.clean_up(unfinished, EMBEDDING_INDEX, pid + 1)
     foreign.finish()
     assert state(before_index, "articles") == [(INDEX, True)]
 

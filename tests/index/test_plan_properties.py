@@ -17,11 +17,11 @@ from psycopg import sql
 from scene import run
 
 from everindex.errors import SpecIllegal
-from everindex.index.build.operation import Work
 from everindex.index.catalog.drift import answers_declared, declared_index, is_as_declared
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy import deploy as apply
 from everindex.index.deploy.deploy import deploy, drop, rollback
+from everindex.index.deploy.deployment import Deployment
 from everindex.index.plan.invariants import broken_invariant
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED
@@ -164,16 +164,16 @@ def every_prefix_converges(conninfo: str, state: list[Thing], spec: IndexSpec) -
 
 def do_steps(conninfo: str, spec: IndexSpec, *, at_most: int) -> bool:
     """Does that many steps of a deploy; False when there are not so many. Nothing that serves is dropped before it may."""
-    work = Work(conninfo=conninfo, spec=spec, reporter=Reporter(), deadline=time.monotonic() + 60)
+    deployment = Deployment(conninfo=conninfo, spec=spec, reporter=Reporter(), deadline=time.monotonic() + 60)
     with connect(conninfo) as connection:
         lift_time_limits(connection)
         swapped = False
         for _ in range(at_most):
             observed = observe(connection, spec)
-            plan = make_plan(spec, observed, policy=HEAL, proven=frozenset(work.proven))
+            plan = make_plan(spec, observed, policy=HEAL, proven=frozenset(deployment.proven))
             if not plan.steps:
                 return False
-            assert broken_invariant(plan.situation, plan.steps, policy=HEAL, proven=frozenset(work.proven)) is None
+            assert broken_invariant(plan.situation, plan.steps, policy=HEAL, proven=frozenset(deployment.proven)) is None
             step = plan.steps[0]
             serving = declared_index(spec, observed)
             if isinstance(step, DropIndex):
@@ -183,12 +183,12 @@ def do_steps(conninfo: str, spec: IndexSpec, *, at_most: int) -> bool:
                 successor = next(index for index in observed.indexes if index.name == step.successor)
                 # Proven now or before; or as declared beside an index that answers other searches.
                 assert (
-                    successor.oid in work.proven
+                    successor.oid in deployment.proven
                     or step.successor.endswith("__prev")
                     or (serving is not None and not answers_declared(spec, observed, serving))
                 )
                 swapped = True
-            apply._take(work, connection, step, observed)
+            apply._take(deployment, connection, step, observed)
             after = declared_index(spec, observe(connection, spec))
             if serving is not None and serving.is_valid:
                 assert after is not None, step

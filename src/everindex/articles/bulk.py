@@ -20,12 +20,12 @@ import psycopg
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import DiskSpaceShort, EverindexError
-from everindex.index.build.operation import Work
 from everindex.index.catalog.drift import declared_index, is_as_declared
 from everindex.index.catalog.generations import has_generation_name
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.deploy import deploy, drop
+from everindex.index.deploy.deployment import Deployment
 from everindex.index.planner import SMALL_TABLE_ROWS
 from everindex.index.reporter import Reporter
 from everindex.index.set_aside import find_note, may_note, note, settle
@@ -145,7 +145,7 @@ def _set_aside(conninfo: str, marking: Connection, scene: _Scene, reporter: Repo
         f"{LARGE_LOAD_ROWS} or more vectors into a table of {scene.vectors_there}: loading first, then building the index once"
     )
     assert scene.index is not None
-    note(Work(conninfo=conninfo, spec=scene.spec, reporter=reporter), marking, scene.index)
+    note(Deployment(conninfo=conninfo, spec=scene.spec, reporter=reporter), marking, scene.index)
     drop(conninfo, scene.spec, reporter=reporter, comes_back=True)
 
 

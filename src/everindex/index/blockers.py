@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import NamedIndex
 from everindex.pg.connections import HIDDEN_QUERY, Connection
 from everindex.pg.sqlstate import told_as_ours
 from everindex.units import duration_text
@@ -46,7 +46,7 @@ class Blocker:
         return text + (f' (application "{self.application}")' if self.application and self.pid is not None else "")
 
 
-def find_blockers(connection: Connection, spec: IndexSpec) -> tuple[Blocker, ...]:
+def find_blockers(connection: Connection, spec: NamedIndex) -> tuple[Blocker, ...]:
     """Who would hold up a build on `spec`'s table if it began now, longest first. Reads only."""
     with told_as_ours("reading who is at work"):
         rows = connection.execute(
@@ -83,7 +83,7 @@ def find_blockers(connection: Connection, spec: IndexSpec) -> tuple[Blocker, ...
     return tuple(Blocker(kind=row[0], pid=row[1], seconds=row[2], application=row[3], query=row[4]) for row in rows)
 
 
-def prepared_on(connection: Connection, spec: IndexSpec) -> tuple[str, ...]:
+def prepared_on(connection: Connection, spec: NamedIndex) -> tuple[str, ...]:
     """The prepared transactions that have a lock on the table, in words that stay the same. Reads only."""
     return tuple(
         f"transaction {gid} is a prepared transaction that has been left: COMMIT PREPARED or ROLLBACK PREPARED ends it"
@@ -91,7 +91,7 @@ def prepared_on(connection: Connection, spec: IndexSpec) -> tuple[str, ...]:
     )
 
 
-def _prepared_gids(connection: Connection, spec: IndexSpec) -> list[str]:
+def _prepared_gids(connection: Connection, spec: NamedIndex) -> list[str]:
     """Of the prepared transactions, those that a build waits for: they have no snapshot, and so only those with a lock."""
     # The locks of a prepared transaction have no pid; they are told by the virtual id of the lock on its transaction id.
     rows = connection.execute(
@@ -109,7 +109,7 @@ def _prepared_gids(connection: Connection, spec: IndexSpec) -> list[str]:
     return [row[0] for row in rows]
 
 
-def vacuums_on(connection: Connection, spec: IndexSpec) -> tuple[str, ...]:
+def vacuums_on(connection: Connection, spec: NamedIndex) -> tuple[str, ...]:
     """The VACUUMs of the table, in words: a build waits for each, but for autovacuum, which gives way (unless it prevents
     a wraparound). Reads only."""
     rows = connection.execute(

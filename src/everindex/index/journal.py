@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import IndexSpec, NamedIndex
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 
@@ -36,18 +36,7 @@ class Entry:
     details: dict[str, Any]
 
 
-class Journaled(Protocol):
-    """An index that lines are written about."""
-
-    @property
-    def schema(self) -> str: ...
-    @property
-    def table(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-
-
-def record(connection: Connection, spec: Journaled, event: str, /, **details: Any) -> None:
+def record(connection: Connection, spec: NamedIndex, event: str, /, **details: Any) -> None:
     """Writes one line, if it can. The connection must be in autocommit mode."""
     try:
         connection.execute(
@@ -59,7 +48,7 @@ def record(connection: Connection, spec: Journaled, event: str, /, **details: An
         log.debug("not journaled: %s: %s", event, type(exc).__name__)
 
 
-def entries(connection: Connection, spec: Journaled, *, limit: int = 50) -> list[Entry]:
+def entries(connection: Connection, spec: NamedIndex, *, limit: int = 50) -> list[Entry]:
     """The latest lines about an index, newest first; none where there is no journal. Reads only."""
     if not own_schema.is_readable(connection, "journal"):
         return []
@@ -71,7 +60,7 @@ def entries(connection: Connection, spec: Journaled, *, limit: int = 50) -> list
     return [Entry(at=row[0], schema=row[1], index=row[2], event=row[3], details=row[4]) for row in rows]
 
 
-def dropped_comment(connection: Connection, spec: Journaled) -> str | None:
+def dropped_comment(connection: Connection, spec: NamedIndex) -> str | None:
     """The comment that others had written on the index of that name when it was dropped before the present one was built;
     None for none, and where there is no journal. Reads only."""
     builds = 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import NamedIndex
 from everindex.pg.connections import Connection
 
 
-def what_would_permit_a_build(connection: Connection, spec: IndexSpec) -> str | None:
+def what_would_permit_a_build(connection: Connection, spec: NamedIndex) -> str | None:
     """The privilege that the current role lacks, with the statement that gives it; None where it lacks none of these.
 
     CREATE INDEX wants the ownership of the table, and CREATE on its schema for the role that asks (PostgreSQL,

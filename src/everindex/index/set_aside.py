@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from everindex.index.build.operation import Work, run_briefly
+from everindex.index.build.operation import run_briefly
 from everindex.index.catalog.generations import with_note
 from everindex.index.catalog.observe import ObservedIndex
-from everindex.index.journal import Journaled, dropped_comment
+from everindex.index.deploy.deployment import Deployment
+from everindex.index.journal import dropped_comment
 from everindex.index.plan.ddl import comment_statement
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import IndexSpec, NamedIndex
 from everindex.pg.connections import Connection
 from everindex.pg.locks import holder_of, try_lock, unlock
 
@@ -54,19 +55,21 @@ def may_note(connection: Connection, spec: IndexSpec) -> bool:
     return _unique_index(connection, spec) is not None
 
 
-def note(work: Work, connection: Connection, index: ObservedIndex) -> None:
+def note(deployment: Deployment, connection: Connection, index: ObservedIndex) -> None:
     """Says that `index` is about to be dropped and is to come back. The caller holds the lock `aside`."""
-    found = _unique_index(connection, work.spec)
+    found = _unique_index(connection, deployment.spec)
     assert found is not None  # may_note was asked
     schema, name, comment = found
     words, _ = _parted(comment)
-    before = find_note(connection, work.spec)  # of a load that was killed when the index was back, without its comment
+    before = find_note(
+        connection, deployment.spec
+    )  # of a load that was killed when the index was back, without its comment
     kept = index.comment or (before and before.comment)
-    line = BEGINNING + json.dumps({"index": work.spec.name, "comment": kept}, ensure_ascii=False)
+    line = BEGINNING + json.dumps({"index": deployment.spec.name, "comment": kept}, ensure_ascii=False)
     run_briefly(
-        work,
+        deployment,
         connection,
-        f"noting that index {work.spec.qualified_name} is set aside",
+        f"noting that index {deployment.spec.qualified_name} is set aside",
         comment_statement(schema, name, with_note(words, line)),
     )
 
@@ -130,7 +133,7 @@ def settle(connection: Connection, spec: IndexSpec, found: ObservedIndex | None 
 
 
 def restore_words(
-    connection: Connection, spec: Journaled, *, words: str | None = None, looks_back: bool = True
+    connection: Connection, spec: NamedIndex, *, words: str | None = None, looks_back: bool = True
 ) -> None:
     """Gives an index that was built anew the comment that others had written on the one that was dropped before it: by a
     downgrade, or because it was INVALID. `words` is that comment where the caller knows it; else the journal does

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from everindex.errors import SpecIllegal
 
@@ -67,6 +68,26 @@ class BuildPolicy:
     def has_limits(self) -> bool:
         """Whether there is a time after which something is given up."""
         return self.give_up_after_seconds is not None or self.wait_for_transactions_seconds is not None
+
+
+class NamedIndex(Protocol):
+    """Where an index lies: what a lock, a line of the journal or a DROP INDEX has to know of it."""
+
+    @property
+    def schema(self) -> str: ...
+    @property
+    def table(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class OnlineIndex(NamedIndex, Protocol):
+    """An index that everindex builds online, a vector index or that of the words, and how long that may take."""
+
+    @property
+    def build(self) -> BuildPolicy: ...
+    @property
+    def qualified_name(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,11 @@ from psycopg import sql
 
 from everindex.errors import DatabaseNotAttached, StatementFailed
 from everindex.index.adopted import FoundIndex, adopted_here, found_indexes
-from everindex.index.build.operation import Work, wait_for_table
+from everindex.index.build.operation import wait_for_table
 from everindex.index.catalog.generations import PREVIOUS, SERVING, aside_name, has_child_name, next_name, previous_name
 from everindex.index.catalog.observe import in_search_path
 from everindex.index.deploy.deploy import rollback
+from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.swap import drop_generation
 from everindex.index.plan.ddl import comment_statement, drop_statement
 from everindex.index.reporter import Reporter
@@ -320,13 +321,13 @@ def _warnings(connection: Connection) -> list[str]:
 
 def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: TableIndex, reporter: Reporter) -> None:
     """Online; that of a partitioned table in a moment."""
-    work = Work(conninfo=conninfo, spec=spec, reporter=reporter, deadline=time.monotonic() + WAIT_SECONDS)
+    deployment = Deployment(conninfo=conninfo, spec=spec, reporter=reporter, deadline=time.monotonic() + WAIT_SECONDS)
     with (
         advisory_lock(conninfo, "build", wait_seconds=WAIT_SECONDS),
         told_as_ours(f"dropping index {index.schema}.{index.name}"),
     ):
-        wait_for_table(work, connection, index.schema, index.table)
-        drop_generation(work, connection, index.schema, index.name, is_partitioned=index.is_partitioned)
+        wait_for_table(deployment, connection, index.schema, index.table)
+        drop_generation(deployment, connection, index.schema, index.name, is_partitioned=index.is_partitioned)
     reporter.say(f"dropped index {index.schema}.{index.name}")
 
 

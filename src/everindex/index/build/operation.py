@@ -1,11 +1,15 @@
-"""What does one deploy have in hand, and what do its steps share?"""
+"""One operation on an index: its limits of time, whom it reports to, who may stop it, and how it waits for others.
+
+Whoever waits here holds no lock and no snapshot while it waits, and says for whom. That nobody takes the table between the
+wait and the statement after it is not guaranteed: that statement then waits, watched (`online`).
+"""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import psycopg
@@ -13,9 +17,8 @@ from psycopg import sql
 
 from everindex.errors import DeployStopped, LockNotObtained
 from everindex.index.busy import at_work_on
-from everindex.index.catalog.generations import Shortfall
 from everindex.index.reporter import Reporter
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import OnlineIndex
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
@@ -25,11 +28,11 @@ SHORT_LOCK_TIMEOUT = "300ms"
 
 
 @dataclass(slots=True, kw_only=True)
-class Work:
-    """One deploy of one declared index, from its start to its end."""
+class Operation:
+    """One operation on one index, from its start to its end: a deploy, a drop, a rollback, the build of the words' index."""
 
     conninfo: str
-    spec: IndexSpec
+    spec: OnlineIndex
     reporter: Reporter
     deadline: float = field(default_factory=lambda: time.monotonic() + 3600.0)
     """On the monotonic clock: waiting for others ends then. A build of our own has its policy."""
@@ -37,24 +40,7 @@ class Work:
     is_serial: bool = False
     """True once shared memory was too small for a parallel build."""
 
-    did: list[str] = field(default_factory=list)
-    """The steps that were done, in sentences."""
-
-    has_rebuilt: bool = False
-    has_swapped: bool = False
     build_seconds: float | None = None
-    proven: set[int] = field(default_factory=set)
-    """Oids of new generations that have been proven by this deploy."""
-
-    shortfalls: dict[int, Shortfall] = field(default_factory=dict)
-    """Of those, the ones that are below their floor and take over all the same."""
-
-    rebuild_because: str | None = None
-    """Evidence against the serving index; cleared once it has been replaced."""
-
-    words: dict[str, str] = field(default_factory=dict)
-    """What others had written in the comment on an index that was dropped: what is built under its name gets it again."""
-
     warnings: list[str] = field(default_factory=list)
 
     stop: threading.Event | None = None
@@ -75,7 +61,7 @@ class Work:
             self.warnings.append(text)
 
 
-def stopped(spec: IndexSpec, left: str = "") -> DeployStopped:
+def stopped(spec: OnlineIndex, left: str = "") -> DeployStopped:
     """The error of work that was told to stop; `left` says what became of an unfinished index."""
     return DeployStopped(
         f"the work on index {spec.qualified_name} was stopped.",
@@ -84,7 +70,7 @@ def stopped(spec: IndexSpec, left: str = "") -> DeployStopped:
     )
 
 
-def wait_for_table(work: Work, connection: Connection, schema: str, table: str) -> None:
+def wait_for_table(operation: Operation, connection: Connection, schema: str, table: str) -> None:
     """Until nobody else builds, drops or vacuums on the table, asked again and again.
 
     Waiting inside CREATE INDEX would hold a snapshot, and the other build waits for every older snapshot: PostgreSQL
@@ -93,15 +79,15 @@ def wait_for_table(work: Work, connection: Connection, schema: str, table: str) 
     """
     told: str | None = None
     since = time.monotonic()
-    policy = work.spec.build
+    policy = operation.spec.build
     limits = [
         limit for limit in (policy.give_up_after_seconds, policy.wait_for_transactions_seconds) if limit is not None
     ]
     while (worker := at_work_on(connection, schema, table)) is not None:
         if worker != told:
-            work.reporter.say(f"waiting for other work on table {schema}.{table}: {worker}")
+            operation.reporter.say(f"waiting for other work on table {schema}.{table}: {worker}")
             told, since = worker, time.monotonic()
-        if work.is_out_of_time or (limits and time.monotonic() - since >= min(limits)):
+        if operation.is_out_of_time or (limits and time.monotonic() - since >= min(limits)):
             raise LockNotObtained(
                 f"table {schema}.{table} is in use by another builder or maintenance command.",
                 why=f"{worker} did not end in the time that this process may wait.",
@@ -111,7 +97,7 @@ def wait_for_table(work: Work, connection: Connection, schema: str, table: str) 
 
 
 def run_briefly(
-    work: Work,
+    operation: Operation,
     connection: Connection,
     doing: str,
     *statements: sql.Composed,
@@ -133,14 +119,14 @@ def run_briefly(
                     then(connection)
             return
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as exc:
-            if work.is_out_of_time:
+            if operation.is_out_of_time:
                 raise LockNotObtained(
                     f"{doing} did not get its lock.",
                     why="other transactions held the table or the index all the time.",
                     next_step="see who in pg_stat_activity, end it, then run the same command again; nothing was changed.",
                 ) from exc
             if pause > 1:
-                work.reporter.say(f"{doing}: waiting for a moment without other transactions")
+                operation.reporter.say(f"{doing}: waiting for a moment without other transactions")
             time.sleep(pause * random.uniform(0.7, 1.3))  # jitter, not security
             pause = min(pause * 2, 2.0)
         except psycopg.Error as exc:
@@ -148,7 +134,7 @@ def run_briefly(
                 raise exc
 
 
-def set_session(connection: Connection, settings: dict[str, str]) -> None:
+def set_session(connection: Connection, settings: Mapping[str, str]) -> None:
     """Settings for the rest of the session."""
     for name, value in settings.items():
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from everindex.errors import DiskSpaceShort
 from everindex.index.blockers import find_blockers, vacuums_on
 from everindex.index.build.shared_memory import SharedMemory, free_bytes, see_shared_memory
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import IndexSpec, NamedIndex
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import route_of
 from everindex.units import size_text
@@ -45,7 +45,7 @@ def see_machine(connection: Connection) -> Machine:
     )
 
 
-def warnings_before(connection: Connection, spec: IndexSpec) -> list[str]:
+def warnings_before(connection: Connection, spec: NamedIndex) -> list[str]:
     """Who the build will wait for, a sentence each. Reads only."""
     return [
         *(f"the build waits for this to end: {blocker.sentence}" for blocker in find_blockers(connection, spec)),

@@ -10,7 +10,7 @@ import time
 
 from everindex.index.blockers import blocker_of, prepared_on
 from everindex.index.progress import Progress
-from everindex.index.spec import BuildPolicy, IndexSpec
+from everindex.index.spec import BuildPolicy, NamedIndex
 from everindex.pg.connections import Connection
 from everindex.units import duration_text
 
@@ -18,7 +18,7 @@ from everindex.units import duration_text
 class PolicyWatchdog:
     """Judges each look at a build by its policy."""
 
-    def __init__(self, policy: BuildPolicy, *, spec: IndexSpec) -> None:
+    def __init__(self, policy: BuildPolicy, *, spec: NamedIndex) -> None:
         """`spec` says on which table the work is done."""
         self._policy = policy
         self._spec = spec

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from psycopg import sql
+
 from everindex.errors import StatementFailed
 from everindex.index.catalog.canonical import canonical_texts
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
@@ -16,6 +18,15 @@ from everindex.pg.sqlstate import told_as_ours
 
 #: An index that is dropped in the middle of a look is gone at the next one; several may go one after the other.
 LOOKS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validity:
+    """Whether an index is whole, and who builds it."""
+
+    is_valid: bool
+    builder_pid: int | None
+    """The backend that is building it now, where one is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,38 +279,61 @@ def _partitions(connection: Connection, oid: int) -> list[tuple[int, ObservedPar
     ]
 
 
+# The backend that builds index `c` (its pg_index row is `i`) at this moment. A builder is who reports progress on the index;
+# a role that may not see that still sees who holds the table's SHARE UPDATE EXCLUSIVE lock, which CREATE INDEX CONCURRENTLY
+# keeps for all of its phases. Autovacuum has that lock too, and is known by having no user: its backend_type is hidden from
+# such a role. A partitioned index is never built itself, and stays invalid until the last partition is attached.
+_BUILDER = sql.SQL(
+    """
+    CASE WHEN NOT i.indisvalid AND c.relkind = 'i' THEN coalesce(
+        (SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid LIMIT 1),
+        (SELECT l.pid FROM pg_catalog.pg_locks l
+         WHERE l.locktype = 'relation' AND l.relation = i.indrelid AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity v WHERE v.pid = l.pid AND v.usesysid IS NULL)
+         LIMIT 1)) END
+    """
+)
+
+
+def find_validity(connection: Connection, schema: str, name: str) -> Validity | None:
+    """The state of one index, of whatever kind; None where there is none of that name. Reads only."""
+    row = connection.execute(
+        sql.SQL(
+            """
+            SELECT i.indisvalid, {builder} FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+            WHERE n.nspname = %s AND c.relname = %s
+            """
+        ).format(builder=_BUILDER),
+        (schema, name),
+    ).fetchone()
+    return None if row is None else Validity(is_valid=row[0], builder_pid=row[1])
+
+
 def _indexes(connection: Connection, table_oids: list[int], *, also_named: str) -> dict[int, tuple[ObservedIndex, ...]]:
     """The vector indexes of each table. Reads only."""
-    # A builder is who reports progress on the index; a role that may not see that still sees who holds the table's
-    # SHARE UPDATE EXCLUSIVE lock, which CREATE INDEX CONCURRENTLY keeps for all of its phases. Autovacuum has that lock
-    # too, and is known by having no user: its backend_type is hidden from such a role. A partitioned index is never
-    # built itself, and stays invalid until the last partition is attached.
     rows = connection.execute(
-        """
-        SELECT i.indrelid, c.oid, c.relname, am.amname, opc.opcname, a.attname,
-               pg_catalog.pg_get_expr(i.indexprs, i.indrelid),
-               pg_catalog.pg_get_expr(i.indpred, i.indrelid), c.reloptions, i.indisvalid, i.indisready,
-               pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_get_indexdef(c.oid),
-               CASE WHEN NOT i.indisvalid AND c.relkind = 'i' THEN coalesce(
-                   (SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid LIMIT 1),
-                   (SELECT l.pid FROM pg_catalog.pg_locks l
-                    WHERE l.locktype = 'relation' AND l.relation = i.indrelid AND l.granted
-                      AND l.mode = 'ShareUpdateExclusiveLock'
-                      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity v
-                                      WHERE v.pid = l.pid AND v.usesysid IS NULL)
-                    LIMIT 1)) END,
-               c.relkind = 'I',
-               (SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
-               pg_catalog.obj_description(c.oid, 'pg_class'), c.relfilenode::bigint
-        FROM pg_catalog.pg_index i
-        JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-        JOIN pg_catalog.pg_am am ON am.oid = c.relam
-        JOIN pg_catalog.pg_opclass opc ON opc.oid = i.indclass[0]
-        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-        WHERE i.indrelid = ANY(%s) AND (am.amname IN ('hnsw', 'ivfflat') OR c.relname = %s)
-        ORDER BY c.relname
-        """,
+        sql.SQL(
+            """
+            SELECT i.indrelid, c.oid, c.relname, am.amname, opc.opcname, a.attname,
+                   pg_catalog.pg_get_expr(i.indexprs, i.indrelid),
+                   pg_catalog.pg_get_expr(i.indpred, i.indrelid), c.reloptions, i.indisvalid, i.indisready,
+                   pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_get_indexdef(c.oid),
+                   {builder},
+                   c.relkind = 'I',
+                   (SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
+                   pg_catalog.obj_description(c.oid, 'pg_class'), c.relfilenode::bigint
+            FROM pg_catalog.pg_index i
+            JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+            JOIN pg_catalog.pg_am am ON am.oid = c.relam
+            JOIN pg_catalog.pg_opclass opc ON opc.oid = i.indclass[0]
+            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+            WHERE i.indrelid = ANY(%s) AND (am.amname IN ('hnsw', 'ivfflat') OR c.relname = %s)
+            ORDER BY c.relname
+            """
+        ).format(builder=_BUILDER),
         (table_oids, also_named),
     ).fetchall()
     found: dict[int, tuple[ObservedIndex, ...]] = {}

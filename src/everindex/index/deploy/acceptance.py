@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import NoReturn
 
 from everindex.errors import GenerationUnproven
-from everindex.index.build.operation import Work, run_briefly
+from everindex.index.build.operation import run_briefly
 from everindex.index.catalog.drift import answers_declared, declared_index, index_digest
 from everindex.index.catalog.generations import Shortfall, read_note, serving_note, with_note, words_of_others
 from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.swap import drop_generation, named
 from everindex.index.deploy.visibility import competitors, dropped_for_a_moment, hidden
 from everindex.index.journal import record
@@ -36,55 +37,57 @@ PROOF_QUERIES = 40
 PROOF_SECONDS = 20.0
 
 
-def prove(work: Work, connection: Connection, step: Prove, observed: Observed) -> None:
+def prove(deployment: Deployment, connection: Connection, step: Prove, observed: Observed) -> None:
     """The generation `step.name` is usable, and its recall is at the floor or no worse than the one that serves.
 
     Reads only, and ACCESS SHARE; ACCESS EXCLUSIVE for moments where others are hidden by a lock. Otherwise the new one
     is dropped, the refusal is noted on the serving index, and GenerationUnproven is raised.
     """
-    spec = work.spec
+    spec = deployment.spec
     successor = named(observed, step.name)
     register_all_types(connection)
     with told_as_ours("proving the new generation"):
         vectors = sample_queries(connection, spec, observed, samples=PROOF_QUERIES)
         if len(vectors) >= 2:
             truth = find_truth(connection, spec, observed, vectors, k=DEFAULT_K, max_seconds=PROOF_SECONDS)
-            measured = _measure(work, connection, observed, successor, truth)
+            measured = _measure(deployment, connection, observed, successor, truth)
             if measured is None:
-                _reject(work, connection, observed, successor, "the planner cannot use it, even when it must")
+                _reject(deployment, connection, observed, successor, "the planner cannot use it, even when it must")
             else:
-                _judge(work, connection, observed, successor, measured, truth)
-    work.proven.add(successor.oid)
+                _judge(deployment, connection, observed, successor, measured, truth)
+    deployment.proven.add(successor.oid)
 
 
 def _judge(
-    work: Work,
+    deployment: Deployment,
     connection: Connection,
     observed: Observed,
     successor: ObservedIndex,
     measured: Recall,
     truth: Truth,
 ) -> None:
-    spec = work.spec
+    spec = deployment.spec
     text = (
         f"recall@{measured.k} of the new generation is {measured.recall:.3f} ({measured.low:.3f} to {measured.high:.3f}, "
         f"{measured.queries} queries)"
     )
     record(connection, spec, "proven", recall=measured.recall, low=measured.low, queries=measured.queries)
     if measured.recall >= spec.recall_floor:
-        work.reporter.say(text)
+        deployment.reporter.say(text)
         return
-    before = _best_that_serves(work, connection, observed, successor, truth)
+    before = _best_that_serves(deployment, connection, observed, successor, truth)
     if before is None:
         why = "nothing else serves the declared search, so it takes over all the same"
     elif measured.recall < before.recall:
         compared = f"that of the serving one {before.recall:.3f}, the floor is {spec.recall_floor:.2f}"
-        _reject(work, connection, observed, successor, f"{text}, {compared}")
-    elif work.rebuild_because is not None and measured.recall <= before.recall:
-        _reject(work, connection, observed, successor, f"{text}, no better than before: building anew does not help")
+        _reject(deployment, connection, observed, successor, f"{text}, {compared}")
+    elif deployment.rebuild_because is not None and measured.recall <= before.recall:
+        _reject(
+            deployment, connection, observed, successor, f"{text}, no better than before: building anew does not help"
+        )
     else:
         why = "and no worse than before"
-    work.shortfalls[successor.oid] = Shortfall(
+    deployment.shortfalls[successor.oid] = Shortfall(
         generation=generation_of(connection, successor),
         k=measured.k,
         queries=measured.queries,
@@ -93,19 +96,19 @@ def _judge(
         high=round(measured.high, 4),
         floor=spec.recall_floor,
     )
-    work.warn(f"{text}: below the floor of {spec.recall_floor:.2f}, {why}")
-    work.reporter.say(work.warnings[-1])
+    deployment.warn(f"{text}: below the floor of {spec.recall_floor:.2f}, {why}")
+    deployment.reporter.say(deployment.warnings[-1])
 
 
 def _best_that_serves(
-    work: Work, connection: Connection, observed: Observed, successor: ObservedIndex, truth: Truth
+    deployment: Deployment, connection: Connection, observed: Observed, successor: ObservedIndex, truth: Truth
 ) -> Recall | None:
     """The best recall of the other indexes that answer the declared search now; None where none does, whatever its name.
 
     An index of another column, expression, method or distance answers other searches: it outranks nobody. One of all rows
     answers for a partial one too.
     """
-    spec = work.spec
+    spec = deployment.spec
     found = []
     for kind in (replace(spec, opclass=opclass) for opclass in same_distance(spec)):
         if kind.opclass != spec.opclass:
@@ -115,18 +118,20 @@ def _best_that_serves(
             if index.oid == successor.oid or not index.is_valid:
                 continue
             if answers_declared(kind, observed, index) or answers_declared(of_all_rows, observed, index):
-                found.append(_measure(work, connection, observed, index, truth, kind=kind))
+                found.append(_measure(deployment, connection, observed, index, truth, kind=kind))
     return max((measured for measured in found if measured is not None), key=lambda one: one.recall, default=None)
 
 
-def _reject(work: Work, connection: Connection, observed: Observed, successor: ObservedIndex, why: str) -> NoReturn:
-    spec = work.spec
+def _reject(
+    deployment: Deployment, connection: Connection, observed: Observed, successor: ObservedIndex, why: str
+) -> NoReturn:
+    spec = deployment.spec
     serving = declared_index(spec, observed)
     if serving is not None:
         note = read_note(serving.comment)
         rejected = (*note.rejected_definitions, index_digest(successor))
         run_briefly(
-            work,
+            deployment,
             connection,
             "noting the refusal",
             comment_statement(
@@ -137,7 +142,7 @@ def _reject(work: Work, connection: Connection, observed: Observed, successor: O
                 ),
             ),
         )
-    drop_generation(work, connection, spec.schema, successor.name, is_partitioned=successor.is_partitioned)
+    drop_generation(deployment, connection, spec.schema, successor.name, is_partitioned=successor.is_partitioned)
     record(connection, spec, "refused", why=why)
     raise GenerationUnproven(
         f"the new generation of index {spec.qualified_name} did not prove itself and was removed.",
@@ -148,7 +153,7 @@ def _reject(work: Work, connection: Connection, observed: Observed, successor: O
 
 
 def _measure(
-    work: Work,
+    deployment: Deployment,
     connection: Connection,
     observed: Observed,
     index: ObservedIndex,
@@ -160,11 +165,11 @@ def _measure(
 
     `kind`: the declaration as it would be for an index of that type.
     """
-    spec = kind or work.spec
+    spec = kind or deployment.spec
     others = competitors(observed, index)
     inside: Inside = one_transaction
     if others:
-        inside = hidden(others) if observed.is_superuser else dropped_for_a_moment(work, others)
+        inside = hidden(others) if observed.is_superuser else dropped_for_a_moment(deployment, others)
     measured = compare(
         connection,
         probe_statement(spec, observed, k=DEFAULT_K + 1),

@@ -1,8 +1,9 @@
-"""Makes the index what it was declared to be: observe, plan, do the first step, observe again, until nothing is left.
+"""The deploy of a declared vector index: observe, plan, take the first step, observe again, until nothing is left.
 
-The only code that changes an index. A failed statement is never repeated: after a failure the catalog is read anew, what
-the failure left behind is removed, and a new plan is made (an exit status proves nothing: CREATE INDEX CONCURRENTLY
-leaves an INVALID index behind, over which IF NOT EXISTS would succeed).
+The only code that changes a vector index; what its steps run online, `index/build/online.py` runs for every index. A failed
+statement is never repeated: after a failure the catalog is read anew, what the failure left behind is removed, and a new
+plan is made (an exit status proves nothing: CREATE INDEX CONCURRENTLY leaves an INVALID index behind, over which IF NOT
+EXISTS would succeed).
 """
 
 from __future__ import annotations
@@ -10,23 +11,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, assert_never
 
 import psycopg
 
-from everindex.errors import BuildFailed, DeployStopped, EverindexError, LockNotObtained
+from everindex.errors import BuildFailed, LockNotObtained
 from everindex.index.adopted import policy_here
 from everindex.index.beside import indexes_beside
-from everindex.index.build.build import build, run_watched
-from everindex.index.build.operation import POLL_SECONDS, Work, run_briefly, set_session, stopped, wait_for_table
+from everindex.index.build.build import build
+from everindex.index.build.online import run_watched
+from everindex.index.build.operation import POLL_SECONDS, run_briefly, set_session, stopped, wait_for_table
 from everindex.index.catalog.generations import has_generation_name, words_of_others
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy.acceptance import prove
-from everindex.index.deploy.cancellation import ended_by
+from everindex.index.deploy.deployment import Deployment
+from everindex.index.deploy.session import build_lock, notice_text, operation_session
 from everindex.index.deploy.swap import drop_generation, out_of_date, rename, roll_back, swap
 from everindex.index.journal import DROPPING, record
 from everindex.index.plan.ddl import attach_statement, create_statement, reindex_statement
@@ -48,9 +50,7 @@ from everindex.index.reporter import Reporter
 from everindex.index.set_aside import restore_words, settle
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look, require_pgvector
-from everindex.pg.connections import Connection, connect, lift_time_limits
-from everindex.pg.locks import advisory_lock
-from everindex.pg.sqlstate import statement_error
+from everindex.pg.connections import Connection, connect
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def deploy(
     BuildFailed, DiskSpaceShort, GenerationUnproven, PlanOutOfDate, PermissionDenied, LockNotObtained (another builder
     for longer than `wait_seconds`, or given up by the build's policy), DeployStopped.
     """
-    work = Work(
+    deployment = Deployment(
         conninfo=conninfo,
         spec=spec,
         reporter=reporter or Reporter(),
@@ -109,40 +109,33 @@ def deploy(
 
     def planned(connection: Connection) -> tuple[Plan, Observed]:
         observed = observe(connection, spec)
-        here = replace(policy_here(connection, policy), rebuild_because=work.rebuild_because)
-        plan = make_plan(spec, observed, policy=here, now=datetime.now(UTC), proven=frozenset(work.proven))
+        here = replace(policy_here(connection, policy), rebuild_because=deployment.rebuild_because)
+        plan = make_plan(spec, observed, policy=here, now=datetime.now(UTC), proven=frozenset(deployment.proven))
         return plan, observed
 
-    with (
-        _stoppable(work),
-        connect(conninfo, application_name="everindex build") as connection,
-        ended_by(stop, connection),
-    ):
+    with operation_session(deployment, application_name="everindex build") as connection:
         require_pgvector(look(connection))
-        # A lock_timeout, for one, also counts the waits for old snapshots and leaves an INVALID index behind.
-        lift_time_limits(connection)
-        connection.add_notice_handler(lambda diagnostic: _on_notice(work, diagnostic))
         plan, observed = planned(connection)
         _refuse_other_digest(plan, expected_digest)
         if not plan.steps:
-            return _finished(work, connection, plan, observed)
-        with _build_lock(work):
+            return _finished(deployment, connection, plan, observed)
+        with build_lock(deployment):
             plan, observed = planned(connection)
             _refuse_other_digest(plan, expected_digest)
             rounds = len(plan.steps) + MORE_ROUNDS
             for _ in range(rounds):
                 if not plan.steps:
-                    return _finished(work, connection, plan, observed)
-                if work.is_stopped:
+                    return _finished(deployment, connection, plan, observed)
+                if deployment.is_stopped:
                     raise stopped(spec)
                 step = plan.steps[0]
-                _wait_for_others(work, connection, step)
-                _take(work, connection, step, observed)
+                _wait_for_others(deployment, connection, step)
+                _take(deployment, connection, step, observed)
                 if not isinstance(step, (WaitForBuild, Prove)):
-                    work.did.append(step.sentence)
+                    deployment.did.append(step.sentence)
                 plan, observed = planned(connection)
             if not plan.steps:
-                return _finished(work, connection, plan, observed)
+                return _finished(deployment, connection, plan, observed)
     raise BuildFailed(
         f"index {spec.qualified_name} did not reach its declared state in {rounds} rounds.",
         why="something else keeps changing it: another tool or a script that drops or rebuilds the same index.",
@@ -193,10 +186,11 @@ def rollback(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None
     Two names change in one short transaction; nothing is built, and a running build is not waited for. Raises
     NothingToRollBack, LockNotObtained, PermissionDenied.
     """
-    work = Work(conninfo=conninfo, spec=spec, reporter=reporter or Reporter(), deadline=time.monotonic() + wait_seconds)
-    with _stoppable(work), connect(conninfo, application_name="everindex rollback") as connection:
-        lift_time_limits(connection)
-        return roll_back(work, connection)
+    deployment = Deployment(
+        conninfo=conninfo, spec=spec, reporter=reporter or Reporter(), deadline=time.monotonic() + wait_seconds
+    )
+    with operation_session(deployment, application_name="everindex rollback") as connection:
+        return roll_back(deployment, connection)
 
 
 def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
@@ -205,7 +199,7 @@ def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
     Only after `deploy` returned "already-there": IF NOT EXISTS looks at the name alone.
     """
     with connect(conninfo, application_name="everindex build") as connection:
-        connection.add_notice_handler(lambda diagnostic: reporter.notice(_notice_text(diagnostic)))
+        connection.add_notice_handler(lambda diagnostic: reporter.notice(notice_text(diagnostic)))
         # Shorter than deadlock_timeout: another build must never find itself waiting for this courtesy.
         set_session(connection, {"lock_timeout": "500ms", "client_min_messages": "notice"})
         observed = observe(connection, spec)
@@ -218,128 +212,105 @@ def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
             reporter.say(f"index {spec.qualified_name} is there and valid ({why})")
 
 
-@contextmanager
-def _stoppable(work: Work) -> Iterator[None]:
-    """Inside the block, what fails because the work was stopped leaves as DeployStopped, and a driver's error as ours."""
-    try:
-        yield
-    except DeployStopped:
-        raise
-    except (EverindexError, psycopg.Error) as exc:
-        if work.is_stopped:
-            raise stopped(work.spec) from exc
-        if isinstance(exc, psycopg.Error):
-            raise statement_error(exc, doing=f"working on index {work.spec.qualified_name}") from exc
-        raise
-
-
-@contextmanager
-def _build_lock(work: Work) -> Iterator[None]:
-    with advisory_lock(
-        work.conninfo,
-        "build",
-        wait_seconds=max(0.0, work.deadline - time.monotonic()),
-        stop=work.stop,
-        on_wait=lambda holder: work.reporter.say(f"waiting for another build: {holder}"),
-    ):
-        yield
-
-
 def _refuse_other_digest(plan: Plan, expected: str | None) -> None:
     if expected is not None and plan.digest != expected:
         raise out_of_date(plan.spec)
 
 
-def _finished(work: Work, connection: Connection, plan: Plan, observed: Observed) -> Deployed:
+def _finished(deployment: Deployment, connection: Connection, plan: Plan, observed: Observed) -> Deployed:
     found = plan.situation.current
     if found is not None and found.is_valid:
-        settle(connection, work.spec, found)
-        if found.comment is None and work.did and not work.has_swapped:
-            words = work.words.get(work.spec.name)
-            restore_words(connection, work.spec, words=words, looks_back=work.build_seconds is not None)
-    for beside in indexes_beside(work.spec, observed):
-        work.warn(f"{beside.sentence}; {beside.advice}")
+        settle(connection, deployment.spec, found)
+        if found.comment is None and deployment.did and not deployment.has_swapped:
+            words = deployment.words.get(deployment.spec.name)
+            restore_words(connection, deployment.spec, words=words, looks_back=deployment.build_seconds is not None)
+    for beside in indexes_beside(deployment.spec, observed):
+        deployment.warn(f"{beside.sentence}; {beside.advice}")
     outcome: Literal["already-there", "built", "rebuilt", "replaced", "mended"] = "already-there"
-    if work.has_swapped:
+    if deployment.has_swapped:
         outcome = "replaced"
-    elif work.build_seconds is not None:
-        outcome = "rebuilt" if work.has_rebuilt else "built"
-    elif work.did:
+    elif deployment.build_seconds is not None:
+        outcome = "rebuilt" if deployment.has_rebuilt else "built"
+    elif deployment.did:
         outcome = "mended"
     return Deployed(
         outcome=outcome,
-        build_seconds=work.build_seconds or 0.0,
-        warnings=tuple(work.warnings),
+        build_seconds=deployment.build_seconds or 0.0,
+        warnings=tuple(deployment.warnings),
         remarks=plan.remarks,
-        did=tuple(work.did),
+        did=tuple(deployment.did),
     )
 
 
-def _wait_for_others(work: Work, connection: Connection, step: Step) -> None:
+def _wait_for_others(deployment: Deployment, connection: Connection, step: Step) -> None:
     """Before a statement that would wait for a builder's lock, with a snapshot in hand."""
     match step:
         case Build() | CreateOnParent():
-            wait_for_table(work, connection, step.spec.schema, step.spec.table)
+            wait_for_table(deployment, connection, step.spec.schema, step.spec.table)
         case DropIndex() | Reindex():
             table = _table_of(connection, step.schema, step.name)
             if table is not None:
-                wait_for_table(work, connection, *table)
+                wait_for_table(deployment, connection, *table)
         case WaitForBuild() | Rename() | Attach() | Prove() | Swap():
             pass
         case _:
             assert_never(step)
 
 
-def _take(work: Work, connection: Connection, step: Step, observed: Observed) -> None:
+def _take(deployment: Deployment, connection: Connection, step: Step, observed: Observed) -> None:
     match step:
         case WaitForBuild():
-            _wait_for_build(work, connection, step)
+            _wait_for_build(deployment, connection, step)
         case DropIndex():
-            _drop(work, connection, step, observed)
+            _drop(deployment, connection, step, observed)
         case Rename():
-            rename(work, connection, step, observed)
+            rename(deployment, connection, step, observed)
         case Build():
-            build(work, connection, step, observed)
-            if step.spec.name in work.words:  # of a partition's index, too
-                restore_words(connection, step.spec, words=work.words[step.spec.name], looks_back=False)
+            build(deployment, connection, step, observed)
+            if step.spec.name in deployment.words:  # of a partition's index, too
+                restore_words(connection, step.spec, words=deployment.words[step.spec.name], looks_back=False)
         case CreateOnParent():
             statement = create_statement(step.spec, observed, concurrently=False, on_only=True)
-            run_briefly(work, connection, f"creating index {step.spec.qualified_name}", statement)
+            run_briefly(deployment, connection, f"creating index {step.spec.qualified_name}", statement)
         case Attach():
-            run_briefly(work, connection, f"attaching index {step.child}", attach_statement(step))
+            run_briefly(deployment, connection, f"attaching index {step.child}", attach_statement(step))
         case Reindex():
-            work.reporter.say(f"{step.sentence}")
+            deployment.reporter.say(f"{step.sentence}")
             set_session(connection, {"lock_timeout": "0"})
-            run_watched(work, connection, f"rebuilding index {step.name}", reindex_statement(step))
+            run_watched(deployment, connection, f"rebuilding index {step.name}", reindex_statement(step))
         case Prove():
-            prove(work, connection, step, observed)
+            prove(deployment, connection, step, observed)
         case Swap():
-            swap(work, connection, step, observed)
+            swap(deployment, connection, step, observed)
         case _:
             assert_never(step)
 
 
-def _drop(work: Work, connection: Connection, step: DropIndex, observed: Observed) -> None:
+def _drop(deployment: Deployment, connection: Connection, step: DropIndex, observed: Observed) -> None:
     if step.why == "invalid":
-        work.has_rebuilt = True
-        work.reporter.say(f"index {step.schema}.{step.name} is INVALID (left by an interrupted build): rebuilding it")
+        deployment.has_rebuilt = True
+        deployment.reporter.say(
+            f"index {step.schema}.{step.name} is INVALID (left by an interrupted build): rebuilding it"
+        )
     else:
-        work.reporter.say(step.sentence)
+        deployment.reporter.say(step.sentence)
     everywhere = [*observed.indexes, *(index for part in observed.partitions for index in part.indexes)]
     comment = next((index.comment for index in everywhere if index.name == step.name), None)
     words = words_of_others(comment)
     if words is not None:
         # Before it is gone: whoever dies in between leaves it to the next one.
-        work.words[step.name] = words
-        record(connection, work.spec, DROPPING, name=step.name, comment=words)
-    drop_generation(work, connection, step.schema, step.name, is_partitioned=step.is_partitioned)
-    record(connection, work.spec, "dropped", name=step.name, why=step.why, definition=step.definition, comment=words)
+        deployment.words[step.name] = words
+        record(connection, deployment.spec, DROPPING, name=step.name, comment=words)
+    drop_generation(deployment, connection, step.schema, step.name, is_partitioned=step.is_partitioned)
+    record(
+        connection, deployment.spec, "dropped", name=step.name, why=step.why, definition=step.definition, comment=words
+    )
 
 
-def _wait_for_build(work: Work, connection: Connection, step: WaitForBuild) -> None:
-    work.reporter.say(f"index {step.schema}.{step.name} is being built by pid {step.pid}: waiting for it")
-    while not work.is_out_of_time:
-        observed = observe(connection, work.spec)
+def _wait_for_build(deployment: Deployment, connection: Connection, step: WaitForBuild) -> None:
+    deployment.reporter.say(f"index {step.schema}.{step.name} is being built by pid {step.pid}: waiting for it")
+    while not deployment.is_out_of_time:
+        observed = observe(connection, deployment.spec)
         found = [
             index
             for indexes in (observed.indexes, *(part.indexes for part in observed.partitions))
@@ -364,19 +335,16 @@ def _drop_those(
     reporter: Reporter | None,
     wait_seconds: float,
 ) -> bool:
-    work = Work(conninfo=conninfo, spec=spec, reporter=reporter or Reporter(), deadline=time.monotonic() + wait_seconds)
-    with (
-        _stoppable(work),
-        connect(conninfo, application_name="everindex drop") as connection,
-        _build_lock(work),
-    ):
-        lift_time_limits(connection)
+    deployment = Deployment(
+        conninfo=conninfo, spec=spec, reporter=reporter or Reporter(), deadline=time.monotonic() + wait_seconds
+    )
+    with operation_session(deployment, application_name="everindex drop") as connection, build_lock(deployment):
         found = [index for index in observe(connection, spec).indexes if are_meant(index)]
         if not found:
-            work.reporter.say(f"index {spec.qualified_name} was not there")
+            deployment.reporter.say(f"index {spec.qualified_name} was not there")
         for index in found:
-            wait_for_table(work, connection, spec.schema, spec.table)
-            drop_generation(work, connection, spec.schema, index.name, is_partitioned=index.is_partitioned)
+            wait_for_table(deployment, connection, spec.schema, spec.table)
+            drop_generation(deployment, connection, spec.schema, index.name, is_partitioned=index.is_partitioned)
             record(
                 connection,
                 spec,
@@ -386,7 +354,7 @@ def _drop_those(
                 definition=index.definition,
                 comment=words_of_others(index.comment),
             )
-            work.reporter.say(f"dropped index {spec.schema}.{index.name}")
+            deployment.reporter.say(f"dropped index {spec.schema}.{index.name}")
         return bool(found)
 
 
@@ -401,14 +369,3 @@ def _table_of(connection: Connection, schema: str, name: str) -> tuple[str, str]
         (schema, name),
     ).fetchone()
     return None if row is None else (row[0], row[1])
-
-
-def _on_notice(work: Work, diagnostic: psycopg.errors.Diagnostic) -> None:
-    text = diagnostic.message_primary or ""
-    if "no longer fits into maintenance_work_mem" in text:
-        work.warn(f"{text}: the rest of the build is several times slower; {diagnostic.message_hint or ''}")
-    work.reporter.notice(_notice_text(diagnostic))
-
-
-def _notice_text(diagnostic: psycopg.errors.Diagnostic) -> str:
-    return f"{diagnostic.severity or 'NOTICE'}: {diagnostic.message_primary or ''}"

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from psycopg import sql
 
 from everindex.errors import NothingToRollBack, PlanOutOfDate
-from everindex.index.build.build import drop_online
-from everindex.index.build.operation import Work, run_briefly
+from everindex.index.build.online import drop_online
+from everindex.index.build.operation import run_briefly
 from everindex.index.catalog.drift import declared_index, index_digest, is_hidden, previous_generation
 from everindex.index.catalog.generations import (
     Shortfall,
@@ -27,6 +27,7 @@ from everindex.index.catalog.generations import (
     words_of_others,
 )
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.visibility import SHOW_OR_HIDE
 from everindex.index.journal import record
 from everindex.index.plan.ddl import comment_statement, drop_statement, rename_statement
@@ -39,9 +40,9 @@ from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
 
 
-def swap(work: Work, connection: Connection, step: Swap, observed: Observed) -> None:
+def swap(deployment: Deployment, connection: Connection, step: Swap, observed: Observed) -> None:
     """The successor takes the declared name, the serving one becomes the previous. Nothing changes if it fails."""
-    spec = work.spec
+    spec = deployment.spec
     serving, successor = named(observed, step.serving), named(observed, step.successor)
     # Before the names change: should we die right after, the note says already that this one is not to be kept.
     is_preferred = not _hides(observed, serving, successor) and _is_preferred(
@@ -49,26 +50,26 @@ def swap(work: Work, connection: Connection, step: Swap, observed: Observed) -> 
     )
     keep_seconds = 0.0 if is_preferred else step.keep_seconds
     exchange_names(
-        work,
+        deployment,
         connection,
         observed,
         serving,
         successor,
         keep_until=datetime.now(UTC) + timedelta(seconds=keep_seconds),
         rejected=(),
-        shortfall=work.shortfalls.get(successor.oid),
+        shortfall=deployment.shortfalls.get(successor.oid),
     )
-    work.has_swapped = True
-    work.rebuild_because = None
+    deployment.has_swapped = True
+    deployment.rebuild_because = None
     record(connection, spec, "swapped", previous=serving.definition, serving=successor.definition)
-    work.reporter.say(f"index {spec.qualified_name} is the new generation; the old one is {step.previous}")
+    deployment.reporter.say(f"index {spec.qualified_name} is the new generation; the old one is {step.previous}")
     if is_preferred and step.keep_seconds > 0:
-        work.warn(
+        deployment.warn(
             f"the planner prefers the previous generation {step.previous}, and only a superuser can hide it: it is "
             "dropped, and a rollback would have to build it again"
         )
     if keep_seconds <= 0:
-        drop_generation(work, connection, spec.schema, step.previous, is_partitioned=serving.is_partitioned)
+        drop_generation(deployment, connection, spec.schema, step.previous, is_partitioned=serving.is_partitioned)
 
 
 def _is_preferred(
@@ -90,11 +91,11 @@ def _is_preferred(
     return bool(index_names(observed, serving) & set(plan.index_names))
 
 
-def rename(work: Work, connection: Connection, step: Rename, observed: Observed) -> None:
+def rename(deployment: Deployment, connection: Connection, step: Rename, observed: Observed) -> None:
     """An index of the declared definition gets the declared name, and is shown to the planner if it was hidden."""
     found = named(observed, step.old)
     _in_one_transaction(
-        work,
+        deployment,
         connection,
         expected={step.new: found.oid},
         schema=step.schema,
@@ -104,17 +105,17 @@ def rename(work: Work, connection: Connection, step: Rename, observed: Observed)
         ],
         shown=[found.oid] if step.is_hidden else [],
     )
-    record(connection, work.spec, "renamed", old=step.old)
-    work.reporter.say(f"index {step.old} is as declared: it is {step.new} now")
+    record(connection, deployment.spec, "renamed", old=step.old)
+    deployment.reporter.say(f"index {step.old} is as declared: it is {step.new} now")
 
 
-def roll_back(work: Work, connection: Connection) -> str:
+def roll_back(deployment: Deployment, connection: Connection) -> str:
     """Swaps the serving and the previous generation without building anything; the definition that serves again.
 
     The definition that is taken back is noted, so that no keeper and no migration builds it again by itself. Raises
     NothingToRollBack; PermissionDenied where the previous one is hidden and the role may not show it.
     """
-    spec = work.spec
+    spec = deployment.spec
     observed = observe(connection, spec)
     serving, previous = declared_index(spec, observed), previous_generation(spec, observed)
     if serving is None or previous is None:
@@ -124,7 +125,7 @@ def roll_back(work: Work, connection: Connection) -> str:
             next_step="declare what you want and run  everindex deploy ; it is built beside the one that serves.",
         )
     exchange_names(
-        work,
+        deployment,
         connection,
         observed,
         serving,
@@ -141,7 +142,7 @@ def roll_back(work: Work, connection: Connection) -> str:
 
 
 def exchange_names(
-    work: Work,
+    deployment: Deployment,
     connection: Connection,
     observed: Observed,
     serving: ObservedIndex,
@@ -156,12 +157,12 @@ def exchange_names(
     The successor may be the previous one itself. What others have written in the comment on the serving one is said of
     its successor too, if nothing is said of that. Nothing changes when it fails.
     """
-    spec, schema = work.spec, work.spec.schema
+    spec, schema = deployment.spec, deployment.spec.schema
     aside, back = aside_name(spec.name), previous_name(spec.name)
     words = words_of_others(serving.comment)
     hides = _hides(observed, serving, successor)
     _in_one_transaction(
-        work,
+        deployment,
         connection,
         expected={spec.name: successor.oid, back: serving.oid},
         schema=schema,
@@ -211,13 +212,15 @@ def _hides(observed: Observed, serving: ObservedIndex, successor: ObservedIndex)
     return observed.is_superuser and _same_key(serving, successor)
 
 
-def drop_generation(work: Work, connection: Connection, schema: str, name: str, *, is_partitioned: bool) -> None:
+def drop_generation(
+    deployment: Deployment, connection: Connection, schema: str, name: str, *, is_partitioned: bool
+) -> None:
     """Drops an index online; that of a partitioned table in a moment without other transactions."""
     if is_partitioned:
         statement = drop_statement(schema, name, concurrently=False, if_exists=True)
-        run_briefly(work, connection, f"dropping index {name}", statement)
+        run_briefly(deployment, connection, f"dropping index {name}", statement)
     else:
-        drop_online(work, connection, schema, name)
+        drop_online(deployment, connection, schema, name)
 
 
 def _same_key(one: ObservedIndex, other: ObservedIndex) -> bool:
@@ -231,7 +234,7 @@ def _same_key(one: ObservedIndex, other: ObservedIndex) -> bool:
 
 
 def _in_one_transaction(
-    work: Work,
+    deployment: Deployment,
     connection: Connection,
     *,
     expected: dict[str, int],
@@ -249,11 +252,13 @@ def _in_one_transaction(
                 "SELECT pg_catalog.to_regclass(%s)::oid", (sql.Identifier(schema, name).as_string(None),)
             ).fetchone()
             if row is None or row[0] != oid:
-                raise out_of_date(work.spec)
+                raise out_of_date(deployment.spec)
         for oid, is_shown in visibility:
             inner.execute(SHOW_OR_HIDE, {"shown": is_shown, "oid": oid})
 
-    run_briefly(work, connection, f"renaming the generations of {work.spec.qualified_name}", *statements, then=check)
+    run_briefly(
+        deployment, connection, f"renaming the generations of {deployment.spec.qualified_name}", *statements, then=check
+    )
 
 
 def out_of_date(spec: IndexSpec) -> PlanOutOfDate:

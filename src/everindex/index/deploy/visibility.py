@@ -14,8 +14,9 @@ from contextlib import contextmanager
 import psycopg
 
 from everindex.errors import LockNotObtained
-from everindex.index.build.operation import SHORT_LOCK_TIMEOUT, Work
+from everindex.index.build.operation import SHORT_LOCK_TIMEOUT
 from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.deploy.deployment import Deployment
 from everindex.index.plan.ddl import drop_statement
 from everindex.index.recall import Inside
 from everindex.pg.connections import Connection
@@ -53,7 +54,7 @@ def hidden(others: Sequence[ObservedIndex], *, shown: Sequence[ObservedIndex] = 
     return inside
 
 
-def dropped_for_a_moment(work: Work, others: list[ObservedIndex]) -> Inside:
+def dropped_for_a_moment(deployment: Deployment, others: list[ObservedIndex]) -> Inside:
     """The same for the table's owner: they are dropped, and it is rolled back. ACCESS EXCLUSIVE for a few queries' time."""
 
     @contextmanager
@@ -65,16 +66,16 @@ def dropped_for_a_moment(work: Work, others: list[ObservedIndex]) -> Inside:
                 try:
                     with connection.transaction():
                         for other in others:
-                            connection.execute(drop_statement(work.spec.schema, other.name, concurrently=False))
+                            connection.execute(drop_statement(deployment.spec.schema, other.name, concurrently=False))
                     is_dropped = True
                 except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                     is_dropped = False
                 if is_dropped:
                     yield
                     return
-            if work.is_out_of_time:
+            if deployment.is_out_of_time:
                 raise LockNotObtained(
-                    f"the new generation of index {work.spec.qualified_name} could not be proven.",
+                    f"the new generation of index {deployment.spec.qualified_name} could not be proven.",
                     why="the old one has to be out of sight for a moment, and other transactions held the table.",
                     next_step="end them, then run the same command again; the new generation is kept until then.",
                 )
