@@ -18,15 +18,21 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.keeping import article_keeper
 from everindex.articles.search import keyword_index
-from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.search.document import INDEX_NAME, NEXT_NAME, PREVIOUS_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.errors import LockNotObtained, SettingInvalid
 from everindex.index.reporter import Reporter
+from everindex.index.spec import BuildPolicy
 from everindex.migrate import runner
 from everindex.pg.locks import advisory_lock
 from everindex.settings import Settings, current_settings, read_settings
 
+#: An index of keyword search in another language.
+GERMAN = (
+    f"CREATE INDEX {INDEX_NAME} ON articles USING gin ((setweight(to_tsvector('german'::regconfig, title::text), 'A') || "
+    "setweight(to_tsvector('german'::regconfig, summary::text), 'B')))"
+)
 INVALIDATE = f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{INDEX_NAME}'::regclass"
 
 
@@ -50,6 +56,13 @@ def upgraded(conninfo: str) -> list[str]:
     said: list[str] = []
     runner.upgrade(conninfo, wait_seconds=0, reporter=Reporter(say=said.append, notice=said.append))
     return [line for line in said if INDEX_NAME in line]
+
+
+def until(question: Callable[[], Any], *, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def ensured(conninfo: str, **options: Any) -> keyword_index.Done:
@@ -154,6 +167,113 @@ def test_columns_of_any_text_type_are_searched(empty: str) -> None:
         assert INDEX_NAME in instance.words.plan(Page(request=SearchRequest(text="tigers walnut"), k=10))
 
 
+def generations(conninfo: str) -> list[str]:
+    """The names of the index and of what is left beside it."""
+    return [
+        name
+        for (name,) in rows(conninfo, "SELECT relname FROM pg_class WHERE relname LIKE %s ORDER BY 1", f"{INDEX_NAME}%")
+    ]
+
+
+def test_one_for_another_language_serves_until_its_successor_takes_its_name(filled: str) -> None:
+    before = index(filled)
+    assert before is not None
+    with psycopg.connect(filled) as other, connect_instance(filled, settings=Settings()) as english:
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT count(*) FROM pg_class")
+        done: list[keyword_index.Done] = []
+        thread = threading.Thread(target=lambda: done.append(ensured(filled, text_search="german")))
+        thread.start()
+        until(lambda: rows(filled, "SELECT FROM pg_stat_progress_create_index WHERE phase LIKE '%%old snapshots'"))
+        # While the new one is built, the old one is there, and searches in its language go through it.
+        assert index(filled) == before
+        assert f"using {INDEX_NAME}" in english.words.plan("memory leak", k=10, filters=Filters())
+        other.rollback()
+        thread.join(60)
+    assert [each.outcome for each in done] == ["replaced"]
+    assert is_for(filled, "german")
+    assert generations(filled) == [INDEX_NAME]
+
+
+def test_the_name_belongs_to_a_valid_index_at_every_moment_of_a_replacement(filled: str) -> None:
+    """Looked at from another session as fast as it goes, while one language follows the other."""
+    seen: set[object] = set()
+    stop = threading.Event()
+
+    def look() -> None:
+        with psycopg.connect(filled, autocommit=True) as connection:
+            while not stop.is_set():
+                row = connection.execute(
+                    "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", (INDEX_NAME,)
+                ).fetchone()
+                seen.add(row)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for language in ("german", "simple", "english"):
+            assert ensured(filled, text_search=language).outcome == "replaced"
+    finally:
+        stop.set()
+        thread.join(20)
+    assert seen == {(True,)}
+
+
+def test_searches_know_of_an_index_under_the_name_of_a_generation(instance: Instance) -> None:
+    run(instance.conninfo, f"ALTER INDEX {INDEX_NAME} RENAME TO {NEXT_NAME}")
+    instance.forget()
+    assert instance.words.known().is_indexed
+    assert NEXT_NAME in instance.words.plan("memory leak", k=10, filters=Filters())
+
+
+@pytest.mark.parametrize(
+    ("left_by_a_kill", "outcome"),
+    [
+        ([f"ALTER INDEX {INDEX_NAME} RENAME TO {NEXT_NAME}"], "built"),
+        ([f"ALTER INDEX {INDEX_NAME} RENAME TO {NEXT_NAME}", GERMAN], "replaced"),
+        ([GERMAN.replace(INDEX_NAME, NEXT_NAME)], "already-there"),
+        ([GERMAN.replace(INDEX_NAME, PREVIOUS_NAME)], "already-there"),
+        ([INVALIDATE, GERMAN.replace(INDEX_NAME, NEXT_NAME)], "replaced"),
+        ([f"ALTER INDEX {INDEX_NAME} ALTER COLUMN 1 SET STATISTICS -1"], "already-there"),
+    ],
+    ids=["named-next", "before-the-swap", "next-of-another", "after-the-swap", "invalid-and-next", "unfinished"],
+)
+def test_whatever_a_killed_replacement_left_the_next_call_goes_on_from_it(
+    filled: str, left_by_a_kill: list[str], outcome: str
+) -> None:
+    run(filled, *left_by_a_kill)
+    assert ensured(filled).outcome == outcome
+    assert is_for(filled, "english")
+    assert generations(filled) == [INDEX_NAME]
+    assert rows(filled, f"SELECT attstattarget FROM pg_attribute WHERE attrelid = '{INDEX_NAME}'::regclass") == [(0,)]
+    assert ensured(filled) == keyword_index.Done(outcome="already-there")
+
+
+def test_a_replaced_index_that_somebody_holds_is_dropped_another_time(
+    filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyword_index, "POLICY", BuildPolicy(wait_for_transactions_seconds=0.3))
+    run(filled, GERMAN.replace(INDEX_NAME, PREVIOUS_NAME))
+    with psycopg.connect(filled) as reader:
+        reader.execute("LOCK TABLE articles IN ACCESS SHARE MODE")
+        reader.execute("LOCK TABLE articles IN ROW EXCLUSIVE MODE")
+        done = ensured(filled)
+    assert done.outcome == "already-there"
+    assert done.reason is not None
+    assert f"pid {reader.info.backend_pid}" in done.reason
+    assert is_for(filled, "english")
+    assert ensured(filled).did == (f"drop index {PREVIOUS_NAME}, which is left over from a replacement",)
+
+
+def test_something_else_under_the_name_of_a_generation_is_left_and_told(filled: str) -> None:
+    run(filled, f"CREATE TABLE {NEXT_NAME} ()")
+    assert ensured(filled) == keyword_index.Done(outcome="already-there")
+    done = ensured(filled, text_search="german")
+    assert (done.outcome, done.did) == ("left", ())
+    assert NEXT_NAME in str(done.reason)
+    assert is_for(filled, "english")
+
+
 # --- not in the way ------------------------------------------------------------------------------------------------
 
 
@@ -199,11 +319,11 @@ def test_an_empty_database_is_left(empty: str) -> None:
 def test_a_transaction_in_the_way_is_waited_for_and_then_left_with_nothing_behind(
     filled: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(keyword_index, "LOCK_TIMEOUT", "300ms")
+    monkeypatch.setattr(keyword_index, "POLICY", BuildPolicy(wait_for_transactions_seconds=0.3))
     run(filled, f"DROP INDEX {INDEX_NAME}")
     with psycopg.connect(filled) as writer:
         writer.execute("UPDATE articles SET sentiment = 'x' WHERE uri = (SELECT min(uri) FROM articles)")
-        with pytest.raises(LockNotObtained):
+        with pytest.raises(LockNotObtained, match=f"pid {writer.info.backend_pid} "):
             ensured(filled)
         # No migration fails for its sake.
         with caplog.at_level(logging.WARNING, "everindex"):
@@ -231,10 +351,7 @@ def test_it_ends_when_it_is_told_to(filled: str) -> None:
         thread = threading.Thread(target=lambda: done.append(ensured(filled, stop=stop)))
         thread.start()
         waits = "SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%%' AND wait_event_type = 'Lock'"
-        deadline = time.monotonic() + 20
-        while not rows(filled, waits):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: rows(filled, waits))
         stop.set()
         thread.join(20)
     assert done == [keyword_index.Done(outcome="left")]

@@ -251,11 +251,11 @@ def _indexes_of(connection: Connection, spec: IndexSpec) -> list[TableIndex]:
 
 def _has_our_name(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:
     names = {
-        name
-        for spec in specs
-        for name in (spec.name, next_name(spec.name), previous_name(spec.name), aside_name(spec.name))
+        generation
+        for name in (*(spec.name for spec in specs), *also)
+        for generation in (name, next_name(name), previous_name(name), aside_name(name))
     }
-    return index.name in names or index.name in also or has_child_name(index.name, index.table)
+    return index.name in names or has_child_name(index.name, index.table)
 
 
 def _is_of_concern(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from everindex.errors import SettingInvalid
+from everindex.index.catalog.generations import next_name, previous_name
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 
 SETTING = "EVERINDEX_TEXT_SEARCH"
 INDEX_NAME = "articles_text_search_idx"
+#: What the index, its successor and its predecessor are called while it is replaced.
+NEXT_NAME, PREVIOUS_NAME = next_name(INDEX_NAME), previous_name(INDEX_NAME)
+GENERATION_NAMES = (INDEX_NAME, NEXT_NAME, PREVIOUS_NAME)
 #: Words are found in so many characters of title and summary: a tsvector holds at most 1 MB (PostgreSQL: Text Search
 #: Limitations), and an article with more must not fail. The densest text that was tried needs less than half of that.
 TITLE_CHARACTERS = 5_000

@@ -20,6 +20,7 @@ from everindex.articles.search.asked import MOST_WORDS
 from everindex.articles.search.condition import where
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.document import (
+    GENERATION_NAMES,
     INDEX_NAME,
     TextConfig,
     document,
@@ -179,7 +180,7 @@ class KeywordSearch:
             row = connection.execute(
                 sql.SQL(
                     """
-                    SELECT coalesce(bool_or(x.relname = {name} AND i.indisvalid AND pg_catalog.strpos(
+                    SELECT coalesce(bool_or(x.relname IN ({names}) AND i.indisvalid AND pg_catalog.strpos(
                                pg_catalog.pg_get_indexdef(x.oid),
                                pg_catalog.quote_literal({config}::pg_catalog.text) || '::regconfig') > 0
                                AND pg_catalog.strpos(pg_catalog.pg_get_indexdef(x.oid), {mark}) > 0), false),
@@ -189,7 +190,8 @@ class KeywordSearch:
                     WHERE t.oid = pg_catalog.to_regclass({table})
                     """
                 ).format(
-                    name=sql.Literal(INDEX_NAME),
+                    # While it is replaced, the index that the planner takes has the name of a generation.
+                    names=sql.SQL(", ").join(map(sql.Literal, GENERATION_NAMES)),
                     config=config.constant,
                     mark=mark(),
                     table=sql.Literal(table.identifier.as_string(None)),

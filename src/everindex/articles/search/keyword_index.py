@@ -1,43 +1,50 @@
-"""How does the index of keyword search come to be there? Observed, then built, replaced or left: online, and never twice.
+"""The index of keyword search: its declaration, and which step brings what the catalog has to it.
 
 It is no vector index and no part of the chain: the search by keyword is right without it, only slow. So it never stops a
-migration, a role that may not build it is not told so, and waiting for others has an end. The locks are those of every
-build (docs/decisions/0003): one builder in a database, nobody else at work on the table, CONCURRENTLY.
+migration, a role that may not build it is not told so, and waiting for others has an end. How an index is built, dropped,
+watched and cleaned up after is the same for all (`index/build/online.py`). One for another language, or of an earlier release,
+serves until its successor, which is built beside it, takes its name in one short transaction; killed anywhere, the next call
+goes on from what is there. Not guaranteed: an index on a partitioned table, which keyword search reads whole.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, assert_never
 
-import psycopg
 from psycopg import sql
 
-from everindex.articles.search.document import INDEX_NAME, TextConfig, document, find_config
-from everindex.errors import EverindexError, LockNotObtained
-from everindex.index.build.operation import POLL_SECONDS, SHORT_LOCK_TIMEOUT, set_session
-from everindex.index.busy import at_work_on
-from everindex.index.deploy.cancellation import ended_by
+from everindex.articles.search.document import (
+    GENERATION_NAMES,
+    INDEX_NAME,
+    NEXT_NAME,
+    PREVIOUS_NAME,
+    TextConfig,
+    document,
+    find_config,
+)
+from everindex.errors import EverindexError, LockNotObtained, PlanOutOfDate
+from everindex.index.build.online import create_at_once, create_online, drop_online
+from everindex.index.build.operation import Operation, stopped, wait_for_table
+from everindex.index.catalog.canonical import print_index
+from everindex.index.deploy.session import build_lock, operation_session
+from everindex.index.deploy.swap import rename_together
 from everindex.index.journal import DROPPING, record
-from everindex.index.plan.ddl import drop_statement
-from everindex.index.progress import Watch
+from everindex.index.plan.ddl import comment_statement, rename_statement, swap_statements
 from everindex.index.reporter import Reporter
 from everindex.index.set_aside import restore_words
+from everindex.index.spec import BuildPolicy
 from everindex.pg.connections import Connection, connect, lift_time_limits
-from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import told_as_ours
 
-log = logging.getLogger(__name__)
-
-#: A build waits so long for a transaction that is in its way. What it built is then lost; it takes seconds, not hours.
-LOCK_TIMEOUT = "60s"
-CLEAN_UP_LOCK_TIMEOUT = "3s"
-#: To find out how PostgreSQL prints the expression, it is made on an empty copy; temporary, or where the table lies.
-_COPY = "everindex_words"
-_NO_COPY_HERE = (psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateTable)
+#: A build waits so long for one transaction that is in its way. What it built is then lost; it takes seconds, not hours.
+POLICY = BuildPolicy(wait_for_transactions_seconds=60.0)
+#: The same by the server's own clock, where the watchdog gets no connection.
+LOCK_TIMEOUT = "65s"
+#: More rounds than any chain of states needs; ends a fight with somebody who keeps undoing the work.
+MOST_ROUNDS = 12
 
 #: (where, configuration, expression) that were found to belong together: a keeper looks every minute, and each comparison
 #: leaves dead rows in the catalog.
@@ -48,11 +55,38 @@ Outcome = Literal["already-there", "built", "replaced", "left"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextIndex:
-    """Where the index lies, for the journal and for statements."""
+    """Where the index lies, and how long its build may wait."""
 
     schema: str
     table: str = "articles"
     name: str = INDEX_NAME
+    build: BuildPolicy = field(default_factory=lambda: POLICY)
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What has the name of the index, or that of its next or previous generation."""
+
+    oid: int
+    name: str
+    is_valid: bool
+    expression: str | None
+    """As pg_get_expr prints it; None where it is no GIN index of this table over one expression and all rows."""
+
+    has_no_statistics: bool
+    """The last thing that a build does: one that was interrupted before is finished by the next."""
+
+    comment: str | None
+
+    @property
+    def is_ours(self) -> bool:
+        """An index of keyword search: in another language, or as another release made it."""
+        found = self.expression or ""
+        return all(word in found for word in ("to_tsvector(", "setweight(", "title", "summary"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +99,15 @@ class Observed:
 
     is_partitioned: bool
     is_empty: bool
-    exists: bool
-    """Something has the name; what, the next ones say."""
-
-    is_valid: bool
-    expression: str | None
-    """As pg_get_expr prints it; None where it is no GIN index of this table over one expression and all rows."""
-
-    comment: str | None
+    estimated_rows: int
+    serving: Found | None
+    successor: Found | None
+    previous: Found | None
 
     @property
-    def is_ours(self) -> bool:
-        """An index of keyword search: in another language, or as another release made it."""
-        found = self.expression or ""
-        return all(word in found for word in ("to_tsvector(", "setweight(", "title", "summary"))
+    def exists(self) -> bool:
+        """Something has the name; what, `serving` says."""
+        return self.serving is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +117,71 @@ class Done:
     outcome: Outcome
     index_name: str = INDEX_NAME
     reason: str | None = None
-    """Why it was left, in words; None for what nobody has to be told."""
+    """Why it, or what is left over beside it, was left, in words; None for what nobody has to be told."""
 
     did: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Nothing is to be done."""
+
+    reason: str | None = None
+    is_as_declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    index: Found
+    why: str
+    comes_back: bool = False
+    """It is built anew under the same name, and gets its comment again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """The successor takes the name of the serving index, which becomes the previous one."""
+
+    serving: Found
+    successor: Found
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """The successor takes a name that nothing has."""
+
+    successor: Found
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A build was interrupted after its CREATE INDEX."""
+
+    index: Found
+
+
+Step = Drop | Build | Swap | Rename | Finish
+
+
+@dataclass(slots=True, kw_only=True)
+class TextOperation(Operation):
+    """One call, and what it has done."""
+
+    spec: TextIndex
+    config: TextConfig
+    words: str | None = None
+    """What others had written in the comment on the index that was dropped."""
+
+    outcome: Outcome = "already-there"
+    did: list[str] = field(default_factory=list)
+
+    def done(self, reason: str | None = None) -> Done:
+        return Done(outcome=self.outcome, reason=reason, did=tuple(self.did))
 
 
 def ensure_text_index(
@@ -104,71 +195,79 @@ def ensure_text_index(
 ) -> Done:
     """Brings the index to the configuration `text_search`; SHARE UPDATE EXCLUSIVE on the table while it builds.
 
-    Absent, it is built; INVALID, or of another language where `replaces`, dropped and built anew. It waits `wait_seconds`
-    for other builders. Raises SettingInvalid, LockNotObtained, StatementFailed and its kin, with nothing left behind or an
-    INVALID index, which the next call removes.
+    Absent or INVALID, it is built; of another language, and where `replaces`, replaced. It waits `wait_seconds` for other
+    builders. Raises SettingInvalid, LockNotObtained, BuildFailed and its kin, with nothing left behind or an INVALID index,
+    which the next call removes.
     """
-    work = _Work(conninfo, reporter or Reporter(), time.monotonic() + wait_seconds, replaces, stop)
+    with (
+        connect(conninfo, application_name="everindex build") as connection,
+        told_as_ours(f"looking at index {INDEX_NAME}"),
+    ):
+        lift_time_limits(connection)
+        config = find_config(connection, text_search)
+        found = observe(connection)
+        step = next_step(connection, config, found, replaces=replaces)
+    if found is None or isinstance(step, Left):
+        return _as_done(step)
+    operation = TextOperation(
+        conninfo=conninfo,
+        spec=found.index,
+        config=config,
+        reporter=reporter or Reporter(),
+        deadline=time.monotonic() + wait_seconds,
+        stop=stop,
+    )
     try:
-        with (
-            connect(conninfo, application_name="everindex build") as connection,
-            ended_by(stop, connection),
-            told_as_ours(f"seeing to index {INDEX_NAME}"),
-        ):
-            lift_time_limits(connection)
-            config = find_config(connection, text_search)
-            _, done = _look(connection, config, replaces=replaces)
-            if done is not None:
-                return done
-            with advisory_lock(conninfo, "build", wait_seconds=wait_seconds, stop=stop):
-                return _make_if_due(work, connection, config)
-    except EverindexError:
-        if stop is not None and stop.is_set():
+        with operation_session(operation, application_name="everindex build") as connection, build_lock(operation):
+            return _bring(operation, connection, replaces=replaces)
+    except EverindexError as exc:
+        if operation.is_stopped:
             return Done(outcome="left")
+        if isinstance(exc, LockNotObtained) and _is_rest(step):
+            return operation.done()  # the index is there; the rests are seen to another time
         raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    conninfo: str
-    reporter: Reporter
-    deadline: float
-    replaces: bool
-    stop: threading.Event | None
 
 
 def observe(connection: Connection) -> Observed | None:
     """What the catalog says of the index; None without a table of articles. Reads only."""
-    row = connection.execute(
+    rows = connection.execute(
         """
         SELECT n.nspname,
                NOT pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('transaction_read_only') = 'off'
                AND pg_catalog.pg_has_role(t.relowner, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'),
-               t.relkind = 'p', t.relkind = 'r' AND pg_catalog.pg_relation_size(t.oid) = 0, x.oid IS NOT NULL,
-               coalesce(i.indisvalid AND i.indisready, false),
+               t.relkind = 'p', t.relkind = 'r' AND pg_catalog.pg_relation_size(t.oid) = 0, t.reltuples::bigint,
+               x.oid, x.relname, coalesce(i.indisvalid AND i.indisready, false),
                CASE WHEN i.indrelid = t.oid AND m.amname = 'gin' AND i.indnatts = 1 AND i.indpred IS NULL
                     THEN pg_catalog.pg_get_expr(i.indexprs, i.indrelid) END,
+               EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid AND a.attnum = 1 AND a.attstattarget = 0),
                pg_catalog.obj_description(x.oid, 'pg_class')
         FROM pg_catalog.pg_class t
         JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-        LEFT JOIN pg_catalog.pg_class x ON x.relnamespace = t.relnamespace AND x.relname = %s
+        LEFT JOIN pg_catalog.pg_class x ON x.relnamespace = t.relnamespace AND x.relname = ANY(%s)
         LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid
         LEFT JOIN pg_catalog.pg_am m ON m.oid = x.relam
         WHERE t.oid = pg_catalog.to_regclass('articles')
         """,
-        (INDEX_NAME,),
-    ).fetchone()
-    if row is None:
+        (list(GENERATION_NAMES),),
+    ).fetchall()
+    if not rows:
         return None
+    found = {
+        row[6]: Found(
+            oid=row[5], name=row[6], is_valid=row[7], expression=row[8], has_no_statistics=row[9], comment=row[10]
+        )
+        for row in rows
+        if row[5] is not None
+    }
     return Observed(
-        index=TextIndex(schema=row[0]),
-        may_build=row[1],
-        is_partitioned=row[2],
-        is_empty=row[3],
-        exists=row[4],
-        is_valid=row[5],
-        expression=row[6],
-        comment=row[7],
+        index=TextIndex(schema=rows[0][0]),
+        may_build=rows[0][1],
+        is_partitioned=rows[0][2],
+        is_empty=rows[0][3],
+        estimated_rows=max(0, rows[0][4]),
+        serving=found.get(INDEX_NAME),
+        successor=found.get(NEXT_NAME),
+        previous=found.get(PREVIOUS_NAME),
     )
 
 
@@ -196,113 +295,197 @@ END $everindex$"""
 # --- what is to be done --------------------------------------------------------------------------------------------
 
 
-def _look(connection: Connection, config: TextConfig, *, replaces: bool) -> tuple[Observed | None, Done | None]:
-    """What was observed, and whether that is the end of it."""
-    found = observe(connection)
+def next_step(connection: Connection, config: TextConfig, found: Observed | None, *, replaces: bool) -> Step | Left:
+    """The first step towards the declaration, or why there is none. Changes nothing."""
     if found is None or not found.may_build:
-        return found, Done(outcome="left")
+        return Left()
     if found.is_partitioned:
-        reason = f"table {found.index.table} is partitioned: keyword search reads all of it"
-        return found, Done(outcome="left", reason=reason)
-    if not found.exists:
-        return found, None
-    if not found.is_ours:
-        reason = f"something else has the name {INDEX_NAME}: keyword search reads every row until it is renamed"
-        return found, Done(outcome="left", reason=reason)
-    if not found.is_valid:
-        return found, None
-    if _is_for(connection, config, found):
-        return found, Done(outcome="already-there")
-    if not replaces:
-        reason = f"index {INDEX_NAME} is not for {config.name!r}: the next  everindex migrate  replaces it"
-        return found, Done(outcome="left", reason=reason)
-    return found, None
+        return Left(f"table {found.index.table} is partitioned: keyword search reads all of it")
+    serving, successor, previous = found.serving, found.successor, found.previous
+    if serving is not None and not serving.is_ours:
+        return Left(f"something else has the name {INDEX_NAME}: keyword search reads every row until it is renamed")
+    if serving is not None and serving.is_valid:
+        if _is_for(connection, config, found.index, serving):
+            rest = next((each for each in (successor, previous) if each is not None and each.is_ours), None)
+            if rest is not None:
+                return Drop(rest, "is left over from a replacement")
+            return Left(is_as_declared=True) if serving.has_no_statistics else Finish(serving)
+        if not replaces:
+            return Left(f"index {INDEX_NAME} is not for {config.name!r}: the next  everindex migrate  replaces it")
+        for each in (successor, previous):
+            if each is not None and not each.is_ours:
+                return Left(
+                    f"something else has the name {each.name}: index {INDEX_NAME} is not replaced until it is renamed"
+                )
+    elif serving is not None:
+        return Drop(serving, "is INVALID (left by an interrupted build)", comes_back=True)
+    if successor is None or not successor.is_ours:
+        return Build(INDEX_NAME if serving is None else NEXT_NAME)
+    if not successor.is_valid:
+        return Drop(successor, "is INVALID (left by an interrupted build)")
+    if not _is_for(connection, config, found.index, successor):
+        return Drop(successor, "is for another language or of an earlier release")
+    if serving is None:
+        return Rename(successor)
+    return Swap(serving, successor) if previous is None else Drop(previous, "is left over from a replacement")
 
 
-def _is_for(connection: Connection, config: TextConfig, found: Observed) -> bool:
+def _is_rest(step: Step) -> bool:
+    """True where the index is there and as declared, and only what is left of its making is seen to."""
+    return isinstance(step, Finish) or (isinstance(step, Drop) and step.why == "is left over from a replacement")
+
+
+def _as_done(step: Step | Left) -> Done:
+    if isinstance(step, Left) and step.is_as_declared:
+        return Done(outcome="already-there")
+    return Done(outcome="left", reason=step.reason if isinstance(step, Left) else None)
+
+
+def _is_for(connection: Connection, config: TextConfig, index: TextIndex, found: Found) -> bool:
     """Whether the index holds what a search in `config` looks for, as PostgreSQL prints both; asked once in a process."""
-    where = (connection.info.host, connection.info.port, connection.info.dbname, found.index)
+    where = (connection.info.host, connection.info.port, connection.info.dbname, index.schema)
     if (where, config, found.expression) not in _AS_DECLARED:
-        printed = _printed(connection, config, found.index)
-        if printed is not None and printed != found.expression:
+        printed = print_index(connection, index.schema, index.table, sql.SQL("USING gin ({})").format(document(config)))
+        if printed is not None and printed.expression != found.expression:
             return False
         _AS_DECLARED.add((where, config, found.expression))
     return True
 
 
-def _printed(connection: Connection, config: TextConfig, index: TextIndex) -> str | None:
-    """The expression as pg_get_expr prints it, asked of PostgreSQL with an empty copy that is rolled back; None where even
-    that cannot be made."""
-    for schema in ("pg_temp", index.schema):
-        copy = sql.Identifier(schema, _COPY)
-        try:
-            with connection.transaction(force_rollback=True):
-                connection.execute(
-                    sql.SQL("CREATE TABLE {} AS SELECT title, summary FROM {} LIMIT 0").format(
-                        copy, sql.Identifier(index.schema, index.table)
-                    )
-                )
-                connection.execute(sql.SQL("CREATE INDEX ON {} USING gin ({})").format(copy, document(config)))
-                row = connection.execute(
-                    "SELECT pg_catalog.pg_get_expr(indexprs, indrelid) FROM pg_catalog.pg_index "
-                    "WHERE indrelid = pg_catalog.to_regclass(%s)",
-                    (copy.as_string(None),),
-                ).fetchone()
-                return None if row is None else str(row[0])
-        except _NO_COPY_HERE:
-            continue
-    return None
-
-
 # --- doing it ------------------------------------------------------------------------------------------------------
 
 
-def _make_if_due(work: _Work, connection: Connection, config: TextConfig) -> Done:
-    """Under the lock of builders: looks again, since another process may have built it, and does what is left to do."""
-    found, done = _look(connection, config, replaces=work.replaces)
-    if found is not None and done is None:
-        _wait_for_table(work, connection, found.index)
-        found, done = _look(connection, config, replaces=work.replaces)
-    if found is None or done is not None:
-        return done or Done(outcome="left")
-    return _make(work, connection, config, found)
-
-
-def _make(work: _Work, connection: Connection, config: TextConfig, found: Observed) -> Done:
-    index, say = found.index, work.reporter.say
-    did: list[str] = []
-    if found.exists:
-        why = (
-            "is for another language or of an earlier release"
-            if found.is_valid
-            else "is INVALID (left by an interrupted build)"
-        )
-        say(f"index {index.schema}.{index.name} {why}: building it anew")
-        if found.comment is not None:
-            record(connection, index, DROPPING, name=index.name, comment=found.comment)
-        _run(work, connection, index, drop_statement(index.schema, index.name, if_exists=True))
-        record(connection, index, "dropped", name=index.name, why=why, comment=found.comment)
-        did.append(f"drop index {index.name}, which {why}")
-    started = time.monotonic()
-    if not (found.is_empty and _create_at_once(connection, config, index)):
-        say(f"building index {index.schema}.{index.name} for keyword search ({config.name}), online")
+def _bring(operation: TextOperation, connection: Connection, *, replaces: bool) -> Done:
+    """Under the lock of builders: looks, takes one step, and looks again, until nothing is left to do."""
+    index = operation.spec
+    for _ in range(MOST_ROUNDS):
+        found = observe(connection)
+        step = next_step(connection, operation.config, found, replaces=replaces)
+        if found is None or isinstance(step, Left):
+            return operation.done(step.reason if isinstance(step, Left) else None) if operation.did else _as_done(step)
+        if operation.is_stopped:
+            raise stopped(index)
         try:
-            _run(work, connection, index, _create(config, index, concurrently=True))
-        except BaseException as exc:
-            left = _clean_up(work, index)
-            if isinstance(exc, EverindexError):
-                say(f"could not build index {index.schema}.{index.name}: {left}")
+            if isinstance(step, (Drop, Build)):
+                wait_for_table(operation, connection, index.schema, index.table)
+                found = observe(connection)
+                if found is None or next_step(connection, operation.config, found, replaces=replaces) != step:
+                    continue  # whoever was waited for has changed it
+            _take(operation, connection, step, found)
+        except PlanOutOfDate:
+            continue
+        except LockNotObtained as exc:
+            if isinstance(step, Drop) and _is_rest(step):
+                return operation.done(f"index {step.index.name} {step.why} and is dropped another time: {exc.why}")
             raise
-    seconds = time.monotonic() - started
-    say(f"built index {index.schema}.{index.name} in {seconds:.1f} s")
+    raise LockNotObtained(
+        f"index {index.qualified_name} did not reach its declared state in {MOST_ROUNDS} rounds.",
+        why="something else keeps changing it: another tool or a script that drops or rebuilds the same index.",
+        next_step="find it in pg_stat_activity, end it, then run the same command again.",
+    )
+
+
+def _take(operation: TextOperation, connection: Connection, step: Step, found: Observed) -> None:
+    index, say = operation.spec, operation.reporter.say
+    match step:
+        case Drop():
+            _drop(operation, connection, step)
+        case Build():
+            _build(operation, connection, step, found)
+        case Swap():
+            rename_together(
+                operation,
+                connection,
+                expected={INDEX_NAME: step.successor.oid, PREVIOUS_NAME: step.serving.oid},
+                schema=index.schema,
+                statements=[
+                    *swap_statements(index.schema, INDEX_NAME, successor=NEXT_NAME, previous=PREVIOUS_NAME),
+                    comment_statement(index.schema, INDEX_NAME, step.successor.comment or step.serving.comment),
+                ],
+            )
+            record(connection, index, "swapped", text_search=operation.config.name)
+            say(f"index {index.qualified_name} is for {operation.config.name} now")
+            operation.did.append(f"let index {NEXT_NAME} take over as {INDEX_NAME}")
+            operation.outcome = "replaced"
+        case Rename():
+            rename_together(
+                operation,
+                connection,
+                expected={INDEX_NAME: step.successor.oid},
+                schema=index.schema,
+                statements=[rename_statement(index.schema, NEXT_NAME, INDEX_NAME)],
+            )
+            record(connection, index, "renamed", old=NEXT_NAME)
+            say(f"index {NEXT_NAME} is as declared: it is {INDEX_NAME} now")
+            operation.did.append(f"rename index {NEXT_NAME} to {INDEX_NAME}")
+            operation.outcome = "built"
+        case Finish():
+            _finish(operation, connection, index)
+        case _:
+            assert_never(step)
+
+
+def _drop(operation: TextOperation, connection: Connection, step: Drop) -> None:
+    index, name = operation.spec, step.index.name
+    what_next = "building it anew" if step.comes_back else "dropping it"
+    operation.reporter.say(f"index {index.schema}.{name} {step.why}: {what_next}")
+    words = step.index.comment if step.comes_back else None
+    if words is not None:
+        # Before it is gone: whoever dies in between leaves it to the next one.
+        operation.words = words
+        record(connection, index, DROPPING, name=name, comment=words)
+    drop_online(operation, connection, index.schema, name, lock_timeout=LOCK_TIMEOUT)
+    record(connection, index, "dropped", name=name, why=step.why, comment=words)
+    operation.did.append(f"drop index {name}, which {step.why}")
+    if step.comes_back:
+        operation.outcome = "replaced"
+
+
+def _build(operation: TextOperation, connection: Connection, step: Build, found: Observed) -> None:
+    index = replace(operation.spec, name=step.name)
+    if found.serving is not None:
+        operation.reporter.say(
+            f"index {index.schema}.{INDEX_NAME} is for another language or of an earlier release: it serves until its "
+            "successor is built"
+        )
+    started = time.monotonic()
+    at_once = _create(operation.config, index, concurrently=False)
+    if not (found.is_empty and create_at_once(operation, connection, index, at_once)):
+        seconds = create_online(
+            operation,
+            connection,
+            index,
+            _create(operation.config, index, concurrently=True),
+            announcement=f"building index {index.qualified_name} for keyword search ({operation.config.name}), online",
+            rows_total=found.estimated_rows,
+            settings={"lock_timeout": LOCK_TIMEOUT}
+            | ({"max_parallel_maintenance_workers": "0"} if operation.is_serial else {}),
+        )
+        if seconds is None:
+            return
+        operation.reporter.say(f"built index {index.qualified_name} in {seconds:.1f} s")
+    _finish(operation, connection, index)
+    record(
+        connection,
+        index,
+        "built",
+        seconds=round(time.monotonic() - started, 3),
+        text_search=operation.config.name,
+    )
+    operation.did.append(f"build index {index.name} for keyword search ({operation.config.name})")
+    if operation.outcome == "already-there":
+        operation.outcome = "built"
+
+
+def _finish(operation: TextOperation, connection: Connection, index: TextIndex) -> None:
+    """What a new index still needs: the comment of the one before it, and then no statistics, by which the next call knows
+    that this was done."""
+    if index.name == INDEX_NAME:
+        restore_words(connection, index, words=operation.words)
     # What ANALYZE would learn from parsing thousands of articles: nothing that a plan of keyword search depends on.
     connection.execute(
         sql.SQL("ALTER INDEX {} ALTER COLUMN 1 SET STATISTICS 0").format(sql.Identifier(index.schema, index.name))
     )
-    record(connection, index, "built", seconds=round(seconds, 3), text_search=config.name)
-    restore_words(connection, index, words=found.comment)
-    did.append(f"build index {index.name} for keyword search ({config.name})")
-    return Done(outcome="replaced" if found.exists else "built", did=tuple(did))
 
 
 def _create(config: TextConfig, index: TextIndex, *, concurrently: bool) -> sql.Composed:
@@ -312,57 +495,3 @@ def _create(config: TextConfig, index: TextIndex, *, concurrently: bool) -> sql.
         sql.Identifier(index.schema, index.table),
         document(config),
     )
-
-
-def _create_at_once(connection: Connection, config: TextConfig, index: TextIndex) -> bool:
-    """The plain CREATE INDEX on a table that is still empty; False when it is not, or is in use."""
-    table = sql.Identifier(index.schema, index.table)
-    try:
-        with connection.transaction():
-            connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (SHORT_LOCK_TIMEOUT,))
-            connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(table))
-            row = connection.execute(
-                "SELECT pg_catalog.pg_relation_size(pg_catalog.to_regclass(%s))", (table.as_string(None),)
-            ).fetchone()
-            if row is None or row[0]:
-                return False
-            connection.execute(_create(config, index, concurrently=False))
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-        return False
-    return True
-
-
-def _run(work: _Work, connection: Connection, index: TextIndex, statement: sql.Composed) -> None:
-    """A statement that may wait for others, for LOCK_TIMEOUT and no longer."""
-    set_session(connection, {"lock_timeout": LOCK_TIMEOUT})
-    watch = Watch(work.conninfo, connection, rows_total=0, on_progress=work.reporter.progress)
-    with watch, told_as_ours(f"building index {index.schema}.{index.name}"):
-        connection.execute(statement)
-
-
-def _wait_for_table(work: _Work, connection: Connection, index: TextIndex) -> None:
-    """Until nobody else builds or vacuums, as in `index.work.wait_for_table`. Raises LockNotObtained."""
-    while (worker := at_work_on(connection, index.schema, index.table)) is not None:
-        if time.monotonic() >= work.deadline or (work.stop is not None and work.stop.is_set()):
-            raise LockNotObtained(
-                f"index {index.schema}.{index.name} was not built: its table is in use.",
-                why=f"{worker} did not end in the time that this process may wait.",
-                next_step="nothing has to be done: the next start, and the keeper, try again.",
-            )
-        time.sleep(POLL_SECONDS)
-
-
-def _clean_up(work: _Work, index: TextIndex) -> str:
-    """Drops what a failed build left, over a connection of its own; says what became of it."""
-    try:
-        with connect(work.conninfo, application_name="everindex clean-up", wait_seconds=5) as connection:
-            lift_time_limits(connection)
-            found = observe(connection)
-            if found is None or not found.exists or found.is_valid:
-                return "nothing was left behind"
-            set_session(connection, {"lock_timeout": CLEAN_UP_LOCK_TIMEOUT})
-            connection.execute(drop_statement(index.schema, index.name, if_exists=True))
-            return "the unfinished index was removed"
-    except (psycopg.Error, EverindexError) as exc:
-        log.debug("clean-up failed: %s", type(exc).__name__)
-        return "an unfinished, INVALID index may be left; the next start removes it"

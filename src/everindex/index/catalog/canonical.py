@@ -1,4 +1,4 @@
-"""How would the catalog print a declared expression or predicate?
+"""The declared expression and predicate of an index as the catalog would print them.
 
 PostgreSQL parses what CREATE INDEX says and prints the parsed form, with its own parentheses, casts and names. Whether
 two texts mean the same only it can tell, so it is asked: an empty copy of the table gets the index, its printed form
@@ -8,7 +8,7 @@ declared one, which whoever may build the index may make.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
@@ -59,31 +59,31 @@ def canonical_texts(
     if spec.predicate is not None:
         index += sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate_text or ""))
     try:
-        for schema in ("pg_temp", spec.schema):
-            try:
-                row = _printed(connection, spec, index, schema=schema)
-                break
-            except _NOT_HERE:
-                continue
-        else:
-            return None
+        printed = print_index(connection, spec.schema, spec.table, index)
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.InternalError) as exc:
         told = exc.diag.message_primary or "no reason given"
         what = f"PostgreSQL cannot use its {'expression' if spec.expression else 'predicate'}"
         raise illegal(spec, what, f"{told}.", "correct the declaration; nothing was changed.") from exc
-    is_expression = spec.expression is not None
-    return Canonical(
-        expression=row[0] if is_expression else None, predicate=row[1], dimensions=row[2] if is_expression else None
-    )
+    if printed is None or spec.expression is not None:
+        return printed
+    return replace(printed, expression=None, dimensions=None)
 
 
-def _printed(
-    connection: Connection, spec: IndexSpec, index: sql.Composable, *, schema: str
-) -> tuple[str | None, str | None, int | None]:
-    """(expression, predicate, width) of the index on an empty copy of the table in `schema`; nothing of it stays."""
+def print_index(connection: Connection, schema: str, table: str, index: sql.Composable) -> Canonical | None:
+    """What pg_get_expr prints of `CREATE INDEX ON table` followed by `index` (method, key, predicate), of whatever method;
+    None where the server cannot be asked. Raises psycopg.Error when it cannot make an index of that."""
+    for place in ("pg_temp", schema):
+        try:
+            return _printed(connection, sql.Identifier(schema, table), index, schema=place)
+        except _NOT_HERE:
+            continue
+    return None
+
+
+def _printed(connection: Connection, table: sql.Identifier, index: sql.Composable, *, schema: str) -> Canonical:
+    """The same of an empty copy of the table in `schema`; nothing of it stays."""
     copy = sql.Identifier(schema, COPY)
     with connection.transaction(force_rollback=True):
-        table = sql.Identifier(spec.schema, spec.table)
         connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(copy, table))
         # Binary, since PostgreSQL then takes one statement and no more: a declaration cannot bring a second one along.
         connection.execute(sql.SQL("CREATE INDEX ON {} ").format(copy) + index, binary=True)
@@ -97,4 +97,4 @@ def _printed(
             (copy.as_string(None),),
         ).fetchone()
     assert row is not None  # it was made a moment ago
-    return row[0], row[1], row[2]
+    return Canonical(expression=row[0], predicate=row[1], dimensions=row[2])

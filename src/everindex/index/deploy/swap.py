@@ -1,4 +1,4 @@
-"""How does a proven generation take over? Two names change in one short transaction; rollback swaps them back.
+"""The swap: a successor takes the name of the serving index in one short transaction; rollback swaps them back.
 
 Two valid indexes on the same key leave the choice to the planner's costs, which prefer the one with the smaller m or the
 fewer pages, whatever their names. So the generation that is kept for a rollback is put out of the planner's sight where
@@ -14,11 +14,10 @@ from psycopg import sql
 
 from everindex.errors import NothingToRollBack, PlanOutOfDate
 from everindex.index.build.online import drop_online
-from everindex.index.build.operation import run_briefly
+from everindex.index.build.operation import Operation, run_briefly
 from everindex.index.catalog.drift import declared_index, index_digest, is_hidden, previous_generation
 from everindex.index.catalog.generations import (
     Shortfall,
-    aside_name,
     previous_name,
     previous_note,
     read_note,
@@ -30,12 +29,12 @@ from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.visibility import SHOW_OR_HIDE
 from everindex.index.journal import record
-from everindex.index.plan.ddl import comment_statement, drop_statement, rename_statement
+from everindex.index.plan.ddl import comment_statement, drop_statement, rename_statement, swap_statements
 from everindex.index.plan.steps import Rename, Swap
 from everindex.index.planner import FORCED, explain
 from everindex.index.probe import index_names, probe_settings, probe_statement
 from everindex.index.recall import sample_queries
-from everindex.index.spec import DEFAULT_K, IndexSpec
+from everindex.index.spec import DEFAULT_K, IndexSpec, OnlineIndex
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
 
@@ -94,7 +93,7 @@ def _is_preferred(
 def rename(deployment: Deployment, connection: Connection, step: Rename, observed: Observed) -> None:
     """An index of the declared definition gets the declared name, and is shown to the planner if it was hidden."""
     found = named(observed, step.old)
-    _in_one_transaction(
+    rename_together(
         deployment,
         connection,
         expected={step.new: found.oid},
@@ -158,18 +157,16 @@ def exchange_names(
     its successor too, if nothing is said of that. Nothing changes when it fails.
     """
     spec, schema = deployment.spec, deployment.spec.schema
-    aside, back = aside_name(spec.name), previous_name(spec.name)
+    back = previous_name(spec.name)
     words = words_of_others(serving.comment)
     hides = _hides(observed, serving, successor)
-    _in_one_transaction(
+    rename_together(
         deployment,
         connection,
         expected={spec.name: successor.oid, back: serving.oid},
         schema=schema,
         statements=[
-            rename_statement(schema, spec.name, aside),
-            rename_statement(schema, successor.name, spec.name),
-            rename_statement(schema, aside, back),
+            *swap_statements(schema, spec.name, successor=successor.name, previous=back),
             comment_statement(
                 schema,
                 spec.name,
@@ -233,8 +230,8 @@ def _same_key(one: ObservedIndex, other: ObservedIndex) -> bool:
     )
 
 
-def _in_one_transaction(
-    deployment: Deployment,
+def rename_together(
+    operation: Operation,
     connection: Connection,
     *,
     expected: dict[str, int],
@@ -243,7 +240,7 @@ def _in_one_transaction(
     hidden: list[int] | None = None,
     shown: list[int] | None = None,
 ) -> None:
-    """Runs the statements, tried until the deadline for its locks; PlanOutOfDate if the names then are not `expected`."""
+    """Runs the statements, tried until the deadline for their locks; PlanOutOfDate if the names then are not `expected`."""
     visibility = [(oid, False) for oid in hidden or []] + [(oid, True) for oid in shown or []]
 
     def check(inner: Connection) -> None:
@@ -252,16 +249,16 @@ def _in_one_transaction(
                 "SELECT pg_catalog.to_regclass(%s)::oid", (sql.Identifier(schema, name).as_string(None),)
             ).fetchone()
             if row is None or row[0] != oid:
-                raise out_of_date(deployment.spec)
+                raise out_of_date(operation.spec)
         for oid, is_shown in visibility:
             inner.execute(SHOW_OR_HIDE, {"shown": is_shown, "oid": oid})
 
     run_briefly(
-        deployment, connection, f"renaming the generations of {deployment.spec.qualified_name}", *statements, then=check
+        operation, connection, f"renaming the generations of {operation.spec.qualified_name}", *statements, then=check
     )
 
 
-def out_of_date(spec: IndexSpec) -> PlanOutOfDate:
+def out_of_date(spec: OnlineIndex) -> PlanOutOfDate:
     """The error for a catalog that is not the one the plan was made from."""
     return PlanOutOfDate(
         f"the plan for index {spec.qualified_name} is out of date.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from everindex.index.catalog.generations import aside_name
 from everindex.index.catalog.key import key_sql
 from everindex.index.catalog.observe import Observed
 from everindex.index.plan.steps import Attach, Reindex
@@ -77,6 +78,16 @@ def drop_statement(schema: str, name: str, *, concurrently: bool = True, if_exis
 def rename_statement(schema: str, old: str, new: str) -> sql.Composed:
     """ALTER INDEX … RENAME TO. SHARE UPDATE EXCLUSIVE on the index (PostgreSQL 12 and later)."""
     return sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(schema, old), sql.Identifier(new))
+
+
+def swap_statements(schema: str, name: str, *, successor: str, previous: str) -> list[sql.Composed]:
+    """The successor gets the name, and the index that has it that of the previous one, which may be the successor's own."""
+    aside = aside_name(name)
+    return [
+        rename_statement(schema, name, aside),
+        rename_statement(schema, successor, name),
+        rename_statement(schema, aside, previous),
+    ]
 
 
 def attach_statement(step: Attach) -> sql.Composed:

@@ -12,7 +12,6 @@ from psycopg import sql
 
 from everindex.index.catalog.drift import answers_declared, is_hidden
 from everindex.index.catalog.generations import (
-    aside_name,
     previous_note,
     read_note,
     serving_note,
@@ -27,6 +26,7 @@ from everindex.index.plan.ddl import (
     drop_statement,
     reindex_statement,
     rename_statement,
+    swap_statements,
     visibility_statement,
 )
 from everindex.index.plan.steps import (
@@ -88,12 +88,9 @@ def _swap(step: Swap, observed: Observed, spec: IndexSpec, now: datetime) -> lis
     note = previous_note(keep_until=keep_until, is_hidden=hides, shortfall=read_note(serving.comment).shortfall)
     theirs = None if successor is None else words_of_others(successor.comment)
     shortfall = None if successor is None else read_note(successor.comment).shortfall
-    aside = aside_name(step.serving)
     return [
         BEGIN,
-        rename_statement(step.schema, step.serving, aside),
-        rename_statement(step.schema, step.successor, step.serving),
-        rename_statement(step.schema, aside, step.previous),
+        *swap_statements(step.schema, step.serving, successor=step.successor, previous=step.previous),
         comment_statement(step.schema, step.serving, with_note(theirs or words, serving_note((), shortfall))),
         comment_statement(step.schema, step.previous, with_note(words, note)),
         *([visibility_statement(step.schema, step.previous, is_shown=False)] if hides else []),
