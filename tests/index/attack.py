@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
@@ -20,11 +21,14 @@ from typing import Any
 import psycopg
 import scene
 from pgvector.psycopg import register_vector
-from plan_kinds import BY_NAME, Kind
+from plan_kinds import KINDS as VECTOR_KINDS
+from plan_kinds import Kind
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from scene import rows, run, wait_until
+from word_kinds import WORD_KINDS
 
+from everindex.articles.search import keyword_index
 from everindex.errors import EverindexError
 from everindex.index.catalog.generations import previous_name, read_note
 from everindex.index.catalog.observe import observe
@@ -35,6 +39,10 @@ from everindex.pg import embedded
 from places import open_place
 from warm import PROCESSES
 
+KINDS = (*VECTOR_KINDS, *WORD_KINDS)
+BY_NAME = {kind.name: kind for kind in KINDS}
+#: Where a step is taken: of a deploy, and of the index of the words.
+TAKING = (apply, keyword_index)
 #: Statements that change the catalog, or take a lock for it; a look at the catalog is no moment worth dying at.
 _CHANGES = re.compile(r"\s*(CREATE (?!TEMP)|DROP|ALTER|COMMENT|REINDEX|UPDATE|ANALYZE|LOCK)", re.IGNORECASE)
 
@@ -61,9 +69,9 @@ def _client(pipe: Pipe, conninfo: str, kind_name: str, stop_at: int | None) -> N
             pipe.send(label)
             pipe.recv()
 
-    take, execute = apply._take, psycopg.Connection.execute
+    execute = psycopg.Connection.execute
 
-    def taking(work: Any, connection: Any, step: Any, observed: Any) -> None:
+    def taking(take: Any, work: Any, connection: Any, step: Any, observed: Any) -> None:
         moment(f"before {type(step).__name__}")
         take(work, connection, step, observed)
         moment(f"after {type(step).__name__}")
@@ -75,7 +83,8 @@ def _client(pipe: Pipe, conninfo: str, kind_name: str, stop_at: int | None) -> N
             moment(f"in {' '.join(text.split())[:60]}")
         return result
 
-    apply._take = taking
+    for module in TAKING:
+        module._take = partial(taking, module._take)  # type: ignore[attr-defined]
     psycopg.Connection.execute = executing  # type: ignore[method-assign,assignment]
     error, is_ours = None, True
     try:
@@ -214,6 +223,10 @@ def mended(conninfo: str, kind: Kind) -> None:
 
 
 def assert_mended(conninfo: str, kind: Kind) -> None:
+    if kind.check is not None:
+        kind.check(conninfo, kind)
+        wait_until(lambda: not _advisory_locks(conninfo))
+        return
     found = _vector_indexes(conninfo)
     if kind.ends_without:
         assert found == [], found

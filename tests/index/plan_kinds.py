@@ -51,6 +51,10 @@ class Kind:
     role: str | None = None
     """A role without superuser, which owns the table."""
 
+    table: str = "items"
+    check: Callable[[str, Kind], None] | None = None
+    """What has to be true afterwards, for an index that is no vector index."""
+
     @property
     def least_hits(self) -> float:
         """Of an approximate index nearly all rows find themselves; of one that is to miss its floor, some do not."""

@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,10 @@ import attack
 import psycopg
 import pytest
 import scene
-from attack import Client, Ended, Victim, client, mended
-from plan_kinds import BY_NAME, KINDS, Kind
+from attack import BY_NAME, KINDS, VECTOR_KINDS, Client, Ended, Victim, client, mended
+from plan_kinds import Kind
 from scene import rows, wait_until
+from word_kinds import WORD_KINDS
 
 #: How many random kills: `KILLS=1000 make test-long` for another count, KILLS_SEED=n to see the same ones again.
 SHORT, LONG = 20, 200
@@ -127,11 +128,11 @@ def test_a_client_or_backend_that_dies_at_any_statement_leaves_what_the_next_run
 # --- the whole server ------------------------------------------------------------------------------------------------
 
 
-def stop_servers_at(numbers_of: Callable[[tuple[str, ...]], list[int]]) -> int:
+def stop_servers_at(kinds: Iterable[Kind], numbers_of: Callable[[tuple[str, ...]], list[int]]) -> int:
     """Stops a server in the midst of a step of several plans at once, until each has had its moments; how often."""
     with attack.victim(max_connections="60") as server:
         waiting: list[tuple[Kind, int]] = []
-        for kind in KINDS:
+        for kind in kinds:
             moments = attack.moments_of(server.conninfo(server.database(kind, count=300)), kind)
             waiting += [(kind, number) for number in numbers_of(moments)]
         # Those of one kind must not all meet the same stop: the plans are dealt out like cards.
@@ -173,40 +174,45 @@ def _stop_server_in(server: Victim, plans: list[tuple[Kind, int]]) -> None:
 
 
 @pytest.mark.long
-def test_a_server_that_stops_at_a_step_of_any_plan_has_what_the_next_run_mends() -> None:
-    assert stop_servers_at(lambda moments: one_of_each_step(moments, 1)) > 3
+@pytest.mark.parametrize(("kinds", "least"), [(VECTOR_KINDS, 4), (WORD_KINDS, 2)], ids=["vector", "words"])
+def test_a_server_that_stops_at_a_step_of_any_plan_has_what_the_next_run_mends(
+    kinds: tuple[Kind, ...], least: int
+) -> None:
+    assert stop_servers_at(kinds, lambda moments: one_of_each_step(moments, 1)) >= least
 
 
 @pytest.mark.long
-def test_a_server_that_stops_at_any_statement_of_any_plan_has_what_the_next_run_mends() -> None:
-    assert stop_servers_at(attack.numbers_of) > 30
+@pytest.mark.parametrize(("kinds", "least"), [(VECTOR_KINDS, 31), (WORD_KINDS, 4)], ids=["vector", "words"])
+def test_a_server_that_stops_at_any_statement_of_any_plan_has_what_the_next_run_mends(
+    kinds: tuple[Kind, ...], least: int
+) -> None:
+    assert stop_servers_at(kinds, attack.numbers_of) >= least
 
 
 # --- inside a statement ----------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def building(conninfo: str, phase: str) -> Iterator[None]:
+def building(conninfo: str, kind: Kind, phase: str) -> Iterator[None]:
     """CREATE INDEX CONCURRENTLY cannot get past a phase."""
-    table = rows(conninfo, "SELECT relname FROM pg_class WHERE relname IN ('part_a', 'items') ORDER BY relname DESC")[
-        0
-    ][0]
-    with scene.blocked_in(conninfo, phase, table=table):
+    is_partitioned = rows(conninfo, "SELECT FROM pg_class WHERE relname = 'part_a'")
+    with scene.blocked_in(conninfo, phase, table="part_a" if is_partitioned else kind.table):
         yield
 
 
 @contextmanager
-def dropping(conninfo: str, is_dead: bool) -> Iterator[Callable[[], None]]:
+def dropping(conninfo: str, kind: Kind, is_dead: bool) -> Iterator[Callable[[], None]]:
     """DROP INDEX CONCURRENTLY waits, the first time as INVALID and still kept up, the second time as dead."""
+    lock = f"LOCK TABLE {kind.table} IN ROW EXCLUSIVE MODE"
     with psycopg.connect(conninfo) as first, psycopg.connect(conninfo) as second:
-        first.execute("LOCK TABLE items IN ROW EXCLUSIVE MODE")
+        first.execute(lock)
 
         def reached() -> None:
             waits = "SELECT FROM pg_stat_activity WHERE query LIKE 'DROP INDEX CONCURRENTLY%%' AND wait_event_type = 'Lock' " \
                     "AND datname = current_database()"  # fmt: skip
             wait_until(lambda: rows(conninfo, waits))
             if is_dead:
-                second.execute("LOCK TABLE items IN ROW EXCLUSIVE MODE")
+                second.execute(lock)
                 first.rollback()
                 wait_until(lambda: rows(conninfo, "SELECT FROM pg_index WHERE NOT indislive"))
 
@@ -216,13 +222,28 @@ def dropping(conninfo: str, is_dead: bool) -> Iterator[Callable[[], None]]:
 
 INSIDE = [
     pytest.param(name, phase, id=f"{name}-{phase.split()[-1]}")
-    for name in ("absent", "drifted", "partitioned", "partitioned-half-done")
+    for name in (
+        "absent",
+        "drifted",
+        "partitioned",
+        "partitioned-half-done",
+        "words-absent",
+        "words-of-another-language",
+    )
     for phase in (scene.WRITERS, scene.OLD_SNAPSHOT)
     if not (name == "partitioned-half-done" and phase == scene.WRITERS)
 ]
 DROPS = [
     pytest.param(name, is_dead, id=f"{name}-{'dead' if is_dead else 'invalid'}")
-    for name in ("invalid", "expired-previous", "forget", "duplicate-and-left-over", "drop-then-deploy")
+    for name in (
+        "invalid",
+        "expired-previous",
+        "forget",
+        "duplicate-and-left-over",
+        "drop-then-deploy",
+        "words-invalid",
+        "words-with-previous",
+    )
     for is_dead in (False, True)
 ]
 
@@ -237,7 +258,7 @@ def test_what_dies_inside_a_build_leaves_what_the_next_run_mends(
     conninfo = starts(kind)
     before = attack.checksum(conninfo)
     with client(conninfo, kind) as running:
-        with building(conninfo, phase):
+        with building(conninfo, kind, phase):
             pid = scene.builder_in_phase(conninfo, phase)
             if how == "client":
                 running.kill()
@@ -260,7 +281,7 @@ def test_what_dies_inside_a_drop_leaves_what_the_next_run_mends(
     conninfo = starts(kind)
     before = attack.checksum(conninfo)
     with client(conninfo, kind) as running:
-        with dropping(conninfo, is_dead) as reached:
+        with dropping(conninfo, kind, is_dead) as reached:
             reached()
             if how == "client":
                 running.kill()
@@ -286,11 +307,11 @@ def test_a_server_that_stops_inside_builds_and_drops_has_what_the_next_run_mends
             with contextlib.ExitStack() as blockers:
                 if isinstance(where, str):
                     stack.enter_context(contextlib.suppress(psycopg.OperationalError))
-                    blockers.enter_context(building(conninfo, where))
+                    blockers.enter_context(building(conninfo, kind, where))
                     stack.enter_context(client(conninfo, kind))
                     scene.builder_in_phase(conninfo, where)
                 else:
-                    reached = blockers.enter_context(dropping(conninfo, bool(where)))
+                    reached = blockers.enter_context(dropping(conninfo, kind, bool(where)))
                     stack.enter_context(client(conninfo, kind))
                     reached()
                 stack.push(blockers.pop_all())

@@ -173,7 +173,9 @@ def do_steps(conninfo: str, spec: IndexSpec, *, at_most: int) -> bool:
             plan = make_plan(spec, observed, policy=HEAL, proven=frozenset(deployment.proven))
             if not plan.steps:
                 return False
-            assert broken_invariant(plan.situation, plan.steps, policy=HEAL, proven=frozenset(deployment.proven)) is None
+            assert (
+                broken_invariant(plan.situation, plan.steps, policy=HEAL, proven=frozenset(deployment.proven)) is None
+            )
             step = plan.steps[0]
             serving = declared_index(spec, observed)
             if isinstance(step, DropIndex):

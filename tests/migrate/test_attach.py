@@ -21,6 +21,7 @@ from everindex.articles.incidents import list_incidents
 from everindex.articles.keeping import article_keeper, reason_to_wait
 from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.search.keyword_index import ensure_text_index
 from everindex.articles.table import read_table
 from everindex.articles.verification import verify
 from everindex.errors import (
@@ -159,6 +160,15 @@ def test_what_is_attached_and_detached_is_as_it_was(later: str) -> None:
     assert snapshot(later) == before
     assert planned(later).is_empty
     assert detached(later).is_empty
+
+
+def test_an_index_of_the_words_that_replaced_another_is_known_as_ours_by_the_journal(
+    later: str, by_setting: None
+) -> None:
+    runner.attach(later)
+    assert ensure_text_index(later, text_search="german").outcome == "replaced"
+    run(later, "COMMENT ON SCHEMA everindex_meta IS NULL")
+    assert [index.name for index in planned(later).drops] == [INDEX, INDEX_NAME]
 
 
 @pytest.mark.parametrize("name", ["ix_articles_embedding", INDEX])

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from psycopg import sql
+
 from everindex.index.catalog.drift import duplicates
 from everindex.index.catalog.observe import observe
+from everindex.index.journal import BUILT_HERE, JOURNAL
 from everindex.index.plan.policy import DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.pg.attachment import read_attachment
@@ -88,25 +91,24 @@ def record_found(connection: Connection, declared: Sequence[IndexSpec]) -> None:
         for spec in declared:
             others = duplicates(spec, observe(connection, spec))
             connection.execute(
-                """
-                INSERT INTO everindex_meta.found_index (index_schema, index_name, index_table, definition, stands_for)
-                SELECT n.nspname, c.relname, t.relname, pg_catalog.pg_get_indexdef(c.oid),
-                       CASE WHEN c.relname = %(other)s AND i.indrelid = declared.oid THEN %(name)s END
-                FROM pg_catalog.pg_class declared
-                JOIN pg_catalog.pg_namespace d ON d.oid = declared.relnamespace
-                CROSS JOIN LATERAL (SELECT declared.oid AS relid UNION
-                                    SELECT p.relid FROM pg_catalog.pg_partition_tree(declared.oid) p) AS part
-                JOIN pg_catalog.pg_index i ON i.indrelid = part.relid
-                JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
-                WHERE d.nspname = %(schema)s AND declared.relname = %(table)s
-                  AND coalesce((SELECT j.event FROM everindex_meta.journal j
-                                WHERE j.index_schema = n.nspname AND j.index_name = c.relname
-                                  AND j.event IN ('built', 'swapped', 'dropped') ORDER BY j.id DESC LIMIT 1), 'dropped')
-                      = 'dropped'
-                ON CONFLICT (index_schema, index_name) DO NOTHING
-                """,
+                sql.SQL(
+                    """
+                    INSERT INTO everindex_meta.found_index (index_schema, index_name, index_table, definition, stands_for)
+                    SELECT n.nspname, c.relname, t.relname, pg_catalog.pg_get_indexdef(c.oid),
+                           CASE WHEN c.relname = %(other)s AND i.indrelid = declared.oid THEN %(name)s END
+                    FROM pg_catalog.pg_class declared
+                    JOIN pg_catalog.pg_namespace d ON d.oid = declared.relnamespace
+                    CROSS JOIN LATERAL (SELECT declared.oid AS relid UNION
+                                        SELECT p.relid FROM pg_catalog.pg_partition_tree(declared.oid) p) AS part
+                    JOIN pg_catalog.pg_index i ON i.indrelid = part.relid
+                    JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+                    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                    JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+                    WHERE d.nspname = %(schema)s AND declared.relname = %(table)s
+                      AND NOT ({built_here})
+                    ON CONFLICT (index_schema, index_name) DO NOTHING
+                    """
+                ).format(built_here=BUILT_HERE.format(journal=JOURNAL)),
                 {
                     "schema": spec.schema,
                     "table": spec.table,

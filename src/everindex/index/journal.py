@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from everindex.index.spec import IndexSpec, NamedIndex
@@ -23,6 +24,18 @@ log = logging.getLogger(__name__)
 DROPPING = "dropping"
 #: A build of fewer rows says little about the time of a larger one.
 LEAST_PAST_ROWS = 1000
+#: Whether the last word of the journal is that everindex built index `c` in schema `n`. A line about a generation that was
+#: dropped has the declared name in `index_name`, and says nothing of the index that bears that name.
+BUILT_HERE = sql.SQL(
+    """
+    coalesce((SELECT j.event FROM {journal} j
+              WHERE j.index_schema = n.nspname AND j.event IN ('built', 'swapped', 'dropped')
+                AND CASE j.event WHEN 'dropped' THEN coalesce(j.details->>'name', j.index_name) ELSE j.index_name END
+                    = c.relname
+              ORDER BY j.id DESC LIMIT 1), 'dropped') <> 'dropped'
+    """
+)
+JOURNAL = sql.SQL("everindex_meta.journal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from everindex.index.catalog.observe import in_search_path
 from everindex.index.deploy.deploy import rollback
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.swap import drop_generation
+from everindex.index.journal import BUILT_HERE, JOURNAL
 from everindex.index.plan.ddl import comment_statement, drop_statement
 from everindex.index.reporter import Reporter
 from everindex.index.set_aside import BEGINNING
@@ -36,8 +37,9 @@ from everindex.settings import current_settings
 
 #: How long other builders and migrations are waited for.
 WAIT_SECONDS = 3600.0
-_JOURNAL = sql.SQL("everindex_meta.journal")
-_NO_JOURNAL = sql.SQL("(SELECT 0 AS id, '' AS event, '' AS index_schema, '' AS index_name WHERE false)")
+_NO_JOURNAL = sql.SQL(
+    "(SELECT 0 AS id, '' AS event, '' AS index_schema, '' AS index_name, '{}'::jsonb AS details WHERE false)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +211,7 @@ def detach(
 def _indexes_of(connection: Connection, spec: IndexSpec) -> list[TableIndex]:
     with told_as_ours("reading the indexes of the declared tables"):
         has_journal = connection.execute("SELECT to_regclass('everindex_meta.journal') IS NOT NULL").fetchone()
-        journal = _JOURNAL if has_journal == (True,) else _NO_JOURNAL
+        journal = JOURNAL if has_journal == (True,) else _NO_JOURNAL
         rows = connection.execute(
             sql.SQL(
                 """
@@ -217,10 +219,7 @@ def _indexes_of(connection: Connection, spec: IndexSpec) -> list[TableIndex]:
                        pg_catalog.obj_description(c.oid, 'pg_class'), c.relkind = 'I',
                        (SELECT pc.relname FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class pc ON pc.oid = h.inhparent
                         WHERE h.inhrelid = c.oid),
-                       coalesce((SELECT j.event FROM {journal} j
-                                 WHERE j.index_schema = n.nspname AND j.index_name = c.relname
-                                   AND j.event IN ('built', 'swapped', 'dropped') ORDER BY j.id DESC LIMIT 1), 'dropped')
-                       <> 'dropped'
+                       {built_here}
                 FROM pg_catalog.pg_class declared
                 JOIN pg_catalog.pg_namespace d ON d.oid = declared.relnamespace
                 CROSS JOIN LATERAL (SELECT declared.oid AS relid UNION
@@ -231,7 +230,7 @@ def _indexes_of(connection: Connection, spec: IndexSpec) -> list[TableIndex]:
                 JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
                 WHERE d.nspname = %s AND declared.relname = %s ORDER BY c.relkind = 'i', c.relname
                 """
-            ).format(journal=journal),
+            ).format(built_here=BUILT_HERE.format(journal=journal)),
             (spec.schema, spec.table),
         ).fetchall()
     return [
