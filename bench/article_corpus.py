@@ -23,7 +23,7 @@ from psycopg import sql
 from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.migrate import runner

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from corpus import corpus, fill
 
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.policy import HEAL
+from everindex.index.recall.verify import prove_all
 from everindex.index.spec import IndexSpec
-from everindex.index.verify import prove_all
 from everindex.pg import embedded
 from everindex.pg.connections import Connection, connect
 

@@ -19,7 +19,7 @@ import everindex
 from everindex.articles import bulk
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
-from everindex.index.deploy.deploy import deploy, drop
+from everindex.index.deploy.executor import deploy, drop
 from everindex.migrate import runner
 from everindex.pg import embedded
 

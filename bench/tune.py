@@ -22,12 +22,12 @@ from article_corpus import Vectors, corpus_arguments, corpus_of, instance_with, 
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
-from everindex.index.advice import advise
 from everindex.index.catalog.observe import in_search_path
 from everindex.index.catalog.tuned import effective_spec
-from everindex.index.surveyed import Effort
-from everindex.index.tune import apply_advice
-from everindex.index.warm import warm
+from everindex.index.deploy.warm import warm
+from everindex.index.tuning.apply import apply_advice
+from everindex.index.tuning.recommendation import advise
+from everindex.index.tuning.survey_result import Effort
 from everindex.pg.capabilities import look, version_text
 from everindex.web.curves import svg_of
 

@@ -24,7 +24,7 @@ import numpy as np
 import psycopg
 from pgvector.psycopg import register_vector
 
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.spec import IndexSpec
 from everindex.pg import embedded
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everindex.errors import EverindexError
-from everindex.index.planner import SMALL_TABLE_ROWS
+from everindex.index.recall.explain import SMALL_TABLE_ROWS
 from everindex.index.statement.check import StatementCheck, check_statement
 from everindex.index.statement.recall import StatementRecall, measure_statement_recall
 from everindex.index.statement.script import one_checkable

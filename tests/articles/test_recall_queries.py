@@ -14,9 +14,9 @@ from everindex.articles.keeping import article_indexes
 from everindex.articles.query_sampling import QuerySampler, hand_over
 from everindex.articles.recall_queries import RecallQueries
 from everindex.index.catalog.observe import observe
-from everindex.index.keeper.keeper import Keeper
-from everindex.index.keeper.recall_now import recall_now
-from everindex.index.proof import Proof
+from everindex.index.keeper.loop import Keeper
+from everindex.index.recall.current import recall_now
+from everindex.index.recall.proof import Proof
 from everindex.pg.connections import connect
 from everindex.settings import Settings
 

@@ -18,7 +18,7 @@ from everindex.articles.model import Article, Filters
 from everindex.articles.search import engine as engine_module
 from everindex.errors import QueryInvalid, StatementTimedOut
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.deploy.deploy import deploy, drop
+from everindex.index.deploy.executor import deploy, drop
 
 NO_INDEX = "no valid vector index serves at the moment: every row was read (exact search)"
 

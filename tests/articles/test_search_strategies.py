@@ -20,7 +20,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
 from everindex.articles.search import engine as searching
 from everindex.articles.search.strategy import Serving, choose, exact_up_to
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.policy import MIGRATE_CHANGED
 
 

@@ -16,9 +16,9 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.verification import verify
 from everindex.errors import QueryInvalid
-from everindex.index.deploy.deploy import deploy
+from everindex.index.catalog.set_aside import find_note
+from everindex.index.deploy.executor import deploy
 from everindex.index.reporter import Reporter
-from everindex.index.set_aside import find_note
 from everindex.migrate import runner
 from everindex.pg.connections import connect
 from everindex.settings import Settings

@@ -19,10 +19,10 @@ from psycopg.conninfo import make_conninfo
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import LockNotObtained
-from everindex.index.blockers import blocker_of, find_blockers
+from everindex.index.activity.blockers import blocker_of, find_blockers
+from everindex.index.activity.table_locks import at_work_on
 from everindex.index.build.online import run_watched
 from everindex.index.build.operation import Operation
-from everindex.index.busy import at_work_on
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy
 from everindex.pg.connections import connect

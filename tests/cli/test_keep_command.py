@@ -12,7 +12,7 @@ import pytest
 from command_line import Running, everindex, url_of
 
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.index.deploy.deploy import deploy, drop
+from everindex.index.deploy.executor import deploy, drop
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 

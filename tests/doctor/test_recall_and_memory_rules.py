@@ -11,8 +11,8 @@ from psycopg.conninfo import conninfo_to_dict
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import Tuned, TunedPoint, store
-from everindex.index.deploy.deploy import deploy
-from everindex.index.keeper.recall_history import Sample, generation_of, remember
+from everindex.index.deploy.executor import deploy
+from everindex.index.recall.history import Sample, generation_of, remember
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import connect

@@ -32,7 +32,7 @@ from everindex.articles.search import keyword_index
 from everindex.errors import EverindexError
 from everindex.index.catalog.generations import previous_name, read_note
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy import deploy as apply
+from everindex.index.deploy import executor as apply
 from everindex.index.plan.planner import make_plan
 from everindex.index.reporter import Reporter
 from everindex.pg import embedded

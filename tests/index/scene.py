@@ -14,7 +14,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import sql
 
-from everindex.index.progress import Progress
+from everindex.index.activity.progress import Progress
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.migrate import runner

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from scene import SPEC, Heard, run
 
-from everindex.index.beside import indexes_beside
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.deploy.preview import preview_plan
+from everindex.index.plan.other_indexes import indexes_beside
 from everindex.index.plan.policy import HEAL
-from everindex.index.verify import prove_all, prove_index
+from everindex.index.recall.verify import prove_all, prove_index
 from everindex.pg.connections import Connection, connect
 
 IVFFLAT = "CREATE INDEX by_migration ON items USING ivfflat (embedding vector_cosine_ops) WITH (lists = 5)"

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from scene import SPEC, Heard, InBackground, rows, run, state, wait_until
 
 from everindex.errors import LockNotObtained
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.spec import BuildPolicy
 
 #: Minutes in all: the long ring.

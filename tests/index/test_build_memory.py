@@ -18,7 +18,7 @@ from scene import SPEC, Heard, rows, run
 
 from everindex.index.build.footprint import graph_bytes
 from everindex.index.build.memory import choose_settings, settings_for
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
 from everindex.units import MIB
@@ -161,7 +161,7 @@ import pathlib, sys
 sys.path[:0] = {here!r}
 import scene
 from everindex.index.build import build, preflight
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.build.shared_memory import see_shared_memory
 from everindex.pg import embedded
 if not {sees_machine}:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scene import SPEC, Heard
 
 from everindex.alembic_kit.report import describe_progress
-from everindex.index import progress
-from everindex.index.deploy.deploy import deploy
-from everindex.index.progress import Progress, ProgressMeter
+from everindex.index.activity import progress
+from everindex.index.activity.progress import Progress, ProgressMeter
+from everindex.index.deploy.executor import deploy
 
 
 class Clock:

@@ -14,7 +14,7 @@ from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows,
 
 from everindex.alembic_kit.report import describe_progress
 from everindex.errors import LockNotObtained
-from everindex.index.deploy.deploy import deploy, drop
+from everindex.index.deploy.executor import deploy, drop
 
 DECLARED = [("items_embedding_idx", True)]
 BY_HAND = "CREATE INDEX CONCURRENTLY items_embedding_idx ON items USING hnsw (embedding vector_cosine_ops)"

@@ -13,11 +13,11 @@ from scene import SPEC, rows, run, state
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.canonical import COPY
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
+from everindex.index.recall.verify import prove_index
 from everindex.index.spec import IndexSpec
-from everindex.index.verify import prove_index
 from everindex.pg.connections import connect
 
 #: Minutes in all: the long ring.

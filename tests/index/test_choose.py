@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from everindex.index.catalog.observe import Observed
-from everindex.index.choose import choose, nearest_miss, only_cheaper
-from everindex.index.curve import Curve, Place, Point, Shape
+from everindex.index.tuning.choose import choose, nearest_miss, only_cheaper
+from everindex.index.tuning.curve import Curve, Place, Point, Shape
 
 VECTOR = Shape(opclass="vector_cosine_ops", m=16, ef_construction=64)
 HALF = Shape(opclass="halfvec_cosine_ops", m=16, ef_construction=64)

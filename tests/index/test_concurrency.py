@@ -12,8 +12,8 @@ from attack import Ended, Victim
 from plan_kinds import KINDS, Kind
 from scene import InBackground, rows
 
-from everindex.index.deploy.deploy import deploy
-from everindex.index.keeper.keeper import Keeper
+from everindex.index.deploy.executor import deploy
+from everindex.index.keeper.loop import Keeper
 from everindex.index.plan.policy import HEAL
 
 DEPLOYERS = 8

@@ -9,7 +9,7 @@ from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows,
 
 from everindex.errors import LockNotObtained
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.deploy import acknowledge, deploy, drop
+from everindex.index.deploy.executor import acknowledge, deploy, drop
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL
 from everindex.pg.connections import connect

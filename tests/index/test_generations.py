@@ -20,12 +20,12 @@ from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, Nothing
 from everindex.index.catalog.drift import declared_index, differences, is_rejected
 from everindex.index.catalog.generations import previous_note, read_note, words_of_others
 from everindex.index.catalog.observe import Observed, observe
-from everindex.index.deploy.deploy import Deployed, deploy, drop, drop_previous, rollback
+from everindex.index.deploy.executor import Deployed, deploy, drop, drop_previous, rollback
 from everindex.index.plan.planner import Plan, make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.plan.steps import DropIndex
+from everindex.index.recall.verify import note_of_shortfall
 from everindex.index.spec import BuildPolicy, IndexSpec
-from everindex.index.verify import note_of_shortfall
 from everindex.pg.connections import connect
 
 NAME, NEXT, PREVIOUS = SPEC.name, f"{SPEC.name}__next", f"{SPEC.name}__prev"

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 
 from everindex.alembic_kit import implementations
 from everindex.errors import EverindexError, IndexDefinitionDiffers
-from everindex.index.deploy.deploy import acknowledge, deploy, drop
+from everindex.index.deploy.executor import acknowledge, deploy, drop
 from everindex.index.spec import IndexSpec
 
 HOSTILE = [

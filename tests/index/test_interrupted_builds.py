@@ -18,7 +18,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import BuildFailed, EverindexError
 from everindex.index.build import online
 from everindex.index.build.operation import Operation
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.migrate import runner
 from everindex.pg import embedded
 from places import open_place

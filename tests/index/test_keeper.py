@@ -26,10 +26,10 @@ import warm
 from everindex.index.catalog.drift import declared_digests
 from everindex.index.catalog.generations import serving_note
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.deploy import deploy
-from everindex.index.keeper.keeper import Keeper, Round
-from everindex.index.keeper.recall_history import generation_of, samples_of
+from everindex.index.deploy.executor import deploy
+from everindex.index.keeper.loop import Keeper, Round
 from everindex.index.plan.policy import HEAL
+from everindex.index.recall.history import generation_of, samples_of
 from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.pg import embedded, own_schema
 from everindex.pg.connections import connect

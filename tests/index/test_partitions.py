@@ -15,15 +15,15 @@ from scene import InBackground, builder_in_phase, rows, run
 
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, SpecIllegal
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.deploy import Deployed, deploy, drop, rollback
+from everindex.index.deploy.executor import Deployed, deploy, drop, rollback
 from everindex.index.plan.ddl import create_statement
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL
 from everindex.index.plan.steps import Build, CreateOnParent, Reindex
-from everindex.index.probe import probe_statement, size_of
-from everindex.index.shortfall import standing_shortfall
+from everindex.index.recall.probe import probe_statement, size_of
+from everindex.index.recall.shortfall import standing_shortfall
+from everindex.index.recall.verify import prove_all, prove_index, prove_planner
 from everindex.index.spec import IndexSpec
-from everindex.index.verify import prove_all, prove_index, prove_planner
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types
 from everindex.units import size_text

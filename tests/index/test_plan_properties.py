@@ -19,9 +19,9 @@ from scene import run
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.drift import answers_declared, declared_index, is_as_declared
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
-from everindex.index.deploy import deploy as apply
-from everindex.index.deploy.deploy import deploy, drop, rollback
+from everindex.index.deploy import executor as apply
 from everindex.index.deploy.deployment import Deployment
+from everindex.index.deploy.executor import deploy, drop, rollback
 from everindex.index.plan.invariants import broken_invariant
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED

@@ -17,7 +17,7 @@ from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.generations import read_note, words_of_others
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import Tuned, TunedPoint, effective_spec, store
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.deploy.preview import PlanPreview, preview_plan
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED

@@ -17,11 +17,11 @@ from scene import SPEC, rows, run
 
 from everindex.articles.verification import verify
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.deploy import deploy
-from everindex.index.planner import FORCED, Settings
-from everindex.index.proof import Proof
-from everindex.index.recall import IndexUnused, Recall, measure_recall, wilson
-from everindex.index.verify import prove_planner, prove_recall
+from everindex.index.deploy.executor import deploy
+from everindex.index.recall.explain import FORCED, Settings
+from everindex.index.recall.measurement import IndexUnused, Recall, measure_recall, wilson
+from everindex.index.recall.proof import Proof
+from everindex.index.recall.verify import prove_planner, prove_recall
 from everindex.pg.connections import connect
 
 SEED = "everindex"

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 from scene import SPEC, Heard, run, state
 
 from everindex.errors import PermissionDenied
-from everindex.index.deploy.deploy import acknowledge, deploy, drop
+from everindex.index.deploy.executor import acknowledge, deploy, drop
 
 
 @pytest.fixture

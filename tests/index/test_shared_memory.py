@@ -10,7 +10,7 @@ from scene import SPEC, run
 
 from everindex.index.build.preflight import see_machine
 from everindex.index.build.shared_memory import SharedMemory
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.pg import embedded
 from everindex.pg.connections import connect
 from places import open_place

@@ -11,7 +11,7 @@ import scene
 from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows, state, wait_until
 
 from everindex.errors import DeployStopped
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.pg.locks import advisory_lock
 
 #: Minutes in all: the long ring.

@@ -9,17 +9,17 @@ import psycopg
 import pytest
 from scene import SPEC, InBackground, fill_items, rows, run
 
-from everindex.index import curve_history
 from everindex.index.catalog.observe import observe
 from everindex.index.chart import draw
-from everindex.index.codes import bounded, find_ceiling
-from everindex.index.curve import Curve, Point, Shape, curve_from, steps
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.policy import MIGRATE_CHANGED
-from everindex.index.query_sample import keep_queries, kept_queries
-from everindex.index.recall import find_truth, interval, sample_queries, wilson
-from everindex.index.survey import survey
-from everindex.index.surveyed import Effort, Survey
+from everindex.index.recall.measurement import find_truth, interval, sample_queries, wilson
+from everindex.index.recall.query_sample import keep_queries, kept_queries
+from everindex.index.tuning import curve_history
+from everindex.index.tuning.curve import Curve, Point, Shape, curve_from, steps
+from everindex.index.tuning.quantization import bounded, find_ceiling
+from everindex.index.tuning.survey import survey
+from everindex.index.tuning.survey_result import Effort, Survey
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types
@@ -211,7 +211,7 @@ def test_what_codes_keep_among_all_rows_bounds_what_a_sample_promises(many_items
 
 
 def test_a_bounded_curve_promises_no_more_than_its_ceiling() -> None:
-    from everindex.index.codes import Ceiling
+    from everindex.index.tuning.quantization import Ceiling
 
     ceiling = Ceiling(own_rows=1, queries=(((100, 10),) * 10,) * 20)  # a hundred rows have a nearer code
     curve = bounded(_curve(0.99), ceiling)

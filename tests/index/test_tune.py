@@ -11,19 +11,19 @@ import pytest
 from scene import SPEC, fill_items, rows, run
 
 from everindex.errors import GenerationUnproven
-from everindex.index import tune
-from everindex.index.advice import Advice, advise
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import effective_spec, stored
-from everindex.index.curve_history import latest
-from everindex.index.deploy.deploy import deploy, rollback
+from everindex.index.deploy.executor import deploy, rollback
 from everindex.index.journal import entries
-from everindex.index.keeper.keeper import Keeper
+from everindex.index.keeper.loop import Keeper
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL, KEEP, DeployPolicy
-from everindex.index.surveyed import Effort
-from everindex.index.tune import apply_advice, reset
+from everindex.index.tuning import apply as tune
+from everindex.index.tuning.apply import apply_advice, reset
+from everindex.index.tuning.curve_history import latest
+from everindex.index.tuning.recommendation import Advice, advise
+from everindex.index.tuning.survey_result import Effort
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 

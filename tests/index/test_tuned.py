@@ -11,6 +11,7 @@ from scene import SPEC, rows, run
 
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.observe import observe
+from everindex.index.catalog.serving import same_distance, serving_spec
 from everindex.index.catalog.tuned import (
     Tuned,
     TunedPoint,
@@ -22,10 +23,9 @@ from everindex.index.catalog.tuned import (
     store,
     stored,
 )
-from everindex.index.deploy.deploy import deploy, rollback
+from everindex.index.deploy.executor import deploy, rollback
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
-from everindex.index.serving import same_distance, serving_spec
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 

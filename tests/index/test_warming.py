@@ -8,8 +8,8 @@ import time
 import pytest
 from scene import SPEC, rows, run
 
-from everindex.index.deploy.deploy import deploy
-from everindex.index.warm import warm, warm_in_background
+from everindex.index.deploy.executor import deploy
+from everindex.index.deploy.warm import warm, warm_in_background
 from everindex.pg import own_schema
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from scene import run, state
 
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 
 ROWS, DIMENSIONS = 5000, 512
 

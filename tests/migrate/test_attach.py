@@ -36,7 +36,7 @@ from everindex.errors import (
     UsageError,
 )
 from everindex.index.catalog.tuned import effective_spec
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.spec import IndexSpec
 from everindex.migrate import runner

@@ -17,7 +17,7 @@ from everindex.articles import bulk
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.keeping import article_keeper, reason_to_wait
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.deploy import deploy, drop
+from everindex.index.deploy.executor import deploy, drop
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX

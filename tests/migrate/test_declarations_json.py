@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everindex.errors import SourceUnreadable, SpecIllegal
-from everindex.index.declaration import from_json, from_row, read_declarations, to_json
 from everindex.index.spec import OPCLASSES, BuildPolicy, IndexSpec
+from everindex.index.spec_json import from_json, from_row, read_declarations, to_json
 
 PLAIN = {"name": "i", "table": "t", "column": "e"}
 

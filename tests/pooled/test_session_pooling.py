@@ -14,7 +14,7 @@ from everindex.articles.instance import Instance
 from everindex.errors import DirectAddressNeeded, LockNotObtained
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import in_search_path, observe
-from everindex.index.deploy.deploy import deploy, drop
+from everindex.index.deploy.executor import deploy, drop
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.pg import pooler

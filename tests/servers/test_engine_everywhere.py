@@ -13,11 +13,11 @@ from psycopg.conninfo import make_conninfo
 
 from everindex.errors import ExtensionTooOld
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.deploy import Deployed, deploy, drop, rollback
+from everindex.index.deploy.executor import Deployed, deploy, drop, rollback
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
+from everindex.index.recall.verify import prove_all
 from everindex.index.spec import IndexSpec
-from everindex.index.verify import prove_all
 from everindex.pg.connections import connect
 
 SPEC = IndexSpec(name="t_idx", table="t", column="e", recall_floor=0.5)

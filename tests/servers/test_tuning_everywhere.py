@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from every_server import KINDS, Kind, rows, run, server
 
-from everindex.index.advice import advise
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
+from everindex.index.deploy.warm import warm
 from everindex.index.spec import IndexSpec
-from everindex.index.survey import survey
-from everindex.index.surveyed import Effort
-from everindex.index.tune import apply_advice, reset
-from everindex.index.warm import warm
+from everindex.index.tuning.apply import apply_advice, reset
+from everindex.index.tuning.recommendation import advise
+from everindex.index.tuning.survey import survey
+from everindex.index.tuning.survey_result import Effort
 from everindex.pg import own_schema
 
 #: Three servers of their own: the long ring.

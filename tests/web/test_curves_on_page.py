@@ -11,13 +11,13 @@ import pytest
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
-from everindex.index import curve_history
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import effective_spec
-from everindex.index.keeper.recall_history import Sample, generation_of, remember
-from everindex.index.survey import survey
-from everindex.index.surveyed import Effort
+from everindex.index.recall.history import Sample, generation_of, remember
+from everindex.index.tuning import curve_history
+from everindex.index.tuning.survey import survey
+from everindex.index.tuning.survey_result import Effort
 from everindex.pg.connections import connect
 from everindex.web.serving import serve_in_thread
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everindex.index.build.build import count_rows
+from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.drift import serving_index
 from everindex.index.catalog.observe import Observed, observe
 from everindex.index.deploy.preview import preview_plan

@@ -22,7 +22,7 @@ from everindex.alembic_kit.found_indexes import FoundIndex, found_indexes
 from everindex.alembic_kit.report import reporter_for
 from everindex.errors import EverindexError
 from everindex.index.catalog.generations import words_of_others
-from everindex.index.deploy.deploy import deploy
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.ddl import comment_statement
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec

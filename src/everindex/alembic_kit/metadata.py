@@ -20,8 +20,8 @@ from sqlalchemy.sql.elements import ClauseElement, Grouping, Label
 
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.key import DERIVED
-from everindex.index.declaration import from_row, to_json
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, OPCLASSES, IndexSpec, check_dimensions
+from everindex.index.spec_json import from_row, to_json
 
 METHOD = "hnsw"
 #: The key in `Index.info`, and what may stand under it.

@@ -17,8 +17,8 @@ from alembic.runtime.migration import MigrationContext
 
 from everindex.alembic_kit.schema_translation import translated
 from everindex.alembic_kit.transaction import schema_in_search_path
-from everindex.index.declaration import policy, refuse_generation_name
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, BuildPolicy, IndexSpec
+from everindex.index.spec_json import policy, refuse_generation_name
 
 DEFAULT_OPCLASS = "vector_cosine_ops"
 DEFAULT_RECALL_FLOOR = 0.95

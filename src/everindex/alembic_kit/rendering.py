@@ -19,8 +19,8 @@ from everindex.alembic_kit.operations import (
     DropVectorIndexOp,
     VectorIndexOp,
 )
-from everindex.index.declaration import to_json
 from everindex.index.spec import IndexSpec
+from everindex.index.spec_json import to_json
 
 #: Alembic writes pgvector's column types with their module and without its import.
 VECTOR_TYPES = "pgvector.sqlalchemy"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from everindex.index.progress import Progress as BuildProgress
+from everindex.index.activity.progress import Progress as BuildProgress
 from everindex.index.reporter import Reporter
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from everindex.articles.model import Filters
 from everindex.articles.search import statement
 from everindex.articles.search.strategy import choose
 from everindex.errors import NotMigrated
-from everindex.index.planner import Settings
+from everindex.index.recall.explain import Settings
 from everindex.index.spec import DEFAULT_K
 from everindex.pg.connections import Connection, connect
 from everindex.pg.vector_type import register_vector

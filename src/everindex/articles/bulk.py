@@ -4,7 +4,7 @@ COPY into a table with an HNSW index stores some 200 rows a second, without one 
 over all of them at more than a thousand rows a second (docs/measurements/import.md). Below SMALL_TABLE_ROWS the planner
 would not use the index anyway, so nothing is lost while it is away; above, the index stays and rows go in one by one.
 
-What is set aside is noted before it is dropped (index/set_aside.py), and comes back whatever happens: after an error by
+What is set aside is noted before it is dropped (index/catalog/set_aside.py), and comes back whatever happens: after an error by
 this process, after its death by the next import, or by whatever else deploys: migrate, up, deploy, heal, the keeper.
 """
 
@@ -23,12 +23,12 @@ from everindex.errors import DiskSpaceShort, EverindexError
 from everindex.index.catalog.drift import declared_index, is_as_declared
 from everindex.index.catalog.generations import has_generation_name
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.set_aside import find_note, may_note, note, settle
 from everindex.index.catalog.tuned import effective_spec
-from everindex.index.deploy.deploy import deploy, drop
 from everindex.index.deploy.deployment import Deployment
-from everindex.index.planner import SMALL_TABLE_ROWS
+from everindex.index.deploy.executor import deploy, drop
+from everindex.index.recall.explain import SMALL_TABLE_ROWS
 from everindex.index.reporter import Reporter
-from everindex.index.set_aside import find_note, may_note, note, settle
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import holder_of, try_lock, unlock

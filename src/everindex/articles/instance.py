@@ -36,7 +36,7 @@ from everindex.articles.writer import ArticleWriter
 from everindex.errors import EverindexError
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.journal import record
-from everindex.index.proof import Verification
+from everindex.index.recall.proof import Verification
 from everindex.index.reporter import Reporter
 from everindex.pg import away
 from everindex.pg.address import Addresses

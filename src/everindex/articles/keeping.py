@@ -16,7 +16,7 @@ from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.keyword_index import ensure_text_index
 from everindex.index.catalog.tuned import effective_spec
-from everindex.index.keeper.keeper import PATIENCE_SECONDS, Chore, Finding, Keeper, KeptIndex, Round
+from everindex.index.keeper.loop import PATIENCE_SECONDS, Chore, Finding, Keeper, KeptIndex, Round
 from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
@@ -27,7 +27,7 @@ from everindex.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Longer than a cancelled build takes to clean up after itself (index/build/build.py).
+#: Longer than a cancelled build takes to clean up after itself (index/build/vector_index.py).
 STOP_SECONDS = 15.0
 
 

@@ -18,7 +18,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.errors import EverindexError
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.query_sample import keep_queries
+from everindex.index.recall.query_sample import keep_queries
 from everindex.pg.connections import connect
 from everindex.settings import Settings
 

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import ColumnMismatch, EmbeddingModelUnrecorded, NotMigrated
-from everindex.index.proof import Note
+from everindex.index.recall.proof import Note
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 

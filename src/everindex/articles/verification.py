@@ -22,10 +22,10 @@ from everindex.articles.table_models import notes_of, unrecorded_note
 from everindex.errors import NotMigrated
 from everindex.index.catalog.observe import Observed, observe
 from everindex.index.catalog.tuned import effective_spec
-from everindex.index.proof import Verification
-from everindex.index.query_sample import AskedQueries
+from everindex.index.recall.proof import Verification
+from everindex.index.recall.query_sample import AskedQueries
+from everindex.index.recall.verify import prove_index, prove_planner, prove_recall, unasked
 from everindex.index.spec import DEFAULT_K, IndexSpec
-from everindex.index.verify import prove_index, prove_planner, prove_recall, unasked
 from everindex.migrate.standing import prove_revision, read_standing
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import one_session

@@ -10,7 +10,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.errors import EverindexError
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.warm import warm_in_background
+from everindex.index.deploy.warm import warm_in_background
 from everindex.pg.connections import connect
 from everindex.settings import Settings
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from everindex.cli.measure import print_points
 from everindex.cli.output import say
-from everindex.index.advice import Advice, Cost
-from everindex.index.tune import Applied
+from everindex.index.tuning.apply import Applied
+from everindex.index.tuning.recommendation import Advice, Cost
 from everindex.units import size_text
 
 

@@ -14,8 +14,8 @@ from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import LongWaitOption, connect_patiently, seconds_to_wait
 from everindex.errors import UsageError
 from everindex.index.catalog.tuned import effective_spec
-from everindex.index.proof import Verification
-from everindex.index.verify import prove_index
+from everindex.index.recall.proof import Verification
+from everindex.index.recall.verify import prove_index
 from everindex.migrate import runner
 from everindex.migrate.attach import nothing_to_attach
 from everindex.migrate.detach import Detachment, plan_detach

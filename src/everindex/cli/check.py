@@ -12,7 +12,7 @@ from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.statement_arguments import Place, places_of, read_text
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.errors import EverindexError, StatementNotCheckable, UsageError
-from everindex.index.planner import SMALL_TABLE_ROWS
+from everindex.index.recall.explain import SMALL_TABLE_ROWS
 from everindex.index.statement.check import StatementCheck, check_statement
 from everindex.index.statement.text import Statement
 from everindex.pg import address

@@ -20,8 +20,8 @@ from everindex.cli.given_declaration import remember
 from everindex.errors import NothingDeclared, SettingInvalid, UsageError
 from everindex.index.catalog.observe import in_search_path
 from everindex.index.catalog.tuned import effective_spec
-from everindex.index.declaration import read_declarations
 from everindex.index.spec import IndexSpec
+from everindex.index.spec_json import read_declarations
 from everindex.migrate.standing import has_article_schema
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours

@@ -14,7 +14,7 @@ from everindex.cli.plan import print_plan
 from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
-from everindex.index.deploy import deploy as apply
+from everindex.index.deploy import executor as apply
 from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, DeployPolicy
 from everindex.index.spec import IndexSpec

@@ -65,7 +65,7 @@ def _sentence(record: logging.LogRecord) -> str:
 
 
 #: Loggers whose sentences are told to people as they are.
-TOLD = ("everindex.index.keeper.keeper",)
+TOLD = ("everindex.index.keeper.loop",)
 
 
 def _handler(settings: Settings, *, is_verbose: bool) -> logging.Handler:

@@ -11,10 +11,10 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.errors import UsageError
-from everindex.index import curve_history
-from everindex.index.curve import Curve
-from everindex.index.survey import survey
-from everindex.index.surveyed import Effort, Survey
+from everindex.index.tuning import curve_history
+from everindex.index.tuning.curve import Curve
+from everindex.index.tuning.survey import survey
+from everindex.index.tuning.survey_result import Effort, Survey
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from everindex.cli.given_declaration import as_advised
-from everindex.index.proof import Verification
+from everindex.index.recall.proof import Verification
 
 
 def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:

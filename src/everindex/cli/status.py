@@ -8,8 +8,8 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.index.proof import Note, Verification
-from everindex.index.verify import note_of_shortfall, prove_index
+from everindex.index.recall.proof import Note, Verification
+from everindex.index.recall.verify import note_of_shortfall, prove_index
 from everindex.migrate.standing import prove_revision
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text

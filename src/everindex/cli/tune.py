@@ -16,13 +16,13 @@ from everindex.cli.output import JsonOption, print_json, reporter, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
-from everindex.index import curve_history
-from everindex.index.advice import Advice, advise
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.declaration import to_json
 from everindex.index.spec import IndexSpec
-from everindex.index.surveyed import Effort
-from everindex.index.tune import Applied, apply_advice, recommended, reset
+from everindex.index.spec_json import to_json
+from everindex.index.tuning import curve_history
+from everindex.index.tuning.apply import Applied, apply_advice, recommended, reset
+from everindex.index.tuning.recommendation import Advice, advise
+from everindex.index.tuning.survey_result import Effort
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import Settings, read_settings

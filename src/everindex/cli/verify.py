@@ -12,8 +12,8 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, query_progress, say
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.index.proof import Verification
-from everindex.index.verify import prove_all
+from everindex.index.recall.proof import Verification
+from everindex.index.recall.verify import prove_all
 from everindex.pg import address
 from everindex.pg.connections import connect, lift_time_limits
 from everindex.settings import read_settings

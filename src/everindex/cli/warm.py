@@ -9,7 +9,7 @@ import typer
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.index import warm as warming
+from everindex.index.deploy import warm as warming
 from everindex.index.spec import IndexSpec
 from everindex.pg import address
 from everindex.settings import read_settings

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from everindex.index.curve import Curve, Point
+from everindex.index.tuning.curve import Curve, Point
 from everindex.units import size_text
 
 WIDTH, PLOT_HEIGHT = 720, 320

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from everindex.index.progress import Progress
+from everindex.index.activity.progress import Progress
 
 log = logging.getLogger("everindex.index")
 

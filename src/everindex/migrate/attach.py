@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 
 from everindex.errors import DatabaseAttached, NotMigrated, PermissionDenied, ReadOnlyServer, UsageError
-from everindex.index.adopted import record_found
+from everindex.index.catalog.adopted import record_found
 from everindex.index.catalog.observe import in_search_path, observe
 from everindex.index.plan.ddl import create_text
 from everindex.index.spec import IndexSpec

@@ -16,17 +16,17 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import DatabaseNotAttached, StatementFailed
-from everindex.index.adopted import FoundIndex, adopted_here, found_indexes
 from everindex.index.build.operation import wait_for_table
+from everindex.index.catalog.adopted import FoundIndex, adopted_here, found_indexes
 from everindex.index.catalog.generations import PREVIOUS, SERVING, aside_name, has_child_name, next_name, previous_name
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.deploy.deploy import rollback
+from everindex.index.catalog.set_aside import BEGINNING
 from everindex.index.deploy.deployment import Deployment
+from everindex.index.deploy.executor import rollback
 from everindex.index.deploy.swap import drop_generation
 from everindex.index.journal import BUILT_HERE, JOURNAL
 from everindex.index.plan.ddl import comment_statement, drop_statement
 from everindex.index.reporter import Reporter
-from everindex.index.set_aside import BEGINNING
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import read_standing, require_known
 from everindex.pg.attachment import read_attachment, write_attachment
@@ -65,7 +65,7 @@ class OwnSchema:
 
     tables: tuple[str, ...]
     extensions: tuple[str, ...]
-    """pg_prewarm, where everindex made it to warm indexes (index/warm.py)."""
+    """pg_prewarm, where everindex made it to warm indexes (index/deploy/warm.py)."""
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Literal
 
 from everindex.errors import PermissionDenied, RevisionUnknown
-from everindex.index.proof import Proof
+from everindex.index.recall.proof import Proof
 from everindex.migrate.chain import head_revision, known_revisions, script_directory
 from everindex.migrate.revision import current_revisions, grant_to_read
 from everindex.pg.attachment import Attachment, read_attachment

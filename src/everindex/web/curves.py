@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from everindex.index import curve_history
 from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.serving import serving_spec
 from everindex.index.catalog.tuned import Tuned, ef_search_for, read_tuned
 from everindex.index.chart import Chart, draw
-from everindex.index.curve import Curve, shape_of
-from everindex.index.curve_history import KeptCurves
-from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
+from everindex.index.tuning import curve_history
+from everindex.index.tuning.curve import Curve, shape_of
+from everindex.index.tuning.curve_history import KeptCurves
 from everindex.pg.connections import Connection
 from everindex.web.render import environment
 

@@ -18,10 +18,10 @@ from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.serving import serving_spec
+from everindex.index.catalog.set_aside import aside_words
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.plan.partitions import broken_parts, broken_words
-from everindex.index.serving import serving_spec
-from everindex.index.set_aside import aside_words
 from everindex.index.spec import IndexSpec
 from everindex.message_text import with_backticks
 from everindex.migrate.standing import read_standing

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from everindex.errors import EverindexError
-from everindex.index.proof import Verification
+from everindex.index.recall.proof import Verification
 from everindex.pg.sqlstate import statement_error
 
 log = logging.getLogger(__name__)

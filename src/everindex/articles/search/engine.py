@@ -39,7 +39,7 @@ from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHisto
 from everindex.articles.search.vector.row_codes import RowCodes
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
-from everindex.index.planner import Explained, explain
+from everindex.index.recall.explain import Explained, explain
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import limited

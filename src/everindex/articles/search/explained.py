@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everindex.articles.search.strategy import Approach
-from everindex.index.planner import Settings, explain_text
+from everindex.index.recall.explain import Settings, explain_text
 from everindex.pg.connections import Connection
 
 #: A query vector, as a plan shows it.

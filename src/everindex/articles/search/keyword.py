@@ -35,7 +35,7 @@ from everindex.articles.search.slow import log_slow
 from everindex.articles.search.snippet import with_snippets
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
-from everindex.index.planner import explain
+from everindex.index.recall.explain import explain
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours

@@ -29,12 +29,12 @@ from everindex.errors import EverindexError, LockNotObtained, PlanOutOfDate
 from everindex.index.build.online import create_at_once, create_online, drop_online
 from everindex.index.build.operation import Operation, stopped, wait_for_table
 from everindex.index.catalog.canonical import print_index
+from everindex.index.catalog.set_aside import restore_words
 from everindex.index.deploy.session import build_lock, operation_session
 from everindex.index.deploy.swap import rename_together
 from everindex.index.journal import DROPPING, record
 from everindex.index.plan.ddl import comment_statement, rename_statement, swap_statements
 from everindex.index.reporter import Reporter
-from everindex.index.set_aside import restore_words
 from everindex.index.spec import BuildPolicy
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.sqlstate import told_as_ours

@@ -8,8 +8,8 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.search.strategy import Serving
 from everindex.articles.table import ArticleTable, read_table
 from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.serving import serving_spec
 from everindex.index.catalog.tuned import effective_spec, read_tuned
-from everindex.index.serving import serving_spec
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection

@@ -8,10 +8,10 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.errors import EverindexError
 from everindex.index.catalog.observe import observe
+from everindex.index.catalog.serving import serving_spec
 from everindex.index.keeper.evidence import is_worth_measuring
-from everindex.index.keeper.recall_now import recall_now
-from everindex.index.serving import serving_spec
-from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
+from everindex.index.recall.current import recall_now
+from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 
 
 def ask(examined: Examined) -> Iterator[RuleResult]:

@@ -17,15 +17,15 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import BuildFailed, EverindexError, LockNotObtained, PermissionDenied
+from everindex.index.activity.progress import Watch
+from everindex.index.activity.table_locks import at_work_on
 from everindex.index.build.operation import SHORT_LOCK_TIMEOUT, Operation, set_session, stopped
 from everindex.index.build.preflight import warnings_before
 from everindex.index.build.shared_memory import SharedMemory, see_shared_memory
 from everindex.index.build.watchdog import PolicyWatchdog
-from everindex.index.busy import at_work_on
 from everindex.index.catalog.observe import find_validity
 from everindex.index.plan.ddl import drop_statement
 from everindex.index.privileges import what_would_permit_a_build
-from everindex.index.progress import Watch
 from everindex.index.spec import OnlineIndex
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import route_of

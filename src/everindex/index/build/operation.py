@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import DeployStopped, LockNotObtained
-from everindex.index.busy import at_work_on
+from everindex.index.activity.table_locks import at_work_on
 from everindex.index.reporter import Reporter
 from everindex.index.spec import OnlineIndex
 from everindex.pg.connections import Connection

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from everindex.errors import DiskSpaceShort
-from everindex.index.blockers import find_blockers, vacuums_on
+from everindex.index.activity.blockers import find_blockers, vacuums_on
 from everindex.index.build.shared_memory import SharedMemory, free_bytes, see_shared_memory
 from everindex.index.spec import IndexSpec, NamedIndex
 from everindex.pg.connections import Connection

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 
-from everindex.index.blockers import blocker_of, prepared_on
-from everindex.index.progress import Progress
+from everindex.index.activity.blockers import blocker_of, prepared_on
+from everindex.index.activity.progress import Progress
 from everindex.index.spec import BuildPolicy, NamedIndex
 from everindex.pg.connections import Connection
 from everindex.units import duration_text

@@ -17,17 +17,25 @@ from everindex.index.build.operation import run_briefly
 from everindex.index.catalog.drift import answers_declared, declared_index, index_digest
 from everindex.index.catalog.generations import Shortfall, read_note, serving_note, with_note, words_of_others
 from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.serving import same_distance
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.swap import drop_generation, named
 from everindex.index.deploy.visibility import competitors, dropped_for_a_moment, hidden
 from everindex.index.journal import record
-from everindex.index.keeper.recall_history import generation_of
 from everindex.index.plan.ddl import comment_statement
 from everindex.index.plan.steps import Prove
-from everindex.index.planner import FORCED
-from everindex.index.probe import index_names, probe_settings, probe_statement
-from everindex.index.recall import Inside, Recall, Truth, compare, find_truth, one_transaction, sample_queries
-from everindex.index.serving import same_distance
+from everindex.index.recall.explain import FORCED
+from everindex.index.recall.history import generation_of
+from everindex.index.recall.measurement import (
+    Inside,
+    Recall,
+    Truth,
+    compare,
+    find_truth,
+    one_transaction,
+    sample_queries,
+)
+from everindex.index.recall.probe import index_names, probe_settings, probe_statement
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours

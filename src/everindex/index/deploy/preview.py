@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from everindex.index.adopted import policy_here
-from everindex.index.beside import Beside, indexes_beside
-from everindex.index.blockers import Blocker, find_blockers, vacuums_on
-from everindex.index.build.build import count_rows
+from everindex.index.activity.blockers import Blocker, find_blockers, vacuums_on
 from everindex.index.build.estimate import Estimate, estimate_build
 from everindex.index.build.memory import settings_for
 from everindex.index.build.preflight import Machine, see_machine
 from everindex.index.build.rate import NoRate, Rate, measured_rate
+from everindex.index.build.vector_index import count_rows
+from everindex.index.catalog.adopted import policy_here
 from everindex.index.catalog.observe import Observed, observe
+from everindex.index.plan.other_indexes import Beside, indexes_beside
 from everindex.index.plan.planner import Plan, make_plan
 from everindex.index.plan.policy import DeployPolicy
 from everindex.index.plan.step_sql import step_texts

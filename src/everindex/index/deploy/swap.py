@@ -31,9 +31,9 @@ from everindex.index.deploy.visibility import SHOW_OR_HIDE
 from everindex.index.journal import record
 from everindex.index.plan.ddl import comment_statement, drop_statement, rename_statement, swap_statements
 from everindex.index.plan.steps import Rename, Swap
-from everindex.index.planner import FORCED, explain
-from everindex.index.probe import index_names, probe_settings, probe_statement
-from everindex.index.recall import sample_queries
+from everindex.index.recall.explain import FORCED, explain
+from everindex.index.recall.measurement import sample_queries
+from everindex.index.recall.probe import index_names, probe_settings, probe_statement
 from everindex.index.spec import DEFAULT_K, IndexSpec, OnlineIndex
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types

@@ -18,7 +18,7 @@ from everindex.index.build.operation import SHORT_LOCK_TIMEOUT
 from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.plan.ddl import drop_statement
-from everindex.index.recall import Inside
+from everindex.index.recall.measurement import Inside
 from everindex.pg.connections import Connection
 
 #: The index itself and, of a partitioned one, those of its partitions.

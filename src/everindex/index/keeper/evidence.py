@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from everindex.errors import StatementTimedOut
-from everindex.index.build.build import count_rows
 from everindex.index.build.footprint import index_bytes
+from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.observe import Observed, ObservedIndex
-from everindex.index.keeper.recall_history import Sample
-from everindex.index.planner import FORCED, SMALL_TABLE_ROWS
-from everindex.index.probe import names_of, probe_settings, probe_statement, size_of
-from everindex.index.query_sample import STORED_ROWS, Queries
-from everindex.index.recall import Recall, compare, find_truth, sample_queries, wilson
+from everindex.index.recall.explain import FORCED, SMALL_TABLE_ROWS
+from everindex.index.recall.history import Sample
+from everindex.index.recall.measurement import Recall, compare, find_truth, sample_queries, wilson
+from everindex.index.recall.probe import names_of, probe_settings, probe_statement, size_of
+from everindex.index.recall.query_sample import STORED_ROWS, Queries
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from everindex.errors import EverindexError
-from everindex.index.build.build import count_rows
+from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.generations import read_note
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
@@ -25,9 +25,9 @@ from everindex.index.keeper.evidence import (
     queries_within,
     see_size,
 )
-from everindex.index.keeper.recall_history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
-from everindex.index.probe import size_of
-from everindex.index.query_sample import STORED_ROWS, AskedQueries, Queries
+from everindex.index.recall.history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
+from everindex.index.recall.probe import size_of
+from everindex.index.recall.query_sample import STORED_ROWS, AskedQueries, Queries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 

@@ -21,6 +21,7 @@ from everindex.index.catalog.drift import (
 )
 from everindex.index.catalog.generations import has_child_name, next_name, previous_name, read_note
 from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.serving import same_distance
 from everindex.index.plan.ddl import create_text, rename_text
 from everindex.index.plan.invariants import check_invariants
 from everindex.index.plan.partitions import broken_parts, partition_steps
@@ -28,7 +29,6 @@ from everindex.index.plan.policy import DeployPolicy
 from everindex.index.plan.preconditions import check_column
 from everindex.index.plan.situation import Situation, situation_of
 from everindex.index.plan.steps import Build, DropIndex, DropReason, Prove, Rename, Step, Swap, WaitForBuild
-from everindex.index.serving import same_distance
 from everindex.index.spec import IndexSpec
 from everindex.pg.reindex_leftovers import reindex_leftover
 

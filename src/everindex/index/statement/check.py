@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from everindex.index.planner import SMALL_TABLE_ROWS
+from everindex.index.recall.explain import SMALL_TABLE_ROWS
 from everindex.index.statement import catalog as catalog
 from everindex.index.statement.catalog import Table
 from everindex.index.statement.connection import AskedConnection

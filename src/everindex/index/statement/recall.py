@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.recall import TIE, wilson
+from everindex.index.recall.measurement import TIE, wilson
 from everindex.index.statement import catalog as catalog
 from everindex.index.statement.connection import AskedConnection, Refused
 from everindex.index.statement.plan import Plan

@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import sql
 
 from everindex.errors import EverindexError, StatementNotCheckable
-from everindex.index.planner import Settings
+from everindex.index.recall.explain import Settings
 from everindex.index.statement import catalog as catalog
 from everindex.index.statement.catalog import Extension, VectorColumn, VectorIndex, literal
 from everindex.index.statement.connection import AskedConnection, Refused

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psycopg
 
 from everindex.index.catalog.observe import ObservedIndex
-from everindex.index.query_sample import STORED_ROWS
+from everindex.index.recall.query_sample import STORED_ROWS
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection

@@ -11,7 +11,7 @@ from psycopg import sql
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.key import cast_sql, key_sql
 from everindex.index.catalog.observe import Observed, ObservedIndex
-from everindex.index.planner import Settings
+from everindex.index.recall.explain import Settings
 from everindex.index.spec import DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, IndexSpec
 
 #: Candidates that are re-ranked for each neighbour asked for: bit codes lose much of a vector, halfvec hardly any.

@@ -15,7 +15,7 @@ import psycopg
 from pgvector import HalfVector, Vector
 
 from everindex.index.catalog.observe import Observed
-from everindex.index.recall import sample_queries
+from everindex.index.recall.measurement import sample_queries
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection

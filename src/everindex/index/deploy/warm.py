@@ -17,11 +17,11 @@ from psycopg import sql
 
 from everindex.errors import EverindexError
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.serving import serving_spec
 from everindex.index.catalog.tuned import as_tuned
-from everindex.index.planner import FORCED, under_settings
-from everindex.index.probe import probe_settings, probe_statement
-from everindex.index.recall import sample_queries
-from everindex.index.serving import serving_spec
+from everindex.index.recall.explain import FORCED, under_settings
+from everindex.index.recall.measurement import sample_queries
+from everindex.index.recall.probe import probe_settings, probe_statement
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import keeps_session

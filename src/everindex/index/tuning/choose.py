@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from everindex.index.catalog.observe import Observed
-from everindex.index.curve import Curve, Point, Shape
-from everindex.index.survey import IsNeeded
-from everindex.index.trial import expected_bytes
+from everindex.index.tuning.curve import Curve, Point, Shape
+from everindex.index.tuning.survey import IsNeeded
+from everindex.index.tuning.trial import expected_bytes
 
 SIZE_TIE = 1.05
 WORTH_A_BUILD = 0.2

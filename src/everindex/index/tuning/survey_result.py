@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from everindex.index.catalog.observe import Observed
-from everindex.index.curve import Curve
-from everindex.index.measure import LeftOut
 from everindex.index.spec import IndexSpec
+from everindex.index.tuning.curve import Curve
+from everindex.index.tuning.measure import LeftOut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

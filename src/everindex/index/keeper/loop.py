@@ -26,20 +26,20 @@ from everindex.errors import (
     NotMigrated,
     ServerUnreachable,
 )
-from everindex.index.adopted import policy_here
+from everindex.index.catalog.adopted import policy_here
 from everindex.index.catalog.drift import is_rejected
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
-from everindex.index.deploy.deploy import Deployed, deploy
+from everindex.index.deploy.executor import Deployed, deploy
+from everindex.index.deploy.warm import warm_in_background
 from everindex.index.journal import record
 from everindex.index.keeper.index_record import Kept
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import KEEP, DeployPolicy
 from everindex.index.plan.steps import WaitForBuild
-from everindex.index.query_sample import NOTHING_ASKED, AskedQueries
+from everindex.index.recall.query_sample import NOTHING_ASKED, AskedQueries
+from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.reporter import Reporter
-from everindex.index.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.spec import IndexSpec
-from everindex.index.warm import warm_in_background
 from everindex.message_text import with_backticks
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import holder_of, try_lock

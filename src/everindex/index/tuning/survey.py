@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from everindex.errors import EverindexError
-from everindex.index.build.build import count_rows
+from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.serving import serving_spec
 from everindex.index.catalog.tuned import ef_search_for, read_tuned
-from everindex.index.codes import Ceiling, bounded, find_ceiling
-from everindex.index.curve import Curve, Point, Shape, steps
-from everindex.index.measure import LeftOut, measurable, measure_index
 from everindex.index.plan.preconditions import check_column
-from everindex.index.query_sample import Queries, choose_queries, stored_queries
-from everindex.index.recall import Truth, find_truth
-from everindex.index.serving import serving_spec
+from everindex.index.recall.measurement import Truth, find_truth
+from everindex.index.recall.query_sample import Queries, choose_queries, stored_queries
 from everindex.index.spec import IndexSpec
-from everindex.index.surveyed import Effort, Survey
-from everindex.index.trial import shapes_to_try, try_shape
-from everindex.index.trial_table import Sample, sample_table
+from everindex.index.tuning.curve import Curve, Point, Shape, steps
+from everindex.index.tuning.measure import LeftOut, measurable, measure_index
+from everindex.index.tuning.quantization import Ceiling, bounded, find_ceiling
+from everindex.index.tuning.sample_table import Sample, sample_table
+from everindex.index.tuning.survey_result import Effort, Survey
+from everindex.index.tuning.trial import shapes_to_try, try_shape
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import require_session
 from everindex.pg.vector_type import register_all_types

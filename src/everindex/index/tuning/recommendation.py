@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from everindex.index.build.build import count_rows
 from everindex.index.build.rate import Rate, measured_rate
+from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.observe import observe
-from everindex.index.choose import Choice, choose, nearest_miss, only_cheaper
-from everindex.index.curve import Curve, Point, Shape
 from everindex.index.plan.preconditions import check_column
 from everindex.index.spec import IndexSpec
-from everindex.index.survey import Say, survey
-from everindex.index.surveyed import Effort, Survey
-from everindex.index.trial import estimate_for, expected_bytes
+from everindex.index.tuning.choose import Choice, choose, nearest_miss, only_cheaper
+from everindex.index.tuning.curve import Curve, Point, Shape
+from everindex.index.tuning.survey import Say, survey
+from everindex.index.tuning.survey_result import Effort, Survey
+from everindex.index.tuning.trial import estimate_for, expected_bytes
 from everindex.pg.connections import connect
 from everindex.units import size_text
 

@@ -13,8 +13,8 @@ from psycopg import sql
 
 from everindex.errors import StatementFailed
 from everindex.index.catalog.observe import Observed
-from everindex.index.planner import Settings, explain, explain_here, set_local, under_settings
-from everindex.index.probe import exact_statement, sample_statement
+from everindex.index.recall.explain import Settings, explain, explain_here, set_local, under_settings
+from everindex.index.recall.probe import exact_statement, sample_statement
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours

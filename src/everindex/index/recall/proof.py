@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from everindex.message_text import with_backticks
 
 if TYPE_CHECKING:
-    from everindex.index.recall import Recall
-    from everindex.index.recall_by_source import SourceRecall
+    from everindex.index.recall.by_source import SourceRecall
+    from everindex.index.recall.measurement import Recall
 
 ProofName = Literal["revision", "index", "planner", "recall"]
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from everindex.errors import EverindexError, GenerationUnproven
-from everindex.index import curve_history
-from everindex.index.advice import Advice
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import Tuned, TunedPoint, delete_tuned, store, stored
-from everindex.index.choose import nearest_miss
-from everindex.index.curve import Curve, Point
-from everindex.index.deploy.deploy import Deployed, deploy
+from everindex.index.deploy.executor import Deployed, deploy
 from everindex.index.journal import record
 from everindex.index.plan.policy import DEPLOY
 from everindex.index.reporter import Reporter
 from everindex.index.spec import MAX_EF_SEARCH, IndexSpec
-from everindex.index.survey import Say, survey
-from everindex.index.surveyed import Effort, Survey
+from everindex.index.tuning import curve_history
+from everindex.index.tuning.choose import nearest_miss
+from everindex.index.tuning.curve import Curve, Point
+from everindex.index.tuning.recommendation import Advice
+from everindex.index.tuning.survey import Say, survey
+from everindex.index.tuning.survey_result import Effort, Survey
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 

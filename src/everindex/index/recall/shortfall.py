@@ -9,8 +9,8 @@ from __future__ import annotations
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.generations import Shortfall, read_note
 from everindex.index.catalog.observe import Observed
-from everindex.index.keeper.recall_history import generation_of
-from everindex.index.keeper.recall_now import recall_now
+from everindex.index.recall.current import recall_now
+from everindex.index.recall.history import generation_of
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 

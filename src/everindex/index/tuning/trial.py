@@ -18,14 +18,14 @@ from everindex.index.build.rate import Rate
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.key import DERIVED
 from everindex.index.catalog.observe import Observed, observe
-from everindex.index.curve import Curve, Shape, shape_of
-from everindex.index.measure import LeftOut, OnPoint, measure_points
+from everindex.index.catalog.serving import same_distance
 from everindex.index.plan.ddl import create_statement
-from everindex.index.probe import index_names
-from everindex.index.recall import IndexUnused, Truth
-from everindex.index.serving import same_distance
+from everindex.index.recall.measurement import IndexUnused, Truth
+from everindex.index.recall.probe import index_names
 from everindex.index.spec import OLD_OPCLASSES, IndexSpec, check_dimensions
-from everindex.index.trial_table import Sample
+from everindex.index.tuning.curve import Curve, Shape, shape_of
+from everindex.index.tuning.measure import LeftOut, OnPoint, measure_points
+from everindex.index.tuning.sample_table import Sample
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
 

@@ -19,19 +19,20 @@ from typing import Literal, assert_never
 import psycopg
 
 from everindex.errors import BuildFailed, LockNotObtained
-from everindex.index.adopted import policy_here
-from everindex.index.beside import indexes_beside
-from everindex.index.build.build import build
 from everindex.index.build.online import run_watched
 from everindex.index.build.operation import POLL_SECONDS, run_briefly, set_session, stopped, wait_for_table
+from everindex.index.build.vector_index import build
+from everindex.index.catalog.adopted import policy_here
 from everindex.index.catalog.generations import has_generation_name, words_of_others
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.set_aside import restore_words, settle
 from everindex.index.deploy.acceptance import prove
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.session import build_lock, notice_text, operation_session
 from everindex.index.deploy.swap import drop_generation, out_of_date, rename, roll_back, swap
 from everindex.index.journal import DROPPING, record
 from everindex.index.plan.ddl import attach_statement, create_statement, reindex_statement
+from everindex.index.plan.other_indexes import indexes_beside
 from everindex.index.plan.planner import Plan, make_plan
 from everindex.index.plan.policy import MIGRATE, DeployPolicy
 from everindex.index.plan.steps import (
@@ -47,7 +48,6 @@ from everindex.index.plan.steps import (
     WaitForBuild,
 )
 from everindex.index.reporter import Reporter
-from everindex.index.set_aside import restore_words, settle
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection, connect

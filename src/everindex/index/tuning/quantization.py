@@ -14,11 +14,11 @@ from psycopg import sql
 
 from everindex.errors import StatementTimedOut
 from everindex.index.catalog.observe import Observed
-from everindex.index.curve import Curve, Point
-from everindex.index.planner import under_settings
-from everindex.index.probe import codes_statement
-from everindex.index.recall import EXACT_SETTINGS, MIN_QUERIES, Truth, interval
+from everindex.index.recall.explain import under_settings
+from everindex.index.recall.measurement import EXACT_SETTINGS, MIN_QUERIES, Truth, interval
+from everindex.index.recall.probe import codes_statement
 from everindex.index.spec import IndexSpec
+from everindex.index.tuning.curve import Curve, Point
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
 

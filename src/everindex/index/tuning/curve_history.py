@@ -12,9 +12,9 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
-from everindex.index.curve import Curve, curve_from
 from everindex.index.spec import IndexSpec
-from everindex.index.surveyed import Survey
+from everindex.index.tuning.curve import Curve, curve_from
+from everindex.index.tuning.survey_result import Survey
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 

@@ -13,9 +13,9 @@ from typing import Any
 from psycopg import sql
 
 from everindex.index.catalog.observe import Observed
-from everindex.index.planner import Settings
-from everindex.index.query_sample import STORED_ROWS, AskedQueries
-from everindex.index.recall import IndexUnused, Recall, compare, find_truth, measure_recall
+from everindex.index.recall.explain import Settings
+from everindex.index.recall.measurement import IndexUnused, Recall, compare, find_truth, measure_recall
+from everindex.index.recall.query_sample import STORED_ROWS, AskedQueries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 
