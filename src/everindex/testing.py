@@ -14,14 +14,14 @@ from typing import Any
 
 from everindex.errors import EverindexError
 from everindex.index.recall.explain import SMALL_TABLE_ROWS
-from everindex.index.statement.check import StatementCheck, check_statement
-from everindex.index.statement.recall import StatementRecall, measure_statement_recall
-from everindex.index.statement.script import one_checkable
-from everindex.index.statement.text import Statement
-from everindex.index.statement.values import Given, called
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings
+from everindex.statement_check.check import StatementCheck, check_statement
+from everindex.statement_check.recall import StatementRecall, measure_statement_recall
+from everindex.statement_check.script import one_checkable
+from everindex.statement_check.text import Statement
+from everindex.statement_check.values import Given, called
 from everindex.testing_connection import driver_connection
 
 __all__ = ["VectorIndexAssertions", "assert_recall", "assert_uses_vector_index"]

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from everindex.errors import PermissionDenied, StatementNotCheckable
-from everindex.index.statement.check import StatementCheck, check_statement
+from everindex.statement_check.check import StatementCheck, check_statement
 
 INDEX = "items_embedding_idx"
 VECTOR = "[" + ",".join(["0.25"] * scene.DIMENSIONS) + "]"

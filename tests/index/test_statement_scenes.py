@@ -11,7 +11,7 @@ import pytest
 import scene
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.check import StatementCheck, check_statement
+from everindex.statement_check.check import StatementCheck, check_statement
 
 INDEX = "items_embedding_idx"
 ROLE = f"check_app_{os.getpid()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.script import checkable, one_checkable
+from everindex.statement_check.script import checkable, one_checkable
 
 
 def in_force(text: str, *, in_transaction: bool = False) -> list[tuple[str, ...]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.script import one_checkable
-from everindex.index.statement.text import statements, tokens
+from everindex.statement_check.script import one_checkable
+from everindex.statement_check.text import statements, tokens
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from every_server import KINDS, Kind, run, server
 
-from everindex.index.statement.check import StatementCheck, check_statement
+from everindex.statement_check.check import StatementCheck, check_statement
 from everindex.testing import assert_recall
 
 #: Minutes in all: the long ring.

@@ -13,10 +13,10 @@ from everindex.cli.statement_arguments import Place, places_of, read_text
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.errors import EverindexError, StatementNotCheckable, UsageError
 from everindex.index.recall.explain import SMALL_TABLE_ROWS
-from everindex.index.statement.check import StatementCheck, check_statement
-from everindex.index.statement.text import Statement
 from everindex.pg import address
 from everindex.settings import read_settings
+from everindex.statement_check.check import StatementCheck, check_statement
+from everindex.statement_check.text import Statement
 
 _NAMED = re.compile(r"([A-Za-z_]\w*|\d+)=(.*)", re.DOTALL)
 

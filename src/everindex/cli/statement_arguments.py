@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everindex.errors import SourceUnreadable, StatementNotCheckable
-from everindex.index.statement.script import checkable
-from everindex.index.statement.text import Statement
+from everindex.statement_check.script import checkable
+from everindex.statement_check.text import Statement
 
 #: Longest first: the mark of UTF-32 begins as that of UTF-16 does.
 _MARKS = (

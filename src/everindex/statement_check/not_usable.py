@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from everindex.index.statement.catalog import VectorIndex, quoted
-from everindex.index.statement.distance import Distance, columns_of, distances, is_bare_column, shown
-from everindex.index.statement.functions import written
-from everindex.index.statement.plan import Names, Node, Plan, below
-from everindex.index.statement.reason import Reason
-from everindex.index.statement.scene import Scene
-from everindex.index.statement.unseen import foreign_of, reads_nothing, why_no_distance
+from everindex.statement_check.catalog import VectorIndex, quoted
+from everindex.statement_check.distance import Distance, columns_of, distances, is_bare_column, shown
+from everindex.statement_check.functions import written
+from everindex.statement_check.plan import Names, Node, Plan, below
+from everindex.statement_check.prepared_check import Scene
+from everindex.statement_check.reason import Reason
+from everindex.statement_check.unseen import foreign_of, reads_nothing, why_no_distance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from everindex.index.statement.catalog import Operator
-from everindex.index.statement.plan import Node, Plan
-from everindex.index.statement.text import masked, tokens
+from everindex.statement_check.catalog import Operator
+from everindex.statement_check.plan import Node, Plan
+from everindex.statement_check.text import masked, tokens
 
 #: inner_product() is the negative of what <#> gives, and no operator's own function.
 _OTHER_FUNCTIONS = {"inner_product": "<#>"}

@@ -12,9 +12,9 @@ from typing import Any
 from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.connection import AskedConnection, Refused
-from everindex.index.statement.text import Statement, tokens
-from everindex.index.statement.values import Given, as_literal, inlined
+from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.text import Statement, tokens
+from everindex.statement_check.values import Given, as_literal, inlined
 
 SET = sql.SQL("SELECT pg_catalog.set_config({}, {}, true)")
 SETTING = sql.SQL("SELECT pg_catalog.current_setting({}, true)")

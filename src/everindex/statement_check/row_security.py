@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from everindex.index.statement.connection import AskedConnection, Refused
-from everindex.index.statement.plan import Names
+from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.plan import Names
 
 #: Counting what passes reads the table; where it takes longer than this, the planner's estimate has to do.
 COUNT_MS = 3000

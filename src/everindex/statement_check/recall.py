@@ -8,13 +8,13 @@ from typing import Any
 
 from everindex.errors import StatementNotCheckable
 from everindex.index.recall.measurement import TIE, wilson
-from everindex.index.statement import catalog as catalog
-from everindex.index.statement.connection import AskedConnection, Refused
-from everindex.index.statement.plan import Plan
-from everindex.index.statement.scene import Scene, scene, told
-from everindex.index.statement.script import one_checkable
-from everindex.index.statement.text import Statement
-from everindex.index.statement.values import Given, called
+from everindex.statement_check import catalog
+from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.plan import Plan
+from everindex.statement_check.prepared_check import Scene, scene, told
+from everindex.statement_check.script import one_checkable
+from everindex.statement_check.text import Statement
+from everindex.statement_check.values import Given, called
 
 #: A vector index gives rows by a plain index scan alone (pgvector: no bitmap, no index-only scan); the key lookups of
 #: joins stay quick through bitmaps.

@@ -13,14 +13,14 @@ from psycopg import sql
 
 from everindex.errors import EverindexError, StatementNotCheckable
 from everindex.index.recall.explain import Settings
-from everindex.index.statement import catalog as catalog
-from everindex.index.statement.catalog import Extension, VectorColumn, VectorIndex, literal
-from everindex.index.statement.connection import AskedConnection, Refused
-from everindex.index.statement.plan import Names, Plan
-from everindex.index.statement.row_security import RowSecurity, row_security, unset_settings
-from everindex.index.statement.session import SET, SETTING, assume_role, make_settings, replay
-from everindex.index.statement.text import Statement, tokens
-from everindex.index.statement.values import (
+from everindex.statement_check import catalog
+from everindex.statement_check.catalog import Extension, VectorColumn, VectorIndex, literal
+from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.plan import Names, Plan
+from everindex.statement_check.row_security import RowSecurity, row_security, unset_settings
+from everindex.statement_check.session import SET, SETTING, assume_role, make_settings, replay
+from everindex.statement_check.text import Statement, tokens
+from everindex.statement_check.values import (
     VECTOR_TYPES,
     Given,
     as_literal,

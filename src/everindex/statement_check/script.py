@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.text import Statement, Token, part, statements, tokens
+from everindex.statement_check.text import Statement, Token, part, statements, tokens
 
 _BEGINS = (("begin",), ("start", "transaction"))
 _ENDS = ("commit", "end", "rollback", "abort")

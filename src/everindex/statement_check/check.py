@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from everindex.index.recall.explain import SMALL_TABLE_ROWS
-from everindex.index.statement import catalog as catalog
-from everindex.index.statement.catalog import Table
-from everindex.index.statement.connection import AskedConnection
-from everindex.index.statement.cost import warnings, why_not_chosen
-from everindex.index.statement.distance import distances, shown
-from everindex.index.statement.plan import Node, Plan, below, input_of
-from everindex.index.statement.reason import Reason
-from everindex.index.statement.scene import ONLY_THE_INDEX, Scene, scene
-from everindex.index.statement.script import one_checkable
-from everindex.index.statement.shape import why_not_usable
-from everindex.index.statement.text import Statement
-from everindex.index.statement.unseen import foreign
-from everindex.index.statement.values import VECTOR_TYPES, Given
+from everindex.statement_check import catalog
+from everindex.statement_check.catalog import Table
+from everindex.statement_check.connection import AskedConnection
+from everindex.statement_check.distance import distances, shown
+from everindex.statement_check.not_chosen import warnings, why_not_chosen
+from everindex.statement_check.not_usable import why_not_usable
+from everindex.statement_check.plan import Node, Plan, below, input_of
+from everindex.statement_check.prepared_check import ONLY_THE_INDEX, Scene, scene
+from everindex.statement_check.reason import Reason
+from everindex.statement_check.script import one_checkable
+from everindex.statement_check.text import Statement
+from everindex.statement_check.unseen import foreign
+from everindex.statement_check.values import VECTOR_TYPES, Given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

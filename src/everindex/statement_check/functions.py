@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from everindex.index.statement.connection import AskedConnection
-from everindex.index.statement.plan import Plan
-from everindex.index.statement.text import masked
+from everindex.statement_check.connection import AskedConnection
+from everindex.statement_check.plan import Plan
+from everindex.statement_check.text import masked
 
 _CALL = re.compile(r'(?:("(?:[^"]|"")+"|[\w$]+)\.)?("(?:[^"]|"")+"|[a-z_][\w$]*)\(')
 _EXPRESSIONS = ("Function Call", "Output", "Filter", "Join Filter", "Sort Key", "One-Time Filter", "Group Key")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from everindex.index.statement.functions import WrittenFunction, called_in
-from everindex.index.statement.plan import Plan
-from everindex.index.statement.reason import Reason
-from everindex.index.statement.scene import Scene
+from everindex.statement_check.functions import WrittenFunction, called_in
+from everindex.statement_check.plan import Plan
+from everindex.statement_check.prepared_check import Scene
+from everindex.statement_check.reason import Reason
 
 
 def why_no_distance(scene: Scene, plan: Plan) -> Reason:

@@ -9,9 +9,9 @@ from typing import Any
 from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.connection import AskedConnection, Refused
-from everindex.index.statement.plan import Names
-from everindex.index.statement.row_security import passing_rows
+from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.plan import Names
+from everindex.statement_check.row_security import passing_rows
 
 #: PostgreSQL, errcodes.txt.
 INSUFFICIENT_PRIVILEGE = "42501"

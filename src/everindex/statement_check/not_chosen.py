@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from everindex.index.spec import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
-from everindex.index.statement.catalog import Table, quoted
-from everindex.index.statement.distance import columns_of, distances, shown
-from everindex.index.statement.plan import Limit, Node, Plan
-from everindex.index.statement.reason import Reason
-from everindex.index.statement.row_security import RowSecurity
-from everindex.index.statement.scene import Scene
+from everindex.statement_check.catalog import Table, quoted
+from everindex.statement_check.distance import columns_of, distances, shown
+from everindex.statement_check.plan import Limit, Node, Plan
+from everindex.statement_check.prepared_check import Scene
+from everindex.statement_check.reason import Reason
+from everindex.statement_check.row_security import RowSecurity
 
 #: Where the session says nothing else (pgvector README).
 DEFAULT_MAX_SCAN_TUPLES = 20_000

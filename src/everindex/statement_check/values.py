@@ -10,10 +10,10 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
-from everindex.index.statement.catalog import VectorColumn, literal, quoted
-from everindex.index.statement.connection import AskedConnection, Refused
-from everindex.index.statement.plan import Plan
-from everindex.index.statement.text import Statement, tokens
+from everindex.statement_check.catalog import VectorColumn, literal, quoted
+from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.plan import Plan
+from everindex.statement_check.text import Statement, tokens
 
 Given = Mapping[str, Any] | Sequence[Any] | None
 VECTOR_TYPES = ("vector", "halfvec", "sparsevec", "bit")

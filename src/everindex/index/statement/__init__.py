@@ -1,1 +1,0 @@
-"""Other people's statements: do they use the vector index, and if not, why not?"""
