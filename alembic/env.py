@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from everindex.articles.at_head import keyword_search_script, see_to_keyword_search
+from everindex.articles.after_migration import keyword_search_script, see_to_keyword_search
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.migrate import environment
 

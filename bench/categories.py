@@ -31,7 +31,7 @@ from psycopg import Connection as AnyConnection
 from turns import summary, timed, turns
 
 from everindex.articles.instance import Instance
-from everindex.articles.search.strategy import FETCH_FACTOR
+from everindex.articles.search.vector.strategy import FETCH_FACTOR
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_vector
 

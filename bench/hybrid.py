@@ -35,13 +35,13 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
-from everindex.articles.search.asked import read
-from everindex.articles.search.document import INDEX_NAME
 from everindex.articles.search.hybrid import fuse
-from everindex.articles.search.keyword import find
-from everindex.articles.search.keyword_index import ensure_text_index
+from everindex.articles.search.keyword.document import INDEX_NAME
+from everindex.articles.search.keyword.index import ensure_text_index
+from everindex.articles.search.keyword.query import read
+from everindex.articles.search.keyword.search import find
+from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.request import Page, SearchRequest
-from everindex.articles.search.snippet import with_snippets
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 from everindex.pg import embedded

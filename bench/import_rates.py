@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import everindex
-from everindex.articles import bulk
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
+from everindex.articles.ingest import bulk_load as bulk
 from everindex.index.deploy.executor import deploy, drop
 from everindex.migrate import runner
 from everindex.pg import embedded

@@ -10,9 +10,9 @@ import os
 import signal
 import sys
 
-from everindex.articles import ingest
 from everindex.articles.connect import connect_instance
 from everindex.articles.embedding.static import static_model
+from everindex.articles.ingest import import_rows as ingest
 from everindex.articles.model import Article
 
 ROWS = 90

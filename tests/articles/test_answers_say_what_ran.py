@@ -13,8 +13,8 @@ from golden_answers import Golden, check_exact
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Filters
-from everindex.articles.search import engine as engine_module
-from everindex.articles.search.scanned import SMALL_TABLE
+from everindex.articles.search.vector import engine as engine_module
+from everindex.articles.search.vector.scanned import SMALL_TABLE
 from everindex.index.catalog.generations import previous_note
 from everindex.settings import Settings
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from everindex.articles.importers import read_source
-from everindex.articles.ingest import ImportReport
+from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 

@@ -5,15 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from everindex.articles.model import Filters
-from everindex.articles.search.strategy import (
-    CLUSTERED_EF_SEARCH,
-    ENTRY_COST,
-    MAX_SCAN_TUPLES,
-    Serving,
-    choose,
-    counted_up_to,
-    exact_up_to,
-)
 from everindex.articles.search.vector.filter_history import (
     FEWEST_SCANS,
     KEPT_FILTERS,
@@ -23,6 +14,15 @@ from everindex.articles.search.vector.filter_history import (
     Experience,
     FilterHistory,
     Scan,
+)
+from everindex.articles.search.vector.strategy import (
+    CLUSTERED_EF_SEARCH,
+    ENTRY_COST,
+    MAX_SCAN_TUPLES,
+    Serving,
+    choose,
+    counted_up_to,
+    exact_up_to,
 )
 
 PERL = Filters(category="perl")

@@ -22,10 +22,10 @@ from import_process import ROWS, rows_of
 from pgvector.psycopg import register_vector
 
 import warm
-from everindex.articles import ingest
-from everindex.articles.bulk import without_index
 from everindex.articles.embedding.static import StaticEmbedder
 from everindex.articles.importers import read_source, sample_source
+from everindex.articles.ingest import import_rows as ingest
+from everindex.articles.ingest.bulk_load import without_index
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.index.reporter import Reporter
@@ -137,7 +137,7 @@ def test_an_import_killed_at_any_moment_leaves_whole_articles_and_the_next_compl
 
 def test_a_process_killed_while_the_index_is_aside_is_healed_by_the_next_migration(migrated: str) -> None:
     script = (
-        "import sys, time\nfrom everindex.articles.bulk import without_index\n"
+        "import sys, time\nfrom everindex.articles.ingest.bulk_load import without_index\n"
         "with without_index(sys.argv[1], vectors_coming=5000) as is_aside:\n"
         "    print(is_aside, flush=True)\n    time.sleep(60)\n"
     )

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import psycopg
 
+from everindex.articles.background.query_sampling import QuerySampler, hand_over, queries_sampled
 from everindex.articles.instance import Instance
-from everindex.articles.query_sampling import QuerySampler, hand_over, queries_sampled
 from everindex.settings import Settings
 
 

@@ -7,11 +7,11 @@ import psycopg
 from pgvector.psycopg import register_vector
 
 from everindex.articles import verification
+from everindex.articles.background.keeper import article_indexes
+from everindex.articles.background.query_sampling import QuerySampler, hand_over
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import choose_embedder
 from everindex.articles.instance import Instance
-from everindex.articles.keeping import article_indexes
-from everindex.articles.query_sampling import QuerySampler, hand_over
 from everindex.articles.recall_queries import RecallQueries
 from everindex.index.catalog.observe import observe
 from everindex.index.keeper.loop import Keeper

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from everindex.articles.instance import Instance
-from everindex.articles.search.strategy import BY_ROW_CODES, NO_INDEX
 from everindex.articles.search.vector import row_codes
+from everindex.articles.search.vector.strategy import BY_ROW_CODES, NO_INDEX
 
 INDEX = "articles_embedding_hnsw_idx"
 

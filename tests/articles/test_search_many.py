@@ -10,7 +10,7 @@ from test_search_golden import query_of
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search import engine
+from everindex.articles.search.vector import engine
 from everindex.errors import QueryInvalid
 
 

@@ -15,7 +15,7 @@ from golden_answers import Golden, check_answer, check_exact, golden_of
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
-from everindex.articles.search import engine as engine_module
+from everindex.articles.search.vector import engine as engine_module
 from everindex.errors import QueryInvalid, StatementTimedOut
 from everindex.index.catalog.observe import in_search_path
 from everindex.index.deploy.executor import deploy, drop

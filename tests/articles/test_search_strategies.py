@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search import engine as searching
-from everindex.articles.search.strategy import Serving, choose, exact_up_to
+from everindex.articles.search.vector import engine as searching
+from everindex.articles.search.vector.strategy import Serving, choose, exact_up_to
 from everindex.index.deploy.executor import deploy
 from everindex.index.plan.policy import MIGRATE_CHANGED
 

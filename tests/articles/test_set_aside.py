@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 import warm
-from everindex.articles.bulk import without_index
 from everindex.articles.connect import connect_instance
 from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.ingest.bulk_load import without_index
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.verification import verify

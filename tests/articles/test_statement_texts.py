@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search import statement
-from everindex.articles.search.strategy import Approach
+from everindex.articles.search.vector import statement
+from everindex.articles.search.vector.strategy import Approach
 
 
 def test_ever_new_shapes_of_searches_keep_a_bounded_number_of_statements(read_only_instance: Instance) -> None:

@@ -16,7 +16,7 @@ from test_search_golden import query_of, some_filters
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import MAX_K, Answer, Article, Filters, Hit
-from everindex.articles.search.strategy import MOST_BY_INDEX, Serving, choose_further, rounded
+from everindex.articles.search.vector.strategy import MOST_BY_INDEX, Serving, choose_further, rounded
 from everindex.errors import CursorRefused, QueryInvalid
 
 PROPERTY = settings(

@@ -15,10 +15,10 @@ from pgvector import Vector
 from pgvector.psycopg import register_vector
 
 import warm
+from everindex.articles.background.keeper import article_keeper
 from everindex.articles.connect import connect_instance
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
-from everindex.articles.keeping import article_keeper
 from everindex.articles.stored_vectors import sample_comparison
 from everindex.doctor.examine import examine
 from everindex.doctor.rule import RuleResult

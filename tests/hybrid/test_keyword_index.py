@@ -13,13 +13,13 @@ import pytest
 from by_hand import rows, run
 from psycopg.conninfo import make_conninfo
 
-from everindex.articles import at_head
+from everindex.articles import after_migration as at_head
+from everindex.articles.background.keeper import article_keeper
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
-from everindex.articles.keeping import article_keeper
-from everindex.articles.search import keyword_index
-from everindex.articles.search.document import INDEX_NAME, NEXT_NAME, PREVIOUS_NAME
-from everindex.articles.search.keyword_index import ensure_text_index
+from everindex.articles.search.keyword import index as keyword_index
+from everindex.articles.search.keyword.document import INDEX_NAME, NEXT_NAME, PREVIOUS_NAME
+from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.errors import LockNotObtained, SettingInvalid
 from everindex.index.reporter import Reporter

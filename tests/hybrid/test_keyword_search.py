@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article, Filters
-from everindex.articles.search.document import INDEX_NAME, SUMMARY_CHARACTERS
-from everindex.articles.search.keyword import find
+from everindex.articles.search.keyword.document import INDEX_NAME, SUMMARY_CHARACTERS
+from everindex.articles.search.keyword.search import find
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.errors import QueryInvalid, SettingInvalid
 

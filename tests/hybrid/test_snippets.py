@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Hit
-from everindex.articles.search.asked import read
-from everindex.articles.search.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
+from everindex.articles.search.keyword.query import read
+from everindex.articles.search.keyword.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
 from everindex.web.render import highlighted
 
 ATTACKS = (

@@ -28,7 +28,7 @@ from psycopg.conninfo import make_conninfo
 from scene import rows, run, wait_until
 from word_kinds import WORD_KINDS
 
-from everindex.articles.search import keyword_index
+from everindex.articles.search.keyword import index as keyword_index
 from everindex.errors import EverindexError
 from everindex.index.catalog.generations import previous_name, read_note
 from everindex.index.catalog.observe import observe

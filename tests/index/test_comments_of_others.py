@@ -9,8 +9,8 @@ import pytest
 from plan_kinds import partitioned
 from scene import SPEC, rows, run
 
-from everindex.articles.search.document import INDEX_NAME
-from everindex.articles.search.keyword_index import ensure_text_index
+from everindex.articles.search.keyword.document import INDEX_NAME
+from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.deploy.executor import deploy, drop, drop_previous, rollback
 from everindex.index.plan.policy import HEAL, KEEP

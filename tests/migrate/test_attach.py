@@ -14,14 +14,14 @@ from psycopg.conninfo import make_conninfo
 
 import warm
 from application import LATER, make_application, snapshot
-from everindex.articles.bulk import without_index
+from everindex.articles.background.keeper import article_keeper, reason_to_wait
 from everindex.articles.connect import connect_instance
 from everindex.articles.declared import DECLARED_INDEXES, EMBEDDING_INDEX
 from everindex.articles.incidents import list_incidents
-from everindex.articles.keeping import article_keeper, reason_to_wait
+from everindex.articles.ingest.bulk_load import without_index
 from everindex.articles.model import REQUIRED_COLUMNS
-from everindex.articles.search.document import INDEX_NAME
-from everindex.articles.search.keyword_index import ensure_text_index
+from everindex.articles.search.keyword.document import INDEX_NAME
+from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.articles.table import read_table
 from everindex.articles.verification import verify
 from everindex.errors import (
@@ -242,7 +242,7 @@ def killed_at(conninfo: str, moment: tuple[str, str, str], call: str) -> None:
     program = f"""
 import importlib, os, signal, sys
 from everindex.articles.declared import DECLARED_INDEXES
-from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.migrate import runner
 from everindex.migrate.detach import detach
 module = importlib.import_module({module!r})
@@ -288,7 +288,7 @@ def test_detaching_that_is_killed_is_finished_by_a_second_run_and_keeps_the_keep
 
 
 ASIDE = (
-    "import sys, time\nfrom everindex.articles.bulk import without_index\n"
+    "import sys, time\nfrom everindex.articles.ingest.bulk_load import without_index\n"
     "with without_index(sys.argv[1], vectors_coming=5000) as is_aside:\n    print(is_aside, flush=True)\n    time.sleep(60)\n"
 )
 

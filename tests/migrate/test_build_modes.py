@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from everindex.alembic_kit.build_mode import build_now, build_seconds_expected, is_left_to_keeper
-from everindex.articles import bulk
+from everindex.articles.background.keeper import article_keeper, reason_to_wait
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.articles.keeping import article_keeper, reason_to_wait
+from everindex.articles.ingest import bulk_load as bulk
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import deploy, drop
 from everindex.index.reporter import Reporter

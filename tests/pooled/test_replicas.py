@@ -15,12 +15,12 @@ from poolers import pgbouncer, through
 from psycopg.conninfo import make_conninfo
 from standbys import Pair, until
 
-from everindex.articles import reading as reading_module
 from everindex.articles.connect import connect_instance
+from everindex.articles.connections import reading as reading_module
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
-from everindex.articles.search import engine as engine_module
-from everindex.articles.search import strategy
+from everindex.articles.search.vector import engine as engine_module
+from everindex.articles.search.vector import strategy
 from everindex.cli.status import status
 from everindex.errors import ServerUnreachable
 from everindex.pg import pooler

@@ -17,14 +17,16 @@ from poolers import of_every_session
 from standbys import until
 from typer.testing import CliRunner
 
-from everindex.articles import bulk, incidents, writer
+from everindex.articles import incidents
+from everindex.articles.background.keeper import kept_in_background
 from everindex.articles.connect import connect_instance
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
+from everindex.articles.ingest import bulk_load as bulk
+from everindex.articles.ingest import writer
 from everindex.articles.instance import Instance
-from everindex.articles.keeping import kept_in_background
 from everindex.articles.model import MODES, Article
-from everindex.articles.search import engine as engine_module
+from everindex.articles.search.vector import engine as engine_module
 from everindex.cli.app import app
 from everindex.errors import DirectAddressNeeded, SettingInvalid
 from everindex.index.catalog.drift import declared_index

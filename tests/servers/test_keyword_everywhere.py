@@ -10,7 +10,7 @@ from every_server import KINDS, Kind, rows, run, server
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
-from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.migrate import runner
 from everindex.settings import Settings, current_settings

@@ -11,7 +11,7 @@ from every_server import KINDS, Kind, rows, run, server
 from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
-from everindex.articles.search import strategy
+from everindex.articles.search.vector import strategy
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.pg.capabilities import look, version_text
@@ -86,7 +86,7 @@ def test_an_index_search_sets_nothing_that_this_pgvector_does_not_know(instance:
             for row in connection.execute("SELECT name FROM pg_settings WHERE starts_with(name, 'hnsw.')").fetchall()
         }
     assert ("hnsw.iterative_scan" in known) == kind.has_iterative_scan
-    from everindex.articles.search.strategy import choose
+    from everindex.articles.search.vector.strategy import choose
 
     for passing in (None, 400, 10**6):
         approach = choose(found, k=100, passing=passing, ef_search=None, exact=False)

@@ -14,8 +14,8 @@ from loops import in_a_loop
 from everindex.articles.connect import connect_instance
 from everindex.articles.embedding import static
 from everindex.articles.instance import Instance
-from everindex.articles.search import snippet
-from everindex.articles.search.asked import read
+from everindex.articles.search.keyword import snippet
+from everindex.articles.search.keyword.query import read
 from everindex.cli.serve import _prepare_text_search
 from everindex.settings import Settings
 from everindex.web import answers, api

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 import warm
+from everindex.articles.background.keeper import kept_in_background
 from everindex.articles.connect import connect_instance
-from everindex.articles.keeping import kept_in_background
 from everindex.settings import Settings
 from everindex.web.serving import serve_in_thread
 

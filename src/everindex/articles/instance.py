@@ -14,25 +14,25 @@ import numpy as np
 import psycopg
 
 from everindex.articles import stored_vectors, verification
+from everindex.articles.connections.pools import Pools
+from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
-from everindex.articles.ingest import ImportReport
-from everindex.articles.meanings import QueryEmbedder
+from everindex.articles.ingest.import_rows import ImportReport
+from everindex.articles.ingest.writer import ArticleWriter
+from everindex.articles.lookup import read_article
 from everindex.articles.model import DEFAULT_MODE, Answer, Article, Filters, Mode, RowProblem
-from everindex.articles.pools import Pools
-from everindex.articles.reading import Reading
 from everindex.articles.recall_queries import RecallQueries
-from everindex.articles.search.engine import SearchEngine
-from everindex.articles.search.explained import Explanation
-from everindex.articles.search.keyword import KeywordSearch
+from everindex.articles.search.explain import Explanation
+from everindex.articles.search.keyword.search import KeywordSearch
+from everindex.articles.search.query_vectors import QueryEmbedder
 from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, as_filters, check_query
-from everindex.articles.search.short import ShortAnswer
-from everindex.articles.searches import SearchService
-from everindex.articles.stored import read_article
+from everindex.articles.search.service import SearchService
+from everindex.articles.search.vector.engine import SearchEngine
+from everindex.articles.search.vector.short_answers import ShortAnswer
 from everindex.articles.table import read_table
-from everindex.articles.writer import ArticleWriter
 from everindex.errors import EverindexError
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.journal import record

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
-from everindex.articles import store
 from everindex.articles.embedding import Embedder, choose_embedder
 from everindex.articles.embedding.declaration import AGREEMENT
 from everindex.articles.embedding.text_forms import OWN_FORM, text_of
+from everindex.articles.ingest import upsert as store
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import declared_sql, is_zero, read_table_models, without_record
 from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors

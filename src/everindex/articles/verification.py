@@ -14,9 +14,9 @@ from psycopg import sql
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.model import Filters
 from everindex.articles.recall_queries import RecallQueries
-from everindex.articles.search import statement
-from everindex.articles.search.known import serving_of
-from everindex.articles.search.strategy import choose
+from everindex.articles.search.vector import statement
+from everindex.articles.search.vector.state import serving_of
+from everindex.articles.search.vector.strategy import choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import notes_of, unrecorded_note
 from everindex.errors import NotMigrated

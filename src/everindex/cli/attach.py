@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
-from everindex.articles.search.document import INDEX_NAME
+from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.cli.output import JsonOption, is_terminal, print_json, reporter, say, tell
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import LongWaitOption, connect_patiently, seconds_to_wait

@@ -17,7 +17,7 @@ def bench(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from everindex.articles.bench import measure
+    from everindex.articles.overhead import measure
     from everindex.web.bench import measure_http
 
     for name in ("everindex.access", "everindex.search"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from everindex.articles.search.explained import Explanation, WordsExplanation
+from everindex.articles.search.explain import Explanation, WordsExplanation
 from everindex.cli.output import say
 
 

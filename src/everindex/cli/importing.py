@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from everindex.articles.importers import Format, read_source
-from everindex.articles.ingest import ImportReport
+from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.model import RowProblem
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say, tell
 from everindex.cli.waiting import WaitOption, open_instance

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.keeping import article_chores, article_indexes, reason_to_wait
+from everindex.articles.background.keeper import article_chores, article_indexes, reason_to_wait
 from everindex.articles.recall_queries import RecallQueries
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell

@@ -8,7 +8,7 @@ import typer
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Hit, Mode
-from everindex.articles.search.explained import Explanation
+from everindex.articles.search.explain import Explanation
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
+from everindex.articles.background.keeper import kept_in_background
+from everindex.articles.background.query_sampling import queries_sampled
+from everindex.articles.background.warming import warmed_in_background
 from everindex.articles.instance import Instance
-from everindex.articles.keeping import kept_in_background
-from everindex.articles.query_sampling import queries_sampled
-from everindex.articles.warming import warmed_in_background
 from everindex.cli.output import say
 from everindex.cli.running_servers import recorded
 from everindex.cli.waiting import LongWaitOption, open_instance

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from everindex.articles.bench import in_turns, query_vectors, resident_mb
 from everindex.articles.instance import Instance
+from everindex.articles.overhead import in_turns, query_vectors, resident_mb
 from everindex.index.spec import DEFAULT_K
 from everindex.web.serving import serve_in_thread
 

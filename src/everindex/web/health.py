@@ -11,9 +11,9 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
+from everindex.articles.connections.reading import Reading, Source
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.model import REQUIRED_COLUMNS
-from everindex.articles.reading import Reading, Source
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog.drift import declared_index

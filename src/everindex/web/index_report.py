@@ -14,8 +14,8 @@ from psycopg import sql
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search.explained import without_vectors
-from everindex.articles.search.strategy import Serving, choose
+from everindex.articles.search.explain import without_vectors
+from everindex.articles.search.vector.strategy import Serving, choose
 from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import is_zero, without_record
 from everindex.articles.verification import state_of

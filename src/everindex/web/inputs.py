@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from everindex.articles.model import Filters
-from everindex.articles.search.condition import day_after, first_day
+from everindex.articles.search.filters import day_after, first_day
 from everindex.errors import ContentTypeRefused, QueryInvalid, UsageError
 from everindex.web.problems import validation_error
 from everindex.web.site import site_of

@@ -18,7 +18,7 @@ from everindex.articles.model import (
     Mode,
     Strategy,
 )
-from everindex.articles.search.condition import DATE_PATTERN
+from everindex.articles.search.filters import DATE_PATTERN
 from everindex.index.spec import MAX_EF_SEARCH
 
 MODE = (

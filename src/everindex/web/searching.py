@@ -1,6 +1,6 @@
 """The thread of a search: the database's for one that needs no vector, another one while an embedding endpoint thinks.
 
-Decides nothing about how a request is searched; `articles/searches.py` does.
+Decides nothing about how a request is searched; `articles/search/service.py` does.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import suppress
 import numpy as np
 
 from everindex.articles.embedding import Embedder, embed_queries
-from everindex.articles.meanings import NO_VECTOR, QueryVector, text_to_embed
 from everindex.articles.model import Answer
+from everindex.articles.search.query_vectors import NO_VECTOR, QueryVector, text_to_embed
 from everindex.articles.search.request import SearchRequest, check_query
 from everindex.errors import EmbeddingModelUnrecorded, EmbeddingModelUnusable, EverindexError, QueryInvalid
 from everindex.web.site import Site

@@ -15,8 +15,8 @@ from typing import Any
 from psycopg import sql
 
 from everindex.articles.model import REQUIRED_COLUMNS, Answer, Filters, Hit
-from everindex.articles.search.condition import where
 from everindex.articles.search.cursor import Cursor
+from everindex.articles.search.filters import where
 from everindex.articles.search.request import Page
 from everindex.articles.table import ArticleTable
 from everindex.errors import CursorRefused

@@ -11,8 +11,8 @@ import time
 
 from psycopg import sql
 
+from everindex.articles.connections.reading import Reading
 from everindex.articles.model import Answer, Filters
-from everindex.articles.reading import Reading
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
 from everindex.pg.connections import Connection

@@ -21,16 +21,16 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from everindex.articles.meanings import QueryVector
+from everindex.articles.connections.reading import Reading
 from everindex.articles.model import MAX_K, Answer, Hit
-from everindex.articles.reading import Reading
 from everindex.articles.search.cursor import seen_digest
-from everindex.articles.search.document import document, query
-from everindex.articles.search.engine import SearchEngine
-from everindex.articles.search.keyword import Found, KeywordSearch, Known, find
+from everindex.articles.search.keyword.document import document, query
+from everindex.articles.search.keyword.search import Found, KeywordSearch, Known, find
+from everindex.articles.search.keyword.snippet import with_snippets
+from everindex.articles.search.query_vectors import QueryVector
 from everindex.articles.search.request import Page
-from everindex.articles.search.slow import log_slow
-from everindex.articles.search.snippet import with_snippets
+from everindex.articles.search.slow_log import log_slow
+from everindex.articles.search.vector.engine import SearchEngine
 from everindex.errors import EverindexError
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection

@@ -24,10 +24,10 @@ from everindex.articles.model import (
     Hit,
     Mode,
 )
-from everindex.articles.search.asked import Asked, read
-from everindex.articles.search.condition import values
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
-from everindex.articles.search.strategy import rounded
+from everindex.articles.search.filters import values
+from everindex.articles.search.keyword.query import Asked, read
+from everindex.articles.search.vector.strategy import rounded
 from everindex.errors import QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH
 

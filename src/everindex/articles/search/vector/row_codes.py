@@ -23,8 +23,8 @@ import numpy.typing as npt
 from psycopg import sql
 
 from everindex.articles.model import Filters
-from everindex.articles.search import statement
-from everindex.articles.search.condition import where
+from everindex.articles.search.filters import where
+from everindex.articles.search.vector import statement
 from everindex.articles.table import ArticleTable
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import route_of

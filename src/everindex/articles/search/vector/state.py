@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.articles.search.strategy import Serving
+from everindex.articles.search.vector.strategy import Serving
 from everindex.articles.table import ArticleTable, read_table
 from everindex.index.catalog.observe import Observed, observe
 from everindex.index.catalog.serving import serving_spec

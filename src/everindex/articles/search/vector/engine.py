@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from everindex.articles.connections.reading import Reading
 from everindex.articles.model import Answer, Filters, Hit
-from everindex.articles.reading import Reading
 from everindex.articles.search.cursor import after_nearest
-from everindex.articles.search.explained import Explanation, plan_as_run
-from everindex.articles.search.known import look_at
-from everindex.articles.search.passing import PassingRows
+from everindex.articles.search.explain import Explanation, plan_as_run
 from everindex.articles.search.request import Page
-from everindex.articles.search.scanned import SMALL_TABLE, Scanned, as_read, scanned_by
-from everindex.articles.search.short import ShortAnswer, ShortAnswers
-from everindex.articles.search.slow import log_slow
-from everindex.articles.search.statement import Texts
-from everindex.articles.search.strategy import (
+from everindex.articles.search.slow_log import log_slow
+from everindex.articles.search.vector.filter_counts import PassingRows
+from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
+from everindex.articles.search.vector.row_codes import RowCodes
+from everindex.articles.search.vector.scanned import SMALL_TABLE, Scanned, as_read, scanned_by
+from everindex.articles.search.vector.short_answers import ShortAnswer, ShortAnswers
+from everindex.articles.search.vector.state import look_at
+from everindex.articles.search.vector.statement import Texts
+from everindex.articles.search.vector.strategy import (
     BY_ROW_CODES,
     NO_INDEX,
     PUSHED_FROM_ROWS,
@@ -35,8 +37,6 @@ from everindex.articles.search.strategy import (
     depth_of,
     exactly,
 )
-from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
-from everindex.articles.search.vector.row_codes import RowCodes
 from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
 from everindex.index.recall.explain import Explained, explain

@@ -13,8 +13,8 @@ from typing import Any
 from psycopg import sql
 
 from everindex.articles.model import REQUIRED_COLUMNS, Filters
-from everindex.articles.search.condition import values, where
-from everindex.articles.search.strategy import Approach
+from everindex.articles.search.filters import values, where
+from everindex.articles.search.vector.strategy import Approach
 from everindex.articles.table import ArticleTable
 from everindex.pg import roundtrip
 

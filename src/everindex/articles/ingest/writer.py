@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
-from everindex.articles import ingest, stored_vectors
-from everindex.articles.bulk import LARGE_LOAD_ROWS, without_index
+from everindex.articles import stored_vectors
+from everindex.articles.connections.reading import Reading
 from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.choose import embedder_named
 from everindex.articles.embedding.declaration import (
@@ -27,13 +27,14 @@ from everindex.articles.embedding.declaration import (
     read_unrecorded,
     record_declaration,
 )
-from everindex.articles.given import as_articles
-from everindex.articles.ingest import ImportReport
-from everindex.articles.meanings import QueryEmbedder, require_width
+from everindex.articles.ingest import import_rows as ingest
+from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
+from everindex.articles.ingest.coerce import as_articles
+from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.model import Article, RowProblem
-from everindex.articles.reading import Reading
-from everindex.articles.search.engine import SearchEngine
-from everindex.articles.search.keyword import KeywordSearch
+from everindex.articles.search.keyword.search import KeywordSearch
+from everindex.articles.search.query_vectors import QueryEmbedder, require_width
+from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.table import read_table
 from everindex.articles.table_models import unrecorded_error
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError

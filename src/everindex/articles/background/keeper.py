@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import assert_never
 
+from everindex.articles.background.declared_model_watch import DeclaredModelChore
 from everindex.articles.declared import DECLARED_INDEXES
-from everindex.articles.declared_model_watch import DeclaredModelChore
 from everindex.articles.instance import Instance
 from everindex.articles.recall_queries import RecallQueries
-from everindex.articles.search.document import INDEX_NAME
-from everindex.articles.search.keyword_index import ensure_text_index
+from everindex.articles.search.keyword.document import INDEX_NAME
+from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.keeper.loop import PATIENCE_SECONDS, Chore, Finding, Keeper, KeptIndex, Round
 from everindex.index.plan.policy import HEAL, KEEP

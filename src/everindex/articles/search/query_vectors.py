@@ -12,12 +12,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from everindex.articles.connections.reading import Reading
 from everindex.articles.embedding import Embedder, choose_embedder, embed_queries
 from everindex.articles.embedding.recent import RecentVectors
 from everindex.articles.model import VISIBLE
-from everindex.articles.reading import Reading
-from everindex.articles.search.engine import SearchEngine
 from everindex.articles.search.request import SearchRequest, check_query
+from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import TableModels, read_table_models, unrecorded_error
 from everindex.errors import (

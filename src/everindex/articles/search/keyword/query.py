@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from everindex.articles.search.document import JOINTS, LETTERS_ALONE, WITHIN_WORDS
+from everindex.articles.search.keyword.document import JOINTS, LETTERS_ALONE, WITHIN_WORDS
 
 #: Ranking takes 0.1 ms an article with a few words, 0.14 ms with 32, 2 ms with 256 (docs/measurements/hybrid.md).
 MOST_WORDS = 32

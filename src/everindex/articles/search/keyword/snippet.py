@@ -20,8 +20,8 @@ from functools import cache
 from psycopg import sql
 
 from everindex.articles.model import Hit
-from everindex.articles.search.asked import Asked
-from everindex.articles.search.document import JOINTS, LETTERS_ALONE, TextConfig
+from everindex.articles.search.keyword.document import JOINTS, LETTERS_ALONE, TextConfig
+from everindex.articles.search.keyword.query import Asked
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours

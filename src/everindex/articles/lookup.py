@@ -8,8 +8,8 @@ from typing import Any
 
 from psycopg import sql
 
+from everindex.articles.connections.reading import Reading
 from everindex.articles.model import Article
-from everindex.articles.reading import Reading
 from everindex.articles.table import ArticleTable
 from everindex.errors import ArticleNotFound
 from everindex.pg.connections import Connection

@@ -10,11 +10,11 @@ from itertools import islice
 import numpy as np
 from psycopg import sql
 
-from everindex.articles import store
 from everindex.articles.embedding import Embedder, check_vectors
-from everindex.articles.entry_uris import settle_uris
+from everindex.articles.ingest import upsert as store
+from everindex.articles.ingest.entry_uris import settle_uris
+from everindex.articles.ingest.upsert import MaybeVector, Stored, Texts
 from everindex.articles.model import Article, RowProblem
-from everindex.articles.store import MaybeVector, Stored, Texts
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import declared_sql, is_zero, without_record
 from everindex.errors import EverindexError, QueryInvalid

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from everindex.articles.model import Filters
-from everindex.articles.search.slow import names_of
-from everindex.articles.search.strategy import Approach
+from everindex.articles.search.slow_log import names_of
+from everindex.articles.search.vector.strategy import Approach
 
 log = logging.getLogger("everindex.search")
 

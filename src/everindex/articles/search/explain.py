@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from everindex.articles.search.strategy import Approach
+from everindex.articles.search.vector.strategy import Approach
 from everindex.index.recall.explain import Settings, explain_text
 from everindex.pg.connections import Connection
 

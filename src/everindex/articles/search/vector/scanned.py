@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from everindex.articles.search.strategy import Approach, exactly
+from everindex.articles.search.vector.strategy import Approach, exactly
 
 #: `as-chosen`: through the index, or a search that asks for none, or a server that counts nothing. `table`: every row was
 #: read. `other`: neither, or only a part of the partitions went through the index.

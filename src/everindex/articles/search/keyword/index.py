@@ -16,7 +16,7 @@ from typing import Any, Literal, assert_never
 
 from psycopg import sql
 
-from everindex.articles.search.document import (
+from everindex.articles.search.keyword.document import (
     GENERATION_NAMES,
     INDEX_NAME,
     NEXT_NAME,

@@ -13,8 +13,8 @@ import numpy as np
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search import statement
-from everindex.articles.search.strategy import choose
+from everindex.articles.search.vector import statement
+from everindex.articles.search.vector.strategy import choose
 from everindex.errors import NotMigrated
 from everindex.index.recall.explain import Settings
 from everindex.index.spec import DEFAULT_K

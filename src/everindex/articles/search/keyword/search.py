@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
+from everindex.articles.connections.reading import Reading
 from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, Hit
-from everindex.articles.reading import Reading
-from everindex.articles.search.asked import MOST_WORDS
-from everindex.articles.search.condition import where
 from everindex.articles.search.cursor import seen_digest
-from everindex.articles.search.document import (
+from everindex.articles.search.explain import WordsExplanation, plan_as_run, without_words
+from everindex.articles.search.filters import where
+from everindex.articles.search.keyword.document import (
     GENERATION_NAMES,
     INDEX_NAME,
     TextConfig,
@@ -29,10 +29,10 @@ from everindex.articles.search.document import (
     query,
     ranking_document,
 )
-from everindex.articles.search.explained import WordsExplanation, plan_as_run, without_words
+from everindex.articles.search.keyword.query import MOST_WORDS
+from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.request import Page, SearchRequest
-from everindex.articles.search.slow import log_slow
-from everindex.articles.search.snippet import with_snippets
+from everindex.articles.search.slow_log import log_slow
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.recall.explain import explain

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 
 from everindex.articles.model import Filters
-from everindex.articles.search import statement
+from everindex.articles.search.vector import statement
 from everindex.articles.table import ArticleTable
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection

@@ -15,16 +15,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from everindex.articles.meanings import QueryEmbedder, QueryVector, checked_vector, require_width
+from everindex.articles.connections.reading import Reading
+from everindex.articles.lookup import read_vector
 from everindex.articles.model import Answer
-from everindex.articles.reading import Reading
 from everindex.articles.search.browse import browse
 from everindex.articles.search.cursor import MAX_RANKED, Cursor, Part, after_ranked
 from everindex.articles.search.date_texts import DateTexts, with_notice
-from everindex.articles.search.engine import SearchEngine
-from everindex.articles.search.explained import Explanation, WordsExplanation
+from everindex.articles.search.explain import Explanation, WordsExplanation
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
-from everindex.articles.search.keyword import KeywordSearch
+from everindex.articles.search.keyword.search import KeywordSearch
+from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector, checked_vector, require_width
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.selection import (
     candidates_for_variety,
@@ -33,7 +33,7 @@ from everindex.articles.search.selection import (
     read_vectors,
     similar_enough,
 )
-from everindex.articles.stored import read_vector
+from everindex.articles.search.vector.engine import SearchEngine
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError
 
 ENDS_HERE = (
