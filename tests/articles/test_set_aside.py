@@ -22,7 +22,7 @@ from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.pg.connections import connect
 from everindex.settings import Settings
-from everindex.web.health import read_readiness
+from everindex.web.reports.readiness import read_readiness
 
 INDEX = "articles_embedding_hnsw_idx"
 #: Halts an import at the moment that its second argument names, says so and waits to be killed.

@@ -14,7 +14,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Hit
 from everindex.articles.search.keyword.query import read
 from everindex.articles.search.keyword.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
-from everindex.web.render import highlighted
+from everindex.web.pages.render import highlighted
 
 ATTACKS = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "<mark onmouseover=alert(1)>tiger</mark>", "</mark><b>",

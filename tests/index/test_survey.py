@@ -10,7 +10,6 @@ import pytest
 from scene import SPEC, InBackground, fill_items, rows, run
 
 from everindex.index.catalog.observe import observe
-from everindex.index.chart import draw
 from everindex.index.deploy.executor import deploy
 from everindex.index.plan.policy import MIGRATE_CHANGED
 from everindex.index.recall.measurement import find_truth, interval, sample_queries, wilson
@@ -23,6 +22,7 @@ from everindex.index.tuning.survey_result import Effort, Survey
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types
+from everindex.web.reports.curve_chart import draw
 
 CODES = replace(SPEC, opclass="bit_hamming_ops", recall_floor=0.1)
 QUICK = Effort(queries=20, sample_rows=0, max_seconds=60)

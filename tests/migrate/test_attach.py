@@ -45,8 +45,8 @@ from everindex.migrate.detach import Detachment, detach, plan_detach
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import connect
 from everindex.settings import Settings, current_settings
-from everindex.web.health import read_readiness
-from everindex.web.index_report import read_index_report
+from everindex.web.reports.index_report import read_index_report
+from everindex.web.reports.readiness import read_readiness
 
 INDEX = "articles_embedding_hnsw_idx"
 #: As the application's own data migration made it, with what its developers wrote about it.

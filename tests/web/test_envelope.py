@@ -9,7 +9,7 @@ import time
 import httpx2
 import pytest
 
-from everindex.web.origin import is_cross_site
+from everindex.web.http.origin import is_cross_site
 
 EVERYWHERE = [
     "/", "/?q=crash", "/article?uri=nowhere", "/incidents", "/index", "/index/proofs", "/docs", "/openapi.json", "/livez",

@@ -15,7 +15,7 @@ from everindex.host_names import name_of, names_of
 from everindex.settings import read_settings
 from everindex.web import serving
 from everindex.web.app import create_app
-from everindex.web.hosts import Hosts
+from everindex.web.http.hosts import Hosts
 
 FORGED = [
     "attacker.example", "attacker.example:8000", "localhost.attacker.example", "127.0.0.1.attacker.example",

@@ -8,7 +8,7 @@ import re
 import httpx2
 import pytest
 
-from everindex.web.manual import SHELVES, names
+from everindex.web.pages.manual import SHELVES, names
 
 HTML = {"accept": "text/html"}
 

@@ -11,7 +11,7 @@ import pytest
 import everindex
 from everindex.errors import UsageError
 from everindex.message_text import with_backticks
-from everindex.web.render import told
+from everindex.web.pages.render import told
 
 SOURCES = sorted(Path(everindex.__file__).parent.rglob("*.py"))
 

@@ -12,8 +12,8 @@ import pytest
 
 from everindex.articles.connect import connect_instance
 from everindex.settings import Settings
-from everindex.web.index_report import read_index_report
-from everindex.web.render import safe_link
+from everindex.web.pages.render import safe_link
+from everindex.web.reports.index_report import read_index_report
 from everindex.web.serving import serve_in_thread
 
 HTML = {"accept": "text/html"}

@@ -13,8 +13,8 @@ import pytest
 from loops import in_a_loop
 
 from everindex.errors import EverindexError, ServerBusy
-from everindex.web import places
-from everindex.web.places import Places
+from everindex.web.http import thread_slots as places
+from everindex.web.http.thread_slots import Places
 
 
 def refusal() -> EverindexError:

@@ -17,7 +17,7 @@ from everindex.articles.instance import Instance
 from everindex.settings import Settings
 from everindex.web import serving
 from everindex.web.app import create_app
-from everindex.web.health import ReadyProbe
+from everindex.web.reports.readiness import ReadyProbe
 
 
 @contextmanager

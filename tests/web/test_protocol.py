@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from everindex.web.early_answers import MAX_HEAD_BYTES
+from everindex.web.http.early_answers import MAX_HEAD_BYTES
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What web/protocol.py and web/serving.py rely on inside uvicorn, which promises none of it between minor releases."""
+"""What web/http/protocol.py and web/serving.py rely on inside uvicorn, which promises none of it between minor releases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRIED = "0.54."
 
 def test_this_is_the_minor_release_that_it_was_tried_with() -> None:
     assert version("uvicorn").startswith(TRIED), (
-        "look at the tests below and at web/protocol.py, then raise TRIED and the pin"
+        "look at the tests below and at web/http/protocol.py, then raise TRIED and the pin"
     )
 
 

@@ -18,7 +18,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     from everindex.articles.overhead import measure
-    from everindex.web.bench import measure_http
+    from everindex.web.overhead import measure_http
 
     for name in ("everindex.access", "everindex.search"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -37,7 +37,7 @@ def serve(host: HostOption = None, port: PortOption = None, wait: LongWaitOption
 def serve_instance(instance: Instance, settings: Settings, *, host: str | None, port: int | None) -> None:
     """Serves an open instance, its keeper beside it; returns after SIGINT or SIGTERM, when the last answer is out."""
     # Only now: the other commands start without the web framework.
-    from everindex.web.freed_memory import freed_memory_returned
+    from everindex.web.http.freed_memory import freed_memory_returned
     from everindex.web.serving import serve as serve_web
 
     logging.getLogger("everindex.search").setLevel(logging.NOTSET)

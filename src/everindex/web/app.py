@@ -18,16 +18,21 @@ import everindex
 from everindex.articles.instance import Instance
 from everindex.errors import InternalError
 from everindex.host_names import names_of
-from everindex.web import api, incident_page, index_page, manual, operations, search_page
-from everindex.web.assets import serve_asset
-from everindex.web.envelope import Envelope
-from everindex.web.hosts import Hosts
-from everindex.web.openapi import completed
-from everindex.web.problems import as_ours
-from everindex.web.reference import operations as described_operations
-from everindex.web.render import error_response, page
-from everindex.web.schemas import ProblemOut
-from everindex.web.site import Site, site_of
+from everindex.web.api import probes as operations
+from everindex.web.api import routes as api
+from everindex.web.api.openapi import completed
+from everindex.web.api.schemas import ProblemOut
+from everindex.web.http.envelope import Envelope
+from everindex.web.http.hosts import Hosts
+from everindex.web.http.problems import as_ours
+from everindex.web.pages import incidents as incident_page
+from everindex.web.pages import index as index_page
+from everindex.web.pages import manual
+from everindex.web.pages import search as search_page
+from everindex.web.pages.assets import serve_asset
+from everindex.web.pages.reference import operations as described_operations
+from everindex.web.pages.render import error_response, page
+from everindex.web.pages.site import Site, site_of
 
 log = logging.getLogger(__name__)
 

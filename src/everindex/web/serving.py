@@ -20,7 +20,7 @@ from everindex.articles.instance import Instance
 from everindex.errors import AddressUnusable
 from everindex.index.deploy.cancellation import beside
 from everindex.web.app import create_app
-from everindex.web.protocol import Protocol
+from everindex.web.http.protocol import Protocol
 
 log = logging.getLogger(__name__)
 

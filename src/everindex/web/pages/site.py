@@ -16,13 +16,13 @@ from everindex.articles.verification import read_state
 from everindex.errors import EmbeddingFailed, EverindexError, ServerBusy
 from everindex.pg.capabilities import Capabilities, look
 from everindex.pg.sqlstate import told_as_ours
-from everindex.web.facets import Facet, read_facets
-from everindex.web.health import ReadyProbe
-from everindex.web.index_report import IndexReport, read_index_report
-from everindex.web.kept import Kept
-from everindex.web.places import Places
-from everindex.web.proofs import BackgroundProofs
-from everindex.web.render import page
+from everindex.web.http.cached import Kept
+from everindex.web.http.thread_slots import Places
+from everindex.web.pages.render import page
+from everindex.web.reports.facets import Facet, read_facets
+from everindex.web.reports.index_report import IndexReport, read_index_report
+from everindex.web.reports.proofs import BackgroundProofs
+from everindex.web.reports.readiness import ReadyProbe
 
 T = TypeVar("T")
 

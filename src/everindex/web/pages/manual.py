@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from everindex.errors import PageNotFound
-from everindex.web.render import page
-from everindex.web.site import site_of
+from everindex.web.pages.render import page
+from everindex.web.pages.site import site_of
 
 #: Where the files of a directory of docs/ are served, and what they are called together.
 SHELVES = {"problems": "Problems", "doctor": "Rules of the doctor", "manual": "Manual"}
@@ -92,7 +92,7 @@ def _title(shelf: str, name: str) -> str:
 
 
 def _folder(shelf: str) -> Path:
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parents[2]
     packed = package / "_manual"
     docs = packed if packed.is_dir() else package.parent.parent / "docs"
     return docs if shelf == "manual" else docs / shelf

@@ -1,6 +1,6 @@
 """The OpenAPI document: what FastAPI writes of the routes, with the errors that every route can answer.
 
-Errors are `application/problem+json` everywhere; bounds and either/or rules stand in the schemas (web/schemas.py).
+Errors are `application/problem+json` everywhere; bounds and either/or rules stand in the schemas (web/api/schemas.py).
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ from typing import Any
 from everindex.index.catalog.observe import Observed
 from everindex.index.catalog.serving import serving_spec
 from everindex.index.catalog.tuned import Tuned, ef_search_for, read_tuned
-from everindex.index.chart import Chart, draw
 from everindex.index.spec import IndexSpec
 from everindex.index.tuning import curve_history
 from everindex.index.tuning.curve import Curve, shape_of
 from everindex.index.tuning.curve_history import KeptCurves
 from everindex.pg.connections import Connection
-from everindex.web.render import environment
+from everindex.web.pages.render import environment
+from everindex.web.reports.curve_chart import Chart, draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,8 @@ from everindex.articles.model import Mode
 from everindex.errors import EverindexError
 from everindex.message_text import with_backticks
 from everindex.units import duration_text, size_text
-from everindex.web.assets import asset_url
-from everindex.web.problems import as_problem, prefers_html, problem_headers, problem_response
+from everindex.web.http.problems import as_problem, prefers_html, problem_headers, problem_response
+from everindex.web.pages.assets import asset_url
 
 STRATEGIES = {
     "newest": "the newest first",

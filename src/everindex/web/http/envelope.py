@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everindex.errors import BodyTooLarge, CrossSiteRefused
-from everindex.web.hosts import Hosts
-from everindex.web.origin import is_cross_site
+from everindex.web.http.hosts import Hosts
+from everindex.web.http.origin import is_cross_site
 
 access_log = logging.getLogger("everindex.access")
 log = logging.getLogger(__name__)

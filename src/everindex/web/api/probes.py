@@ -13,9 +13,9 @@ from starlette.responses import Response
 import everindex
 from everindex.errors import EverindexError
 from everindex.pg.capabilities import Capabilities, version_text
-from everindex.web.api import as_json
-from everindex.web.health import ANSWER_SECONDS, unreachable
-from everindex.web.site import site_of
+from everindex.web.api.routes import as_json
+from everindex.web.pages.site import site_of
+from everindex.web.reports.readiness import ANSWER_SECONDS, unreachable
 
 router = APIRouter(tags=["operations"])
 

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from everindex.errors import ServerBusy
-from everindex.web.early_answers import (
+from everindex.web.http.early_answers import (
     BODY_SECONDS,
     BODY_TIMED_OUT,
     HEAD_SECONDS,
@@ -27,9 +27,9 @@ from everindex.web.early_answers import (
     MAX_HEAD_BYTES,
     TOO_MANY_CONNECTIONS,
 )
-from everindex.web.envelope import SECURITY_HEADERS
-from everindex.web.hosts import TARGET_HOST
-from everindex.web.problems import problem_response
+from everindex.web.http.envelope import SECURITY_HEADERS
+from everindex.web.http.hosts import TARGET_HOST
+from everindex.web.http.problems import problem_response
 
 #: An answer of which less than so much is taken in that time is given up; its bytes are held in memory meanwhile.
 STALLED_SECONDS = 20.0
@@ -152,7 +152,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["query_string"] = query  # of the same scope that the application, which has not begun yet, is given
 
     def _take_absolute_form(self) -> None:
-        """`GET http://host/path`: the path goes on as usual, the host is for web/hosts.py to judge."""
+        """`GET http://host/path`: the path goes on as usual, the host is for web/http/hosts.py to judge."""
         scheme, found, rest = self.url.partition(b"://")
         if found and scheme.lower() in (b"http", b"https"):
             host, _, path = rest.partition(b"/")

@@ -37,8 +37,8 @@ from everindex.pg import own_schema
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import told_as_ours
-from everindex.web.curves import Curves, read_curves
-from everindex.web.health import IndexState, index_state
+from everindex.web.reports.curves import Curves, read_curves
+from everindex.web.reports.readiness import IndexState, index_state
 
 #: Counting rows reads the table; after this time its statistics have to do.
 COUNT_TIMEOUT_MS = 2000

@@ -19,12 +19,12 @@ from everindex.articles.incidents import (
 )
 from everindex.errors import EverindexError, UsageError
 from everindex.pg.connections import Connection
-from everindex.web.api import status_filter
-from everindex.web.inputs import read_form
-from everindex.web.problems import as_problem
-from everindex.web.render import address
-from everindex.web.search_page import known_facets
-from everindex.web.site import Site, site_of
+from everindex.web.api.routes import status_filter
+from everindex.web.http.inputs import read_form
+from everindex.web.http.problems import as_problem
+from everindex.web.pages.render import address
+from everindex.web.pages.search import known_facets
+from everindex.web.pages.site import Site, site_of
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from http import HTTPStatus
 from pydantic_core import to_json
 
 from everindex.errors import EverindexError, HeadTooLarge, RequestMalformed, RequestTimedOut, ServerBusy
-from everindex.web.envelope import SECURITY_HEADERS
-from everindex.web.problems import as_problem, problem_headers
+from everindex.web.http.envelope import SECURITY_HEADERS
+from everindex.web.http.problems import as_problem, problem_headers
 
 #: A request may have so many bytes beside its body. A text of 10,000 characters that are no ASCII, percent-encoded in the
 #: address, fits several times.
