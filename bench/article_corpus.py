@@ -28,8 +28,8 @@ from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
-from everindex.pg import embedded
 from everindex.pg.connections import Connection, connect
+from everindex.pg.embedded import running as embedded
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings
 

@@ -22,8 +22,8 @@ from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.policy import HEAL
 from everindex.index.recall.verify import prove_all
 from everindex.index.spec import IndexSpec
-from everindex.pg import embedded
 from everindex.pg.connections import Connection, connect
+from everindex.pg.embedded import running as embedded
 
 SPEC = IndexSpec(name="items_embedding_idx", table="items", column="embedding")
 HALF = IndexSpec(name="items_embedding_half_idx", table="items", column="embedding", opclass="halfvec_cosine_ops")

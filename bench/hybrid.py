@@ -44,7 +44,7 @@ from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
-from everindex.pg import embedded
+from everindex.pg.embedded import running as embedded
 from everindex.settings import Settings
 
 RAW = Path(__file__).parents[1] / "docs" / "measurements" / "hybrid.json"

@@ -21,7 +21,7 @@ from everindex.articles.importers import read_source, sample_source
 from everindex.articles.ingest import bulk_load as bulk
 from everindex.index.deploy.executor import deploy, drop
 from everindex.migrate import runner
-from everindex.pg import embedded
+from everindex.pg.embedded import running as embedded
 
 
 def timed_import(conninfo: str, rows: int) -> float:

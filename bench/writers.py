@@ -26,7 +26,7 @@ from pgvector.psycopg import register_vector
 
 from everindex.index.deploy.executor import deploy
 from everindex.index.spec import IndexSpec
-from everindex.pg import embedded
+from everindex.pg.embedded import running as embedded
 
 SPEC = IndexSpec(name="items_embedding_idx", table="items", column="embedding")
 #: What the same index is called in SQL by hand.

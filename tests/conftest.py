@@ -22,8 +22,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
-from everindex.pg import embedded
-from everindex.pg.embedded import Binaries
+from everindex.pg.embedded import running as embedded
+from everindex.pg.embedded.running import Binaries
 from everindex.settings import Settings, current_settings
 from places import open_place
 from templates import FILLED_ROWS, filled_with, migrate

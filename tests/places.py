@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from everindex.pg.embedded_config import this_machine
+from everindex.pg.embedded.config import this_machine
 
 #: Thousands of small databases are made and dropped: on a disk, a third of the time goes to its file system.
 MEMORY = Path("/dev/shm")

@@ -33,7 +33,7 @@ LOADED = (
     "everindex.cli.run",
     *sorted({f"everindex.cli.{command.home.partition(':')[0]}" for command in COMMANDS}),
     "everindex.cli.logs",
-    "everindex.pg.embedded",
+    "everindex.pg.embedded.running",
     "numpy",
     "pgvector.psycopg",
     "rich.progress",

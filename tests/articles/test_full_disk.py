@@ -14,7 +14,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.model import Article
 from everindex.errors import DiskSpaceShort, EverindexError
 from everindex.migrate import runner
-from everindex.pg import embedded
+from everindex.pg.embedded import running as embedded
 from everindex.settings import Settings
 
 pytestmark = pytest.mark.long

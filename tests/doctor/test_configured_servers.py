@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from examining import answers, good_after_its_fix, is_good, make_items, run, the_finding
 
-from everindex.pg import embedded
-from everindex.pg.embedded import embedded_binaries
+from everindex.pg.embedded import running as embedded
+from everindex.pg.embedded.running import embedded_binaries
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from places import open_place

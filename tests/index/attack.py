@@ -35,7 +35,7 @@ from everindex.index.catalog.observe import observe
 from everindex.index.deploy import executor as apply
 from everindex.index.plan.planner import make_plan
 from everindex.index.reporter import Reporter
-from everindex.pg import embedded
+from everindex.pg.embedded import running as embedded
 from places import open_place
 from warm import PROCESSES
 

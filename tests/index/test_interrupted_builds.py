@@ -20,7 +20,7 @@ from everindex.index.build import online
 from everindex.index.build.operation import Operation
 from everindex.index.deploy.executor import deploy
 from everindex.migrate import runner
-from everindex.pg import embedded
+from everindex.pg.embedded import running as embedded
 from places import open_place
 
 INDEX = "articles_embedding_hnsw_idx"

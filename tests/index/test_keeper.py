@@ -31,8 +31,9 @@ from everindex.index.keeper.loop import Keeper, Round
 from everindex.index.plan.policy import HEAL
 from everindex.index.recall.history import generation_of, samples_of
 from everindex.index.spec import BuildPolicy, IndexSpec
-from everindex.pg import embedded, own_schema
+from everindex.pg import own_schema
 from everindex.pg.connections import connect
+from everindex.pg.embedded import running as embedded
 from everindex.pg.locks import advisory_lock, try_lock
 from places import open_place
 

@@ -24,7 +24,7 @@ from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED
 from everindex.index.plan.steps import DropIndex, Swap
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
-from everindex.pg.embedded_programs import embedded_binaries
+from everindex.pg.embedded.programs import embedded_binaries
 
 PSQL = embedded_binaries().program("psql")
 #: Whose plan is about what others still build, or about nothing.

@@ -11,8 +11,8 @@ from scene import SPEC, run
 from everindex.index.build.preflight import see_machine
 from everindex.index.build.shared_memory import SharedMemory
 from everindex.index.deploy.executor import deploy
-from everindex.pg import embedded
 from everindex.pg.connections import connect
+from everindex.pg.embedded import running as embedded
 from places import open_place
 
 MB = 1 << 20

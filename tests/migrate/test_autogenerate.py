@@ -14,7 +14,7 @@ from pgvector.sqlalchemy import BIT, HALFVEC, VECTOR
 from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, cast, func, text
 
 from everindex.errors import SpecIllegal
-from everindex.pg import embedded
+from everindex.pg.embedded import running as embedded
 from places import open_place
 
 #: Minutes in all: the long ring.

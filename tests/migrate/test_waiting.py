@@ -15,8 +15,8 @@ from psycopg.conninfo import make_conninfo
 
 from everindex.errors import CredentialsRefused, DatabaseMissing, LockNotObtained, ServerHostUnknown, ServerUnreachable
 from everindex.migrate import runner
-from everindex.pg import embedded
 from everindex.pg.connections import connect
+from everindex.pg.embedded import running as embedded
 from everindex.pg.locks import advisory_lock
 from places import open_place
 

@@ -20,9 +20,12 @@ import psycopg
 import pytest
 
 from everindex.errors import EmbeddedServerFailed
-from everindex.pg import embedded_account, embedded_postmaster, embedded_process, embedded_programs
-from everindex.pg.embedded import Binaries, embedded_binaries, running
-from everindex.pg.embedded_config import Machine, sized_settings
+from everindex.pg.embedded import account as embedded_account
+from everindex.pg.embedded import postmaster as embedded_postmaster
+from everindex.pg.embedded import process as embedded_process
+from everindex.pg.embedded import programs as embedded_programs
+from everindex.pg.embedded.config import Machine, sized_settings
+from everindex.pg.embedded.running import Binaries, embedded_binaries, running
 from everindex.units import GIB, MIB
 from places import open_place
 
@@ -33,7 +36,7 @@ only_root = pytest.mark.skipif(not is_root, reason="only root has to hand the se
 USER_PROGRAM = """
 import sys
 from pathlib import Path
-from everindex.pg.embedded import running
+from everindex.pg.embedded.running import running
 with running(Path(sys.argv[1])) as conninfo:
     print(conninfo, flush=True)
     sys.stdin.read()
@@ -230,7 +233,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_the_server(
     program = """
 import sys, time, psycopg
 from pathlib import Path
-from everindex.pg.embedded import running
+from everindex.pg.embedded.running import running
 with running(Path(sys.argv[1])) as conninfo:
     try:
         print("in", flush=True)
@@ -333,7 +336,7 @@ def test_a_server_that_cannot_start_tells_why_and_starts_when_it_can(home: Path)
 
 
 def test_a_large_log_is_put_aside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("everindex.pg.embedded_cluster.LOG_LIMIT_BYTES", 10)
+    monkeypatch.setattr("everindex.pg.embedded.cluster.LOG_LIMIT_BYTES", 10)
     with running(home):
         pass
     assert (home / "postgresql.log.1").stat().st_size > 10
@@ -345,7 +348,7 @@ def test_a_fork_that_ends_inside_does_not_stop_the_server(
     program = """
 import os, sys, warnings, psycopg
 from pathlib import Path
-from everindex.pg.embedded import running
+from everindex.pg.embedded.running import running
 warnings.simplefilter("ignore")  # from Python 3.12 on, fork beside a thread warns
 with running(Path(sys.argv[1])) as conninfo:
     child = os.fork()
@@ -427,7 +430,7 @@ def test_an_ordinary_user_keeps_everything_in_the_home(place: Path) -> None:
     program = """
 import os, sys, tempfile, psycopg
 from pathlib import Path
-from everindex.pg.embedded import Binaries, running
+from everindex.pg.embedded.running import Binaries, running
 os.setgroups([]); os.setgid(int(sys.argv[4])); os.setuid(int(sys.argv[3]))
 os.environ["HOME"] = os.environ["TMPDIR"] = sys.argv[1]
 os.chdir("/")

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from everindex.pg.embedded_account import account_for_server, as_account
+from everindex.pg.embedded.account import account_for_server, as_account
 from places import open_place
 
 #: Debian installs it where only root has its PATH.

@@ -14,10 +14,10 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from everindex.pg import embedded
-from everindex.pg.embedded import Binaries, embedded_binaries
-from everindex.pg.embedded_account import Account, account_for_server, as_account
-from everindex.pg.embedded_programs import run_program, server_environment, usable_binaries
+from everindex.pg.embedded import running as embedded
+from everindex.pg.embedded.account import Account, account_for_server, as_account
+from everindex.pg.embedded.programs import run_program, server_environment, usable_binaries
+from everindex.pg.embedded.running import Binaries, embedded_binaries
 from places import open_place
 
 DATABASE = "everindex"

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from everindex.pg import embedded
-from everindex.pg.embedded import Binaries, embedded_binaries
+from everindex.pg.embedded import running as embedded
+from everindex.pg.embedded.running import Binaries, embedded_binaries
 from places import open_place
 
 

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from shipping import HEAD, REPOSITORY, Shell, is_told_in_three_lines
 
 from everindex.migrate import runner
-from everindex.pg.embedded import embedded_binaries
+from everindex.pg.embedded.running import embedded_binaries
 
 INDEX = "articles_embedding_hnsw_idx"
 #: Every table, column, constraint and index of the application's schema, in PostgreSQL's own words.

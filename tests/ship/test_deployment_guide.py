@@ -11,7 +11,7 @@ from executed_page import blocks, compare, printed, script
 from psycopg.conninfo import conninfo_to_dict
 from shipping import PROGRAMS, REPOSITORY, Shell
 
-from everindex.pg.embedded import embedded_binaries
+from everindex.pg.embedded.running import embedded_binaries
 
 GUIDE = REPOSITORY / "docs" / "deployment.md"
 

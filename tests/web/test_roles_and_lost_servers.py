@@ -18,7 +18,8 @@ from psycopg.conninfo import make_conninfo
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.errors import ServerUnreachable
-from everindex.pg import embedded, roundtrip
+from everindex.pg import roundtrip
+from everindex.pg.embedded import running as embedded
 from everindex.settings import Settings
 from everindex.web.serving import serve_in_thread
 from places import open_place

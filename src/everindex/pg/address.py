@@ -118,7 +118,7 @@ def servers(settings: Settings) -> Iterator[Addresses]:
                 why="it is another way to a named server; without one everindex would run a server of its own and pass it over.",
                 next_step=f"set DATABASE_URL to the server, or unset {name}.",
             )
-    from everindex.pg import embedded  # only who has no server of their own loads ours
+    from everindex.pg.embedded import running as embedded
 
     with embedded.running(settings.home) as conninfo:
         yield Addresses(main=conninfo, direct=conninfo, read=None)

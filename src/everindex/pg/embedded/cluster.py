@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everindex.errors import EmbeddedServerFailed
-from everindex.pg.embedded_account import (
+from everindex.pg.embedded.account import (
     Account,
     account_for_server,
     existing_data,
@@ -21,8 +21,8 @@ from everindex.pg.embedded_account import (
     point_to,
     require_reach,
 )
-from everindex.pg.embedded_config import FIXED_SETTINGS, config_text, sized_settings, this_machine
-from everindex.pg.embedded_programs import (
+from everindex.pg.embedded.config import FIXED_SETTINGS, config_text, sized_settings, this_machine
+from everindex.pg.embedded.programs import (
     Binaries,
     library_exists,
     major_of,

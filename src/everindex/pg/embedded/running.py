@@ -19,10 +19,10 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from everindex.errors import EmbeddedServerFailed
-from everindex.pg.embedded_cluster import Cluster, make_home, open_cluster
-from everindex.pg.embedded_postmaster import Postmaster, alive_postmaster, try_lock
-from everindex.pg.embedded_process import find, start, stop
-from everindex.pg.embedded_programs import Binaries, embedded_binaries
+from everindex.pg.embedded.cluster import Cluster, make_home, open_cluster
+from everindex.pg.embedded.postmaster import Postmaster, alive_postmaster, try_lock
+from everindex.pg.embedded.process import find, start, stop
+from everindex.pg.embedded.programs import Binaries, embedded_binaries
 
 __all__ = ["Binaries", "embedded_binaries", "running"]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everindex.errors import EmbeddedServerFailed
-from everindex.pg.embedded_account import Account, as_account, make_shared_place, reaches
+from everindex.pg.embedded.account import Account, as_account, make_shared_place, reaches
 
 PROGRAM_TIMEOUT_SECONDS = 300
 

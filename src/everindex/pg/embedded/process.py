@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from everindex.errors import EmbeddedServerFailed
-from everindex.pg.embedded_account import as_account, give_to, reaches
-from everindex.pg.embedded_cluster import Cluster, log_since, open_log, write_config
-from everindex.pg.embedded_postmaster import Postmaster, alive_postmaster, read_postmaster, try_lock
-from everindex.pg.embedded_programs import run_program, server_environment
+from everindex.pg.embedded.account import as_account, give_to, reaches
+from everindex.pg.embedded.cluster import Cluster, log_since, open_log, write_config
+from everindex.pg.embedded.postmaster import Postmaster, alive_postmaster, read_postmaster, try_lock
+from everindex.pg.embedded.programs import run_program, server_environment
 
 logger = logging.getLogger(__name__)
 
