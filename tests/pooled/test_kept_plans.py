@@ -15,7 +15,7 @@ from everindex.articles.model import Filters
 from everindex.articles.search.request import SearchRequest
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 INDEX = "articles_embedding_hnsw_idx"
 TIMES = 20
@@ -45,7 +45,7 @@ def plan_by_name(connection: Connection, text: str, values: list[object], settin
     call = sql.SQL("EXPLAIN EXECUTE {}({})").format(
         sql.Identifier(row[0]), sql.SQL(", ").join(map(sql.Literal, values))
     )
-    with told_as_ours("explaining"), connection.transaction(force_rollback=True):
+    with translate_errors("explaining"), connection.transaction(force_rollback=True):
         for name, value in settings:
             connection.execute("SELECT set_config(%s, %s, true)", (name, value))
         return "\n".join(line[0] for line in connection.execute(call))

@@ -27,7 +27,7 @@ from everindex.index.plan.ddl import comment_statement
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect, lift_time_limits
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def _bring_back(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter: Rep
 
 
 def _run_definition(conninfo: str, found: FoundIndex) -> None:
-    with connect(conninfo, application_name="everindex migrate") as connection, told_as_ours("building an index"):
+    with connect(conninfo, application_name="everindex migrate") as connection, translate_errors("building an index"):
         lift_time_limits(connection)
         statement = found.definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY IF NOT EXISTS ", 1)
         connection.execute(statement.encode())
@@ -128,5 +128,5 @@ def _run_definition(conninfo: str, found: FoundIndex) -> None:
 
 def _comment(conninfo: str, found: FoundIndex) -> None:
     if (comment := words_of_others(found.comment)) is not None:
-        with connect(conninfo, application_name="everindex migrate") as connection, told_as_ours("commenting"):
+        with connect(conninfo, application_name="everindex migrate") as connection, translate_errors("commenting"):
             connection.execute(comment_statement(found.schema, found.name, comment))

@@ -65,7 +65,7 @@ _COMMANDS = (
 
 
 @contextmanager
-def told_to_alembic(context: MigrationContext) -> Iterator[None]:
+def advise_for_alembic(context: MigrationContext) -> Iterator[None]:
     """Inside the block an EverindexError gets the next step of an application with a chain and an address of its own.
 
     Where env.py has passed `everindex_conninfo` and a reporter, as everindex's own does, it stays as it is.

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from everindex.alembic_kit import errors, script
 from everindex.alembic_kit.build_mode import is_left_to_keeper
 from everindex.alembic_kit.engine_address import address_of
-from everindex.alembic_kit.error_advice import told_to_alembic
+from everindex.alembic_kit.error_advice import advise_for_alembic
 from everindex.alembic_kit.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp, VectorIndexOp
 from everindex.alembic_kit.report import reporter_for
 from everindex.alembic_kit.schema_translation import translated
@@ -42,7 +42,7 @@ def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
         write = script.alter_script if operation.replaces else script.create_script
         _write(operations, write(operation.spec, schema=translated(operation.schema, context)))
     else:
-        with told_to_alembic(context):
+        with advise_for_alembic(context):
             _bring_to(operations, operation, replaces=operation.replaces)
 
 
@@ -51,7 +51,7 @@ def _alter(operations: Operations, operation: AlterVectorIndexOp) -> None:
     if context.as_sql:
         _write(operations, script.alter_script(operation.spec, schema=translated(operation.schema, context)))
     else:
-        with told_to_alembic(context):
+        with advise_for_alembic(context):
             _bring_to(operations, operation, replaces=True)
 
 
@@ -60,7 +60,7 @@ def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
     if context.as_sql:
         _write(operations, script.drop_script(operation.spec, schema=translated(operation.schema, context)))
         return
-    with told_to_alembic(context):
+    with advise_for_alembic(context):
         _drop_online(operations, operation)
 
 

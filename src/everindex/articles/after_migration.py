@@ -9,7 +9,7 @@ from everindex.articles.search.keyword.index import ensure_text_index, observe, 
 from everindex.errors import EverindexError, SettingInvalid
 from everindex.index.reporter import Reporter
 from everindex.pg.connections import connect
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.settings import Settings, current_settings
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def _is_left_to_keeper(conninfo: str, settings: Settings) -> bool:
     """As `migrate.build_mode` has it for the vector index. Reads only."""
     if settings.build == "wait" or settings.keep == "off":
         return False
-    with connect(conninfo, application_name="everindex migrate") as connection, told_as_ours("counting articles"):
+    with connect(conninfo, application_name="everindex migrate") as connection, translate_errors("counting articles"):
         found = observe(connection)
         if found is None or not found.may_build or found.exists or found.is_empty:
             return False

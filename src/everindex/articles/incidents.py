@@ -12,7 +12,7 @@ import psycopg
 from everindex.articles.model import VISIBLE
 from everindex.errors import IncidentExists, IncidentNotFound, NotMigrated, QueryInvalid, StatementFailed
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.settings import current_settings
 
 #: So many statuses that rows have are offered beside those of the setting.
@@ -126,7 +126,7 @@ def _incident_table(doing: str) -> Iterator[None]:
     """Inside the block, a driver's error leaves as ours; NotMigrated where the table is missing, as an application that
     everindex is attached to may have none."""
     try:
-        with told_as_ours(doing):
+        with translate_errors(doing):
             yield
     except StatementFailed as exc:
         if not isinstance(exc.__cause__, psycopg.errors.UndefinedTable):

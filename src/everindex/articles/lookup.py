@@ -13,7 +13,7 @@ from everindex.articles.model import Article
 from everindex.articles.table import ArticleTable
 from everindex.errors import ArticleNotFound
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 
 def read_article(reading: Reading, table: ArticleTable, uri: str) -> Article:
@@ -64,7 +64,7 @@ def _row(reading: Reading, statement: sql.Composed, uri: str, *, binary: bool = 
     parameters = (_storable(uri),)
 
     def read(connection: Connection) -> tuple[Any, ...] | None:
-        with told_as_ours("reading an article"):
+        with translate_errors("reading an article"):
             return connection.execute(statement, parameters, binary=binary).fetchone()
 
     row = reading.read(read)

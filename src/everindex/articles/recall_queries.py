@@ -24,7 +24,7 @@ from everindex.index.catalog.observe import Observed
 from everindex.index.recall.query_sample import SAMPLED_SEARCHES, AskedQueries, Queries, as_queries, kept_queries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.settings import Settings
 
 #: So many queries of a source at most, and of models at most.
@@ -107,7 +107,7 @@ def _models_of(connection: Connection, table: ArticleTable) -> tuple[str, ...]:
 
 def _titles(connection: Connection, spec: IndexSpec) -> list[str]:
     """Titles of articles, those of another sample each time."""
-    with told_as_ours("sampling titles"):
+    with translate_errors("sampling titles"):
         rows = connection.execute(
             sql.SQL(
                 "SELECT title FROM {} a WHERE title <> '' AND embedding IS NOT NULL ORDER BY random() LIMIT %s"

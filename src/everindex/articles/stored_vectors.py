@@ -23,7 +23,7 @@ from everindex.articles.table_models import declared_sql, is_zero, read_table_mo
 from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated, UsageError
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings
 
@@ -137,7 +137,7 @@ def check_sample(
                 "SELECT r.uri FROM everindex_meta.embedding_record r WHERE r.model = {} ORDER BY random() LIMIT {}"
             ).format(model, sql.Literal(rows))
         )
-    with told_as_ours("sampling vectors"), connection.transaction(force_rollback=True):
+    with translate_errors("sampling vectors"), connection.transaction(force_rollback=True):
         connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(max(1, int(max_seconds * 1000))),))
         drawn = [row[0] for draw in draws for row in connection.execute(draw)]
         found = _read(
@@ -207,7 +207,7 @@ def _read(connection: Connection, table: ArticleTable, model: str, which: sql.Co
         which=which,
         limit=sql.Literal(limit),
     )
-    with told_as_ours("reading vectors with their texts"):
+    with translate_errors("reading vectors with their texts"):
         found: list[tuple[Any, ...]] = connection.execute(statement, binary=True).fetchall()
     return [
         _Row(

@@ -12,7 +12,7 @@ from everindex.errors import ColumnMismatch, NotMigrated
 from everindex.index.catalog.key import cast_sql
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class ArticleTable:
 def read_table(connection: Connection) -> ArticleTable:
     """Looks at the table that `articles` leads to. Raises NotMigrated when there is none, ColumnMismatch when it lacks a
     column that everything needs."""
-    with told_as_ours("reading the article table"):
+    with translate_errors("reading the article table"):
         rows = connection.execute(
             """
             SELECT n.nspname, a.attname, pg_catalog.format_type(a.atttypid, -1),

@@ -17,7 +17,7 @@ from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import ColumnMismatch, EmbeddingModelUnrecorded, NotMigrated
 from everindex.index.recall.proof import Note
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def read_table_models(
         declared=declared_sql(table, "model"),
         unrecorded=unrecorded_exists(table) if has_unrecorded is None else sql.Literal(has_unrecorded),
     )
-    with told_as_ours("reading which models made the vectors"):
+    with translate_errors("reading which models made the vectors"):
         row = connection.execute(statement).fetchone()
         assert row is not None
         recorded: dict[str, int] = row[0] or {}

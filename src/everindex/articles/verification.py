@@ -29,7 +29,7 @@ from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.migrate.standing import prove_revision, read_standing
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import one_session
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.pg.vector_type import register_vector
 from everindex.settings import read_settings
 
@@ -119,7 +119,7 @@ def _rows_and_vector(connection: Connection, table: ArticleTable) -> tuple[int, 
             why="revision 8eadb2079747 has not been applied here.",
             next_step="run  everindex migrate.",
         )
-    with told_as_ours("counting rows"):
+    with translate_errors("counting rows"):
         row = connection.execute(
             sql.SQL(
                 "SELECT count(embedding), (SELECT embedding FROM {0} WHERE embedding IS NOT NULL LIMIT 1) FROM {0}"

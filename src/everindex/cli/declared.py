@@ -24,7 +24,7 @@ from everindex.index.spec import IndexSpec
 from everindex.index.spec_json import read_declarations
 from everindex.migrate.standing import has_article_schema
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.settings import read_settings
 
 PAGE = "docs/your-own-table.md"
@@ -90,7 +90,7 @@ def require_article_schema(connection: Connection) -> None:
 
 def nothing_declared(connection: Connection) -> NothingDeclared:
     """The error, with a declaration of what is there: the first column of vectors, by schema and name. Reads only."""
-    with told_as_ours("looking for a table with vectors"):
+    with translate_errors("looking for a table with vectors"):
         row = connection.execute(
             "SELECT n.nspname, c.relname, a.attname, t.typname FROM pg_catalog.pg_attribute a "
             "JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_class c ON c.oid = a.attrelid "

@@ -15,7 +15,7 @@ from everindex.migrate.chain import BEFORE_INDEX, known_revisions, script_direct
 from everindex.migrate.revision import current_revisions
 from everindex.migrate.standing import Standing
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def is_everindex_alone(connection: Connection) -> bool:
 def _beside_ours(connection: Connection) -> tuple[bool, ForeignSchema]:
     """Whether our chain has left a trace, and what is there that it does not make."""
     ours = script_directory().get_revision(FIRST).module.ARTICLE_COLUMNS
-    with told_as_ours("looking whose chain made this database"):
+    with translate_errors("looking whose chain made this database"):
         row = connection.execute(
             """
             WITH place AS (SELECT relnamespace AS oid FROM pg_catalog.pg_class WHERE oid = to_regclass('alembic_version')),

@@ -32,7 +32,7 @@ from everindex.migrate.standing import read_standing, require_known
 from everindex.pg.attachment import read_attachment, write_attachment
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock, holder_of
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.settings import current_settings
 
 #: How long other builders and migrations are waited for.
@@ -199,7 +199,7 @@ def detach(
         for index in now.drops:
             _drop(conninfo, connection, declared[0], index, reporter)
         for index in now.comments:
-            with told_as_ours(f"restoring the comment on index {index.name}"):
+            with translate_errors(f"restoring the comment on index {index.name}"):
                 connection.execute(comment_statement(index.schema, index.name, _words(index)))
             reporter.say(f"the comment on index {index.schema}.{index.name} is as it was")
         if now.own is not None:
@@ -209,7 +209,7 @@ def detach(
 
 
 def _indexes_of(connection: Connection, spec: IndexSpec) -> list[TableIndex]:
-    with told_as_ours("reading the indexes of the declared tables"):
+    with translate_errors("reading the indexes of the declared tables"):
         has_journal = connection.execute("SELECT to_regclass('everindex_meta.journal') IS NOT NULL").fetchone()
         journal = JOURNAL if has_journal == (True,) else _NO_JOURNAL
         rows = connection.execute(
@@ -296,7 +296,7 @@ def _what(definition: str) -> str:
 
 
 def _own_schema(connection: Connection) -> OwnSchema | None:
-    with told_as_ours("reading schema everindex_meta"):
+    with translate_errors("reading schema everindex_meta"):
         row = connection.execute(
             """
             SELECT ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
@@ -323,7 +323,7 @@ def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: TableIn
     deployment = Deployment(conninfo=conninfo, spec=spec, reporter=reporter, deadline=time.monotonic() + WAIT_SECONDS)
     with (
         advisory_lock(conninfo, "build", wait_seconds=WAIT_SECONDS),
-        told_as_ours(f"dropping index {index.schema}.{index.name}"),
+        translate_errors(f"dropping index {index.schema}.{index.name}"),
     ):
         wait_for_table(deployment, connection, index.schema, index.table)
         drop_generation(deployment, connection, index.schema, index.name, is_partitioned=index.is_partitioned)
@@ -333,7 +333,7 @@ def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: TableIn
 def _drop_schema(connection: Connection, own: OwnSchema) -> None:
     """In one transaction, and never CASCADE: a view of others on our tables is theirs."""
     try:
-        with told_as_ours("dropping schema everindex_meta"), connection.transaction():
+        with translate_errors("dropping schema everindex_meta"), connection.transaction():
             for extension in own.extensions:
                 connection.execute(sql.SQL("DROP EXTENSION {}").format(sql.Identifier(extension)))
             if own.tables:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 
 def current_revisions(connection: Connection) -> list[str]:
     """What the database's alembic_version says; empty where there is none, or it may not be read. Reads only."""
-    with told_as_ours("reading the revision"):
+    with translate_errors("reading the revision"):
         row = connection.execute(
             "SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('alembic_version'), 'SELECT'), false)"
         ).fetchone()
@@ -19,7 +19,7 @@ def current_revisions(connection: Connection) -> list[str]:
 
 def grant_to_read(connection: Connection) -> str | None:
     """The GRANT that lets this role read alembic_version; None where it may, or there is none. Reads only."""
-    with told_as_ours("reading who may read alembic_version"):
+    with translate_errors("reading who may read alembic_version"):
         row = connection.execute(
             """
             SELECT pg_catalog.format('GRANT SELECT ON %I.%I TO %I', n.nspname, c.relname, current_user)

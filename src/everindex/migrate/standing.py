@@ -16,7 +16,7 @@ from everindex.migrate.chain import head_revision, known_revisions, script_direc
 from everindex.migrate.revision import current_revisions, grant_to_read
 from everindex.pg.attachment import Attachment, read_attachment
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 Kind = Literal["attached", "head", "behind", "unknown", "unreadable", "none"]
 
@@ -134,7 +134,7 @@ def has_article_schema(connection: Connection) -> bool:
 
     A table of that name without `uri` is another application's.
     """
-    with told_as_ours("looking for the article schema"):
+    with translate_errors("looking for the article schema"):
         row = connection.execute(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('articles') "
             "AND attname = 'uri' AND NOT attisdropped)"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.settings import current_settings
 
 #: The comment on schema everindex_meta. Whatever else stands there says nothing.
@@ -34,7 +34,7 @@ class Attachment:
 
 def read_attachment(connection: Connection) -> Attachment | None:
     """None where the database is not attached. Reads only, one statement, whatever the role may read."""
-    with told_as_ours("reading whether this database is attached"):
+    with translate_errors("reading whether this database is attached"):
         row = connection.execute(
             "SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace "
             "WHERE nspname = 'everindex_meta'"
@@ -50,7 +50,7 @@ def read_attachment(connection: Connection) -> Attachment | None:
 
 def write_attachment(connection: Connection, state: Literal["attached", "detaching"]) -> None:
     """Records it in the schema, which has to be there; the schema's owner alone may. Raises PermissionDenied."""
-    with told_as_ours("recording that this database is attached"):
+    with translate_errors("recording that this database is attached"):
         if state == "attached":
             connection.execute("COMMENT ON SCHEMA everindex_meta IS 'everindex: attached'")
         else:

@@ -11,7 +11,7 @@ from everindex.errors import (
     PostgresTooOld,
 )
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: The oldest PostgreSQL that works at all (its support ended 2026-11-12) and the oldest that is supported.
 OLDEST_POSTGRES = 140000
@@ -55,7 +55,7 @@ class Capabilities:
 
 def look(connection: Connection) -> Capabilities:
     """Asks the server in one statement. Reads only; takes ACCESS SHARE on catalogs."""
-    with told_as_ours("reading what the server can do"):
+    with translate_errors("reading what the server can do"):
         row = connection.execute(
             """
             SELECT current_setting('server_version_num')::int, current_setting('server_version'),

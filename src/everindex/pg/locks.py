@@ -15,7 +15,7 @@ from typing import Literal
 from everindex.errors import LockNotObtained
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import require_session
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 LockName = Literal["migrate", "own-schema", "build", "keeper", "aside"]
 
@@ -40,7 +40,7 @@ def advisory_lock(
     holder; once `stop` is set, at once. The holder's death frees the lock: the server drops session locks with the session.
     """
     with connect(conninfo, application_name=f"everindex lock {name}") as connection:
-        with told_as_ours(f"taking lock {name}"):
+        with translate_errors(f"taking lock {name}"):
             # This session is idle while its owner builds for hours, and the lock ends with it.
             lift_time_limits(connection)
             _poll(connection, name, wait_seconds=wait_seconds, poll_seconds=poll_seconds, on_wait=on_wait, stop=stop)

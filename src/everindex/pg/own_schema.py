@@ -12,7 +12,7 @@ import logging
 
 from everindex.pg.connections import Connection, connect
 from everindex.pg.locks import advisory_lock
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -164,12 +164,12 @@ def version(connection: Connection) -> int:
 def ensure(conninfo: str, *, wait_seconds: float = 60.0) -> None:
     """Makes or completes the schema; one process at a time. Raises PermissionDenied when the role may not create it."""
     with connect(conninfo, application_name="everindex own schema") as connection:
-        with told_as_ours("reading schema everindex_meta"):
+        with translate_errors("reading schema everindex_meta"):
             if version(connection) >= len(VERSIONS):
                 return
         with (
             advisory_lock(conninfo, "own-schema", wait_seconds=wait_seconds),
-            told_as_ours("making schema everindex_meta"),
+            translate_errors("making schema everindex_meta"),
         ):
             found = version(connection)
             with connection.transaction():

@@ -1,4 +1,4 @@
-"""What does this driver error mean to a person? The one place where psycopg's errors become ours, by SQLSTATE."""
+"""The translation of psycopg's errors into everindex's own, by SQLSTATE; no other module reads a driver error for people."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def sqlstate_of(exc: BaseException) -> str:
     return (source.sqlstate or "") if isinstance(source, psycopg.Error) else ""
 
 
-class told_as_ours:  # noqa: N801 - read as the words before a block, like contextlib.suppress
-    """Inside the block, a psycopg error leaves as the EverindexError that says what it means."""
+class translate_errors:  # noqa: N801 - a context manager in lower case, like contextlib.suppress
+    """Translate a psycopg error raised inside the block into the EverindexError that explains it."""
 
     __slots__ = ("_doing",)
 

@@ -26,7 +26,7 @@ from everindex.errors import (
 from everindex.pg.connections import Connection, borrowed, take
 from everindex.pg.pooler import limited, route_of
 from everindex.pg.replica import Pool, Replica
-from everindex.pg.sqlstate import sqlstate_of, told_as_ours
+from everindex.pg.sqlstate import sqlstate_of, translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Reading:
             return True
         if own.position is None:
             return False
-        with told_as_ours("asking how far the replica is"):
+        with translate_errors("asking how far the replica is"):
             row = connection.execute(_REPLAYED, (own.position,)).fetchone()
         has_it = row is not None and bool(row[0])
         if has_it and not route_of(connection).is_pooled:  # behind a pooler the next session may be another server's

@@ -22,7 +22,7 @@ from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import is_zero, without_record
 from everindex.errors import DeclarationRefused, EmbeddingFailed
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: Somebody waits for the answer: an endpoint that is down is told after seconds, not minutes.
 DECLARING = RetryPolicy(attempts=2, total_seconds=20.0)
@@ -96,7 +96,7 @@ def read_unrecorded(connection: Connection, table: ArticleTable, *, rows: int) -
     read = sql.SQL(
         "SELECT a.title, a.summary, a.embedding FROM {} a WHERE a.uri = ANY(%s) AND NOT {} ORDER BY random() LIMIT {}"
     ).format(table.identifier, is_zero(table), sql.Literal(rows))
-    with told_as_ours("sampling vectors"):
+    with translate_errors("sampling vectors"):
         drawn = [row[0] for row in connection.execute(draw)]
         found = connection.execute(read, (drawn,), binary=True).fetchall()
     return Sampled(
@@ -211,7 +211,7 @@ def _refused(best: Agreement, tried: Sequence[Agreement], embedder: Embedder, *,
 
 def record_declaration(connection: Connection, table: ArticleTable, model: str, agreement: Agreement) -> None:
     """Records that `model` made the vectors of the table that have no record; one declaration for each table."""
-    with told_as_ours("recording the declared model"):
+    with translate_errors("recording the declared model"):
         connection.execute(
             """
             INSERT INTO everindex_meta.declared_model
@@ -231,7 +231,7 @@ def record_declaration(connection: Connection, table: ArticleTable, model: str, 
 
 def withdraw_declaration(connection: Connection, table: ArticleTable, model: str) -> None:
     """Takes back that `model` made the vectors without a record; does nothing where another one is declared by now."""
-    with told_as_ours("withdrawing the declared model"):
+    with translate_errors("withdrawing the declared model"):
         connection.execute(
             "DELETE FROM everindex_meta.declared_model WHERE table_schema = %s AND table_name = 'articles' AND model = %s",
             (table.schema, model),

@@ -11,7 +11,7 @@ from psycopg import sql
 from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import declared_sql
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: A length of 1 within this is a unit vector (float32 keeps about seven digits).
 UNIT_TOLERANCE = 0.001
@@ -60,7 +60,7 @@ class ModelCounts:
 def count_models(connection: Connection, table: ArticleTable) -> ModelCounts:
     """One pass over the table. Takes ACCESS SHARE."""
     if table.dimensions is None:
-        with told_as_ours("counting rows"):
+        with translate_errors("counting rows"):
             row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table.identifier)).fetchone()
         rows = int(row[0]) if row else 0
         return ModelCounts(
@@ -82,7 +82,7 @@ def count_models(connection: Connection, table: ArticleTable) -> ModelCounts:
             "LEFT JOIN everindex_meta.embedding_record r ON r.uri = a.uri" if table.has_embedding_records else ""
         ),
     )
-    with told_as_ours("counting vectors"):
+    with translate_errors("counting vectors"):
         found = connection.execute(statement).fetchall()
         declared = connection.execute(
             sql.SQL("SELECT {}, {}").format(declared_sql(table, "model"), declared_sql(table, "text_form"))

@@ -33,7 +33,7 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import holder_of, try_lock, unlock
 from everindex.pg.pooler import keeps_session
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _look(connection: Connection, vectors_coming: int, reporter: Reporter) -> _S
     observed = observe(connection, spec)
     index = declared_index(spec, observed)
     is_there = index is not None and index.is_valid
-    with told_as_ours("counting vectors"):
+    with translate_errors("counting vectors"):
         row = connection.execute(
             "SELECT count(*) FROM (SELECT 1 FROM articles WHERE embedding IS NOT NULL LIMIT %s) AS few",
             (SMALL_TABLE_ROWS,),

@@ -15,7 +15,7 @@ from psycopg import sql
 from everindex.articles.model import Article, EntryIdentity
 from everindex.articles.table import ArticleTable
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: Title, summary, date and source of a stored article.
 _Known = tuple[str | None, str | None, str | None, str | None]
@@ -35,7 +35,7 @@ def settle_uris(connection: Connection, table: ArticleTable, articles: Sequence[
     asked = {uri for article in articles if article.entry is not None for uri in _places(article, article.entry)}
     if not asked:
         return list(articles)
-    with told_as_ours("looking for entries of a feed"):
+    with translate_errors("looking for entries of a feed"):
         rows = connection.execute(_BY_URI.format(table.identifier), (sorted(asked),))
         known: dict[str, _Known] = {row[0]: row[1:] for row in rows}
         beside = _beside(connection, table, [one for one in articles if _is_open(one, known)])

@@ -19,7 +19,7 @@ from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import declared_sql, is_zero, without_record
 from everindex.errors import EverindexError, QueryInvalid
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def read_queue(connection: Connection, embedder_model: str, *, overwrite_unrecor
     statement = sql.SQL("SELECT a.uri FROM {} a WHERE {}").format(
         table.identifier, _due(table, overwrite_unrecorded=overwrite_unrecorded)
     )
-    with told_as_ours("looking for articles without a vector"):
+    with translate_errors("looking for articles without a vector"):
         # Sorted here: with ORDER BY the planner may walk the key, and read the table's pages out of their order.
         return sorted(row[0] for row in connection.execute(statement, {"model": embedder_model}))
 
@@ -181,7 +181,7 @@ def _without_vector(
     statement = sql.SQL(
         "SELECT a.uri, a.title, a.summary FROM {} a WHERE a.uri = ANY(%(uris)s) AND {} ORDER BY a.uri"
     ).format(table.identifier, due)
-    with told_as_ours("reading articles without a vector"):
+    with translate_errors("reading articles without a vector"):
         return [
             Article(uri=row[0], title=row[1], summary=row[2])
             for row in connection.execute(statement, {"model": model, "uris": list(uris)})
@@ -247,7 +247,7 @@ def _store_texts(
     )
     if not needed:
         return
-    with told_as_ours("looking for articles without a vector"):
+    with translate_errors("looking for articles without a vector"):
         uris = [articles[number].uri for number in needed]
         rows = connection.execute(
             sql.SQL("SELECT a.uri, a.embedding IS NULL OR {}, {} FROM {} a WHERE a.uri = ANY(%s)").format(
@@ -272,7 +272,7 @@ def _embed_lost(
     another writer had stored a text of its own, or the half that this one did not bring. The text is left as it is found;
     who is overtaken LOST_ROUNDS times leaves the article in the queue."""
     for _ in range(LOST_ROUNDS):
-        with told_as_ours("looking for lost vectors"):
+        with translate_errors("looking for lost vectors"):
             lost = connection.execute(
                 sql.SQL(
                     "SELECT uri, title, summary FROM {} WHERE uri = ANY(%s) AND embedding IS NULL ORDER BY uri"

@@ -15,7 +15,7 @@ from everindex.articles.model import ARTICLE_COLUMNS, Article
 from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import declared_sql, is_zero, without_record
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: A vector of one article, (dim,) float32, or None where there is none yet.
 MaybeVector = np.ndarray | None
@@ -56,7 +56,7 @@ def needs_vector(
         else sql.SQL("NULL")
     )
     other_model = sql.SQL("coalesce({}, {}) <> %(model)s").format(record, declared_sql(table, "model"))
-    with told_as_ours("comparing articles"):
+    with translate_errors("comparing articles"):
         known = {
             row[0]: (row[1], row[2], row[3])
             for row in connection.execute(
@@ -106,7 +106,7 @@ def upsert(
     EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer, StatementFailed.
     """
     columns = table.writable_columns
-    with told_as_ours("writing articles"), connection.transaction():
+    with translate_errors("writing articles"), connection.transaction():
         _stage(connection, table, columns, articles, vectors, embedded or {})
         inserted, updated = _merge(connection, table, columns, keeps_unrecorded=keeps_unrecorded)
         if embedded and table.dimensions is not None:
@@ -299,7 +299,7 @@ def record_failures(connection: Connection, table: ArticleTable, failures: dict[
     """Notes why articles (uri → reason) have no vector, for `everindex embed` and the pages."""
     if not failures or not table.has_embedding_records:
         return
-    with told_as_ours("noting failed embeddings"), connection.cursor() as cursor:
+    with translate_errors("noting failed embeddings"), connection.cursor() as cursor:
         cursor.executemany(
             """
             INSERT INTO everindex_meta.embedding_failure AS f (uri, reason) VALUES (%s, %s)
@@ -333,7 +333,7 @@ def set_vectors(
             ON CONFLICT (uri) DO UPDATE SET model = excluded.model, embedded_at = now()
             """
         ).format(update=update, model=sql.Literal(model))
-    with told_as_ours("storing vectors"), connection.transaction(), connection.cursor() as cursor:
+    with translate_errors("storing vectors"), connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(update, [(Vector(vector), uri, title, summary) for uri, title, summary, vector in rows])
         return cursor.rowcount
 

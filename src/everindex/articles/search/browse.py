@@ -21,7 +21,7 @@ from everindex.articles.search.request import Page
 from everindex.articles.table import ArticleTable
 from everindex.errors import CursorRefused
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: So many articles are counted; of more the planner's estimate is told, and called one. 100,000 narrow rows are read in
 #: some 20 ms, and whoever browses pages of ten has no use for the last digit.
@@ -33,7 +33,7 @@ def browse(connection: Connection, table: ArticleTable, page: Page) -> Answer:
     started = time.perf_counter()
     request, k, after = page.request, page.k, page.after
     filters = request.filters
-    with told_as_ours("reading the newest articles"):
+    with translate_errors("reading the newest articles"):
         rows = _page(connection, table, filters, k=k + 1, after=_place(after))
         total, is_estimate = _total(connection, table, filters)
     hits = [Hit(**dict(zip(REQUIRED_COLUMNS, row, strict=True)), distance=None) for row in rows[:k]]

@@ -17,7 +17,7 @@ from everindex.articles.table import ArticleTable
 from everindex.errors import EverindexError
 from everindex.pg.connections import Connection
 from everindex.pg.date_text import NOT_ISO
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class DateTexts:
 
 def count_strange(connection: Connection, table: ArticleTable) -> tuple[int, int, bool]:
     """Dates that were looked at, those that are no ISO-8601 dates, and whether that was a sample. Reads only."""
-    with told_as_ours("looking at publication dates"):
+    with translate_errors("looking at publication dates"):
         row = connection.execute(
             "SELECT greatest(reltuples, 0), relkind = 'r' FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s)",
             (table.identifier.as_string(None),),

@@ -34,7 +34,7 @@ from everindex.articles.search.vector.engine import SearchEngine
 from everindex.errors import EverindexError
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger("everindex.search")
 
@@ -149,7 +149,7 @@ def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]
     statement, names = roundtrip.positional(composed.as_string(None))
     articles = json.dumps([{"title": hit.title, "summary": hit.summary} for hit in hits])
     parameters = {"text": left_out, "articles": articles}
-    with told_as_ours("leaving out articles"):
+    with translate_errors("leaving out articles"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
     return [hit for hit, row in zip(hits, rows, strict=True) if not row[0]]
 

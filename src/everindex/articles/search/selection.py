@@ -25,7 +25,7 @@ from everindex.articles.search.request import SearchRequest
 from everindex.articles.table import ArticleTable
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: For variety so many times k candidates are looked at: of fewer there is little to choose, and further ones are less and
 #: less about the query.
@@ -178,6 +178,6 @@ def read_vectors(
         "SELECT uri::pg_catalog.text, embedding FROM {} WHERE embedding IS NOT NULL AND uri IN "
         "(SELECT pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb))"
     ).format(table.identifier)
-    with told_as_ours("reading the vectors of candidates"):
+    with translate_errors("reading the vectors of candidates"):
         rows = roundtrip.run(connection, (), statement.as_string(None), [json.dumps(list(uris))])
     return {uri: vector.to_numpy() for uri, vector in rows}

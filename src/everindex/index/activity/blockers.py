@@ -12,7 +12,7 @@ from typing import Literal
 
 from everindex.index.spec import NamedIndex
 from everindex.pg.connections import HIDDEN_QUERY, Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.units import duration_text
 
 
@@ -48,7 +48,7 @@ class Blocker:
 
 def find_blockers(connection: Connection, spec: NamedIndex) -> tuple[Blocker, ...]:
     """Who would hold up a build on `spec`'s table if it began now, longest first. Reads only."""
-    with told_as_ours("reading who is at work"):
+    with translate_errors("reading who is at work"):
         rows = connection.execute(
             """
             SELECT CASE WHEN w.pid IS NOT NULL THEN 'writer' ELSE 'snapshot' END, a.pid,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from everindex.pg.connections import HIDDEN_QUERY, Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 
 def at_work_on(connection: Connection, schema: str, table: str) -> str | None:
@@ -12,7 +12,7 @@ def at_work_on(connection: Connection, schema: str, table: str) -> str | None:
     Autovacuum does not count: PostgreSQL cancels it for whoever waits. It is known by having no user, which every role
     may see. Reads only.
     """
-    with told_as_ours("reading the locks"):
+    with translate_errors("reading the locks"):
         row = connection.execute(
             """
             SELECT a.pid, a.application_name, left(regexp_replace(nullif(a.query, %s), '\\s+', ' ', 'g'), 60)

@@ -20,7 +20,7 @@ from everindex.index.activity.table_locks import at_work_on
 from everindex.index.reporter import Reporter
 from everindex.index.spec import OnlineIndex
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 POLL_SECONDS = 0.3
 #: A statement that wants more than SHARE UPDATE EXCLUSIVE waits this long for it: others queue up behind it.
@@ -130,7 +130,7 @@ def run_briefly(
             time.sleep(pause * random.uniform(0.7, 1.3))  # jitter, not security
             pause = min(pause * 2, 2.0)
         except psycopg.Error as exc:
-            with told_as_ours(doing):
+            with translate_errors(doing):
                 raise exc
 
 

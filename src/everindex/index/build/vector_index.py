@@ -19,7 +19,7 @@ from everindex.index.plan.steps import Build
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.units import size_text
 
 
@@ -66,7 +66,7 @@ def _build_online(operation: Operation, connection: Connection, step: Build, obs
         ef_construction=spec.ef_construction,
         key_type=spec.key_type,
     )
-    with told_as_ours("analyzing the table"):
+    with translate_errors("analyzing the table"):
         if not _has_fresh_statistics(connection, spec, rows=rows, rows_before=step.estimated_rows):
             connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(spec.schema, spec.table)))
 
@@ -118,7 +118,7 @@ def count_rows(connection: Connection, spec: IndexSpec) -> int:
     """Rows that the index will hold. One pass over the heap; vectors are TOASTed and not read."""
     counted = sql.SQL("*") if spec.column is None else sql.Identifier(spec.column)
     where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate_text or ""))
-    with told_as_ours("counting rows"):
+    with translate_errors("counting rows"):
         row = connection.execute(
             sql.SQL("SELECT count({}) FROM {}").format(counted, sql.Identifier(spec.schema, spec.table)) + where,
             binary=True,  # one statement and no more, whatever the predicate says

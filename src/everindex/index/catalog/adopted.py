@@ -18,7 +18,7 @@ from everindex.index.plan.policy import DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def adopted_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
         for found in found_indexes(connection)
         if (found.schema, found.table, found.stands_for) == (spec.schema, spec.table, spec.name)
     ]
-    with told_as_ours("reading which index stands for the declared one"):
+    with translate_errors("reading which index stands for the declared one"):
         rows = connection.execute(
             "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
             "WHERE n.nspname = %s AND c.relname = ANY(%s) AND c.relkind IN ('i', 'I')",
@@ -65,7 +65,7 @@ def policy_here(connection: Connection, policy: DeployPolicy) -> DeployPolicy:
 
 def found_indexes(connection: Connection) -> tuple[FoundIndex, ...]:
     """What was there when everindex was attached; nothing where that is not recorded or may not be read. Reads only."""
-    with told_as_ours("reading everindex_meta.found_index"):
+    with translate_errors("reading everindex_meta.found_index"):
         readable = connection.execute(
             "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') "
             "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
@@ -87,7 +87,7 @@ def record_found(connection: Connection, declared: Sequence[IndexSpec]) -> None:
 
     To be called once, before anything is built. Raises PermissionDenied.
     """
-    with told_as_ours("recording the indexes of others"):
+    with translate_errors("recording the indexes of others"):
         for spec in declared:
             others = duplicates(spec, observe(connection, spec))
             connection.execute(

@@ -14,7 +14,7 @@ from everindex.index.catalog.canonical import canonical_texts
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
 from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: An index that is dropped in the middle of a look is gone at the next one; several may go one after the other.
 LOOKS = 5
@@ -168,7 +168,7 @@ def observe(connection: Connection, spec: IndexSpec) -> Observed:
 
 
 def _look(connection: Connection, spec: IndexSpec) -> Observed:
-    with told_as_ours("reading the catalog"):
+    with translate_errors("reading the catalog"):
         table = connection.execute(
             """
             SELECT c.oid, c.relkind, t.typname, nullif(a.atttypmod, -1),

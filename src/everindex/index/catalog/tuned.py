@@ -20,7 +20,7 @@ from everindex.index.recall.probe import CANDIDATES_PER_NEIGHBOUR
 from everindex.index.spec import DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, OPCLASSES, IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ def read_tuned(connection: Connection, spec: IndexSpec, generation: ObservedInde
 
 def stored(connection: Connection, spec: IndexSpec) -> Tuned | None:
     """What is kept for the index of that name; None for nothing, and where it may not be read. Reads only."""
-    with told_as_ours("reading what was tuned"):
+    with translate_errors("reading what was tuned"):
         if not own_schema.is_readable(connection, "tuned"):
             return None
         row = connection.execute(
@@ -160,7 +160,7 @@ def stored(connection: Connection, spec: IndexSpec) -> Tuned | None:
 def store(connection: Connection, spec: IndexSpec, tuned: Tuned) -> None:
     """Keeps it for the index of that name, in place of what was kept. Raises PermissionDenied, StatementFailed."""
     points = [{"k": p.k, "ef_search": p.ef_search, "candidates": p.candidates} for p in tuned.points]
-    with told_as_ours("keeping what was tuned"):
+    with translate_errors("keeping what was tuned"):
         connection.execute(
             """
             INSERT INTO everindex_meta.tuned
@@ -180,7 +180,7 @@ def store(connection: Connection, spec: IndexSpec, tuned: Tuned) -> None:
 
 def delete_tuned(connection: Connection, spec: IndexSpec) -> bool:
     """Deletes what was kept for the index of that name; False when there was nothing. Raises PermissionDenied."""
-    with told_as_ours("deleting what was tuned"):
+    with translate_errors("deleting what was tuned"):
         try:
             done = connection.execute(
                 "DELETE FROM everindex_meta.tuned WHERE index_schema = %s AND index_name = %s", (spec.schema, spec.name)

@@ -38,7 +38,7 @@ from everindex.index.recall.measurement import (
 from everindex.index.recall.probe import index_names, probe_settings, probe_statement
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.pg.vector_type import register_all_types
 
 PROOF_QUERIES = 40
@@ -54,7 +54,7 @@ def prove(deployment: Deployment, connection: Connection, step: Prove, observed:
     spec = deployment.spec
     successor = named(observed, step.name)
     register_all_types(connection)
-    with told_as_ours("proving the new generation"):
+    with translate_errors("proving the new generation"):
         vectors = sample_queries(connection, spec, observed, samples=PROOF_QUERIES)
         if len(vectors) >= 2:
             truth = find_truth(connection, spec, observed, vectors, k=DEFAULT_K, max_seconds=PROOF_SECONDS)

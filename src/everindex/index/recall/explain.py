@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import pq, sql
 
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 Settings = tuple[tuple[str, str], ...]
 
@@ -83,7 +83,7 @@ def _explain(
     settings: Settings,
 ) -> list[tuple[Any, ...]]:
     text = statement if isinstance(statement, str) else statement.as_string(connection)
-    with told_as_ours("asking for a plan"), connection.transaction(force_rollback=True):
+    with translate_errors("asking for a plan"), connection.transaction(force_rollback=True):
         set_local(connection, settings)
         return connection.execute(verb + text, parameters, prepare=False).fetchall()
 

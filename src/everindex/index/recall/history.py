@@ -15,7 +15,7 @@ from everindex.index.recall.query_sample import STORED_ROWS
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def generation_of(connection: Connection, found: ObservedIndex) -> str:
 
     The file numbers of the index, or of its partitions. Reads only.
     """
-    with told_as_ours("reading the catalog"):
+    with translate_errors("reading the catalog"):
         row = connection.execute(
             """
             SELECT coalesce(

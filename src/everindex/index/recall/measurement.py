@@ -17,7 +17,7 @@ from everindex.index.recall.explain import Settings, explain, explain_here, set_
 from everindex.index.recall.probe import exact_statement, sample_statement
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: Without index scans PostgreSQL can only read every row: that is what makes the exact side exact.
 EXACT_SETTINGS: Settings = (
@@ -116,7 +116,7 @@ def sample_queries(
     connection: Connection, spec: IndexSpec, observed: Observed, *, samples: int, seed: str = "everindex"
 ) -> list[Any]:
     """The vectors of up to `samples` stored rows, the same for the same seed and table."""
-    with told_as_ours("sampling query vectors"):
+    with translate_errors("sampling query vectors"):
         rows = connection.execute(
             sample_statement(spec, observed), {"seed": seed, "samples": samples}, binary=True
         ).fetchall()
@@ -147,7 +147,7 @@ def find_truth(
     for vector in vectors:
         if len(found) >= MIN_QUERIES and time.monotonic() >= deadline:
             break
-        with told_as_ours("measuring recall"), under_settings(connection, EXACT_SETTINGS):
+        with translate_errors("measuring recall"), under_settings(connection, EXACT_SETTINGS):
             distances, seconds = _distances(connection, exact, vector)
         times.append(seconds)
         found.append((vector, tuple(distances[own_rows : k + own_rows])))  # the query's own row comes first
@@ -172,7 +172,7 @@ def compare(
     counted: list[tuple[int, int]] = []
     times: list[float] = []
     for start in range(0, len(truth.queries), QUERIES_AT_ONCE):
-        with told_as_ours("measuring recall"), inside(connection):
+        with translate_errors("measuring recall"), inside(connection):
             set_local(connection, settings)
             for number, (vector, neighbours) in enumerate(truth.queries[start : start + QUERIES_AT_ONCE]):
                 if start == number == 0:

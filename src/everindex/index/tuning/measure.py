@@ -17,7 +17,7 @@ from everindex.index.recall.probe import candidates_per_neighbour, index_names, 
 from everindex.index.spec import MAX_EF_SEARCH, IndexSpec
 from everindex.index.tuning.curve import Curve, Place, Point, Shape, shape_of
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: What a search switches off to keep the planner from reading the whole table.
 WITHOUT_SEQSCAN: Settings = (("enable_seqscan", "off"),)
@@ -127,7 +127,7 @@ def measure_points(
         if not is_warm:
             is_warm = True
             continue
-        with told_as_ours("asking for a plan"), inside(connection):
+        with translate_errors("asking for a plan"), inside(connection):
             set_local(connection, (*beam, *WITHOUT_SEQSCAN))
             plan = explain_here(connection, statement, {"vector": truth.queries[0][0]})
         point = Point(

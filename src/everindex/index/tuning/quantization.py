@@ -20,7 +20,7 @@ from everindex.index.recall.probe import codes_statement
 from everindex.index.spec import IndexSpec
 from everindex.index.tuning.curve import Curve, Point
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: Equal codes stand in no order: (how many rows have a nearer code, how many the same), of each neighbour of a query.
 Ranks = tuple[tuple[int, int], ...]
@@ -68,7 +68,7 @@ def find_ceiling(
         if len(found) >= MIN_QUERIES and time.monotonic() >= deadline:
             break
         try:
-            with told_as_ours("comparing codes"), under_settings(connection, EXACT_SETTINGS):
+            with translate_errors("comparing codes"), under_settings(connection, EXACT_SETTINGS):
                 rows = connection.execute(statement, {"vector": vector}).fetchall()
         except StatementTimedOut:
             return None

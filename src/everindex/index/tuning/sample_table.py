@@ -18,7 +18,7 @@ from everindex.index.catalog.observe import Observed, observe
 from everindex.index.recall.probe import VALUE_TYPES
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 TABLE = "everindex_sample"
 INDEX = "everindex_sample_idx"
@@ -55,7 +55,7 @@ def sample_table(connection: Connection, spec: IndexSpec, observed: Observed, *,
         yield "there are fewer than two rows with a vector" if there < 2 else "the disk has no room for a sample"
         return
     _set_buffers(connection, spec, observed, wanted)
-    with told_as_ours("copying a sample of the rows"):
+    with translate_errors("copying a sample of the rows"):
         copied = connection.execute(_copy_statement(spec, observed, wanted=wanted, there=there)).rowcount
         connection.execute(sql.SQL("ANALYZE pg_temp.{}").format(sql.Identifier(TABLE)))
         row = connection.execute(
@@ -88,7 +88,7 @@ def _copy_statement(spec: IndexSpec, observed: Observed, *, wanted: int, there: 
 def _set_buffers(connection: Connection, spec: IndexSpec, observed: Observed, rows: int) -> None:
     """Pages of temporary tables are held by the backend itself: as many as index and rows need, within bounds."""
     wanted = _bytes_of(spec, observed, rows)
-    with told_as_ours("making room for a sample"):
+    with translate_errors("making room for a sample"):
         cache = connection.execute(
             "SELECT setting::bigint * 8192 / 8 FROM pg_catalog.pg_settings WHERE name = 'effective_cache_size'"
         ).fetchone()

@@ -15,7 +15,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.verification import read_state
 from everindex.errors import EmbeddingFailed, EverindexError, ServerBusy
 from everindex.pg.capabilities import Capabilities, look
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.web.http.cached import Kept
 from everindex.web.http.thread_slots import Places
 from everindex.web.pages.render import page
@@ -68,7 +68,7 @@ class Site:
         return await self.in_database(self._read_state)
 
     def _read_state(self) -> str:
-        with self.instance.connection() as connection, told_as_ours("reading the catalog"):
+        with self.instance.connection() as connection, translate_errors("reading the catalog"):
             return read_state(connection, floor=self.instance.settings.recall_floor)
 
     async def report(self, catalog: str, *, wait_seconds: float | None = None) -> IndexReport:

@@ -11,7 +11,7 @@ from psycopg import sql
 from everindex.articles.instance import Instance
 from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 FACET_COLUMNS = ("category", "topic", "news_source")
 #: More values than this are no help in a select: only the most frequent are offered. A filter takes any value.
@@ -88,5 +88,5 @@ def read_start(instance: Instance) -> Start:
 
 
 def _rows(connection: Connection, *, statement: sql.Composed, doing: str) -> list[tuple[Any, ...]]:
-    with told_as_ours(doing):
+    with translate_errors(doing):
         return connection.execute(statement).fetchall()

@@ -36,7 +36,7 @@ from everindex.message_text import with_backticks
 from everindex.pg import own_schema
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.web.reports.curves import Curves, read_curves
 from everindex.web.reports.readiness import IndexState, index_state
 
@@ -176,7 +176,7 @@ def read_index_report(instance: Instance) -> IndexReport:
         state, _ = index_state(connection, spec, observed)
         words, text, settings = _plan(instance, connection, table, serving)
         steps, remarks = _to_do(connection, spec, observed)
-        with told_as_ours("reading the index's statistics"):
+        with translate_errors("reading the index's statistics"):
             sizes = connection.execute(
                 "SELECT pg_catalog.pg_table_size(%(name)s::regclass), pg_catalog.pg_indexes_size(%(name)s::regclass)",
                 {"name": table.identifier.as_string(connection)},

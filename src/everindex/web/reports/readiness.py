@@ -27,7 +27,7 @@ from everindex.message_text import with_backticks
 from everindex.migrate.standing import read_standing
 from everindex.pg.connections import Connection, connect
 from everindex.pg.pooler import limit, limited
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: A probe of Kubernetes gives up after one to a few seconds: the answer is there before.
 ANSWER_SECONDS = 1.5
@@ -196,7 +196,7 @@ def try_search(connection: Connection, table: ArticleTable) -> None:
     """Begins a search and reads no row: PostgreSQL checks privileges, columns and operators when a statement begins.
     Raises as a search would."""
     columns = sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS))
-    with told_as_ours("searching"):
+    with translate_errors("searching"):
         connection.execute(
             sql.SQL("SELECT {}, embedding {} embedding FROM {} LIMIT 0").format(
                 columns, table.distance, table.identifier

@@ -15,7 +15,7 @@ from psycopg import sql
 from everindex.errors import SettingInvalid
 from everindex.index.catalog.generations import next_name, previous_name
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 SETTING = "EVERINDEX_TEXT_SEARCH"
 INDEX_NAME = "articles_text_search_idx"
@@ -86,7 +86,7 @@ def find_config(connection: Connection, name: str) -> TextConfig:
 
     Raises SettingInvalid, with the names that there are.
     """
-    with told_as_ours("reading the text search configurations"):
+    with translate_errors("reading the text search configurations"):
         known = connection.execute(
             """
             SELECT n.nspname, c.cfgname, pg_catalog.pg_ts_config_is_visible(c.oid),

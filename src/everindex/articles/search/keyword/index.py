@@ -37,7 +37,7 @@ from everindex.index.plan.ddl import comment_statement, rename_statement, swap_s
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy
 from everindex.pg.connections import Connection, connect, lift_time_limits
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: A build waits so long for one transaction that is in its way. What it built is then lost; it takes seconds, not hours.
 POLICY = BuildPolicy(wait_for_transactions_seconds=60.0)
@@ -201,7 +201,7 @@ def ensure_text_index(
     """
     with (
         connect(conninfo, application_name="everindex build") as connection,
-        told_as_ours(f"looking at index {INDEX_NAME}"),
+        translate_errors(f"looking at index {INDEX_NAME}"),
     ):
         lift_time_limits(connection)
         config = find_config(connection, text_search)

@@ -38,7 +38,7 @@ from everindex.errors import EverindexError
 from everindex.index.recall.explain import explain
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
@@ -155,7 +155,7 @@ class KeywordSearch:
         parameters["text"] = request.words.query
 
         def explained(connection: Connection) -> WordsExplanation:
-            with told_as_ours("explaining a search by keyword"):
+            with translate_errors("explaining a search by keyword"):
                 plan = plan_as_run(connection, statement, parameters, settings=())
             return WordsExplanation(
                 statement=" ".join(statement.split()), plan=tuple(without_words(line) for line in plan)
@@ -174,7 +174,7 @@ class KeywordSearch:
             return f"unknown: {exc.slug}"
 
     def _look(self, connection: Connection) -> Known:
-        with told_as_ours("reading the index of keyword search"):
+        with translate_errors("reading the index of keyword search"):
             table = read_table(connection)
             config = find_config(connection, self._text_search)
             row = connection.execute(
@@ -220,7 +220,7 @@ def find(
     parameters: dict[str, Any] = {**request.filter_values, "text": asked.query}
     if vector is not None:
         parameters["vector"] = as_binary(vector)
-    with told_as_ours("searching by keyword"):
+    with translate_errors("searching by keyword"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
         if not rows and not _has_words(connection, known.config, asked.words):
             return Found(hits=[], has_words=False, notices=[_no_words(known.config)])

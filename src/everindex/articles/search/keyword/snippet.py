@@ -24,7 +24,7 @@ from everindex.articles.search.keyword.document import JOINTS, LETTERS_ALONE, Te
 from everindex.articles.search.keyword.query import Asked
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 
 #: Of a longer text only the beginning is looked through: ts_headline reads all that it gets.
 MOST_CHARACTERS = 20_000
@@ -78,7 +78,7 @@ def with_snippets(connection: Connection, config: TextConfig, words: Asked, hits
     turn: AbstractContextManager[object] = _turn_of_many if len(hits) >= MANY_HITS else nullcontext()
     with turn:
         parameters = {"text": words.query, "articles": as_json(hits)}
-    with told_as_ours("marking what was found"):
+    with translate_errors("marking what was found"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
     with turn:
         return [

@@ -43,7 +43,7 @@ from everindex.index.recall.explain import Explained, explain
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import limited
-from everindex.pg.sqlstate import told_as_ours
+from everindex.pg.sqlstate import translate_errors
 from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
@@ -124,7 +124,7 @@ class SearchEngine:
         self, connection: Connection, table: ArticleTable, serving: Serving, page: Page, vectors: Sequence[np.ndarray]
     ) -> list[Found]:
         """The rows for each of `vectors`."""
-        with told_as_ours("searching"):
+        with translate_errors("searching"):
             approach = self._choose(connection, table, serving, page)
             if approach.reason == NO_INDEX and serving.has_row_codes and page.after is None:
                 by_codes = self._by_row_codes(connection, table, serving, page, vectors)
@@ -256,7 +256,7 @@ class SearchEngine:
         table, serving = self.known()
 
         def explained(connection: Connection) -> Explanation:
-            with told_as_ours("explaining a search"):
+            with translate_errors("explaining a search"):
                 approach = self._choose(connection, table, serving, page)
                 if approach.strategy == "none-match":
                     return Explanation(approach=approach, statement="", plan=())
