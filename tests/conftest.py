@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
-import itertools
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 # As the command does, and before numpy is loaded: where more processes run than there are cores, two threads of OpenBLAS
 # that wait for each other take twenty times as long as one, and everything in their process waits with them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from clusters import FOR_TESTS, Cluster
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.pg.embedded import running as embedded
-from everindex.pg.embedded.running import Binaries
 from everindex.settings import Settings, current_settings
 from places import open_place
 from templates import FILLED_ROWS, filled_with, migrate
@@ -32,9 +28,6 @@ from templates import FILLED_ROWS, filled_with, migrate
 # then interrupts. A handler of this process is back to the default in its children.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-#: These databases are small and end with the run; what survives a crash is tested on servers that keep the defaults.
-FOR_TESTS = {"fsync": "off", "wal_compression": "off", "shared_buffers": "256MB", "maintenance_work_mem": "64MB"}
 
 
 def pytest_collection_finish() -> None:
@@ -68,53 +61,6 @@ def _fresh_settings() -> Iterator[None]:
     current_settings.cache_clear()
     yield
     current_settings.cache_clear()
-
-
-class Cluster:
-    """A running server with a template database; hands out databases of their own."""
-
-    def __init__(self, admin: str) -> None:
-        self.admin = admin
-        self._numbers = itertools.count(1)
-        self._templates: set[str] = set()
-
-    def conninfo(self, database: str) -> str:
-        return make_conninfo(self.admin, dbname=database)
-
-    def execute(self, statement: sql.Composed) -> None:
-        with psycopg.connect(self.admin, autocommit=True) as connection:
-            connection.execute(statement)
-
-    def database(self, template: str | None = None) -> str:
-        """A new database, cloned from `template` where one is named; its connection string."""
-        name = f"test_{os.getpid()}_{next(self._numbers)}"
-        # Copying files takes half the time of writing every page to the WAL.
-        self.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                sql.Identifier(name), sql.Identifier(template or "template0")
-            )
-        )
-        return self.conninfo(name)
-
-    def drop(self, conninfo: str) -> None:
-        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
-        self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(str(name))))
-
-    def template(self, name: str, fill: Callable[[str], None]) -> str:
-        """The template `name`, made by `fill(conninfo)` when it is first asked for."""
-        if name not in self._templates:
-            self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-            fill(self.conninfo(name))
-            self._templates.add(name)
-        return name
-
-
-def binaries_of(package: str) -> Binaries:
-    """The server programs that a wheel carries; skips the test where the wheel is not installed."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"the wheel {package} is not installed (it is in requirements-test.lock)")
-    return Binaries(bin_dir=Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
 
 
 @pytest.fixture(scope="session")
@@ -167,3 +113,19 @@ def read_only_instance(cluster: Cluster, with_articles: str) -> Iterator[Instanc
     conninfo = cluster.database(with_articles)
     with connect_instance(conninfo, settings=Settings()) as opened:
         yield opened
+
+
+@pytest.fixture
+def open_instance() -> Iterator[Callable[..., Instance]]:
+    """Opens instances, with settings of the test's choice, and closes them at its end."""
+    with ExitStack() as stack:
+        yield lambda conninfo, **settings: stack.enter_context(
+            connect_instance(conninfo, settings=Settings(**settings))
+        )
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that the server's account may enter, also when root runs the tests."""
+    with open_place() as made:
+        yield made

@@ -88,7 +88,8 @@ def run(
     closed and not reused.
 
     From the sixth execution on PostgreSQL may keep one plan for all values, made under the settings of that moment. On the
-    connections of an instance it may not, unless `settings` have plan_cache_mode = auto (tests/pooled/test_kept_plans.py).
+    connections of an instance it may not, unless `settings` have plan_cache_mode = auto
+    (tests/postgres/pooled/test_kept_plans.py).
     """
     return run_many(connection, settings, text, [parameters])[0]
 

@@ -10,7 +10,7 @@
 7. An index is dropped once, and no later step uses it.
 
 Not checked here, since it needs the catalog after the last step: planning again is then empty, and whatever step a deploy is
-interrupted at, the next one reaches the same end. tests/index/test_plan_properties.py does that on a server.
+interrupted at, the next one reaches the same end. tests/campaigns/index/test_plan_properties.py does that on a server.
 """
 
 from __future__ import annotations

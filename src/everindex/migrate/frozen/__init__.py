@@ -6,5 +6,5 @@ or a new module here.
 
 Frozen is what is written to the database. What refuses to write (is the server new enough, may this role create the
 extension) asks today's `everindex.pg.capabilities`, and the width of the column is today's setting. A test holds the text of
-the revisions and of these modules (tests/migrate/test_frozen_revisions.py).
+the revisions and of these modules (tests/unit/migrate/test_frozen_revisions.py).
 """

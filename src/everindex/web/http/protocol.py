@@ -2,7 +2,7 @@
 
 What a client is slow at costs a place among the connections and nothing else: no thread, no place in the database. The limits
 are looked at once a second (`look`), so that an ordinary request, which comes in one piece, pays for none of them.
-What of uvicorn this builds on is in tests/web/test_uvicorn_internals.py.
+What of uvicorn this builds on is in tests/unit/web/test_uvicorn_internals.py.
 """
 
 from __future__ import annotations

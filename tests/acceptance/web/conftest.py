@@ -1,0 +1,3 @@
+"""A served instance and a browser."""
+
+from web_fixtures import browser, client, web_instance, web_url
