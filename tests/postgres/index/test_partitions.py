@@ -18,7 +18,7 @@ from everindex.index.deploy.executor import Deployed, deploy, drop, rollback
 from everindex.index.plan.ddl import create_statement
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL
-from everindex.index.plan.steps import Build, CreateOnParent, Reindex
+from everindex.index.plan.steps import Build, CreateOnParent, DropIndex, Reindex
 from everindex.index.recall.probe import probe_statement, size_of
 from everindex.index.recall.shortfall import standing_shortfall
 from everindex.index.recall.verify import prove_all, prove_index, prove_planner
@@ -262,6 +262,43 @@ def test_drift_of_a_partitioned_index_is_a_generation_with_rollback(parts: str) 
     assert attached(parts) == ALL_VALID
     assert drop(parts, SPEC) is True
     assert vector_indexes(parts) == set()
+
+
+def test_an_index_is_rebuilt_on_evidence_again_and_again_and_each_rebuild_builds_every_part(parts: str) -> None:
+    """A generation is renamed when it takes over, its parts are not: the names of the next one's are others."""
+    heal(parts)
+    evidence = replace(HEAL, rebuild_because="recall@10 was 0.61")
+    seen = [oids_of_leaves(parts)]
+    for _ in range(4):
+        assert deploy(parts, SPEC, policy=evidence).outcome == "replaced"
+        seen.append(oids_of_leaves(parts))
+        assert attached(parts) == ALL_VALID
+        assert oids_of_leaves(parts, f"{SPEC.name}__prev") == seen[-2]  # the one before is whole
+        assert steps(parts) == ()
+    assert sum(map(len, seen)) == len(set().union(*seen))
+    assert len(vector_indexes(parts)) == 6 + 2  # three parts and the whole (which the access method counts), twice
+    rollback(parts, SPEC)
+    assert oids_of_leaves(parts) == seen[-2]
+
+
+def test_a_rebuild_on_evidence_that_was_killed_at_a_part_goes_on_with_that_part(parts: str) -> None:
+    """The unfinished part bears a name that no part of another generation has, whichever those are by then."""
+    heal(parts)
+    evidence = replace(HEAL, rebuild_because="recall@10 was 0.61")
+    deploy(parts, SPEC, policy=evidence)
+    with connect(parts) as connection:
+        plan = make_plan(SPEC, observe(connection, SPEC), policy=evidence)
+        builds = [step for step in plan.steps if isinstance(step, Build) and step.spec.table == "parts_low"]
+        assert len(builds) == 1
+        connection.execute(create_statement(builds[0].spec, observe(connection, builds[0].spec)))
+        run(parts, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{builds[0].name}'::regclass")
+        again = make_plan(SPEC, observe(connection, SPEC), policy=evidence).steps
+    names = [step.name for step in again if isinstance(step, (Build, DropIndex))]
+    assert names.count(builds[0].name) == 2  # dropped, and built again
+    run(parts, f"DROP INDEX {SPEC.name}__prev")
+    assert deploy(parts, SPEC, policy=evidence).outcome == "replaced"
+    assert attached(parts) == ALL_VALID
+    assert len(vector_indexes(parts)) == 6 + 2
 
 
 def test_a_half_made_successor_of_an_older_declaration_does_not_hinder_the_next(parts: str) -> None:

@@ -47,10 +47,15 @@ def _with_suffix(name: str, suffix: str) -> str:
     return name.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
-def child_name(partition: str, name: str, digest: str) -> str:
-    """What the index of a partition is called, for the generation `digest` of the parent's index `name`."""
+def child_name(partition: str, name: str, digest: str, attempt: int = 0) -> str:
+    """What the index of a partition is called, for the generation `digest` of the parent's index `name`.
+
+    A generation is renamed when it takes over, its parts are not: the next one of the same definition needs another
+    `attempt`.
+    """
     # The whole of the partition's name is in the hash: two long ones may begin alike.
-    tail = "_" + hashlib.sha256(f"{name} {digest} {partition}".encode()).hexdigest()[:8] + "_hnsw"
+    hashed = f"{name} {digest} {partition}" + (f" {attempt}" if attempt else "")
+    tail = "_" + hashlib.sha256(hashed.encode()).hexdigest()[:8] + "_hnsw"
     return partition.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 

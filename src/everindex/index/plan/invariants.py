@@ -8,6 +8,7 @@
 5. An index that another backend is building is waited for, never dropped.
 6. What others made is dropped as a duplicate, or takes the declared name, only where the policy allows it.
 7. An index is dropped once, and no later step uses it.
+8. A part of a partitioned index is never dropped alone: PostgreSQL refuses that, and its parent needs it.
 
 Not checked here, since it needs the catalog after the last step: planning again is then empty, and whatever step a deploy is
 interrupted at, the next one reaches the same end. tests/campaigns/index/test_plan_properties.py does that on a server.
@@ -46,6 +47,7 @@ def broken_invariant(
     is_served = situation.serves
     proofs: set[str] = set()
     gone: set[tuple[str, str]] = set()
+    dropped: set[int] = set()
     waited: set[tuple[str, str]] = set()
     built: set[tuple[str, str]] = set()
     for step in steps:
@@ -64,9 +66,12 @@ def broken_invariant(
                     return f"it drops {name}, which is valid, before another index serves"
                 if name == spec.name and index.is_valid:
                     return f"it drops {name}, which serves"
+                if index.parent_oid is not None and index.parent_oid not in dropped:
+                    return f"it drops {name}, which is attached to a partitioned index"
                 if why == "duplicate" and not policy.takes_others:
                     return f"it drops {name}, which others made"
                 gone.add((schema, name))
+                dropped.add(index.oid)
             case Build() | CreateOnParent():
                 place = (step.spec.schema, step.spec.name)
                 if place in built:

@@ -47,7 +47,7 @@ def partition_steps(spec: IndexSpec, observed: Observed, there: ObservedIndex | 
         parent_name, parent_oid = parents[part.parent]
         mine, prepared = _index_of(spec, observed, part, parent_oid)
         steps += prepared
-        name = child_name(part.table, spec.name, spec.definition_digest) if mine is None else mine.name
+        name = _own_name(spec, part) if mine is None else mine.name
         if part.is_partitioned:
             parents[(part.schema, part.table)] = (name, None if mine is None else mine.oid)
         is_attached = mine is not None and parent_oid is not None and mine.parent_oid == parent_oid
@@ -67,7 +67,7 @@ def _index_of(
     spec: IndexSpec, observed: Observed, part: ObservedPartition, parent_oid: int | None
 ) -> tuple[ObservedIndex | None, list[Step]]:
     """The partition's index for this parent, if it has one, and what has to be done before it can be attached."""
-    own_name = child_name(part.table, spec.name, spec.definition_digest)
+    own_name = _own_name(spec, part)
     target = replace(spec, schema=part.schema, table=part.table, name=own_name)
     fitting = [index for index in part.indexes if is_as_declared(spec, observed, index)]
     # Whatever its m: another one cannot be attached beside it.
@@ -98,6 +98,18 @@ def _index_of(
         )
     )
     return None, steps
+
+
+def _own_name(spec: IndexSpec, part: ObservedPartition) -> str:
+    """The name of the partition's index for this generation: of what is there for it already, else the first that no part of
+    another generation has. A rebuild on evidence has the definition of the index that serves, whose parts keep their names."""
+    attached = {index.name for index in part.indexes if index.parent_oid is not None}
+    names = [
+        child_name(part.table, spec.name, spec.definition_digest, attempt) for attempt in range(len(part.indexes) + 1)
+    ]
+    free = [name for name in names if name not in attached]
+    there = {index.name for index in part.indexes}
+    return next((name for name in free if name in there), free[0])
 
 
 def broken_parts(observed: Observed, found: ObservedIndex) -> tuple[tuple[ObservedPartition, ObservedIndex], ...]:
