@@ -44,6 +44,8 @@ OPCLASSES = {
     "bit_hamming_ops": ("bit", "<~>"),
     "bit_jaccard_ops": ("bit", "<%>"),
 }
+#: Candidates that are re-ranked for each neighbour asked for: bit codes lose much of a vector, halfvec hardly any.
+CANDIDATES_PER_NEIGHBOUR = {"vector": 1, "halfvec": 2, "bit": 20}
 #: The opclasses of pgvector 0.5 and 0.6.
 OLD_OPCLASSES = ("vector_cosine_ops", "vector_l2_ops", "vector_ip_ops")
 

@@ -13,13 +13,14 @@ from psycopg import sql
 
 import scene
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, SpecIllegal
+from everindex.index.catalog.index_parts import size_of
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import Deployed, deploy, drop, rollback
 from everindex.index.plan.ddl import create_statement
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL
 from everindex.index.plan.steps import Build, CreateOnParent, DropIndex, Reindex
-from everindex.index.recall.probe import probe_statement, size_of
+from everindex.index.recall.probe import probe_statement
 from everindex.index.recall.shortfall import standing_shortfall
 from everindex.index.recall.verify import prove_all, prove_index, prove_planner
 from everindex.index.spec import IndexSpec

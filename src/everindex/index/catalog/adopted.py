@@ -14,7 +14,6 @@ from psycopg import sql
 from everindex.index.catalog.drift import duplicates
 from everindex.index.catalog.observe import observe
 from everindex.index.journal import BUILT_HERE, JOURNAL
-from everindex.index.plan.policy import DeployPolicy
 from everindex.index.spec import IndexSpec
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection
@@ -56,11 +55,6 @@ def adopted_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
         return replace(spec, name=min(there))
     others = duplicates(spec, observe(connection, spec))
     return replace(spec, name=others[0].name) if others else spec
-
-
-def policy_here(connection: Connection, policy: DeployPolicy) -> DeployPolicy:
-    """`policy`, which on an attached database spares what others made. Reads only."""
-    return policy if read_attachment(connection) is None else replace(policy, spare_others=True)
 
 
 def found_indexes(connection: Connection) -> tuple[FoundIndex, ...]:

@@ -2,38 +2,22 @@
 
 It is the last line of the comment on the table's unique index (what others have written there stays above it), and so
 needs no schema of ours, no object of its own and no pass over the table, is carried along by a dump, and is gone with the
-table (docs/decisions/0017). It is written before the index is dropped, and removed by whoever has brought it back.
-Readers take no lock; writers take SHARE UPDATE EXCLUSIVE on that unique index alone.
+table (docs/decisions/0017). It is written before the index is dropped, and removed by whoever has brought it back
+(`deploy/comments.py`). Reads only, and takes no lock.
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 
-from everindex.index.build.operation import run_briefly
-from everindex.index.catalog.generations import with_note
-from everindex.index.catalog.observe import ObservedIndex
-from everindex.index.deploy.deployment import Deployment
-from everindex.index.journal import dropped_comment
-from everindex.index.plan.ddl import comment_statement
-from everindex.index.spec import IndexSpec, NamedIndex
+from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
-from everindex.pg.locks import holder_of, try_lock, unlock
+from everindex.pg.locks import holder_of
 
 BEGINNING = "everindex: set aside "
-#: Whoever may not change the comment leaves the note to somebody who may.
-_LEFT_TO_OTHERS = (
-    psycopg.errors.InsufficientPrivilege,
-    psycopg.errors.ReadOnlySqlTransaction,
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.UndefinedObject,
-    psycopg.errors.UndefinedTable,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,26 +36,7 @@ class SetAside:
 
 def may_note(connection: Connection, spec: IndexSpec) -> bool:
     """True when the table has an index to write the note on. Reads only."""
-    return _unique_index(connection, spec) is not None
-
-
-def note(deployment: Deployment, connection: Connection, index: ObservedIndex) -> None:
-    """Says that `index` is about to be dropped and is to come back. The caller holds the lock `aside`."""
-    found = _unique_index(connection, deployment.spec)
-    assert found is not None  # may_note was asked
-    schema, name, comment = found
-    words, _ = _parted(comment)
-    before = find_note(
-        connection, deployment.spec
-    )  # of a load that was killed when the index was back, without its comment
-    kept = index.comment or (before and before.comment)
-    line = BEGINNING + json.dumps({"index": deployment.spec.name, "comment": kept}, ensure_ascii=False)
-    run_briefly(
-        deployment,
-        connection,
-        f"noting that index {deployment.spec.qualified_name} is set aside",
-        comment_statement(schema, name, with_note(words, line)),
-    )
+    return index_to_note_on(connection, spec) is not None
 
 
 def find_note(connection: Connection, spec: IndexSpec) -> SetAside | None:
@@ -88,7 +53,7 @@ def find_note(connection: Connection, spec: IndexSpec) -> SetAside | None:
         (sql.Identifier(spec.schema, spec.table).as_string(None), BEGINNING),
     ).fetchall()
     for schema, name, comment in rows:
-        words, kept = _parted(comment)
+        words, kept = split_note(comment)
         if kept is not None and kept.get("index") == spec.name:
             own = kept.get("comment")
             return SetAside(noted_on=(schema, name), words=words, comment=own if isinstance(own, str) else None)
@@ -112,47 +77,7 @@ def aside_words(connection: Connection, spec: IndexSpec) -> tuple[str, str] | No
     )
 
 
-def settle(connection: Connection, spec: IndexSpec, found: ObservedIndex | None = None) -> None:
-    """The note goes, unless a load is at work that has set the index aside; `found`, which is back, gets its comment again.
-
-    One query where there is no note. A role that may not change comments leaves both to the next one.
-    """
-    kept = find_note(connection, spec)
-    if kept is None or not try_lock(connection, "aside"):
-        return
-    try:
-        with connection.transaction():
-            connection.execute("SELECT pg_catalog.set_config('lock_timeout', '2s', true)")
-            connection.execute(comment_statement(*kept.noted_on, kept.words))
-            if found is not None and found.comment is None and kept.comment is not None:
-                connection.execute(comment_statement(spec.schema, found.name, kept.comment))
-    except _LEFT_TO_OTHERS:
-        return
-    finally:
-        unlock(connection, "aside")
-
-
-def restore_words(
-    connection: Connection, spec: NamedIndex, *, words: str | None = None, looks_back: bool = True
-) -> None:
-    """Gives an index that was built anew the comment that others had written on the one that was dropped before it: by a
-    downgrade, or because it was INVALID. `words` is that comment where the caller knows it; else the journal does
-    (`looks_back`), and without one the index has no comment."""
-    if words is None and looks_back:
-        words = dropped_comment(connection, spec)
-    if words is None:
-        return
-    with suppress(*_LEFT_TO_OTHERS), connection.transaction():
-        connection.execute("SELECT pg_catalog.set_config('lock_timeout', '2s', true)")
-        row = connection.execute(
-            "SELECT pg_catalog.obj_description(pg_catalog.to_regclass(%s), 'pg_class')",
-            (sql.Identifier(spec.schema, spec.name).as_string(None),),
-        ).fetchone()
-        if row is not None and row[0] is None:
-            connection.execute(comment_statement(spec.schema, spec.name, words))
-
-
-def _unique_index(connection: Connection, spec: IndexSpec) -> tuple[str, str, str | None] | None:
+def index_to_note_on(connection: Connection, spec: IndexSpec) -> tuple[str, str, str | None] | None:
     """(schema, name, comment) of the index to write the note on: the primary key's, or another unique one."""
     row = connection.execute(
         """
@@ -168,7 +93,7 @@ def _unique_index(connection: Connection, spec: IndexSpec) -> tuple[str, str, st
     return None if row is None else (row[0], row[1], row[2])
 
 
-def _parted(comment: str | None) -> tuple[str | None, dict[str, object] | None]:
+def split_note(comment: str | None) -> tuple[str | None, dict[str, object] | None]:
     """What others have written, and what the note says; None for either that is not there."""
     words, _, last = (comment or "").rpartition("\n")
     if last.startswith(BEGINNING):

@@ -16,8 +16,14 @@ from psycopg.types.json import Jsonb
 from everindex.index.catalog.adopted import adopted_here
 from everindex.index.catalog.drift import declared_index, is_rejected
 from everindex.index.catalog.observe import ObservedIndex, in_search_path, observe
-from everindex.index.recall.probe import CANDIDATES_PER_NEIGHBOUR
-from everindex.index.spec import DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, OPCLASSES, IndexSpec
+from everindex.index.spec import (
+    CANDIDATES_PER_NEIGHBOUR,
+    DEFAULT_EF_SEARCH,
+    DEFAULT_K,
+    MAX_EF_SEARCH,
+    OPCLASSES,
+    IndexSpec,
+)
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors

@@ -16,6 +16,7 @@ from everindex.errors import GenerationUnproven
 from everindex.index.build.operation import run_briefly
 from everindex.index.catalog.drift import answers_declared, declared_index, index_digest
 from everindex.index.catalog.generations import Shortfall, read_note, serving_note, with_note, words_of_others
+from everindex.index.catalog.index_parts import index_names
 from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.catalog.serving import same_distance
 from everindex.index.deploy.deployment import Deployment
@@ -35,7 +36,7 @@ from everindex.index.recall.measurement import (
     one_transaction,
     sample_queries,
 )
-from everindex.index.recall.probe import index_names, probe_settings, probe_statement
+from everindex.index.recall.probe import probe_settings, probe_statement
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors

@@ -22,12 +22,12 @@ from everindex.errors import BuildFailed, LockNotObtained
 from everindex.index.build.online import run_watched
 from everindex.index.build.operation import POLL_SECONDS, run_briefly, set_session, stopped, wait_for_table
 from everindex.index.build.vector_index import build
-from everindex.index.catalog.adopted import policy_here
 from everindex.index.catalog.generations import has_generation_name, words_of_others
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
-from everindex.index.catalog.set_aside import restore_words, settle
 from everindex.index.deploy.acceptance import prove
+from everindex.index.deploy.comments import restore_words, settle
 from everindex.index.deploy.deployment import Deployment
+from everindex.index.deploy.local_policy import policy_here
 from everindex.index.deploy.session import build_lock, notice_text, operation_session
 from everindex.index.deploy.swap import drop_generation, out_of_date, rename, roll_back, swap
 from everindex.index.journal import DROPPING, record

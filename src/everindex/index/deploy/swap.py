@@ -25,6 +25,7 @@ from everindex.index.catalog.generations import (
     with_note,
     words_of_others,
 )
+from everindex.index.catalog.index_parts import index_names
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.visibility import SHOW_OR_HIDE
@@ -33,7 +34,7 @@ from everindex.index.plan.ddl import comment_statement, drop_statement, rename_s
 from everindex.index.plan.steps import Rename, Swap
 from everindex.index.recall.explain import FORCED, explain
 from everindex.index.recall.measurement import sample_queries
-from everindex.index.recall.probe import index_names, probe_settings, probe_statement
+from everindex.index.recall.probe import probe_settings, probe_statement
 from everindex.index.spec import DEFAULT_K, IndexSpec, OnlineIndex
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types

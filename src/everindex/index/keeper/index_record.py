@@ -13,20 +13,12 @@ from everindex.errors import EverindexError
 from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.generations import read_note
+from everindex.index.catalog.index_parts import size_of
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.journal import entries, record
-from everindex.index.keeper.evidence import (
-    Baseline,
-    Evidence,
-    by_source,
-    is_worth_measuring,
-    judge_recall,
-    measure,
-    queries_within,
-    see_size,
-)
+from everindex.index.keeper.evidence import is_worth_measuring, measure, queries_within, see_size
 from everindex.index.recall.history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
-from everindex.index.recall.probe import size_of
+from everindex.index.recall.judgement import Baseline, Evidence, by_source, judge_recall
 from everindex.index.recall.query_sample import STORED_ROWS, AskedQueries, Queries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection

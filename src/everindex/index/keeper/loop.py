@@ -26,10 +26,10 @@ from everindex.errors import (
     NotMigrated,
     ServerUnreachable,
 )
-from everindex.index.catalog.adopted import policy_here
 from everindex.index.catalog.drift import is_rejected
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.deploy.executor import Deployed, deploy
+from everindex.index.deploy.local_policy import policy_here
 from everindex.index.deploy.warm import warm_in_background
 from everindex.index.journal import record
 from everindex.index.keeper.index_record import Kept

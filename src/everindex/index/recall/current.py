@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from everindex.index.catalog.observe import Observed
 from everindex.index.catalog.serving import serving_spec
 from everindex.index.catalog.tuned import read_tuned
-from everindex.index.keeper.evidence import LEAST_QUERIES, by_source, judge_recall, latest_together
 from everindex.index.recall.history import Sample, generation_of, samples_of
+from everindex.index.recall.judgement import LEAST_QUERIES, by_source, judge_recall, latest_together
 from everindex.index.recall.measurement import wilson
 from everindex.index.recall.query_sample import STORED_ROWS
 from everindex.index.spec import DEFAULT_K, IndexSpec

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.key import cast_sql, key_sql
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observe import Observed
 from everindex.index.recall.explain import Settings
-from everindex.index.spec import DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, IndexSpec
+from everindex.index.spec import CANDIDATES_PER_NEIGHBOUR, DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, IndexSpec
 
-#: Candidates that are re-ranked for each neighbour asked for: bit codes lose much of a vector, halfvec hardly any.
-CANDIDATES_PER_NEIGHBOUR = {"vector": 1, "halfvec": 2, "bit": 20}
-#: The same for an expression over a column, such as the first dimensions of a vector.
+#: CANDIDATES_PER_NEIGHBOUR for an expression over a column, such as the first dimensions of a vector.
 CANDIDATES_OF_EXPRESSION = 20
 #: Types of a column whose distances are the true ones.
 VALUE_TYPES = ("vector", "halfvec", "bit")
@@ -119,34 +116,6 @@ def candidates_per_neighbour(spec: IndexSpec, observed: Observed) -> int:
 def _for_k(declared: int, k: int) -> int:
     """What is declared for DEFAULT_K neighbours, for k: never less, and more in proportion."""
     return max(declared, -(-declared * k // DEFAULT_K))
-
-
-def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:
-    """Under which names the planner may show a scan of `index`: its own, or those of its partitions."""
-    return frozenset(part.name for part in index_parts(observed, index))
-
-
-def index_parts(observed: Observed, index: ObservedIndex) -> tuple[ObservedIndex, ...]:
-    """`index`, and what hangs on it on the partitions, at whatever depth."""
-    parts = [index]
-    parents = {index.oid}
-    for part in observed.partitions:  # parents come before their partitions
-        for child in part.indexes:
-            if child.parent_oid in parents:
-                parts.append(child)
-                parents.add(child.oid)
-    return tuple(parts)
-
-
-def size_of(observed: Observed, found: ObservedIndex) -> int:
-    """Bytes of the index, with those of its partitions."""
-    return sum(part.size_bytes for part in index_parts(observed, found))
-
-
-def names_of(spec: IndexSpec, observed: Observed) -> frozenset[str]:
-    """Under which names the planner may show the declared index."""
-    found = declared_index(spec, observed)
-    return frozenset({spec.name}) if found is None else index_names(observed, found)
 
 
 def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sql.Composable]:

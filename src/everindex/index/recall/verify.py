@@ -10,6 +10,7 @@ from psycopg import sql
 
 from everindex.errors import EverindexError
 from everindex.index.catalog.drift import declared_index, differences
+from everindex.index.catalog.index_parts import names_of, size_of
 from everindex.index.catalog.observe import Observed, observe
 from everindex.index.catalog.set_aside import aside_words
 from everindex.index.plan.other_indexes import Beside, indexes_beside
@@ -18,7 +19,7 @@ from everindex.index.plan.preconditions import check_column
 from everindex.index.recall.by_source import measure_by_source, worst_of
 from everindex.index.recall.explain import FORCED, NAMED, SMALL_TABLE_ROWS, Explained, Settings, explain
 from everindex.index.recall.measurement import IndexUnused, sample_queries
-from everindex.index.recall.probe import names_of, probe_settings, probe_statement, size_of
+from everindex.index.recall.probe import probe_settings, probe_statement
 from everindex.index.recall.proof import Proof, ProofName, fails
 from everindex.index.recall.query_sample import NOTHING_ASKED, STORED_ROWS, AskedQueries
 from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from everindex.index.catalog.drift import is_hidden
+from everindex.index.catalog.index_parts import index_names, size_of
 from everindex.index.catalog.key import is_key, is_predicate
 from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.catalog.serving import same_distance
 from everindex.index.deploy.visibility import competitors, hidden
 from everindex.index.recall.explain import FORCED, Settings, explain_here, set_local
 from everindex.index.recall.measurement import IndexUnused, Inside, Truth, compare, one_transaction
-from everindex.index.recall.probe import candidates_per_neighbour, index_names, probe_statement, size_of
+from everindex.index.recall.probe import candidates_per_neighbour, probe_statement
 from everindex.index.spec import MAX_EF_SEARCH, IndexSpec
 from everindex.index.tuning.curve import Curve, Place, Point, Shape, shape_of
 from everindex.pg.connections import Connection

@@ -16,12 +16,12 @@ from everindex.index.build.memory import settings_for
 from everindex.index.build.preflight import see_machine
 from everindex.index.build.rate import Rate
 from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.index_parts import index_names
 from everindex.index.catalog.key import DERIVED
 from everindex.index.catalog.observe import Observed, observe
 from everindex.index.catalog.serving import same_distance
 from everindex.index.plan.ddl import create_statement
 from everindex.index.recall.measurement import IndexUnused, Truth
-from everindex.index.recall.probe import index_names
 from everindex.index.spec import OLD_OPCLASSES, IndexSpec, check_dimensions
 from everindex.index.tuning.curve import Curve, Shape, shape_of
 from everindex.index.tuning.measure import LeftOut, OnPoint, measure_points

@@ -20,17 +20,17 @@ from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import is_zero, without_record
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
-from everindex.index.catalog.adopted import policy_here
 from everindex.index.catalog.drift import differences, is_hidden
 from everindex.index.catalog.generations import next_name, previous_name, read_note
+from everindex.index.catalog.index_parts import size_of
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
 from everindex.index.catalog.tuned import effective_spec
+from everindex.index.deploy.local_policy import policy_here
 from everindex.index.journal import Entry, entries
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL
 from everindex.index.recall.current import RecallNow, recall_now
 from everindex.index.recall.explain import explain, explain_text
-from everindex.index.recall.probe import size_of
 from everindex.index.spec import IndexSpec
 from everindex.message_text import with_backticks
 from everindex.pg import own_schema

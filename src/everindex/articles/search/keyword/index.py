@@ -29,7 +29,7 @@ from everindex.errors import EverindexError, LockNotObtained, PlanOutOfDate
 from everindex.index.build.online import create_at_once, create_online, drop_online
 from everindex.index.build.operation import Operation, stopped, wait_for_table
 from everindex.index.catalog.canonical import print_index
-from everindex.index.catalog.set_aside import restore_words
+from everindex.index.deploy.comments import restore_words
 from everindex.index.deploy.session import build_lock, operation_session
 from everindex.index.deploy.swap import rename_together
 from everindex.index.journal import DROPPING, record

@@ -1,0 +1,35 @@
+"""The parts of an index: itself, and what hangs on it on the partitions of its table, with their names and sizes. Pure."""
+
+from __future__ import annotations
+
+from everindex.index.catalog.drift import declared_index
+from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.spec import IndexSpec
+
+
+def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:
+    """Under which names the planner may show a scan of `index`: its own, or those of its partitions."""
+    return frozenset(part.name for part in index_parts(observed, index))
+
+
+def index_parts(observed: Observed, index: ObservedIndex) -> tuple[ObservedIndex, ...]:
+    """`index`, and what hangs on it on the partitions, at whatever depth."""
+    parts = [index]
+    parents = {index.oid}
+    for part in observed.partitions:  # parents come before their partitions
+        for child in part.indexes:
+            if child.parent_oid in parents:
+                parts.append(child)
+                parents.add(child.oid)
+    return tuple(parts)
+
+
+def size_of(observed: Observed, found: ObservedIndex) -> int:
+    """Bytes of the index, with those of its partitions."""
+    return sum(part.size_bytes for part in index_parts(observed, found))
+
+
+def names_of(spec: IndexSpec, observed: Observed) -> frozenset[str]:
+    """Under which names the planner may show the declared index."""
+    found = declared_index(spec, observed)
+    return frozenset({spec.name}) if found is None else index_names(observed, found)

@@ -1,0 +1,93 @@
+"""The comments that a deploy writes on indexes beside its own notes: that an index is set aside for a load, and what others
+had written on an index that was dropped and built anew.
+
+Writers take SHARE UPDATE EXCLUSIVE on the index alone, and never wait long for it. A role that may not change comments leaves
+them to the next one that may. What the note says, and who reads it, stands in `catalog/set_aside.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import psycopg
+from psycopg import sql
+
+from everindex.index.build.operation import run_briefly
+from everindex.index.catalog.generations import with_note
+from everindex.index.catalog.observe import ObservedIndex
+from everindex.index.catalog.set_aside import BEGINNING, find_note, index_to_note_on, split_note
+from everindex.index.deploy.deployment import Deployment
+from everindex.index.journal import dropped_comment
+from everindex.index.plan.ddl import comment_statement
+from everindex.index.spec import IndexSpec, NamedIndex
+from everindex.pg.connections import Connection
+from everindex.pg.locks import try_lock, unlock
+
+#: Whoever may not change the comment leaves the note to somebody who may.
+_LEFT_TO_OTHERS = (
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.UndefinedTable,
+)
+
+
+def note(deployment: Deployment, connection: Connection, index: ObservedIndex) -> None:
+    """Says that `index` is about to be dropped and is to come back. The caller holds the lock `aside`."""
+    found = index_to_note_on(connection, deployment.spec)
+    assert found is not None  # may_note was asked
+    schema, name, comment = found
+    words, _ = split_note(comment)
+    before = find_note(
+        connection, deployment.spec
+    )  # of a load that was killed when the index was back, without its comment
+    kept = index.comment or (before and before.comment)
+    line = BEGINNING + json.dumps({"index": deployment.spec.name, "comment": kept}, ensure_ascii=False)
+    run_briefly(
+        deployment,
+        connection,
+        f"noting that index {deployment.spec.qualified_name} is set aside",
+        comment_statement(schema, name, with_note(words, line)),
+    )
+
+
+def settle(connection: Connection, spec: IndexSpec, found: ObservedIndex | None = None) -> None:
+    """The note goes, unless a load is at work that has set the index aside; `found`, which is back, gets its comment again.
+
+    One query where there is no note. A role that may not change comments leaves both to the next one.
+    """
+    kept = find_note(connection, spec)
+    if kept is None or not try_lock(connection, "aside"):
+        return
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_catalog.set_config('lock_timeout', '2s', true)")
+            connection.execute(comment_statement(*kept.noted_on, kept.words))
+            if found is not None and found.comment is None and kept.comment is not None:
+                connection.execute(comment_statement(spec.schema, found.name, kept.comment))
+    except _LEFT_TO_OTHERS:
+        return
+    finally:
+        unlock(connection, "aside")
+
+
+def restore_words(
+    connection: Connection, spec: NamedIndex, *, words: str | None = None, looks_back: bool = True
+) -> None:
+    """Gives an index that was built anew the comment that others had written on the one that was dropped before it: by a
+    downgrade, or because it was INVALID. `words` is that comment where the caller knows it; else the journal does
+    (`looks_back`), and without one the index has no comment."""
+    if words is None and looks_back:
+        words = dropped_comment(connection, spec)
+    if words is None:
+        return
+    with suppress(*_LEFT_TO_OTHERS), connection.transaction():
+        connection.execute("SELECT pg_catalog.set_config('lock_timeout', '2s', true)")
+        row = connection.execute(
+            "SELECT pg_catalog.obj_description(pg_catalog.to_regclass(%s), 'pg_class')",
+            (sql.Identifier(spec.schema, spec.name).as_string(None),),
+        ).fetchone()
+        if row is not None and row[0] is None:
+            connection.execute(comment_statement(spec.schema, spec.name, words))
