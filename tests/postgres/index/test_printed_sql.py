@@ -134,6 +134,17 @@ def test_a_previous_generation_that_makes_room_is_not_called_old(items: str) -> 
     assert "time is over" not in dropped.sentence
 
 
+def test_a_plan_shows_the_previous_generation_whose_time_is_over_as_the_deploy_then_drops_it(
+    start: Callable[[Kind], str],
+) -> None:
+    (kind,) = [kind for kind in PRINTED if kind.name == "expired-previous"]
+    conninfo = start(kind)
+    shown = [each.step.sentence for each in preview(conninfo, kind).steps]
+    assert len(shown) == 1
+    assert "time is over" in shown[0]
+    assert list(deploy(conninfo, kind.spec, policy=DEPLOY).did) == shown
+
+
 def test_a_plan_says_why_its_time_is_an_assumption(items: str) -> None:
     kind = Kind(name="absent", prepare=lambda conninfo: None)
     found = preview(items, kind)

@@ -96,9 +96,9 @@ def preview_plan(
     """
     require_pgvector(look(connection))
     observed = observe(connection, spec)
-    plan = make_plan(spec, observed, policy=policy_here(connection, policy))
-    machine = see_machine(connection)
     now = datetime.now(UTC)
+    plan = make_plan(spec, observed, policy=policy_here(connection, policy), now=now)
+    machine = see_machine(connection)
     builds = [step for step in plan.steps if isinstance(step, Build)]
     rate = measured_rate(connection, spec, observed, with_trial=with_trial) if builds else None
     return PlanPreview(

@@ -237,7 +237,7 @@ def _role(spec: IndexSpec, index: ObservedIndex) -> str:
 
 def _to_do(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[list[str], list[str]]:
     try:
-        plan = make_plan(spec, observed, policy=policy_here(connection, HEAL))
+        plan = make_plan(spec, observed, policy=policy_here(connection, HEAL), now=dt.datetime.now(dt.UTC))
     except EverindexError as exc:
         return [], [f"{exc.what} {exc.why}"]
     return [step.sentence for step in plan.steps], list(plan.remarks)
