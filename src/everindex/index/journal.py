@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: The line before an index with a comment of others goes: it says what the comment was.
 DROPPING = "dropping"
+#: The last act of a build under the name of an index that had such a comment: the comment is on the new index.
+COMMENT_RESTORED = "comment restored"
 #: A build of fewer rows says little about the time of a larger one.
 LEAST_PAST_ROWS = 1000
 #: Whether the last word of the journal is that everindex built index `c` in schema `n`. A line about a generation that was
@@ -73,14 +75,18 @@ def entries(connection: Connection, spec: NamedIndex, *, limit: int = 50) -> lis
     return [Entry(at=row[0], schema=row[1], index=row[2], event=row[3], details=row[4]) for row in rows]
 
 
-def dropped_comment(connection: Connection, spec: NamedIndex) -> str | None:
+def dropped_comment(connection: Connection, spec: NamedIndex, *, was_built_here: bool = False) -> str | None:
     """The comment that others had written on the index of that name when it was dropped before the present one was built;
-    None for none, and where there is no journal. Reads only."""
-    builds = 0
+    None for none, for one that the present one has had already, and where there is no journal. With `was_built_here`, only
+    where everindex began a build after that drop. Reads only."""
+    builds = starts = 0
     for entry in entries(connection, spec, limit=20):
+        if entry.event == COMMENT_RESTORED:
+            return None
         if entry.event in (DROPPING, "dropped") and entry.details.get("name") == spec.name:
             words = entry.details.get("comment")
-            return words if isinstance(words, str) else None
+            return words if isinstance(words, str) and (starts or not was_built_here) else None
+        starts += entry.event == "build started"
         builds += entry.event == "built"
         if builds > 1:
             break

@@ -10,10 +10,13 @@ import pytest
 from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.index.catalog.generations import words_of_others
+from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import deploy, drop, drop_previous, rollback
+from everindex.index.plan.ddl import create_statement
 from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter
 from everindex.pg import own_schema
+from everindex.pg.connections import connect
 from plan_kinds import partitioned
 from scene import SPEC, rows, run
 
@@ -48,6 +51,11 @@ def swap_and_back(conninfo: str) -> None:
 
 def die_before_building(text: str) -> None:
     if text.startswith("building index"):
+        raise RuntimeError(text)
+
+
+def die_after_building(text: str) -> None:
+    if text.startswith("built index"):
         raise RuntimeError(text)
 
 
@@ -91,6 +99,33 @@ def test_a_comment_comes_back_after_a_drop_and_after_a_death_in_between(items: s
         deploy(items, SPEC, policy=KEEP, reporter=Reporter(say=die_before_building))
     deploy(items, SPEC)
     assert words_on(items) == THEIRS
+
+
+def test_a_comment_comes_back_where_the_process_died_between_build_and_comment(items: str) -> None:
+    own_schema.ensure(items)
+    deploy(items, SPEC)
+    write(items)
+    run(items, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{SPEC.name}'::regclass")
+    with pytest.raises(RuntimeError):
+        deploy(items, SPEC, policy=KEEP, reporter=Reporter(say=die_after_building))
+    assert words_on(items) is None
+    assert deploy(items, SPEC).outcome == "already-there"
+    assert words_on(items) == THEIRS
+    # Once only: who removes it afterwards has said that it shall not be there.
+    run(items, f"COMMENT ON INDEX {SPEC.name} IS NULL")
+    deploy(items, SPEC)
+    assert words_on(items) is None
+
+
+def test_an_index_that_others_built_does_not_get_the_comment_of_one_that_was_dropped(items: str) -> None:
+    own_schema.ensure(items)
+    deploy(items, SPEC)
+    write(items)
+    drop(items, SPEC)
+    with connect(items) as connection:
+        connection.execute(create_statement(SPEC, observe(connection, SPEC)))
+    assert deploy(items, SPEC).outcome == "already-there"
+    assert words_on(items) is None
 
 
 def test_comments_on_the_indexes_of_partitions_go_on_to_the_next_generation(items: str) -> None:

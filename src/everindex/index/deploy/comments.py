@@ -18,7 +18,7 @@ from everindex.index.catalog.generations import with_note
 from everindex.index.catalog.observe import ObservedIndex
 from everindex.index.catalog.set_aside import BEGINNING, find_note, index_to_note_on, split_note
 from everindex.index.deploy.deployment import Deployment
-from everindex.index.journal import dropped_comment
+from everindex.index.journal import COMMENT_RESTORED, record
 from everindex.index.plan.ddl import comment_statement
 from everindex.index.spec import IndexSpec, NamedIndex
 from everindex.pg.connections import Connection
@@ -73,21 +73,19 @@ def settle(connection: Connection, spec: IndexSpec, found: ObservedIndex | None 
         unlock(connection, "aside")
 
 
-def restore_words(
-    connection: Connection, spec: NamedIndex, *, words: str | None = None, looks_back: bool = True
-) -> None:
-    """Gives an index that was built anew the comment that others had written on the one that was dropped before it: by a
-    downgrade, or because it was INVALID. `words` is that comment where the caller knows it; else the journal does
-    (`looks_back`), and without one the index has no comment."""
-    if words is None and looks_back:
-        words = dropped_comment(connection, spec)
+def restore_words(connection: Connection, spec: NamedIndex, words: str | None) -> None:
+    """Gives an index that was built anew the comment `words` that others had written on the one that was dropped before it;
+    one that has a comment keeps it. The journal says that it was done: who removes that comment later is not overruled."""
     if words is None:
         return
-    with suppress(*_LEFT_TO_OTHERS), connection.transaction():
-        connection.execute("SELECT pg_catalog.set_config('lock_timeout', '2s', true)")
-        row = connection.execute(
-            "SELECT pg_catalog.obj_description(pg_catalog.to_regclass(%s), 'pg_class')",
-            (sql.Identifier(spec.schema, spec.name).as_string(None),),
-        ).fetchone()
-        if row is not None and row[0] is None:
+    with suppress(*_LEFT_TO_OTHERS):
+        with connection.transaction():
+            connection.execute("SELECT pg_catalog.set_config('lock_timeout', '2s', true)")
+            row = connection.execute(
+                "SELECT pg_catalog.obj_description(pg_catalog.to_regclass(%s), 'pg_class')",
+                (sql.Identifier(spec.schema, spec.name).as_string(None),),
+            ).fetchone()
+            if row is None or row[0] is not None:
+                return
             connection.execute(comment_statement(spec.schema, spec.name, words))
+        record(connection, spec, COMMENT_RESTORED)

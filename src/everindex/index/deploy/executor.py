@@ -30,7 +30,7 @@ from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.local_policy import policy_here
 from everindex.index.deploy.session import build_lock, notice_text, operation_session
 from everindex.index.deploy.swap import drop_generation, out_of_date, rename, roll_back, swap
-from everindex.index.journal import DROPPING, record
+from everindex.index.journal import DROPPING, dropped_comment, record
 from everindex.index.plan.ddl import attach_statement, create_statement, reindex_statement
 from everindex.index.plan.other_indexes import indexes_beside
 from everindex.index.plan.planner import Plan, make_plan
@@ -221,9 +221,8 @@ def _finished(deployment: Deployment, connection: Connection, plan: Plan, observ
     found = plan.situation.current
     if found is not None and found.is_valid:
         settle(connection, deployment.spec, found)
-        if found.comment is None and deployment.did and not deployment.has_swapped:
-            words = deployment.words.get(deployment.spec.name)
-            restore_words(connection, deployment.spec, words=words, looks_back=deployment.build_seconds is not None)
+        if found.comment is None and not deployment.has_swapped:
+            restore_words(connection, deployment.spec, _words_before(deployment, connection))
     for beside in indexes_beside(deployment.spec, observed):
         deployment.warn(f"{beside.sentence}; {beside.advice}")
     outcome: Literal["already-there", "built", "rebuilt", "replaced", "mended"] = "already-there"
@@ -240,6 +239,15 @@ def _finished(deployment: Deployment, connection: Connection, plan: Plan, observ
         remarks=plan.remarks,
         did=tuple(deployment.did),
     )
+
+
+def _words_before(deployment: Deployment, connection: Connection) -> str | None:
+    """What others had written on the index that had the name before, and that this deploy, or one that died after its build,
+    has dropped."""
+    words = deployment.words.get(deployment.spec.name)
+    if words is None and (deployment.build_seconds is not None or not deployment.did):
+        words = dropped_comment(connection, deployment.spec, was_built_here=not deployment.did)
+    return words
 
 
 def _wait_for_others(deployment: Deployment, connection: Connection, step: Step) -> None:
@@ -268,7 +276,7 @@ def _take(deployment: Deployment, connection: Connection, step: Step, observed: 
         case Build():
             build(deployment, connection, step, observed)
             if step.spec.name in deployment.words:  # of a partition's index, too
-                restore_words(connection, step.spec, words=deployment.words[step.spec.name], looks_back=False)
+                restore_words(connection, step.spec, deployment.words[step.spec.name])
         case CreateOnParent():
             statement = create_statement(step.spec, observed, concurrently=False, on_only=True)
             run_briefly(deployment, connection, f"creating index {step.spec.qualified_name}", statement)

@@ -32,7 +32,7 @@ from everindex.index.catalog.canonical import print_index
 from everindex.index.deploy.comments import restore_words
 from everindex.index.deploy.session import build_lock, operation_session
 from everindex.index.deploy.swap import rename_together
-from everindex.index.journal import DROPPING, record
+from everindex.index.journal import DROPPING, dropped_comment, record
 from everindex.index.plan.ddl import comment_statement, rename_statement, swap_statements
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy
@@ -481,7 +481,7 @@ def _finish(operation: TextOperation, connection: Connection, index: TextIndex) 
     """What a new index still needs: the comment of the one before it, and then no statistics, by which the next call knows
     that this was done."""
     if index.name == INDEX_NAME:
-        restore_words(connection, index, words=operation.words)
+        restore_words(connection, index, operation.words or dropped_comment(connection, index))
     # What ANALYZE would learn from parsing thousands of articles: nothing that a plan of keyword search depends on.
     connection.execute(
         sql.SQL("ALTER INDEX {} ALTER COLUMN 1 SET STATISTICS 0").format(sql.Identifier(index.schema, index.name))
