@@ -28,11 +28,11 @@ INDEX = "articles_embedding_hnsw_idx"
 #: Halts an import at the moment that its second argument names, says so and waits to be killed.
 HALTING = """
 import sys, time
-from everindex.articles import bulk
+from everindex.articles.ingest import bulk_load as bulk
 from everindex.articles.connect import connect_instance
 from everindex.articles.model import Article
 from everindex.articles.verification import verify
-from everindex.index.deploy import deploy as apply
+from everindex.index.deploy import executor as apply
 
 def halt(*_, **__):
     print("here", flush=True)
