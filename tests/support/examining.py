@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from everindex.doctor.examine import ask_all, chosen_rules
+from everindex.doctor.examine import chosen_rules, run_rules
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import RuleResult
 from everindex.index.spec import IndexSpec
@@ -45,7 +45,7 @@ def answers(
         )
         if now is not None:
             examined.now = now
-        report = ask_all(examined, [replace(rule, ask=partial(rule.ask, **arguments))])
+        report = run_rules(examined, [replace(rule, check=partial(rule.check, **arguments))])
     return [answer for _, answer in report.answers]
 
 

@@ -87,7 +87,7 @@ def ask(
         examined = Examined(connection=connection, capabilities=look(connection), declared=declared)
         if counting_since is not None:
             examined.counting_since = counting_since
-        return list(rule.ask(examined))
+        return list(rule.check(examined))
 
 
 def findings(conninfo: str, slug: str, **how: Any) -> list[RuleResult]:

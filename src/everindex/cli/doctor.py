@@ -14,7 +14,7 @@ from everindex.cli.given_declaration import as_advised
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.doctor.examine import chosen_rules, examine
-from everindex.doctor.fix import Mended, mend
+from everindex.doctor.fix import FixResult, apply_fixes
 from everindex.doctor.rule import Report, Rule, RuleResult
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.spec import IndexSpec
@@ -42,14 +42,14 @@ def doctor(
     settings = read_settings()
     compare = sample_comparison(settings)
     with address.server(settings) as conninfo:
-        mended: tuple[Mended, ...] = ()
+        mended: tuple[FixResult, ...] = ()
         with connect_patiently(conninfo, settings, wait, application_name="everindex doctor") as connection:
             found = look(connection)
             specs = _declared(connection, declared, index, settings.recall_floor)
             report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
         if fix:
             _tell_plan(report)
-            mended = mend(conninfo, report, declared=specs, on_mended=_tell_mended)
+            mended = apply_fixes(conninfo, report, declared=specs, on_result=_tell_mended)
         if mended:
             with connect(conninfo, application_name="everindex doctor") as connection:
                 report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
@@ -131,6 +131,6 @@ def _tell_plan(report: Report) -> None:
                 tell(f"to run: {statement}")
 
 
-def _tell_mended(mended: Mended) -> None:
+def _tell_mended(mended: FixResult) -> None:
     why = f": {mended.why}" if mended.why else ""
     tell(f"{_OUTCOMES[mended.outcome]}: {mended.statement}{why}")

@@ -1,4 +1,4 @@
-"""What a comparison of stored vectors with their texts has found, as the doctor is handed it: it has no model of its own."""
+"""What a comparison of stored vectors with their texts has found, as it is passed to the doctor: it has no model of its own."""
 
 from __future__ import annotations
 

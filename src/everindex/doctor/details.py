@@ -1,4 +1,4 @@
-"""What else does the catalog know of a vector table and of a vector index? Storage, options and what was counted."""
+"""Storage options and statistics counters of vector tables and vector indexes, read from the catalog. Reads only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with this database? Every rule asked, each on its own: one that cannot be asked is unknown, never good."""
+"""One examination of a database: every rule runs on its own, and one that cannot run is unknown, never good."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def examine(
     max_seconds: float = 2.0,
     compare_vectors: CompareVectors | None = None,
 ) -> Report:
-    """Asks every rule, or those named, over one autocommit connection. Reads only; no statement runs longer than
-    `max_seconds`. Rules about what a model makes are asked with `compare_vectors` only.
+    """Runs every rule, or those named, over one autocommit connection. Reads only; no statement runs longer than
+    `max_seconds`. Rules about what a model makes run with `compare_vectors` only.
 
-    Raises UsageError for a rule that there is not, and ServerUnreachable and its kin when the connection is lost.
+    Raises UsageError for a rule that does not exist, and ServerUnreachable or the like when the connection is lost.
     """
     rules = chosen_rules(slugs)
     examined = Examined(
@@ -41,17 +41,17 @@ def examine(
         max_seconds=max_seconds,
         compare_vectors=compare_vectors,
     )
-    return ask_all(examined, rules)
+    return run_rules(examined, rules)
 
 
-def ask_all(examined: Examined, rules: Collection[Rule]) -> Report:
+def run_rules(examined: Examined, rules: Collection[Rule]) -> Report:
     """The answers of these rules, worst first: findings by severity, then what is unknown, then what is good."""
-    pairs = [(rule, answer) for rule in rules for answer in _ask(rule, examined)]
+    pairs = [(rule, answer) for rule in rules for answer in _run(rule, examined)]
     return Report(answers=tuple(sorted(pairs, key=_rank)))
 
 
 def chosen_rules(slugs: Collection[str]) -> tuple[Rule, ...]:
-    """The rules of these slugs; all of them where none is named. Raises UsageError for a slug that there is not."""
+    """The rules of these slugs; all of them where none is named. Raises UsageError for a slug that does not exist."""
     known = {rule.slug: rule for rule in all_rules()}
     for slug in slugs:
         if slug not in known:
@@ -64,9 +64,9 @@ def chosen_rules(slugs: Collection[str]) -> tuple[Rule, ...]:
     return tuple(rule for slug, rule in known.items() if not slugs or slug in slugs)
 
 
-def _ask(rule: Rule, examined: Examined) -> Iterator[RuleResult]:
+def _run(rule: Rule, examined: Examined) -> Iterator[RuleResult]:
     try:
-        yield from rule.ask(examined)
+        yield from rule.check(examined)
     except psycopg.Error as exc:
         if examined.connection.closed:
             raise statement_error(exc, doing="examining the database") from exc

@@ -1,6 +1,6 @@
 """One database under examination: its server, its vector indexes and their tables, each read at its first use and kept.
 
-Reads only, each statement within a time limit. What is read once is not read again: a later change is not seen.
+Reads only, each statement within a time limit. What is read once is not read again: a later change is not noticed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg import sql
 
 from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
 from everindex.doctor.details import IndexDetails, TableDetails, read_index_details, read_table_details
-from everindex.doctor.sampled import SAMPLED_COLUMNS, Sample, read_sample
+from everindex.doctor.sampled import SAMPLED_COLUMNS, ColumnSample, read_sample
 from everindex.doctor.stored_settings import MadeSetting, read_stored_settings
 from everindex.doctor.vector_objects import VectorIndex, VectorTable
 from everindex.index.catalog.generations import PREVIOUS, next_name
@@ -27,7 +27,7 @@ from everindex.pg.connections import Connection
 
 @dataclass(kw_only=True)
 class Examined:
-    """A database under examination. Every property is read at its first use and kept; all of them only read."""
+    """A database under examination. Every property is read at its first use and cached; all of them only read."""
 
     connection: Connection
     capabilities: Capabilities
@@ -41,7 +41,7 @@ class Examined:
     """Compares stored vectors with their texts, where somebody brings a model along."""
 
     _settings: dict[str, str] = field(default_factory=dict)
-    _samples: dict[tuple[int, str], Sample | str] = field(default_factory=dict)
+    _samples: dict[tuple[int, str], ColumnSample | str] = field(default_factory=dict)
     _timed_out: dict[str, psycopg.Error] = field(default_factory=dict)
 
     def setting(self, name: str) -> str | None:
@@ -300,7 +300,7 @@ class Examined:
             if index.table_oid == table.oid and table.column in self.index_details[index.oid].columns
         )
 
-    def samples(self, tables: Iterable[VectorTable]) -> Iterator[tuple[VectorTable, Sample | str]]:
+    def samples(self, tables: Iterable[VectorTable]) -> Iterator[tuple[VectorTable, ColumnSample | str]]:
         """A sample of each column, the biggest tables first, or the reason why there is none. One forbidden, locked or
         slow table takes no other with it; those beyond SAMPLED_COLUMNS come as one, named by the biggest of them. A lost
         connection raises psycopg.Error."""
@@ -320,7 +320,7 @@ class Examined:
                 f"rows of {SAMPLED_COLUMNS} columns are read",
             )
 
-    def _sample(self, table: VectorTable) -> Sample | str:
+    def _sample(self, table: VectorTable) -> ColumnSample | str:
         try:
             sample = read_sample(self.rows, table, extension_schema=self.extension_schema)
         except psycopg.Error as exc:

@@ -1,4 +1,7 @@
-"""Which findings are mended by us, and how? Only the safe ones, a statement at a time, each asked again just before."""
+"""The safe fixes of a report, run one statement at a time; each finding is examined again just before.
+
+Builds are left to `everindex heal`. A statement that fails is reported and never repeated.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,16 @@ from everindex.index.spec import IndexSpec
 from everindex.message_text import with_backticks
 from everindex.pg.connections import Connection, connect, lift_time_limits
 
-#: How long a statement may wait for its lock: whoever comes after it in the queue waits as long.
+#: How long a statement may wait for its lock: every session behind it in the queue waits as long.
 LOCK_TIMEOUT_MS = 5_000
 
 Outcome = Literal["done", "failed", "left"]
-"""left: not tried, because somebody is at work there, it is mended already, or it is the index engine's business."""
+"""left: not tried, because another session works on the table, the finding is gone already, or it is a build, which
+`everindex heal` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mended:
+class FixResult:
     """What became of one safe statement."""
 
     slug: str
@@ -41,31 +45,31 @@ class Mended:
         }
 
 
-def mend(
+def apply_fixes(
     conninfo: str,
     report: Report,
     *,
     declared: tuple[IndexSpec, ...] = (),
-    on_mended: Callable[[Mended], None] = lambda mended: None,
-) -> tuple[Mended, ...]:
+    on_result: Callable[[FixResult], None] = lambda result: None,
+) -> tuple[FixResult, ...]:
     """Runs the safe fixes of a report, each statement on a session of its own, and says what became of each.
 
-    Nothing is repeated: a statement that fails is told, and the rule asked again afterwards finds what is left. Builds
+    Nothing is repeated: a statement that fails is reported, and the next run of the rule finds what is left. Builds
     (CREATE INDEX, REINDEX) are left to `everindex heal`, which can wait for snapshots and clean up behind itself.
     """
     results = []
     for rule, answer in report.findings:
         if answer.fix is None or not answer.fix.is_safe:
             continue
-        for mended in _mend_one(conninfo, rule, answer, declared):
-            on_mended(mended)
-            results.append(mended)
-            if mended.outcome != "done":
+        for result in _apply_one(conninfo, rule, answer, declared):
+            on_result(result)
+            results.append(result)
+            if result.outcome != "done":
                 break
     return tuple(results)
 
 
-def _mend_one(conninfo: str, rule: Rule, answer: RuleResult, declared: tuple[IndexSpec, ...]) -> Iterator[Mended]:
+def _apply_one(conninfo: str, rule: Rule, answer: RuleResult, declared: tuple[IndexSpec, ...]) -> Iterator[FixResult]:
     assert answer.fix is not None
     with connect(conninfo, application_name="everindex doctor") as connection:
         reason = _reason_to_leave(connection, rule, answer, declared)
@@ -73,10 +77,10 @@ def _mend_one(conninfo: str, rule: Rule, answer: RuleResult, declared: tuple[Ind
         if reason is None and statement.upper().startswith(("CREATE INDEX", "REINDEX")):
             reason = "a build is the business of `everindex heal`"
         if reason is not None:
-            yield Mended(slug=rule.slug, about=answer.about, statement=statement, outcome="left", why=reason)
+            yield FixResult(slug=rule.slug, about=answer.about, statement=statement, outcome="left", why=reason)
             continue
         failure = _run(conninfo, statement)
-        yield Mended(
+        yield FixResult(
             slug=rule.slug,
             about=answer.about,
             statement=statement,
@@ -102,14 +106,14 @@ def _run(conninfo: str, statement: str) -> str | None:
 def _reason_to_leave(
     connection: Connection, rule: Rule, answer: RuleResult, declared: tuple[IndexSpec, ...]
 ) -> str | None:
-    """Why this finding is better left alone now: mended meanwhile, or somebody is at work on its table. Reads only."""
+    """Why this finding is better left alone now: repaired meanwhile, or another session works on its table. Reads only."""
     again = examine(connection, declared, slugs=(rule.slug,))
     if not any(now.about == answer.about and now.fix == answer.fix for _, now in again.findings):
         return "it is no longer found"
     if not answer.about:
         return None
-    # A build that nobody lets us see makes its index look INVALID: its lock is what every role sees. Autovacuum, which
-    # has no user, is cancelled by PostgreSQL for whoever waits.
+    # A build whose progress this role may not see makes its index look INVALID; its lock is visible to every role.
+    # PostgreSQL cancels autovacuum, which has no user, in favour of a session that waits.
     row = connection.execute(
         """
         SELECT l.pid, a.application_name

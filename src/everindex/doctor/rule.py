@@ -1,4 +1,4 @@
-"""What is a rule, and what does it say? One question about a database, asked of the catalog, answered in words."""
+"""The types of a rule and of its results: a check of one database with a severity, a reason and a fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Severity = Literal["critical", "warning", "notice"]
 already in speed or memory. notice: worth knowing."""
 
 Status = Literal["good", "finding", "unknown"]
-"""unknown: could not be asked, for want of a privilege, a version or statistics. It never reads as good."""
+"""unknown: could not be checked, for lack of a privilege, a version or statistics. It never reads as good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class RuleResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One question. Its slug is also its file's name (with underscores) and that of its page docs/doctor/<slug>.md."""
+    """One check of a database. Its slug is also its file's name (with underscores) and that of its page docs/doctor/<slug>.md."""
 
     slug: str
     severity: Severity
@@ -60,8 +60,8 @@ class Rule:
     reason: str
     """Why it matters, with its source."""
 
-    ask: Callable[[Examined], Iterable[RuleResult]]
-    """Reads only. No answer at all means that the rule does not apply here (no such table, no such index)."""
+    check: Callable[[Examined], Iterable[RuleResult]]
+    """Reads only. No result at all means that the rule does not apply here (no such table, no such index)."""
 
 
 def good(sentence: str, *, about: str = "") -> RuleResult:
@@ -78,7 +78,7 @@ def unknown(sentence: str, *, about: str = "") -> RuleResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Every answer of every rule, worst first."""
+    """Every result of every rule, worst first."""
 
     answers: tuple[tuple[Rule, RuleResult], ...]
 

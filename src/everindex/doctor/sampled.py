@@ -1,4 +1,4 @@
-"""What do the rows hold? A bounded sample of a vector column: empty, zero, repeated vectors, their lengths and widths."""
+"""A bounded sample of one vector column: NULL, zero and repeated vectors, their lengths and their dimensions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BYTES = {"vector": "vector_send", "halfvec": "halfvec_send", "sparsevec": "spar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class ColumnSample:
     """Counts of one sample, in rows."""
 
     rows: int
@@ -46,7 +46,7 @@ class Sample:
 
 def read_sample(
     read: Callable[[sql.Composed], list[tuple[Any, ...]]], table: VectorTable, *, extension_schema: str
-) -> Sample:
+) -> ColumnSample:
     """Reads up to SAMPLE_ROWS rows of whole blocks, picked at random; ACCESS SHARE. Raises psycopg.Error."""
     estimated = table.estimated_rows or 0
     # A fifth more blocks than needed: rows are not spread evenly over them.
@@ -77,7 +77,7 @@ def read_sample(
             as_bytes=sql.Identifier(extension_schema, _BYTES[table.column_type]),
         )
     )
-    return Sample(
+    return ColumnSample(
         rows=row[0],
         without_vector=row[1],
         zero=row[2],

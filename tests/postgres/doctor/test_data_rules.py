@@ -203,7 +203,7 @@ def test_a_table_in_use_by_an_alter_is_unknown_and_takes_no_other_with_it(indexe
         assert examined.indexes
         assert examined.index_details
         altering.execute("LOCK TABLE other IN ACCESS EXCLUSIVE MODE")
-        answers = {answer.about: answer for answer in rule.ask(examined)}
+        answers = {answer.about: answer for answer in rule.check(examined)}
         altering.rollback()
     assert answers['"public"."other"'].status == "unknown"
     assert "statement timeout" in answers['"public"."other"'].sentence
@@ -329,7 +329,7 @@ def test_no_rule_of_these_writes(indexed: str) -> None:
     with connect(indexed) as connection:
         connection.execute("SET default_transaction_read_only = on")
         examined = Examined(connection=connection, capabilities=look(connection), declared=(patient.SPEC,))
-        answers = [answer for rule in all_rules() if rule.slug in MINE for answer in rule.ask(examined)]
+        answers = [answer for rule in all_rules() if rule.slug in MINE for answer in rule.check(examined)]
     assert len(answers) > 15
 
 

@@ -13,9 +13,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import warm
-from everindex.doctor.examine import ask_all, examine
+from everindex.doctor.examine import examine, run_rules
 from everindex.doctor.examined import Examined
-from everindex.doctor.fix import Mended, mend
+from everindex.doctor.fix import FixResult, apply_fixes
 from everindex.doctor.rule import Report, Rule, RuleResult, all_rules, finding, good, unknown
 from everindex.errors import EverindexError, UsageError
 from everindex.pg.capabilities import look
@@ -41,12 +41,12 @@ def misspelled(items: str) -> str:
 
 
 def rule(slug: str, ask: Any, severity: Any = "warning") -> Rule:
-    return Rule(slug=slug, severity=severity, title=f"{slug} is well", reason="none (a test).", ask=ask)
+    return Rule(slug=slug, severity=severity, title=f"{slug} is well", reason="none (a test).", check=ask)
 
 
 def asked(conninfo: str, *rules: Rule, max_seconds: float = 2.0) -> Report:
     with connect(conninfo) as connection:
-        return ask_all(Examined(connection=connection, capabilities=look(connection), max_seconds=max_seconds), rules)
+        return run_rules(Examined(connection=connection, capabilities=look(connection), max_seconds=max_seconds), rules)
 
 
 def examined(conninfo: str, *slugs: str) -> Report:
@@ -174,13 +174,13 @@ def test_an_examination_leaves_no_trace(items: str) -> None:
 def test_a_safe_fix_is_run_and_the_finding_is_gone(misspelled: str) -> None:
     report = examined(misspelled, MISSPELLED)
     assert len(report.findings) == 1
-    heard: list[Mended] = []
-    (mended,) = mend(misspelled, report, on_mended=heard.append)
+    heard: list[FixResult] = []
+    (mended,) = apply_fixes(misspelled, report, on_result=heard.append)
     assert heard == [mended]
     assert mended.outcome == "done"
     assert mended.statement.endswith("RESET hnsw.ef_serch")
     assert examined(misspelled, MISSPELLED).findings == ()
-    (again,) = mend(misspelled, report)
+    (again,) = apply_fixes(misspelled, report)
     assert (again.outcome, again.why) == ("left", "it is no longer found")
 
 
@@ -189,7 +189,7 @@ def test_what_is_not_safe_is_never_run(items: str) -> None:
     run(items, f"ALTER DATABASE {name} SET enable_indexscan = off")
     report = examined(items, "planner-methods-off")
     assert len(report.findings) == 1
-    assert mend(items, report) == ()
+    assert apply_fixes(items, report) == ()
     assert examined(items, "planner-methods-off").findings == report.findings
 
 
@@ -198,11 +198,11 @@ def test_an_invalid_index_is_dropped_and_one_that_somebody_works_on_is_left(item
     report = examined(items, "index-is-invalid")
     with psycopg.connect(items, application_name="builder") as holder:
         holder.execute("LOCK TABLE items IN SHARE ROW EXCLUSIVE MODE")
-        (left,) = mend(items, report)
+        (left,) = apply_fixes(items, report)
         assert left.outcome == "left"
         assert left.why == f"pid {holder.info.backend_pid} (builder) is at work on the table"
         holder.rollback()
-    (done,) = mend(items, report)
+    (done,) = apply_fixes(items, report)
     assert done.outcome == "done", done
     assert examined(items, "index-is-invalid").answers == ()
 
@@ -211,7 +211,7 @@ def test_a_fix_that_fails_is_told_and_not_repeated(misspelled: str) -> None:
     report = examined(misspelled, MISSPELLED)
     run(misspelled, "DROP ROLE IF EXISTS bystander", "CREATE ROLE bystander LOGIN")
     try:
-        (failed,) = mend(make_conninfo(misspelled, user="bystander"), report)
+        (failed,) = apply_fixes(make_conninfo(misspelled, user="bystander"), report)
     finally:
         run(misspelled, "DROP ROLE bystander")
     assert failed.outcome == "failed"

@@ -1,4 +1,4 @@
-"""Does the application connect as superuser?"""
+"""Rule: the application's role is not a superuser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     if not found.is_superuser:
         yield good(f'role "{found.role}" is no superuser')
@@ -28,5 +28,5 @@ RULE = Rule(
     title="the application's role is no superuser",
     reason="a superuser passes every check of privileges and may run programs on the server (PostgreSQL documentation, Role "
     "Attributes; row security, too, is bypassed).",
-    ask=ask,
+    check=check,
 )

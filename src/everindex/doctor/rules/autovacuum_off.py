@@ -1,4 +1,4 @@
-"""Does autovacuum clean and analyze tables at all?"""
+"""Rule: autovacuum and the statistics that it works by (track_counts) are on for the server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.made_settings import set_for_server
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     off = [name for name in ("autovacuum", "track_counts") if examined.setting(name) == "off"]
     if not off:
         yield good("autovacuum is on")
@@ -29,5 +29,5 @@ RULE = Rule(
     title="autovacuum is on",
     reason="dead rows stay in the graph and eat the candidates of a search (60 % deleted: 16 of 40 rows, recall 0.41, measured), "
     "and the planner works with old statistics (PostgreSQL documentation, Routine Vacuuming).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Has a vector column no fixed width, so that no index can be built on it?"""
+"""Rule: every vector column declares its dimensions, without which pgvector cannot index it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-from everindex.doctor.sampled import Sample
+from everindex.doctor.sampled import ColumnSample
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     without = []
     for table in examined.tables:
         if table.is_partition:
@@ -46,8 +46,8 @@ def ask(examined: Examined) -> Iterator[RuleResult]:
         )
 
 
-def _seen(sample: Sample | str | None) -> tuple[str, tuple[int, ...]]:
-    if not isinstance(sample, Sample) or sample.narrowest is None or sample.widest is None:
+def _seen(sample: ColumnSample | str | None) -> tuple[str, tuple[int, ...]]:
+    if not isinstance(sample, ColumnSample) or sample.narrowest is None or sample.widest is None:
         return "", ()
     if sample.narrowest == sample.widest:
         return f" (all of {sample.with_vector} sampled vectors have {sample.widest})", (sample.widest,)
@@ -60,5 +60,5 @@ RULE = Rule(
     title="every vector column has a width",
     reason="pgvector refuses to index a column without one (`column does not have dimensions`, hnswbuild.c), and nothing then "
     "keeps the vectors of two models apart.",
-    ask=ask,
+    check=check,
 )

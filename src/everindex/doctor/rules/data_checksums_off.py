@@ -1,4 +1,4 @@
-"""Would damage on the disk be noticed?"""
+"""Rule: data pages have checksums, so that damage on the disk is noticed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     state = examined.setting("data_checksums")
     if state == "on":
         yield good("data pages have checksums")
@@ -28,5 +28,5 @@ RULE = Rule(
     title="data pages have checksums",
     reason="a damaged vector is still a vector: without checksums nothing tells (PostgreSQL documentation, Data Checksums; the "
     "default since PostgreSQL 18).",
-    ask=ask,
+    check=check,
 )

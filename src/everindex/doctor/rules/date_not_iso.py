@@ -1,4 +1,4 @@
-"""The rule that publication dates which are stored as text are ISO-8601 dates."""
+"""Rule: publication dates stored as text begin with YYYY-MM-DD, so that they compare as dates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMN = "publication_date"
 LOOKED_AT = 200_000
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for schema, name in sorted({(spec.schema, spec.table) for spec in examined.declared}):
         table = sql.Identifier(schema, name)
         quoted = table.as_string(None)
@@ -52,5 +52,5 @@ RULE = Rule(
     title="dates that are stored as text are ISO-8601 dates",
     reason="since and until compare text as text, which orders dates by day only where they begin with YYYY-MM-DD; others are "
     "passed or left out wrongly (PostgreSQL: Collation Support).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do dead rows take the places of living ones among the candidates of a search?"""
+"""Rule: few rows are dead, because an index returns dead rows as candidates in place of live ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACT_SHARE = 0.20
 FEW_ROWS = 50
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexed = {index.table_oid for index in examined.indexes}
     for table in (table for table in examined.heaps if table.oid in indexed):
         details = examined.table_details[table.oid]
@@ -46,5 +46,5 @@ RULE = Rule(
     title="few rows of tables with a vector index are dead",
     reason="the index returns dead rows as candidates and they are thrown away: with 60 % deleted and no VACUUM a search for 40 "
     "rows at ef_search = 40 returned 16 (measured). From 10 % on it shows, beyond 20 % it hurts.",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is a declared index there with another definition?"""
+"""Rule: every declared index exists with the definition that is declared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.observe import observe
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for spec in examined.declared:
         about = sql.Identifier(spec.schema, spec.name).as_string(None)
         try:
@@ -45,5 +45,5 @@ RULE = Rule(
     title="every declared index is as declared",
     reason="an index is known by its name only, also to Alembic, which compares neither method, opclass nor options of it "
     "(sqlalchemy/alembic#1603): a change of the declaration then never reaches the database.",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is a declared index there with an opclass that the application's searches cannot use?"""
+"""Rule: every declared index has the opclass of the operator that its searches use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import observe
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for spec in examined.declared:
         about = sql.Identifier(spec.schema, spec.name).as_string(None)
         try:
@@ -43,5 +43,5 @@ RULE = Rule(
     title="every declared index is for the distance that its searches ask for",
     reason="an index answers only the operator of its opclass: an L2 index under cosine searches is there, valid, written "
     "to, and never used (vectorize-io/hindsight#1667).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is an index that the application declares not there?"""
+"""Rule: every index that the application declares exists under its declared name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everindex.index.catalog.drift import declared_index, serving_index
 from everindex.index.catalog.observe import observe
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for spec in examined.declared:
         about = sql.Identifier(spec.schema, spec.name).as_string(None)
         table = sql.Identifier(spec.schema, spec.table).as_string(None)
@@ -56,5 +56,5 @@ RULE = Rule(
     title="every declared index is there",
     reason="without it every search sorts the whole table; a restore, a hand or a migration tool that does not know HNSW "
     "drops it unseen (prisma/orm#27770).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""The vectors without a record that are not of the model that is declared for them."""
+"""Rule: vectors without a record of their model are those that the declared model gives their texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.errors import EverindexError
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     try:
         found = examined.compared_vectors
     except EverindexError as exc:
@@ -47,5 +47,5 @@ RULE = Rule(
     title="vectors without a record are of the declared model",
     reason="a declaration covers the rows that another program adds later, whatever it embeds them with; a search compares them "
     "all (docs/decisions/0016).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is a vector column too wide for an HNSW index of its type?"""
+"""Rule: every vector column is narrow enough for an HNSW index of its type, or indexed by an expression."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BIT_LIMIT = 64000
 CASTS_SINCE = (0, 7, 0)
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.tables:
         limit = LIMITS.get(table.column_type)
         if table.is_partition or table.dimensions is None or limit is None:
@@ -75,5 +75,5 @@ RULE = Rule(
     title="every vector column can be indexed at its width",
     reason="an HNSW index holds at most 2,000 dimensions of vector, 4,000 of halfvec and 64,000 of bit (pgvector, hnsw.h): "
     "such a column is always read in full, and the migration that indexes it fails half-way (maxkuminov/obsidian-mcp#6).",
-    ask=ask,
+    check=check,
 )

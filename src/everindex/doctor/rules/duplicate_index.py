@@ -1,4 +1,4 @@
-"""Is the same vector index there twice, under two names?"""
+"""Rule: no two vector indexes share table, method, opclass, key and predicate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from everindex.doctor.vector_objects import VectorIndex
 from everindex.units import size_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     alike: dict[tuple[object, ...], list[VectorIndex]] = defaultdict(list)
     for index in examined.settled_indexes:
         details = examined.index_details[index.oid]
@@ -55,5 +55,5 @@ RULE = Rule(
     title="no vector index is there twice",
     reason="two indexes of one table, method, opclass, key and predicate answer the same searches: one of them only makes "
     "writes, VACUUM and the cache slower (five HNSW indexes of 1.2 GB, one an exact duplicate: alibaizhanov/mengram#122).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do many rows bear one and the same vector?"""
+"""Rule: no single vector is stored in many rows, as a failing embedding provider leaves it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARE = 0.05
 ROWS = 10
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexed = [table for table in examined.tables if table.relkind != "p" and examined.indexes_on(table)]
     for table, sample in examined.samples(indexed):
         if isinstance(sample, str):
@@ -39,5 +39,5 @@ RULE = Rule(
     title="no vector stands in many rows",
     reason="a provider that fails and answers with a constant or cached vector poisons the index: these rows come first together "
     "or never, and look like answers (topoteretes/cognee-rs#91, elizaOS/eliza#6562).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is hnsw.ef_search set to something that truncates answers, slows every search, or is refused?"""
+"""Rule: hnsw.ef_search is set by the search itself, not to a harmful value for a role, database or server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everindex.index.spec import DEFAULT_EF_SEARCH, EF_SEARCH_RANGE
 LARGE = 200
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     if "hnsw.ef_search" not in examined.library_settings:
         return
     made_at = made_settings(examined, ["hnsw.ef_search"])
@@ -49,5 +49,5 @@ RULE = Rule(
     title="hnsw.ef_search is left to the search",
     reason="it bounds both the rows that a search returns and what it costs, so that it belongs to the statement: SET LOCAL "
     "(pgvector README, Query Options; pgvector#716; measured: LIMIT 100 returned 40 rows).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is pgvector created in this database, where it is installed on the server?"""
+"""Rule: the extension is created in this database where the server has its files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.capabilities import version_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     if found.extension_version is not None:
         yield good(f"database {found.database} has pgvector {version_text(found.extension_version)}")
@@ -31,5 +31,5 @@ RULE = Rule(
     title="pgvector is created in this database",
     reason="an extension is created in each database by itself, and vector is not a trusted one: only a superuser or the "
     "provider's role may (vector.control has no `trusted`; evoila/meho#558).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Are pgvector's operators found by their bare names?"""
+"""Rule: the search_path finds pgvector's operators by their unqualified names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     if found.extension_schema is None:
         return
@@ -58,5 +58,5 @@ RULE = Rule(
     title="pgvector's operators are in the search_path",
     reason="operators are looked up in the search_path; without the extension's schema `operator does not exist: vector <=> "
     "vector` (pgvector#417; bytechef#5386).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do updates of other columns insert the vector into the graph again, because no page has room?"""
+"""Rule: updates of other columns are HOT, so that they insert nothing into the vector index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOMY_FILLFACTOR = 85
 RECOMMENDED_FILLFACTOR = 80
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexed = {index.table_oid for index in examined.indexes}
     for table in (table for table in examined.heaps if table.oid in indexed):
         details = examined.table_details[table.oid]
@@ -58,5 +58,5 @@ RULE = Rule(
     title="updates of other columns leave the vector index alone",
     reason="an update that finds no room on its page writes to every index, the graph too: 3,000 of them took 6,864 ms instead "
     "of 13 ms, and 10 ms at fillfactor 50 (measured; pgvector/pgvector#875).",
-    ask=ask,
+    check=check,
 )

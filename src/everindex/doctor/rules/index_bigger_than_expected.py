@@ -15,7 +15,7 @@ TIMES = 2.0
 BIG_BYTES = 4 * MIB
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
         details = examined.index_details[index.oid]
         if index.method != "hnsw" or index.is_partitioned or index.size_bytes < BIG_BYTES:
@@ -53,5 +53,5 @@ RULE = Rule(
     reason="an index does not shrink: after many deletions it holds empty pages that searches and the cache pay for. Rebuild "
     "when the size per row has doubled, as pg_index_watch does, and not by the calendar: five cycles of deleting 60 % and "
     "VACUUM left recall at 0.99 (measured).",
-    ask=ask,
+    check=check,
 )

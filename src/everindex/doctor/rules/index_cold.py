@@ -1,4 +1,4 @@
-"""Do searches read a vector index from disk instead of from shared_buffers?"""
+"""Rule: blocks of vector indexes are found in shared_buffers, by the server's own counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HIT_SHARE = 0.99
 ENOUGH_BLOCKS = 10_000
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
         if index.is_partitioned:
             continue
@@ -52,5 +52,5 @@ RULE = Rule(
     title="vector indexes are read from memory",
     reason="a graph search jumps from block to block: below 99 % in shared_buffers the disk sets its pace (5 searches a second "
     "cold, 110 warm: pgvector/pgvector#455).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is a vector index INVALID, so that writers pay for it and no search uses it?"""
+"""Rule: no vector index is INVALID, except one being built or a hidden previous generation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.index.catalog.generations import PREVIOUS
 from everindex.pg.reindex_leftovers import reindex_leftover
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
         if reindex_leftover(index.name) and not index.is_valid:
             continue  # the index that it should have replaced serves: leftover-of-reindex
@@ -43,5 +43,5 @@ RULE = Rule(
     title="no vector index is INVALID",
     reason="an interrupted CREATE INDEX CONCURRENTLY leaves it behind, and IF NOT EXISTS then reports success for ever "
     "(PostgreSQL documentation, CREATE INDEX, Building Indexes Concurrently).",
-    ask=ask,
+    check=check,
 )

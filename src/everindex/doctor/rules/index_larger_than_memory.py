@@ -1,4 +1,4 @@
-"""Do the vector indexes fit into the memory that the server has for caching at all?"""
+"""Rule: the vector indexes of the database fit into effective_cache_size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.units import size_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexes = [index for index in examined.settled_indexes if not index.is_partitioned]
     if not indexes:
         return
@@ -42,5 +42,5 @@ RULE = Rule(
     title="vector indexes fit into the server's memory",
     reason="a graph search jumps from block to block: where they do not fit into memory the disk sets its pace (5 searches a "
     "second cold, 110 warm: pgvector/pgvector#455).",
-    ask=ask,
+    check=check,
 )

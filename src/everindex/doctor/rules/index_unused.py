@@ -1,4 +1,4 @@
-"""Was a vector index never scanned, in the time since which the server counts?"""
+"""Rule: every large vector index was scanned within the time that the server's counters cover."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENOUGH_SECONDS = 7 * 86400
 BIG_BYTES = 10 * MIB
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
         if index.is_partitioned:
             continue  # its parts are counted
@@ -51,5 +51,5 @@ RULE = Rule(
     title="every big vector index is used",
     reason="an index that no search uses costs writes, VACUUM and cache (five HNSW indexes of 1.2 GB with 0 scans in 275 days: "
     "alibaizhanov/mengram#122); counters tell it after a week (PostgreSQL documentation, pg_stat_all_indexes).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do searches with a filter, or with LIMIT above ef_search, return fewer rows than there are?"""
+"""Rule: iterative scans are on, so that filtered searches and large LIMITs return all of their rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.capabilities import version_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexes = [index for index in examined.indexes if index.method == "hnsw" and index.is_valid]
     if not indexes:
         return
@@ -46,5 +46,5 @@ RULE = Rule(
     title="searches go on until they have their rows",
     reason="a filter is applied to the candidates of the index: one that 1 % pass left 0 of 10 rows, with iterative scans 10 "
     "(measured; pgvector README, Iterative Index Scans).",
-    ask=ask,
+    check=check,
 )

@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.reindex_leftovers import reindex_leftover
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
         leftover = reindex_leftover(index.name)
         if leftover is None or index.is_valid:
@@ -41,5 +41,5 @@ RULE = Rule(
     title="no REINDEX CONCURRENTLY has left an index behind",
     reason="a REINDEX CONCURRENTLY that fails leaves `_ccnew` (drop it, the old index serves) or `_ccold` (drop it, the new "
     "one serves) behind, INVALID and still written to (PostgreSQL documentation, REINDEX, Rebuilding Indexes Concurrently).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do the three versions of pgvector agree: in the catalog, on the disk, and in the memory of this session?"""
+"""Rule: pgvector has one version in the catalog, in the server's files and in the loaded library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.capabilities import ITERATIVE_SCAN_PGVECTOR, Version, parse_version, version_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     created, installed = found.extension_version, found.available_version
     if created is None or installed is None:
@@ -70,5 +70,5 @@ RULE = Rule(
     title="one version of pgvector is in use",
     reason="settings follow the loaded library, functions and types the catalog: half an upgrade switches new behaviour on "
     "that the catalog does not have (gke-labs/kube-agents#1182; pgvector README, Upgrading).",
-    ask=ask,
+    check=check,
 )

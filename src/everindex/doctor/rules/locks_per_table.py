@@ -1,4 +1,4 @@
-"""Has a table so many vector indexes that planning slows down and the lock table fills?"""
+"""Rule: no table has so many vector indexes that locking them all exhausts the lock table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everindex.doctor.vector_objects import VectorIndex
 MANY_INDEXES = 50
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     by_table: dict[str, list[VectorIndex]] = defaultdict(list)
     for index in examined.indexes:
         by_table[index.quoted_table].append(index)
@@ -45,5 +45,5 @@ RULE = Rule(
     title="no table has more than 50 vector indexes",
     reason="every statement locks every index of its tables when it is planned; at about 2,100 tenants × 3 indexes even DELETE "
     "failed with `out of shared memory` (hindsight#3485; PostgreSQL documentation, max_locks_per_transaction).",
-    ask=ask,
+    check=check,
 )

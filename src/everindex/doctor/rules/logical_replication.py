@@ -1,4 +1,4 @@
-"""Is a table with a vector index replicated logically, so that every copy has an index of its own?"""
+"""Rule: no table with a vector index is replicated logically, because indexes do not travel with the rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     tables = {index.table_oid: index.quoted_table for index in examined.indexes}
     if not tables:
         return
@@ -46,5 +46,5 @@ RULE = Rule(
     title="vector indexes are on the one copy of their table",
     reason="logical replication carries rows, not indexes, and two graphs over the same rows differ (pgvector#853; PostgreSQL "
     "documentation, Logical Replication Restrictions).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do builds and autovacuum workers together want more memory than the machine has for this server?"""
+"""Rule: one build and all autovacuum workers together fit into the memory of the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everindex.units import GIB, MIB, size_setting, size_text
 SHARE = 0.6
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     build = examined.bytes_of("maintenance_work_mem")
     worker = examined.bytes_of("autovacuum_work_mem")
     inherits = worker < 0
@@ -48,5 +48,5 @@ RULE = Rule(
     title="builds and autovacuum workers fit into memory together",
     reason="maintenance_work_mem counts once for each build, and autovacuum_work_mem = -1 gives it to each worker as well "
     "(PostgreSQL documentation, Resource Consumption).",
-    ask=ask,
+    check=check,
 )

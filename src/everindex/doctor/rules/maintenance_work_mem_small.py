@@ -13,7 +13,7 @@ from everindex.index.spec import DEFAULT_M
 from everindex.units import size_setting, size_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     declared = {(spec.schema, spec.name) for spec in examined.declared}
     # For a declared index everindex sets the memory of each build by itself.
     indexes = [
@@ -66,5 +66,5 @@ RULE = Rule(
     title="HNSW graphs fit into maintenance_work_mem",
     reason="a graph that no longer fits is built on disk, two to five times slower: it takes the bytes of the vector + 32 × m + "
     "205 for each row (measured within 1 %; pgvector README, Indexing Progress and `hnsw graph no longer fits`).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,7 @@
-"""Would PostgreSQL build in parallel, if somebody builds by hand on a table whose vectors are stored out of line?"""
+"""Rule: a manual build on a table with out-of-line vectors would run in parallel.
+
+Tables of declared indexes are left out: everindex sets min_parallel_table_scan_size for its own builds.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from everindex.units import size_text
 FEW_ROWS = 10_000
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     declared = {(spec.schema, spec.table) for spec in examined.declared}
     tables = {
         table.oid: table
@@ -54,5 +57,5 @@ RULE = Rule(
     title="builds by hand run in parallel, too",
     reason="values of about 2 kB and more are stored out of line (TOAST), and PostgreSQL decides by the size of the rest "
     "(PostgreSQL documentation, min_parallel_table_scan_size; measured: 23.5 s serially, 16.8 s in parallel).",
-    ask=ask,
+    check=check,
 )

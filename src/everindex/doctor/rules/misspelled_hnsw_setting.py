@@ -1,4 +1,4 @@
-"""Is a setting of pgvector kept under a name that pgvector does not know?"""
+"""Rule: every stored setting with pgvector's prefix has a name that the loaded library knows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KNOWN_LATER = frozenset(
 )
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     names = examined.library_settings
     if not names:
         return
@@ -61,5 +61,5 @@ RULE = Rule(
     title="stored settings of pgvector have names that it knows",
     reason="until its library is loaded PostgreSQL takes any name with a dot; on loading the unknown ones are dropped with a "
     "WARNING that nobody sees (measured; PostgreSQL documentation, Customized Options).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do vectors of several models stand in one table?"""
+"""Rule: the recorded and declared vectors of the database come from one model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODELS = 10
 COUNTED = 1000
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     if not is_readable(examined.connection, "embedding_record"):
         return
     models = examined.rows(
@@ -87,5 +87,5 @@ RULE = Rule(
     title="all vectors are of one model",
     reason="each model has a space of its own: distances between vectors of two mean nothing, and searches silently return the "
     "wrong rows (vectorize-io/hindsight#1884, ZJU-REAL/Polaris#208).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Which share of the rows has no vector, and is so not found by any search through the index?"""
+"""Rule: nearly every sampled row has a vector, because a row without one is in no vector index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 SHARE = 0.01
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexed = [table for table in examined.tables if table.relkind != "p" and examined.indexes_on(table)]
     for table, sample in examined.samples(indexed):
         if isinstance(sample, str):
@@ -38,5 +38,5 @@ RULE = Rule(
     title="nearly every row has a vector",
     reason="a row without a vector is in no vector index and is never found by a search through it (measured: 20 of 22 rows), "
     "without any error.",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Does a session hold an old snapshot, for which builds and VACUUM wait?"""
+"""Rule: no session holds an old snapshot, for which concurrent builds and VACUUM wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everindex.units import duration_text
 OLD_SECONDS = 300.0
 
 
-def ask(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[RuleResult]:
+def check(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[RuleResult]:
     rows = examined.rows(
         """
         SELECT pid, coalesce(application_name, ''), usename, state,
@@ -49,5 +49,5 @@ RULE = Rule(
     title="no session holds an old snapshot",
     reason="CREATE INDEX CONCURRENTLY waits for every transaction of the database with a snapshot older than its own, and VACUUM "
     "keeps the dead rows that it could see (measured in six cases; PostgreSQL documentation, CREATE INDEX).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Was an HNSW index built with less than the usual m or ef_construction?"""
+"""Rule: no HNSW index was built with an m or ef_construction well below pgvector's defaults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M
 FEW_LINKS = 8
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
         if index.method != "hnsw" or examined.index_details[index.oid].is_attached:
             continue
@@ -45,5 +45,5 @@ RULE = Rule(
     title="no HNSW index is built with unusually small options",
     reason="m and ef_construction bound the recall that any ef_search can reach; they are part of the graph, so that only a "
     "rebuild changes them (pgvector, README, Index Options; hnswbuild.c).",
-    ask=ask,
+    check=check,
 )

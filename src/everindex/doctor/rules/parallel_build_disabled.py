@@ -1,4 +1,4 @@
-"""May an index be built by more than one process?"""
+"""Rule: the server allows parallel workers in an index build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHIPPED = {"max_parallel_maintenance_workers": "2", "max_parallel_workers": "8"
 _WANTS_RESTART = "max_worker_processes"
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     version = examined.capabilities.extension_version
     if version is None:
         return
@@ -42,5 +42,5 @@ RULE = Rule(
     title="builds may run in parallel",
     reason="a second process took a build of 20,000 × 1536 from 23.5 to 16.8 s (measured on two cores; pgvector README, Index "
     "Build Time).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Has a partitioned vector index partitions without a part of it?"""
+"""Rule: every partitioned vector index has a valid part on every partition."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Part:
         return "" if self.index is None else _quoted(*self.index)
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
         if not index.is_partitioned:
             continue
@@ -160,5 +160,5 @@ RULE = Rule(
     title="every partitioned vector index covers all partitions",
     reason="CREATE INDEX ON ONLY the parent makes an INVALID index that turns valid when every partition's own is attached "
     "(PostgreSQL documentation, CREATE INDEX): until then searches read the partitions without one in full.",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is pgvector installed on the server's machine?"""
+"""Rule: the server has pgvector's files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.capabilities import version_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     if found.available_version is not None:
         yield good(f"pgvector {version_text(found.available_version)} is installed on the server")
@@ -34,5 +34,5 @@ RULE = Rule(
     severity="critical",
     title="pgvector is installed",
     reason="without its files no vector can be stored, read or searched (pgvector README, Installation).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Does this pgvector have HNSW indexes at all?"""
+"""Rule: the created version of pgvector has HNSW indexes (0.5.0 or later)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.capabilities import OLDEST_PGVECTOR, version_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     version = found.extension_version
     if version is None:
@@ -32,5 +32,5 @@ RULE = Rule(
     severity="critical",
     title="pgvector is new enough for HNSW",
     reason="HNSW came with pgvector 0.5.0 (pgvector CHANGELOG).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is there a security advisory against this pgvector?"""
+"""Rule: no known security advisory applies to the created version of pgvector."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ADVISORIES = (
 )
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     version = examined.capabilities.extension_version
     if version is None:
         return
@@ -75,5 +75,5 @@ RULE = Rule(
     severity="critical",
     title="no advisory is against this pgvector",
     reason="CVE-2026-3172 is fixed in pgvector 0.8.2, CVE-2026-18022 in 0.8.6 (pgvector CHANGELOG).",
-    ask=ask,
+    check=check,
 )

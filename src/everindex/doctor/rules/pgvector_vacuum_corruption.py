@@ -1,4 +1,4 @@
-"""Can VACUUM damage the HNSW indexes that are here?"""
+"""Rule: VACUUM cannot damage HNSW indexes with the created version of pgvector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.capabilities import SAFE_PGVECTOR, version_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     version = examined.capabilities.extension_version
     if version is None:
         return
@@ -48,5 +48,5 @@ RULE = Rule(
     title="VACUUM is safe for HNSW indexes",
     reason="pgvector 0.8.3 fixes possible corruption of an HNSW index by VACUUM, 0.8.4 `hnsw graph not repaired` and failing "
     "inserts during VACUUM (pgvector CHANGELOG).",
-    ask=ask,
+    check=check,
 )

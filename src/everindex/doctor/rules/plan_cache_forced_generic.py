@@ -1,4 +1,4 @@
-"""Are prepared statements forced onto generic plans, which read the whole table?"""
+"""Rule: plan_cache_mode forces no prepared search onto a generic plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.made_settings import made_settings
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     forced = [
         made for made in made_settings(examined, ["plan_cache_mode"]) if made.value.lower() == "force_generic_plan"
     ]
@@ -31,5 +31,5 @@ RULE = Rule(
     title="prepared searches get plans of their own",
     reason="for LIMIT $2 a generic plan assumes a tenth of the rows and takes a Seq Scan, and it cannot use a partial index "
     "whose condition is a parameter (measured on PostgreSQL 18; PostgreSQL documentation, plan_cache_mode).",
-    ask=ask,
+    check=check,
 )

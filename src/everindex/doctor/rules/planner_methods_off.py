@@ -1,4 +1,4 @@
-"""Was a planner method switched off for good, as one does for a test?"""
+"""Rule: no planner method that vector searches need is switched off beyond a session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS = {
 }
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     off = [made for made in made_settings(examined, METHODS) if made.value.lower() in ("off", "false", "no", "0")]
     if not off:
         yield good("no planner method is switched off for a role, this database or the server")
@@ -35,5 +35,5 @@ RULE = Rule(
     title="no planner method is switched off",
     reason="these are for a session that tests something; left in a role or database they change every plan in silence "
     "(pgvector#853; PostgreSQL documentation, Planner Method Configuration).",
-    ask=ask,
+    check=check,
 )

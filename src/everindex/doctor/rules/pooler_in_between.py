@@ -1,4 +1,4 @@
-"""Is there a connection pooler between us and the server?"""
+"""Rule: the connection of everindex reaches the server without a pooler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.pooler import route_of
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     if not route_of(examined.connection).is_pooled:
         yield good("this connection goes to the server itself")
         return
@@ -28,5 +28,5 @@ RULE = Rule(
     title="no pooler is between everindex and the server",
     reason="in transaction mode a pooler gives each transaction another session: SET, session locks and what a concurrent build "
     "needs between its transactions are lost or leak (PgBouncer documentation, Features; hindsight#2817).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Does this PostgreSQL still get security fixes?"""
+"""Rule: the server's major version of PostgreSQL is supported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAST_DAY = {
 }
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     major = found.server_version_num // 10000
     last = date.min if major < min(LAST_DAY) else LAST_DAY.get(major)
@@ -43,5 +43,5 @@ RULE = Rule(
     severity="warning",
     title="this PostgreSQL is supported",
     reason="after five years a major version gets no fixes, of security holes neither (postgresql.org, Versioning Policy).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Does this PostgreSQL lack a security fix of its own major version?"""
+"""Rule: the server's minor version has the security fixes of its major version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 FIXED_IN = {14: 24, 15: 19, 16: 15, 17: 11, 18: 6}
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     major, minor = divmod(found.server_version_num, 10000)
     if major not in FIXED_IN:
@@ -35,5 +35,5 @@ RULE = Rule(
     severity="critical",
     title="this PostgreSQL has the known security fixes",
     reason="CVE-2026-14662 is fixed in 14.24, 15.19, 16.15, 17.11 and 18.6 (PostgreSQL release of 2026-08-13).",
-    ask=ask,
+    check=check,
 )

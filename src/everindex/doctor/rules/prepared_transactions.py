@@ -1,4 +1,4 @@
-"""Does a prepared transaction that nobody finishes hold up builds and VACUUM?"""
+"""Rule: no prepared transaction is left unfinished; it would hold up builds and VACUUM across restarts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from everindex.units import duration_text
 OLD_SECONDS = 300.0
 
 
-def ask(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[RuleResult]:
+def check(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[RuleResult]:
     old = examined.rows(
         """
         SELECT gid, owner, extract(epoch FROM now() - prepared)::float8 FROM pg_catalog.pg_prepared_xacts
@@ -41,5 +41,5 @@ RULE = Rule(
     title="no prepared transaction is left over",
     reason="a prepared transaction has no session: pg_stat_activity lacks it, and a concurrent build waits for it without end "
     "(PostgreSQL documentation, PREPARE TRANSACTION).",
-    ask=ask,
+    check=check,
 )

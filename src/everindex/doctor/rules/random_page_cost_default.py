@@ -1,4 +1,4 @@
-"""Does the planner think of the disk as a spinning one, and so leave the index at a larger LIMIT or ef_search?"""
+"""Rule: random_page_cost fits the storage where vectors are stored out of line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPINNING = 4.0
 TOASTED_BYTES = 2000
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     wide = [
         index
         for index in examined.indexes
@@ -45,5 +45,5 @@ RULE = Rule(
     title="random_page_cost is that of the storage",
     reason="with the default of 4 a search of 63,166 × 1536 used the index at ef_search 80 and read the whole table at 100, 100 "
     "times slower; with 1.1 it did not (measured).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,7 @@
-"""Has the recall of a declared index fallen below its floor, by what the keeper has measured?"""
+"""Rule: the measured recall of every declared index holds its floor.
+
+Reads what the keeper and deploys have measured; measures nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from everindex.index.recall.current import recall_now
 from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for spec in examined.declared:
         try:
             observed = observe(examined.connection, spec)
@@ -55,5 +58,5 @@ RULE = Rule(
     title="recall holds its floor",
     reason="an approximate index misses neighbours in silence, and more of them as the table grows or the queries change: only "
     "a comparison with exact scans shows it (pgvector/pgvector#136).",
-    ask=ask,
+    check=check,
 )

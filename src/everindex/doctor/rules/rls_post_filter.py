@@ -1,4 +1,4 @@
-"""Does row security thin out the answers of a vector search?"""
+"""Rule: row security does not remove the candidates of a vector search after the index scan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.made_settings import set_for_database
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexed = {index.table_oid: index for index in examined.indexes if index.is_valid}
     if not indexed:
         return
@@ -50,5 +50,5 @@ RULE = Rule(
     title="row security does not thin out searches",
     reason="a policy is a filter after the index scan, like any other WHERE (pgvector README, Filtering; "
     "pgEdge/pgedge-rag-server#50).",
-    ask=ask,
+    check=check,
 )

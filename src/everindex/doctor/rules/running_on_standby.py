@@ -1,4 +1,4 @@
-"""Is this server a standby, where no index can be built and long searches are cancelled?"""
+"""Rule: the server is a primary, where indexes can be built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     if not examined.capabilities.is_standby:
         yield good("this server is a primary")
         return
@@ -33,5 +33,5 @@ RULE = Rule(
     title="this server is a primary",
     reason="an HNSW index is WAL-logged and serves on standbys, and nothing can be created there (PostgreSQL documentation, Hot "
     "Standby).",
-    ask=ask,
+    check=check,
 )

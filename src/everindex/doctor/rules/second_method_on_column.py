@@ -1,4 +1,4 @@
-"""Does an ivfflat index stand beside an hnsw index that answers the same searches?"""
+"""Rule: no ivfflat index answers the same searches as an hnsw index of its table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.vector_objects import VectorIndex
 from everindex.units import size_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     hnsw = {_searches(index, examined): index for index in examined.settled_indexes if index.method == "hnsw"}
     for index in examined.settled_indexes:
         if index.method != "ivfflat" or examined.index_details[index.oid].is_attached:
@@ -42,5 +42,5 @@ RULE = Rule(
     title="no ivfflat index stands beside an hnsw index for the same searches",
     reason="with both on one column the planner takes the cheaper, usually hnsw, and the other is only written to "
     "(pgvector/pgvector#420, pgvector/pgvector#743).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do the vector indexes fit into shared_buffers?"""
+"""Rule: the vector indexes of the database fit into shared_buffers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.units import size_setting, size_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexes = [index for index in examined.indexes if index.is_valid and not index.is_partitioned]
     if not indexes:
         return
@@ -37,5 +37,5 @@ RULE = Rule(
     title="vector indexes fit into shared_buffers",
     reason="a search jumps through the whole graph: median 3.8 ms with 128 MB under an index of 493 MB, 1.5 ms when it fits and "
     "is warm (measured on 63,166 × 1536; pgvector#455).",
-    ask=ask,
+    check=check,
 )

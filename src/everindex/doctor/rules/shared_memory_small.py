@@ -1,4 +1,7 @@
-"""Can a parallel build get its memory from /dev/shm?"""
+"""Rule: a parallel build gets its memory from /dev/shm.
+
+The size is read only where the server's process runs on this machine; elsewhere the result is unknown.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ SHARED_MEMORY = Path("/dev/shm")
 HEADROOM_BYTES = 64 * MIB
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     if examined.capabilities.extension_version is None:
         return
     if int(examined.number_of("max_parallel_maintenance_workers")) == 0:
@@ -72,5 +75,5 @@ RULE = Rule(
     title="a parallel build gets its shared memory",
     reason="a parallel HNSW build asks for its whole maintenance_work_mem at once in /dev/shm, and fails with `could not resize "
     "shared memory segment` in the 64 MB of a container (pgvector#453, #714; pgvector README).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Does a standby or a replication slot hold back the primary's VACUUM and builds?"""
+"""Rule: no standby or replication slot holds back the primary's VACUUM or keeps its WAL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from everindex.units import size_text
 OLD_TRANSACTIONS = 1_000_000
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     if examined.capabilities.is_standby:
         return
     limit = examined.bytes_of("max_wal_size")
@@ -55,5 +55,5 @@ RULE = Rule(
     title="no standby or slot holds the primary back",
     reason="hot_standby_feedback and unused slots keep dead rows, which eat the candidates of a search (60 % dead: recall 0.41, "
     "measured), and WAL, of which every build writes a whole index (PostgreSQL documentation, Replication Slots).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""May this role see what everindex asks about other sessions?"""
+"""Rule: the role may see the sessions and builds of other roles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     role = examined.capabilities.role
     if examined.sees_other_sessions:
         yield good(f'role "{role}" sees the sessions and builds of every role')
@@ -31,5 +31,5 @@ RULE = Rule(
     title="the role sees sessions and builds of others",
     reason="pg_stat_activity and pg_stat_progress_create_index show rows of other roles as NULL without pg_read_all_stats "
     "(PostgreSQL documentation, Predefined Roles).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Was a table with vectors never analyzed, so that the planner guesses?"""
+"""Rule: every table with a vector column has planner statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.heaps:
         details = examined.table_details[table.oid]
         if details.size_bytes == 0:
@@ -31,5 +31,5 @@ RULE = Rule(
     title="every table with vectors was analyzed",
     reason="without row counts the planner takes the whole table instead of the index; ANALYZE after a bulk load "
     "(PostgreSQL documentation, Populating a Database; reltuples is -1 until then).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Have many rows of a table with vectors changed since it was analyzed?"""
+"""Rule: few rows of a table with a vector column have changed since its last ANALYZE."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARE = 0.10
 FEW_ROWS = 50
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.heaps:
         details = examined.table_details[table.oid]
         if table.estimated_rows is None or details.has_statistics is False:
@@ -37,5 +37,5 @@ RULE = Rule(
     title="the statistics of tables with vectors are fresh",
     reason="beyond 10 % autovacuum analyzes by itself (autovacuum_analyze_scale_factor): that it has not means that it is off, "
     "late or held up, and the planner's choice between index and whole table rests on old numbers.",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Do the usage counters go back far enough to call an index unused?"""
+"""Rule: the usage counters of the database cover at least a week."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everindex.units import duration_text
 LONG_ENOUGH = timedelta(days=7)
 
 
-def ask(examined: Examined, *, now: datetime | None = None) -> Iterator[RuleResult]:
+def check(examined: Examined, *, now: datetime | None = None) -> Iterator[RuleResult]:
     if not examined.indexes:
         return
     reset = examined.row("SELECT stats_reset FROM pg_catalog.pg_stat_database WHERE datname = current_database()")[0]
@@ -38,5 +38,5 @@ RULE = Rule(
     title="usage counters are a week old",
     reason="idx_scan counts from stats_reset on, and a crash or pg_stat_reset() starts anew; plans shown by EXPLAIN do not count "
     "(PostgreSQL documentation, The Cumulative Statistics System).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is a table of vectors unlogged, and so empty after a crash?"""
+"""Rule: no table with a vector column is UNLOGGED, and so empty after a crash."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.heaps:
         if not examined.table_details[table.oid].is_unlogged:
             yield good(f"table {table.quoted} is logged", about=table.quoted)
@@ -30,5 +30,5 @@ RULE = Rule(
     title="tables of vectors survive a crash",
     reason="an unlogged table is truncated after a crash and not replicated (PostgreSQL documentation, CREATE TABLE, UNLOGGED); "
     "pgvector before 0.7.2 also had a fault in HNSW indexes on them (CHANGELOG).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Would a time limit of the owner's role, the database or the server cut a build by hand off half-way?"""
+"""Rule: no stored time limit cuts off a manual build by the owner of a vector table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everindex.pg.connections import TIME_LIMITS
 _OFF = frozenset({"0", "0ms", "0s", "0min"})
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     if not examined.tables:
         return
     owners = {
@@ -47,5 +47,5 @@ RULE = Rule(
     title="no time limit cuts a build off",
     reason="lock_timeout counts the waits of a concurrent build for old snapshots, too; when it strikes, an INVALID index stays "
     "(measured: SQLSTATE 55P03; yetone/cumora#236).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Does one column have vector indexes for different distances, of which an application uses one?"""
+"""Rule: a vector column is indexed for one distance only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_objects import VectorIndex
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     on_key: dict[tuple[object, ...], list[VectorIndex]] = defaultdict(list)
     for index in examined.settled_indexes:
         details = examined.index_details[index.oid]
@@ -46,5 +46,5 @@ RULE = Rule(
     title="a column is indexed for one distance",
     reason="an index answers only the operator of its opclass; an L2 index under cosine searches is written to and never "
     "read (vectorize-io/hindsight#1667).",
-    ask=ask,
+    check=check,
 )

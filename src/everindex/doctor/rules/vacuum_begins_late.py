@@ -1,4 +1,4 @@
-"""Does autovacuum begin on a big table with an HNSW index only when searches already come back short?"""
+"""Rule: autovacuum starts on a large table with an HNSW index before dead rows shorten its searches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RECOMMENDED_SHARE = 0.05
 BIG_ROWS = 100_000
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexed = {index.table_oid for index in examined.indexes if index.method == "hnsw"}
     for table in (table for table in examined.heaps if table.oid in indexed):
         if table.estimated_rows is None:
@@ -52,5 +52,5 @@ RULE = Rule(
     title="autovacuum begins before dead rows are felt",
     reason="by default it begins at 20 % dead rows (autovacuum_vacuum_scale_factor), and searches through an HNSW index return "
     "fewer rows from about 10 % on (see dead-tuples).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Is autovacuum switched off for a table with a vector index?"""
+"""Rule: no table with a vector index has autovacuum switched off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 _FALSE = {"false", "off", "no", "0", "f", "n", "fal", "fals", "of"}
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexed = {index.table_oid for index in examined.indexes}
     for table in (table for table in examined.heaps if table.oid in indexed):
         options = examined.table_details[table.oid].options
@@ -39,5 +39,5 @@ RULE = Rule(
     title="autovacuum is on for every table with a vector index",
     reason="dead rows then stay among the candidates of every search and take the places of living ones (pgvector, README, "
     "Vacuuming), and statistics grow old.",
-    ask=ask,
+    check=check,
 )

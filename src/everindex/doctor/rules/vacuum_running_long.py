@@ -1,4 +1,4 @@
-"""Has a VACUUM been at work on a table with a vector index for long?"""
+"""Rule: no VACUUM has been running for long on a table with a vector index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from everindex.units import duration_text
 LONG_SECONDS = 1800.0
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     tables = {index.table_oid: index.quoted_table for index in examined.indexes}
     if not tables:
         return
@@ -57,5 +57,5 @@ RULE = Rule(
     title="no VACUUM is stuck in a vector index",
     reason="VACUUM repairs the graph around every deleted row and cannot skip it: ten hours have been seen "
     "(pgvector/pgvector#450). Building on the same table has to wait for it.",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Has a table with many vectors no vector index?"""
+"""Rule: every column with many vectors has a vector index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from everindex.doctor.rules.dimensions_beyond_limit import LIMITS
 MANY_ROWS = 10_000
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.tables:
         too_wide = table.dimensions is not None and table.dimensions > LIMITS.get(table.column_type, table.dimensions)
         if table.relkind == "p" or table.dimensions is None or too_wide:
@@ -49,5 +49,5 @@ RULE = Rule(
     title="every column with many vectors has a vector index",
     reason="without one each search computes the distance to every row; the planner prefers an index from about 2,000 rows on "
     "(measured).",
-    ask=ask,
+    check=check,
 )

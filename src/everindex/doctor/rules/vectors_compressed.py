@@ -1,4 +1,4 @@
-"""Does PostgreSQL try to compress every vector, as columns from before pgvector 0.6.0 have it?"""
+"""Rule: no vector column has storage EXTENDED, under which PostgreSQL tries to compress every vector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXTENDED = "x"
 EXTERNAL = "e"
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     if not examined.tables:
         return
     storages = {
@@ -51,5 +51,5 @@ RULE = Rule(
     title="vectors are stored uncompressed",
     reason="pgvector 0.6.0 made EXTERNAL the storage of vector (CHANGELOG); columns from before, and those that a dump of such "
     "a database made, keep EXTENDED and pay for compressing at every write and read.",
-    ask=ask,
+    check=check,
 )

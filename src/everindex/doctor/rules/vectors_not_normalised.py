@@ -1,4 +1,4 @@
-"""Does an inner product index order vectors of different lengths?"""
+"""Rule: the vectors under an inner product index have length 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.doctor.sampled import UNIT_TOLERANCE
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for_inner_product = {
         (table.oid, table.column): any(index.opclass.endswith("_ip_ops") for index in examined.indexes_on(table))
         for table in examined.tables
@@ -48,5 +48,5 @@ RULE = Rule(
     title="an inner product index holds unit vectors",
     reason="inner product gives the order of cosine, and faster, for vectors of length 1 only (pgvector, README, Performance); "
     "for others it prefers the long ones.",
-    ask=ask,
+    check=check,
 )

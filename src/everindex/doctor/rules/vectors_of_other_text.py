@@ -1,4 +1,4 @@
-"""The vectors that were made of another text than the one that is stored."""
+"""Rule: recorded vectors are those that their model gives the text that is stored now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.errors import EverindexError
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     try:
         found = examined.compared_vectors
     except EverindexError as exc:
@@ -37,5 +37,5 @@ RULE = Rule(
     title="vectors are of the texts that are stored",
     reason="a row is then found by a text that is gone, and not by its own: left by programs that edit a text and do not embed, "
     "and by partial upserts of early releases (251 of 400 rows of a writers' test).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""The vectors of which nothing says what model made them."""
+"""Rule: the model of every vector is recorded or declared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DECLARE = (
 )
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     for found in read_unrecorded(examined):
         counted = f"{found.unrecorded}" if found.unrecorded < COUNTED else f"{COUNTED} or more"
         if found.unrecorded and found.declared is None:
@@ -38,5 +38,5 @@ RULE = Rule(
     title="the model of every vector is known",
     reason="a text embedded with one model and compared with vectors of another finds noise (similarity 0.07 at best, "
     "measured on a table that another program had filled).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Does a build write more WAL than the server keeps between checkpoints?"""
+"""Rule: max_wal_size holds the WAL of a rebuild of the largest vector index."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.units import size_setting, size_text
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     indexes = [index for index in examined.indexes if not index.is_partitioned]
     if not indexes:
         return
@@ -38,5 +38,5 @@ RULE = Rule(
     title="max_wal_size holds a rebuild",
     reason="an HNSW build writes the whole index to WAL when the graph is done (pgvector, hnswbuild.c; PostgreSQL documentation, "
     "WAL Configuration).",
-    ask=ask,
+    check=check,
 )

@@ -1,4 +1,4 @@
-"""Are there zero vectors under a cosine index, which no search finds?"""
+"""Rule: no zero vectors are stored under a cosine index, which leaves them out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
 
-def ask(examined: Examined) -> Iterator[RuleResult]:
+def check(examined: Examined) -> Iterator[RuleResult]:
     under_cosine = [
         table
         for table in examined.tables
@@ -48,5 +48,5 @@ RULE = Rule(
     title="no zero vectors lie under a cosine index",
     reason="the cosine distance to a zero vector is NaN, so pgvector leaves it out of the index (hnswutils.c): of 22 rows a "
     "search through the index saw 20 (measured). They come from failed embeddings (UpayanGhosh/Synapse-OSS#46).",
-    ask=ask,
+    check=check,
 )
