@@ -16,6 +16,7 @@ from everindex.index.spec import (
     OPCLASSES,
     IndexSpec,
 )
+from everindex.pg.index_catalog import catalog_indexes, indexes_query
 from everindex.pg.reindex_leftovers import reindex_leftover
 
 
@@ -79,51 +80,25 @@ def is_left_over(name: str) -> bool:
 def found_indexes(connection: Connection, schema: str, table: str) -> tuple[FoundIndex, ...]:
     """Every index of the table, of whatever method: one of another may have a declared index's name."""
     rows: Any = connection.execute(
-        text(
-            """
-            SELECT c.relname, am.amname, opc.opcname, a.attname, pg_catalog.pg_get_expr(i.indexprs, i.indrelid),
-                   pg_catalog.pg_get_expr(i.indpred, i.indrelid), c.reloptions, i.indisvalid,
-                   EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid),
-                   EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
-                   pg_catalog.pg_get_indexdef(c.oid), pg_catalog.obj_description(c.oid, 'pg_class')
-            FROM pg_catalog.pg_index i
-            JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-            JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
-            JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-            JOIN pg_catalog.pg_am am ON am.oid = c.relam
-            JOIN pg_catalog.pg_opclass opc ON opc.oid = i.indclass[0]
-            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-            WHERE n.nspname = :schema AND t.relname = :table
-            ORDER BY c.relname
-            """
-        ),
-        {"schema": schema, "table": table},
+        text(indexes_query("tn.nspname = :schema AND t.relname = :table")), {"schema": schema, "table": table}
     )
     return tuple(
         FoundIndex(
-            name=row[0],
+            name=index.name,
             schema=schema,
             table=table,
-            method=row[1],
-            opclass=row[2],
-            column=row[3],
-            expression=row[4],
-            predicate=row[5],
-            m=_option(row[6], "m", DEFAULT_M),
-            ef_construction=_option(row[6], "ef_construction", DEFAULT_EF_CONSTRUCTION),
-            is_valid=row[7],
-            is_being_built=row[8],
-            is_attached=row[9],
-            definition=row[10],
-            comment=row[11],
+            method=index.method,
+            opclass=index.opclass,
+            column=index.column,
+            expression=index.expression,
+            predicate=index.predicate,
+            m=index.option("m", DEFAULT_M),
+            ef_construction=index.option("ef_construction", DEFAULT_EF_CONSTRUCTION),
+            is_valid=index.is_valid,
+            is_being_built=index.is_in_progress,
+            is_attached=index.parent_oid is not None,
+            definition=index.definition,
+            comment=index.comment,
         )
-        for row in rows
+        for index in catalog_indexes(rows)
     )
-
-
-def _option(reloptions: list[str] | None, name: str, default: int) -> int:
-    for option in reloptions or []:
-        key, _, value = option.partition("=")
-        if key == name and value.isdigit():
-            return int(value)
-    return default

@@ -23,6 +23,7 @@ from everindex.index.catalog.generations import PREVIOUS, next_name
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
+from everindex.pg.index_catalog import TABLES_AT_WORK, catalog_indexes, indexes_query
 
 
 @dataclass(kw_only=True)
@@ -165,48 +166,29 @@ class Examined:
     @cached_property
     def indexes(self) -> tuple[VectorIndex, ...]:
         """Every hnsw and ivfflat index of the database, by table and name."""
+        rows = self.rows(indexes_query("am.amname IN ('hnsw', 'ivfflat') AND c.relpersistence <> 't'", with_size=True))
         return tuple(
             VectorIndex(
-                oid=row[0],
-                schema=row[1],
-                name=row[2],
-                table_oid=row[3],
-                table_schema=row[4],
-                table=row[5],
-                method=row[6],
-                opclass=row[7],
-                column=row[8],
-                definition=row[9],
-                options=dict(option.partition("=")[::2] for option in row[10] or []),
-                is_valid=row[11],
-                is_ready=row[12],
-                is_partitioned=row[13],
-                is_being_built=row[14],
-                size_bytes=row[15] or 0,
-                comment=row[16],
-                estimated_rows=row[17],
+                oid=index.oid,
+                schema=index.schema,
+                name=index.name,
+                table_oid=index.table_oid,
+                table_schema=index.table_schema,
+                table=index.table,
+                method=index.method,
+                opclass=index.opclass,
+                column=index.column,
+                definition=index.definition,
+                options=dict(option.partition("=")[::2] for option in index.options),
+                is_valid=index.is_valid,
+                is_ready=index.is_ready,
+                is_partitioned=index.is_partitioned,
+                is_being_built=index.is_in_progress or index.is_first_build_in_progress,
+                size_bytes=index.size_bytes or 0,
+                comment=index.comment,
+                estimated_rows=index.estimated_rows,
             )
-            for row in self.rows(
-                """
-                SELECT c.oid, n.nspname, c.relname, tc.oid, tn.nspname, tc.relname, am.amname, opc.opcname, a.attname,
-                       pg_catalog.pg_get_indexdef(c.oid), c.reloptions, i.indisvalid, i.indisready, c.relkind = 'I',
-                       EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p
-                               WHERE p.index_relid = c.oid
-                                  OR (p.relid = tc.oid AND p.datname = current_database() AND p.index_relid = 0)),
-                       pg_catalog.pg_relation_size(c.oid), pg_catalog.obj_description(c.oid, 'pg_class'),
-                       CASE WHEN tc.reltuples >= 0 THEN tc.reltuples::bigint END
-                FROM pg_catalog.pg_index i
-                JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                JOIN pg_catalog.pg_class tc ON tc.oid = i.indrelid
-                JOIN pg_catalog.pg_namespace tn ON tn.oid = tc.relnamespace
-                JOIN pg_catalog.pg_am am ON am.oid = c.relam
-                JOIN pg_catalog.pg_opclass opc ON opc.oid = i.indclass[0]
-                LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-                WHERE am.amname IN ('hnsw', 'ivfflat') AND c.relpersistence <> 't'
-                ORDER BY tn.nspname, tc.relname, c.relname
-                """
-            )
+            for index in catalog_indexes(rows)
         )
 
     def table_of(self, index: VectorIndex) -> VectorTable | None:
@@ -261,19 +243,9 @@ class Examined:
 
     @cached_property
     def tables_at_work(self) -> frozenset[int]:
-        """Tables on which a session builds, reindexes, drops or vacuums: it holds SHARE UPDATE EXCLUSIVE. The lock is
-        seen by every role, the progress only by some. Autovacuum has no user and gives way, so it is left out."""
-        return frozenset(
-            row[0]
-            for row in self.rows(
-                """
-                SELECT l.relation FROM pg_catalog.pg_locks l
-                WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
-                  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity v WHERE v.pid = l.pid AND v.usesysid IS NULL)
-                """
-            )
-        )
+        """Tables on which a session builds, reindexes, drops or vacuums. The lock is seen by every role, the progress only by
+        some."""
+        return frozenset(row[0] for row in self.rows(TABLES_AT_WORK))
 
     @cached_property
     def compared_vectors(self) -> ComparedVectors | None:

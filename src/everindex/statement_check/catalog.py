@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
+from everindex.pg.index_catalog import catalog_indexes, indexes_query
 from everindex.statement_check.connection import AskedConnection, Refused
 from everindex.statement_check.plan import Names
 from everindex.statement_check.row_security import passing_rows
@@ -173,52 +174,33 @@ def extension(asked: AskedConnection) -> Extension:
 
 def vector_indexes(asked: AskedConnection, tables: Iterable[Names]) -> list[VectorIndex]:
     """Every hnsw and ivfflat index of these tables and of those that they are partitions of."""
-    found = asked.rows(
-        sql.SQL(
-            """
-        WITH scanned AS (
-          SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          WHERE (n.nspname, c.relname) IN ({tables})
-        ), asked AS (
-          SELECT oid FROM scanned UNION SELECT pg_catalog.pg_partition_root(oid) FROM scanned
-        )
-        SELECT n.nspname::text, c.relname::text,
-               coalesce((SELECT relname FROM pg_catalog.pg_class WHERE oid = pg_catalog.pg_partition_root(c.oid)),
-                        c.relname)::text,
-               t.relname::text, m.amname::text, k.opcname::text,
-               (SELECT o.oprname FROM pg_catalog.pg_amop a JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr
-                WHERE a.amopfamily = k.opcfamily AND a.amoppurpose = 'o' LIMIT 1)::text,
-               pg_catalog.pg_get_indexdef(i.indexrelid, 1, false), i.indkey[0] = 0,
-               pg_catalog.pg_get_expr(i.indpred, i.indrelid), i.indisvalid,
-               EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
-        FROM pg_catalog.pg_index i
-        JOIN asked ON asked.oid = i.indrelid
-        JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
-        JOIN pg_catalog.pg_am m ON m.oid = c.relam AND m.amname IN ('hnsw', 'ivfflat')
-        JOIN pg_catalog.pg_opclass k ON k.oid = i.indclass[0]
-        ORDER BY 1, 2
-        """
-        ).format(tables=_pairs(tables))
-    )
+    rows = asked.rows(sql.SQL(indexes_query(_OF_TABLES)).format(tables=_pairs(tables)))
+    found = sorted(catalog_indexes(rows), key=lambda index: (index.schema, index.name))
     return [
         VectorIndex(
-            schema=row[0],
-            name=row[1],
-            root=row[2],
-            table=(row[0], row[3]),
-            method=row[4],
-            opclass=row[5],
-            operator=row[6],
-            expression=row[7],
-            is_expression=row[8],
-            predicate=row[9],
-            is_valid=row[10],
-            is_being_built=row[11],
+            schema=index.schema,
+            name=index.name,
+            root=index.root or index.name,
+            table=(index.table_schema, index.table),
+            method=index.method,
+            opclass=index.opclass,
+            operator=index.operator or "",
+            expression=index.key,
+            is_expression=index.column is None,
+            predicate=index.predicate,
+            is_valid=index.is_valid,
+            is_being_built=index.is_in_progress,
         )
-        for row in found
+        for index in found
     ]
+
+
+_OF_TABLES: LiteralString = """am.amname IN ('hnsw', 'ivfflat') AND i.indrelid IN (
+  WITH scanned AS (
+    SELECT sc.oid FROM pg_catalog.pg_class sc JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
+    WHERE (sn.nspname, sc.relname) IN ({tables})
+  )
+  SELECT oid FROM scanned UNION SELECT pg_catalog.pg_partition_root(oid) FROM scanned)"""
 
 
 def vector_columns(asked: AskedConnection, tables: Iterable[Names]) -> list[VectorColumn]:

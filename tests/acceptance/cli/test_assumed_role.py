@@ -20,7 +20,7 @@ from command_line import Done, Running, everindex, url_of
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import LockNotObtained
 from everindex.index.activity.blockers import blocker_of, find_blockers
-from everindex.index.activity.table_locks import at_work_on
+from everindex.index.activity.table_locks import conflicting_session
 from everindex.index.build.online import run_watched
 from everindex.index.build.operation import Operation
 from everindex.index.reporter import Reporter
@@ -150,7 +150,7 @@ def test_what_is_hidden_of_others_is_left_out_of_what_is_said_about_them(
         other.execute("LOCK TABLE public.articles IN SHARE UPDATE EXCLUSIVE MODE")
         pid = other.info.backend_pid
         assert holder_of(connection, "build") == f"pid {pid} (no application name)"
-        assert at_work_on(connection, "public", "articles") == f"pid {pid}"
+        assert conflicting_session(connection, "public", "articles") == f"pid {pid}"
         blocker = next(each for each in find_blockers(connection, EMBEDDING_INDEX) if each.pid == pid)
         assert blocker.sentence == f"pid {pid} has held a snapshot"
         assert blocker_of(connection, pid) == f"pid {pid} has had a transaction open"

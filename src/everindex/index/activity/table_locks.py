@@ -1,4 +1,5 @@
-"""Who is at work on the table already? Builds, drops, VACUUM and the like, of which PostgreSQL lets one run at a time."""
+"""The session that stands in the way of an online build: of builds, drops, VACUUM and the like PostgreSQL lets one run at a time
+on a table."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from everindex.pg.connections import HIDDEN_QUERY, Connection
 from everindex.pg.sqlstate import translate_errors
 
 
-def at_work_on(connection: Connection, schema: str, table: str) -> str | None:
+def conflicting_session(connection: Connection, schema: str, table: str) -> str | None:
     """The session whose lock on the table conflicts with an online build, as `pid 4121 (psql: VACUUM articles)`; or None.
 
     Autovacuum does not count: PostgreSQL cancels it for whoever waits. It is known by having no user, which every role

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from everindex.errors import BuildFailed, EverindexError, LockNotObtained, PermissionDenied
 from everindex.index.activity.progress import Watch
-from everindex.index.activity.table_locks import at_work_on
+from everindex.index.activity.table_locks import conflicting_session
 from everindex.index.build.operation import SHORT_LOCK_TIMEOUT, Operation, set_session, stopped
 from everindex.index.build.preflight import warnings_before
 from everindex.index.build.shared_memory import SharedMemory, see_shared_memory
@@ -164,7 +164,7 @@ def clean_up(operation: Operation, index: OnlineIndex, pid: int) -> str:
                 return "The index is there and valid."
             if found.builder_pid is not None and found.builder_pid != pid:
                 return f"The index is being built by pid {found.builder_pid}, and was left alone."
-            if at_work_on(connection, index.schema, index.table) is None:
+            if conflicting_session(connection, index.schema, index.table) is None:
                 drop_online(operation, connection, index.schema, index.name, lock_timeout=CLEAN_UP_LOCK_TIMEOUT)
                 return "The unfinished index was removed."
     except (psycopg.Error, EverindexError, KeyboardInterrupt) as exc:

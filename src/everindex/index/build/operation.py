@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import DeployStopped, LockNotObtained
-from everindex.index.activity.table_locks import at_work_on
+from everindex.index.activity.table_locks import conflicting_session
 from everindex.index.reporter import Reporter
 from everindex.index.spec import OnlineIndex
 from everindex.pg.connections import Connection
@@ -83,7 +83,7 @@ def wait_for_table(operation: Operation, connection: Connection, schema: str, ta
     limits = [
         limit for limit in (policy.give_up_after_seconds, policy.wait_for_transactions_seconds) if limit is not None
     ]
-    while (worker := at_work_on(connection, schema, table)) is not None:
+    while (worker := conflicting_session(connection, schema, table)) is not None:
         if worker != told:
             operation.reporter.say(f"waiting for other work on table {schema}.{table}: {worker}")
             told, since = worker, time.monotonic()

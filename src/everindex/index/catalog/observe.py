@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from psycopg import sql
 
@@ -14,6 +13,7 @@ from everindex.index.catalog.canonical import canonical_texts
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
 from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import Connection
+from everindex.pg.index_catalog import BUILDER_PID, CatalogIndex, catalog_indexes, indexes_query
 from everindex.pg.sqlstate import translate_errors
 
 #: An index that is dropped in the middle of a look is gone at the next one; several may go one after the other.
@@ -279,23 +279,6 @@ def _partitions(connection: Connection, oid: int) -> list[tuple[int, ObservedPar
     ]
 
 
-# The backend that builds index `c` (its pg_index row is `i`) at this moment. A builder is who reports progress on the index;
-# a role that may not see that still sees who holds the table's SHARE UPDATE EXCLUSIVE lock, which CREATE INDEX CONCURRENTLY
-# keeps for all of its phases. Autovacuum has that lock too, and is known by having no user: its backend_type is hidden from
-# such a role. A partitioned index is never built itself, and stays invalid until the last partition is attached.
-_BUILDER = sql.SQL(
-    """
-    CASE WHEN NOT i.indisvalid AND c.relkind = 'i' THEN coalesce(
-        (SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid LIMIT 1),
-        (SELECT l.pid FROM pg_catalog.pg_locks l
-         WHERE l.locktype = 'relation' AND l.relation = i.indrelid AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
-           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity v WHERE v.pid = l.pid AND v.usesysid IS NULL)
-         LIMIT 1)) END
-    """
-)
-
-
 def find_validity(connection: Connection, schema: str, name: str) -> Validity | None:
     """The state of one index, of whatever kind; None where there is none of that name. Reads only."""
     row = connection.execute(
@@ -306,7 +289,7 @@ def find_validity(connection: Connection, schema: str, name: str) -> Validity | 
             JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
             WHERE n.nspname = %s AND c.relname = %s
             """
-        ).format(builder=_BUILDER),
+        ).format(builder=sql.SQL(BUILDER_PID)),
         (schema, name),
     ).fetchone()
     return None if row is None else Validity(is_valid=row[0], builder_pid=row[1])
@@ -314,54 +297,38 @@ def find_validity(connection: Connection, schema: str, name: str) -> Validity | 
 
 def _indexes(connection: Connection, table_oids: list[int], *, also_named: str) -> dict[int, tuple[ObservedIndex, ...]]:
     """The vector indexes of each table. Reads only."""
-    rows = connection.execute(
-        sql.SQL(
-            """
-            SELECT i.indrelid, c.oid, c.relname, am.amname, opc.opcname, a.attname,
-                   pg_catalog.pg_get_expr(i.indexprs, i.indrelid),
-                   pg_catalog.pg_get_expr(i.indpred, i.indrelid), c.reloptions, i.indisvalid, i.indisready,
-                   pg_catalog.pg_relation_size(c.oid), pg_catalog.pg_get_indexdef(c.oid),
-                   {builder},
-                   c.relkind = 'I',
-                   (SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
-                   pg_catalog.obj_description(c.oid, 'pg_class'), c.relfilenode::bigint
-            FROM pg_catalog.pg_index i
-            JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-            JOIN pg_catalog.pg_am am ON am.oid = c.relam
-            JOIN pg_catalog.pg_opclass opc ON opc.oid = i.indclass[0]
-            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-            WHERE i.indrelid = ANY(%s) AND (am.amname IN ('hnsw', 'ivfflat') OR c.relname = %s)
-            ORDER BY c.relname
-            """
-        ).format(builder=_BUILDER),
-        (table_oids, also_named),
-    ).fetchall()
+    rows = connection.execute(_VECTOR_INDEXES, (table_oids, also_named)).fetchall()
     found: dict[int, tuple[ObservedIndex, ...]] = {}
-    for row in rows:
-        found[row[0]] = (*found.get(row[0], ()), _observed_index(row[1:]))
+    for index in catalog_indexes(rows):
+        found[index.table_oid] = (*found.get(index.table_oid, ()), _observed_index(index))
     return found
 
 
-def _observed_index(row: tuple[Any, ...]) -> ObservedIndex:
+_VECTOR_INDEXES = indexes_query(
+    "i.indrelid = ANY(%s) AND (am.amname IN ('hnsw', 'ivfflat') OR c.relname = %s)", with_size=True
+)
+
+
+def _observed_index(index: CatalogIndex) -> ObservedIndex:
     return ObservedIndex(
-        oid=row[0],
-        name=row[1],
-        method=row[2],
-        opclass=row[3],
-        column=row[4],
-        expression=row[5],
-        predicate=row[6],
-        m=_option(row[7], "m", DEFAULT_M),
-        ef_construction=_option(row[7], "ef_construction", DEFAULT_EF_CONSTRUCTION),
-        is_valid=row[8],
-        is_ready=row[9],
-        size_bytes=row[10] or 0,
-        definition=row[11],
-        builder_pid=row[12],
-        is_partitioned=row[13],
-        parent_oid=row[14],
-        comment=row[15],
-        filenode=row[16],
+        oid=index.oid,
+        name=index.name,
+        method=index.method,
+        opclass=index.opclass,
+        column=index.column,
+        expression=index.expression,
+        predicate=index.predicate,
+        m=index.option("m", DEFAULT_M),
+        ef_construction=index.option("ef_construction", DEFAULT_EF_CONSTRUCTION),
+        is_valid=index.is_valid,
+        is_ready=index.is_ready,
+        size_bytes=index.size_bytes or 0,
+        definition=index.definition,
+        builder_pid=index.builder_pid,
+        is_partitioned=index.is_partitioned,
+        parent_oid=index.parent_oid,
+        comment=index.comment,
+        filenode=index.filenode,
     )
 
 
@@ -388,11 +355,3 @@ def _name_taken_by(connection: Connection, spec: IndexSpec, *, table_oid: int) -
         (spec.schema, spec.name, table_oid),
     ).fetchone()
     return None if row is None else str(row[0])
-
-
-def _option(reloptions: list[str] | None, name: str, default: int) -> int:
-    for option in reloptions or []:
-        key, _, value = option.partition("=")
-        if key == name:
-            return int(value)
-    return default

@@ -1,0 +1,171 @@
+"""The indexes of a database as the catalog has them: one query, with what is asked for as its condition, and its row type.
+
+It decides nothing: which of several signs of a running build counts, and what an index means, is the reader's. Reads only;
+takes no lock on the indexes, so one that is dropped meanwhile makes PostgreSQL raise XX000 ("cache lookup failed").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+#: Of a lock `l` of pg_locks: a session at work on the whole of a table of this database has it. CREATE INDEX CONCURRENTLY,
+#: REINDEX, DROP INDEX CONCURRENTLY and VACUUM take SHARE UPDATE EXCLUSIVE, which every role may see. Autovacuum takes it too,
+#: gives way to whoever waits, and is known by having no user: its backend_type is hidden from most roles.
+IS_MAINTENANCE: LiteralString = """l.locktype = 'relation' AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity v WHERE v.pid = l.pid AND v.usesysid IS NULL)"""
+#: The oids of all tables that somebody is at work on.
+TABLES_AT_WORK: LiteralString = f"SELECT l.relation FROM pg_catalog.pg_locks l WHERE {IS_MAINTENANCE}"  # noqa: S608
+
+#: An INVALID index is built by who reports progress on it; a role that may not see that still sees who is at work on the
+#: table, since CREATE INDEX CONCURRENTLY keeps its lock for all of its phases. A partitioned index is never built itself, and
+#: stays INVALID until the last partition is attached.
+BUILDER_PID: LiteralString = f"""
+    CASE WHEN NOT i.indisvalid AND c.relkind = 'i' THEN coalesce(
+        (SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid LIMIT 1),
+        (SELECT l.pid FROM pg_catalog.pg_locks l WHERE l.relation = i.indrelid AND {IS_MAINTENANCE} LIMIT 1)) END"""  # noqa: S608
+
+#: Names as text: a driver may know no type "name".
+_FACTS: LiteralString = """
+SELECT c.oid, n.nspname::text, c.relname::text, t.oid, tn.nspname::text, t.relname::text, am.amname::text, opc.opcname::text,
+       (SELECT o.oprname::text FROM pg_catalog.pg_amop ao JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr
+        WHERE ao.amopfamily = opc.opcfamily AND ao.amoppurpose = 'o' LIMIT 1),
+       a.attname::text, pg_catalog.pg_get_indexdef(c.oid, 1, false),
+       pg_catalog.pg_get_expr(i.indexprs, i.indrelid), pg_catalog.pg_get_expr(i.indpred, i.indrelid), c.reloptions,
+       i.indisvalid, i.indisready, c.relkind = 'I',
+       (SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
+       (SELECT r.relname::text FROM pg_catalog.pg_class r WHERE r.oid = pg_catalog.pg_partition_root(c.oid)),
+       pg_catalog.pg_get_indexdef(c.oid),
+       pg_catalog.obj_description(c.oid, 'pg_class'), c.relfilenode::bigint,
+       CASE WHEN t.reltuples >= 0 THEN t.reltuples::bigint END,
+"""
+_PROGRESS: LiteralString = """,
+       EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid),
+       EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p
+               WHERE p.relid = t.oid AND p.datname = current_database() AND p.index_relid = 0),
+       """
+_SIZE: LiteralString = "pg_catalog.pg_relation_size(c.oid)"
+_NO_SIZE: LiteralString = "NULL::bigint"
+_FROM: LiteralString = """
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+JOIN pg_catalog.pg_am am ON am.oid = c.relam
+JOIN pg_catalog.pg_opclass opc ON opc.oid = i.indclass[0]
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogIndex:
+    """One index of any method: what is said of its key is said of the first one."""
+
+    oid: int
+    schema: str
+    name: str
+    table_oid: int
+    table_schema: str
+    table: str
+    method: str
+    opclass: str
+    operator: str | None
+    """One that the index orders by; None for a method that does not order, such as btree."""
+
+    column: str | None
+    """None for an expression."""
+
+    key: str
+    """The column or expression as pg_get_indexdef prints it, the latter in parentheses."""
+
+    expression: str | None
+    """As pg_get_expr prints it; None for an index of plain columns."""
+
+    predicate: str | None
+    options: tuple[str, ...]
+    """`reloptions`, such as `m=16`."""
+
+    is_valid: bool
+    is_ready: bool
+    is_partitioned: bool
+    parent_oid: int | None
+    """The index of the partitioned table above it, which it is attached to."""
+
+    root: str | None
+    """The name of the topmost of those; None where it neither is partitioned nor a part."""
+
+    definition: str
+    comment: str | None
+    filenode: int
+    estimated_rows: int | None
+    """Of its table; None where that was never analyzed."""
+
+    builder_pid: int | None
+    """The backend that builds it, told by its progress, else by its lock; None for a valid one (`BUILDER_PID`)."""
+
+    is_in_progress: bool
+    """A build or rebuild of it reports progress, as far as this role may see."""
+
+    is_first_build_in_progress: bool
+    """A CREATE INDEX on its table that is not concurrent reports progress, which does not say of which index."""
+
+    size_bytes: int | None
+    """None where it was not asked for."""
+
+    def option(self, name: str, default: int) -> int:
+        """A whole number among the options."""
+        for option in self.options:
+            key, _, value = option.partition("=")
+            if key == name and value.isdigit():
+                return int(value)
+        return default
+
+
+def indexes_query(where: LiteralString, *, with_size: bool = False) -> LiteralString:
+    """The query; its rows come by table and name.
+
+    `where` is a condition on pg_index `i`, on pg_class and pg_namespace of the index (`c`, `n`) and of its table (`t`, `tn`), and
+    on pg_am `am`, with whatever placeholders the caller's driver has.
+    The size waits for whoever holds ACCESS EXCLUSIVE on an index; the rest waits for nobody.
+    """
+    size = _SIZE if with_size else _NO_SIZE
+    return f"{_FACTS}{BUILDER_PID}{_PROGRESS}{size}{_FROM}WHERE {where}\nORDER BY tn.nspname, t.relname, c.relname"
+
+
+def catalog_indexes(rows: Iterable[Sequence[Any]]) -> tuple[CatalogIndex, ...]:
+    """The rows of that query."""
+    return tuple(
+        CatalogIndex(
+            oid=row[0],
+            schema=row[1],
+            name=row[2],
+            table_oid=row[3],
+            table_schema=row[4],
+            table=row[5],
+            method=row[6],
+            opclass=row[7],
+            operator=row[8],
+            column=row[9],
+            key=row[10],
+            expression=row[11],
+            predicate=row[12],
+            options=tuple(row[13] or ()),
+            is_valid=row[14],
+            is_ready=row[15],
+            is_partitioned=row[16],
+            parent_oid=row[17],
+            root=row[18],
+            definition=row[19],
+            comment=row[20],
+            filenode=row[21],
+            estimated_rows=row[22],
+            builder_pid=row[23],
+            is_in_progress=row[24],
+            is_first_build_in_progress=row[25],
+            size_bytes=row[26],
+        )
+        for row in rows
+    )
