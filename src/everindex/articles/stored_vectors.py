@@ -15,7 +15,7 @@ import numpy as np
 from psycopg import sql
 
 from everindex.articles.embedding import Embedder, choose_embedder
-from everindex.articles.embedding.declaration import AGREEMENT
+from everindex.articles.embedding.declaration import AGREEMENT, SAMPLE_ROWS
 from everindex.articles.embedding.text_forms import OWN_FORM, text_of
 from everindex.articles.ingest import upsert as store
 from everindex.articles.table import ArticleTable, read_table
@@ -29,8 +29,6 @@ from everindex.settings import Settings
 
 #: Rows of one round.
 CHECK_ROWS = 500
-#: Rows that the doctor and the keeper draw.
-SAMPLE_ROWS = 200
 
 
 @dataclass(slots=True, kw_only=True)

@@ -16,6 +16,12 @@ Severity = Literal["critical", "warning", "notice"]
 """critical: wrong or missing answers, data in danger, or an index that does not serve. warning: will hurt, or hurts
 already in speed or memory. notice: worth knowing."""
 
+#: A transaction, running or prepared, that has been open for longer holds up every concurrent build and VACUUM; a coordinator
+#: finishes what it prepared within seconds.
+LONG_OPEN_SECONDS = 300.0
+#: Counters that are younger say nothing about use: a weekly job may be the only user.
+COUNTED_ENOUGH_SECONDS = 7 * 86400
+
 Status = Literal["good", "finding", "unknown"]
 """unknown: could not be checked, for lack of a privilege, a version or statistics. It never reads as good."""
 

@@ -9,13 +9,12 @@ from typing import Any
 from psycopg import sql
 
 from everindex.doctor.vector_objects import VectorTable
+from everindex.pg.vector_type import UNIT_TOLERANCE
 
 #: Rows that are read of one column. A share of one in a hundred is then seen with a probability of 99.99 %.
 SAMPLE_ROWS = 1000
 #: Columns that are sampled in one examination, the biggest tables first: a database of 2,000 tenants has as many tables.
 SAMPLED_COLUMNS = 50
-#: A length of 1 within this is a unit vector (float32 keeps about seven digits; halfvec three).
-UNIT_TOLERANCE = 0.001
 
 _LENGTH = {"vector": "vector_norm", "halfvec": "l2_norm", "sparsevec": "l2_norm"}
 _WIDTH = {"vector": "vector_dims", "halfvec": "vector_dims"}

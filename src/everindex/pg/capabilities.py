@@ -16,10 +16,10 @@ from everindex.pg.sqlstate import translate_errors
 #: The oldest PostgreSQL that works at all (its support ended 2026-11-12) and the oldest that is supported.
 OLDEST_POSTGRES = 140000
 OLDEST_SUPPORTED_POSTGRES = 150000
-#: HNSW came with pgvector 0.5.0, halfvec and binary_quantize with 0.7.0, iterative scans with 0.8.0; below 0.8.4 an index can be
-#: damaged by VACUUM (pgvector's CHANGELOG: fixes in 0.8.3 and 0.8.4).
+#: HNSW came with pgvector 0.5.0, halfvec, bit indexes and binary_quantize with 0.7.0, iterative scans with 0.8.0; below 0.8.4
+#: an index can be damaged by VACUUM (pgvector's CHANGELOG: fixes in 0.8.3 and 0.8.4).
 OLDEST_PGVECTOR = (0, 5, 0)
-BINARY_QUANTIZE_PGVECTOR = (0, 7, 0)
+HALFVEC_AND_BIT_PGVECTOR = (0, 7, 0)
 ITERATIVE_SCAN_PGVECTOR = (0, 8, 0)
 SAFE_PGVECTOR = (0, 8, 4)
 
@@ -46,7 +46,7 @@ class Capabilities:
 
     @property
     def has_binary_quantize(self) -> bool:
-        return self.extension_version is not None and self.extension_version >= BINARY_QUANTIZE_PGVECTOR
+        return self.extension_version is not None and self.extension_version >= HALFVEC_AND_BIT_PGVECTOR
 
     @property
     def has_iterative_scan(self) -> bool:

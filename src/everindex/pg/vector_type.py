@@ -14,6 +14,9 @@ from everindex.pg.connections import Connection
 if TYPE_CHECKING:
     import numpy as np
 
+#: A length of 1 within this is a unit vector (float32 keeps about seven digits; halfvec three).
+UNIT_TOLERANCE = 0.001
+
 _HEAD = struct.Struct(">HH")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import sql
 
 from everindex.errors import EverindexError, StatementNotCheckable
-from everindex.index.recall.explain import Settings
+from everindex.index.recall.explain import PLANNED_ANEW, Settings
 from everindex.statement_check import catalog
 from everindex.statement_check.catalog import Extension, VectorColumn, VectorIndex, literal
 from everindex.statement_check.connection import AskedConnection, Refused
@@ -39,7 +39,6 @@ ONLY_THE_INDEX: Settings = (
     ("enable_bitmapscan", "off"),
 )
 GENERIC: Settings = (("plan_cache_mode", "force_generic_plan"),)
-_CUSTOM: Settings = (("plan_cache_mode", "force_custom_plan"),)
 #: The types of the parameters of a prepared statement, in their order.
 _TYPES = sql.SQL(
     "SELECT t.typname::text FROM pg_catalog.pg_prepared_statements s, "
@@ -81,7 +80,7 @@ class Scene:
 
     def plan(self, settings: Settings = ()) -> Plan:
         """The plan with the values of the parameters, under settings for this one time."""
-        return self._explain(self._target(), (*_CUSTOM, *settings))
+        return self._explain(self._target(), (*PLANNED_ANEW, *settings))
 
     def generic_plan(self) -> Plan | None:
         """The plan that is made once for all values; None where there are no parameters."""
@@ -91,12 +90,12 @@ class Scene:
 
     def plan_lines(self) -> list[str]:
         """What EXPLAIN prints."""
-        with self._under(_CUSTOM):
+        with self._under(PLANNED_ANEW):
             return [str(row[0]) for row in self.asked.rows("EXPLAIN " + self._target())]
 
     def execute(self, values: tuple[str, ...], settings: Settings = ()) -> list[tuple[Any, ...]]:
         """The rows of the statement. The one place that executes it: for measuring recall, never for a check."""
-        with self._under((*_CUSTOM, *settings)):
+        with self._under((*PLANNED_ANEW, *settings)):
             return self.asked.rows(self._target(values))
 
     def try_query(self, text: str) -> Plan | None:

@@ -26,7 +26,7 @@ from everindex.pg.sqlstate import translate_errors
 
 #: Somebody waits for the answer: an endpoint that is down is told after seconds, not minutes.
 DECLARING = RetryPolicy(attempts=2, total_seconds=20.0)
-#: Stored vectors that are compared unless told otherwise.
+#: Stored vectors that are compared unless told otherwise, by a declaration, the doctor and the keeper.
 SAMPLE_ROWS = 200
 #: Fewer different texts than this prove nothing.
 MIN_COMPARED = 3

@@ -12,9 +12,7 @@ from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import declared_sql
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
-
-#: A length of 1 within this is a unit vector (float32 keeps about seven digits).
-UNIT_TOLERANCE = 0.001
+from everindex.pg.vector_type import UNIT_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,17 +7,13 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_objects import VectorTable
-
-#: pgvector, README "HNSW", supported types.
-LIMITS = {"vector": 2000, "halfvec": 4000}
-BIT_LIMIT = 64000
-#: halfvec, bit indexes and binary_quantize came with pgvector 0.7.0 (CHANGELOG).
-CASTS_SINCE = (0, 7, 0)
+from everindex.index.spec import MAX_DIMENSIONS
+from everindex.pg.capabilities import HALFVEC_AND_BIT_PGVECTOR
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.tables:
-        limit = LIMITS.get(table.column_type)
+        limit = MAX_DIMENSIONS.get(table.column_type)
         if table.is_partition or table.dimensions is None or limit is None:
             continue
         column = f"column {table.quoted_column} of {table.quoted}"
@@ -39,18 +35,18 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 
 def _fix(table: VectorTable, examined: Examined) -> Fix:
     assert table.dimensions is not None
-    if (examined.capabilities.extension_version or (0,)) < CASTS_SINCE:
+    if (examined.capabilities.extension_version or (0,)) < HALFVEC_AND_BIT_PGVECTOR:
         return Fix(advice="update pgvector: 0.7.0 brought halfvec (4,000 dimensions) and bit (64,000).")
     concurrently = "" if table.relkind == "p" else "CONCURRENTLY "
     create = f"CREATE INDEX {concurrently}ON {table.quoted} USING hnsw "
-    if table.dimensions <= LIMITS["halfvec"]:
+    if table.dimensions <= MAX_DIMENSIONS["halfvec"]:
         key = f"({table.quoted_column}::{examined.of_pgvector('halfvec')}({table.dimensions}))"
         return Fix(
             statements=(f"{create}({key} {examined.of_pgvector('halfvec_cosine_ops')})",),
             advice="an index in half precision, for cosine; take the opclass of your searches. Searches must cast their "
             "column and vector in the same way. " + _partitioned(table),
         )
-    if table.dimensions <= BIT_LIMIT:
+    if table.dimensions <= MAX_DIMENSIONS["bit"]:
         key = f"(({examined.of_pgvector('binary_quantize')}({table.quoted_column}))::bit({table.dimensions}))"
         return Fix(
             statements=(f"{create}({key} {examined.of_pgvector('bit_hamming_ops')})",),

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.doctor.rule import COUNTED_ENOUGH_SECONDS, Fix, Rule, RuleResult, finding, good, unknown
 from everindex.units import duration_text
 
 HOT_SHARE = 0.90
-#: Fewer updates tell nothing about the share.
+#: Fewer updates tell nothing about the share, and so few in a week matter to nobody.
 ENOUGH_UPDATES = 1000
-#: So few updates in a week matter to nobody.
-ENOUGH_SECONDS = 7 * 86400
 #: A fillfactor up to this leaves room for a new version of most rows of a page.
 ROOMY_FILLFACTOR = 85
 RECOMMENDED_FILLFACTOR = 80
@@ -25,7 +23,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         if details.updates < ENOUGH_UPDATES:
             seconds = examined.counted_seconds or 0.0
             told = f"table {table.quoted} has had {details.updates} updates in {duration_text(seconds)}"
-            if seconds < ENOUGH_SECONDS:
+            if seconds < COUNTED_ENOUGH_SECONDS:
                 yield unknown(f"{told}: too few to tell", about=table.quoted)
             else:
                 yield good(f"{told}: too few to matter", about=table.quoted)

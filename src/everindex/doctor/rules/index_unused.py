@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.doctor.rule import COUNTED_ENOUGH_SECONDS, Fix, Rule, RuleResult, finding, good, unknown
 from everindex.units import MIB, duration_text, size_text
 
-#: Below a week a weekly job may be the only user.
-ENOUGH_SECONDS = 7 * 86400
 #: PgHero's limit for unused indexes: dropping a smaller one saves nothing that anybody notices.
 BIG_BYTES = 10 * MIB
 
@@ -31,7 +29,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             never = (
                 f"index {index.quoted} was never scanned in the {duration_text(seconds)} since which the server counts"
             )
-            if seconds < ENOUGH_SECONDS:
+            if seconds < COUNTED_ENOUGH_SECONDS:
                 yield unknown(f"{never}: too short to tell", about=index.quoted)
                 continue
             yield finding(

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.doctor.rule import LONG_OPEN_SECONDS, Fix, Rule, RuleResult, finding, good, unknown
 from everindex.units import duration_text
 
-#: A transaction that is older than that holds up every concurrent build.
-OLD_SECONDS = 300.0
 
-
-def check(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[RuleResult]:
+def check(examined: Examined, *, older_than_seconds: float = LONG_OPEN_SECONDS) -> Iterator[RuleResult]:
     rows = examined.rows(
         """
         SELECT pid, coalesce(application_name, ''), usename, state,

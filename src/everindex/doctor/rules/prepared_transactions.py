@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.doctor.rule import LONG_OPEN_SECONDS, Fix, Rule, RuleResult, finding, good
 from everindex.units import duration_text
 
-#: A coordinator finishes what it prepared within seconds.
-OLD_SECONDS = 300.0
 
-
-def check(examined: Examined, *, older_than_seconds: float = OLD_SECONDS) -> Iterator[RuleResult]:
+def check(examined: Examined, *, older_than_seconds: float = LONG_OPEN_SECONDS) -> Iterator[RuleResult]:
     old = examined.rows(
         """
         SELECT gid, owner, extract(epoch FROM now() - prepared)::float8 FROM pg_catalog.pg_prepared_xacts

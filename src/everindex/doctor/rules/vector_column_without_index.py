@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
-from everindex.doctor.rules.dimensions_beyond_limit import LIMITS
+from everindex.index.spec import MAX_DIMENSIONS
 
 #: From about 2,000 rows on the planner takes the index (measured, 384 and 1536 dimensions); at 10,000 a search that reads
 #: everything is felt.
@@ -15,7 +15,9 @@ MANY_ROWS = 10_000
 
 def check(examined: Examined) -> Iterator[RuleResult]:
     for table in examined.tables:
-        too_wide = table.dimensions is not None and table.dimensions > LIMITS.get(table.column_type, table.dimensions)
+        too_wide = table.dimensions is not None and table.dimensions > MAX_DIMENSIONS.get(
+            table.column_type, table.dimensions
+        )
         if table.relkind == "p" or table.dimensions is None or too_wide:
             continue  # column-without-width and dimensions-beyond-limit answer for these
         column = f"column {table.quoted_column} of {table.quoted}"

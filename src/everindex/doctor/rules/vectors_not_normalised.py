@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
-from everindex.doctor.sampled import UNIT_TOLERANCE
+from everindex.pg.vector_type import UNIT_TOLERANCE
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:

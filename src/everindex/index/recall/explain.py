@@ -19,6 +19,8 @@ Settings = tuple[tuple[str, str], ...]
 SMALL_TABLE_ROWS = 2000
 #: What makes the planner take the index where it is not the cheapest way: the proof that it could.
 FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"), ("enable_indexscan", "on"))
+#: Each execution is planned under its own settings: a plan that was kept would be that of another ef_search.
+PLANNED_ANEW: Settings = (("plan_cache_mode", "force_custom_plan"),)
 #: So many scans of a plan are named (it may have one for each partition); the rest is counted.
 NAMED = 8
 

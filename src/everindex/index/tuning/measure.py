@@ -12,7 +12,7 @@ from everindex.index.catalog.key import is_key, is_predicate
 from everindex.index.catalog.observe import Observed, ObservedIndex
 from everindex.index.catalog.serving import same_distance
 from everindex.index.deploy.visibility import competitors, hidden
-from everindex.index.recall.explain import FORCED, Settings, explain_here, set_local
+from everindex.index.recall.explain import FORCED, PLANNED_ANEW, Settings, explain_here, set_local
 from everindex.index.recall.measurement import IndexUnused, Inside, Truth, compare, one_transaction
 from everindex.index.recall.probe import candidates_per_neighbour, probe_statement
 from everindex.index.spec import MAX_EF_SEARCH, IndexSpec
@@ -22,8 +22,6 @@ from everindex.pg.sqlstate import translate_errors
 
 #: What a search switches off to keep the planner from reading the whole table.
 WITHOUT_SEQSCAN: Settings = (("enable_seqscan", "off"),)
-#: Each execution is planned under its own settings: a plan that was kept would be that of another ef_search.
-PLANNED_ANEW: Settings = (("plan_cache_mode", "force_custom_plan"),)
 #: A beam so wide visits nearly all that the others do.
 WARMING_EF_SEARCH = 200
 
