@@ -92,11 +92,11 @@ def test_what_follows_a_long_text_s_first_part_does_not_count(embedder: StaticEm
     np.testing.assert_array_equal(one, other)
 
 
-def test_all_texts_of_the_sample_get_a_vector_within_five_seconds(texts: list[str]) -> None:
-    started = time.perf_counter()
+def test_all_texts_of_the_sample_get_a_vector_within_five_seconds_of_processor_time(texts: list[str]) -> None:
+    started = time.process_time()
     batch = StaticEmbedder(width=1536).embed(texts)
     assert batch.failures == {}
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_many_threads_may_share_an_embedder(embedder: StaticEmbedder, texts: list[str]) -> None:
