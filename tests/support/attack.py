@@ -24,6 +24,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import scene
+from by_hand import rows, run
 from everindex.articles.search.keyword import index as keyword_index
 from everindex.errors import EverindexError
 from everindex.index.catalog.generations import previous_name, read_note
@@ -35,7 +36,7 @@ from everindex.pg.embedded import running as embedded
 from places import open_place
 from plan_kinds import KINDS as VECTOR_KINDS
 from plan_kinds import Kind
-from scene import rows, run, wait_until
+from scene import wait_until
 from warm import PROCESSES
 from word_kinds import WORD_KINDS
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from clusters import binaries_of
@@ -61,14 +59,3 @@ def server(binaries: Binaries) -> Iterator[str]:
         embedded.running(place / "server", binaries=binaries, settings={"fsync": "off"}) as conninfo,
     ):
         yield conninfo
-
-
-def rows(conninfo: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        return connection.execute(statement, parameters).fetchall()
-
-
-def run(conninfo: str, *statements: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)

@@ -8,21 +8,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import psycopg
-
+from by_hand import run
 from everindex.doctor.examine import chosen_rules, run_rules
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import RuleResult
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
-
-
-def run(conninfo: str, *statements: str) -> None:
-    """Runs each statement on a session of its own, outside of any transaction."""
-    for statement in statements:
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute(statement)
 
 
 def answers(

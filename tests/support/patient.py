@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from by_hand import rows, run
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import RuleResult, all_rules
 from everindex.index.spec import IndexSpec
@@ -21,18 +22,6 @@ from everindex.pg.connections import connect
 DIMENSIONS = 64
 ROWS = 300
 SPEC = IndexSpec(name="items_idx", table="items", column="embedding")
-
-
-def rows(conninfo: str, statement: str | sql.Composed) -> list[tuple[Any, ...]]:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        return connection.execute(statement).fetchall()
-
-
-def run(conninfo: str, *statements: str | sql.Composed) -> None:
-    """Each statement on its own, outside of a transaction; what it counted is in the statistics when this returns."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def make_items(

@@ -13,12 +13,13 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import scene
+from by_hand import run
 from everindex.index.catalog.generations import previous_note
 from everindex.index.deploy.executor import deploy, drop, drop_previous, rollback
 from everindex.index.plan.policy import HEAL, MIGRATE, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy, IndexSpec
-from scene import SPEC, run
+from scene import SPEC
 
 OLD = replace(SPEC, m=8, ef_construction=32)
 OLDEST = replace(SPEC, m=4, ef_construction=16)

@@ -14,6 +14,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import sql
 
+from by_hand import rows
 from everindex.index.activity.progress import Progress
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
@@ -22,17 +23,6 @@ from everindex.migrate.chain import BEFORE_INDEX
 
 DIMENSIONS = 64
 SPEC = IndexSpec(name="items_embedding_idx", table="items", column="embedding")
-
-
-def rows(conninfo: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        return connection.execute(statement, parameters).fetchall()
-
-
-def run(conninfo: str, *statements: str | sql.Composed) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def clusters_of_vectors(count: int, dimensions: int, *, seed: int = 7, clusters: int = 40) -> np.ndarray:

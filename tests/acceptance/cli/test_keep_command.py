@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from by_hand import run
 from command_line import Running, everindex, url_of
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.index.deploy.executor import deploy, drop
@@ -20,12 +21,6 @@ from everindex.migrate.chain import BEFORE_INDEX
 pytestmark = pytest.mark.long
 
 INDEX = EMBEDDING_INDEX.name
-
-
-def run(conninfo: str, *statements: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def is_valid(conninfo: str) -> bool:

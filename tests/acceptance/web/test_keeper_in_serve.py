@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 import warm
+from by_hand import run
 from everindex.articles.background.keeper import kept_in_background
 from everindex.articles.connect import connect_instance
 from everindex.settings import Settings
@@ -26,11 +27,6 @@ INDEX = "articles_embedding_hnsw_idx"
 def ask(conninfo: str, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(conninfo, autocommit=True) as connection:
         return connection.execute(statement).fetchall()
-
-
-def run(conninfo: str, statement: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(statement)
 
 
 def until(question: Any, *, seconds: float = 60) -> Any:

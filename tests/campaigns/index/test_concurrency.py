@@ -10,11 +10,12 @@ import pytest
 
 import attack
 from attack import Ended, Victim
+from by_hand import rows
 from everindex.index.deploy.executor import deploy
 from everindex.index.keeper.loop import Keeper
 from everindex.index.plan.policy import HEAL
 from plan_kinds import KINDS, Kind
-from scene import InBackground, rows
+from scene import InBackground
 
 DEPLOYERS = 8
 SHORT, LONG = 3, 50

@@ -13,6 +13,7 @@ import pytest
 
 import scene
 import warm
+from by_hand import rows, run
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import BuildFailed, EverindexError
 from everindex.index.build import online
@@ -21,7 +22,7 @@ from everindex.index.deploy.executor import deploy
 from everindex.migrate import runner
 from everindex.pg.embedded import running as embedded
 from places import open_place
-from scene import Heard, InBackground, blocked_in, builder_in_phase, rows, run, state
+from scene import Heard, InBackground, blocked_in, builder_in_phase, state
 
 INDEX = "articles_embedding_hnsw_idx"
 PROGRAM = "from everindex.cli.run import main; main()"

@@ -22,8 +22,9 @@ import pytest
 import attack
 import scene
 from attack import BY_NAME, KINDS, VECTOR_KINDS, Client, Ended, Victim, client, mended
+from by_hand import rows
 from plan_kinds import Kind
-from scene import rows, wait_until
+from scene import wait_until
 from word_kinds import WORD_KINDS
 
 #: How many random kills: `KILLS=1000 make test-long` for another count, KILLS_SEED=n to see the same ones again.

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from by_hand import run
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.drift import answers_declared, declared_index, is_as_declared
 from everindex.index.catalog.observe import Observed, ObservedIndex, observe
@@ -28,7 +29,6 @@ from everindex.index.plan.steps import DropIndex, Prove, Swap
 from everindex.index.reporter import Reporter
 from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
 from everindex.pg.connections import connect, lift_time_limits
-from scene import run
 
 SPEC = IndexSpec(name="i", table="t", column="e")
 HALFVEC = replace(SPEC, opclass="halfvec_cosine_ops")

@@ -7,9 +7,10 @@ from types import ModuleType
 
 import pytest
 
+from by_hand import run
 from everindex.index.deploy.executor import deploy
 from repository import REPOSITORY
-from scene import run, state
+from scene import state
 
 ROWS, DIMENSIONS = 5000, 512
 

@@ -11,6 +11,7 @@ import pytest
 from pgvector import Vector
 from pgvector.psycopg import register_vector
 
+from by_hand import change
 from everindex.articles.embedding import StaticEmbedder
 from everindex.articles.embedding.text_forms import TEXT_FORMS
 from everindex.articles.instance import Instance
@@ -85,13 +86,6 @@ def ask(instance: Instance, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
-def run(instance: Instance, *statements: str) -> None:
-    with psycopg.connect(instance.conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
-    instance.invalidate()
-
-
 def vectors_in(instance: Instance) -> dict[str, str | None]:
     return dict(ask(instance, "SELECT uri, embedding::text FROM articles"))  # type: ignore[arg-type]
 
@@ -103,7 +97,7 @@ def vectors_in(instance: Instance) -> dict[str, str | None]:
 @pytest.mark.parametrize("mode", ["hybrid", "semantic"])
 def test_a_text_is_searched_by_words_and_the_answer_says_so(fresh: Instance, schema: str, mode: Any) -> None:
     if schema == "dropped":
-        run(fresh, DROP_RECORDS)
+        change(fresh, DROP_RECORDS)
     store_as_another_program(fresh, vector=foreign)
     answer = fresh.search("tiger", mode=mode, k=5)
     assert answer.strategy == "keyword"
@@ -150,7 +144,7 @@ def test_of_a_row_that_is_recorded_a_changed_text_still_loses_its_vector(fresh: 
 
 
 def test_a_column_that_no_model_of_ours_fills_stores_texts_and_is_searched_by_words(fresh: Instance) -> None:
-    run(fresh, "ALTER TABLE articles ALTER COLUMN embedding TYPE vector(100)")
+    change(fresh, "ALTER TABLE articles ALTER COLUMN embedding TYPE vector(100)")
     store_as_another_program(fresh, vector=lambda uri, title, summary: vector_of(uri, width=100))
     assert fresh.upsert([{"uri": "new", "title": "tiger"}]).without_vector == 1
     for mode in ("hybrid", "semantic"):
@@ -166,39 +160,39 @@ def test_a_role_that_may_not_read_the_records_is_told_the_grant(
 ) -> None:
     fresh.upsert([{"uri": "a", "title": "tiger"}, {"uri": "b", "title": "lemon"}])
     role = f"reader_{abs(hash(fresh.conninfo)) % 10**9}"
-    run(fresh, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    change(fresh, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
     try:
         reader = open_instance(psycopg.conninfo.make_conninfo(fresh.conninfo, user=role), EVERINDEX_POOL_SIZE=2)
         answer = reader.search("tiger")
         assert [hit.uri for hit in answer.hits] == ["a"]
         grant = answer.notices[0].partition("run  ")[2]
         assert grant.startswith(f'GRANT USAGE ON SCHEMA everindex_meta TO "{role}"')
-        run(fresh, *grant.split(";")[:2])
+        change(fresh, *grant.split(";")[:2])
         reader.invalidate()
         assert reader.search("tiger", mode="semantic").strategy != "keyword"
         reader.close()
     finally:
-        run(fresh, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+        change(fresh, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def test_where_nothing_can_be_recorded_texts_are_stored_and_an_administrator_is_told_what_to_run(
     fresh: Instance, open_instance: Callable[..., Instance]
 ) -> None:
     role = f"writer_{abs(hash(fresh.conninfo)) % 10**9}"
-    run(fresh, DROP_RECORDS, f"CREATE ROLE {role} LOGIN", f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    change(fresh, DROP_RECORDS, f"CREATE ROLE {role} LOGIN", f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
     try:
         writer = open_instance(psycopg.conninfo.make_conninfo(fresh.conninfo, user=role), EVERINDEX_POOL_SIZE=2)
         report = writer.upsert([{"uri": "a", "title": "tiger"}])
         assert (report.stored.inserted, report.without_vector) == (1, 1)
         assert [hit.uri for hit in writer.search("tiger").hits] == ["a"]
         statement = (report.next_step or "").partition("run  ")[2].partition(";")[0]
-        run(fresh, statement)
+        change(fresh, statement)
         writer.invalidate()
         assert writer.embed_missing().stored.updated == 1
         assert writer.search("tiger", mode="semantic").hits[0].uri == "a"
         writer.close()
     finally:
-        run(fresh, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+        change(fresh, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
 
 def test_the_state_costs_no_statement_of_its_own_and_is_looked_at_again(fresh: Instance) -> None:
@@ -221,7 +215,7 @@ def test_the_state_costs_no_statement_of_its_own_and_is_looked_at_again(fresh: I
 def test_a_verification_notes_it_beside_the_proofs_until_it_is_known(fresh: Instance, state: str) -> None:
     store_as_another_program(fresh, vector=static())
     if state == "has no index":
-        run(fresh, "DROP INDEX articles_embedding_hnsw_idx")
+        change(fresh, "DROP INDEX articles_embedding_hnsw_idx")
     found = fresh.verify(samples=5)
     assert found.holds == (state == "serves")
     (note,) = found.notes
@@ -257,7 +251,7 @@ def test_the_known_model_of_a_table_is_the_one_that_made_every_vector(fresh: Ins
     assert known() is None
     fresh.upsert([{"uri": "ours", "title": "tiger"}])
     assert known() == STATIC
-    run(fresh, "INSERT INTO articles (uri, embedding) SELECT 'zero', array_fill(0, ARRAY[1536])::vector")
+    change(fresh, "INSERT INTO articles (uri, embedding) SELECT 'zero', array_fill(0, ARRAY[1536])::vector")
     assert known() == STATIC
     store_as_another_program(fresh, vector=static())
     assert known() is None
@@ -269,7 +263,7 @@ def test_the_known_model_of_a_table_is_the_one_that_made_every_vector(fresh: Ins
 
 def test_zero_vectors_wait_in_the_queue_and_are_embedded(fresh: Instance) -> None:
     fresh.upsert([{"uri": "a", "title": "tiger"}, {"uri": "b", "title": "lemon"}])
-    run(fresh, "UPDATE articles SET embedding = array_fill(0, ARRAY[1536])::vector WHERE uri = 'b'")
+    change(fresh, "UPDATE articles SET embedding = array_fill(0, ARRAY[1536])::vector WHERE uri = 'b'")
     assert fresh.embedding_queue() == 1
     assert fresh.embed_missing().stored.updated == 1
     assert fresh.embedding_queue() == 0
@@ -280,10 +274,10 @@ def test_vectors_are_read_once_to_find_what_is_to_be_embedded_and_what_is_done_m
     fresh: Instance,
 ) -> None:
     fresh.upsert([{"uri": uri, "title": title, "summary": summary} for uri, title, summary in texts(12)])
-    run(fresh, "UPDATE articles SET embedding = NULL WHERE uri IN ('u1', 'u2', 'u3')")
+    change(fresh, "UPDATE articles SET embedding = NULL WHERE uri IN ('u1', 'u2', 'u3')")
     queue = fresh.articles_to_embed()
     assert queue == ["u1", "u2", "u3"]
-    run(
+    change(
         fresh,
         "DELETE FROM articles WHERE uri = 'u1'",
         "UPDATE articles SET embedding = (SELECT embedding FROM articles WHERE uri = 'u5') WHERE uri = 'u2'",
@@ -299,7 +293,7 @@ def test_vectors_are_read_once_to_find_what_is_to_be_embedded_and_what_is_done_m
 
 def test_records_that_are_gone_are_declared_and_all_goes_on_as_before(fresh: Instance) -> None:
     fresh.upsert([{"uri": uri, "title": title, "summary": summary} for uri, title, summary in texts(12)])
-    run(fresh, DROP_RECORDS)
+    change(fresh, DROP_RECORDS)
     assert fresh.search("tiger", mode="semantic").strategy == "keyword"
     done = fresh.declare_model("static")
     assert (done.model, done.agreement.compared, done.agreement.agreed) == (STATIC, 12, 12)
@@ -373,7 +367,7 @@ def test_what_proves_nothing_is_refused(fresh: Instance, count: int, vector: Any
 def test_one_text_in_all_rows_and_empty_texts_prove_nothing(fresh: Instance) -> None:
     same = static()("", "tiger", "")
     store_as_another_program(fresh, vector=lambda *_: same)
-    run(
+    change(
         fresh,
         "UPDATE articles SET title = 'tiger', summary = NULL WHERE uri <> 'u1'",
         "UPDATE articles SET title = '', summary = ' ' WHERE uri = 'u1'",
@@ -385,7 +379,7 @@ def test_one_text_in_all_rows_and_empty_texts_prove_nothing(fresh: Instance) -> 
 def test_vectors_that_come_after_a_declaration_are_compared_by_a_check(fresh: Instance) -> None:
     store_as_another_program(fresh, 12, vector=static("title alone"))
     fresh.declare_model("static")
-    run(
+    change(
         fresh,
         "INSERT INTO articles (uri, title, embedding) SELECT 'later', 'tiger', embedding FROM articles WHERE uri = 'u3'",
     )
@@ -398,7 +392,7 @@ def test_vectors_that_come_after_a_declaration_are_compared_by_a_check(fresh: In
 
 def test_a_vector_of_another_text_is_found_and_made_anew(fresh: Instance) -> None:
     fresh.upsert([{"uri": uri, "title": title, "summary": summary} for uri, title, summary in texts(12)])
-    run(fresh, "UPDATE articles SET title = 'a harbour at night' WHERE uri IN ('u1', 'u2')")
+    change(fresh, "UPDATE articles SET title = 'a harbour at night' WHERE uri IN ('u1', 'u2')")
     found = fresh.check_vectors()
     assert (found.recorded, found.recorded_other, found.mended) == (12, 2, 2)
     assert fresh.check_vectors().other == 0

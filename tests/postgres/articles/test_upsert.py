@@ -14,6 +14,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from by_hand import change
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
@@ -59,13 +60,6 @@ def remote(migrated: str, open_instance: Callable[..., Instance], endpoint: Endp
 def ask(instance: Instance, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with psycopg.connect(instance.conninfo, autocommit=True) as connection:
         return connection.execute(query, parameters).fetchall()
-
-
-def run(instance: Instance, *statements: str) -> None:
-    with psycopg.connect(instance.conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
-    instance.invalidate()
 
 
 def counts(report: Any) -> tuple[int, int, int]:
@@ -325,7 +319,7 @@ def test_vectors_of_two_models_are_never_searched_together(remote: Instance, end
 def test_records_of_articles_that_are_gone_do_not_stop_a_search(remote: Instance, endpoint: Endpoint) -> None:
     remote.upsert(some(4))
     remote.query_embedder.embedder = HttpEmbedder(endpoint, "large")
-    run(remote, "DELETE FROM articles WHERE uri <> 'u0'", "UPDATE articles SET embedding = NULL")
+    change(remote, "DELETE FROM articles WHERE uri <> 'u0'", "UPDATE articles SET embedding = NULL")
     remote.upsert([Article(uri="v", title="another")])
     assert len(ask(remote, RECORDS)) == 5
     assert [hit.uri for hit in remote.search("another").hits] == ["v"]
@@ -339,7 +333,7 @@ def test_a_vector_is_not_recorded_where_the_text_has_changed_meanwhile(remote: I
 
     class Meanwhile(HttpEmbedder):
         def embed(self, texts: Any) -> Any:
-            run(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
+            change(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
             return super().embed(texts)
 
     remote.query_embedder.embedder = Meanwhile(endpoint)
@@ -361,7 +355,7 @@ def test_an_article_that_another_importer_changed_in_between_does_not_stay_witho
     class Meanwhile(HttpEmbedder):
         def embed(self, texts: Any) -> Any:
             if texts == ["title 1\n\nwords 1"]:
-                run(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
+                change(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
             return super().embed(texts)
 
     remote.query_embedder.embedder = Meanwhile(endpoint)
@@ -396,7 +390,7 @@ def test_the_other_half_that_somebody_changed_while_this_one_was_embedded_is_emb
         def embed(self, texts: Any) -> Any:
             if self.changes:
                 self.changes -= 1
-                run(
+                change(
                     remote,
                     f"INSERT INTO articles (uri, title) VALUES ('a', 'T{self.changes}') "
                     "ON CONFLICT (uri) DO UPDATE SET title = excluded.title",
@@ -440,7 +434,7 @@ def test_writers_of_the_two_halves_leave_each_row_the_vector_of_its_text(fresh: 
 
 
 def test_everything_works_without_the_schema_of_everindex(remote: Instance, endpoint: Endpoint) -> None:
-    run(remote, "DROP SCHEMA everindex_meta CASCADE")
+    change(remote, "DROP SCHEMA everindex_meta CASCADE")
     assert counts(remote.upsert(some(3))) == (3, 0, 0)
     endpoint.is_down = True
     assert remote.upsert([Article(uri="u1", title="changed")]).without_vector == 1
@@ -469,7 +463,7 @@ EXISTING = """
 
 
 def test_a_table_of_text_columns_and_columns_of_its_own_is_served(fresh: Instance) -> None:
-    run(fresh, EXISTING)
+    change(fresh, EXISTING)
     article = Article(uri="u", title="title", summary="words", analyzed=True, quality_score=0.5, tags=("lost",))
     assert counts(fresh.upsert([article])) == (1, 0, 0)
     assert counts(fresh.upsert([article])) == (0, 0, 1)
@@ -481,7 +475,7 @@ def test_a_table_of_text_columns_and_columns_of_its_own_is_served(fresh: Instanc
 
 @pytest.mark.parametrize("kind", ["date", "timestamp", "timestamptz"])
 def test_a_publication_date_may_be_a_date_or_a_timestamp(fresh: Instance, kind: str) -> None:
-    run(
+    change(
         fresh,
         f"ALTER TABLE articles ALTER COLUMN publication_date TYPE {kind} USING publication_date::{kind}",
         "ALTER DATABASE " + ask(fresh, "SELECT quote_ident(current_database())")[0][0] + " SET timezone = 'UTC'",
@@ -504,7 +498,7 @@ def test_a_publication_date_may_be_a_date_or_a_timestamp(fresh: Instance, kind: 
 
 
 def test_a_column_of_limited_length_refuses_what_is_too_long_and_cuts_nothing_off(fresh: Instance) -> None:
-    run(fresh, "ALTER TABLE articles ALTER COLUMN category TYPE varchar(8), ALTER COLUMN title TYPE varchar(20)")
+    change(fresh, "ALTER TABLE articles ALTER COLUMN category TYPE varchar(8), ALTER COLUMN title TYPE varchar(20)")
     fresh.upsert([Article(uri="u", title="short", category="Security")])
     assert len(fresh.search("short", filters={"category": "Security"}).hits) == 1
     assert fresh.search("short", filters={"category": "Security and more"}).strategy == "none-match"
@@ -516,7 +510,7 @@ def test_a_column_of_limited_length_refuses_what_is_too_long_and_cuts_nothing_of
 
 def test_articles_may_lie_in_another_schema_of_the_search_path(fresh: Instance) -> None:
     name = ask(fresh, "SELECT quote_ident(current_database())")[0][0]
-    run(
+    change(
         fresh,
         'CREATE SCHEMA "News Room"',
         'ALTER TABLE articles SET SCHEMA "News Room"',
@@ -549,7 +543,7 @@ def test_a_database_without_the_table_or_the_column_says_what_to_run(
     ):
         with pytest.raises(NotMigrated, match="no article table"):
             use()
-    run(fresh, "ALTER TABLE articles DROP COLUMN embedding")
+    change(fresh, "ALTER TABLE articles DROP COLUMN embedding")
     assert counts(fresh.upsert(some(2))) == (2, 0, 0)
     assert fresh.article("u1").title == "title 1"
     for use in (lambda: fresh.search_vector(vector_of("x")), lambda: fresh.similar("u1")):
@@ -568,7 +562,7 @@ def test_an_unknown_uri_is_not_found(shared: Instance, uri: str) -> None:
 def test_tags_are_stored_as_json_and_old_lists_with_commas_are_read(fresh: Instance) -> None:
     fresh.upsert([Article(uri="u", title="t", tags=("a,b", "ü"))])
     assert json.loads(ask(fresh, "SELECT tags FROM articles")[0][0]) == ["a,b", "ü"]
-    run(fresh, "UPDATE articles SET tags = 'one, two,,three'")
+    change(fresh, "UPDATE articles SET tags = 'one, two,,three'")
     assert fresh.article("u").tags == ("one", "two", "three")
-    run(fresh, "UPDATE articles SET tags = '[broken'")
+    change(fresh, "UPDATE articles SET tags = '[broken'")
     assert fresh.article("u").tags == ("[broken",)

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from pgvector import Vector
-from pgvector.psycopg import register_vector
 
 import warm
+from by_hand import change
 from everindex.articles.background.keeper import article_keeper
 from everindex.articles.connect import connect_instance
 from everindex.articles.declared import EMBEDDING_INDEX
@@ -36,29 +35,22 @@ def articles(migrated: str) -> Iterator[Instance]:
         yield instance
 
 
-def run(instance: Instance, statement: str, *parameters: Any) -> None:
-    with psycopg.connect(instance.conninfo, autocommit=True) as connection:
-        register_vector(connection)
-        connection.execute(statement, parameters or None)
-    instance.invalidate()
-
-
 def declared(instance: Instance) -> None:
     """The same rows, as if another program had written them, and their model declared."""
-    run(instance, "DELETE FROM everindex_meta.embedding_record")
+    change(instance, "DELETE FROM everindex_meta.embedding_record")
     instance.declare_model("static")
 
 
 def write_noise(instance: Instance, count: int) -> None:
     """Rows of another program that embeds with another model."""
-    for n in range(count):
-        run(
-            instance,
-            "INSERT INTO articles (uri, title, embedding) VALUES (%s, %s, %s)",
-            f"noise{n}",
-            f"noise {n}",
-            Vector(NOISE.standard_normal(1536)),
-        )
+    change(
+        instance,
+        *(
+            f"INSERT INTO articles (uri, title, embedding) "
+            f"VALUES ('noise{n}', 'noise {n}', '{NOISE.standard_normal(1536).tolist()}')"
+            for n in range(count)
+        ),
+    )
 
 
 def answers(instance: Instance, **settings: Any) -> dict[str, RuleResult]:
@@ -74,7 +66,7 @@ def answers(instance: Instance, **settings: Any) -> dict[str, RuleResult]:
 
 def test_vectors_of_another_text_are_told_until_they_are_made_anew(articles: Instance) -> None:
     assert {slug: answer.status for slug, answer in answers(articles).items()} == {OTHER_TEXT: "good"}
-    run(articles, "UPDATE articles SET title = 'a walk in the alps' WHERE uri IN ('u3', 'u7')")
+    change(articles, "UPDATE articles SET title = 'a walk in the alps' WHERE uri IN ('u3', 'u7')")
     found = answers(articles)[OTHER_TEXT]
     assert (found.status, found.sentence[:8]) == ("finding", "2 of 40 ")
     assert found.fix is not None
@@ -84,12 +76,12 @@ def test_vectors_of_another_text_are_told_until_they_are_made_anew(articles: Ins
 
 
 def test_zero_vectors_and_those_of_a_model_that_is_not_asked_are_none_of_another_text(articles: Instance) -> None:
-    run(articles, "UPDATE articles SET embedding = array_fill(0, ARRAY[1536])::vector WHERE uri = 'u1'")
-    run(articles, "UPDATE everindex_meta.embedding_record SET model = 'another' WHERE uri = 'u2'")
-    run(articles, "UPDATE articles SET title = 'changed' WHERE uri = 'u2'")
+    change(articles, "UPDATE articles SET embedding = array_fill(0, ARRAY[1536])::vector WHERE uri = 'u1'")
+    change(articles, "UPDATE everindex_meta.embedding_record SET model = 'another' WHERE uri = 'u2'")
+    change(articles, "UPDATE articles SET title = 'changed' WHERE uri = 'u2'")
     assert answers(articles)[OTHER_TEXT].sentence.startswith("38 sampled vectors")
     assert answers(articles, embedding_model="other", openai_base_url="http://127.0.0.1:9/v1") == {}
-    run(articles, "DELETE FROM everindex_meta.embedding_record")  # nobody's to judge
+    change(articles, "DELETE FROM everindex_meta.embedding_record")  # nobody's to judge
     assert answers(articles) == {}
 
 
@@ -125,7 +117,7 @@ def test_later_rows_of_another_model_are_told_and_a_declaration_that_no_longer_h
     assert not kept.has_changed  # nine of them may be texts that are being edited
     assert "everindex embed --check" in kept.findings[0].text
     assert keeper.once().findings == ()  # not due again
-    run(articles, "UPDATE articles SET title = 'edited' WHERE uri = 'u1'")
+    change(articles, "UPDATE articles SET title = 'edited' WHERE uri = 'u1'")
     kept = article_keeper(articles.conninfo, Settings()).once()
     assert kept.has_changed
     assert "10 of 49" in kept.findings[0].text
@@ -175,7 +167,7 @@ DECLARED = "SELECT compared > 0 AND agreed = compared FROM everindex_meta.declar
 def test_declaring_that_is_killed_leaves_a_whole_declaration_or_none_and_a_second_one_ends_it(
     articles: Instance,
 ) -> None:
-    run(articles, "DELETE FROM everindex_meta.embedding_record")
+    change(articles, "DELETE FROM everindex_meta.embedding_record")
     killed_while_it_writes_the_declaration(articles, "model", "declare", "static")
     with psycopg.connect(articles.conninfo) as connection:
         assert connection.execute(DECLARED).fetchall() in ([], [(True,)])

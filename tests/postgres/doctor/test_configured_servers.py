@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from by_hand import run
 from everindex.pg.embedded import running as embedded
 from everindex.pg.embedded.running import embedded_binaries
-from examining import answers, good_after_its_fix, is_good, make_items, run, the_finding
+from examining import answers, good_after_its_fix, is_good, make_items, the_finding
 from places import open_place
 
 #: Minutes in all: the long ring.

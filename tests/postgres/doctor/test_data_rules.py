@@ -12,13 +12,14 @@ import pytest
 from psycopg import sql
 
 import patient
+from by_hand import rows, run
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import all_rules
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
-from patient import apply_fix, ask, findings, is_good, make_items, random_vector, rows, run, the_finding
+from patient import apply_fix, ask, findings, is_good, make_items, random_vector, the_finding
 
 HNSW = "CREATE INDEX items_idx ON items USING hnsw (embedding vector_cosine_ops)"
 ZERO = sql.SQL("array_fill(0, array[64])::vector")

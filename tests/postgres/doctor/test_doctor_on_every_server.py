@@ -9,12 +9,13 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import every_server
+from by_hand import run
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.doctor.examine import examine
 from everindex.doctor.rule import Report, all_rules
 from everindex.migrate import runner
 from everindex.pg.connections import connect
-from examining import make_items, run
+from examining import make_items
 
 #: A statement that this server does not understand: no such column, table, function or object, bad syntax, wrong type.
 BROKEN_STATES = ("42703", "42P01", "42601", "42883", "42704", "22P02", "42804", "25P02")

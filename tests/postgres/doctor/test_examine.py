@@ -13,6 +13,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import warm
+from by_hand import run
 from everindex.doctor.examine import examine, run_rules
 from everindex.doctor.examined import Examined
 from everindex.doctor.fix import FixResult, apply_fixes
@@ -20,7 +21,7 @@ from everindex.doctor.rule import Report, Rule, RuleResult, all_rules, finding, 
 from everindex.errors import EverindexError, UsageError
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
-from examining import make_items, run
+from examining import make_items
 
 MISSPELLED = "misspelled-hnsw-setting"
 

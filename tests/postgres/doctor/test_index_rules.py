@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 import patient
+from by_hand import rows, run
 from everindex.index.spec import IndexSpec
-from patient import SPEC, apply_fix, ask, findings, is_good, make_items, rows, run, the_finding
+from patient import SPEC, apply_fix, ask, findings, is_good, make_items, the_finding
 
 HNSW = "CREATE INDEX CONCURRENTLY items_idx ON items USING hnsw (embedding vector_cosine_ops)"
 MONTH_AGO = datetime.now(UTC) - timedelta(days=30)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from by_hand import run
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import all_rules
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
 from every_server import KINDS, Kind, server
-from patient import SPEC, apply_fix, fail_late, findings, is_good, make_items, run
+from patient import SPEC, apply_fix, fail_late, findings, is_good, make_items
 
 #: Minutes in all: the long ring.
 pytestmark = pytest.mark.long

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from by_hand import run
 from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import Tuned, TunedPoint, store
@@ -15,7 +16,7 @@ from everindex.index.recall.history import Sample, generation_of, remember
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
-from patient import ask, is_good, make_items, run, the_finding
+from patient import ask, is_good, make_items, the_finding
 
 DECLARED = IndexSpec(name="items_idx", table="items", column="embedding")
 

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from by_hand import run
 from everindex.index.spec import IndexSpec
-from examining import answers, good_after_its_fix, is_good, make_items, run, the_finding
+from examining import answers, good_after_its_fix, is_good, make_items, the_finding
 
 DECLARED = (IndexSpec(name="items_idx", table="items", column="embedding"),)
 

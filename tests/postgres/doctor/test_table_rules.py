@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import patient
+from by_hand import run
 from everindex.doctor.rules import vacuum_running_long
-from patient import apply_fix, ask, findings, is_good, make_items, run, the_finding
+from patient import apply_fix, ask, findings, is_good, make_items, the_finding
 
 HNSW = "CREATE INDEX items_idx ON items USING hnsw (embedding vector_cosine_ops)"
 

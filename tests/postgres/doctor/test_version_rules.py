@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from by_hand import run
 from everindex.doctor.rules.postgres_minor_outdated import FIXED_IN
-from examining import answers, good_after_its_fix, is_good, make_items, run, the_finding
+from examining import answers, good_after_its_fix, is_good, make_items, the_finding
 
 
 @pytest.fixture

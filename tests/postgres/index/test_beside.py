@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from by_hand import run
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import deploy
 from everindex.index.deploy.preview import preview_plan
@@ -14,7 +15,7 @@ from everindex.index.plan.other_indexes import indexes_beside
 from everindex.index.plan.policy import HEAL
 from everindex.index.recall.verify import prove_all, prove_index
 from everindex.pg.connections import Connection, connect
-from scene import SPEC, Heard, run
+from scene import SPEC, Heard
 
 IVFFLAT = "CREATE INDEX by_migration ON items USING ivfflat (embedding vector_cosine_ops) WITH (lists = 5)"
 #: name → (its statement, whether it answers the declared searches, what is said of it)

@@ -15,10 +15,11 @@ from psycopg.conninfo import make_conninfo
 
 import attack
 import scene
+from by_hand import rows, run
 from everindex.errors import LockNotObtained
 from everindex.index.deploy.executor import deploy
 from everindex.index.spec import BuildPolicy
-from scene import SPEC, Heard, InBackground, rows, run, state, wait_until
+from scene import SPEC, Heard, InBackground, state, wait_until
 
 #: Minutes in all: the long ring.
 pytestmark = pytest.mark.long

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 import scene
+from by_hand import rows, run
 from everindex.index.build.footprint import graph_bytes
 from everindex.index.build.memory import choose_settings, settings_for
 from everindex.index.deploy.executor import deploy
@@ -22,7 +23,7 @@ from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
 from everindex.units import MIB
 from places import open_place
-from scene import SPEC, Heard, rows, run
+from scene import SPEC, Heard
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import pytest
 from pgvector.psycopg import register_vector
 
 import scene
+from by_hand import rows, run
 from everindex.alembic_kit.report import describe_progress
 from everindex.errors import LockNotObtained
 from everindex.index.deploy.executor import deploy, drop
-from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows, run, state
+from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, state
 
 DECLARED = [("items_embedding_idx", True)]
 BY_HAND = "CREATE INDEX CONCURRENTLY items_embedding_idx ON items USING hnsw (embedding vector_cosine_ops)"

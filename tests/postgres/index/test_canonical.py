@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from by_hand import rows, run
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.canonical import COPY
 from everindex.index.catalog.observe import observe
@@ -18,7 +19,7 @@ from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.recall.verify import prove_index
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect
-from scene import SPEC, rows, run, state
+from scene import SPEC, state
 
 #: Minutes in all: the long ring.
 pytestmark = pytest.mark.long

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from by_hand import rows, run
 from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.index.catalog.generations import words_of_others
@@ -18,7 +19,7 @@ from everindex.index.reporter import Reporter
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from plan_kinds import partitioned
-from scene import SPEC, rows, run
+from scene import SPEC
 
 THEIRS = "it's Ada's\n-- ask her, 100 %"
 OTHER_M = replace(SPEC, m=8)

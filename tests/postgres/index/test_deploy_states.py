@@ -6,13 +6,14 @@ import psycopg
 import pytest
 
 import scene
+from by_hand import rows, run
 from everindex.errors import LockNotObtained
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import acknowledge, deploy, drop
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL
 from everindex.pg.connections import connect
-from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows, run, state
+from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, state
 
 DECLARED = [("items_embedding_idx", True)]
 BY_HAND = "CREATE INDEX items_embedding_idx ON items USING hnsw (embedding vector_cosine_ops)"

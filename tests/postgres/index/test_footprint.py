@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from by_hand import rows, run
 from everindex.index.build.footprint import PAGE_BYTES, index_bytes, row_bytes, value_bytes
-from scene import rows, run
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import scene
+from by_hand import rows, run
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, NothingToRollBack, PlanOutOfDate
 from everindex.index.catalog.drift import declared_index, differences, is_rejected
 from everindex.index.catalog.generations import previous_note, read_note, words_of_others
@@ -26,7 +27,7 @@ from everindex.index.plan.steps import DropIndex
 from everindex.index.recall.verify import note_of_shortfall
 from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.pg.connections import connect
-from scene import SPEC, Heard, InBackground, builder_in_phase, rows, run, state
+from scene import SPEC, Heard, InBackground, builder_in_phase, state
 
 NAME, NEXT, PREVIOUS = SPEC.name, f"{SPEC.name}__next", f"{SPEC.name}__prev"
 OTHER_M = replace(SPEC, m=8)

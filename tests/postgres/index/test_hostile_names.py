@@ -14,11 +14,12 @@ from alembic.operations import Operations
 from psycopg import sql
 from sqlalchemy import create_engine
 
+from by_hand import rows, run
 from everindex.alembic_kit import implementations
 from everindex.errors import EverindexError, IndexDefinitionDiffers
 from everindex.index.deploy.executor import acknowledge, deploy, drop
 from everindex.index.spec import IndexSpec
-from scene import Heard, rows, run
+from scene import Heard
 
 HOSTILE = [
     "plain",

@@ -22,6 +22,7 @@ from psycopg import sql
 
 import scene
 import warm
+from by_hand import rows, run
 from everindex.index.catalog.drift import declared_digests
 from everindex.index.catalog.generations import serving_note
 from everindex.index.catalog.observe import observe
@@ -35,7 +36,7 @@ from everindex.pg.connections import connect
 from everindex.pg.embedded import running as embedded
 from everindex.pg.locks import advisory_lock, try_lock
 from places import open_place
-from scene import SPEC, blocked_in, builder_in_phase, rows, run, state, wait_until
+from scene import SPEC, blocked_in, builder_in_phase, state, wait_until
 
 GOOD = [(SPEC.name, True)]
 LEADER = (

@@ -12,6 +12,7 @@ from pgvector import Vector
 from psycopg import sql
 
 import scene
+from by_hand import rows, run
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, SpecIllegal
 from everindex.index.catalog.index_parts import size_of
 from everindex.index.catalog.observe import observe
@@ -27,7 +28,7 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types
 from everindex.units import size_text
-from scene import InBackground, builder_in_phase, rows, run
+from scene import InBackground, builder_in_phase
 
 SPEC = IndexSpec(name="parts_idx", table="parts", column="e", recall_floor=0.5)
 OTHER_M = replace(SPEC, m=8)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import scene
+from by_hand import run
 from everindex.index.catalog.drift import declared_index, differences
 from everindex.index.catalog.generations import read_note, words_of_others
 from everindex.index.catalog.observe import observe
@@ -24,7 +25,7 @@ from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from everindex.pg.embedded.programs import embedded_binaries
 from plan_kinds import KINDS, Kind
-from scene import SPEC, run
+from scene import SPEC
 
 PSQL = embedded_binaries().program("psql")
 #: Whose plan is about what others still build, or about nothing.

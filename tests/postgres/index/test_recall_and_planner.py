@@ -14,6 +14,7 @@ from pgvector.psycopg import register_vector
 from psycopg import sql
 
 import scene
+from by_hand import rows, run
 from everindex.articles.verification import verify
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import deploy
@@ -22,7 +23,7 @@ from everindex.index.recall.measurement import IndexUnused, Recall, measure_reca
 from everindex.index.recall.proof import Proof
 from everindex.index.recall.verify import prove_planner, prove_recall
 from everindex.pg.connections import connect
-from scene import SPEC, rows, run
+from scene import SPEC
 
 SEED = "everindex"
 NAMES = frozenset({SPEC.name})

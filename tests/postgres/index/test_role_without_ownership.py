@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from by_hand import run
 from everindex.errors import PermissionDenied
 from everindex.index.deploy.executor import acknowledge, deploy, drop
-from scene import SPEC, Heard, run, state
+from scene import SPEC, Heard, state
 
 
 @pytest.fixture

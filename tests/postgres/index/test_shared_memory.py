@@ -7,13 +7,14 @@ import os
 import pytest
 
 import scene
+from by_hand import run
 from everindex.index.build.preflight import see_machine
 from everindex.index.build.shared_memory import SharedMemory
 from everindex.index.deploy.executor import deploy
 from everindex.pg.connections import connect
 from everindex.pg.embedded import running as embedded
 from places import open_place
-from scene import SPEC, run
+from scene import SPEC
 
 MB = 1 << 20
 

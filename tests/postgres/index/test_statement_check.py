@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 import scene
+from by_hand import rows, run
 from everindex.errors import PermissionDenied, StatementNotCheckable
 from everindex.statement_check.check import StatementCheck, check_statement
 
@@ -21,7 +22,7 @@ VECTOR = "[" + ",".join(["0.25"] * scene.DIMENSIONS) + "]"
 
 def fill(conninfo: str) -> None:
     scene.fill_items(conninfo, count=3000)
-    scene.run(
+    run(
         conninfo,
         "UPDATE items SET n = id % 100",
         f"CREATE INDEX {INDEX} ON items USING hnsw (embedding vector_cosine_ops)",
@@ -137,7 +138,7 @@ def test_a_statement_of_another_shape_is_told_why_not(shared: str, shape: str) -
 
 @pytest.mark.parametrize("shape", UNUSED)
 def test_on_a_small_table_the_same_shapes_are_told_the_same(items: str, shape: str) -> None:
-    scene.run(items, f"CREATE INDEX {INDEX} ON items USING hnsw (embedding vector_cosine_ops)")
+    run(items, f"CREATE INDEX {INDEX} ON items USING hnsw (embedding vector_cosine_ops)")
     statement, reasons = UNUSED[shape]
     found = check(items, statement)
     assert not found.uses_index
@@ -146,7 +147,7 @@ def test_on_a_small_table_the_same_shapes_are_told_the_same(items: str, shape: s
 
 @pytest.mark.parametrize("shape", USED)
 def test_on_a_small_table_the_index_is_not_needed_yet_and_proven_usable(items: str, shape: str) -> None:
-    scene.run(items, f"CREATE INDEX {INDEX} ON items USING hnsw (embedding vector_cosine_ops)")
+    run(items, f"CREATE INDEX {INDEX} ON items USING hnsw (embedding vector_cosine_ops)")
     found = check(items, USED[shape])
     assert found.uses_index
     assert not found.is_chosen
@@ -166,7 +167,7 @@ def test_the_remedies_name_the_users_own_columns_and_the_opclass_to_build(shared
 
 
 def test_an_index_on_an_expression_is_named_with_the_expression_to_write(searched: str) -> None:
-    scene.run(
+    run(
         searched,
         f"DROP INDEX {INDEX}",
         "CREATE INDEX items_half ON items USING hnsw ((embedding::halfvec(64)) halfvec_cosine_ops)",
@@ -176,9 +177,7 @@ def test_an_index_on_an_expression_is_named_with_the_expression_to_write(searche
     assert "(embedding)::halfvec(64)" in found.reasons[0].next_step
     assert found.reasons[0].proven_by == "items_half"
     assert check(searched, "SELECT id FROM items ORDER BY embedding::halfvec(64) <=> %s LIMIT 10").uses_index
-    scene.run(
-        searched, "CREATE INDEX items_bits ON items USING hnsw ((binary_quantize(embedding)::bit(64)) bit_hamming_ops)"
-    )
+    run(searched, "CREATE INDEX items_bits ON items USING hnsw ((binary_quantize(embedding)::bit(64)) bit_hamming_ops)")
     coarse = "ORDER BY binary_quantize(embedding)::bit(64) <~> binary_quantize(%(v)s::vector) LIMIT 40"
     reranked = f"SELECT id FROM (SELECT id, embedding FROM items {coarse}) near ORDER BY embedding <=> %(v)s LIMIT 10"
     found = check(searched, reranked)
@@ -187,7 +186,7 @@ def test_an_index_on_an_expression_is_named_with_the_expression_to_write(searche
 
 
 def test_an_invalid_index_is_named_with_its_repair(searched: str) -> None:
-    scene.run(searched, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{INDEX}'::regclass")
+    run(searched, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{INDEX}'::regclass")
     found = check(searched, "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10")
     assert slugs(found) == ["index-invalid"]
     assert f'REINDEX INDEX CONCURRENTLY "public"."{INDEX}"' in found.reasons[0].next_step
@@ -201,12 +200,12 @@ def test_without_any_index_the_one_to_build_is_written_out(many_items: str) -> N
         in found.reasons[0].next_step
     )
     statement = found.reasons[0].next_step.split(". There is")[0]
-    scene.run(many_items, statement)
+    run(many_items, statement)
     assert check(many_items, "SELECT id FROM items ORDER BY embedding <#> %s LIMIT 10").uses_index
 
 
 def test_a_partial_index_asks_for_its_predicate(searched: str) -> None:
-    scene.run(
+    run(
         searched,
         f"DROP INDEX {INDEX}",
         "CREATE INDEX items_even ON items USING hnsw (embedding vector_cosine_ops) WHERE n < 90",
@@ -278,8 +277,8 @@ def test_dear_random_reads_and_a_large_ef_search_are_told_apart_from_a_wrong_sha
 
 
 def test_index_scans_switched_off_are_told_with_where(searched: str) -> None:
-    name = scene.rows(searched, "SELECT current_database()")[0][0]
-    scene.run(searched, sql.SQL("ALTER DATABASE {} SET enable_indexscan = off").format(sql.Identifier(name)))
+    name = rows(searched, "SELECT current_database()")[0][0]
+    run(searched, sql.SQL("ALTER DATABASE {} SET enable_indexscan = off").format(sql.Identifier(name)))
     found = check(searched, "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10")
     assert slugs(found) == ["index-scans-off"]
     assert "set by: database" in found.reasons[0].why
@@ -287,7 +286,7 @@ def test_index_scans_switched_off_are_told_with_where(searched: str) -> None:
 
 
 def test_a_table_without_statistics_is_told_to_be_analyzed(searched: str) -> None:
-    scene.run(
+    run(
         searched,
         "CREATE TABLE fresh (id int PRIMARY KEY, embedding vector(64)) WITH (autovacuum_enabled = off)",
         "CREATE INDEX fresh_idx ON fresh USING hnsw (embedding vector_cosine_ops)",
@@ -300,7 +299,7 @@ def test_a_table_without_statistics_is_told_to_be_analyzed(searched: str) -> Non
 
 
 def test_another_index_that_serves_the_filter_is_named(searched: str) -> None:
-    scene.run(searched, "CREATE INDEX items_n ON items (n)", "ANALYZE items")
+    run(searched, "CREATE INDEX items_n ON items (n)", "ANALYZE items")
     found = check(searched, "SELECT id FROM items WHERE n = 7 ORDER BY embedding <=> %s LIMIT 10")
     assert slugs(found) == ["another-index-is-cheaper"]
     assert "items_n" in found.reasons[0].why
@@ -310,7 +309,7 @@ def test_an_index_by_name_is_demanded_also_of_a_partitioned_table(searched: str)
     statement = "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10"
     assert check(searched, statement, index=INDEX).uses_index
     assert slugs(check(searched, statement, index="items_other")) == ["another-vector-index"]
-    scene.run(
+    run(
         searched,
         "CREATE TABLE parts (id int, embedding vector(64)) PARTITION BY RANGE (id)",
         "CREATE TABLE parts_a PARTITION OF parts FOR VALUES FROM (0) TO (1500)",
@@ -341,7 +340,7 @@ def test_a_part_of_a_statement_that_sorts_every_row_is_not_hidden_by_one_that_us
 
 
 def test_operators_outside_of_search_path_are_told_instead_of_42883(searched: str) -> None:
-    scene.run(searched, "CREATE SCHEMA extensions", "ALTER EXTENSION vector SET SCHEMA extensions")
+    run(searched, "CREATE SCHEMA extensions", "ALTER EXTENSION vector SET SCHEMA extensions")
     found = check(searched, "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10")
     assert slugs(found) == ["operators-not-in-search-path"]
     assert 'OPERATOR("extensions".<=>)' in found.reasons[0].next_step
@@ -362,7 +361,7 @@ def test_missing_parameters_are_all_named_with_their_types(shared: str) -> None:
 
 
 def test_a_missing_vector_is_made_to_fit_an_empty_table_too(empty: str) -> None:
-    scene.run(
+    run(
         empty,
         "CREATE EXTENSION vector",
         "CREATE TABLE nothing (id int, title vector(3), embedding vector(5))",
@@ -394,11 +393,11 @@ def test_what_is_no_single_select_is_refused_and_nothing_is_executed(shared: str
     with pytest.raises(StatementNotCheckable) as caught:
         check(shared, statement)
     assert says in caught.value.what
-    assert scene.rows(shared, "SELECT count(*) FROM items") == [(3000,)]
+    assert rows(shared, "SELECT count(*) FROM items") == [(3000,)]
 
 
 def test_nothing_of_a_statement_is_executed_and_nothing_stays_behind(searched: str) -> None:
-    scene.run(searched, "CREATE SEQUENCE told", "CREATE TABLE slow AS SELECT 1 AS a")
+    run(searched, "CREATE SEQUENCE told", "CREATE TABLE slow AS SELECT 1 AS a")
     with psycopg.connect(searched, row_factory=dict_row) as connection:
         connection.execute("INSERT INTO items (id, embedding) VALUES (-1, %s)", (VECTOR,))
         started = time.monotonic()
@@ -418,7 +417,7 @@ def test_nothing_of_a_statement_is_executed_and_nothing_stays_behind(searched: s
         check_statement(connection, "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10")
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         assert connection.execute(left).fetchall() == [{"n": 0}]
-    assert scene.rows(searched, "SELECT is_called FROM told") == [(False,)]
+    assert rows(searched, "SELECT is_called FROM told") == [(False,)]
 
 
 def test_a_setting_that_does_not_exist_is_refused_even_in_pgvectors_own_name(shared: str) -> None:
@@ -445,14 +444,14 @@ def test_python_values_are_taken_as_a_driver_takes_them(shared: str) -> None:
 
 
 def test_a_role_that_may_not_read_the_table_is_told_so(searched: str) -> None:
-    scene.run(searched, "DROP ROLE IF EXISTS check_reader", "CREATE ROLE check_reader")
+    run(searched, "DROP ROLE IF EXISTS check_reader", "CREATE ROLE check_reader")
     try:
         with psycopg.connect(searched, autocommit=True) as connection:
             connection.execute("SET ROLE check_reader")
             with pytest.raises(PermissionDenied):
                 check_statement(connection, "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10")
     finally:
-        scene.run(searched, "DROP ROLE check_reader")
+        run(searched, "DROP ROLE check_reader")
 
 
 def test_the_sets_of_a_text_are_in_force_for_its_select(shared: str) -> None:
@@ -474,4 +473,4 @@ def test_the_sets_of_a_text_are_in_force_for_its_select(shared: str) -> None:
     assert check(shared, f"SET statement_timeout = 1; {search}").uses_index
     with pytest.raises(StatementNotCheckable, match="without a value: 1"):
         check(shared, f"SET LOCAL hnsw.ef_search = %s; {search}")
-    assert scene.rows(shared, "SELECT count(*) FROM pg_prepared_statements") == [(0,)]
+    assert rows(shared, "SELECT count(*) FROM pg_prepared_statements") == [(0,)]

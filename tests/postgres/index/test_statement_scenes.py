@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 import scene
+from by_hand import run
 from everindex.errors import StatementNotCheckable
 from everindex.statement_check.check import StatementCheck, check_statement
 
@@ -22,7 +23,7 @@ BODY = "SELECT i.id, i.embedding <=> q FROM items i ORDER BY i.embedding <=> q L
 
 def fill(conninfo: str) -> None:
     scene.fill_items(conninfo, count=3000)
-    scene.run(
+    run(
         conninfo,
         "UPDATE items SET n = id % 100",
         f"CREATE INDEX {INDEX} ON items USING hnsw (embedding vector_cosine_ops)",
@@ -72,14 +73,14 @@ def fill(conninfo: str) -> None:
 def shared(cluster: Any) -> Iterator[str]:
     """3,000 rows in tables of several kinds, and a role without privileges of its own that row security applies to."""
     conninfo = cluster.database(cluster.template("items_in_scenes", fill))
-    scene.run(
+    run(
         conninfo,
         f"CREATE ROLE {ROLE}",
         f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {ROLE}",
         f"ALTER ROLE {ROLE} SET hnsw.max_scan_tuples = 30000",
     )
     yield conninfo
-    scene.run(conninfo, f"DROP OWNED BY {ROLE}", f"DROP ROLE {ROLE}")
+    run(conninfo, f"DROP OWNED BY {ROLE}", f"DROP ROLE {ROLE}")
     cluster.drop(conninfo)
 
 
@@ -125,19 +126,19 @@ def test_row_security_that_does_not_concern_the_role_that_asks_is_told_with_why(
     assert warned(found) == ["row-security-bypassed"]
     assert "is a superuser" in found.warnings[0].why
     assert "--role ROLE --set app.tenant=VALUE" in found.warnings[0].next_step
-    scene.run(shared, f"ALTER ROLE {ROLE} BYPASSRLS")
+    run(shared, f"ALTER ROLE {ROLE} BYPASSRLS")
     try:
         assert "has BYPASSRLS" in check(shared, SEARCH, role=ROLE).warnings[0].why
     finally:
-        scene.run(shared, f"ALTER ROLE {ROLE} NOBYPASSRLS")
-    scene.run(shared, f"GRANT CREATE ON SCHEMA public TO {ROLE}", f"ALTER TABLE secured OWNER TO {ROLE}")
+        run(shared, f"ALTER ROLE {ROLE} NOBYPASSRLS")
+    run(shared, f"GRANT CREATE ON SCHEMA public TO {ROLE}", f"ALTER TABLE secured OWNER TO {ROLE}")
     try:
         assert "owns it, and it is not forced" in check(shared, SEARCH, role=ROLE).warnings[0].why
-        scene.run(shared, "ALTER TABLE secured FORCE ROW LEVEL SECURITY")
+        run(shared, "ALTER TABLE secured FORCE ROW LEVEL SECURITY")
         forced = check(shared, SEARCH, role=ROLE, settings={"app.tenant": 7, "enable_seqscan": "off"})
         assert warned(forced) == ["row-security"]
     finally:
-        scene.run(
+        run(
             shared,
             "ALTER TABLE secured NO FORCE ROW LEVEL SECURITY",
             "ALTER TABLE secured OWNER TO CURRENT_USER",
@@ -226,7 +227,7 @@ def test_a_remedy_keeps_the_distance_of_the_statement_whatever_the_indexes_are_c
     conninfo = cluster.database(cluster.template("items_in_scenes", fill))
     try:
         for name, opclass in (("a_ip", "vector_ip_ops"), ("z_l2", "vector_l2_ops")):
-            scene.run(conninfo, f"CREATE INDEX {name} ON items USING hnsw (embedding {opclass})")
+            run(conninfo, f"CREATE INDEX {name} ON items USING hnsw (embedding {opclass})")
         for operator, index in (("<=>", INDEX), ("<#>", "a_ip"), ("<->", "z_l2")):
             found = check(conninfo, f"SELECT id FROM items ORDER BY embedding::halfvec(64) {operator} $1 LIMIT 10")
             assert slugs(found) == ["cast-of-the-column"]
@@ -308,12 +309,12 @@ def test_small_is_what_is_read_of_a_partitioned_table_and_not_all_of_it(shared: 
 
 def test_a_role_that_may_read_no_partition_by_its_own_name_is_told_the_rows_of_the_statistics(shared: str) -> None:
     statement = "SELECT id FROM halves WHERE id < 500 ORDER BY embedding <=> $1 LIMIT 10"
-    scene.run(shared, f"REVOKE SELECT ON halves_a FROM {ROLE}")
+    run(shared, f"REVOKE SELECT ON halves_a FROM {ROLE}")
     try:
         found = check(shared, statement, [str([0.25] * scene.DIMENSIONS)], role=ROLE)
         assert (found.table_rows, found.is_small_table) == (500, True)
     finally:
-        scene.run(shared, f"GRANT SELECT ON halves_a TO {ROLE}")
+        run(shared, f"GRANT SELECT ON halves_a TO {ROLE}")
 
 
 def test_the_share_that_a_filter_leaves_is_that_of_each_partition(shared: str) -> None:
@@ -355,7 +356,7 @@ def test_the_budget_of_an_iterative_scan_is_compared_with_the_rows_that_row_secu
 def test_a_foreign_partition_is_told_of_even_while_its_server_cannot_be_reached(cluster: Any) -> None:
     conninfo = cluster.database(cluster.template("items_in_scenes", fill))
     try:
-        scene.run(
+        run(
             conninfo,
             "CREATE EXTENSION postgres_fdw",
             "CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1')",

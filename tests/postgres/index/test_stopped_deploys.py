@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 import scene
+from by_hand import rows
 from everindex.errors import DeployStopped
 from everindex.index.deploy.executor import deploy
 from everindex.pg.locks import advisory_lock
-from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, rows, state, wait_until
+from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, state, wait_until
 
 #: Minutes in all: the long ring.
 pytestmark = pytest.mark.long

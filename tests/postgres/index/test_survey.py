@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from by_hand import rows, run
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import deploy
 from everindex.index.plan.policy import MIGRATE_CHANGED
@@ -22,7 +23,7 @@ from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types
 from everindex.web.reports.curve_chart import draw
-from scene import SPEC, InBackground, fill_items, rows, run
+from scene import SPEC, InBackground, fill_items
 
 CODES = replace(SPEC, opclass="bit_hamming_ops", recall_floor=0.1)
 QUICK = Effort(queries=20, sample_rows=0, max_seconds=60)

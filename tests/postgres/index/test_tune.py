@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from by_hand import rows, run
 from everindex.errors import GenerationUnproven
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.catalog.observe import observe
@@ -25,7 +26,7 @@ from everindex.index.tuning.recommendation import Advice, advise
 from everindex.index.tuning.survey_result import Effort
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
-from scene import SPEC, fill_items, rows, run
+from scene import SPEC, fill_items
 
 QUICK = Effort(queries=15, sample_rows=1000, max_seconds=60)
 FLOOR = 0.6

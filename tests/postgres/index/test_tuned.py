@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from by_hand import rows, run
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.serving import same_distance, serving_spec
@@ -27,7 +28,7 @@ from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
-from scene import SPEC, rows, run
+from scene import SPEC
 
 BIT = Tuned(
     opclass="bit_hamming_ops",

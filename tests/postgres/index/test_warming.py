@@ -7,10 +7,11 @@ import time
 
 import pytest
 
+from by_hand import rows, run
 from everindex.index.deploy.executor import deploy
 from everindex.index.deploy.warm import warm, warm_in_background
 from everindex.pg import own_schema
-from scene import SPEC, rows, run
+from scene import SPEC
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 import warm
 from application import LATER, make_application, snapshot
+from by_hand import run
 from everindex.articles.background.keeper import article_keeper, reason_to_wait
 from everindex.articles.connect import connect_instance
 from everindex.articles.declared import DECLARED_INDEXES, EMBEDDING_INDEX
@@ -52,12 +53,6 @@ INDEX = "articles_embedding_hnsw_idx"
 #: As the application's own data migration made it, with what its developers wrote about it.
 THEIRS = "CREATE INDEX ix_articles_embedding ON articles USING hnsw (embedding vector_cosine_ops)"
 THEIR_WORDS = "COMMENT ON INDEX {} IS 'made by Ana, see ticket 311'"
-
-
-def run(conninfo: str, *statements: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def vector_indexes(conninfo: str) -> list[str]:

@@ -7,10 +7,10 @@ import re
 import threading
 from pathlib import Path
 
-import psycopg
 import pytest
 
 import warm
+from by_hand import rows, run
 from everindex.errors import (
     ColumnMismatch,
     IndexDefinitionDiffers,
@@ -33,17 +33,6 @@ SCHEMA_SQL = """
       AND c.relname <> 'alembic_version_pkc'
     ORDER BY 1, a.attnum
 """
-
-
-def rows(conninfo: str, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(conninfo) as connection:
-        return connection.execute(statement).fetchall()
-
-
-def run(conninfo: str, *statements: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def index_state(conninfo: str) -> list[tuple[object, ...]]:

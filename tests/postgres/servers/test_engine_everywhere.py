@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from by_hand import rows, run
 from everindex.errors import ExtensionTooOld
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import Deployed, deploy, drop, rollback
@@ -18,7 +19,7 @@ from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.recall.verify import prove_all
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect
-from every_server import KINDS, Kind, rows, run, server
+from every_server import KINDS, Kind, server
 
 SPEC = IndexSpec(name="t_idx", table="t", column="e", recall_floor=0.5)
 OTHER_M = replace(SPEC, m=8)

@@ -8,8 +8,9 @@ import numpy as np
 import psycopg
 import pytest
 
+from by_hand import rows, run
 from everindex.index.build.footprint import PAGE_BYTES, index_bytes
-from every_server import KINDS, Kind, rows, run, server
+from every_server import KINDS, Kind, server
 
 #: Three servers of their own: the long ring.
 pytestmark = pytest.mark.long

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from by_hand import rows, run
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
@@ -13,7 +14,7 @@ from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.migrate import runner
 from everindex.settings import Settings, current_settings
-from every_server import KINDS, Kind, rows, run, server
+from every_server import KINDS, Kind, server
 
 COUNT = 1500
 

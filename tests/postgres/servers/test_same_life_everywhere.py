@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from by_hand import rows, run
 from everindex.articles.connect import connect_instance
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
@@ -16,7 +17,7 @@ from everindex.migrate import runner
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import connect
 from everindex.settings import Settings
-from every_server import KINDS, Kind, rows, run, server
+from every_server import KINDS, Kind, server
 
 ROWS = 800
 INDEX = "articles_embedding_hnsw_idx"

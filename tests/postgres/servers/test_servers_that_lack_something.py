@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import warm
+from by_hand import rows, run
 from everindex.errors import (
     EverindexError,
     ExtensionNotPermitted,
@@ -21,7 +22,7 @@ from everindex.errors import (
 )
 from everindex.migrate import runner
 from everindex.pg.capabilities import Capabilities, parse_version, require_pgvector, require_postgres
-from every_server import DEBIAN, debian_binaries, rows, run, server
+from every_server import DEBIAN, debian_binaries, server
 from repository import REPOSITORY
 
 INDEX = "articles_embedding_hnsw_idx"

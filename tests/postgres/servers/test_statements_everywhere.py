@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from by_hand import run
 from everindex.statement_check.check import StatementCheck, check_statement
 from everindex.testing import assert_recall
-from every_server import KINDS, Kind, run, server
+from every_server import KINDS, Kind, server
 
 #: Minutes in all: the long ring.
 pytestmark = pytest.mark.long

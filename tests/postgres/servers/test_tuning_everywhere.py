@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from by_hand import rows, run
 from everindex.index.deploy.executor import deploy
 from everindex.index.deploy.warm import warm
 from everindex.index.spec import IndexSpec
@@ -14,7 +15,7 @@ from everindex.index.tuning.recommendation import advise
 from everindex.index.tuning.survey import survey
 from everindex.index.tuning.survey_result import Effort
 from everindex.pg import own_schema
-from every_server import KINDS, Kind, rows, run, server
+from every_server import KINDS, Kind, server
 
 #: Three servers of their own: the long ring.
 pytestmark = pytest.mark.long
