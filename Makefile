@@ -5,7 +5,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long lint docs lock clean env-run env-test
+.PHONY: help up test test-unit test-long lint docs lock clean env-run env-test
 
 PYTEST_WORKERS ?= auto
 PYTEST_ARGS ?=
@@ -13,7 +13,7 @@ COUNT ?= 1
 LOCK_ARGS ?=
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  make up obeys the environment and .env: PORT=0 make up picks a free port, DATABASE_URL names your own server"
 	@echo "  (docs/settings.md). Without one it runs its own PostgreSQL with pgvector in EVERINDEX_HOME (./.everindex)."
@@ -27,6 +27,9 @@ up: env-run ## everything: server, migrations, sample, embeddings, index, pages;
 test: lint ## lint, then every test; fails on the first red step
 	@.venv/bin/python -m compileall -q src  # many tests start commands; where Python may not write bytecode, each would compile anew
 	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -m "not long" -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_ARGS)
+
+test-unit: env-test ## the tests that need no server and no browser, in seconds
+	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -n $(PYTEST_WORKERS) --maxprocesses=8 tests/unit $(PYTEST_ARGS)
 
 test-long: env-test ## the long campaigns alone; COUNT=n repeats them
 	@for round in $$(seq $(COUNT)); do .venv/bin/python -m pytest -m long --durations=10 $(PYTEST_ARGS) || exit 1; done

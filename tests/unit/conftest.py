@@ -1,0 +1,24 @@
+"""The rule of this ring: a test that connects to a server of PostgreSQL or starts a process fails."""
+
+from __future__ import annotations
+
+import multiprocessing.process
+import os
+import subprocess
+from typing import NoReturn
+
+import psycopg.generators
+import pytest
+
+
+def _refused(*_: object, **__: object) -> NoReturn:
+    pytest.fail("a unit test connects to no PostgreSQL and starts no process: tests/postgres and tests/acceptance do")
+
+
+@pytest.fixture(autouse=True)
+def _no_server_and_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psycopg.generators, "connect", _refused)
+    monkeypatch.setattr(subprocess, "Popen", _refused)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", _refused)
+    for name in ("fork", "posix_spawn", "system"):
+        monkeypatch.setattr(os, name, _refused)
