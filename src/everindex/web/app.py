@@ -32,7 +32,7 @@ from everindex.web.pages import search as search_page
 from everindex.web.pages.assets import serve_asset
 from everindex.web.pages.reference import operations as described_operations
 from everindex.web.pages.render import error_response, page
-from everindex.web.pages.site import Site, site_of
+from everindex.web.site import Site, site_of
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import everindex
 from everindex.errors import EverindexError
 from everindex.pg.capabilities import Capabilities, version_text
 from everindex.web.api.routes import as_json
-from everindex.web.pages.site import site_of
 from everindex.web.reports.readiness import ANSWER_SECONDS, unreachable
+from everindex.web.site import site_of
 
 router = APIRouter(tags=["operations"])
 

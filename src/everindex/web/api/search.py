@@ -16,7 +16,7 @@ from everindex.articles.model import Answer
 from everindex.articles.search.query_vectors import NO_VECTOR, QueryVector, text_to_embed
 from everindex.articles.search.request import SearchRequest, check_query
 from everindex.errors import EmbeddingModelUnrecorded, EmbeddingModelUnusable, EverindexError, QueryInvalid
-from everindex.web.pages.site import Site
+from everindex.web.site import Site
 
 
 async def answer(site: Site, request: SearchRequest) -> Answer:

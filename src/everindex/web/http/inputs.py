@@ -15,7 +15,7 @@ from everindex.articles.model import Filters
 from everindex.articles.search.filters import day_after, first_day
 from everindex.errors import ContentTypeRefused, QueryInvalid, UsageError
 from everindex.web.http.problems import validation_error
-from everindex.web.pages.site import site_of
+from everindex.web.site import site_of
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")

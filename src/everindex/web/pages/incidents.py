@@ -24,7 +24,7 @@ from everindex.web.http.inputs import read_form
 from everindex.web.http.problems import as_problem
 from everindex.web.pages.render import address
 from everindex.web.pages.search import known_facets
-from everindex.web.pages.site import Site, site_of
+from everindex.web.site import Site, site_of
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from starlette.responses import RedirectResponse, Response
 from everindex.errors import EverindexError
 from everindex.web.http.problems import as_problem
 from everindex.web.pages.render import wants_fragment
-from everindex.web.pages.site import Site, site_of
 from everindex.web.reports.index_report import IndexReport
 from everindex.web.reports.proofs import ProofState
+from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False)
 

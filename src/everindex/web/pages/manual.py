@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from everindex.errors import PageNotFound
 from everindex.web.pages.render import page
-from everindex.web.pages.site import site_of
+from everindex.web.site import site_of
 
 #: Where the files of a directory of docs/ are served, and what they are called together.
 SHELVES = {"problems": "Problems", "doctor": "Rules of the doctor", "manual": "Manual"}

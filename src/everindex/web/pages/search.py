@@ -13,13 +13,13 @@ from starlette.responses import Response
 from everindex.articles.model import DEFAULT_MODE, Answer, Article
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import EverindexError, UsageError
+from everindex.web.api.answers import characters_of
 from everindex.web.api.search import answer
-from everindex.web.http.answers import characters_of
 from everindex.web.http.inputs import read_filters, read_number, shown_date
 from everindex.web.http.problems import as_problem, problem_headers
 from everindex.web.pages.render import address, wants_fragment
-from everindex.web.pages.site import Site, site_of
 from everindex.web.reports.facets import Facet, Start, read_start
+from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False)
 

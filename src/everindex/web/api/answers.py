@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from everindex.articles.model import MAX_K, Answer, Hit
 from everindex.errors import AnswerTooLarge
-from everindex.web.pages.site import Site
+from everindex.web.site import Site
 
 #: An answer may have so many bytes. 1,000 articles with summaries of 2,000 characters have 4 MB, with both snippets.
 MAX_ANSWER_BYTES = 16_000_000
