@@ -29,7 +29,7 @@ from everindex.index.tuning.apply import apply_advice
 from everindex.index.tuning.recommendation import advise
 from everindex.index.tuning.survey_result import Effort
 from everindex.pg.capabilities import look, version_text
-from everindex.web.reports.curves import svg_of
+from everindex.web.pages.curve_svg import svg_of
 
 K = 10
 

@@ -99,7 +99,7 @@ def _build(curve: Curve) -> str:
 
 
 def _draw(found: Survey, path: Path, *, floor: float) -> None:
-    from everindex.web.reports.curves import svg_of  # the web framework takes a while to load
+    from everindex.web.pages.curve_svg import svg_of  # the web framework takes a while to load
 
     text = svg_of(found.curves, name=found.spec.qualified_name, k=found.k, floor=floor, chosen=found.chosen_ef_search)
     if text is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.choose import choose_embedder
@@ -18,7 +17,6 @@ from everindex.pg.capabilities import Capabilities, look
 from everindex.pg.sqlstate import translate_errors
 from everindex.web.http.cached import Kept
 from everindex.web.http.thread_slots import Places
-from everindex.web.pages.render import page
 from everindex.web.reports.facets import Facet, read_facets
 from everindex.web.reports.index_report import IndexReport, read_index_report
 from everindex.web.reports.proofs import BackgroundProofs
@@ -98,10 +96,6 @@ class Site:
     async def compute(self, work: Callable[[], T], *, characters: int) -> T:
         """Runs work that asks nobody, beside the event loop: no request waits for another one's page. Raises ServerBusy."""
         return await (self._long if characters >= LONG_CHARACTERS else self._short).run(work)
-
-    async def page(self, template: str, *, characters: int = 0, **values: Any) -> Response:
-        """As `render.page`, rendered beside the event loop; `characters` is about how much it holds."""
-        return await self.compute(lambda: page(template, **values), characters=characters)
 
     def query_embedder(self) -> Embedder:
         """The model that embeds queries; a remote one with the patience of a reader. May ask the database once."""

@@ -17,10 +17,10 @@ from everindex.articles.search.keyword import snippet
 from everindex.articles.search.keyword.query import read
 from everindex.cli.serve import _prepare_text_search
 from everindex.settings import Settings
+from everindex.web.api import answers
 from everindex.web.api import routes as api
 from everindex.web.api.answers import answers_response
 from everindex.web.app import create_app
-from everindex.web.http import answers
 from everindex.web.http.protocol import LONG_PART_BYTES, OneWrite
 from everindex.web.http.thread_slots import THREAD_NAME
 from loops import in_a_loop

@@ -18,7 +18,8 @@ from attacked import answer_to, connected, get, probed, rest_of, server_process,
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.settings import Settings
-from everindex.web.http import answers, protocol
+from everindex.web.api import answers
+from everindex.web.http import protocol
 from everindex.web.pages import manual
 from everindex.web.serving import serve_in_thread
 

@@ -16,6 +16,7 @@ from everindex.articles.model import MAX_K, VISIBLE, Filters
 from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit
+from everindex.web.api.inputs import read_json, read_json_as, read_query
 from everindex.web.api.schemas import (
     AFTER,
     DISTANCE,
@@ -38,7 +39,7 @@ from everindex.web.api.schemas import (
     SearchQuery,
 )
 from everindex.web.api.search import answer, answer_many, vector_of, vector_of_base64
-from everindex.web.http.inputs import read_filters, read_json, read_json_as, read_query
+from everindex.web.http.inputs import as_filter, read_filters
 from everindex.web.site import site_of
 
 CHANGE_STATUS = "change_status"
@@ -233,7 +234,7 @@ async def incidents(
 
     def read() -> Response:
         with site.instance.connection() as connection:
-            found = list_incidents(connection, status=status_filter(status))
+            found = list_incidents(connection, status=as_filter(status))
         return as_json({"incidents": found})
 
     return await site.in_database(read)
@@ -277,8 +278,3 @@ async def index(request: Request) -> Any:
     site = site_of(request)
     report = await site.report(await site.catalog())
     return as_json({"verification": site.proofs.state(report.catalog).as_dict(), **report.as_dict()})
-
-
-def status_filter(status: str | None) -> str | None:
-    """An empty or unknown status; NUL cannot be sent to PostgreSQL and matches nothing."""
-    return status.replace("\0", "\N{REPLACEMENT CHARACTER}") if status else None

@@ -1,77 +1,28 @@
-"""How is a request read? JSON and form bodies by their declared type, dates of a form, all without ever failing unsaid."""
+"""Fields of forms and addresses, as text, numbers, dates and filters; what cannot be read raises an error that says why."""
 
 from __future__ import annotations
 
 import datetime as dt
-import time
-from collections.abc import Callable
-from typing import TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from everindex.articles.model import Filters
 from everindex.articles.search.filters import day_after, first_day
 from everindex.errors import ContentTypeRefused, QueryInvalid, UsageError
-from everindex.web.http.problems import validation_error
-from everindex.web.site import site_of
 
-M = TypeVar("M", bound=BaseModel)
-T = TypeVar("T")
-
-JSON = "application/json"
-#: A vector of 1,536 numbers has some 35,000 bytes; beyond this, reading is work for another thread.
-SHORT_BODY_BYTES = 65_536
-PAUSE_SECONDS = 0.005
 FORM = "application/x-www-form-urlencoded"
-
-
-def read_query(request: Request, model: type[M]) -> M:
-    """The query of the address as `model`; of a name that is repeated, the last value. Raises UsageError (bad-input)."""
-    try:
-        return model.model_validate(_fields(request.scope["query_string"], of="query of the address"))
-    except ValidationError as exc:
-        raise validation_error(exc.errors(include_input=False, include_url=False)) from None
-
-
-async def read_json(request: Request, model: type[M]) -> M:
-    """The body as `model`. Raises ContentTypeRefused, UsageError (bad-input), BodyTooLarge."""
-    return await read_json_as(request, model, lambda read: read)
-
-
-async def read_json_as(request: Request, model: type[M], make: Callable[[M], T]) -> T:
-    """What `make` makes of the body as `model`, beside the event loop where the body is long. Raises as both do."""
-    _require_type(request, JSON)
-    body = await request.body()
-    if len(body) > SHORT_BODY_BYTES:
-        return await site_of(request).compute(lambda: _made_of_long(body, model, make), characters=len(body))
-    return make(_read(body, model))
-
-
-def _made_of_long(body: bytes, model: type[M], make: Callable[[M], T]) -> T:
-    """A megabyte takes 20 ms in which nothing else can run; after that the event loop has its turn, all of it."""
-    try:
-        return make(_read(body, model))
-    finally:
-        time.sleep(PAUSE_SECONDS)
-
-
-def _read(body: bytes, model: type[M]) -> M:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as exc:
-        raise validation_error(exc.errors(include_input=False, include_url=False)) from None
 
 
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, the last value of each; bytes that are no UTF-8 become U+FFFD."""
-    _require_type(request, FORM)
+    require_type(request, FORM)
     body = await request.body()
-    return _fields(body, of="form")
+    return read_fields(body, of="form")
 
 
-def _fields(encoded: bytes, *, of: str) -> dict[str, str]:
+def read_fields(encoded: bytes, *, of: str) -> dict[str, str]:
+    """The fields of a form or of a query string, the last value of each. Raises UsageError for more than 100."""
     try:
         pairs = parse_qsl(
             encoded.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100, errors="replace"
@@ -94,6 +45,11 @@ def read_filters(
         since=since or None,
         until=until or None,
     )
+
+
+def as_filter(value: str | None) -> str | None:
+    """A value to filter by; an empty one filters nothing. NUL cannot be sent to PostgreSQL: its replacement matches nothing."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if value else None
 
 
 def shown_date(text: str | None, *, is_last: bool) -> tuple[str, bool]:
@@ -128,7 +84,8 @@ def _refuse() -> int:
     raise ValueError
 
 
-def _require_type(request: Request, wanted: str) -> None:
+def require_type(request: Request, wanted: str) -> None:
+    """Raises ContentTypeRefused for a body of another type."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != wanted:
         raise ContentTypeRefused(

@@ -19,10 +19,9 @@ from everindex.articles.incidents import (
 )
 from everindex.errors import EverindexError, UsageError
 from everindex.pg.connections import Connection
-from everindex.web.api.routes import status_filter
-from everindex.web.http.inputs import read_form
+from everindex.web.http.inputs import as_filter, read_form
 from everindex.web.http.problems import as_problem
-from everindex.web.pages.render import address
+from everindex.web.pages.render import address, answer_page
 from everindex.web.pages.search import known_facets
 from everindex.web.site import Site, site_of
 
@@ -88,7 +87,7 @@ async def _listed(
         lambda: _with_connection(
             site,
             lambda connection: (
-                list_incidents(connection, status=status_filter(status)),
+                list_incidents(connection, status=as_filter(status)),
                 stored_statuses(connection),
             ),
         )
@@ -96,7 +95,8 @@ async def _listed(
     offered = offered_statuses()
     every = tuple(dict.fromkeys([*offered, *stored]))
     facets = await known_facets(site)
-    return await site.page(
+    return await answer_page(
+        site,
         "incidents.html", characters=300 * len(incidents),
         status_code=error.http_status if error else 200, incidents=incidents, shown=status,
         statuses=offered, shown_statuses=every, error=as_problem(error) if error else None,

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from everindex.errors import EverindexError
 from everindex.web.http.problems import as_problem
-from everindex.web.pages.render import wants_fragment
+from everindex.web.pages.render import answer_page, wants_fragment
 from everindex.web.reports.index_report import IndexReport
 from everindex.web.reports.proofs import ProofState
 from everindex.web.site import Site, site_of
@@ -32,21 +32,21 @@ async def index_page(request: Request) -> Response:
     """The page of operations."""
     site = site_of(request)
     report = await _report_values(site)
-    return await site.page("index.html", here="/index", **await _proof_values(site, report["report"]), **report)
+    return await answer_page(site, "index.html", here="/index", **await _proof_values(site, report["report"]), **report)
 
 
 @router.get("/index/proofs")
 async def proofs_fragment(request: Request) -> Response:
     """The proofs alone, for htmx."""
     site = site_of(request)
-    return await site.page("_proofs.html", **await _proof_values(site, None))
+    return await answer_page(site, "_proofs.html", **await _proof_values(site, None))
 
 
 @router.get("/index/report")
 async def report_fragment(request: Request) -> Response:
     """All but the proofs, for htmx, while a build runs or the report is still being read."""
     site = site_of(request)
-    return await site.page("_report.html", **await _report_values(site))
+    return await answer_page(site, "_report.html", **await _report_values(site))
 
 
 @router.post("/index/verify")
@@ -55,7 +55,7 @@ async def verify_again(request: Request) -> Response:
     site = site_of(request)
     site.proofs.start()
     if wants_fragment(request):
-        return await site.page("_proofs.html", **await _proof_values(site, None))
+        return await answer_page(site, "_proofs.html", **await _proof_values(site, None))
     return RedirectResponse("/index", status_code=303)
 
 

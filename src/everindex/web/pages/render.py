@@ -21,6 +21,7 @@ from everindex.message_text import with_backticks
 from everindex.units import duration_text, size_text
 from everindex.web.http.problems import as_problem, prefers_html, problem_headers, problem_response
 from everindex.web.pages.assets import asset_url
+from everindex.web.site import Site
 
 STRATEGIES = {
     "newest": "the newest first",
@@ -65,6 +66,11 @@ def page(
         environment().get_template(template).render(values), status_code=status_code,
         headers={"cache-control": kept, "vary": "HX-Request"} | dict(headers or {}),
     )  # fmt: skip
+
+
+async def answer_page(site: Site, template: str, *, characters: int = 0, **values: Any) -> Response:
+    """As `page`, rendered beside the event loop; `characters` is about how much it holds."""
+    return await site.compute(lambda: page(template, **values), characters=characters)
 
 
 def wants_fragment(request: Request) -> bool:

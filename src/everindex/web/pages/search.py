@@ -17,7 +17,7 @@ from everindex.web.api.answers import characters_of
 from everindex.web.api.search import answer
 from everindex.web.http.inputs import read_filters, read_number, shown_date
 from everindex.web.http.problems import as_problem, problem_headers
-from everindex.web.pages.render import address, wants_fragment
+from everindex.web.pages.render import address, answer_page, wants_fragment
 from everindex.web.reports.facets import Facet, Start, read_start
 from everindex.web.site import Site, site_of
 
@@ -135,8 +135,11 @@ async def search_page(request: Request) -> Response:
     status = error.http_status if error else 200
     if values["is_fragment"]:
         headers |= history_header(request.headers.get("hx-current-url", ""), form)
-        return await site.page("_results.html", characters=characters, status_code=status, headers=headers, **values)
-    return await site.page(
+        return await answer_page(
+            site, "_results.html", characters=characters, status_code=status, headers=headers, **values
+        )
+    return await answer_page(
+        site,
         "search.html", characters=characters, status_code=status, headers=headers, facets=facets,
         since=shown_date(form.since, is_last=False), until=shown_date(form.until, is_last=True), **values,
     )  # fmt: skip
@@ -157,7 +160,7 @@ async def article_page(request: Request) -> Response:
 
     article, similar = await site.in_database(read)
     long = len(article.raw_text or "") + len(article.summary or "")
-    return await site.page("article.html", characters=long, article=article, similar=similar, here="")
+    return await answer_page(site, "article.html", characters=long, article=article, similar=similar, here="")
 
 
 async def known_facets(site: Site) -> dict[str, list[Facet]]:

@@ -10,10 +10,9 @@ from everindex.index.catalog.serving import serving_spec
 from everindex.index.catalog.tuned import Tuned, ef_search_for, read_tuned
 from everindex.index.spec import IndexSpec
 from everindex.index.tuning import curve_history
-from everindex.index.tuning.curve import Curve, shape_of
+from everindex.index.tuning.curve import shape_of
 from everindex.index.tuning.curve_history import KeptCurves
 from everindex.pg.connections import Connection
-from everindex.web.pages.render import environment
 from everindex.web.reports.curve_chart import Chart, draw
 
 
@@ -65,11 +64,3 @@ def read_curves(connection: Connection, spec: IndexSpec, observed: Observed) -> 
         chart=draw(kept.curves, k=kept.k, floor=floor, chosen=chosen),
         is_index_there=serving is not None,
     )
-
-
-def svg_of(curves: tuple[Curve, ...], *, name: str, k: int, floor: float | None, chosen: int | None) -> str | None:
-    """The drawing as a file of its own; None where there is no point."""
-    chart = draw(curves, k=k, floor=floor, chosen=chosen)
-    if chart is None:
-        return None
-    return environment().get_template("curve.svg").render(chart=chart, name=name)
