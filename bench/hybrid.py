@@ -38,9 +38,9 @@ from everindex.articles.model import Article
 from everindex.articles.search.hybrid import fuse
 from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index import ensure_text_index
-from everindex.articles.search.keyword.query import read
 from everindex.articles.search.keyword.search import find
 from everindex.articles.search.keyword.snippet import with_snippets
+from everindex.articles.search.parsed_query import read
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX

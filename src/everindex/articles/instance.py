@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from everindex.articles import stored_vectors, verification
+from everindex.articles import verification
 from everindex.articles.connections.pools import Pools
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
+from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article

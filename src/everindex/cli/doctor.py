@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
-from everindex.articles.stored_vectors import sample_comparison
+from everindex.articles.ingest.stored_vectors import sample_comparison
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, nothing_declared
 from everindex.cli.given_declaration import as_advised
 from everindex.cli.output import JsonOption, print_json, say, tell

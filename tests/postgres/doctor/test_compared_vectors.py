@@ -17,8 +17,8 @@ from by_hand import change
 from everindex.articles.background.keeper import article_keeper
 from everindex.articles.connect import connect_instance
 from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.ingest.stored_vectors import sample_comparison
 from everindex.articles.instance import Instance
-from everindex.articles.stored_vectors import sample_comparison
 from everindex.doctor.examine import examine
 from everindex.doctor.rule import RuleResult
 from everindex.pg.connections import connect

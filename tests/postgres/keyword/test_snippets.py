@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Hit
-from everindex.articles.search.keyword.query import read
 from everindex.articles.search.keyword.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
+from everindex.articles.search.parsed_query import read
 from everindex.web.pages.render import highlighted
 
 ATTACKS = (

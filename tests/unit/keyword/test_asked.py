@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everindex.articles.search.keyword.query import MOST_WORDS, read
+from everindex.articles.search.parsed_query import MOST_WORDS, read
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import time
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import choose_embedder
 from everindex.articles.embedding.declaration import AGREEING_SHARE, withdraw_declaration
-from everindex.articles.stored_vectors import Compared, check_sample
+from everindex.articles.ingest.stored_vectors import Compared, check_sample
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
-from everindex.articles import stored_vectors
 from everindex.articles.connections.reading import Reading
 from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.choose import embedder_named
@@ -28,6 +27,7 @@ from everindex.articles.embedding.declaration import (
     record_declaration,
 )
 from everindex.articles.ingest import import_rows as ingest
+from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
 from everindex.articles.ingest.coerce import as_articles
 from everindex.articles.ingest.import_rows import ImportReport

@@ -26,7 +26,7 @@ from everindex.articles.model import (
 )
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
 from everindex.articles.search.filters import values
-from everindex.articles.search.keyword.query import Asked, read
+from everindex.articles.search.parsed_query import Asked, read
 from everindex.articles.search.vector.strategy import rounded
 from everindex.errors import QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH

@@ -29,8 +29,8 @@ from everindex.articles.search.keyword.document import (
     query,
     ranking_document,
 )
-from everindex.articles.search.keyword.query import MOST_WORDS
 from everindex.articles.search.keyword.snippet import with_snippets
+from everindex.articles.search.parsed_query import MOST_WORDS
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.slow_log import log_slow
 from everindex.articles.table import ArticleTable, read_table

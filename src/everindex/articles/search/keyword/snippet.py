@@ -21,7 +21,7 @@ from psycopg import sql
 
 from everindex.articles.model import Hit
 from everindex.articles.search.keyword.document import JOINTS, LETTERS_ALONE, TextConfig
-from everindex.articles.search.keyword.query import Asked
+from everindex.articles.search.parsed_query import Asked
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
