@@ -40,7 +40,7 @@ from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.articles.search.keyword.search import find
 from everindex.articles.search.keyword.snippet import with_snippets
-from everindex.articles.search.parsed_query import read
+from everindex.articles.search.parsed_query import parse
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
@@ -216,7 +216,7 @@ def speed(instance: Instance) -> dict[str, Any]:
         return instance.search_vector(vectors[text], k=2 * K)
 
     def snippets_of(text: str) -> Any:
-        return instance.reading.ask(lambda connection: with_snippets(connection, known.config, read(text), hits[text]))
+        return instance.reading.ask(lambda connection: with_snippets(connection, known.config, parse(text), hits[text]))
 
     with ThreadPoolExecutor(2) as pool:
 

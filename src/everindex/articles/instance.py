@@ -26,12 +26,12 @@ from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article
 from everindex.articles.model import DEFAULT_MODE, Answer, Article, Filters, Mode, RowProblem
 from everindex.articles.recall_queries import RecallQueries
-from everindex.articles.search.explain import Explanation
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
 from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, as_filters, check_query
 from everindex.articles.search.service import SearchService
 from everindex.articles.search.vector.engine import SearchEngine
+from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.vector.short_answers import ShortAnswer
 from everindex.articles.table import read_table
 from everindex.errors import EverindexError

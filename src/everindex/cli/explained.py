@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from everindex.articles.search.explain import Explanation, WordsExplanation
+from everindex.articles.search.keyword.explanation import WordsExplanation
+from everindex.articles.search.vector.explanation import Explanation
 from everindex.cli.output import say
 
 

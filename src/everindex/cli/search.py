@@ -8,8 +8,8 @@ import typer
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Hit, Mode
-from everindex.articles.search.explain import Explanation
 from everindex.articles.search.request import SearchRequest, choose_mode
+from everindex.articles.search.vector.explanation import Explanation
 from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, open_instance

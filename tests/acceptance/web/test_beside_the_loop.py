@@ -14,7 +14,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.embedding import static
 from everindex.articles.instance import Instance
 from everindex.articles.search.keyword import snippet
-from everindex.articles.search.parsed_query import read
+from everindex.articles.search.parsed_query import parse
 from everindex.cli.serve import _prepare_text_search
 from everindex.settings import Settings
 from everindex.web.api import answers
@@ -122,7 +122,7 @@ def test_texts_of_many_hits_are_marked_by_one_thread_at_a_time(
 
     def mark() -> None:
         with web_instance.connection() as connection:
-            marked.append(len(snippet.with_snippets(connection, config, read("crash"), hits)))
+            marked.append(len(snippet.with_snippets(connection, config, parse("crash"), hits)))
 
     workers = [threading.Thread(target=mark) for _ in range(4)]
     for each in workers:

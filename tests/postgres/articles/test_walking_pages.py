@@ -15,7 +15,8 @@ from test_search_golden import query_of, some_filters
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import MAX_K, Answer, Article, Filters, Hit
-from everindex.articles.search.vector.strategy import MOST_BY_INDEX, Serving, choose_further, rounded
+from everindex.articles.search.request import rounded
+from everindex.articles.search.vector.strategy import MOST_BY_INDEX, Serving, choose_further
 from everindex.errors import CursorRefused, QueryInvalid
 from golden_answers import Golden, check_answer
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Hit
 from everindex.articles.search.keyword.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
-from everindex.articles.search.parsed_query import read
+from everindex.articles.search.parsed_query import parse
 from everindex.web.pages.render import highlighted
 
 ATTACKS = (
@@ -30,7 +30,7 @@ def snippets(instance: Instance, text: str, *summaries: str | None, title: str |
         for summary in summaries
     ]  # fmt: skip
     with instance.connection() as connection:
-        return with_snippets(connection, instance.words.known().config, read(text), hits)
+        return with_snippets(connection, instance.words.known().config, parse(text), hits)
 
 
 def plain(snippet: str | None) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everindex.articles.search.parsed_query import MOST_WORDS, read
+from everindex.articles.search.parsed_query import MOST_WORDS, parse
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ from everindex.articles.search.parsed_query import MOST_WORDS, read
     ],
 )
 def test_a_query_is_written_anew_in_a_form_that_cannot_fail(text: str, query: str) -> None:
-    assert read(text).query == query
+    assert parse(text).query == query
 
 
 @pytest.mark.parametrize(
@@ -67,26 +67,26 @@ def test_a_query_is_written_anew_in_a_form_that_cannot_fail(text: str, query: st
     ],
 )
 def test_a_minus_before_a_word_leaves_it_out(text: str, wanted: str, left_out: str | None) -> None:
-    asked = read(text)
+    asked = parse(text)
     assert (asked.wanted, asked.left_out) == (wanted, left_out)
 
 
 def test_of_a_long_query_the_first_words_are_looked_for() -> None:
     words = [f"w{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(MOST_WORDS + 1)]
     quoted = [f"'{word}'" for word in words]
-    assert read(" ".join(words)).query == " & ".join(quoted[:-1])
-    assert read(" ".join(words)).is_cut
-    assert not read(" ".join(words[:-1])).is_cut
-    assert read(f'"{" ".join(words)}"').query == f"({' <-> '.join(quoted[:-1])})"
-    assert f"({' <-> '.join(quoted[:-1])})" in read("-".join(words)).query
-    assert read("a,b;c:d" * 100).is_cut
-    assert read("\u6d4b" * 40).query.count("<->") == MOST_WORDS - 1
-    assert read("ten words " * 5 + "-left").query.count("!'left'") == 1
+    assert parse(" ".join(words)).query == " & ".join(quoted[:-1])
+    assert parse(" ".join(words)).is_cut
+    assert not parse(" ".join(words[:-1])).is_cut
+    assert parse(f'"{" ".join(words)}"').query == f"({' <-> '.join(quoted[:-1])})"
+    assert f"({' <-> '.join(quoted[:-1])})" in parse("-".join(words)).query
+    assert parse("a,b;c:d" * 100).is_cut
+    assert parse("\u6d4b" * 40).query.count("<->") == MOST_WORDS - 1
+    assert parse("ten words " * 5 + "-left").query.count("!'left'") == 1
 
 
 @given(st.text(max_size=80))
 def test_any_text_can_be_read(text: str) -> None:
-    asked = read(text)
+    asked = parse(text)
     assert asked.query.count("'") % 2 == 0
     assert asked.query.count("(") >= asked.query.count(" <-> ") // MOST_WORDS
     assert not asked.query.startswith(("&", "|"))

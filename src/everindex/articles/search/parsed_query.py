@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from everindex.articles.search.keyword.document import JOINTS, LETTERS_ALONE, WITHIN_WORDS
+from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE, WITHIN_WORDS
 
 #: Ranking takes 0.1 ms an article with a few words, 0.14 ms with 32, 2 ms with 256 (docs/measurements/hybrid.md).
 MOST_WORDS = 32
@@ -34,8 +34,8 @@ _NUMBER = re.compile(r"-\d+(?:[.,]\d+)*%?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A query, read."""
+class ParsedQuery:
+    """What a query asks for, and what it leaves out."""
 
     wanted: str
     """The text without what it leaves out, as it was written; may be empty."""
@@ -53,7 +53,7 @@ class Asked:
     """True when it has more than MOST_WORDS words, and `query` only the first of them."""
 
 
-def read(text: str) -> Asked:
+def parse(text: str) -> ParsedQuery:
     """Understands "quoted phrases", `or`, and a minus right before a word or phrase, but not before a number; `asyncio.Queue`
     is a phrase of two."""
     sendable = text.replace("\0", " ").encode("utf-8", "replace").decode()
@@ -93,7 +93,7 @@ def read(text: str) -> Asked:
             every += map(_quoted, pieces)
     either[-1] += _side_by_side(side_by_side)
     wanted.append(sendable[last:])
-    return Asked(
+    return ParsedQuery(
         wanted=" ".join("".join(wanted).split()) if len(wanted) > 1 else sendable,
         query=" | ".join(" & ".join(terms) for terms in either if terms),
         words=" & ".join(every),

@@ -26,8 +26,7 @@ from everindex.articles.model import (
 )
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
 from everindex.articles.search.filters import values
-from everindex.articles.search.parsed_query import Asked, read
-from everindex.articles.search.vector.strategy import rounded
+from everindex.articles.search.parsed_query import ParsedQuery, parse
 from everindex.errors import QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH
 
@@ -100,9 +99,9 @@ class SearchRequest:
         return self.text is not None and self.mode in ("semantic", "hybrid")
 
     @cached_property
-    def words(self) -> Asked:
+    def words(self) -> ParsedQuery:
         """The text as keyword search reads it."""
-        return read(self.text or "")
+        return parse(self.text or "")
 
     def is_similar(self, hit: Hit) -> bool:
         """Whether an article has the least similarity that is asked for; any article, where none is."""
@@ -200,6 +199,12 @@ class Page:
         if self.after is None or not self.after.seen:
             return found
         return [row for row in found if seen_digest(row[0]) not in self.after.seen]
+
+
+def rounded(count: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24 …: so that few statements and settings have to be prepared."""
+    power = 1 << max(count - 1, 0).bit_length()
+    return power * 3 // 4 if count <= power * 3 // 4 and power >= 4 else power
 
 
 def choose_mode(mode: str | None, *, text: str | None, vector: np.ndarray | None, filters: Filters) -> AnswerMode:

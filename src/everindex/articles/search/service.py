@@ -21,8 +21,8 @@ from everindex.articles.model import Answer
 from everindex.articles.search.browse import browse
 from everindex.articles.search.cursor import MAX_RANKED, Cursor, Part, after_ranked
 from everindex.articles.search.date_texts import DateTexts, with_notice
-from everindex.articles.search.explain import Explanation, WordsExplanation
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
+from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector, checked_vector, require_width
 from everindex.articles.search.request import Page, SearchRequest
@@ -34,6 +34,7 @@ from everindex.articles.search.selection import (
     similar_enough,
 )
 from everindex.articles.search.vector.engine import SearchEngine
+from everindex.articles.search.vector.explanation import Explanation
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError
 
 ENDS_HERE = (

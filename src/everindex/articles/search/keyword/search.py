@@ -17,7 +17,7 @@ from psycopg import sql
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, Hit
 from everindex.articles.search.cursor import seen_digest
-from everindex.articles.search.explain import WordsExplanation, plan_as_run, without_words
+from everindex.articles.search.explain import plan_as_run, without_words
 from everindex.articles.search.filters import where
 from everindex.articles.search.keyword.document import (
     GENERATION_NAMES,
@@ -29,6 +29,7 @@ from everindex.articles.search.keyword.document import (
     query,
     ranking_document,
 )
+from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.parsed_query import MOST_WORDS
 from everindex.articles.search.request import Page, SearchRequest

@@ -20,8 +20,9 @@ from functools import cache
 from psycopg import sql
 
 from everindex.articles.model import Hit
-from everindex.articles.search.keyword.document import JOINTS, LETTERS_ALONE, TextConfig
-from everindex.articles.search.parsed_query import Asked
+from everindex.articles.search.keyword.document import TextConfig
+from everindex.articles.search.parsed_query import ParsedQuery
+from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -66,7 +67,7 @@ _HEADLINES = """
 """
 
 
-def with_snippets(connection: Connection, config: TextConfig, words: Asked, hits: Sequence[Hit]) -> list[Hit]:
+def with_snippets(connection: Connection, config: TextConfig, words: ParsedQuery, hits: Sequence[Hit]) -> list[Hit]:
     """The hits with title and summary as HTML, and what `words` look for in <mark>.
 
     A long summary is cut down to the passages around what was found, or to its beginning. Reads nothing but its arguments;

@@ -15,9 +15,10 @@ import numpy as np
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import Answer, Filters, Hit
 from everindex.articles.search.cursor import after_nearest
-from everindex.articles.search.explain import Explanation, plan_as_run
+from everindex.articles.search.explain import plan_as_run
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow
+from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.vector.filter_counts import PassingRows
 from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
 from everindex.articles.search.vector.row_codes import RowCodes

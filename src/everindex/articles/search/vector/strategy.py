@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from everindex.articles.model import Strategy
+from everindex.articles.search.request import rounded
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
 from everindex.index.catalog.tuned import Tuned, candidates_for, ef_search_for
 from everindex.index.spec import MAX_EF_SEARCH
@@ -222,12 +223,6 @@ def _by_index(
         expected_entries=expected,
         settings=index_settings(serving, chosen, most_tuples=min(max(1000, most_tuples), MAX_SCAN_TUPLES)),
     )
-
-
-def rounded(count: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24 …: so that few statements and settings have to be prepared."""
-    power = 1 << max(count - 1, 0).bit_length()
-    return power * 3 // 4 if count <= power * 3 // 4 and power >= 4 else power
 
 
 def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None = None) -> tuple[tuple[str, str], ...]:
