@@ -27,8 +27,8 @@ def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
     with them in a transaction, and `search_vector`. Each round takes the three in turn over the same query vectors."""
     vectors = query_vectors(instance, queries)
     table, serving = instance.engine.known()
-    approach = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
-    composed, _ = statement.of(table, Filters(), approach, k=DEFAULT_K)
+    search_plan = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
+    composed, _ = statement.of(table, Filters(), search_plan, k=DEFAULT_K)
     text = composed.as_string(None)
     with (
         connect(instance.direct_conninfo, application_name="everindex bench") as raw,
@@ -36,11 +36,11 @@ def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
     ):
         for connection in (raw, local):
             register_vector(connection)
-        for name, value in approach.settings:
+        for name, value in search_plan.settings:
             raw.execute("SELECT set_config(%s, %s, false)", (name, value))
         subjects: dict[str, Callable[[np.ndarray], Any]] = {
             "raw": lambda vector: raw.execute(text, {"vector": vector}, binary=True, prepare=True).fetchall(),
-            "raw_local": lambda vector: _pipelined(local, approach.settings, text, vector),
+            "raw_local": lambda vector: _pipelined(local, search_plan.settings, text, vector),
             "library": lambda vector: instance.search_vector(vector, k=DEFAULT_K),
         }
         medians = in_turns(subjects, vectors, rounds=rounds)
@@ -48,8 +48,8 @@ def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
         "rows": rows_with_vector(instance),
         "queries": len(vectors),
         "rounds": rounds,
-        "strategy": approach.strategy,
-        "ef_search": approach.ef_search,
+        "strategy": search_plan.strategy,
+        "ef_search": search_plan.ef_search,
         **{f"{name}_ms": value for name, value in medians.items()},
         "library_over_raw": medians["library"] / medians["raw"],
     }

@@ -67,26 +67,26 @@ def verify(
         # The whole table is read on purpose below: no limit of the role may cut that off half-way.
         lift_time_limits(connection)
         serving = serving_of(connection, spec, observed)
-        approach = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
-        search, parameters = statement.of(table, Filters(), approach, k=DEFAULT_K)
+        search_plan = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
+        search, parameters = statement.of(table, Filters(), search_plan, k=DEFAULT_K)
         planner = prove_planner(
             connection,
             spec,
             observed,
             statement=search,
             parameters=parameters | {"vector": vector},
-            settings=approach.settings,
+            settings=search_plan.settings,
             rows=rows,
         )
         # The row itself is always its own nearest neighbour and is left out: ask for one more.
-        one_more = choose(serving, k=DEFAULT_K + 1, passing=None, ef_search=approach.ef_search, exact=False)
+        one_more = choose(serving, k=DEFAULT_K + 1, passing=None, ef_search=search_plan.ef_search, exact=False)
         sampled, _ = statement.of(table, Filters(), one_more, k=DEFAULT_K + 1)
         recall = prove_recall(
             connection,
             spec,
             observed,
             statement=sampled,
-            settings=approach.settings,
+            settings=search_plan.settings,
             floor=floor if is_asked_for else spec.recall_floor,
             k=DEFAULT_K,
             samples=samples,

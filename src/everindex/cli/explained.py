@@ -12,11 +12,11 @@ from everindex.cli.output import say
 
 def print_explanation(explanation: Explanation) -> None:
     """Strategy and why, settings, statement and plan, after the hits."""
-    approach = explanation.approach
-    say(f"\nstrategy: {approach.strategy}, since {approach.reason}")
-    if approach.settings:
+    search_plan = explanation.search_plan
+    say(f"\nstrategy: {search_plan.strategy}, since {search_plan.reason}")
+    if search_plan.settings:
         say(
-            f"settings: {', '.join(f'{name} = {value}' for name, value in approach.settings)}, for this statement alone"
+            f"settings: {', '.join(f'{name} = {value}' for name, value in search_plan.settings)}, for this statement alone"
         )
     if explanation.statement:
         _say_statement(explanation.statement, explanation.plan)

@@ -42,21 +42,21 @@ def test_any_search_has_a_strategy_that_can_give_k_rows(
     serving = Serving(
         index_name="i" if serves else None, estimated_rows=rows, has_iterative_scan=iterates, key_type=key_type
     )
-    approach = choose(serving, k=k, passing=passing, ef_search=ef_search, exact=exact)
-    settings = dict(approach.settings)
-    assert approach.reason
+    search_plan = choose(serving, k=k, passing=passing, ef_search=ef_search, exact=exact)
+    settings = dict(search_plan.settings)
+    assert search_plan.reason
     if passing == 0:
-        assert approach.strategy == "none-match"
+        assert search_plan.strategy == "none-match"
     elif exact or not serves or (passing is not None and passing <= exact_up_to(serving, k=k)):
-        assert approach.strategy == ("exact" if passing is None else "filtered-exact")
+        assert search_plan.strategy == ("exact" if passing is None else "filtered-exact")
         assert not any(name.startswith("hnsw.") for name in settings)
     else:
-        assert approach.strategy.endswith("-filtered") == (passing is not None)
-        assert approach.strategy.startswith("index") == (key_type == "vector")
-        assert approach.fetch >= k
-        assert approach.candidates is None or approach.candidates >= k
+        assert search_plan.strategy.endswith("-filtered") == (passing is not None)
+        assert search_plan.strategy.startswith("index") == (key_type == "vector")
+        assert search_plan.fetch >= k
+        assert search_plan.candidates is None or search_plan.candidates >= k
         assert 1 <= int(settings["hnsw.ef_search"]) <= 1000
-        assert ef_search in (None, approach.ef_search)
+        assert ef_search in (None, search_plan.ef_search)
         assert ("hnsw.iterative_scan" in settings) == iterates
         assert 1000 <= int(settings.get("hnsw.max_scan_tuples", 1000)) <= 20_000
 
@@ -96,8 +96,8 @@ def test_every_index_gives_all_k_neighbours_in_order_by_its_own_plan(
         recalls.append(golden.recall(answer, vector, filters, k=k))
     assert np.mean(recalls) >= (0.95 if key_type != "bit" else 0.9)
     explanation = instance.explain(vector, k=k, filters=filters)
-    assert answer.strategy == explanation.approach.strategy
-    assert answer.reason == explanation.approach.reason
+    assert answer.strategy == explanation.search_plan.strategy
+    assert answer.reason == explanation.search_plan.reason
     uses_index = any("articles_embedding_hnsw_idx" in line for line in explanation.plan)
     if answer.ef_search is None:
         assert not uses_index
@@ -167,9 +167,9 @@ def test_an_index_that_gives_too_little_is_an_incident_and_the_answer_is_whole(
     choose_as_ever = searching.choose
 
     def choose_without_iterating(*arguments: Any, **options: Any) -> Any:
-        approach = choose_as_ever(*arguments, **options)
-        kept = tuple(setting for setting in approach.settings if setting[0] != "hnsw.iterative_scan")
-        return replace(approach, settings=(*kept, ("hnsw.ef_search", "1")))
+        search_plan = choose_as_ever(*arguments, **options)
+        kept = tuple(setting for setting in search_plan.settings if setting[0] != "hnsw.iterative_scan")
+        return replace(search_plan, settings=(*kept, ("hnsw.ef_search", "1")))
 
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING, logger="everindex.search"):
         patch.setattr(searching, "choose", choose_without_iterating)
@@ -199,10 +199,10 @@ def test_a_scan_that_gives_up_with_rows_enough_is_followed_by_an_exact_search_an
     choose_as_ever = searching.choose
 
     def choose_with_little_patience(*arguments: Any, **options: Any) -> Any:
-        approach = choose_as_ever(*arguments, **options)
-        assert approach.gives_up
+        search_plan = choose_as_ever(*arguments, **options)
+        assert search_plan.gives_up
         little = (("hnsw.ef_search", "10"), ("hnsw.max_scan_tuples", "1"))
-        return replace(approach, fetch=900, settings=(*approach.settings, *little))
+        return replace(search_plan, fetch=900, settings=(*search_plan.settings, *little))
 
     monkeypatch.setattr(searching, "choose", choose_with_little_patience)
     answer = read_only_instance.search_vector(vector, k=10, filters=commonest(golden))

@@ -310,9 +310,9 @@ def test_the_cost_of_a_page_is_bounded_whatever_the_table() -> None:
 def test_a_walk_prepares_few_statements() -> None:
     serving = Serving(index_name="i", estimated_rows=10**7, has_iterative_scan=True, key_type="bit")
     shapes = {
-        (approach.strategy, approach.fetch, approach.candidates)
+        (search_plan.strategy, search_plan.fetch, search_plan.candidates)
         for page in range(1, 1000)
-        for approach in [choose_further(serving, k=10, shown=10 * page, passing=None, ef_search=None, exact=False)]
+        for search_plan in [choose_further(serving, k=10, shown=10 * page, passing=None, ef_search=None, exact=False)]
     }
     assert len(shapes) <= 20
 

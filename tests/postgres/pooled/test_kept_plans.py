@@ -64,18 +64,18 @@ def test_twenty_searches_later_the_plan_is_still_the_right_one(
     one = partial(SearchRequest, mode="semantic", vector=vector, exact=kind == "exact")
     asked = filters_of(kind, instance)
     # First: after an EXPLAIN, which is rolled back, psycopg drops what is prepared.
-    approach = instance.searches.explain(one(filters=asked[-1])).approach
+    search_plan = instance.searches.explain(one(filters=asked[-1])).search_plan
     for filters in asked:
         answer = instance.searches.answer(one(filters=filters))
         assert answer.strategy == kind
-    text, parameters = engine.statement_for(table, asked[-1], approach, 10)
+    text, parameters = engine.statement_for(table, asked[-1], search_plan, 10)
     positional, names = roundtrip.positional(text)
     known = parameters | {"vector": Vector(vector).to_text()}
     with instance.connection() as connection:
         uses = connection.execute(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = %s", (positional,)
         ).fetchone()
-        plan = plan_by_name(connection, positional, [known[name] for name in names], approach.settings)
+        plan = plan_by_name(connection, positional, [known[name] for name in names], search_plan.settings)
     assert (INDEX in plan) is by_index, plan
     assert uses is not None
     assert sum(uses) >= TIMES

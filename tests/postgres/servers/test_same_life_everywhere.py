@@ -90,8 +90,8 @@ def test_an_index_search_sets_nothing_that_this_pgvector_does_not_know(instance:
     from everindex.articles.search.vector.strategy import choose
 
     for passing in (None, 400, 10**6):
-        approach = choose(found, k=100, passing=passing, ef_search=None, exact=False)
-        assert {name for name, _ in approach.settings if "." in name} <= known
+        search_plan = choose(found, k=100, passing=passing, ef_search=None, exact=False)
+        assert {name for name, _ in search_plan.settings if "." in name} <= known
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -108,8 +108,8 @@ def test_every_statement_of_a_search_goes_the_way_that_it_says(
         ][0]
     vector = instance.embed_query("memory leak in the parser")
     explanation = instance.explain(vector, k=k, filters=filters, exact=exact)
-    by_index = not exact and explanation.approach.strategy in ("index", "index-filtered")
-    assert by_index or exact or (is_filtered and explanation.approach.strategy == "filtered-exact")
+    by_index = not exact and explanation.search_plan.strategy in ("index", "index-filtered")
+    assert by_index or exact or (is_filtered and explanation.search_plan.strategy == "filtered-exact")
     assert any(INDEX in line for line in explanation.plan) == by_index, explanation.plan
     answer = instance.search_vector(vector, k=k, filters=filters, exact=exact)
     truth = instance.search_vector(vector, k=k, filters=filters, exact=True)

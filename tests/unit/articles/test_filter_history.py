@@ -75,10 +75,10 @@ def test_filters_are_forgotten_from_the_least_used_on_and_all_of_them_with_the_i
 
 def test_a_scan_gives_up_where_it_has_cost_what_reading_all_that_passes_does() -> None:
     for passing in (3_000, 6_000, 20_000):
-        approach = choose(SERVING, k=10, passing=passing, ef_search=None, exact=False)
-        assert approach.most_entries == passing // ENTRY_COST["vector"]
-        assert approach.expected_entries == 12 * 60_000 / passing
-        assert int(dict(approach.settings)["hnsw.max_scan_tuples"]) <= MAX_SCAN_TUPLES
+        search_plan = choose(SERVING, k=10, passing=passing, ef_search=None, exact=False)
+        assert search_plan.most_entries == passing // ENTRY_COST["vector"]
+        assert search_plan.expected_entries == 12 * 60_000 / passing
+        assert int(dict(search_plan.settings)["hnsw.max_scan_tuples"]) <= MAX_SCAN_TUPLES
     uncounted = choose(replace(SERVING, indexes=()), k=10, passing=3_000, ef_search=None, exact=False)
     assert uncounted.most_entries is None
     assert uncounted.gives_up
@@ -97,8 +97,8 @@ def test_what_was_met_decides_between_the_index_and_the_rows_that_pass() -> None
     assert beams == {10: CLUSTERED_EF_SEARCH[0], 240: 128, 1000: CLUSTERED_EF_SEARCH[1]}
     for trusted, most in ((5, 13), (300, 300), (5000, 833)):
         experience = Experience(is_clustered=True, entries=120, trusted_entries=trusted)
-        approach = choose(SERVING, **options, experience=experience)
-        assert (approach.most_entries, approach.affordable_entries) == (most, 833)
+        search_plan = choose(SERVING, **options, experience=experience)
+        assert (search_plan.most_entries, search_plan.affordable_entries) == (most, 833)
     asked = choose(SERVING, **options | {"ef_search": 33}, experience=Experience(is_clustered=True, entries=120))
     assert asked.ef_search == 33
     assert choose(SERVING, **options).ef_search == 40

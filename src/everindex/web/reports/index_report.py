@@ -276,12 +276,12 @@ def _plan(
     """The plan of the search that the page runs: its scans in words, its text, and the settings it runs under."""
     if table.dimensions is None:
         return "", [], ()
-    approach = choose(serving, k=10, passing=None, ef_search=None, exact=False)
-    text, parameters = instance.engine.statement_for(table, Filters(), approach, 10)
+    search_plan = choose(serving, k=10, passing=None, ef_search=None, exact=False)
+    text, parameters = instance.engine.statement_for(table, Filters(), search_plan, 10)
     parameters = parameters | {"vector": Vector([1.0] + [0.0] * (table.dimensions - 1))}
-    words = explain(connection, text, parameters, settings=approach.settings).summary
-    lines = explain_text(connection, text, parameters, settings=approach.settings)
-    return words, [without_vectors(line) for line in lines], approach.settings
+    words = explain(connection, text, parameters, settings=search_plan.settings).summary
+    lines = explain_text(connection, text, parameters, settings=search_plan.settings)
+    return words, [without_vectors(line) for line in lines], search_plan.settings
 
 
 def _builds(connection: Connection, table: ArticleTable) -> list[Build]:

@@ -1,4 +1,8 @@
-"""How does a search run? One transaction in one round trip, with settings that end with it; all k rows, or a reason."""
+"""The search by vectors: one transaction in one round trip, with settings that end with it.
+
+Guarantees all k rows where they exist, or an answer that says why not: an index that was not scanned, or that stopped early, is
+noticed from what the server counted. Does not look at a least similarity, variety and near-duplicates.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from everindex.articles.connections.reading import Reading
-from everindex.articles.model import Answer, Filters, Hit
-from everindex.articles.search.cursor import after_nearest
+from everindex.articles.model import Answer, Filters
 from everindex.articles.search.explain import plan_as_run
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow
+from everindex.articles.search.vector.answers import Row, answer_of, hits_of, least_rows
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.vector.filter_counts import PassingRows
 from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
@@ -30,7 +33,7 @@ from everindex.articles.search.vector.strategy import (
     BY_ROW_CODES,
     NO_INDEX,
     PUSHED_FROM_ROWS,
-    Approach,
+    SearchPlan,
     Serving,
     choose,
     choose_further,
@@ -56,11 +59,8 @@ SERVING_SECONDS = 5.0
 #: So many rows of many searches are in memory at once: some 10 MB. Of 1,000 searches for 10 each it is one round trip.
 ROWS_AT_ONCE = 10_000
 
-Row = tuple[Any, ...]
 #: The rows of one search, the way they were found, and what the reader is told.
-Found = tuple[list[Row], Approach, list[str]]
-
-_DISTANCE_AND_URI = itemgetter(7, 0)
+Found = tuple[list[Row], SearchPlan, list[str]]
 
 
 class SearchEngine:
@@ -87,17 +87,17 @@ class SearchEngine:
         """
         started = time.perf_counter()
         table, serving = self.known()
-        ((rows, approach, notices),) = self._reading.ask(
+        ((rows, search_plan, notices),) = self._reading.ask(
             lambda connection: self._nearest(connection, table, serving, page, (vector,))
         )
-        hits = _hits(rows, page)
-        answer = _answer(page, hits, approach, notices, elapsed_ms=(time.perf_counter() - started) * 1000)
+        hits = hits_of(rows, page)
+        answer = answer_of(page, hits, search_plan, notices, elapsed_ms=(time.perf_counter() - started) * 1000)
         if answer.elapsed_ms < self._slow_query_ms:
             log.info(
                 "search k=%d strategy=%s rows=%d %.1f ms", page.k, answer.strategy, len(answer.hits), answer.elapsed_ms
             )
         else:
-            log_slow(answer, page.request.filters, plan=self._plan(table, page, vector, approach))
+            log_slow(answer, page.request.filters, plan=self._plan(table, page, vector, search_plan))
         return answer
 
     def search_many(self, page: Page, vectors: Sequence[np.ndarray]) -> list[Answer]:
@@ -112,11 +112,11 @@ class SearchEngine:
             started = time.perf_counter()
             table, serving = self.known()
             found = self._reading.ask(partial(self._nearest, table=table, serving=serving, page=page, vectors=batch))
-            hits = [_hits(rows, page) for rows, _, _ in found]
+            hits = [hits_of(rows, page) for rows, _, _ in found]
             each_ms = (time.perf_counter() - started) * 1000 / len(batch)
             answers += [
-                _answer(page, nearest, approach, notices, elapsed_ms=each_ms)
-                for nearest, (_, approach, notices) in zip(hits, found, strict=True)
+                answer_of(page, nearest, search_plan, notices, elapsed_ms=each_ms)
+                for nearest, (_, search_plan, notices) in zip(hits, found, strict=True)
             ]
         log.info("%d searches k=%d at once", len(answers), page.k)
         return answers
@@ -126,23 +126,23 @@ class SearchEngine:
     ) -> list[Found]:
         """The rows for each of `vectors`."""
         with translate_errors("searching"):
-            approach = self._choose(connection, table, serving, page)
-            if approach.reason == NO_INDEX and serving.has_row_codes and page.after is None:
+            search_plan = self._choose(connection, table, serving, page)
+            if search_plan.reason == NO_INDEX and serving.has_row_codes and page.after is None:
                 by_codes = self._by_row_codes(connection, table, serving, page, vectors)
                 if by_codes is not None:
-                    approach = replace(approach, reason=BY_ROW_CODES, leaves_ties=True)
-                    return [(rows, approach, []) for rows in by_codes]
-            found, scanned, entries = self._run(connection, table, serving, page, vectors, approach)
+                    search_plan = replace(search_plan, reason=BY_ROW_CODES, leaves_ties=True)
+                    return [(rows, search_plan, []) for rows in by_codes]
+            found, scanned, entries = self._run(connection, table, serving, page, vectors, search_plan)
             notices: list[str] = []
             if scanned != "as-chosen":
                 entries = ()
-                table, serving, found, approach, notices = self._look_into(
-                    connection, table, serving, page, vectors, approach, found, scanned
+                table, serving, found, search_plan, notices = self._look_into(
+                    connection, table, serving, page, vectors, search_plan, found, scanned
                 )
             return [
-                self._complete(connection, table, serving, page, vector, approach, rows, notices)
-                if self._is_in_vain(page, approach, rows, entries[number] if entries else None)
-                else (rows, approach, notices)
+                self._complete(connection, table, serving, page, vector, search_plan, rows, notices)
+                if self._is_in_vain(page, search_plan, rows, entries[number] if entries else None)
+                else (rows, search_plan, notices)
                 for number, (vector, rows) in enumerate(zip(vectors, found, strict=True))
             ]
 
@@ -160,19 +160,19 @@ class SearchEngine:
             found.append(page.usable(rows))
         return found
 
-    def _is_in_vain(self, page: Page, approach: Approach, rows: list[Row], entries: int | None) -> bool:
+    def _is_in_vain(self, page: Page, search_plan: SearchPlan, rows: list[Row], entries: int | None) -> bool:
         """True where the index may not have found the nearest; what a scan under a filter has met is kept for the next ones."""
-        is_short = len(rows) < _enough(page, approach)
-        if entries is None or approach.most_entries is None:
+        is_short = len(rows) < least_rows(page, search_plan)
+        if entries is None or search_plan.most_entries is None:
             return is_short
         if page.after is None and page.request.ef_search is None:
-            most = approach.affordable_entries
+            most = search_plan.affordable_entries
             # A scan that ended without its rows would have gone on.
             met = max(entries, most + 1) if is_short else entries
             self._history.note(
-                page.request.filters, page.rows, Scan(entries=met, expected=approach.expected_entries, most=most)
+                page.request.filters, page.rows, Scan(entries=met, expected=search_plan.expected_entries, most=most)
             )
-        return is_short or entries > approach.most_entries
+        return is_short or entries > search_plan.most_entries
 
     def _look_into(
         self,
@@ -181,47 +181,47 @@ class SearchEngine:
         serving: Serving,
         page: Page,
         vectors: Sequence[np.ndarray],
-        approach: Approach,
+        search_plan: SearchPlan,
         found: list[list[Row]],
         scanned: Scanned,
-    ) -> tuple[ArticleTable, Serving, list[list[Row]], Approach, list[str]]:
+    ) -> tuple[ArticleTable, Serving, list[list[Row]], SearchPlan, list[str]]:
         """The plan did not take the index: what is there now, and an answer that says what it came from.
 
         Reads the catalog anew, so that the searches after this one know it, too. Runs the search again only where its rows
         are not the nearest of all, or where another index serves by now.
         """
-        is_whole = scanned == "table" and approach.candidates is None
+        is_whole = scanned == "table" and search_plan.candidates is None
         if is_whole and serving.estimated_rows < PUSHED_FROM_ROWS:
-            return table, serving, found, as_read(approach, reason=SMALL_TABLE), []
+            return table, serving, found, as_read(search_plan, reason=SMALL_TABLE), []
         with limited(connection):
             table_now, serving_now = self._look(connection)
         if serving_now.index_name is None and is_whole:
-            return table_now, serving_now, found, as_read(approach, reason=NO_INDEX), []
+            return table_now, serving_now, found, as_read(search_plan, reason=NO_INDEX), []
         if (table_now, serving_now.indexes) != (table, serving.indexes):
-            approach = self._choose(connection, table_now, serving_now, page)
-            found, scanned, _ = self._run(connection, table_now, serving_now, page, vectors, approach)
+            search_plan = self._choose(connection, table_now, serving_now, page)
+            found, scanned, _ = self._run(connection, table_now, serving_now, page, vectors, search_plan)
             if scanned == "as-chosen":
-                return table_now, serving_now, found, approach, []
-            is_whole = scanned == "table" and approach.candidates is None
-        plan = self._planned(connection, table_now, page, vectors[0], approach)
+                return table_now, serving_now, found, search_plan, []
+            is_whole = scanned == "table" and search_plan.candidates is None
+        plan = self._planned(connection, table_now, page, vectors[0], search_plan)
         name = serving_now.index_name
-        if not is_whole and approach.candidates is None and plan.ordering_indexes not in ((), (name,)):
+        if not is_whole and search_plan.candidates is None and plan.ordering_indexes not in ((), (name,)):
             reason = (
                 f"the planner takes the index {plan.ordering_indexes[0]} and not {name}"
                 if len(serving_now.tables) <= 1
                 else f"the planner reads some partitions without their part of the index {name}"
             )
             answers = replace(serving_now, index_name=plan.ordering_indexes[0])
-            return table_now, answers, found, replace(approach, reason=reason), [f"{reason} ({plan.summary})"]
+            return table_now, answers, found, replace(search_plan, reason=reason), [f"{reason} ({plan.summary})"]
         reason = f"the planner does not take the index {name} ({plan.summary})"
         if is_whole:
-            approach = as_read(approach, reason=reason)
+            search_plan = as_read(search_plan, reason=reason)
         else:
-            approach = replace(as_read(approach, reason=reason), leaves_ties=False)
-            found, _, _ = self._run(connection, table_now, serving_now, page, vectors, approach)
-        return table_now, serving_now, found, approach, [f"{reason}: every row was read (exact search)"]
+            search_plan = replace(as_read(search_plan, reason=reason), leaves_ties=False)
+            found, _, _ = self._run(connection, table_now, serving_now, page, vectors, search_plan)
+        return table_now, serving_now, found, search_plan, [f"{reason}: every row was read (exact search)"]
 
-    def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, page: Page) -> Approach:
+    def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, page: Page) -> SearchPlan:
         rows = page.rows
         shown = None if page.after is None else page.after.shown
         depth = rows if shown is None else depth_of(k=rows, shown=shown)
@@ -258,19 +258,21 @@ class SearchEngine:
 
         def explained(connection: Connection) -> Explanation:
             with translate_errors("explaining a search"):
-                approach = self._choose(connection, table, serving, page)
-                if approach.strategy == "none-match":
-                    return Explanation(approach=approach, statement="", plan=())
-                run, told = approach, approach
-                found, scanned, _ = self._run(connection, table, serving, page, (vector,), approach)
+                search_plan = self._choose(connection, table, serving, page)
+                if search_plan.strategy == "none-match":
+                    return Explanation(search_plan=search_plan, statement="", plan=())
+                run, told = search_plan, search_plan
+                found, scanned, _ = self._run(connection, table, serving, page, (vector,), search_plan)
                 if scanned != "as-chosen":
                     _, _, _, told, _ = self._look_into(
-                        connection, table, serving, page, (vector,), approach, found, scanned
+                        connection, table, serving, page, (vector,), search_plan, found, scanned
                     )
                     run = told if told.is_by_index else run
                 text, parameters = self._named(table, page, vector, run)
                 return Explanation(
-                    approach=told, statement=text, plan=plan_as_run(connection, text, parameters, settings=run.settings)
+                    search_plan=told,
+                    statement=text,
+                    plan=plan_as_run(connection, text, parameters, settings=run.settings),
                 )
 
         return self._reading.ask(explained)
@@ -301,10 +303,10 @@ class SearchEngine:
         self._passing.invalidate()
 
     def statement_for(
-        self, table: ArticleTable, filters: Filters, approach: Approach, k: int
+        self, table: ArticleTable, filters: Filters, search_plan: SearchPlan, k: int
     ) -> tuple[str, dict[str, Any]]:
         """The text of the statement, with psycopg's named placeholders, and its parameters but for the vector."""
-        text, parameters = self._texts.of(table, filters, approach, k)
+        text, parameters = self._texts.of(table, filters, search_plan, k)
         return text.named, parameters
 
     def _run(
@@ -314,16 +316,16 @@ class SearchEngine:
         serving: Serving,
         page: Page,
         vectors: Sequence[np.ndarray],
-        approach: Approach,
+        search_plan: SearchPlan,
     ) -> tuple[list[list[Row]], Scanned, tuple[int, ...]]:
         """What the server gives for each of `vectors`, without the rows that are to be left out; what it scanned for it; and,
         where the scan may be in vain, how many entries of the index it looked at for each."""
-        if approach.strategy == "none-match":
+        if search_plan.strategy == "none-match":
             return [[] for _ in vectors], "as-chosen", ()
-        text, values = self._bound(table, page, vectors, approach)
-        counted = (serving.indexes, serving.tables) if approach.is_by_index and serving.indexes else ()
-        index = serving.indexes[0] if counted and approach.most_entries is not None else None
-        given = roundtrip.run_counted(connection, approach.settings, text, values, counted, index=index)
+        text, values = self._bound(table, page, vectors, search_plan)
+        counted = (serving.indexes, serving.tables) if search_plan.is_by_index and serving.indexes else ()
+        index = serving.indexes[0] if counted and search_plan.most_entries is not None else None
+        given = roundtrip.run_counted(connection, search_plan.settings, text, values, counted, index=index)
         return (
             [page.usable(rows) for rows in given.rows],
             scanned_by(given.scans, searches=len(vectors), is_partitioned=len(serving.tables) > 1),
@@ -331,29 +333,29 @@ class SearchEngine:
         )
 
     def _bound(
-        self, table: ArticleTable, page: Page, vectors: Sequence[np.ndarray], approach: Approach
+        self, table: ArticleTable, page: Page, vectors: Sequence[np.ndarray], search_plan: SearchPlan
     ) -> tuple[str, list[list[roundtrip.Parameter]]]:
         """The statement that answers all of `vectors`, and the values for each."""
         request = page.request
-        text = self._texts.text(table, request.filters, request.filter_values, approach, page.rows)
+        text = self._texts.text(table, request.filters, request.filter_values, search_plan, page.rows)
         parameters = request.filter_values if page.after is None else {**request.filter_values, **page.place}
         return text.positional, [
             [as_binary(vector) if name == "vector" else parameters[name] for name in text.names] for vector in vectors
         ]
 
     def _named(
-        self, table: ArticleTable, page: Page, vector: np.ndarray, approach: Approach
+        self, table: ArticleTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
     ) -> tuple[str, dict[str, Any]]:
         """The same with psycopg's placeholders, for its plan."""
-        text, parameters = self.statement_for(table, page.request.filters, approach, page.rows)
+        text, parameters = self.statement_for(table, page.request.filters, search_plan, page.rows)
         return text, {**parameters, **page.place, "vector": vector}
 
     def _planned(
-        self, connection: Connection, table: ArticleTable, page: Page, vector: np.ndarray, approach: Approach
+        self, connection: Connection, table: ArticleTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
     ) -> Explained:
-        text, parameters = self._named(table, page, vector, approach)
+        text, parameters = self._named(table, page, vector, search_plan)
         with limited(connection):
-            return explain(connection, text, parameters, settings=approach.settings)
+            return explain(connection, text, parameters, settings=search_plan.settings)
 
     def _complete(
         self,
@@ -362,7 +364,7 @@ class SearchEngine:
         serving: Serving,
         page: Page,
         vector: np.ndarray,
-        approach: Approach,
+        search_plan: SearchPlan,
         rows: list[Row],
         notices: list[str],
     ) -> Found:
@@ -375,70 +377,19 @@ class SearchEngine:
         if len(rows) >= page.k:
             return complete, exact, notices
         if len(complete) == len(rows):
-            return rows, approach, notices
+            return rows, search_plan, notices
         self.short_answers.note(
-            approach, serving.index_name, filters, wanted=page.k, found=len(rows), existing=len(complete)
+            search_plan, serving.index_name, filters, wanted=page.k, found=len(rows), existing=len(complete)
         )
         return complete, exact, [*notices, f"{reason} (exact search)"]
 
-    def _plan(self, table: ArticleTable, page: Page, vector: np.ndarray, approach: Approach) -> str:
+    def _plan(self, table: ArticleTable, page: Page, vector: np.ndarray, search_plan: SearchPlan) -> str:
         """How the planner answers a search, in words and without its values."""
-        if approach.strategy == "none-match":
+        if search_plan.strategy == "none-match":
             return "none: nothing was run"
         try:
             with self._reading.connection() as connection:
-                return self._planned(connection, table, page, vector, approach).summary
+                return self._planned(connection, table, page, vector, search_plan).summary
         except EverindexError as exc:
             # The answer is there; that nobody could be asked for its plan must not take it away.
             return f"unknown: {exc.slug}"
-
-
-def _enough(page: Page, approach: Approach) -> int:
-    """Fewer rows than this, and the index may not have found the nearest.
-
-    A scan that iterates under a filter gives all that it is to fetch, unless it gave up: the rows that pass are then far
-    from the query, and among the few that it came upon need not be the nearest.
-    """
-    if not approach.is_by_index:
-        return 0
-    if approach.gives_up and page.after is None:
-        return approach.fetch - (page.request.uri is not None)
-    return page.k
-
-
-def _answer(page: Page, hits: list[Hit], approach: Approach, notices: list[str], *, elapsed_ms: float) -> Answer:
-    if approach.reason == BY_ROW_CODES:
-        notices = [*notices, f"{BY_ROW_CODES} (exact search)"]
-    elif approach.strategy == "exact" and approach.reason == NO_INDEX:
-        notices = [*notices, f"{NO_INDEX}: every row was read (exact search)"]
-    elif approach.strategy == "exact" and not page.request.exact and page.after is not None and not notices:
-        notices = [f"{approach.reason} (exact search)"]
-    return Answer(
-        hits=hits,
-        k=page.k,
-        strategy=approach.strategy,
-        reason=approach.reason,
-        ef_search=approach.ef_search,
-        elapsed_ms=elapsed_ms,
-        notices=notices,
-        more=_more(page, hits, approach),
-    )
-
-
-def _hits(rows: Sequence[Row], page: Page) -> list[Hit]:
-    return [
-        Hit(uri, title, summary, source, category, topic, None if published is None else str(published), distance)
-        for uri, title, summary, source, category, topic, published, distance in sorted(rows, key=_DISTANCE_AND_URI)[
-            : page.k
-        ]
-    ]
-
-
-def _more(page: Page, hits: list[Hit], approach: Approach) -> Callable[[], str] | None:
-    """Writes the cursor after the last hit; None where there is no further page, since the search had no more."""
-    parts = page.parts
-    if parts is None or len(hits) < page.k:
-        return None
-    return lambda: page.request.write_cursor(
-        after_nearest(hits, before=page.after, is_complete=approach.is_exact), "semantic", *parts
-    )

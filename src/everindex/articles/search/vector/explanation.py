@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from everindex.articles.search.vector.strategy import Approach
+from everindex.articles.search.vector.strategy import SearchPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """What `everindex search --explain` shows."""
 
-    approach: Approach
+    search_plan: SearchPlan
     statement: str
     """With named placeholders; empty where nothing has to be run."""
 
@@ -22,12 +22,12 @@ class Explanation:
     def as_dict(self) -> dict[str, Any]:
         """The explanation as `--json` gives it."""
         return {
-            "strategy": self.approach.strategy,
-            "reason": self.approach.reason,
-            "ef_search": self.approach.ef_search,
-            "fetch": self.approach.fetch or None,
-            "candidates": self.approach.candidates,
-            "settings": dict(self.approach.settings),
+            "strategy": self.search_plan.strategy,
+            "reason": self.search_plan.reason,
+            "ef_search": self.search_plan.ef_search,
+            "fetch": self.search_plan.fetch or None,
+            "candidates": self.search_plan.candidates,
+            "settings": dict(self.search_plan.settings),
             "statement": self.statement,
             "plan": list(self.plan),
         }

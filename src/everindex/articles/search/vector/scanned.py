@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from everindex.articles.search.vector.strategy import Approach, exactly
+from everindex.articles.search.vector.strategy import SearchPlan, exactly
 
 #: `as-chosen`: through the index, or a search that asks for none, or a server that counts nothing. `table`: every row was
 #: read. `other`: neither, or only a part of the partitions went through the index.
@@ -25,7 +25,7 @@ def scanned_by(scans: Sequence[int], *, searches: int, is_partitioned: bool) -> 
     return "table" if by_index == 0 and whole >= searches else "other"
 
 
-def as_read(approach: Approach, *, reason: str) -> Approach:
-    """The exact way of an `approach` whose statement read every row."""
-    exact = exactly(is_filtered=approach.strategy.endswith("-filtered"), reason=reason)
-    return replace(exact, continues=approach.continues, leaves_ties=True)
+def as_read(search_plan: SearchPlan, *, reason: str) -> SearchPlan:
+    """The exact way of an `search_plan` whose statement read every row."""
+    exact = exactly(is_filtered=search_plan.strategy.endswith("-filtered"), reason=reason)
+    return replace(exact, continues=search_plan.continues, leaves_ties=True)

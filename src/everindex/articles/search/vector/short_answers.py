@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from everindex.articles.model import Filters
 from everindex.articles.search.slow_log import names_of
-from everindex.articles.search.vector.strategy import Approach
+from everindex.articles.search.vector.strategy import SearchPlan
 
 log = logging.getLogger("everindex.search")
 
@@ -50,13 +50,20 @@ class ShortAnswers:
         self.last: ShortAnswer | None = None
 
     def note(
-        self, approach: Approach, index_name: str | None, filters: Filters, *, wanted: int, found: int, existing: int
+        self,
+        search_plan: SearchPlan,
+        index_name: str | None,
+        filters: Filters,
+        *,
+        wanted: int,
+        found: int,
+        existing: int,
     ) -> None:
         """Counts one."""
         incident = ShortAnswer(
-            strategy=approach.strategy,
+            strategy=search_plan.strategy,
             index_name=index_name,
-            ef_search=approach.ef_search,
+            ef_search=search_plan.ef_search,
             filters=names_of(filters),
             wanted=wanted,
             found=found,
@@ -75,8 +82,8 @@ class ShortAnswers:
             "short-answer: the index gave %d of %d rows (strategy %s, ef_search %s, filters %s), an exact search found %d",
             found,
             wanted,
-            approach.strategy,
-            approach.ef_search,
+            search_plan.strategy,
+            search_plan.ef_search,
             ",".join(incident.filters) or "-",
             existing,
         )

@@ -14,20 +14,27 @@ from psycopg import sql
 
 from everindex.articles.model import REQUIRED_COLUMNS, Filters
 from everindex.articles.search.filters import values, where
-from everindex.articles.search.vector.strategy import Approach
+from everindex.articles.search.vector.strategy import SearchPlan
 from everindex.articles.table import ArticleTable
 from everindex.pg import roundtrip
 
 
-def of(table: ArticleTable, filters: Filters, approach: Approach, *, k: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement of an approach, with its parameters but for `vector` ((dim,) float32, sent in binary) and, where it
+def of(
+    table: ArticleTable, filters: Filters, search_plan: SearchPlan, *, k: int
+) -> tuple[sql.Composed, dict[str, Any]]:
+    """The statement of a search plan, with its parameters but for `vector` ((dim,) float32, sent in binary) and, where it
     continues, `after_distance` and `after_uri`."""
-    if not approach.is_by_index:
-        return nearest_of_all(table, filters, k=k, continues=approach.continues)
-    if approach.candidates is None:
-        return nearest(table, filters, k=approach.fetch, continues=approach.continues)
+    if not search_plan.is_by_index:
+        return nearest_of_all(table, filters, k=k, continues=search_plan.continues)
+    if search_plan.candidates is None:
+        return nearest(table, filters, k=search_plan.fetch, continues=search_plan.continues)
     return nearest_by_codes(
-        table, filters, k=k, candidates=approach.candidates, key_type=approach.key_type, continues=approach.continues
+        table,
+        filters,
+        k=k,
+        candidates=search_plan.candidates,
+        key_type=search_plan.key_type,
+        continues=search_plan.continues,
     )
 
 
@@ -171,20 +178,27 @@ class Texts:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def of(self, table: ArticleTable, filters: Filters, approach: Approach, k: int) -> tuple[Text, dict[str, str]]:
-        """The statement of an approach, and the parameters of the filters."""
+    def of(self, table: ArticleTable, filters: Filters, search_plan: SearchPlan, k: int) -> tuple[Text, dict[str, str]]:
+        """The statement of a search plan, and the parameters of the filters."""
         given = values(filters)
-        return self.text(table, filters, given, approach, k), given
+        return self.text(table, filters, given, search_plan, k), given
 
     def text(
-        self, table: ArticleTable, filters: Filters, filter_values: Mapping[str, str], approach: Approach, k: int
+        self, table: ArticleTable, filters: Filters, filter_values: Mapping[str, str], search_plan: SearchPlan, k: int
     ) -> Text:
         """The same for filters whose parameters are known."""
         # Strategies of other settings or another order must not share a text: a prepared statement keeps its plan.
-        key = (approach.strategy, k, approach.fetch, approach.candidates, approach.continues, *filter_values)
+        key = (
+            search_plan.strategy,
+            k,
+            search_plan.fetch,
+            search_plan.candidates,
+            search_plan.continues,
+            *filter_values,
+        )
         kept = self._texts.get(key)
         if kept is None:
-            composed, _ = of(table, filters, approach, k=k)
+            composed, _ = of(table, filters, search_plan, k=k)
             named = composed.as_string(None)
             if len(self._texts) >= MOST_TEXTS:
                 self._texts.clear()

@@ -19,7 +19,7 @@ ENTRY_COST = {"vector": 6.0, "halfvec": 4.0, "bit": 2.0}
 #: hnsw.max_scan_tuples counts the elements whose distance was measured. Beyond it, pgvector hands out what it has put aside.
 TUPLES_PER_ENTRY = 13
 #: From so many rows on the planner is pushed to the index; the whole of a smaller table is read as fast. The planner left
-#: alone takes the index from some more on (`index.planner.SMALL_TABLE_ROWS`).
+#: alone takes the index from some more on (`index.recall.explain.SMALL_TABLE_ROWS`).
 PUSHED_FROM_ROWS = 1000
 #: Under a filter more rows are fetched than asked for, and the nearest kept: those of an iteration that went on come in
 #: batches, and a nearer one may be in the next. Of filters that are clusters 1.2 finds 98.4 % of the true neighbours, 1 finds
@@ -51,7 +51,7 @@ MAX_SCAN_TUPLES = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Approach:
+class SearchPlan:
     """A strategy with the settings of its transaction."""
 
     strategy: Strategy
@@ -127,11 +127,11 @@ def choose(
     ef_search: int | None,
     exact: bool,
     experience: Experience = UNKNOWN,
-) -> Approach:
+) -> SearchPlan:
     """`passing`: rows that pass the filters, counted up to `counted_up_to(...)` + 1; None without filters. `experience`: what
     scans under these filters have met."""
     if passing == 0:
-        return Approach(strategy="none-match", reason="no row with a vector passes the filter")
+        return SearchPlan(strategy="none-match", reason="no row with a vector passes the filter")
     if exact or serving.index_name is None:
         why = "exact search was asked for" if exact else NO_INDEX
         found = exactly(is_filtered=passing is not None, reason=why)
@@ -151,9 +151,9 @@ def choose(
     return _by_index(serving, k=k, passing=passing, ef_search=ef_search, experience=experience)
 
 
-def exactly(*, is_filtered: bool, reason: str) -> Approach:
+def exactly(*, is_filtered: bool, reason: str) -> SearchPlan:
     """Every row that passes is read, without a setting of its own: the pool's connections plan anew for each value."""
-    return Approach(strategy="filtered-exact" if is_filtered else "exact", reason=reason)
+    return SearchPlan(strategy="filtered-exact" if is_filtered else "exact", reason=reason)
 
 
 def exact_up_to(serving: Serving, *, k: int) -> int:
@@ -180,7 +180,7 @@ def _candidates(serving: Serving, *, k: int, fetch: int) -> int | None:
 
 def _by_index(
     serving: Serving, *, k: int, passing: int | None, ef_search: int | None, experience: Experience
-) -> Approach:
+) -> SearchPlan:
     is_filtered = passing is not None
     factor = CLUSTERED_FETCH_FACTOR if experience.is_clustered else FETCH_FACTOR
     fetch = math.ceil(factor * k) if is_filtered else k
@@ -193,7 +193,7 @@ def _by_index(
             f"the index {serving.index_name} holds codes: {candidates} candidates of it are ranked by their vectors"
         )
     if not is_filtered:
-        return Approach(
+        return SearchPlan(
             strategy=name, reason=reason, ef_search=chosen, fetch=fetch, candidates=candidates,
             key_type=serving.key_type, settings=index_settings(serving, chosen),
         )  # fmt: skip
@@ -210,7 +210,7 @@ def _by_index(
     if experience.trusted_entries is not None:
         most_entries = min(most_entries, max(experience.trusted_entries, candidates or fetch))
     most_tuples = rounded(TUPLES_PER_ENTRY * most_entries if is_counted else math.ceil(PATIENCE * expected))
-    return Approach(
+    return SearchPlan(
         strategy="index-filtered" if candidates is None else "reranked-filtered",
         reason=f"more than {exact_up_to(serving, k=k)} rows pass the filter; {reason} until enough of them pass",
         ef_search=chosen,
@@ -274,20 +274,20 @@ def choose_further(
     ef_search: int | None,
     exact: bool,
     experience: Experience = UNKNOWN,
-) -> Approach:
+) -> SearchPlan:
     """The way to the k rows after the first `shown`; `passing` and `experience` as for `choose`, `passing` counted for the
     depth of the page."""
     depth = depth_of(k=k, shown=shown)
     reason = _why_exactly(serving, depth=depth, is_filtered=passing is not None)
     if passing != 0 and reason is not None and not exact and serving.index_name is not None:
         return replace(exactly(is_filtered=passing is not None, reason=reason), continues=True)
-    approach = choose(serving, k=depth, passing=passing, ef_search=ef_search, exact=exact, experience=experience)
-    if not approach.is_by_index:
-        return replace(approach, continues=True)
-    candidates = approach.candidates
+    search_plan = choose(serving, k=depth, passing=passing, ef_search=ef_search, exact=exact, experience=experience)
+    if not search_plan.is_by_index:
+        return replace(search_plan, continues=True)
+    candidates = search_plan.candidates
     if candidates is not None:
         candidates = max(candidates, rounded(math.ceil(_candidates_per_row(serving) * depth)))
-    return replace(approach, fetch=math.ceil(PAGE_FETCH_FACTOR * k), candidates=candidates, continues=True)
+    return replace(search_plan, fetch=math.ceil(PAGE_FETCH_FACTOR * k), candidates=candidates, continues=True)
 
 
 def _why_exactly(serving: Serving, *, depth: int, is_filtered: bool) -> str | None:

@@ -1,0 +1,68 @@
+"""Answers made of the rows that a search by vectors was given: hits in order, notices, and the cursor of the next page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from everindex.articles.model import Answer, Hit
+from everindex.articles.search.cursor import after_nearest
+from everindex.articles.search.request import Page
+from everindex.articles.search.vector.strategy import BY_ROW_CODES, NO_INDEX, SearchPlan
+
+#: The columns of REQUIRED_COLUMNS, then the distance.
+Row = tuple[Any, ...]
+
+_DISTANCE_AND_URI = itemgetter(7, 0)
+
+
+def least_rows(page: Page, search_plan: SearchPlan) -> int:
+    """Fewer rows than this, and the index may not have found the nearest.
+
+    A scan that iterates under a filter gives all that it is to fetch, unless it gave up: the rows that pass are then far
+    from the query, and among the few that it came upon need not be the nearest.
+    """
+    if not search_plan.is_by_index:
+        return 0
+    if search_plan.gives_up and page.after is None:
+        return search_plan.fetch - (page.request.uri is not None)
+    return page.k
+
+
+def answer_of(page: Page, hits: list[Hit], search_plan: SearchPlan, notices: list[str], *, elapsed_ms: float) -> Answer:
+    if search_plan.reason == BY_ROW_CODES:
+        notices = [*notices, f"{BY_ROW_CODES} (exact search)"]
+    elif search_plan.strategy == "exact" and search_plan.reason == NO_INDEX:
+        notices = [*notices, f"{NO_INDEX}: every row was read (exact search)"]
+    elif search_plan.strategy == "exact" and not page.request.exact and page.after is not None and not notices:
+        notices = [f"{search_plan.reason} (exact search)"]
+    return Answer(
+        hits=hits,
+        k=page.k,
+        strategy=search_plan.strategy,
+        reason=search_plan.reason,
+        ef_search=search_plan.ef_search,
+        elapsed_ms=elapsed_ms,
+        notices=notices,
+        more=_next_page(page, hits, search_plan),
+    )
+
+
+def hits_of(rows: Sequence[Row], page: Page) -> list[Hit]:
+    return [
+        Hit(uri, title, summary, source, category, topic, None if published is None else str(published), distance)
+        for uri, title, summary, source, category, topic, published, distance in sorted(rows, key=_DISTANCE_AND_URI)[
+            : page.k
+        ]
+    ]
+
+
+def _next_page(page: Page, hits: list[Hit], search_plan: SearchPlan) -> Callable[[], str] | None:
+    """Writes the cursor after the last hit; None where there is no further page, since the search had no more."""
+    parts = page.parts
+    if parts is None or len(hits) < page.k:
+        return None
+    return lambda: page.request.write_cursor(
+        after_nearest(hits, before=page.after, is_complete=search_plan.is_exact), "semantic", *parts
+    )
