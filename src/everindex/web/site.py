@@ -15,8 +15,8 @@ from everindex.articles.verification import read_state
 from everindex.errors import EmbeddingFailed, EverindexError, ServerBusy
 from everindex.pg.capabilities import Capabilities, look
 from everindex.pg.sqlstate import translate_errors
-from everindex.web.http.cached import Kept
-from everindex.web.http.thread_slots import Places
+from everindex.web.http.cached import AsyncCache
+from everindex.web.http.thread_slots import ThreadSlots
 from everindex.web.reports.facets import Facet, read_facets
 from everindex.web.reports.index_report import IndexReport, read_index_report
 from everindex.web.reports.proofs import BackgroundProofs
@@ -29,8 +29,8 @@ T = TypeVar("T")
 LONG_CHARACTERS = 100_000
 COMPUTING_WAIT_SECONDS = 10.0
 
-#: Questions to a remote embedding endpoint at one time, and how long a reader waits for one of these places.
-EMBEDDING_PLACES = 8
+#: Questions to a remote embedding endpoint at one time, and how long a reader waits for one of these slots.
+EMBEDDING_SLOTS = 8
 EMBEDDING_WAIT_SECONDS = 3.0
 #: A reader waits so long for a connection to the database before the page says that it is busy.
 DATABASE_WAIT_SECONDS = 10.0
@@ -48,16 +48,20 @@ class Site:
         self.instance = instance
         self.proofs = BackgroundProofs(instance.verify, seconds=verification_seconds)
         self.ready = ReadyProbe(instance.conninfo, reading=instance.reading)
-        self._database = Places(instance.settings.pool_size, wait_seconds=DATABASE_WAIT_SECONDS, refusal=self._refusal)
-        self._embedding = Places(EMBEDDING_PLACES, wait_seconds=EMBEDDING_WAIT_SECONDS, refusal=_embedding_busy)
-        self._short = Places(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
-        self._long = Places(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
+        self._database = ThreadSlots(
+            instance.settings.pool_size, wait_seconds=DATABASE_WAIT_SECONDS, refusal=self._refusal
+        )
+        self._embedding = ThreadSlots(EMBEDDING_SLOTS, wait_seconds=EMBEDDING_WAIT_SECONDS, refusal=_embedding_busy)
+        self._short = ThreadSlots(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
+        self._long = ThreadSlots(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
         self._query_embedder: Embedder | None = None
-        self.facets: Kept[dict[str, list[Facet]]] = Kept(
+        self.facets: AsyncCache[dict[str, list[Facet]]] = AsyncCache(
             lambda: self.in_database(lambda: read_facets(instance)), seconds=facets_seconds
         )
-        self.versions: Kept[Capabilities] = Kept(lambda: self.in_database(self._look), seconds=facets_seconds)
-        self.index: Kept[IndexReport] = Kept(
+        self.versions: AsyncCache[Capabilities] = AsyncCache(
+            lambda: self.in_database(self._look), seconds=facets_seconds
+        )
+        self.index: AsyncCache[IndexReport] = AsyncCache(
             lambda: self.in_database(lambda: read_index_report(instance)), seconds=index_seconds
         )
 
@@ -78,7 +82,7 @@ class Site:
         return report
 
     def _refusal(self) -> EverindexError:
-        """Why no place became free: the server is away, or else there are too many requests."""
+        """Why no slot became free: the server is away, or else there are too many requests."""
         return self.instance.why_unreachable() or _database_busy()
 
     def _look(self) -> Capabilities:
@@ -142,7 +146,7 @@ def _computing_busy() -> EverindexError:
 def _embedding_busy() -> EverindexError:
     return EmbeddingFailed(
         "the search text got no vector in time.",
-        why=f"the embedding endpoint is slow: {EMBEDDING_PLACES} questions to it were still open after "
+        why=f"the embedding endpoint is slow: {EMBEDDING_SLOTS} questions to it were still open after "
         f"{EMBEDDING_WAIT_SECONDS:g} seconds.",
         next_step="try again in a moment; searching by vector and every other page work meanwhile.",
     )

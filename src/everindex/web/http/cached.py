@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class AsyncCache(Generic[T]):
     """The answer of `load`, kept for `seconds`. Belongs to one event loop."""
 
     def __init__(self, load: Callable[[], Awaitable[T]], *, seconds: float) -> None:
@@ -18,7 +18,7 @@ class Kept(Generic[T]):
         self._seconds = seconds
         self._value: tuple[float, T] | None = None
         self._loading: asyncio.Task[T] | None = None
-        self._forgotten = 0
+        self._invalidations = 0
 
     async def get(self, *, wait_seconds: float | None = None) -> T:
         """The kept answer, or a fresh one. A load that takes longer than `wait_seconds` goes on without the caller, who gets
@@ -40,12 +40,12 @@ class Kept(Generic[T]):
         """Loads anew at the next question; what is being loaded is for those who wait for it, and not kept."""
         self._value = None
         self._loading = None
-        self._forgotten += 1
+        self._invalidations += 1
 
     async def _run(self) -> T:
-        forgotten = self._forgotten
+        invalidations = self._invalidations
         value = await self._load()
-        if forgotten == self._forgotten:
+        if invalidations == self._invalidations:
             self._value = (time.monotonic(), value)
         return value
 

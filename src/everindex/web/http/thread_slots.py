@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 #: A thread that has had nothing to do for so long ends.
 IDLE_SECONDS = 10.0
-THREAD_NAME = "everindex-place"
+THREAD_NAME = "everindex-slot"
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class _Job:
     loop: asyncio.AbstractEventLoop
 
 
-class Places:
+class ThreadSlots:
     """At most `count` threads for one kind of work; who finds none free waits `wait_seconds`, and is then refused."""
 
     def __init__(self, count: int, *, wait_seconds: float, refusal: Callable[[], EverindexError]) -> None:
@@ -44,9 +44,9 @@ class Places:
         self._changing_threads = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, run in a thread. Raises what it raises, or the refusal when no place became free.
+        """The result of `work`, run in a thread. Raises what it raises, or the refusal when no slot became free.
 
-        Work that nobody waits for any more is done all the same, and holds its place until then."""
+        Work that nobody waits for any more is done all the same, and holds its slot until then."""
         if self._free.locked():
             try:
                 async with asyncio.timeout(self._wait_seconds):

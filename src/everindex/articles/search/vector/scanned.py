@@ -26,6 +26,6 @@ def scanned_by(scans: Sequence[int], *, searches: int, is_partitioned: bool) -> 
 
 
 def as_read(search_plan: SearchPlan, *, reason: str) -> SearchPlan:
-    """The exact way of an `search_plan` whose statement read every row."""
+    """The exact form of a search plan whose statement read every row."""
     exact = exactly(is_filtered=search_plan.strategy.endswith("-filtered"), reason=reason)
     return replace(exact, continues=search_plan.continues, leaves_ties=True)

@@ -1,4 +1,4 @@
-"""Work of one kind runs in so many threads and no more; who asks is told what came of it, or that no place is free."""
+"""Work of one kind runs in so many threads and no more; who asks is told what came of it, or that no slot is free."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from everindex.errors import EverindexError, ServerBusy
-from everindex.web.http import thread_slots as places
-from everindex.web.http.thread_slots import Places
+from everindex.web.http import thread_slots
+from everindex.web.http.thread_slots import ThreadSlots
 from loops import in_a_loop
 
 
@@ -35,7 +35,7 @@ def test_never_more_threads_than_places_and_all_work_is_done() -> None:
         return number
 
     async def ask() -> list[int]:
-        room = Places(3, wait_seconds=30, refusal=refusal)
+        room = ThreadSlots(3, wait_seconds=30, refusal=refusal)
 
         def one(number: int) -> Callable[[], int]:
             return lambda: work(number)
@@ -48,7 +48,7 @@ def test_never_more_threads_than_places_and_all_work_is_done() -> None:
 
 def test_an_error_is_the_askers() -> None:
     async def ask() -> None:
-        room = Places(1, wait_seconds=1, refusal=refusal)
+        room = ThreadSlots(1, wait_seconds=1, refusal=refusal)
         with pytest.raises(ZeroDivisionError):
             await room.run(lambda: 1 / 0)
         assert await room.run(lambda: "next") == "next"
@@ -58,7 +58,7 @@ def test_an_error_is_the_askers() -> None:
 
 def test_who_finds_no_place_in_time_is_refused_and_the_next_is_not() -> None:
     async def ask() -> None:
-        room = Places(1, wait_seconds=0.05, refusal=refusal)
+        room = ThreadSlots(1, wait_seconds=0.05, refusal=refusal)
         release = threading.Event()
         long = asyncio.create_task(room.run(release.wait))
         await asyncio.sleep(0.01)
@@ -73,7 +73,7 @@ def test_who_finds_no_place_in_time_is_refused_and_the_next_is_not() -> None:
 
 def test_work_that_nobody_waits_for_any_more_holds_its_place_until_it_is_done() -> None:
     async def ask() -> None:
-        room = Places(1, wait_seconds=0.05, refusal=refusal)
+        room = ThreadSlots(1, wait_seconds=0.05, refusal=refusal)
         release = threading.Event()
         gone = asyncio.create_task(room.run(release.wait))
         await asyncio.sleep(0.01)
@@ -90,14 +90,14 @@ def test_work_that_nobody_waits_for_any_more_holds_its_place_until_it_is_done() 
 
 
 def test_idle_threads_end_keep_nothing_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(thread_slots, "IDLE_SECONDS", 0.05)
 
     class Result:
         pass
 
     async def ask() -> None:
         before = set(threading.enumerate())
-        room = Places(4, wait_seconds=1, refusal=refusal)
+        room = ThreadSlots(4, wait_seconds=1, refusal=refusal)
         kept = weakref.ref(await room.run(Result))
         await asyncio.sleep(0.01)  # this step of the loop still holds what began it
         gc.collect()
@@ -121,7 +121,7 @@ def test_work_that_outlives_its_loop_troubles_nobody(capfd: pytest.CaptureFixtur
         done.set()
 
     async def ask() -> None:
-        room = Places(1, wait_seconds=1, refusal=refusal)
+        room = ThreadSlots(1, wait_seconds=1, refusal=refusal)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(room.run(work), 0.05)
 
