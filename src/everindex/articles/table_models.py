@@ -33,15 +33,16 @@ class TableModels:
     has_unrecorded: bool = False
     """There are vectors, other than zero, without a record."""
 
-    @property
-    def is_unrecorded(self) -> bool:
-        """Vectors are there of which nothing says what made them: no text can be compared with them."""
-        return self.has_unrecorded and self.declared is None
+    is_unrecorded: bool = field(init=False)
+    """Vectors are there of which nothing says what made them: no text can be compared with them."""
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Every model that made a vector here, as far as it is known."""
-        return frozenset(self.recorded) | ({self.declared} if self.has_unrecorded and self.declared else set())
+    names: frozenset[str] = field(init=False)
+    """Every model that made a vector here, as far as it is known."""
+
+    def __post_init__(self) -> None:
+        declared = {self.declared} if self.has_unrecorded and self.declared else frozenset[str]()
+        object.__setattr__(self, "is_unrecorded", self.has_unrecorded and self.declared is None)
+        object.__setattr__(self, "names", frozenset(self.recorded) | declared)
 
     @property
     def only(self) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 
 HOLES = """
 import time
-from everindex.web import freed_memory
+from everindex.web.http import freed_memory
 freed_memory.TRIM_SECONDS = 0.05
 with freed_memory.freed_memory_returned():
     blocks = [bytes(100_000) for _ in range(2_000)]  # below the size that is taken from the system alone

@@ -33,7 +33,8 @@ from everindex.articles.ingest.coerce import as_articles
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.model import Article, RowProblem
 from everindex.articles.search.keyword.search import KeywordSearch
-from everindex.articles.search.query_vectors import QueryEmbedder, require_width
+from everindex.articles.search.query_vectors import QueryEmbedder
+from everindex.articles.search.request import require_width
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.table import read_table
 from everindex.articles.table_models import unrecorded_error

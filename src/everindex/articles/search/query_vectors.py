@@ -18,7 +18,6 @@ from everindex.articles.embedding.recent import RecentVectors
 from everindex.articles.model import VISIBLE
 from everindex.articles.search.request import SearchRequest, check_query
 from everindex.articles.search.vector.engine import SearchEngine
-from everindex.articles.table import ArticleTable
 from everindex.articles.table_models import TableModels, read_table_models, unrecorded_error
 from everindex.errors import (
     EmbeddingFailed,
@@ -26,7 +25,6 @@ from everindex.errors import (
     EmbeddingModelUnrecorded,
     EmbeddingModelUnusable,
     EverindexError,
-    NotMigrated,
     QueryInapplicable,
     QueryInvalid,
 )
@@ -37,10 +35,6 @@ from everindex.settings import Settings
 #: that the comparison takes longer than a hundredth of that, after a hundred times what it took.
 MODELS_SECONDS = 10.0
 MODELS_TIMES = 100
-#: Between these sums of squares a query vector goes to pgvector as it is.
-_SQUARES = (1e-6, 1e12)
-_FLOAT32 = np.dtype(np.float32)
-
 
 #: The vector of a search ((dim,) float32), or why there is none.
 QueryVector = np.ndarray | EverindexError
@@ -196,51 +190,3 @@ def text_to_embed(request: SearchRequest) -> str | EverindexError:
         why="every word of it has a minus.",
         next_step="add a word to look for.",
     )
-
-
-def checked_vector(vector: np.ndarray | None, table: ArticleTable) -> np.ndarray:
-    """`vector` as (dim,) float32 that pgvector can compare. Raises QueryInvalid, NotMigrated."""
-    width = require_width(table)
-    if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (width,):
-        squares = float(np.vdot(vector, vector))  # np.dot would warn where they are too large
-        if _SQUARES[0] < squares < _SQUARES[1]:
-            return vector
-    try:
-        array = np.asarray(vector)
-        if array.dtype.kind not in "fiu":
-            raise ValueError
-    except ValueError:
-        raise QueryInvalid(
-            "the query vector does not hold numbers.",
-            why=f"articles.embedding is vector({width}).",
-            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
-        ) from None
-    if array.shape != (width,):
-        raise QueryInapplicable(
-            f"the query vector has shape {array.shape}.",
-            why=f"articles.embedding is vector({width}).",
-            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
-        )
-    # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
-    # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
-    wide = array.astype(np.float64)
-    largest = float(np.abs(wide).max())
-    if not np.isfinite(wide).all() or largest == 0:
-        raise QueryInapplicable(
-            "the query vector has no direction.",
-            why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
-            next_step="pass a finite vector that is not zero.",
-        )
-    wide /= largest
-    return (wide / np.linalg.norm(wide)).astype(np.float32)
-
-
-def require_width(table: ArticleTable) -> int:
-    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
-    if table.dimensions is None:
-        raise NotMigrated(
-            "articles.embedding is missing or has no width.",
-            why="revision 8eadb2079747 adds it as vector(1536), and has not been applied here.",
-            next_step="run  everindex migrate.",
-        )
-    return table.dimensions

@@ -27,13 +27,17 @@ from everindex.articles.model import (
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
 from everindex.articles.search.filters import values
 from everindex.articles.search.parsed_query import ParsedQuery, parse
-from everindex.errors import QueryInapplicable, QueryInvalid
+from everindex.articles.table import ArticleTable
+from everindex.errors import NotMigrated, QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH
 
 #: Cosine distance below which two articles are taken for one. In the sample 97 % of the pairs closer than this share at
 #: least four fifths of their text, and half of those just beyond it (docs/measurements/answers.md). Models differ.
 NEAR_DUPLICATE_DISTANCE = 0.05
 NO_FILTERS = Filters()
+#: Between these sums of squares a query vector goes to pgvector as it is.
+_SQUARES = (1e-6, 1e12)
+_FLOAT32 = np.dtype(np.float32)
 _NOTHING_SEEN: frozenset[bytes] = frozenset()
 
 
@@ -50,7 +54,7 @@ class SearchRequest:
     """Without surrounding space."""
 
     vector: np.ndarray | None = None
-    """As it was given; `query_vectors.checked_vector` compares it with the table."""
+    """As it was given; `checked_vector` compares it with the table."""
 
     uri: str | None = None
     """The article whose neighbours are searched for, and which is no answer itself."""
@@ -253,6 +257,54 @@ def check_query(text: str) -> str:
             next_step="search with its title or its main sentence.",
         )
     return cleaned
+
+
+def checked_vector(vector: np.ndarray | None, table: ArticleTable) -> np.ndarray:
+    """`vector` as (dim,) float32 that pgvector can compare. Raises QueryInvalid, NotMigrated."""
+    width = require_width(table)
+    if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (width,):
+        squares = float(np.vdot(vector, vector))  # np.dot would warn where they are too large
+        if _SQUARES[0] < squares < _SQUARES[1]:
+            return vector
+    try:
+        array = np.asarray(vector)
+        if array.dtype.kind not in "fiu":
+            raise ValueError
+    except ValueError:
+        raise QueryInvalid(
+            "the query vector does not hold numbers.",
+            why=f"articles.embedding is vector({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+        ) from None
+    if array.shape != (width,):
+        raise QueryInapplicable(
+            f"the query vector has shape {array.shape}.",
+            why=f"articles.embedding is vector({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+        )
+    # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
+    # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
+    wide = array.astype(np.float64)
+    largest = float(np.abs(wide).max())
+    if not np.isfinite(wide).all() or largest == 0:
+        raise QueryInapplicable(
+            "the query vector has no direction.",
+            why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
+            next_step="pass a finite vector that is not zero.",
+        )
+    wide /= largest
+    return (wide / np.linalg.norm(wide)).astype(np.float32)
+
+
+def require_width(table: ArticleTable) -> int:
+    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
+    if table.dimensions is None:
+        raise NotMigrated(
+            "articles.embedding is missing or has no width.",
+            why="revision 8eadb2079747 adds it as vector(1536), and has not been applied here.",
+            next_step="run  everindex migrate.",
+        )
+    return table.dimensions
 
 
 def check_numbers(k: int, ef_search: int | None) -> None:

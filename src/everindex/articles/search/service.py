@@ -24,8 +24,8 @@ from everindex.articles.search.date_texts import DateTexts, with_notice
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.search import KeywordSearch
-from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector, checked_vector, require_width
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector
+from everindex.articles.search.request import Page, SearchRequest, checked_vector, require_width
 from everindex.articles.search.selection import (
     candidates_for_variety,
     distinct,

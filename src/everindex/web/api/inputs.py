@@ -1,4 +1,4 @@
-"""Queries and JSON bodies of the API, read as their declared type.
+"""JSON bodies of the API, read as their declared type.
 
 Guarantees that what does not fit its type is refused with a sentence for each fault, and that a long body is read beside the
 event loop. Whether the values go together is checked by what they become (`SearchRequest`).
@@ -13,7 +13,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from everindex.web.http.inputs import read_fields, require_type
+from everindex.web.http.inputs import require_type
 from everindex.web.http.problems import validation_error
 from everindex.web.site import site_of
 
@@ -24,14 +24,6 @@ JSON = "application/json"
 #: A vector of 1,536 numbers has some 35,000 bytes; beyond this, reading is work for another thread.
 SHORT_BODY_BYTES = 65_536
 PAUSE_SECONDS = 0.005
-
-
-def read_query(request: Request, model: type[M]) -> M:
-    """The query of the address as `model`; of a name that is repeated, the last value. Raises UsageError (bad-input)."""
-    try:
-        return model.model_validate(read_fields(request.scope["query_string"], of="query of the address"))
-    except ValidationError as exc:
-        raise validation_error(exc.errors(include_input=False, include_url=False)) from None
 
 
 async def read_json(request: Request, model: type[M]) -> M:

@@ -16,7 +16,7 @@ from everindex.articles.model import MAX_K, VISIBLE, Filters
 from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit
-from everindex.web.api.inputs import read_json, read_json_as, read_query
+from everindex.web.api.inputs import read_json, read_json_as
 from everindex.web.api.schemas import (
     AFTER,
     DISTANCE,
@@ -39,7 +39,7 @@ from everindex.web.api.schemas import (
     SearchQuery,
 )
 from everindex.web.api.search import answer, answer_many, vector_of, vector_of_base64
-from everindex.web.http.inputs import as_filter, read_filters
+from everindex.web.http.inputs import as_filter, read_filters, read_query
 from everindex.web.site import site_of
 
 CHANGE_STATUS = "change_status"

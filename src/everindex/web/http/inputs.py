@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from everindex.articles.model import Filters
 from everindex.articles.search.filters import day_after, first_day
+from everindex.articles.search.request import NO_FILTERS
 from everindex.errors import ContentTypeRefused, QueryInvalid, UsageError
+from everindex.web.http.problems import validation_error
+
+M = TypeVar("M", bound=BaseModel)
 
 FORM = "application/x-www-form-urlencoded"
+
+
+def read_query(request: Request, model: type[M]) -> M:
+    """The query of the address as `model`; of a name that is repeated, the last value. Raises UsageError (bad-input)."""
+    try:
+        return model.model_validate(_fields(request.scope["query_string"], of="query of the address"))
+    except ValidationError as exc:
+        raise validation_error(exc.errors(include_input=False, include_url=False)) from None
 
 
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, the last value of each; bytes that are no UTF-8 become U+FFFD."""
     require_type(request, FORM)
     body = await request.body()
-    return read_fields(body, of="form")
+    return _fields(body, of="form")
 
 
-def read_fields(encoded: bytes, *, of: str) -> dict[str, str]:
+def _fields(encoded: bytes, *, of: str) -> dict[str, str]:
     """The fields of a form or of a query string, the last value of each. Raises UsageError for more than 100."""
     try:
         pairs = parse_qsl(
@@ -38,6 +52,8 @@ def read_filters(
     *, category: str | None, topic: str | None, source: str | None, since: str | None, until: str | None
 ) -> Filters:
     """Filters of a request; an empty value filters nothing."""
+    if not (category or topic or source or since or until):
+        return NO_FILTERS
     return Filters(
         category=category or None,
         topic=topic or None,

@@ -1,16 +1,22 @@
-"""Answers made of the rows that a search by vectors was given: hits in order, notices, and the cursor of the next page."""
+"""Answers of a search by vectors, made of its rows and of the scans that the server counted: hits, notices, next page. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
 from everindex.articles.model import Answer, Hit
 from everindex.articles.search.cursor import after_nearest
 from everindex.articles.search.request import Page
-from everindex.articles.search.vector.strategy import BY_ROW_CODES, NO_INDEX, SearchPlan
+from everindex.articles.search.vector.strategy import BY_ROW_CODES, NO_INDEX, SearchPlan, exactly
 
+#: `as-chosen`: through the index, or a search that asks for none, or a server that counts nothing. `table`: every row was
+#: read. `other`: neither, or only a part of the partitions went through the index.
+Scanned = Literal["as-chosen", "table", "other"]
+
+SMALL_TABLE = "PostgreSQL reads all of a table this small"
 #: The columns of REQUIRED_COLUMNS, then the distance.
 Row = tuple[Any, ...]
 
@@ -66,3 +72,19 @@ def _next_page(page: Page, hits: list[Hit], search_plan: SearchPlan) -> Callable
     return lambda: page.request.write_cursor(
         after_nearest(hits, before=page.after, is_complete=search_plan.is_exact), "semantic", *parts
     )
+
+
+def scanned_by(scans: Sequence[int], *, searches: int, is_partitioned: bool) -> Scanned:
+    """From the scans of the index and of the table (or of all their parts) that `searches` statements made."""
+    if not scans:
+        return "as-chosen"
+    by_index, whole = scans
+    if by_index >= searches and not (is_partitioned and whole):
+        return "as-chosen"
+    return "table" if by_index == 0 and whole >= searches else "other"
+
+
+def as_read(search_plan: SearchPlan, *, reason: str) -> SearchPlan:
+    """The exact form of a search plan whose statement read every row."""
+    exact = exactly(is_filtered=search_plan.strategy.endswith("-filtered"), reason=reason)
+    return replace(exact, continues=search_plan.continues, leaves_ties=True)

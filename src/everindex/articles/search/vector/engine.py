@@ -20,12 +20,20 @@ from everindex.articles.model import Answer, Filters
 from everindex.articles.search.explain import plan_as_run
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow
-from everindex.articles.search.vector.answers import Row, answer_of, hits_of, least_rows
+from everindex.articles.search.vector.answers import (
+    SMALL_TABLE,
+    Row,
+    Scanned,
+    answer_of,
+    as_read,
+    hits_of,
+    least_rows,
+    scanned_by,
+)
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.vector.filter_counts import PassingRows
 from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
 from everindex.articles.search.vector.row_codes import RowCodes
-from everindex.articles.search.vector.scanned import SMALL_TABLE, Scanned, as_read, scanned_by
 from everindex.articles.search.vector.short_answers import ShortAnswer, ShortAnswers
 from everindex.articles.search.vector.state import look_at
 from everindex.articles.search.vector.statement import Texts
@@ -222,31 +230,19 @@ class SearchEngine:
         return table_now, serving_now, found, search_plan, [f"{reason}: every row was read (exact search)"]
 
     def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, page: Page) -> SearchPlan:
-        rows = page.rows
+        request, rows = page.request, page.rows
+        ef_search, exact = request.ef_search, request.exact
         shown = None if page.after is None else page.after.shown
         depth = rows if shown is None else depth_of(k=rows, shown=shown)
         passing, experience = None, UNKNOWN
-        if page.request.is_filtered:
+        if request.is_filtered:
             up_to = counted_up_to(serving, k=depth)
-            passing = self._passing.count(connection, table, page.request.filters, up_to=up_to)
-            experience = self._history.of(page.request.filters, rows)
+            passing = self._passing.count(connection, table, request.filters, up_to=up_to)
+            experience = self._history.of(request.filters, rows)
         if shown is None:
-            return choose(
-                serving,
-                k=depth,
-                passing=passing,
-                ef_search=page.request.ef_search,
-                exact=page.request.exact,
-                experience=experience,
-            )
+            return choose(serving, k=depth, passing=passing, ef_search=ef_search, exact=exact, experience=experience)
         return choose_further(
-            serving,
-            k=rows,
-            shown=shown,
-            passing=passing,
-            ef_search=page.request.ef_search,
-            exact=page.request.exact,
-            experience=experience,
+            serving, k=rows, shown=shown, passing=passing, ef_search=ef_search, exact=exact, experience=experience
         )
 
     def explain(self, page: Page, vector: np.ndarray) -> Explanation:
