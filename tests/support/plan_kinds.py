@@ -15,7 +15,8 @@ from psycopg.conninfo import make_conninfo
 import scene
 from by_hand import run
 from everindex.index.catalog.generations import previous_note
-from everindex.index.deploy.executor import deploy, drop, drop_previous, rollback
+from everindex.index.deploy.drop import drop, drop_previous, rollback
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.policy import HEAL, MIGRATE, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy, IndexSpec

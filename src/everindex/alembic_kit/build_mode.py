@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from everindex.index.build.vector_index import count_rows
-from everindex.index.catalog.drift import serving_index
-from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.roles import serving_index
 from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED

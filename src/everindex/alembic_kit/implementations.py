@@ -24,9 +24,10 @@ from everindex.alembic_kit.report import reporter_for
 from everindex.alembic_kit.schema_translation import translated
 from everindex.alembic_kit.transaction import place_of_work, run_as_it_is
 from everindex.errors import BuildFailed, IndexDefinitionDiffers
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.catalog.tuned import as_tuned
-from everindex.index.deploy.executor import acknowledge, deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import acknowledge, deploy
 from everindex.index.plan.ddl import create_statement, quoted
 from everindex.index.plan.policy import MIGRATE, MIGRATE_CHANGED
 from everindex.index.plan.preconditions import check_column

@@ -20,7 +20,7 @@ from everindex.articles.embedding.static import StaticEmbedder
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import EverindexError
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.recall.query_sample import SAMPLED_SEARCHES, AskedQueries, Queries, as_queries, kept_queries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection

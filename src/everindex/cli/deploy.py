@@ -14,6 +14,7 @@ from everindex.cli.plan import print_plan
 from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
+from everindex.index.deploy import drop as dropping
 from everindex.index.deploy import executor as apply
 from everindex.index.deploy.preview import preview_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, DeployPolicy
@@ -95,10 +96,10 @@ def rollback(
             )
         for spec in specs:
             if forget:
-                was_there = apply.drop_previous(conninfo, spec, reporter=reporting)
+                was_there = dropping.drop_previous(conninfo, spec, reporter=reporting)
                 done.append({"index": spec.name, "forgotten": was_there})
             else:
-                done.append({"index": spec.name, "serving": apply.rollback(conninfo, spec, reporter=reporting)})
+                done.append({"index": spec.name, "serving": dropping.rollback(conninfo, spec, reporter=reporting)})
     if as_json:
         print_json({"indexes": done})
         return

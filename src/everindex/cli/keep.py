@@ -17,7 +17,8 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell
 from everindex.cli.waiting import LongWaitOption, connect_patiently
 from everindex.index.deploy.cancellation import beside
-from everindex.index.keeper.loop import Keeper, Round
+from everindex.index.keeper.loop import Keeper
+from everindex.index.keeper.round import Round
 from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.spec import IndexSpec
 from everindex.pg import address

@@ -22,7 +22,7 @@ from everindex.index.catalog.generations import PREVIOUS, SERVING, aside_name, h
 from everindex.index.catalog.observe import in_search_path
 from everindex.index.catalog.set_aside import BEGINNING
 from everindex.index.deploy.deployment import Deployment
-from everindex.index.deploy.executor import rollback
+from everindex.index.deploy.drop import rollback
 from everindex.index.deploy.swap import drop_generation
 from everindex.index.journal import BUILT_HERE, JOURNAL
 from everindex.index.plan.ddl import comment_statement, drop_statement

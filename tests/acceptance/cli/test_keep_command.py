@@ -13,7 +13,8 @@ import pytest
 from by_hand import run
 from command_line import Running, everindex, url_of
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 

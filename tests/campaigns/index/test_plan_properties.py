@@ -17,11 +17,14 @@ from psycopg import sql
 
 from by_hand import run
 from everindex.errors import SpecIllegal
-from everindex.index.catalog.drift import answers_declared, declared_index, is_as_declared
-from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.drift import is_as_declared
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import answers_declared, declared_index
 from everindex.index.deploy import executor as apply
 from everindex.index.deploy.deployment import Deployment
-from everindex.index.deploy.executor import deploy, drop, rollback
+from everindex.index.deploy.drop import drop, rollback
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.invariants import broken_invariant
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED

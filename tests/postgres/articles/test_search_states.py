@@ -17,7 +17,8 @@ from everindex.articles.model import Article, Filters
 from everindex.articles.search.vector import engine as engine_module
 from everindex.errors import QueryInvalid, StatementTimedOut
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from golden_answers import Golden, check_answer, check_exact, golden_of
 
 NO_INDEX = "no valid vector index serves at the moment: every row was read (exact search)"

@@ -14,7 +14,8 @@ import scene
 from by_hand import rows, run
 from everindex.alembic_kit.report import describe_progress
 from everindex.errors import LockNotObtained
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from scene import SPEC, Heard, InBackground, blocked_in, builder_in_phase, state
 
 DECLARED = [("items_embedding_idx", True)]

@@ -12,7 +12,8 @@ from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.executor import deploy, drop, drop_previous, rollback
+from everindex.index.deploy.drop import drop, drop_previous, rollback
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.ddl import create_statement
 from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter

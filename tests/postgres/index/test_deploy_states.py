@@ -9,7 +9,8 @@ import scene
 from by_hand import rows, run
 from everindex.errors import LockNotObtained
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.executor import acknowledge, deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import acknowledge, deploy
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL
 from everindex.pg.connections import connect

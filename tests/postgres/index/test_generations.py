@@ -17,10 +17,13 @@ from psycopg.conninfo import make_conninfo
 import scene
 from by_hand import rows, run
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, NothingToRollBack, PlanOutOfDate
-from everindex.index.catalog.drift import declared_index, differences, is_rejected
+from everindex.index.catalog.drift import differences, is_rejected
 from everindex.index.catalog.generations import previous_note, read_note, words_of_others
-from everindex.index.catalog.observe import Observed, observe
-from everindex.index.deploy.executor import Deployed, deploy, drop, drop_previous, rollback
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.roles import declared_index
+from everindex.index.deploy.drop import drop, drop_previous, rollback
+from everindex.index.deploy.executor import Deployed, deploy
 from everindex.index.plan.planner import Plan, make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE_CHANGED, DeployPolicy
 from everindex.index.plan.steps import DropIndex

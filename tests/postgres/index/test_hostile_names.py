@@ -17,7 +17,8 @@ from sqlalchemy import create_engine
 from by_hand import rows, run
 from everindex.alembic_kit import implementations
 from everindex.errors import EverindexError, IndexDefinitionDiffers
-from everindex.index.deploy.executor import acknowledge, deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import acknowledge, deploy
 from everindex.index.spec import IndexSpec
 from scene import Heard
 

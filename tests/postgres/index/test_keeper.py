@@ -27,7 +27,8 @@ from everindex.index.catalog.drift import declared_digests
 from everindex.index.catalog.generations import serving_note
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.executor import deploy
-from everindex.index.keeper.loop import Keeper, Round
+from everindex.index.keeper.loop import Keeper
+from everindex.index.keeper.round import Round
 from everindex.index.plan.policy import HEAL
 from everindex.index.recall.history import generation_of, samples_of
 from everindex.index.spec import BuildPolicy, IndexSpec

@@ -16,7 +16,8 @@ from by_hand import rows, run
 from everindex.errors import GenerationUnproven, IndexDefinitionDiffers, SpecIllegal
 from everindex.index.catalog.index_parts import size_of
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.executor import Deployed, deploy, drop, rollback
+from everindex.index.deploy.drop import drop, rollback
+from everindex.index.deploy.executor import Deployed, deploy
 from everindex.index.plan.ddl import create_statement
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL

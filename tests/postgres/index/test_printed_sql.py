@@ -12,9 +12,10 @@ import pytest
 
 import scene
 from by_hand import run
-from everindex.index.catalog.drift import declared_index, differences
+from everindex.index.catalog.drift import differences
 from everindex.index.catalog.generations import read_note, words_of_others
 from everindex.index.catalog.observe import observe
+from everindex.index.catalog.roles import declared_index
 from everindex.index.catalog.tuned import Tuned, TunedPoint, effective_spec, store
 from everindex.index.deploy.executor import deploy
 from everindex.index.deploy.preview import PlanPreview, preview_plan

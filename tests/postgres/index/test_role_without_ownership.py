@@ -10,7 +10,8 @@ from psycopg.conninfo import make_conninfo
 
 from by_hand import run
 from everindex.errors import PermissionDenied
-from everindex.index.deploy.executor import acknowledge, deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import acknowledge, deploy
 from scene import SPEC, Heard, state
 
 

@@ -14,7 +14,8 @@ from everindex.errors import GenerationUnproven
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.tuned import effective_spec, stored
-from everindex.index.deploy.executor import deploy, rollback
+from everindex.index.deploy.drop import rollback
+from everindex.index.deploy.executor import deploy
 from everindex.index.journal import entries
 from everindex.index.keeper.loop import Keeper
 from everindex.index.plan.planner import make_plan

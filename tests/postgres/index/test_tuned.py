@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from by_hand import rows, run
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.serving import same_distance, serving_spec
+from everindex.index.catalog.roles import same_distance, serving_spec
 from everindex.index.catalog.tuned import (
     Tuned,
     TunedPoint,
@@ -23,7 +23,8 @@ from everindex.index.catalog.tuned import (
     store,
     stored,
 )
-from everindex.index.deploy.executor import deploy, rollback
+from everindex.index.deploy.drop import rollback
+from everindex.index.deploy.executor import deploy
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.pg import own_schema

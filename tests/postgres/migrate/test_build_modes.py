@@ -16,7 +16,8 @@ from everindex.articles.background.keeper import article_keeper, reason_to_wait
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.ingest import bulk_load as bulk
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX

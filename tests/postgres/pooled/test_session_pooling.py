@@ -11,9 +11,10 @@ import pytest
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.errors import DirectAddressNeeded, LockNotObtained
-from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import in_search_path, observe
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.catalog.roles import declared_index
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.pg import pooler

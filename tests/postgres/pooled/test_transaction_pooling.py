@@ -27,10 +27,11 @@ from everindex.articles.model import MODES, Article
 from everindex.articles.search.vector import engine as engine_module
 from everindex.cli.app import app
 from everindex.errors import DirectAddressNeeded, SettingInvalid
-from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import in_search_path, observe
+from everindex.index.catalog.roles import declared_index
 from everindex.index.deploy import warm
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from everindex.migrate import runner
 from everindex.pg import pooler, roundtrip
 from everindex.pg.connections import connect, lift_time_limits

@@ -13,7 +13,8 @@ from psycopg.conninfo import make_conninfo
 from by_hand import rows, run
 from everindex.errors import ExtensionTooOld
 from everindex.index.catalog.observe import observe
-from everindex.index.deploy.executor import Deployed, deploy, drop, rollback
+from everindex.index.deploy.drop import drop, rollback
+from everindex.index.deploy.executor import Deployed, deploy
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.recall.verify import prove_all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.tuning.choose import choose, nearest_miss, only_cheaper
 from everindex.index.tuning.curve import Curve, Place, Point, Shape
 

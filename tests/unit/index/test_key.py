@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from everindex.errors import ColumnMismatch
 from everindex.index.catalog.key import is_key, is_predicate, key_sql
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.spec import IndexSpec
 
 SPEC = IndexSpec(name="i", table="t", column="e")

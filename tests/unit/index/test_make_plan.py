@@ -17,9 +17,10 @@ from everindex.errors import (
     NotMigrated,
     SpecIllegal,
 )
-from everindex.index.catalog.drift import declared_digests, duplicates, is_as_declared, serving_index
+from everindex.index.catalog.drift import declared_digests, is_as_declared
 from everindex.index.catalog.generations import next_name, previous_name, previous_note, serving_note
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import duplicates, serving_index
 from everindex.index.plan.invariants import check_invariants
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import DEPLOY, HEAL, MIGRATE, DeployPolicy

@@ -19,7 +19,7 @@ from everindex.articles.table_models import read_table_models
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.journal import record
-from everindex.index.keeper.loop import Finding, KeptIndex
+from everindex.index.keeper.round import Finding, KeptIndex
 from everindex.pg.connections import Connection, connect
 from everindex.settings import Settings
 

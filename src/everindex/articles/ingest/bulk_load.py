@@ -20,14 +20,17 @@ import psycopg
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import DiskSpaceShort, EverindexError
-from everindex.index.catalog.drift import declared_index, is_as_declared
+from everindex.index.catalog.drift import is_as_declared
 from everindex.index.catalog.generations import has_generation_name
-from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import declared_index
 from everindex.index.catalog.set_aside import find_note, may_note
 from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.comments import note, settle
 from everindex.index.deploy.deployment import Deployment
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from everindex.index.recall.explain import SMALL_TABLE_ROWS
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec

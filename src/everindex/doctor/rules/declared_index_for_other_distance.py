@@ -9,8 +9,8 @@ from psycopg import sql
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.errors import EverindexError
-from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.observe import observe
+from everindex.index.catalog.roles import declared_index
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:

@@ -11,7 +11,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.errors import EverindexError
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.serving import serving_spec
+from everindex.index.catalog.roles import serving_spec
 from everindex.index.keeper.evidence import is_worth_measuring
 from everindex.index.recall.current import recall_now
 from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall

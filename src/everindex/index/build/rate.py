@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from everindex.index.catalog.key import key_sql
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.journal import LEAST_PAST_ROWS, last_build
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection

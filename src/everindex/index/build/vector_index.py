@@ -12,7 +12,7 @@ from everindex.index.build.memory import settings_for
 from everindex.index.build.online import create_at_once, create_online, turn_serial
 from everindex.index.build.operation import Operation
 from everindex.index.build.preflight import SHARED_MEMORY_HEADROOM, require_disk, see_machine
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.journal import record
 from everindex.index.plan.ddl import create_statement
 from everindex.index.plan.steps import Build

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from everindex.index.catalog.drift import duplicates
 from everindex.index.catalog.observe import observe
+from everindex.index.catalog.roles import duplicates
 from everindex.index.journal import BUILT_HERE, JOURNAL
 from everindex.index.spec import IndexSpec
 from everindex.pg.attachment import read_attachment

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from everindex.index.catalog.generations import next_name, previous_name, read_note
+from everindex.index.catalog.generations import read_note
 from everindex.index.catalog.key import is_key, is_predicate, key_texts, stripped
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.spec import IndexSpec
 
 
@@ -84,47 +84,3 @@ def _declared(spec: IndexSpec, observed: Observed) -> str:
     if observed.column_type != spec.key_type:
         return f"{spec.column} as {spec.key_type}({observed.dimensions})"
     return str(spec.column)
-
-
-def declared_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
-    """The index of the declared name on the declared table, valid or not."""
-    return next((index for index in observed.indexes if index.name == spec.name), None)
-
-
-def serving_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
-    """A valid index that answers the declared operator on the declared key, under whatever name."""
-    fits = [index for index in observed.indexes if index.is_valid and answers_declared(spec, observed, index)]
-    return next((index for index in fits if index.name == spec.name), fits[0] if fits else None)
-
-
-def answers_declared(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> bool:
-    """True when an index answers the declared search, whatever its m and ef_construction, and valid or not."""
-    return (
-        found.method == "hnsw"
-        and is_key(spec, observed, column=found.column, expression=found.expression)
-        and found.opclass == spec.opclass
-        and is_predicate(spec, observed, found.predicate)
-    )
-
-
-def previous_generation(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
-    """The generation that served before and can serve again: valid, or hidden from the planner by us."""
-    found = next((index for index in observed.indexes if index.name == previous_name(spec.name)), None)
-    if found is None or not (found.is_valid or is_hidden(found)):
-        return None
-    return found
-
-
-def is_hidden(found: ObservedIndex) -> bool:
-    """True for a previous generation that is whole and kept up to date, and whose `indisvalid` we switched off."""
-    return found.is_ready and not found.is_valid and read_note(found.comment).is_hidden
-
-
-def duplicates(spec: IndexSpec, observed: Observed) -> list[ObservedIndex]:
-    """Valid indexes of exactly the declared definition under names of others: writers pay for each of them."""
-    ours = (spec.name, next_name(spec.name), previous_name(spec.name))
-    return [
-        index
-        for index in observed.indexes
-        if index.name not in ours and index.is_valid and is_as_declared(spec, observed, index)
-    ]

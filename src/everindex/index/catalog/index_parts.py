@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from everindex.index.catalog.drift import declared_index
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import declared_index
 from everindex.index.spec import IndexSpec
 
 

@@ -14,7 +14,7 @@ from everindex.errors import ColumnMismatch
 from everindex.index.spec import IndexSpec
 
 if TYPE_CHECKING:
-    from everindex.index.catalog.observe import Observed
+    from everindex.index.catalog.observed import Observed
 
 #: What can be made of a column of the first type for an index of the second: a cast, or its sign bits.
 DERIVED = {("vector", "halfvec"), ("vector", "bit"), ("halfvec", "bit")}

@@ -14,8 +14,10 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from everindex.index.catalog.adopted import adopted_here
-from everindex.index.catalog.drift import declared_index, is_rejected
-from everindex.index.catalog.observe import ObservedIndex, in_search_path, observe
+from everindex.index.catalog.drift import is_rejected
+from everindex.index.catalog.observe import in_search_path, observe
+from everindex.index.catalog.observed import ObservedIndex
+from everindex.index.catalog.roles import declared_index
 from everindex.index.spec import (
     CANDIDATES_PER_NEIGHBOUR,
     DEFAULT_EF_SEARCH,

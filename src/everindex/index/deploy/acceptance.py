@@ -14,11 +14,11 @@ from typing import NoReturn
 
 from everindex.errors import GenerationUnproven
 from everindex.index.build.operation import run_briefly
-from everindex.index.catalog.drift import answers_declared, declared_index, index_digest
+from everindex.index.catalog.drift import index_digest
 from everindex.index.catalog.generations import Shortfall, read_note, serving_note, with_note, words_of_others
 from everindex.index.catalog.index_parts import index_names
-from everindex.index.catalog.observe import Observed, ObservedIndex
-from everindex.index.catalog.serving import same_distance
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import answers_declared, declared_index, same_distance
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.swap import drop_generation, named
 from everindex.index.deploy.visibility import competitors, dropped_for_a_moment, hidden

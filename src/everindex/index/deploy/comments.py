@@ -15,7 +15,7 @@ from psycopg import sql
 
 from everindex.index.build.operation import run_briefly
 from everindex.index.catalog.generations import with_note
-from everindex.index.catalog.observe import ObservedIndex
+from everindex.index.catalog.observed import ObservedIndex
 from everindex.index.catalog.set_aside import BEGINNING, find_note, index_to_note_on, split_note
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.journal import COMMENT_RESTORED, record

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, assert_never
@@ -22,14 +21,15 @@ from everindex.errors import BuildFailed, LockNotObtained
 from everindex.index.build.online import run_watched
 from everindex.index.build.operation import POLL_SECONDS, run_briefly, set_session, stopped, wait_for_table
 from everindex.index.build.vector_index import build
-from everindex.index.catalog.generations import has_generation_name, words_of_others
-from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.generations import words_of_others
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
 from everindex.index.deploy.acceptance import prove
 from everindex.index.deploy.comments import restore_words, settle
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.local_policy import policy_here
 from everindex.index.deploy.session import build_lock, notice_text, operation_session
-from everindex.index.deploy.swap import drop_generation, out_of_date, rename, roll_back, swap
+from everindex.index.deploy.swap import drop_generation, out_of_date, rename, swap
 from everindex.index.journal import DROPPING, dropped_comment, record
 from everindex.index.plan.ddl import attach_statement, create_statement, reindex_statement
 from everindex.index.plan.other_indexes import indexes_beside
@@ -141,56 +141,6 @@ def deploy(
         why="something else keeps changing it: another tool or a script that drops or rebuilds the same index.",
         next_step="find it in pg_stat_activity, end it, then run the same command again.",
     )
-
-
-def drop(
-    conninfo: str,
-    spec: IndexSpec,
-    *,
-    reporter: Reporter | None = None,
-    wait_seconds: float = 3600.0,
-    comes_back: bool = False,
-) -> bool:
-    """Drops the declared index and its generations online (SHARE UPDATE EXCLUSIVE); False when there was none.
-
-    With `comes_back` a note that it is set aside for a load stays; else it is meant to be gone, and so is the note.
-    """
-    if not comes_back:
-        with connect(conninfo, application_name="everindex drop") as connection:
-            settle(connection, spec)
-    return _drop_those(
-        conninfo,
-        spec,
-        lambda index: index.name == spec.name or has_generation_name(index.name, spec.name),
-        reporter=reporter,
-        wait_seconds=wait_seconds,
-    )
-
-
-def drop_previous(
-    conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 3600.0
-) -> bool:
-    """Drops the previous generation, which was kept for a rollback; False when there was none."""
-    return _drop_those(
-        conninfo,
-        spec,
-        lambda index: has_generation_name(index.name, spec.name) and index.name.endswith("__prev"),
-        reporter=reporter,
-        wait_seconds=wait_seconds,
-    )
-
-
-def rollback(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 60.0) -> str:
-    """Lets the previous generation serve again and keeps the present one in its place; its definition.
-
-    Two names change in one short transaction; nothing is built, and a running build is not waited for. Raises
-    NothingToRollBack, LockNotObtained, PermissionDenied.
-    """
-    deployment = Deployment(
-        conninfo=conninfo, spec=spec, reporter=reporter or Reporter(), deadline=time.monotonic() + wait_seconds
-    )
-    with operation_session(deployment, application_name="everindex rollback") as connection:
-        return roll_back(deployment, connection)
 
 
 def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
@@ -333,37 +283,6 @@ def _wait_for_build(deployment: Deployment, connection: Connection, step: WaitFo
         why="it did not end in the time that this process may wait.",
         next_step="wait for it, then run the same command again; nothing was changed by this one.",
     )
-
-
-def _drop_those(
-    conninfo: str,
-    spec: IndexSpec,
-    are_meant: Callable[[ObservedIndex], bool],
-    *,
-    reporter: Reporter | None,
-    wait_seconds: float,
-) -> bool:
-    deployment = Deployment(
-        conninfo=conninfo, spec=spec, reporter=reporter or Reporter(), deadline=time.monotonic() + wait_seconds
-    )
-    with operation_session(deployment, application_name="everindex drop") as connection, build_lock(deployment):
-        found = [index for index in observe(connection, spec).indexes if are_meant(index)]
-        if not found:
-            deployment.reporter.say(f"index {spec.qualified_name} was not there")
-        for index in found:
-            wait_for_table(deployment, connection, spec.schema, spec.table)
-            drop_generation(deployment, connection, spec.schema, index.name, is_partitioned=index.is_partitioned)
-            record(
-                connection,
-                spec,
-                "dropped",
-                name=index.name,
-                why="asked for",
-                definition=index.definition,
-                comment=words_of_others(index.comment),
-            )
-            deployment.reporter.say(f"dropped index {spec.schema}.{index.name}")
-        return bool(found)
 
 
 def _table_of(connection: Connection, schema: str, name: str) -> tuple[str, str] | None:

@@ -13,7 +13,8 @@ from everindex.index.build.memory import settings_for
 from everindex.index.build.preflight import Machine, see_machine
 from everindex.index.build.rate import NoRate, Rate, measured_rate
 from everindex.index.build.vector_index import count_rows
-from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
 from everindex.index.deploy.local_policy import policy_here
 from everindex.index.plan.other_indexes import Beside, indexes_beside
 from everindex.index.plan.planner import Plan, make_plan

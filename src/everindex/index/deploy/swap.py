@@ -15,7 +15,7 @@ from psycopg import sql
 from everindex.errors import NothingToRollBack, PlanOutOfDate
 from everindex.index.build.online import drop_online
 from everindex.index.build.operation import Operation, run_briefly
-from everindex.index.catalog.drift import declared_index, index_digest, is_hidden, previous_generation
+from everindex.index.catalog.drift import index_digest
 from everindex.index.catalog.generations import (
     Shortfall,
     previous_name,
@@ -26,7 +26,9 @@ from everindex.index.catalog.generations import (
     words_of_others,
 )
 from everindex.index.catalog.index_parts import index_names
-from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import declared_index, is_hidden, previous_generation
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.visibility import SHOW_OR_HIDE
 from everindex.index.journal import record

@@ -15,7 +15,7 @@ import psycopg
 
 from everindex.errors import LockNotObtained
 from everindex.index.build.operation import SHORT_LOCK_TIMEOUT
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.plan.ddl import drop_statement
 from everindex.index.recall.measurement import Inside

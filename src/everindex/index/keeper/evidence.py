@@ -12,7 +12,7 @@ from everindex.errors import StatementTimedOut
 from everindex.index.build.footprint import index_bytes
 from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.index_parts import names_of, size_of
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.recall.explain import FORCED, SMALL_TABLE_ROWS
 from everindex.index.recall.history import Sample
 from everindex.index.recall.judgement import Baseline, Evidence

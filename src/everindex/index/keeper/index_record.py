@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from everindex.errors import EverindexError
 from everindex.index.build.vector_index import count_rows
-from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.generations import read_note
 from everindex.index.catalog.index_parts import size_of
-from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import declared_index
 from everindex.index.journal import entries, record
 from everindex.index.keeper.evidence import is_worth_measuring, measure, queries_within, see_size
 from everindex.index.recall.history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import psycopg
 
@@ -27,12 +27,14 @@ from everindex.errors import (
     ServerUnreachable,
 )
 from everindex.index.catalog.drift import is_rejected
-from everindex.index.catalog.observe import Observed, ObservedIndex, observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.deploy.executor import Deployed, deploy
 from everindex.index.deploy.local_policy import policy_here
 from everindex.index.deploy.warm import warm_in_background
 from everindex.index.journal import record
 from everindex.index.keeper.index_record import Kept
+from everindex.index.keeper.round import Finding, KeptIndex, Role, Round
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import KEEP, DeployPolicy
 from everindex.index.plan.steps import WaitForBuild
@@ -40,13 +42,11 @@ from everindex.index.recall.query_sample import NOTHING_ASKED, AskedQueries
 from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
-from everindex.message_text import with_backticks
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import holder_of, try_lock
 
 log = logging.getLogger(__name__)
 
-Role = Literal["leads", "follows", "waits"]
 
 #: Who does not lead asks so often whether it may: one statement that takes no time.
 FOLLOWER_SECONDS = 5.0
@@ -60,80 +60,6 @@ KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp
 
 #: What is left as it is on purpose, and told: no failure of the keeper.
 _LEFT_ALONE = (IndexDefinitionDiffers, GenerationUnproven, NotMigrated)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What is not as declared, and is not healed."""
-
-    index: str
-    slug: str
-    text: str
-    is_failure: bool
-    """True where healing was tried and failed; False where it is left to a person."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "index": self.index,
-            "slug": self.slug,
-            "text": with_backticks(self.text),
-            "is_failure": self.is_failure,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptIndex:
-    """What one round came to for one declared index."""
-
-    index: str
-    outcome: str
-    """As `Deployed.outcome`, or `being-built`, or `left`."""
-
-    did: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    because: str | None = None
-    """The evidence on which it was built anew."""
-
-    finding: Finding | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """One look at everything."""
-
-    role: Role
-    reason: str | None = None
-    """Why it does not lead, or waits."""
-
-    indexes: tuple[KeptIndex, ...] = ()
-    seconds: float = 0.0
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        return tuple(each.finding for each in self.indexes if each.finding is not None)
-
-    @property
-    def has_changed(self) -> bool:
-        """True when an index was changed."""
-        return any(each.did for each in self.indexes)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "role": self.role,
-            "reason": self.reason,
-            "seconds": round(self.seconds, 3),
-            "indexes": [
-                {
-                    "index": each.index,
-                    "outcome": each.outcome,
-                    "did": list(each.did),
-                    "warnings": list(each.warnings),
-                    "because": each.because,
-                    "finding": None if each.finding is None else each.finding.as_dict(),
-                }
-                for each in self.indexes
-            ],
-        }
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from psycopg import sql
 
 from everindex.index.catalog.generations import aside_name
 from everindex.index.catalog.key import key_sql
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.plan.steps import Attach, Reindex
 from everindex.index.spec import MAX_NAME_BYTES, IndexSpec
 

@@ -12,7 +12,7 @@ from everindex.index.catalog.drift import is_as_declared
 from everindex.index.catalog.generations import has_generation_name
 from everindex.index.catalog.index_parts import index_names
 from everindex.index.catalog.key import is_key
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.plan.ddl import drop_statement
 from everindex.index.spec import IndexSpec
 from everindex.pg.reindex_leftovers import reindex_leftover

@@ -12,7 +12,7 @@ from psycopg import sql
 from everindex.errors import SpecIllegal
 from everindex.index.catalog.drift import differences, is_as_declared
 from everindex.index.catalog.generations import child_name
-from everindex.index.catalog.observe import Observed, ObservedIndex, ObservedPartition
+from everindex.index.catalog.observed import Observed, ObservedIndex, ObservedPartition
 from everindex.index.plan.steps import Attach, Build, CreateOnParent, DropIndex, Reindex, Step, WaitForBuild
 from everindex.index.spec import IndexSpec
 

@@ -11,17 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from everindex.errors import IndexDefinitionDiffers
-from everindex.index.catalog.drift import (
-    answers_declared,
-    differences,
-    index_digest,
-    is_as_declared,
-    is_hidden,
-    is_rejected,
-)
+from everindex.index.catalog.drift import differences, index_digest, is_as_declared, is_rejected
 from everindex.index.catalog.generations import has_child_name, next_name, previous_name, read_note
-from everindex.index.catalog.observe import Observed, ObservedIndex
-from everindex.index.catalog.serving import same_distance
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import answers_declared, is_hidden, same_distance
 from everindex.index.plan.ddl import create_text, rename_text
 from everindex.index.plan.invariants import check_invariants
 from everindex.index.plan.partitions import broken_parts, partition_steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from everindex.errors import ExtensionTooOld, IndexDefinitionDiffers, TableNotFound
 from everindex.index.catalog.key import DERIVED, mismatch
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, check_dimensions, illegal
 
 

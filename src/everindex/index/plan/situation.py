@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from everindex.index.catalog.drift import declared_index, duplicates, is_hidden
 from everindex.index.catalog.generations import next_name, previous_name
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import declared_index, duplicates, is_hidden
 from everindex.index.spec import IndexSpec
 
 

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 
 from psycopg import sql
 
-from everindex.index.catalog.drift import answers_declared, is_hidden
 from everindex.index.catalog.generations import (
     previous_note,
     read_note,
@@ -18,7 +17,8 @@ from everindex.index.catalog.generations import (
     with_note,
     words_of_others,
 )
-from everindex.index.catalog.observe import Observed, ObservedIndex
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import answers_declared, is_hidden
 from everindex.index.plan.ddl import (
     attach_statement,
     comment_statement,

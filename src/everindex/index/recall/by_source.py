@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.recall.explain import Settings
 from everindex.index.recall.measurement import IndexUnused, Recall, compare, find_truth, measure_recall
 from everindex.index.recall.query_sample import STORED_ROWS, AskedQueries

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from everindex.index.catalog.observe import ObservedIndex
+from everindex.index.catalog.observed import ObservedIndex
 from everindex.index.recall.query_sample import STORED_ROWS
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema

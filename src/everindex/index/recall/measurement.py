@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import sql
 
 from everindex.errors import StatementFailed
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.recall.explain import Settings, explain, explain_here, set_local, under_settings
 from everindex.index.recall.probe import exact_statement, sample_statement
 from everindex.index.spec import IndexSpec

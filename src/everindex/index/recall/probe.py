@@ -9,7 +9,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from everindex.index.catalog.key import cast_sql, key_sql
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.recall.explain import Settings
 from everindex.index.spec import CANDIDATES_PER_NEIGHBOUR, DEFAULT_EF_SEARCH, DEFAULT_K, MAX_EF_SEARCH, IndexSpec
 

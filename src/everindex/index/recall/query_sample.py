@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from pgvector import HalfVector, Vector
 
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.recall.measurement import sample_queries
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema

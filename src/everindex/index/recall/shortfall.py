@@ -6,9 +6,9 @@ while the floor is above it, and until the keeper has measured enough queries th
 
 from __future__ import annotations
 
-from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.generations import Shortfall, read_note
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.roles import declared_index
 from everindex.index.recall.current import recall_now
 from everindex.index.recall.history import generation_of
 from everindex.index.spec import IndexSpec

@@ -9,9 +9,11 @@ from typing import Any
 from psycopg import sql
 
 from everindex.errors import EverindexError
-from everindex.index.catalog.drift import declared_index, differences
+from everindex.index.catalog.drift import differences
 from everindex.index.catalog.index_parts import names_of, size_of
-from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.roles import declared_index
 from everindex.index.catalog.set_aside import aside_words
 from everindex.index.plan.other_indexes import Beside, indexes_beside
 from everindex.index.plan.partitions import broken_words, drifted_parts

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.tuning.curve import Curve, Point, Shape
 from everindex.index.tuning.survey import IsNeeded
 from everindex.index.tuning.trial import expected_bytes

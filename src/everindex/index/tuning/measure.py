@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from everindex.index.catalog.drift import is_hidden
 from everindex.index.catalog.index_parts import index_names, size_of
 from everindex.index.catalog.key import is_key, is_predicate
-from everindex.index.catalog.observe import Observed, ObservedIndex
-from everindex.index.catalog.serving import same_distance
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.roles import is_hidden, same_distance
 from everindex.index.deploy.visibility import competitors, hidden
 from everindex.index.recall.explain import FORCED, PLANNED_ANEW, Settings, explain_here, set_local
 from everindex.index.recall.measurement import IndexUnused, Inside, Truth, compare, one_transaction

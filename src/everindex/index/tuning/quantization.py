@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from everindex.errors import StatementTimedOut
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.recall.explain import under_settings
 from everindex.index.recall.measurement import EXACT_SETTINGS, MIN_QUERIES, Truth, interval
 from everindex.index.recall.probe import codes_statement

@@ -14,7 +14,8 @@ from psycopg import sql
 from everindex.index.build.footprint import PAGE_BYTES, index_bytes, value_bytes
 from everindex.index.build.preflight import see_machine
 from everindex.index.build.vector_index import count_rows
-from everindex.index.catalog.observe import Observed, observe
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
 from everindex.index.recall.probe import VALUE_TYPES
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection

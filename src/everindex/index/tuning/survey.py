@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from everindex.errors import EverindexError
 from everindex.index.build.vector_index import count_rows
-from everindex.index.catalog.observe import Observed, observe
-from everindex.index.catalog.serving import serving_spec
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.roles import serving_spec
 from everindex.index.catalog.tuned import ef_search_for, read_tuned
 from everindex.index.plan.preconditions import check_column
 from everindex.index.recall.measurement import Truth, find_truth

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from everindex.index.catalog.observe import Observed
+from everindex.index.catalog.observed import Observed
 from everindex.index.spec import IndexSpec
 from everindex.index.tuning.curve import Curve
 from everindex.index.tuning.measure import LeftOut

@@ -15,11 +15,11 @@ from everindex.index.build.footprint import index_bytes
 from everindex.index.build.memory import settings_for
 from everindex.index.build.preflight import see_machine
 from everindex.index.build.rate import Rate
-from everindex.index.catalog.drift import declared_index
 from everindex.index.catalog.index_parts import index_names
 from everindex.index.catalog.key import DERIVED
-from everindex.index.catalog.observe import Observed, observe
-from everindex.index.catalog.serving import same_distance
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.roles import declared_index, same_distance
 from everindex.index.plan.ddl import create_statement
 from everindex.index.recall.measurement import IndexUnused, Truth
 from everindex.index.spec import OLD_OPCLASSES, IndexSpec, check_dimensions

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from everindex.index.catalog.observe import Observed
-from everindex.index.catalog.serving import serving_spec
+from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.roles import serving_spec
 from everindex.index.catalog.tuned import Tuned, ef_search_for, read_tuned
 from everindex.index.spec import IndexSpec
 from everindex.index.tuning import curve_history

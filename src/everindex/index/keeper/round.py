@@ -1,0 +1,84 @@
+"""What one round of the keeper came to: its role, each index, and what it found and did not heal, as data and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from everindex.message_text import with_backticks
+
+Role = Literal["leads", "follows", "waits"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What is not as declared, and is not healed."""
+
+    index: str
+    slug: str
+    text: str
+    is_failure: bool
+    """True where healing was tried and failed; False where it is left to a person."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "index": self.index,
+            "slug": self.slug,
+            "text": with_backticks(self.text),
+            "is_failure": self.is_failure,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptIndex:
+    """What one round came to for one declared index."""
+
+    index: str
+    outcome: str
+    """As `Deployed.outcome`, or `being-built`, or `left`."""
+
+    did: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    because: str | None = None
+    """The evidence on which it was built anew."""
+
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One look at everything."""
+
+    role: Role
+    reason: str | None = None
+    """Why it does not lead, or waits."""
+
+    indexes: tuple[KeptIndex, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(each.finding for each in self.indexes if each.finding is not None)
+
+    @property
+    def has_changed(self) -> bool:
+        """True when an index was changed."""
+        return any(each.did for each in self.indexes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "role": self.role,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+            "indexes": [
+                {
+                    "index": each.index,
+                    "outcome": each.outcome,
+                    "did": list(each.did),
+                    "warnings": list(each.warnings),
+                    "because": each.because,
+                    "finding": None if each.finding is None else each.finding.as_dict(),
+                }
+                for each in self.indexes
+            ],
+        }
