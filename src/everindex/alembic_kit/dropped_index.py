@@ -16,17 +16,21 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from alembic.runtime.migration import MigrationContext
+from psycopg import sql
 from sqlalchemy import Connection, event
 
 from everindex.alembic_kit.found_indexes import FoundIndex, found_indexes
 from everindex.alembic_kit.report import reporter_for
 from everindex.errors import EverindexError
+from everindex.index.build.online import create_online
+from everindex.index.build.operation import Operation
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.deploy.executor import deploy
+from everindex.index.deploy.session import build_lock, operation_session
 from everindex.index.plan.ddl import comment_statement
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
-from everindex.pg.connections import connect, lift_time_limits
+from everindex.pg.connections import connect
 from everindex.pg.sqlstate import translate_errors
 
 
@@ -110,7 +114,7 @@ def _bring_back(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter: Rep
     try:
         declared = found.as_spec()
         if declared is None:
-            _run_definition(conninfo, found)
+            _build_as_it_was(conninfo, found, spec, reporter)
         else:
             deploy(conninfo, replace(declared, build=spec.build), reporter=reporter)
         _comment(conninfo, found)
@@ -119,11 +123,18 @@ def _bring_back(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter: Rep
         reporter.say(f"warning: index {name} could not be brought back ({why}) Run:  {found.definition}")
 
 
-def _run_definition(conninfo: str, found: FoundIndex) -> None:
-    with connect(conninfo, application_name="everindex migrate") as connection, translate_errors("building an index"):
-        lift_time_limits(connection)
-        statement = found.definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY IF NOT EXISTS ", 1)
-        connection.execute(statement.encode())
+def _build_as_it_was(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter: Reporter) -> None:
+    """An index that no declaration can describe, such as an ivfflat one, by its own definition."""
+    operation = Operation(conninfo=conninfo, spec=spec, reporter=reporter)
+    statement = sql.SQL(found.definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1))
+    with operation_session(operation, application_name="everindex migrate") as connection, build_lock(operation):
+        create_online(
+            operation,
+            connection,
+            spec,
+            sql.Composed([statement]),
+            announcement=f"building index {spec.qualified_name} as it was, online",
+        )
 
 
 def _comment(conninfo: str, found: FoundIndex) -> None:

@@ -67,6 +67,23 @@ def test_an_index_is_back_when_what_fails_is_python_after_several_statements(
     assert list(app.indexes()) == ["items_idx"]
 
 
+def test_an_index_that_no_declaration_can_describe_is_back_as_it_was(tmp_path: Path, empty: str) -> None:
+    app = with_items(tmp_path, empty)
+    app.run(
+        "DROP INDEX items_idx",
+        "CREATE INDEX items_idx ON items USING ivfflat (embedding vector_l2_ops) WITH (lists = 3)",
+    )
+    app.run("COMMENT ON INDEX items_idx IS 'theirs'")
+    before = app.rows("SELECT pg_get_indexdef('items_idx'::regclass), true, 'theirs'")
+    app.revision("r1", None, up=f"{DROP}\nraise RuntimeError('in the end')")
+    with pytest.raises(RuntimeError, match="in the end"):
+        app.upgrade()
+    assert before == app.rows(
+        "SELECT pg_get_indexdef(indexrelid), indisvalid, obj_description(indexrelid) FROM pg_index "
+        "WHERE indexrelid = 'items_idx'::regclass"
+    )
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_revision_that_succeeds_leaves_dropped_what_it_has_dropped(tmp_path: Path, empty: str, mode: str) -> None:
     app = with_items(tmp_path, empty, mode)
