@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from sqlalchemy import Connection, text
 
@@ -72,6 +72,10 @@ class FoundIndex:
             return None
 
 
+_OF_TABLE: LiteralString = """t.relname = :table AND t.relnamespace = (
+    SELECT s.oid FROM pg_catalog.pg_namespace s WHERE s.nspname = :schema)"""
+
+
 def is_left_over(name: str) -> bool:
     """True for a generation beside a declared index, and for what an interrupted REINDEX CONCURRENTLY leaves."""
     return name.endswith(GENERATION_SUFFIXES) or reindex_leftover(name) is not None
@@ -79,9 +83,7 @@ def is_left_over(name: str) -> bool:
 
 def found_indexes(connection: Connection, schema: str, table: str) -> tuple[FoundIndex, ...]:
     """Every index of the table, of whatever method: one of another may have a declared index's name."""
-    rows: Any = connection.execute(
-        text(indexes_query("tn.nspname = :schema AND t.relname = :table")), {"schema": schema, "table": table}
-    )
+    rows: Any = connection.execute(text(indexes_query(_OF_TABLE, "is_in_progress")), {"schema": schema, "table": table})
     return tuple(
         FoundIndex(
             name=index.name,

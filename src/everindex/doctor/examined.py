@@ -166,7 +166,14 @@ class Examined:
     @cached_property
     def indexes(self) -> tuple[VectorIndex, ...]:
         """Every hnsw and ivfflat index of the database, by table and name."""
-        rows = self.rows(indexes_query("am.amname IN ('hnsw', 'ivfflat') AND c.relpersistence <> 't'", with_size=True))
+        rows = self.rows(
+            indexes_query(
+                "am.amname IN ('hnsw', 'ivfflat') AND c.relpersistence <> 't'",
+                "size_bytes",
+                "is_in_progress",
+                "is_first_build_in_progress",
+            )
+        )
         return tuple(
             VectorIndex(
                 oid=index.oid,
@@ -188,7 +195,7 @@ class Examined:
                 comment=index.comment,
                 estimated_rows=index.estimated_rows,
             )
-            for index in catalog_indexes(rows)
+            for index in sorted(catalog_indexes(rows), key=lambda index: (index.table_schema, index.table, index.name))
         )
 
     def table_of(self, index: VectorIndex) -> VectorTable | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
 #: Of a lock `l` of pg_locks: a session at work on the whole of a table of this database has it. CREATE INDEX CONCURRENTLY,
 #: REINDEX, DROP INDEX CONCURRENTLY and VACUUM take SHARE UPDATE EXCLUSIVE, which every role may see. Autovacuum takes it too,
@@ -27,33 +27,33 @@ BUILDER_PID: LiteralString = f"""
         (SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid LIMIT 1),
         (SELECT l.pid FROM pg_catalog.pg_locks l WHERE l.relation = i.indrelid AND {IS_MAINTENANCE} LIMIT 1)) END"""  # noqa: S608
 
+#: What costs a subquery or a function each, beside the columns that every reader has: NULL unless it is asked for.
+Extra = Literal["operator", "key", "root", "size_bytes", "builder_pid", "is_in_progress", "is_first_build_in_progress"]
+_EXTRAS: dict[Extra, LiteralString] = {
+    "operator": """(SELECT o.oprname::text FROM pg_catalog.pg_amop ao JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr
+        WHERE ao.amopfamily = opc.opcfamily AND ao.amoppurpose = 'o' LIMIT 1)""",
+    "key": "pg_catalog.pg_get_indexdef(c.oid, 1, false)",
+    "root": "(SELECT r.relname::text FROM pg_catalog.pg_class r WHERE r.oid = pg_catalog.pg_partition_root(c.oid))",
+    "size_bytes": "pg_catalog.pg_relation_size(c.oid)",
+    "builder_pid": BUILDER_PID,
+    "is_in_progress": """EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid)""",
+    "is_first_build_in_progress": """EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p
+               WHERE p.relid = t.oid AND p.datname = current_database() AND p.index_relid = 0)""",
+}
 #: Names as text: a driver may know no type "name".
-_FACTS: LiteralString = """
-SELECT c.oid, n.nspname::text, c.relname::text, t.oid, tn.nspname::text, t.relname::text, am.amname::text, opc.opcname::text,
-       (SELECT o.oprname::text FROM pg_catalog.pg_amop ao JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr
-        WHERE ao.amopfamily = opc.opcfamily AND ao.amoppurpose = 'o' LIMIT 1),
-       a.attname::text, pg_catalog.pg_get_indexdef(c.oid, 1, false),
+_SELECT: LiteralString = """
+SELECT c.oid, (SELECT n.nspname::text FROM pg_catalog.pg_namespace n WHERE n.oid = c.relnamespace), c.relname::text,
+       t.oid, (SELECT n.nspname::text FROM pg_catalog.pg_namespace n WHERE n.oid = t.relnamespace), t.relname::text,
+       am.amname::text, opc.opcname::text, a.attname::text,
        pg_catalog.pg_get_expr(i.indexprs, i.indrelid), pg_catalog.pg_get_expr(i.indpred, i.indrelid), c.reloptions,
        i.indisvalid, i.indisready, c.relkind = 'I',
        (SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid),
-       (SELECT r.relname::text FROM pg_catalog.pg_class r WHERE r.oid = pg_catalog.pg_partition_root(c.oid)),
-       pg_catalog.pg_get_indexdef(c.oid),
-       pg_catalog.obj_description(c.oid, 'pg_class'), c.relfilenode::bigint,
-       CASE WHEN t.reltuples >= 0 THEN t.reltuples::bigint END,
-"""
-_PROGRESS: LiteralString = """,
-       EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid),
-       EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p
-               WHERE p.relid = t.oid AND p.datname = current_database() AND p.index_relid = 0),
-       """
-_SIZE: LiteralString = "pg_catalog.pg_relation_size(c.oid)"
-_NO_SIZE: LiteralString = "NULL::bigint"
+       pg_catalog.pg_get_indexdef(c.oid), pg_catalog.obj_description(c.oid, 'pg_class'), c.relfilenode::bigint,
+       CASE WHEN t.reltuples >= 0 THEN t.reltuples::bigint END"""
 _FROM: LiteralString = """
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
-JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
 JOIN pg_catalog.pg_am am ON am.oid = c.relam
 JOIN pg_catalog.pg_opclass opc ON opc.oid = i.indclass[0]
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
@@ -72,14 +72,8 @@ class CatalogIndex:
     table: str
     method: str
     opclass: str
-    operator: str | None
-    """One that the index orders by; None for a method that does not order, such as btree."""
-
     column: str | None
     """None for an expression."""
-
-    key: str
-    """The column or expression as pg_get_indexdef prints it, the latter in parentheses."""
 
     expression: str | None
     """As pg_get_expr prints it; None for an index of plain columns."""
@@ -94,14 +88,23 @@ class CatalogIndex:
     parent_oid: int | None
     """The index of the partitioned table above it, which it is attached to."""
 
-    root: str | None
-    """The name of the topmost of those; None where it neither is partitioned nor a part."""
-
     definition: str
     comment: str | None
     filenode: int
     estimated_rows: int | None
     """Of its table; None where that was never analyzed."""
+
+    operator: str | None
+    """One that the index orders by; None for a method that does not order, such as btree."""
+
+    key: str | None
+    """The column or expression as pg_get_indexdef prints it, the latter in parentheses."""
+
+    root: str | None
+    """The name of the topmost index that it is a part of; None where it neither is partitioned nor a part."""
+
+    size_bytes: int | None
+    """To read it waits for whoever holds ACCESS EXCLUSIVE on the index; the rest waits for nobody."""
 
     builder_pid: int | None
     """The backend that builds it, told by its progress, else by its lock; None for a valid one (`BUILDER_PID`)."""
@@ -112,9 +115,6 @@ class CatalogIndex:
     is_first_build_in_progress: bool
     """A CREATE INDEX on its table that is not concurrent reports progress, which does not say of which index."""
 
-    size_bytes: int | None
-    """None where it was not asked for."""
-
     def option(self, name: str, default: int) -> int:
         """A whole number among the options."""
         for option in self.options:
@@ -124,15 +124,14 @@ class CatalogIndex:
         return default
 
 
-def indexes_query(where: LiteralString, *, with_size: bool = False) -> LiteralString:
-    """The query; its rows come by table and name.
+def indexes_query(where: LiteralString, *extras: Extra) -> LiteralString:
+    """The query; its rows come by the names of table and index.
 
-    `where` is a condition on pg_index `i`, on pg_class and pg_namespace of the index (`c`, `n`) and of its table (`t`, `tn`), and
-    on pg_am `am`, with whatever placeholders the caller's driver has.
-    The size waits for whoever holds ACCESS EXCLUSIVE on an index; the rest waits for nobody.
+    `where` is a condition on pg_index `i`, on pg_class of the index (`c`) and of its table (`t`), and on pg_am `am`, with
+    whatever placeholders the caller's driver has.
     """
-    size = _SIZE if with_size else _NO_SIZE
-    return f"{_FACTS}{BUILDER_PID}{_PROGRESS}{size}{_FROM}WHERE {where}\nORDER BY tn.nspname, t.relname, c.relname"
+    chosen = ", ".join(_EXTRAS[name] if name in extras else "NULL" for name in _EXTRAS)
+    return f"{_SELECT}, {chosen}{_FROM}WHERE {where}\nORDER BY t.relname, c.relname"
 
 
 def catalog_indexes(rows: Iterable[Sequence[Any]]) -> tuple[CatalogIndex, ...]:
@@ -147,25 +146,25 @@ def catalog_indexes(rows: Iterable[Sequence[Any]]) -> tuple[CatalogIndex, ...]:
             table=row[5],
             method=row[6],
             opclass=row[7],
-            operator=row[8],
-            column=row[9],
-            key=row[10],
-            expression=row[11],
-            predicate=row[12],
-            options=tuple(row[13] or ()),
-            is_valid=row[14],
-            is_ready=row[15],
-            is_partitioned=row[16],
-            parent_oid=row[17],
-            root=row[18],
-            definition=row[19],
-            comment=row[20],
-            filenode=row[21],
-            estimated_rows=row[22],
-            builder_pid=row[23],
-            is_in_progress=row[24],
-            is_first_build_in_progress=row[25],
-            size_bytes=row[26],
+            column=row[8],
+            expression=row[9],
+            predicate=row[10],
+            options=tuple(row[11] or ()),
+            is_valid=row[12],
+            is_ready=row[13],
+            is_partitioned=row[14],
+            parent_oid=row[15],
+            definition=row[16],
+            comment=row[17],
+            filenode=row[18],
+            estimated_rows=row[19],
+            operator=row[20],
+            key=row[21],
+            root=row[22],
+            size_bytes=row[23],
+            builder_pid=row[24],
+            is_in_progress=bool(row[25]),
+            is_first_build_in_progress=bool(row[26]),
         )
         for row in rows
     )

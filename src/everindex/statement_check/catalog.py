@@ -174,7 +174,9 @@ def extension(asked: AskedConnection) -> Extension:
 
 def vector_indexes(asked: AskedConnection, tables: Iterable[Names]) -> list[VectorIndex]:
     """Every hnsw and ivfflat index of these tables and of those that they are partitions of."""
-    rows = asked.rows(sql.SQL(indexes_query(_OF_TABLES)).format(tables=_pairs(tables)))
+    rows = asked.rows(
+        sql.SQL(indexes_query(_OF_TABLES, "operator", "key", "root", "is_in_progress")).format(tables=_pairs(tables))
+    )
     found = sorted(catalog_indexes(rows), key=lambda index: (index.schema, index.name))
     return [
         VectorIndex(
@@ -185,7 +187,7 @@ def vector_indexes(asked: AskedConnection, tables: Iterable[Names]) -> list[Vect
             method=index.method,
             opclass=index.opclass,
             operator=index.operator or "",
-            expression=index.key,
+            expression=index.key or "",
             is_expression=index.column is None,
             predicate=index.predicate,
             is_valid=index.is_valid,

@@ -178,7 +178,7 @@ def _indexes(connection: Connection, table_oids: list[int], *, also_named: str) 
 
 
 _VECTOR_INDEXES = indexes_query(
-    "i.indrelid = ANY(%s) AND (am.amname IN ('hnsw', 'ivfflat') OR c.relname = %s)", with_size=True
+    "i.indrelid = ANY(%s) AND (am.amname IN ('hnsw', 'ivfflat') OR c.relname = %s)", "size_bytes", "builder_pid"
 )
 
 
