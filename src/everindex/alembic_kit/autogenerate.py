@@ -28,9 +28,9 @@ from everindex.alembic_kit.operations import AlterVectorIndexOp, CreateVectorInd
 from everindex.alembic_kit.rendering import VECTOR_TYPES, render_alter, render_create, render_drop, with_vector_imports
 from everindex.alembic_kit.schema_translation import translated
 from everindex.index.catalog.drift import differences
+from everindex.index.catalog.effective_spec import as_tuned
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import declared_index
-from everindex.index.catalog.tuned import as_tuned
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect
 

@@ -24,8 +24,8 @@ from everindex.alembic_kit.report import reporter_for
 from everindex.alembic_kit.schema_translation import translated
 from everindex.alembic_kit.transaction import place_of_work, run_as_it_is
 from everindex.errors import BuildFailed, IndexDefinitionDiffers
+from everindex.index.catalog.effective_spec import as_tuned
 from everindex.index.catalog.observed import Observed
-from everindex.index.catalog.tuned import as_tuned
 from everindex.index.deploy.drop import drop
 from everindex.index.deploy.executor import acknowledge, deploy
 from everindex.index.plan.ddl import create_statement, quoted

@@ -35,7 +35,7 @@ from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.vector.short_answers import ShortAnswer
 from everindex.articles.table import read_table
 from everindex.errors import EverindexError
-from everindex.index.catalog.tuned import effective_spec
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.journal import record
 from everindex.index.recall.proof import Verification
 from everindex.index.reporter import Reporter

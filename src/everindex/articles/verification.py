@@ -20,9 +20,9 @@ from everindex.articles.search.vector.strategy import choose
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import notes_of, unrecorded_note
 from everindex.errors import NotMigrated
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
-from everindex.index.catalog.tuned import effective_spec
 from everindex.index.recall.proof import Verification
 from everindex.index.recall.query_sample import AskedQueries
 from everindex.index.recall.verify import prove_index, prove_planner, prove_recall, unasked

@@ -13,7 +13,7 @@ from everindex.cli.output import JsonOption, is_terminal, print_json, reporter, 
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import LongWaitOption, connect_patiently, seconds_to_wait
 from everindex.errors import UsageError
-from everindex.index.catalog.tuned import effective_spec
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.recall.proof import Verification
 from everindex.index.recall.verify import prove_index
 from everindex.migrate import runner

@@ -18,8 +18,8 @@ import typer
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.cli.given_declaration import remember
 from everindex.errors import NothingDeclared, SettingInvalid, UsageError
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.catalog.tuned import effective_spec
 from everindex.index.spec import IndexSpec
 from everindex.index.spec_json import read_declarations
 from everindex.migrate.standing import has_article_schema

@@ -16,7 +16,7 @@ from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.doctor.examine import chosen_rules, examine
 from everindex.doctor.fix import FixResult, apply_fixes
 from everindex.doctor.rule import Report, Rule, RuleResult
-from everindex.index.catalog.tuned import effective_spec
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import has_article_schema
 from everindex.pg import address

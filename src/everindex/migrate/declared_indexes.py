@@ -13,8 +13,8 @@ from typing import Any
 from everindex.alembic_kit.build_mode import is_left_to_keeper
 from everindex.alembic_kit.report import reporter_for
 from everindex.errors import EverindexError, PermissionDenied, ReadOnlyServer
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.executor import acknowledge, deploy
 from everindex.index.deploy.local_policy import policy_here
 from everindex.index.plan.other_indexes import indexes_beside

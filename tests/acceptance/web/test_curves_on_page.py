@@ -11,9 +11,9 @@ import pytest
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import declared_index
-from everindex.index.catalog.tuned import effective_spec
 from everindex.index.recall.history import Sample, generation_of, remember
 from everindex.index.tuning import curve_history
 from everindex.index.tuning.survey import survey

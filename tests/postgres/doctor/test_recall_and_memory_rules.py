@@ -8,9 +8,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from by_hand import run
+from everindex.index.catalog.effective_spec import store
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import declared_index
-from everindex.index.catalog.tuned import Tuned, TunedPoint, store
+from everindex.index.catalog.tuned import Tuned, TunedPoint
 from everindex.index.deploy.executor import deploy
 from everindex.index.recall.history import Sample, generation_of, remember
 from everindex.index.spec import IndexSpec

@@ -13,10 +13,11 @@ import pytest
 import scene
 from by_hand import run
 from everindex.index.catalog.drift import differences
+from everindex.index.catalog.effective_spec import effective_spec, store
 from everindex.index.catalog.generations import read_note, words_of_others
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import declared_index
-from everindex.index.catalog.tuned import Tuned, TunedPoint, effective_spec, store
+from everindex.index.catalog.tuned import Tuned, TunedPoint
 from everindex.index.deploy.executor import deploy
 from everindex.index.deploy.preview import PlanPreview, preview_plan
 from everindex.index.plan.planner import make_plan

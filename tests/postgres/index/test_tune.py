@@ -11,9 +11,9 @@ import pytest
 
 from by_hand import rows, run
 from everindex.errors import GenerationUnproven
+from everindex.index.catalog.effective_spec import effective_spec, stored
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.tuned import effective_spec, stored
 from everindex.index.deploy.drop import rollback
 from everindex.index.deploy.executor import deploy
 from everindex.index.journal import entries

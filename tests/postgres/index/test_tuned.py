@@ -10,19 +10,10 @@ from hypothesis import strategies as st
 
 from by_hand import rows, run
 from everindex.errors import SpecIllegal
+from everindex.index.catalog.effective_spec import delete_tuned, effective_spec, read_tuned, store, stored
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import same_distance, serving_spec
-from everindex.index.catalog.tuned import (
-    Tuned,
-    TunedPoint,
-    candidates_for,
-    delete_tuned,
-    ef_search_for,
-    effective_spec,
-    read_tuned,
-    store,
-    stored,
-)
+from everindex.index.catalog.tuned import Tuned, TunedPoint, candidates_for, ef_search_for
 from everindex.index.deploy.drop import rollback
 from everindex.index.deploy.executor import deploy
 from everindex.index.plan.planner import make_plan

@@ -36,7 +36,7 @@ from everindex.errors import (
     StatementFailed,
     UsageError,
 )
-from everindex.index.catalog.tuned import effective_spec
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.deploy.executor import deploy
 from everindex.index.plan.policy import HEAL, MIGRATE_CHANGED
 from everindex.index.spec import IndexSpec

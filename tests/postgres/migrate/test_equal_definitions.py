@@ -13,7 +13,8 @@ from pgvector.sqlalchemy import BIT, HALFVEC, VECTOR
 from sqlalchemy import Boolean, Column, Enum, Index, Integer, MetaData, Table, Text, cast, func, text
 
 from everindex.alembic_kit.metadata import specs_of
-from everindex.index.catalog.tuned import Tuned, TunedPoint, store
+from everindex.index.catalog.effective_spec import store
+from everindex.index.catalog.tuned import Tuned, TunedPoint
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from kit_scene import Application, is_empty

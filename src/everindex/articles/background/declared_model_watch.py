@@ -17,7 +17,7 @@ from everindex.articles.ingest.stored_vectors import Compared, check_sample
 from everindex.articles.table import ArticleTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated
-from everindex.index.catalog.tuned import effective_spec
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.journal import record
 from everindex.index.keeper.round import Finding, KeptIndex
 from everindex.pg.connections import Connection, connect

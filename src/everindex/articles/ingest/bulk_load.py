@@ -21,12 +21,12 @@ import psycopg
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.errors import DiskSpaceShort, EverindexError
 from everindex.index.catalog.drift import is_as_declared
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.generations import has_generation_name
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.catalog.roles import declared_index
 from everindex.index.catalog.set_aside import find_note, may_note
-from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.comments import note, settle
 from everindex.index.deploy.deployment import Deployment
 from everindex.index.deploy.drop import drop

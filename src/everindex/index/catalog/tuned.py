@@ -1,8 +1,6 @@
-"""What did tuning choose? A definition and an ef_search that take the place of what the code declares, in this database.
+"""What tuning chose for one declared index: a definition and an ef_search, and what a search for k neighbours sets by it. Pure.
 
-Kept in everindex_meta.tuned and honoured wherever a declaration is read (`effective_spec`): by plan, deploy, verify, keeper,
-migrations and searches, so that none of them undoes it. Where the schema is missing or may not be read, what the code
-declares holds. A generation that was rolled back, or did not prove itself, is told by the catalog: then, too.
+Where it is kept, and when it takes the place of what the code declares, stands in `effective_spec.py`.
 """
 
 from __future__ import annotations
@@ -10,14 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import psycopg
-from psycopg.types.json import Jsonb
-
-from everindex.index.catalog.adopted import adopted_here
-from everindex.index.catalog.drift import is_rejected
-from everindex.index.catalog.observe import in_search_path, observe
 from everindex.index.catalog.observed import ObservedIndex
-from everindex.index.catalog.roles import declared_index
 from everindex.index.spec import (
     CANDIDATES_PER_NEIGHBOUR,
     DEFAULT_EF_SEARCH,
@@ -26,9 +17,6 @@ from everindex.index.spec import (
     OPCLASSES,
     IndexSpec,
 )
-from everindex.pg import own_schema
-from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import translate_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +70,6 @@ class Tuned:
         )
 
 
-# --- what a search sets ----------------------------------------------------------------------------------------------
-
-
 def ef_search_for(k: int, tuned: Tuned | None) -> int:
     """hnsw.ef_search of a search for k neighbours: by the tuned curve, else twice k and pgvector's default at least.
 
@@ -114,85 +99,3 @@ def _at(k: int, points: list[tuple[int, int]]) -> int:
         return -(-low * k // low_k)
     (high_k, high) = after[0]
     return low + -(-(high - low) * (k - low_k) // (high_k - low_k))
-
-
-# --- what is kept ----------------------------------------------------------------------------------------------------
-
-
-def effective_spec(connection: Connection, spec: IndexSpec) -> IndexSpec:
-    """`spec` as it holds in this database: in the schema where its bare table name leads, under the name of the index of
-    others that stands for it, and as it was tuned. Reads only."""
-    return as_tuned(connection, adopted_here(connection, in_search_path(connection, spec)))
-
-
-def as_tuned(connection: Connection, spec: IndexSpec) -> IndexSpec:
-    """`spec` with what was tuned in its place, where that holds. Reads only."""
-    tuned = stored(connection, spec)
-    if tuned is None or tuned.declared_digest != spec.definition_digest:
-        return spec
-    wanted = tuned.as_declared(spec)
-    observed = observe(connection, wanted)
-    serving = declared_index(wanted, observed)
-    return spec if serving is not None and is_rejected(wanted, observed, serving) else wanted
-
-
-def read_tuned(connection: Connection, spec: IndexSpec, generation: ObservedIndex) -> Tuned | None:
-    """The tuning that `generation`, the index that serves, was built by; None where it was not tuned. Reads only."""
-    tuned = stored(connection, spec)
-    return tuned if tuned is not None and tuned.is_of(generation) else None
-
-
-def stored(connection: Connection, spec: IndexSpec) -> Tuned | None:
-    """What is kept for the index of that name; None for nothing, and where it may not be read. Reads only."""
-    with translate_errors("reading what was tuned"):
-        if not own_schema.is_readable(connection, "tuned"):
-            return None
-        row = connection.execute(
-            "SELECT declared_digest, opclass, m, ef_construction, recall_floor, points, tuned_at FROM everindex_meta.tuned "
-            "WHERE index_schema = %s AND index_name = %s",
-            (spec.schema, spec.name),
-        ).fetchone()
-    if row is None:
-        return None
-    return Tuned(
-        declared_digest=row[0],
-        opclass=row[1],
-        m=row[2],
-        ef_construction=row[3],
-        recall_floor=row[4],
-        points=tuple(TunedPoint(**point) for point in row[5]),
-        tuned_at=row[6],
-    )
-
-
-def store(connection: Connection, spec: IndexSpec, tuned: Tuned) -> None:
-    """Keeps it for the index of that name, in place of what was kept. Raises PermissionDenied, StatementFailed."""
-    points = [{"k": p.k, "ef_search": p.ef_search, "candidates": p.candidates} for p in tuned.points]
-    with translate_errors("keeping what was tuned"):
-        connection.execute(
-            """
-            INSERT INTO everindex_meta.tuned
-                (index_schema, index_name, index_table, declared_digest, opclass, m, ef_construction, recall_floor, points)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-            ON CONFLICT (index_schema, index_name) DO UPDATE SET
-                index_table = excluded.index_table, declared_digest = excluded.declared_digest, opclass = excluded.opclass,
-                m = excluded.m, ef_construction = excluded.ef_construction, recall_floor = excluded.recall_floor,
-                points = excluded.points, tuned_at = pg_catalog.clock_timestamp()
-            """,
-            (
-                *(spec.schema, spec.name, spec.table, tuned.declared_digest),
-                *(tuned.opclass, tuned.m, tuned.ef_construction, tuned.recall_floor, Jsonb(points)),
-            ),
-        )
-
-
-def delete_tuned(connection: Connection, spec: IndexSpec) -> bool:
-    """Deletes what was kept for the index of that name; False when there was nothing. Raises PermissionDenied."""
-    with translate_errors("deleting what was tuned"):
-        try:
-            done = connection.execute(
-                "DELETE FROM everindex_meta.tuned WHERE index_schema = %s AND index_name = %s", (spec.schema, spec.name)
-            )
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            return False
-    return done.rowcount > 0

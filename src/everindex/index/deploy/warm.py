@@ -16,10 +16,10 @@ import psycopg
 from psycopg import sql
 
 from everindex.errors import EverindexError
+from everindex.index.catalog.effective_spec import as_tuned
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.catalog.roles import serving_spec
-from everindex.index.catalog.tuned import as_tuned
 from everindex.index.recall.explain import FORCED, under_settings
 from everindex.index.recall.measurement import sample_queries
 from everindex.index.recall.probe import probe_settings, probe_statement

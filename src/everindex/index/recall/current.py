@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from everindex.index.catalog.effective_spec import read_tuned
 from everindex.index.catalog.observed import Observed
 from everindex.index.catalog.roles import serving_spec
-from everindex.index.catalog.tuned import read_tuned
 from everindex.index.recall.history import Sample, generation_of, samples_of
 from everindex.index.recall.judgement import LEAST_QUERIES, by_source, judge_recall, latest_together
 from everindex.index.recall.measurement import wilson

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from everindex.errors import EverindexError, GenerationUnproven
+from everindex.index.catalog.effective_spec import delete_tuned, store, stored
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.tuned import Tuned, TunedPoint, delete_tuned, store, stored
+from everindex.index.catalog.tuned import Tuned, TunedPoint
 from everindex.index.deploy.executor import Deployed, deploy
 from everindex.index.journal import record
 from everindex.index.plan.policy import DEPLOY

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from everindex.errors import EverindexError
 from everindex.index.build.vector_index import count_rows
+from everindex.index.catalog.effective_spec import read_tuned
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
 from everindex.index.catalog.roles import serving_spec
-from everindex.index.catalog.tuned import ef_search_for, read_tuned
+from everindex.index.catalog.tuned import ef_search_for
 from everindex.index.plan.preconditions import check_column
 from everindex.index.recall.measurement import Truth, find_truth
 from everindex.index.recall.query_sample import Queries, choose_queries, stored_queries

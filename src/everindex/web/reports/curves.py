@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from everindex.index.catalog.effective_spec import read_tuned
 from everindex.index.catalog.observed import Observed
 from everindex.index.catalog.roles import serving_spec
-from everindex.index.catalog.tuned import Tuned, ef_search_for, read_tuned
+from everindex.index.catalog.tuned import Tuned, ef_search_for
 from everindex.index.spec import IndexSpec
 from everindex.index.tuning import curve_history
 from everindex.index.tuning.curve import shape_of

@@ -21,12 +21,12 @@ from everindex.articles.table_models import is_zero, without_record
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
 from everindex.index.catalog.drift import differences
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.generations import next_name, previous_name, read_note
 from everindex.index.catalog.index_parts import size_of
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.catalog.roles import is_hidden
-from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.local_policy import policy_here
 from everindex.index.journal import Entry, entries
 from everindex.index.plan.planner import make_plan

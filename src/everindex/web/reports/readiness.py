@@ -16,11 +16,11 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.articles.table import ArticleTable, read_table
 from everindex.errors import EverindexError
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
 from everindex.index.catalog.roles import declared_index, serving_spec
 from everindex.index.catalog.set_aside import aside_words
-from everindex.index.catalog.tuned import effective_spec
 from everindex.index.plan.partitions import broken_parts, broken_words
 from everindex.index.spec import IndexSpec
 from everindex.message_text import with_backticks

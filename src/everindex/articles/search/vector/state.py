@@ -7,10 +7,10 @@ from psycopg import sql
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.search.vector.strategy import Serving
 from everindex.articles.table import ArticleTable, read_table
+from everindex.index.catalog.effective_spec import effective_spec, read_tuned
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
 from everindex.index.catalog.roles import serving_spec
-from everindex.index.catalog.tuned import effective_spec, read_tuned
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
