@@ -1,8 +1,4 @@
-"""How fast is a deploy, against the plain statement at server defaults and the best statement tuned by hand? JSON.
-
-Run with an environment in which everindex is installed:  python bench/build_speed.py [ROWS] [ROUNDS] [--without-plain]
-An embedded server of its own at PostgreSQL's defaults; the plain statement once, the others in turn, ROUNDS times.
-"""
+"""The speed of a deploy against CREATE INDEX at server defaults and against the best statement tuned by hand. JSON."""
 
 from __future__ import annotations
 

@@ -1,15 +1,4 @@
-"""How fast is everindex beside another system? The same rows, graph, beam and machine, in turns, query by query.
-
-    python bench/compare_langchain.py  --home DIRECTORY [--server default] [--write]
-    python bench/compare_llamaindex.py --home DIRECTORY [--server default] [--write]
-    python bench/compare_chroma.py     --home DIRECTORY [--write]
-
-Run with an environment in which everindex is installed. The other system gets one of its own below the home, made once
-from bench/requirements/. Each system runs in a process of its own and times its own searches; between two of them stands
-a turn of the others. Unfiltered, ef_search is 40 for all; where everindex then finds less than the other, its own is
-raised until it does not. Filtered, each system does what it does by itself, and on a server whose planner has PostgreSQL's
-defaults that is another thing than on one that was configured: --server chooses. Prints JSON.
-"""
+"""The speed of everindex beside another system: same rows, graph, ef_search and machine, in turns, query by query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast is everindex beside Chroma in process? Prints JSON; see compare.py."""
+"""The speed of everindex beside Chroma in process. Prints JSON; see compare.py."""
 
 from __future__ import annotations
 

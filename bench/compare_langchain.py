@@ -1,4 +1,4 @@
-"""How fast is everindex beside LangChain's PGVectorStore on the same server? Prints JSON; see compare.py."""
+"""The speed of everindex beside LangChain's PGVectorStore on the same server. Prints JSON; see compare.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under which filters is a search measured? Values of known shares, drawn without regard to the vectors or clustered."""
+"""The filters that searches are measured under: values of known shares, independent of the vectors or clustered."""
 
 from __future__ import annotations
 

@@ -1,13 +1,4 @@
-"""How good is the static embedding model? Compares it with all-MiniLM-L6-v2 on the sample that everindex ships.
-
-It needs the environment of `scripts/distill_static_model.py` (its docstring says how) with everindex in it:
-
-    distill-env/bin/pip install .
-    distill-env/bin/python bench/embedding_quality.py --write
-
-Five to ten minutes on two cores of Linux, no network. Prints what it measured as JSON; with `--write`, also puts it where
-docs/measurements/embedding.md takes its numbers from. All neighbours are exact, over the distinct texts of the sample.
-"""
+"""The quality of the static embedding model, compared with all-MiniLM-L6-v2 on the sample that everindex ships."""
 
 from __future__ import annotations
 

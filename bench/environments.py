@@ -1,7 +1,4 @@
-"""Where does a system that we compare with live? In an environment of its own, made once from bench/requirements/.
-
-They cannot share everindex's: langchain-postgres wants pgvector below 0.4, LlamaIndex's store SQLAlchemy below 2.1.
-"""
+"""Virtual environments of the systems that everindex is compared with, made once from bench/requirements/."""
 
 from __future__ import annotations
 

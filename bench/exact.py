@@ -1,4 +1,4 @@
-"""What is the right answer? Exact cosine neighbours by numpy, and the share of them that a search has found."""
+"""The exact result of a search: cosine neighbours by numpy, and the share of them that a search has found."""
 
 from __future__ import annotations
 

@@ -1,14 +1,4 @@
-"""What does a filter cost a search, and what does it find? Beside the plan that PostgreSQL makes by itself, in turns.
-
-    python bench/filtered.py --home DIRECTORY [--searches 1000] [--timed 200] [--rounds 2] [--queries 100] [--least 50]
-
-Run with an environment in which everindex is installed. Prints JSON: for filters of half of the rows down to a
-thousandth, drawn without regard to the vectors and clustered, and for one that nothing passes, recall@10 against numpy,
-answers with fewer rows than exist, and the times of `search_vector`, of the plain statement under PostgreSQL's own planner
-settings, and of the same with the vector index kept from it: where PostgreSQL takes that index, it gives what happens to
-pass among the nearest 40, which may be no answer. Then how many rows k = 100 and k = 1,000 give, and every category of the
-corpus as a filter (categories.py, which measures these alone).
-"""
+"""The cost and the recall of filtered searches, beside the plan that PostgreSQL makes by itself, in turns."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""How long from `everindex up` on a bare machine to the first answer, and to the second start? Prints one JSON document.
-
-Run with an environment in which everindex is installed:  python bench/first_answer.py [RUNS]
-Each run starts from an empty directory: initdb, chain, sample of 9,940 articles with embeddings, index, proofs, pages.
-"""
+"""The time from `everindex up` on a bare machine to the first answer, and to the second start. Prints JSON."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""How many searches a second go through HTTP, against the same in process? Eight clients, in slices that take turns.
-
-    python bench/http_load.py --home DIRECTORY [--clients 8] [--seconds 3] [--slices 5]
-
-Run with an environment in which everindex is installed. The web application is `everindex serve`, a process of its own;
-the clients are threads here that write ready requests on kept connections. In process, the same threads call
-`search_vector` and `search`, by meaning alone and hybrid. Prints JSON.
-"""
+"""The searches per second over HTTP against those in process: eight clients, in slices that take turns."""
 
 from __future__ import annotations
 

@@ -1,12 +1,4 @@
-"""How good and how fast is search by keyword, by meaning, and by both? Writes docs/measurements/hybrid.json.
-
-    python bench/hybrid.py            about 10 minutes on two cores; prints the numbers
-    python bench/hybrid.py --write    and writes them beside the page docs/measurements/hybrid.md
-
-The texts are the sample that everindex ships, each distinct text once, on an embedded server of its own. Quality: queries
-are made of the words of 250 articles; is the article among the first ten, and how many of the first ten others have its
-category? Speed: all ways take turns, query by query, in one run.
-"""
+"""The quality and speed of search by keyword, by meaning, and by both. Writes docs/measurements/hybrid.json."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""How fast do articles go in, with the vector index there, without it, and without it plus the build? Prints JSON.
-
-Run with an environment in which everindex is installed:  python bench/import_rates.py [ROWS]
-Uses the sample, and an embedded server of its own that ends with it.
-"""
+"""The rate of imports with the vector index, without it, and without it plus its build. Prints JSON."""
 
 from __future__ import annotations
 

@@ -1,12 +1,4 @@
-"""Do searches of many clients disturb each other? Thousands at once, of every kind, and each answer checked.
-
-    python bench/mixed.py --home DIRECTORY [--searches 10000] [--clients 16]
-
-Run with an environment in which everindex is installed. k, ef_search, filter and exact change from search to search. An
-answer must be in order, hold no row twice, hold k rows or all that pass, and only such; in between, and on every
-connection of the pool at the end, each setting of the server must be as it was before. Prints JSON; ends with status 1
-where something was wrong.
-"""
+"""The isolation of concurrent searches: thousands at once, of every kind, each answer checked."""
 
 from __future__ import annotations
 

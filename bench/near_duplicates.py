@@ -1,8 +1,4 @@
-"""How close are two articles that say the same? The default of `near_duplicate_distance`, measured on the sample.
-
-Every pair of the sample's articles closer than 0.3 is sorted into bands of cosine distance; in each band the texts of up to
-60 pairs are compared with difflib (1.0: the same text). Prints one JSON document. Needs no server; about 20 s.
-"""
+"""The distance of articles that say the same: the default of `near_duplicate_distance`, measured on the sample."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""What does a further page cost, how many of its articles are right, and what are many searches at once worth?
-
-    python bench/pages.py --home DIRECTORY [--count 20000 | --vectors FILE.npy --rows FILE.jsonl]
-
-Each page of ten is asked for after a place of the exact order, so that a depth can be measured without walking there: as the
-engine chooses, and exactly. Recall of a page is the share of the ten that come after that place. Then whole walks of 50 pages
-through the index, and 100 searches one by one and at once. Prints one JSON document.
-"""
+"""The cost and accuracy of further result pages, and the gain of many searches in one call."""
 
 from __future__ import annotations
 

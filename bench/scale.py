@@ -1,13 +1,4 @@
-"""How do build, size and search grow with the rows? 10,000, 100,000 and 500,000 rows of 1536 numbers, made in parts.
-
-    python bench/scale.py --home DIRECTORY [--type halfvec|vector|bit] [--steps 10000,100000,500000]
-
-Run with an environment in which everindex is installed, and a few gigabytes of disk for each 100,000 rows. The rows are
-made 10,000 at a time, so that this process stays far below 4 GB. A run that was interrupted goes on where it was: what
-is in the server stays, and what was measured lies in DIRECTORY/scale.json. At each size a database of 10,000 rows on the
-same server, with the same index, is searched in turns with the large one: their ratio is of one run. Prints JSON, with
-what 10 and 100 million rows would take.
-"""
+"""The growth of build time, size and search time with the rows: 10,000, 100,000 and 500,000 rows of 1536 dimensions."""
 
 from __future__ import annotations
 

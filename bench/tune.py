@@ -1,10 +1,4 @@
-"""What does `everindex tune` find, and does it hold? One instance, tuned and applied, checked with other queries by numpy.
-
-    python bench/tune.py --home DIR --json docs/measurements/tune.json --svg docs/measurements/tune.svg
-
-The check asks the library's own search for rows that were moved a little, which no tuning has seen, before and after, and
-compares with the exact answer.
-"""
+"""The outcome of `everindex tune`, applied on one instance and checked with other queries by numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which order are systems asked that are compared? In turns, input by input, so that each sees the same moments."""
+"""The order in which compared systems run: in turns, input by input, so that each sees the same conditions."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""How long does a writer wait while an index is built: by deploy, by CREATE INDEX CONCURRENTLY and by CREATE INDEX?
-
-Run with an environment in which everindex is installed:  python bench/writers.py [RUNS [ROWS [DIMENSIONS]]]
-Prints one JSON document. A table of clustered vectors on the embedded server with fsync on; one process writes (an
-insert, then an update of a vector, and so on, 50 a second), one searches, and the index is built meanwhile.
-"""
+"""The time that a writer waits while an index is built by deploy, CREATE INDEX CONCURRENTLY or CREATE INDEX."""
 
 from __future__ import annotations
 

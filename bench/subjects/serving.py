@@ -1,8 +1,4 @@
-"""How is a search system asked from another process? One JSON document a line, on its standard input and output.
-
-Each system runs in an environment of its own and takes the time of its own searches, so that the pipe is in no figure.
-Needs nothing but numpy.
-"""
+"""The protocol of a search system in another process: one JSON document a line, on its standard input and output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""everindex: article search on PostgreSQL + pgvector whose HNSW index is declared once and always there."""
+"""everindex: article search on PostgreSQL and pgvector whose vector index checks and repairs itself."""
 
 from __future__ import annotations
 

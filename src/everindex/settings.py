@@ -1,4 +1,4 @@
-"""Which settings does this process run with? The environment wins over `.env`; `NAME_FILE` reads a secret from a file."""
+"""The settings of a process: from the environment, which wins over `.env`; `NAME_FILE` reads a secret from a file."""
 
 from __future__ import annotations
 

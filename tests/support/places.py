@@ -1,4 +1,4 @@
-"""Where may a server of a test keep its data? A place that every account may enter, also when root runs the tests."""
+"""Directories for the data of test servers, which every account may enter, also when root runs the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the databases that tests are given copies of?"""
+"""The template databases that tests get clones of."""
 
 from __future__ import annotations
 

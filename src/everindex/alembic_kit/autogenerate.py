@@ -1,4 +1,4 @@
-"""What of the declared vector indexes does `alembic revision --autogenerate` have to write? Comparison and rendering.
+"""Comparison and rendering of declared vector indexes for `alembic revision --autogenerate`.
 
 Alembic compares an index by its name, columns and uniqueness. `register()` takes HNSW indexes out of its hands and compares
 what makes them: method, operator class, m and ef_construction, expression, predicate, validity. The indexes that a build

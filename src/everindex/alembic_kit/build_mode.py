@@ -1,4 +1,4 @@
-"""Does a migration wait for the index that it is to build? EVERINDEX_BUILD decides; what it leaves, the keeper builds."""
+"""The choice between building an index within a migration and leaving it to the keeper (EVERINDEX_BUILD). Reads only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way back of an index that a revision has dropped online and that fails afterwards.
+"""Restoration of an index that a revision dropped online before it failed.
 
 DROP INDEX CONCURRENTLY runs in no transaction, so a rollback does not undo it: a revision that drops an index, alters its
 column and fails would leave neither. What was dropped is therefore remembered until the revision is stamped and committed

@@ -1,4 +1,4 @@
-"""Where is the server of an SQLAlchemy connection? Its address for libpq, whatever driver the application uses.
+"""The libpq address of an SQLAlchemy connection's server, whatever driver the application uses.
 
 The index engine works on connections of its own (psycopg). It takes what the application's driver connected with where
 that driver is libpq's (psycopg, psycopg2: a password may have come from a hook, a service file or the environment), and

@@ -1,4 +1,4 @@
-"""The engine's errors in the situation of somebody who runs `alembic`: what to do next is a revision, env.py or alembic.
+"""Next steps of the engine's errors for users of `alembic`: a revision, env.py or an alembic command.
 
 The engine's own texts speak to the user of the `everindex` command, whose declaration, chain and address are everindex's.
 The slug, what happened and why stay. Nothing is caught here that is not an EverindexError.

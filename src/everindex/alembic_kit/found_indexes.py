@@ -1,4 +1,4 @@
-"""Which vector indexes does a table have already? Read on the connection that autogenerate compares with. Reads only."""
+"""Existing vector indexes of a table, read on the connection that autogenerate compares with. Reads only."""
 
 from __future__ import annotations
 

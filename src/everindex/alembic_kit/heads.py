@@ -1,4 +1,4 @@
-"""Do the revisions of a chain end in one head? A gate for any env.py, entrypoint or CI, which touches no database.
+"""The single-head check of a chain of revisions, for an env.py, an entrypoint or CI. Connects to no database.
 
 `python -m everindex.alembic_kit.heads [alembic.ini]` is the same gate for a shell: exit status 1 unless there is one head.
 """

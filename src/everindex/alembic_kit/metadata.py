@@ -1,4 +1,4 @@
-"""How is an index declared in SQLAlchemy's own words? From the `Index` objects of any MetaData to specs, and back.
+"""Conversion between SQLAlchemy `Index` objects and index declarations (`IndexSpec`), in both directions.
 
 An `Index(..., postgresql_using="hnsw", postgresql_with=..., postgresql_ops=...)` is a declaration as it stands. What
 SQLAlchemy has no word for is in its `info`: `info={"everindex": {"recall_floor": 0.97, "build": {...}}}`; with

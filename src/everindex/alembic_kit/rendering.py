@@ -1,4 +1,4 @@
-"""How do the operations stand in a revision file? As calls with every argument that the definition needs.
+"""Rendering of vector index operations in revision files, with every argument that the definition needs.
 
 A revision is frozen: what is left out would change with a later default, so operator class, m and ef_construction are
 always written. Nothing is needed in script.py.mako.

@@ -1,4 +1,4 @@
-"""How does a running migration tell what it does? A progress bar on a terminal, lines in a log, notices as they come."""
+"""Reporters of a running migration: a progress bar on a terminal, lines in a log, notices as they arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is an index's migration as a script (`alembic upgrade --sql`)? SQL that psql runs unchanged, and that a person reads.
+"""Vector index operations as a script (`alembic upgrade --sql`): SQL that psql runs unchanged.
 
 A script cannot look and then decide what to do, as the engine does; it can look and stop. So before each CREATE INDEX
 CONCURRENTLY IF NOT EXISTS stands a guard that stops where an INVALID index, or one of another definition, has the name.

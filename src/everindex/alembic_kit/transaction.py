@@ -1,4 +1,4 @@
-"""In which transaction does an operation of a revision run, and where may the index be built then?
+"""The place of a vector index operation: inside the transaction of its revision, beside it, or after its commit.
 
 CREATE INDEX CONCURRENTLY runs in no transaction, and the engine works on connections of its own, which do not see what a
 transaction has not committed, and whose build waits for those who have written to the table. So:

@@ -1,4 +1,4 @@
-"""What does `everindex tune` say? The recommendation with its figures of before and after, and what came of applying it."""
+"""The text of `everindex tune`: the recommendation with its figures before and after, and the outcome of applying it."""
 
 from __future__ import annotations
 

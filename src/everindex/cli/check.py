@@ -1,4 +1,4 @@
-"""`everindex check`: do the statements of an application use the vector index? Exit 0 when all do, 3 when one does not."""
+"""`everindex check`: whether an application's statements use the vector index. Exit 0 when all do, 3 when one does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`everindex doctor`: every rule about server, settings, indexes, tables and data asked, worst first; `--fix` mends."""
+"""`everindex doctor`: the results of every rule, worst first; `--fix` applies the safe fixes."""
 
 from __future__ import annotations
 

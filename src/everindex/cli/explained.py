@@ -1,4 +1,4 @@
-"""How does a search explain itself in the terminal?"""
+"""The explanation of a search in the terminal: strategy, settings, statement and plan."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The web applications that run with this EVERINDEX_HOME: a file for each, with its address, so that others find a port
-that was chosen at its start.
+"""The register of web applications that run with this EVERINDEX_HOME: a locked file for each, with its address.
 
-A file counts while its writer holds a lock on it, which ends with the process, however it ends. It is a help and no
-promise: a home that cannot be written has none, and an application of another home is not seen.
+Others find a port there that was chosen at its start. A file counts while its writer holds a lock on it, which ends
+with the process, however it ends. It is a help and no promise: a home that cannot be written has none, and an
+application of another home is not listed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was done to which index, when, and how did it end? History in everindex_meta.journal; nothing depends on it.
+"""The journal of index operations, in everindex_meta.journal: history for people, on which nothing depends.
 
 Where the schema is missing or may not be written, nothing is recorded, and everything else works the same.
 """

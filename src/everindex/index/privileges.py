@@ -1,4 +1,4 @@
-"""Which privilege does a role lack to build an index, and who can grant it? PostgreSQL's refusal names the object alone."""
+"""The privilege that a role lacks to build an index, and the statement that grants it. Reads only."""
 
 from __future__ import annotations
 

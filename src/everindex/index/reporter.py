@@ -1,4 +1,4 @@
-"""Where does an operation tell what it does? Sentences, PostgreSQL's own notices, and progress."""
+"""The reporter of an operation: receives its sentences, PostgreSQL's notices and build progress; by default, the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What index do we want? The declaration, checked against pgvector's limits before any database is touched."""
+"""The declaration of a vector index, checked against pgvector's limits before any database is touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is an index declared without SQLAlchemy? As a JSON object, or a row of a table, with the words of IndexSpec.
+"""Index declarations as JSON objects or table rows, for applications without SQLAlchemy.
 
 A file holds one object or a list of them. `null`, as in a row with empty columns, means that nothing is declared and the
 default holds. What is unknown, of another type or out of range is refused by name before any database is touched.

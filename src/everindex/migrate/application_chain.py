@@ -1,4 +1,4 @@
-"""Another application's own chain, recognised before ours goes on in it: its revision is one of ours, its schema is richer.
+"""Recognition of another application's migrations before everindex's own continue on its database.
 
 At the revision before the vector index the upgrade goes on, as the deployment guide promises, and says what follows from
 it. Earlier, ours would make stand-ins for what the application's later revisions make, and stamp past them: refused

@@ -1,4 +1,4 @@
-"""Attaching to a database whose application has a chain of its own: what is checked, and what is recorded.
+"""Attachment to a database that another application migrates: its preconditions and its record.
 
 Nothing of the application's is changed: everindex owns the schema `everindex_meta` and the indexes that it builds. Killed
 anywhere, a second run finishes.

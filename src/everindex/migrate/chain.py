@@ -1,4 +1,4 @@
-"""Where are the revision files, and do they form one line? The repository's `alembic/`, or the copy packed in the wheel."""
+"""The revision files of everindex, from the repository's `alembic/` or the copy in the wheel; refused unless linear."""
 
 from __future__ import annotations
 

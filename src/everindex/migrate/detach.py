@@ -1,4 +1,4 @@
-"""Detaching from a database: what of it is everindex's own is found, shown, and removed; what is the application's stays.
+"""Detachment from a database: everindex's objects are found, shown and dropped; the application's own stay.
 
 Ours are the indexes that everindex built, the lines that it wrote into comments, and the schema `everindex_meta`, which goes
 last: killed anywhere, a second run finishes. An index that was there before `everindex attach` stays, and where another

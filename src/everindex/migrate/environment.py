@@ -1,4 +1,4 @@
-"""What happens around a run of the chain? Called by alembic/env.py, so that every way of migrating is the same way."""
+"""The run of a migration as `alembic/env.py` performs it, so that every way to migrate is the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At which revision is a database? Read without Alembic: a probe asks every few seconds."""
+"""The current revision of a database, read without loading Alembic, cheaply enough for a probe every few seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does everindex itself run the chain? Alembic's own commands, with errors that a person understands."""
+"""Alembic's commands over everindex's own revisions, with errors as everindex's own."""
 
 from __future__ import annotations
 

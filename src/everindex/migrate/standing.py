@@ -1,7 +1,7 @@
-"""How everindex stands to this database: attached to another application's, at the head of its own chain, before it, or at
-a revision that this release does not have, or that may not be read. What each command says about it comes from here.
+"""The state of a database relative to everindex's own revisions, and what each command says about it.
 
-On an attached database `alembic_version` is not read.
+Attached to another application, at head, behind, at an unknown revision, unreadable, or at none. On an attached
+database `alembic_version` is not read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Where is the PostgreSQL server? Reads it from the settings as a libpq connection string, and names it without secrets."""
+"""The address of the PostgreSQL server, read from the settings as a libpq connection string.
+
+`describe` names a server without any secret. Where the settings name no server, `servers` starts the embedded one.
+"""
 
 from __future__ import annotations
 

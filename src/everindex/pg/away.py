@@ -1,4 +1,4 @@
-"""Servers that are gone: whether anybody listens at a pool's address, asked by who waits for a connection in vain.
+"""Detection of a server that is down: one connection attempt on behalf of all sessions that wait in vain.
 
 A pool whose connections are all in use and one whose server is away look alike from outside. One look at a time, for all who
 wait. A server that is about to come back is not away; one that takes connections and never answers (stopped, or frozen with

@@ -1,4 +1,4 @@
-"""What can this server do? Its version, pgvector's two versions and schema, and what the role may do. Reads only."""
+"""The capabilities of a server: its version, pgvector's versions and schema, and what the role may do. Reads only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How does everindex connect? One way for commands (waits for a starting server) and one pool for the web application."""
+"""Connections to the server: single ones for commands, which can wait for a starting server, and pools for the web.
+
+Driver errors leave here as everindex's own; passwords appear in none of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who else is doing this right now? Session-level advisory locks, obtained by polling and never by waiting.
+"""Session-level advisory locks, obtained by polling and never by a statement that waits.
 
 A blocked `pg_advisory_lock()` is a running statement with a snapshot, and CREATE INDEX CONCURRENTLY waits for every
 older snapshot: the two deadlock (docs/decisions/0003). Polling with short autocommit statements holds no snapshot.

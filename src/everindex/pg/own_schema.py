@@ -1,4 +1,4 @@
-"""What does everindex keep for itself? The tables of schema `everindex_meta`, versioned apart from the application's chain.
+"""The schema `everindex_meta`: everindex's own tables, versioned apart from the migrations of the application.
 
 Everything works when the schema is missing: then nothing is known about who made a vector, and the answers say so.
 `DROP SCHEMA everindex_meta CASCADE` removes it without a trace. It is not called

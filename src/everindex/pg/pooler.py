@@ -1,4 +1,4 @@
-"""Is there a pooler between a connection and its server, and may the session be used as our own?
+"""Poolers between a connection and its server: detected, and whether they leave the connection its session.
 
 A pooler such as PgBouncer makes up the process number that a connection is told at its start, because it may change the
 server session behind it; the session itself knows its own. In transaction mode every transaction may run in another

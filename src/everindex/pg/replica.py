@@ -1,4 +1,4 @@
-"""Is the read replica there? A pool while it answers; while it does not, a thread looks for it again and nobody waits."""
+"""A read replica: a pool while it answers; otherwise a thread retries in the background and no read waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a statement run with settings of its own at the price of one? Both in one write and one read.
+"""One round trip for a statement and the settings that hold for it alone.
 
 psycopg's pipeline sends every statement as soon as it is executed, so that the server wakes up for the settings, answers
 them, and is woken again for the statement. Here both leave in a single write, with libpq's own pipeline functions that

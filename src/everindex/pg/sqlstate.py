@@ -1,4 +1,4 @@
-"""The translation of psycopg's errors into everindex's own, by SQLSTATE; no other module reads a driver error for people."""
+"""The translation of psycopg's errors into everindex's own, by SQLSTATE; the only module that reads driver errors."""
 
 from __future__ import annotations
 

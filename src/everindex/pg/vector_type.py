@@ -1,4 +1,4 @@
-"""How does a connection learn pgvector's types, wherever the extension lies?"""
+"""psycopg's adapters for pgvector's types, registered in whichever schema the extension has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does this statement of an application use a vector index? Asked of the planner with EXPLAIN; it is never executed."""
+"""The check of one statement: EXPLAIN shows whether it uses a vector index and why not; it is never executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a plan is a distance computed, and from what? Reads the expressions that EXPLAIN prints, not the user's SQL."""
+"""The distances that a plan computes, read from the expressions that EXPLAIN prints, not from the user's SQL."""
 
 from __future__ import annotations
 

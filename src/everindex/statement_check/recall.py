@@ -1,4 +1,4 @@
-"""How many of the true rows does this statement of an application return? Executes it, with the index and without."""
+"""The recall of an application's own statement: executed with the index and without it, in one transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row security of the tables of a statement: does it apply to the role that asks, and how many rows pass it?
+"""Row security of a statement's tables: the policies that apply to its role, and how many rows pass them.
 
 A policy is a condition that PostgreSQL adds to the statement: a vector index gives its rows first, the policy leaves some out
 of them. It does not apply to superusers, to roles with BYPASSRLS, and to the owner of a table that does not force it.

@@ -1,5 +1,4 @@
-"""A build that is interrupted, however: no row is changed, what was said about the remains is true, and the next upgrade
-ends with exactly one valid declared index."""
+"""Interrupted builds: no row is changed, the report of what is left is true, and the next upgrade finishes the index."""
 
 from __future__ import annotations
 

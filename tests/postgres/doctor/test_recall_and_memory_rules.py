@@ -1,4 +1,4 @@
-"""Does the doctor see that recall has fallen, and that indexes no longer fit into memory?"""
+"""The doctor's rules about recall below its floor and indexes larger than memory."""
 
 from __future__ import annotations
 

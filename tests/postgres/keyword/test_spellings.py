@@ -1,5 +1,7 @@
-"""Titles are found by what a person types: with hyphens or without, in another form of Unicode, inside a sentence without spaces;
-and not by what is another word."""
+"""Titles are found as a person types them, and not by what is another word.
+
+With hyphens or without, in another form of Unicode, inside a sentence without spaces.
+"""
 
 from __future__ import annotations
 

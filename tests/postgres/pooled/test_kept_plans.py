@@ -1,5 +1,7 @@
-"""PostgreSQL may keep one plan of a prepared statement from the sixth execution on: twenty searches of each kind later, the
-plan is still the one that the kind is for."""
+"""The plan of a prepared search stays the right one after PostgreSQL may reuse a plan for all values.
+
+It may from the sixth execution on; each kind of search runs twenty times.
+"""
 
 from __future__ import annotations
 

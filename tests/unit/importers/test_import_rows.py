@@ -1,4 +1,4 @@
-"""When is a row an article, and what does it say when it is none?"""
+"""The validation of imported rows: what makes a row an article, and the reason given for one that is not."""
 
 from __future__ import annotations
 

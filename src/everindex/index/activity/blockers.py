@@ -1,4 +1,4 @@
-"""Whom would an online build wait for? Old snapshots, writers on the table and prepared transactions, each by name.
+"""The blockers of an online build: old snapshots, writers on the table and prepared transactions, each named.
 
 CREATE INDEX CONCURRENTLY waits for every transaction that may still write to its table without knowing the index, and
 at its end for every snapshot of the database that is older than the index. A session that is idle in a READ COMMITTED

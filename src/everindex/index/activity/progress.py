@@ -1,4 +1,4 @@
-"""How far is a build? Phase, blocks, rows a second and time left, read from pg_stat_progress_create_index."""
+"""The progress of a running build: phase, blocks, rows per second and time left (pg_stat_progress_create_index)."""
 
 from __future__ import annotations
 

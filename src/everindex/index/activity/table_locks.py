@@ -1,5 +1,4 @@
-"""The session that stands in the way of an online build: of builds, drops, VACUUM and the like PostgreSQL lets one run at a time
-on a table."""
+"""Sessions whose table lock conflicts with an online build: other builds, drops, a manual VACUUM. Reads only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What will a step cost? Rows, memory, disk, WAL and time, before anything is done. Pure."""
+"""The estimated cost of a step: rows, memory, disk, WAL and time. Pure; an estimate, not a limit."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The online build and the online drop of one index, of whatever kind: the only code that runs CREATE INDEX CONCURRENTLY and
-DROP INDEX CONCURRENTLY on a table that people use.
+"""The online build and drop of one index of any kind: the only code that runs CREATE and DROP INDEX CONCURRENTLY.
 
-Readers and writers go on. The statement is watched (progress, and whom it waits for), ends when its policy says so or when
-the operation is stopped, and whatever ends it, the INVALID index that it leaves is dropped over another connection, or
-named where even that cannot be done. A process or a server that is killed leaves an INVALID index, or none: whoever looks
-at the catalog next finds it. A failed statement is never repeated here; that is for a new look at the catalog to decide.
+Readers and writers continue. The statement is watched (progress, and the transactions it waits for) and ends when its
+policy says so or the operation is stopped. However it ends, the INVALID index that it leaves is dropped over another
+connection, or named where that cannot be done. A killed process or server leaves an INVALID index or none, for the next
+reader of the catalog to find. A failed statement is never repeated here: the caller observes and plans anew.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""May a build begin, and what will it meet? Who it will wait for, and whether disk and shared memory will do."""
+"""The preflight check of a build: the sessions that it will wait for, and whether disk and shared memory suffice.
+
+Reads only. Raises only where the index certainly does not fit; where nothing is known about the machine, it stays
+silent.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many rows a second does a build of this shape make on this server? From its own past, or from a short trial."""
+"""The build rate in rows per second for a shape of index on this server, from past builds or a short trial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When is a build given up? When its policy's time is over, or when it has waited too long for one transaction.
+"""The watchdog of a build: cancels it when its policy's time is over or one transaction blocks it too long.
 
 Not by lock_timeout or statement_timeout: those strike in the last second of a build of hours as well as in the first,
 and leave an INVALID index that nobody removes. The watchdog says whom the build waited for, and who cancels cleans up.

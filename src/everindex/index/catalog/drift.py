@@ -1,4 +1,4 @@
-"""How does an index differ from its declaration? Pure comparison, in the words of the catalog."""
+"""The differences between an index and its declaration, one phrase each, in the words of the catalog. Pure."""
 
 from __future__ import annotations
 

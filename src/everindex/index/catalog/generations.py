@@ -1,4 +1,4 @@
-"""Which index is which generation? Names and comments, from which every start can tell, whatever became of the last one.
+"""The generations of a declared index, told apart by name and comment alone, whatever interrupted the last deploy.
 
 Beside the declared index stand at most two others: `<name>__next`, which is being built or proven, and `<name>__prev`,
 the one that served before and is kept for a rollback. The catalog alone says so: a comment on the index holds what its

@@ -1,4 +1,4 @@
-"""What does the index hold: the column itself, a cast of it, or an expression?
+"""The key of an index: the column itself, a cast of it, or an expression.
 
 As SQL for CREATE INDEX and for a search, and in the words in which the catalog gives it back.
 """

@@ -1,4 +1,4 @@
-"""What is there? The declared table, its column and every vector index on it, as the catalog knows them. Reads only."""
+"""Observation: the declared table, its column and every vector index on it, as the catalog has them. Reads only."""
 
 from __future__ import annotations
 

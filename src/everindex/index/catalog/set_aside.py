@@ -1,4 +1,4 @@
-"""The note that an index was dropped for a load and is to come back: who finds it after a crash knows what is missing.
+"""The note that an index was dropped for a bulk load and is to be restored; it survives a crash.
 
 It is the last line of the comment on the table's unique index (what others have written there stays above it), and so
 needs no schema of ours, no object of its own and no pass over the table, is carried along by a dump, and is gone with the

@@ -1,10 +1,9 @@
-"""Is a new generation fit to take over? The planner can use it, and it finds what it must; otherwise it is rejected.
+"""The acceptance of a new generation: the planner can use it and its recall holds the floor, or it is rejected.
 
-Only an index that serves the declared search outranks it: where none does, the best that could be built takes over below
-its floor, and the comment on it says so (`generations.Shortfall`).
-
-Two valid indexes on the same key leave the choice to the planner's costs. So, for the proof, all others of the same key
-are out of the planner's sight (visibility.py).
+Only an index that serves the declared search outranks it: where none does, the best that could be built takes over
+below its floor, and the comment on it says so (`generations.Shortfall`).
+Two valid indexes on the same key leave the choice to the planner's costs. So the test hides all others of the same key
+from the planner (visibility.py).
 """
 
 from __future__ import annotations

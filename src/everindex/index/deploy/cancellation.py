@@ -1,6 +1,6 @@
-"""The end of work that is told to stop: its running statement is cancelled, and what it left is removed by whoever ran it.
+"""The cancellation of an operation: its running statement is cancelled, and its owner removes what is left.
 
-A signal tells it from outside of the main thread (`beside`).
+A signal handler may stop it from outside the main thread (`beside`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The comments that a deploy writes on indexes beside its own notes: that an index is set aside for a load, and what others
-had written on an index that was dropped and built anew.
+"""Comments on indexes beyond generation notes: the set-aside note of a load, and others' own text after a rebuild.
 
 Writers take SHARE UPDATE EXCLUSIVE on the index alone, and never wait long for it. A role that may not change comments leaves
 them to the next one that may. What the note says, and who reads it, stands in `catalog/set_aside.py`.

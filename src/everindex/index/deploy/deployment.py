@@ -1,6 +1,6 @@
-"""The state of one deploy of a declared vector index: what it has done so far, and what its later steps have to know of it.
+"""The state of one deploy of a declared vector index: its results so far, as its later steps need them.
 
-It is in memory alone: whoever is killed leaves the catalog, from which the next deploy makes its own plan.
+In memory only: after a kill, the next deploy plans from the catalog.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What would a deploy do here, at what cost, and whom would it wait for? A plan with its estimates. Changes nothing."""
+"""The preview of a deploy: its plan with estimates, SQL and blockers. Changes nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which indexes does the planner see while one of them is measured? In transactions that are rolled back.
+"""The visibility of indexes to the planner while one of them is measured, in transactions that are rolled back.
 
-Two valid indexes on the same key leave the choice to the planner's costs, so that all but one have to be out of its sight:
-for a superuser by their `indisvalid`, for the table's owner by dropping them in the transaction (docs/decisions/0008).
+Two valid indexes on the same key leave the choice to the planner's costs, so all but one have to be hidden: for a
+superuser by their `indisvalid`, for the table's owner by dropping them in the transaction (docs/decisions/0008).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How does an index get into memory before the first search needs it? By pg_prewarm where it is there, else by searches.
+"""The warm-up of an index: its blocks brought into memory by pg_prewarm where that exists, else by searches.
 
-After a restart every search jumps through an index that is on disk only. Nothing here is needed for a right answer, so
-nothing here raises what a caller would have to handle but a lost connection, and all of it ends in time.
+After a restart every search jumps through an index that is on disk only. No correct answer depends on it, so nothing
+here raises but a lost connection, and all of it ends in time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The evidence that a keeper collects against the index that serves: samples of its recall, and its size per row; never its age.
+"""The evidence against a serving index: measured recall and size per row, never its age. The judgement is pure.
 
 How samples of recall are judged stands in `recall/judgement.py`. A measurement reads only, and ends when its time is over.
 """

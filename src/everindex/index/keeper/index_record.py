@@ -1,4 +1,4 @@
-"""What does a keeper know of one index? The samples of its graph, when the next is due, and what it built itself.
+"""The keeper's record of one index: the samples of its graph, when the next is due, and its own builds.
 
 All of it is read back from everindex_meta after a restart; without that schema it lasts as long as the process.
 """

@@ -1,4 +1,7 @@
-"""Which DDL makes, drops and swaps an index? The only place that writes it: every name quoted and qualified."""
+"""The DDL of vector indexes: every statement that creates, drops, renames or comments one, quoted and qualified.
+
+Texts only; nothing here runs them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a partitioned table get its index online? ON ONLY the parents, concurrently on each partition, then attach.
+"""The plan for a partitioned table: ON ONLY its parents, concurrently on each partition, then attach.
 
 PostgreSQL has no CREATE INDEX CONCURRENTLY for a partitioned parent. Pure: from what was observed to steps.
 """

@@ -1,4 +1,4 @@
-"""What can be done to an index? Each step as data: what it does, the lock it takes, and how it is taken back."""
+"""The steps of a plan: each as data with what it does, the lock it takes, and how it is reversed."""
 
 from __future__ import annotations
 

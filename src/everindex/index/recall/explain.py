@@ -1,4 +1,4 @@
-"""Would the planner use the index? EXPLAIN of a statement under given settings, read as data."""
+"""The planner's choice for a statement: EXPLAIN under given settings, parsed as data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What recall did an index have, and when? Small samples, kept in everindex_meta.recall_history for each built graph.
+"""The recall history of built graphs: small samples in everindex_meta.recall_history.
 
 Where the schema is missing or may not be written, nothing is kept, and everything else works the same.
 """

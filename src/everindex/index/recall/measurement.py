@@ -1,4 +1,4 @@
-"""How many of the true neighbours does the index find? recall@k against an exact scan that is checked to be one."""
+"""The measurement of recall@k: an index search against a scan that is checked to be exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which statements ask an index, and which ask for the truth? For any declared index, whatever it holds.
+"""Probe statements of a declared index: the search through the index and the exact search that it is compared with.
 
 A search over halfvec or bit codes finds candidates, and these are ordered by their true distance; so is what a probe
 returns. `%(vector)b` is the query, of the column's own type; the last column is the true distance.

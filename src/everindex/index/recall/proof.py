@@ -1,4 +1,4 @@
-"""What a verification found: one answered question each, as data and as JSON."""
+"""A proof of `everindex verify`: one statement about an index with its outcome, as data and as JSON."""
 
 from __future__ import annotations
 

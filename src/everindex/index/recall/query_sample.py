@@ -1,4 +1,4 @@
-"""With which queries is an index measured? With a sample of those that were really asked, else with stored rows.
+"""The sample of query vectors that recall is measured with: recorded searches, else stored rows.
 
 everindex_meta.query_sample keeps vectors only: no text, no time, no user, in an order that says nothing. Where the schema
 is missing or may not be written, nothing is kept.

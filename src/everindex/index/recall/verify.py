@@ -1,4 +1,4 @@
-"""Is the index true? Three proofs, each a sentence: it is there, valid and as declared; the planner uses it; it is accurate."""
+"""The verification of an index by three proofs: valid and as declared, usable by the planner, and accurate."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""How does a recommendation become what serves? Kept, deployed through generations, and measured again over all rows.
+"""The application of a recommendation: stored, deployed through generations, and measured again over all rows.
 
-What is chosen is kept first and deployed then: whoever reads the declaration meanwhile (a keeper, another deploy) wants the
-same. When the deploy fails, or the new generation does not hold the floor over all rows, what was kept before is put back.
+What is chosen is stored first and deployed then: every reader of the declaration meanwhile (a keeper, another deploy)
+wants the same. When the deploy fails, or the new generation does not hold the floor over all rows, the earlier choice
+is restored.
 """
 
 from __future__ import annotations

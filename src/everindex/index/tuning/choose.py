@@ -1,4 +1,4 @@
-"""Which configuration is the cheapest that holds a recall? Pure.
+"""The choice among measured configurations: the cheapest that holds a recall floor. Pure.
 
 The rule: of all whose recall is at the floor with confidence (the lower end of its 95 % interval is), the smallest index;
 what is within SIZE_TIE of it counts as as small. Among those the fastest search; the index that serves is left in place

@@ -1,4 +1,4 @@
-"""How do recall and latency of an index go together? One curve: a point for each ef_search. Pure data."""
+"""The curve of one index: recall and latency, a point for each ef_search. Pure data."""
 
 from __future__ import annotations
 

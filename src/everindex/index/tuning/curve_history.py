@@ -1,6 +1,6 @@
-"""Which curves were measured last? Kept in everindex_meta.curve, for the page and for people.
+"""The latest measured curves, stored in everindex_meta.curve for the page and the command line.
 
-Where the schema is missing or may not be written, nothing is kept, and everything else works the same.
+Where the schema is missing or may not be written, nothing is stored, and everything else works the same.
 """
 
 from __future__ import annotations

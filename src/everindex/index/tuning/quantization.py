@@ -1,4 +1,4 @@
-"""How many of the true neighbours can bit codes keep at all? Counted over every row, without any index.
+"""The recall that bit codes can reach at all, counted over every row without any index.
 
 A sample flatters codes: among a tenth of the rows a tenth as many others have a code as near. So what a graph over codes
 finds in a sample is bounded by what the codes themselves keep among all rows, for as many candidates.

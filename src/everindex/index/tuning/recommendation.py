@@ -1,4 +1,4 @@
-"""What does tuning recommend, and what would it cost? The choice, with figures of before and after."""
+"""The recommendation of tuning: the chosen configuration, with size and latency before and after."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""On which rows are other configurations tried? On a sample of the table's, in a temporary table of this session.
+"""The sample on which other configurations are tried: a temporary table of this session, filled from the real one.
 
-Nobody else sees it or waits for it, it needs no WAL, and it ends with the session, however that ends.
+No other session sees it or waits for it, it needs no WAL, and it ends with the session, however that ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How do all generations and all other configurations of one declared index compare? Measured, within a time, online.
+"""The survey of one declared index: all its generations and other configurations, measured online within a budget.
 
 The table is only read, with ACCESS SHARE: other configurations are built over a sample, in a temporary table of a session
 of their own.

@@ -1,4 +1,4 @@
-"""What was measured of one declared index, and how much could be spent on it? Pure data."""
+"""The result of a survey, and the budget that it had. Pure data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which other configurations are there, and what would they find? Built one after the other over a sample, and dropped."""
+"""Trials of other configurations: built one after the other over a sample, measured, and dropped."""
 
 from __future__ import annotations
 

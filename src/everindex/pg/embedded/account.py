@@ -1,4 +1,7 @@
-"""Which account of the operating system runs the embedded server, and where may its data lie?"""
+"""The operating system account that runs the embedded server, and a data directory that this account can reach.
+
+No account is ever created, and data that exists is never moved.
+"""
 
 from __future__ import annotations
 

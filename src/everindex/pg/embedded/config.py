@@ -1,4 +1,4 @@
-"""How is the embedded server configured on this machine? One file, written anew at every start."""
+"""The configuration of the embedded server: a postgresql.conf sized for this machine, written at every start."""
 
 from __future__ import annotations
 

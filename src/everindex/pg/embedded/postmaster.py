@@ -1,4 +1,4 @@
-"""Is a server alive on this data? The kernel knows: the file postmaster.pid alone proves nothing."""
+"""The postmaster of a data directory: its pid file, believed only where the kernel confirms a live process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is the embedded server of a home found, started and stopped?
+"""The server process of a home: found, started and stopped under locks that end with their processes.
 
 Every function expects its caller to hold the start mutex of the home. The server itself holds `server.lock`, shared,
 through a descriptor that it and all its children inherit: as long as one of them lives anywhere, in another container

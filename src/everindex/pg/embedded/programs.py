@@ -1,4 +1,4 @@
-"""Where do the programs of the embedded server lie, and can the account that runs it read them?
+"""PostgreSQL's programs for the embedded server, copied where the account that runs it cannot read them.
 
 Only `initdb`, `postgres`, `pg_ctl` and `pg_config` are used; never a shell, never the Python server class of the wheel.
 """

@@ -1,4 +1,4 @@
-"""How does a process get the embedded PostgreSQL of a home? The first one starts it, the last one stops it.
+"""Shared use of a home's embedded server by many processes: the first one starts it, the last one stops it.
 
 Two files in the home carry the answer, both locked with flock, which the kernel gives back however a process ends:
 `start.lock`, exclusive, while somebody starts or stops the server; `users.lock`, shared, as long as a process uses it.
