@@ -82,7 +82,7 @@ from everindex.message_text import with_backticks
 
 
 class EverindexError(Exception):
-    """An error told in three lines: `slug: what`, `why:`, `next:`. Base of every error that everindex raises."""
+    """An error in three lines: `slug: what`, `why:`, `next:`. Base of every error that everindex raises."""
 
     slug: ClassVar[str] = "everindex-error"
     exit_status: ClassVar[int] = 1
@@ -104,7 +104,7 @@ class EverindexError(Exception):
 
 
 class UsageError(EverindexError):
-    """Input that can never work, told before anything was touched."""
+    """Input that can never work, refused before anything was touched."""
 
     slug = "bad-input"
     exit_status = 2
@@ -336,7 +336,7 @@ class GenerationUnproven(EverindexError):
 
 
 class DeployStopped(EverindexError):
-    """The process was told to end while it worked on an index."""
+    """The process was asked to stop while it worked on an index."""
 
     slug = "deploy-stopped"
 

@@ -128,7 +128,7 @@ def _keep_away(
         return kind != "index" or str(name) not in ours
 
     def passes_object(item: Any, name: object, kind: str, is_reflected: bool, _compared: object) -> bool:
-        # What the catalog has was hidden by its name: what is declared would be told and created as missing.
+        # What the catalog has was hidden by its name: what is declared would be reported and created as missing.
         return kind != "index" or is_reflected or not isinstance(item, Index) or str(name_of(item)) not in ours
 
     _add_filters(context, passes_name, passes_object)

@@ -108,7 +108,7 @@ def _give_locks_back(connection: Connection) -> None:
 
 
 def _bring_back(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter: Reporter) -> None:
-    """Builds the index again. An error must not hide that of the revision: it is told with the statement that is left to run."""
+    """Builds the index again. An error must not hide that of the revision: it is logged with the statement to run."""
     name = f"{found.schema}.{found.name}"
     reporter.say(f"the revision failed after it had dropped index {name}: it is built again")
     try:

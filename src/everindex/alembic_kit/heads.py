@@ -15,7 +15,7 @@ from alembic.util import CommandError
 
 from everindex.errors import ChainBroken
 
-#: Commands that look, or that mend the chain: they run env.py too (the second kind with revision_environment = true).
+#: Commands that only read, or that repair the chain: they run env.py too (the second kind with revision_environment = true).
 UNGATED_COMMANDS = {"merge", "heads", "branches", "history", "show", "current"}
 
 

@@ -25,7 +25,7 @@ _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 @dataclass(slots=True)
 class Invocation:
-    """What the options say that every command has; whoever runs the application hands one over as `obj`."""
+    """What the options say that every command has; the caller of the application passes one as `obj`."""
 
     is_verbose: bool = False
     is_debugged: bool = False

@@ -1,6 +1,6 @@
 """The list of the commands, in the order of the help: the name of each, where its function is, and its line of help.
 
-It loads none of them, and not Typer either: whoever only wants to know what there is (`everindex --help`, `--commands`, a
+It loads none of them, and not Typer either: a caller that only lists the commands (`everindex --help`, `--commands`, a
 shell that completes a name) does not pay for the search and the web framework. The text here is the whole help of a
 command, so its function has no docstring. docs/cli.md is made of it (everindex/cli/reference.py).
 """

@@ -144,7 +144,7 @@ def _of_pyproject(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as exc:
-        # Other tools tell of it; whoever does not configure everindex there must not be stopped by it.
+        # Other tools report it; a project that does not configure everindex there must not be stopped by it.
         if not _names_everindex(path):
             return None
         raise SettingInvalid(

@@ -1,6 +1,6 @@
 """The MetaData that `--declared MODULE:ATTRIBUTE` names, imported from the application in the working directory.
 
-Importing runs the application's code; whatever it raises is told by its kind and its place, never with its text, in which an
+Importing runs the application's code; whatever it raises is reported by its kind and its place, never with its text, in which an
 address or a password may be.
 """
 

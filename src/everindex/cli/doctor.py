@@ -69,7 +69,7 @@ def doctor(
 def _declared(
     connection: Connection, declared: str | None, names: list[str] | None, floor: float
 ) -> tuple[IndexSpec, ...]:
-    """The declarations; none, and that is told, where there are none: server and tables are examined all the same."""
+    """The declarations; none, and a line that says so, where there are none: server and tables are examined all the same."""
     if declared is not None or names:
         return declared_indexes(connection, declared, names)
     if not has_article_schema(connection):

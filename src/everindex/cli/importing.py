@@ -54,7 +54,7 @@ def import_articles(
                 row_progress(source) as advance,
             ):
                 reports[source] = instance.import_rows(rows, on_rows=advance, reporter=reporting)
-            # At once: a later source may be unreadable, and what is stored by then must have been told.
+            # At once: a later source may be unreadable, and what is stored by then must have been reported.
             _print(source, reports[source], to=tell if as_json else say)
     tell(f"in {time.monotonic() - started:.1f} s")
     if as_json:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.background.keeper import article_chores, article_indexes, reason_to_wait
+from everindex.articles.background.keeper import article_indexes, article_tasks, reason_to_wait
 from everindex.articles.recall_queries import RecallQueries
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell
@@ -78,12 +78,12 @@ def keep(
             warm_seconds=settings.warm_seconds,
             reason_to_wait=reason_to_wait if declared is None else lambda connection: None,
             on_round=show,
-            chores=article_chores(conninfo, settings) if declared is None and index is None else (),
+            tasks=article_tasks(conninfo, settings) if declared is None and index is None else (),
             # Only of the article table models are known: for any other there is nothing to ask with.
             asked=RecallQueries(settings),
         )
         with connect_patiently(conninfo, settings, wait, deploys=True) as connection:
-            list(wanted(connection))  # a declaration that cannot be is told before anything is kept
+            list(wanted(connection))  # an impossible declaration is reported before the keeper starts
         with _told_to_stop_by_signals(stop):
             if once:
                 raise typer.Exit(_one_round(keeper, stop, as_json))

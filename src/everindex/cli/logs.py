@@ -1,7 +1,7 @@
 """The log of the command line. Into a pipe or a file, records: for people or as JSON (EVERINDEX_LOG_FORMAT).
 
 On a terminal a person reads, whose lines records would only interrupt: there are none without `-v`. What a person must
-know all the same is told in a line of theirs: a warning, and what the keeper does.
+know all the same gets a line of its own: a warning, and what the keeper does.
 
 What renders a record is loaded with the first: most commands write none.
 """
@@ -64,7 +64,7 @@ def _sentence(record: logging.LogRecord) -> str:
     return record.getMessage()
 
 
-#: Loggers whose sentences are told to people as they are.
+#: Loggers whose sentences are shown to people unchanged.
 TOLD = ("everindex.index.keeper.loop",)
 
 
@@ -85,14 +85,14 @@ def configure_logging(settings: Settings, *, is_verbose: bool = False, is_debugg
     # The query log belongs to a server (cli/serve.py switches it on); a single search prints its time itself.
     if not (is_verbose or is_debugged):
         logging.getLogger("everindex.search").setLevel(logging.WARNING)
-    # Chatty at INFO about themselves; the errors of a pool that cannot connect are told by whoever asked for it.
+    # Chatty at INFO about themselves; the errors of a pool that cannot connect are reported by the caller that asked for it.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     if settings.openai_api_key is not None or settings.openai_base_url is not None:
         _configure_structlog()
 
 
 def _configure_structlog() -> None:
-    """Whoever logs through structlog itself (stamina, when an endpoint is asked again) goes the same way: unconfigured, it
+    """A library that logs through structlog itself (stamina, when an endpoint is asked again) goes the same way: unconfigured, it
     prints to stdout, in the middle of the result."""
     import structlog
 

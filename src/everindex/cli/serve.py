@@ -70,7 +70,7 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
 
 
 def _prepare_text_search(instance: Instance) -> None:
-    """An EVERINDEX_TEXT_SEARCH that the server does not have is told now and not to every reader. Raises SettingInvalid.
+    """An EVERINDEX_TEXT_SEARCH that the server does not have is reported once, at the start. Raises SettingInvalid.
 
     The model of the package is loaded, too: nothing else of the process can run meanwhile, and it would be /livez that waits.
     """

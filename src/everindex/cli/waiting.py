@@ -1,4 +1,4 @@
-"""Waiting for the server: what deploys waits for one that is still starting, every other command only when it is told to.
+"""Waiting for the server: by default for commands that deploy, on request (`--wait`) for every other command.
 
 Who waits says so on stderr within a second, with what is left of the time.
 """

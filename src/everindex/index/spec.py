@@ -52,7 +52,7 @@ OLD_OPCLASSES = ("vector_cosine_ops", "vector_l2_ops", "vector_ip_ops")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPolicy:
-    """How an index may be built and kept. Times in seconds; None means without end."""
+    """How an index may be built and kept. Times in seconds; None means no limit."""
 
     give_up_after_seconds: float | None = None
     """A build that has not ended by then is cancelled and removed."""

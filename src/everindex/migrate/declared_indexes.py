@@ -1,7 +1,7 @@
 """The declared indexes, brought to their declaration at the end of a migration or of an attachment.
 
 Where nothing of the chain runs, an index may still be gone or INVALID: it is brought back here, at every start. An index
-that serves with another definition is somebody's choice: it is told and left alone.
+that serves with another definition is somebody's choice: it is reported and left alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def keep_declared(
     attributes: dict[str, Any], conninfo: str, declared: Sequence[IndexSpec], *, is_attached: bool = False
 ) -> None:
-    """Raises what deploying raises; but on an attached database a role that may not build is told what works without."""
+    """Raises what deploying raises; but on an attached database a role that may not build only gets a warning."""
     with reporter_for(attributes) as reporter:
         for declaration in declared:
             spec = declaration

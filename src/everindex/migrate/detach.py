@@ -17,7 +17,7 @@ from psycopg import sql
 
 from everindex.errors import DatabaseNotAttached, StatementFailed
 from everindex.index.build.operation import wait_for_table
-from everindex.index.catalog.adopted import FoundIndex, adopted_here, found_indexes
+from everindex.index.catalog.adopted import AdoptedIndex, adopted_here, adopted_indexes
 from everindex.index.catalog.generations import PREVIOUS, SERVING, aside_name, has_child_name, next_name, previous_name
 from everindex.index.catalog.observe import in_search_path
 from everindex.index.catalog.set_aside import BEGINNING
@@ -119,7 +119,7 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
     attachment = read_attachment(connection)
     own = _own_schema(connection)
     if attachment is None and standing.kind == "unreadable":
-        require_known(standing)  # whether our chain made the database cannot be told: nothing is dropped
+        require_known(standing)  # whether our chain made the database is unknown: nothing is dropped
     if attachment is None and standing.kind in ("head", "behind") and own is not None:
         raise DatabaseNotAttached(
             "this database is not attached.",
@@ -128,7 +128,7 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
             "made, with its rows; `everindex attach` leaves the chain from now on.",
         )
     is_recorded = attachment is not None and attachment.is_recorded
-    found = {(index.schema, index.name): index for index in found_indexes(connection)}
+    found = {(index.schema, index.name): index for index in adopted_indexes(connection)}
     returns: list[IndexSpec] = []
     drops: list[TableIndex] = []
     comments: dict[tuple[str, str], TableIndex] = {}
@@ -265,7 +265,7 @@ def _is_of_concern(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence
 
 
 def _returned(
-    here: IndexSpec, found: dict[tuple[str, str], FoundIndex], there: dict[tuple[str, str], TableIndex]
+    here: IndexSpec, found: dict[tuple[str, str], AdoptedIndex], there: dict[tuple[str, str], TableIndex]
 ) -> bool:
     """True when an index of theirs was replaced by a generation of ours, and is kept as the previous one."""
     theirs = found.get((here.schema, here.name))
@@ -275,7 +275,7 @@ def _returned(
     return _what(serving.definition) != _what(theirs.definition) == _what(kept.definition)
 
 
-def _told_as_theirs(index: TableIndex, was: FoundIndex, *, is_returned: bool) -> str:
+def _told_as_theirs(index: TableIndex, was: AdoptedIndex, *, is_returned: bool) -> str:
     if is_returned or _what(index.definition) == _what(was.definition):
         return f"index {index.name}: it was there before everindex"
     return (

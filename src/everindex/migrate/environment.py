@@ -39,7 +39,7 @@ from everindex.settings import current_settings
 
 log = logging.getLogger(__name__)
 
-#: What else is seen to when the indexes are there, told to a reporter.
+#: What else is done once the indexes exist, with a reporter for its sentences.
 AtHead = Callable[[str, Reporter], None]
 
 #: Alembic commands that only read; all others take the migration lock.

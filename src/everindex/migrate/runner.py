@@ -32,7 +32,7 @@ def attach(conninfo: str, *, wait_seconds: float = 60.0, reporter: Reporter | No
 def upgrade(
     conninfo: str, revision: str = "head", *, wait_seconds: float = 60.0, reporter: Reporter | None = None
 ) -> None:
-    """Waits for the server, then applies the chain up to `revision`; at head it also mends the declared indexes."""
+    """Waits for the server, then applies the chain up to `revision`; at head it also repairs the declared indexes."""
     from alembic import command
 
     config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
@@ -79,7 +79,7 @@ def history() -> list[tuple[str, str | None, str]]:
 
 
 def _config(conninfo: str, name: str, *, wait_seconds: float, reporter: Reporter | None) -> Config:
-    script_directory()  # a broken chain is told before anything else
+    script_directory()  # a broken chain is reported before anything else
     config = chain_config()
     config.attributes.update(
         everindex_conninfo=conninfo,

@@ -17,7 +17,7 @@ from everindex.errors import SettingInvalid
 from everindex.pg.address_text import checked, why_unusable
 from everindex.settings import Settings
 
-#: `postgresql+psycopg2://` and its kin are SQLAlchemy's; libpq wants the bare scheme.
+#: `postgresql+psycopg2://` and the like are SQLAlchemy's; libpq wants the bare scheme.
 _DRIVER_SUFFIX = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.IGNORECASE)
 
 

@@ -1,7 +1,7 @@
 """Whether the text of an address means what its writer meant. One that does not is refused and never shown.
 
 libpq takes every text apart somehow. With an unescaped `/`, `@`, `?` or `:` in the password a part of the password becomes
-the host, the port or the database, and is then printed by whoever names the server, libpq's own errors included. So an
+the host, the port or the database, and is then printed wherever the server is named, libpq's own errors included. So an
 address is looked at before it is used, more strictly than libpq does; what is said about it are fixed sentences.
 """
 

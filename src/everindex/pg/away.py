@@ -26,11 +26,11 @@ from everindex.pg.sqlstate import connect_error
 
 K = TypeVar("K")
 
-#: Who has waited so long for a connection looks; what was seen holds as long, for all.
+#: After waiting so long for a connection one looks; the result holds as long, for all.
 LOOK_AFTER_SECONDS = 1.0
 #: While the server is known to be away, one waits so long: the pool may have a connection again.
 KNOWN_AWAY_SECONDS = 0.05
-#: A look takes at most so long: a busy server takes a connection within it.
+#: A look takes at most so long: a loaded server accepts a connection within it.
 LOOK_SECONDS = 3
 #: An answer that does not come for so long has its server looked at, and again as often until it is there.
 SILENT_SECONDS = 2.0
@@ -86,7 +86,7 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
         return super().wait(self._watched(gen), *args, **kwargs)
 
     def _watched(self, gen: PQGen[RV]) -> PQGen[RV]:
-        """psycopg is told now and then that nothing has come (waiting.py, `interval`)."""
+        """psycopg learns at intervals that nothing has arrived (waiting.py, `interval`)."""
         try:
             wanted = next(gen)
             since = time.monotonic()

@@ -32,7 +32,7 @@ Connection = psycopg.Connection[TupleRow]
 #: (PostgreSQL, pg_stat_get_activity). After SET ROLE even the row of one's own session may be hidden.
 HIDDEN_QUERY = "<insufficient privilege>"
 
-#: Whoever waits for a server is told within a second, and every so often; who does not wait, when one attempt takes long.
+#: A wait for a server is reported within a second, and then at intervals; without a wait, an attempt that takes long is.
 FIRST_WORD_SECONDS, WORD_EVERY_SECONDS, LONG_ATTEMPT_SECONDS = 0.7, 10.0, 2.0
 
 #: One attempt to connect may take this long, seconds; a dropped packet must not eat the whole wait.
@@ -47,9 +47,9 @@ def connect(
     autocommit: bool = True,
     on_wait: Callable[[str, float], None] | None = None,
 ) -> Connection:
-    """Opens a connection; a server that refuses connections or is starting up is asked again until `wait_seconds` are over.
+    """Opens a connection; a server that refuses connections or is starting up is tried again until `wait_seconds` are over.
 
-    `on_wait(reason, seconds_left)` is told before every pause, and in a thread when an attempt takes longer than
+    `on_wait(reason, seconds_left)` is called before every pause, and in a thread when an attempt takes longer than
     FIRST_WORD_SECONDS (without `wait_seconds`, LONG_ATTEMPT_SECONDS). The pause doubles from 0.1 s to 3 s, with jitter.
     Raises ServerUnreachable when the time is over, and at once what waiting cannot cure: CredentialsRefused,
     DatabaseMissing, ServerHostUnknown.
@@ -172,7 +172,7 @@ def make_pool(
 ) -> ConnectionPool[Connection]:
     """A pool of autocommit connections named `everindex web`, not opened yet; the caller closes it.
 
-    `settings` hold for `roundtrip.run`, and for other statements in a block of `pooler.limited`. `reconnect_failed` is told,
+    `settings` hold for `roundtrip.run`, and for other statements in a block of `pooler.limited`. `reconnect_failed` is called,
     in a thread of the pool, when no new connection could be made for `reconnect_seconds`.
 
     One connection until more are needed at once: the pool hands them out in turn, and one that is used again and again

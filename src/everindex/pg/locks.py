@@ -36,7 +36,7 @@ def advisory_lock(
 ) -> Iterator[None]:
     """Holds the lock `name` of this database on a connection of its own, which is closed at the end.
 
-    `on_wait(holder)` is told once, when somebody else holds it. Raises LockNotObtained after `wait_seconds`, naming the
+    `on_wait(holder)` is called once, when somebody else holds it. Raises LockNotObtained after `wait_seconds`, naming the
     holder; once `stop` is set, at once. The holder's death frees the lock: the server drops session locks with the session.
     """
     with connect(conninfo, application_name=f"everindex lock {name}") as connection:

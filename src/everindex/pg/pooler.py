@@ -1,6 +1,6 @@
 """Poolers between a connection and its server: detected, and whether they leave the connection its session.
 
-A pooler such as PgBouncer makes up the process number that a connection is told at its start, because it may change the
+A pooler such as PgBouncer makes up the process number that a connection receives at its start, because it may change the
 server session behind it; the session itself knows its own. In transaction mode every transaction may run in another
 session: prepared statements, SET and session locks would be lost, or found by somebody else (docs/decisions/0009).
 """

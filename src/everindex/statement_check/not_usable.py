@@ -56,7 +56,7 @@ def why_not_usable(scene: Scene, plan: Plan) -> list[Reason]:
     return reasons or [_computed_before(plan, proof, _remedy(first, sides, supplied))]
 
 
-#: What is wrong with the index is to be mended first.
+#: A fault of the index itself is to be repaired first.
 _DECIDED = ("no-index", "index-invalid", "index-being-built", "foreign-table")
 
 

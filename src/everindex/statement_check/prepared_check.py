@@ -298,7 +298,7 @@ def _is_in_search_path(found: Scene) -> bool:
 
 
 def _shape_of(value: Any) -> str:
-    """The type that a value of an inlined parameter is written as: a list of numbers is a vector to whoever sends it."""
+    """The type that a value of an inlined parameter is written as: a list of numbers is a vector to its sender."""
     is_vector = hasattr(value, "to_text") or getattr(value, "ndim", 0) == 1
     return "vector" if is_vector or (isinstance(value, list) and all(isinstance(part, float) for part in value)) else ""
 

@@ -14,7 +14,7 @@ from everindex.articles.instance import Instance
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import declared_index
-from everindex.index.recall.history import Sample, generation_of, remember
+from everindex.index.recall.history import RecallSample, graph_of, remember
 from everindex.index.tuning import curve_history
 from everindex.index.tuning.survey import survey
 from everindex.index.tuning.survey_result import Effort
@@ -100,9 +100,9 @@ def test_a_fall_below_the_floor_is_on_the_page(instance: Instance, page_of: Call
         spec = effective_spec(connection, EMBEDDING_INDEX)
         index = declared_index(spec, observe(connection, spec))
         assert index is not None
-        generation = generation_of(connection, index)
+        generation = graph_of(connection, index)
         for _ in range(3):
-            sample = Sample(k=10, queries=10, found=70, wanted=100, exact_ms=1.0, approximate_ms=1.0)
+            sample = RecallSample(k=10, queries=10, found=70, wanted=100, exact_ms=1.0, approximate_ms=1.0)
             remember(connection, spec, generation, sample)
     assert re.search(
         r'class="notice warn">Recall@10 of the index that serves is 0\.700 .* below the floor of 0\.95', page_of()

@@ -13,7 +13,7 @@ from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import declared_index
 from everindex.index.catalog.tuned import Tuned, TunedPoint
 from everindex.index.deploy.executor import deploy
-from everindex.index.recall.history import Sample, generation_of, remember
+from everindex.index.recall.history import RecallSample, graph_of, remember
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
@@ -36,9 +36,9 @@ def sampled(conninfo: str, *, found: int, times: int = 5) -> None:
     with connect(conninfo) as connection:
         index = declared_index(DECLARED, observe(connection, DECLARED))
         assert index is not None
-        sample = Sample(k=10, queries=10, found=found, wanted=100, exact_ms=1.0, approximate_ms=0.5)
+        sample = RecallSample(k=10, queries=10, found=found, wanted=100, exact_ms=1.0, approximate_ms=0.5)
         for _ in range(times):
-            remember(connection, DECLARED, generation_of(connection, index), sample)
+            remember(connection, DECLARED, graph_of(connection, index), sample)
 
 
 def test_recall_below_its_floor_is_found_and_above_it_is_good(measured: str) -> None:

@@ -166,7 +166,7 @@ from everindex.index.deploy.executor import deploy
 from everindex.index.build.shared_memory import see_shared_memory
 from everindex.pg import embedded
 if not {sees_machine}:
-    build.see_machine = lambda connection: preflight.Machine(
+    build.see_machine = lambda connection: preflight.ServerMachine(
         disk_free_bytes=None, shared_memory=see_shared_memory(connection, pid=None)
     )
 with embedded.running(pathlib.Path({home!r}), settings={{"dynamic_shared_memory_type": {kind!r}, "fsync": "off"}}) as conninfo:

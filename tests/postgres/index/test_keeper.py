@@ -30,7 +30,7 @@ from everindex.index.deploy.executor import deploy
 from everindex.index.keeper.loop import Keeper
 from everindex.index.keeper.round import Round
 from everindex.index.plan.policy import HEAL
-from everindex.index.recall.history import generation_of, samples_of
+from everindex.index.recall.history import graph_of, samples_of
 from everindex.index.spec import BuildPolicy, IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
@@ -386,7 +386,7 @@ def test_an_index_that_is_measured_as_bad_is_rebuilt_once_and_then_it_is_good(ma
         with connect(many_items) as connection:
             observed = observe(connection, SPEC)
             new = next(index for index in observed.indexes if index.name == SPEC.name)
-            generation = generation_of(connection, new)
+            generation = graph_of(connection, new)
             wait_until(
                 lambda: sum(sample.queries for sample in samples_of(connection, SPEC, generation)) >= 40, seconds=60
             )

@@ -31,8 +31,8 @@ WATCH_TIMES = 100
 WITHDRAWING_ROWS = 10
 
 
-class DeclaredModelChore:
-    """A chore of the keeper. EVERINDEX_KEEP_RECALL_SECONDS bounds a statement of it; 0 is never."""
+class DeclaredModelTask:
+    """A task of the keeper. EVERINDEX_KEEP_RECALL_SECONDS bounds a statement of it; 0 is never."""
 
     index = EMBEDDING_INDEX.name
 

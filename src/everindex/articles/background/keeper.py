@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import assert_never
 
-from everindex.articles.background.declared_model_watch import DeclaredModelChore
+from everindex.articles.background.declared_model_watch import DeclaredModelTask
 from everindex.articles.declared import DECLARED_INDEXES
 from everindex.articles.instance import Instance
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.index.catalog.effective_spec import effective_spec
-from everindex.index.keeper.loop import PATIENCE_SECONDS, Chore, Keeper
+from everindex.index.keeper.loop import PATIENCE_SECONDS, PeriodicTask, Keeper
 from everindex.index.keeper.round import Finding, KeptIndex, Round
 from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter
@@ -87,16 +87,16 @@ def article_keeper(
         reason_to_wait=reason_to_wait,
         on_round=on_round,
         asked=RecallQueries(settings),
-        chores=article_chores(conninfo, settings),
+        tasks=article_tasks(conninfo, settings),
     )
 
 
-def article_chores(conninfo: str, settings: Settings) -> tuple[Chore, ...]:
+def article_tasks(conninfo: str, settings: Settings) -> tuple[PeriodicTask, ...]:
     """What the keeper of the articles sees to beside the declared indexes."""
-    return KeywordIndexChore(conninfo, settings.text_search), DeclaredModelChore(conninfo, settings)
+    return KeywordIndexTask(conninfo, settings.text_search), DeclaredModelTask(conninfo, settings)
 
 
-class KeywordIndexChore:
+class KeywordIndexTask:
     """Sees to the index of keyword search in each round of the keeper. Told is what was done or left, but not that a role may
     not build it."""
 

@@ -27,7 +27,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             without.append(table)
     samples = {(table.oid, table.column): sample for table, sample in examined.samples(without)}
     for table in without:
-        # Not every one is sampled, and every one is told.
+        # Not every one is sampled, and every one is reported.
         seen, statements = _seen(samples.get((table.oid, table.column)))
         yield finding(
             f"column {table.quoted_column} of {table.quoted} is {table.column_type} without a width{seen}: no index can be "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
-#: A few copies are the same text twice; this many in a sample are a constant that something stores for want of a vector.
+#: A few copies are the same text twice; this many in a sample are a constant that something stores in place of a vector.
 SHARE = 0.05
 ROWS = 10
 

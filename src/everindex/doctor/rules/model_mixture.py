@@ -11,7 +11,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_records import read_unrecorded
 from everindex.pg.own_schema import is_readable
 
-#: Models that are told apart, and rows that are counted of each.
+#: Models that are distinguished, and rows that are counted of each.
 MODELS = 10
 COUNTED = 1000
 

@@ -9,7 +9,7 @@ from everindex.pg.sqlstate import translate_errors
 def conflicting_session(connection: Connection, schema: str, table: str) -> str | None:
     """The session whose lock on the table conflicts with an online build, as `pid 4121 (psql: VACUUM articles)`; or None.
 
-    Autovacuum does not count: PostgreSQL cancels it for whoever waits. It is known by having no user, which every role
+    Autovacuum does not count: PostgreSQL cancels it for a session that waits. It is known by having no user, which every role
     may see. Reads only.
     """
     with translate_errors("reading the locks"):

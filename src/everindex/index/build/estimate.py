@@ -30,7 +30,7 @@ class Estimate:
     memory_needed_bytes: int
     memory_given_bytes: int
     disk_bytes: int
-    """Of the new index; while a generation is built the old one stands beside it."""
+    """Of the new index; while a generation is built the old one exists beside it."""
 
     wal_bytes: int
     seconds: float

@@ -119,7 +119,7 @@ def create_at_once(operation: Operation, connection: Connection, index: OnlineIn
 def drop_online(
     operation: Operation, connection: Connection, schema: str, name: str, *, lock_timeout: str = "0"
 ) -> None:
-    """DROP INDEX CONCURRENTLY; waits for whoever has a lock on the table, and reports whom. One that is gone is fine."""
+    """DROP INDEX CONCURRENTLY; waits for every session with a lock on the table, and reports which. One that is gone is fine."""
     set_session(connection, {"lock_timeout": lock_timeout})
     run_watched(operation, connection, f"dropping index {schema}.{name}", drop_statement(schema, name, if_exists=True))
 

@@ -1,6 +1,6 @@
 """One operation on an index: its limits of time, whom it reports to, who may stop it, and how it waits for others.
 
-Whoever waits here holds no lock and no snapshot while it waits, and says for whom. That nobody takes the table between the
+A wait here holds no lock and no snapshot, and reports what it waits for. That nobody takes the table between the
 wait and the statement after it is not guaranteed: that statement then waits, watched (`online`).
 """
 
@@ -62,7 +62,7 @@ class Operation:
 
 
 def stopped(spec: OnlineIndex, left: str = "") -> DeployStopped:
-    """The error of work that was told to stop; `left` says what became of an unfinished index."""
+    """The error of an operation that was stopped; `left` says what became of an unfinished index."""
     return DeployStopped(
         f"the work on index {spec.qualified_name} was stopped.",
         why="the process that did it was told to end.",
@@ -71,7 +71,7 @@ def stopped(spec: OnlineIndex, left: str = "") -> DeployStopped:
 
 
 def wait_for_table(operation: Operation, connection: Connection, schema: str, table: str) -> None:
-    """Until nobody else builds, drops or vacuums on the table, asked again and again.
+    """Waits until no other session builds, drops or vacuums on the table, by polling.
 
     Waiting inside CREATE INDEX would hold a snapshot, and the other build waits for every older snapshot: PostgreSQL
     then ends one of the two as a deadlock, and not always ours. Raises LockNotObtained when the deadline has passed,

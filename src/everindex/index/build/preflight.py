@@ -22,7 +22,7 @@ SHARED_MEMORY_HEADROOM = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class ServerMachine:
     """What can be seen of the server's machine; None where it is another one, or hidden from this user."""
 
     disk_free_bytes: int | None
@@ -33,7 +33,7 @@ class Machine:
         return self.shared_memory.free_bytes
 
 
-def see_machine(connection: Connection) -> Machine:
+def see_machine(connection: Connection) -> ServerMachine:
     """Looks through /proc at the backend of this connection, where it runs on this very machine. Reads only."""
     pid = route_of(connection).server_pid
     try:
@@ -42,8 +42,8 @@ def see_machine(connection: Connection) -> Machine:
     except OSError:
         is_here = False
     if not is_here or not _is_ours(connection, pid):
-        return Machine(disk_free_bytes=None, shared_memory=see_shared_memory(connection, pid=None))
-    return Machine(
+        return ServerMachine(disk_free_bytes=None, shared_memory=see_shared_memory(connection, pid=None))
+    return ServerMachine(
         disk_free_bytes=free_bytes(f"/proc/{pid}/cwd"),  # a backend works in its data directory
         shared_memory=see_shared_memory(connection, pid=pid),
     )
@@ -57,7 +57,7 @@ def warnings_before(connection: Connection, spec: NamedIndex) -> list[str]:
     ]
 
 
-def require_disk(spec: IndexSpec, machine: Machine, *, needed_bytes: int) -> None:
+def require_disk(spec: IndexSpec, machine: ServerMachine, *, needed_bytes: int) -> None:
     """Raises DiskSpaceShort when the index will certainly not fit; where nothing is known, nothing is said."""
     free = machine.disk_free_bytes
     if free is not None and free < needed_bytes:

@@ -21,7 +21,7 @@ from everindex.pg.sqlstate import translate_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundIndex:
+class AdoptedIndex:
     """One index of theirs, as it was when everindex was attached."""
 
     schema: str
@@ -39,7 +39,7 @@ def adopted_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
         return spec
     recorded = [
         found.name
-        for found in found_indexes(connection)
+        for found in adopted_indexes(connection)
         if (found.schema, found.table, found.stands_for) == (spec.schema, spec.table, spec.name)
     ]
     with translate_errors("reading which index stands for the declared one"):
@@ -57,7 +57,7 @@ def adopted_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
     return replace(spec, name=others[0].name) if others else spec
 
 
-def found_indexes(connection: Connection) -> tuple[FoundIndex, ...]:
+def adopted_indexes(connection: Connection) -> tuple[AdoptedIndex, ...]:
     """What was there when everindex was attached; nothing where that is not recorded or may not be read. Reads only."""
     with translate_errors("reading everindex_meta.found_index"):
         readable = connection.execute(
@@ -72,7 +72,7 @@ def found_indexes(connection: Connection) -> tuple[FoundIndex, ...]:
             "ORDER BY index_schema, index_name"
         ).fetchall()
     return tuple(
-        FoundIndex(schema=row[0], name=row[1], table=row[2], definition=row[3], stands_for=row[4]) for row in rows
+        AdoptedIndex(schema=row[0], name=row[1], table=row[2], definition=row[3], stands_for=row[4]) for row in rows
     )
 
 

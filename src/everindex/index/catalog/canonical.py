@@ -3,7 +3,7 @@
 PostgreSQL parses what CREATE INDEX says and prints the parsed form, with its own parentheses, casts and names. Whether
 two texts mean the same only it can tell, so it is asked: an empty copy of the table gets the index, its printed form
 is read, and all of it is rolled back. The copy is a temporary table; where the role may make none, a table beside the
-declared one, which whoever may build the index may make.
+declared one, which every role that may build the index may make.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The generations of a declared index, told apart by name and comment alone, whatever interrupted the last deploy.
+"""The generations of a declared index, recognised by name and comment alone, whatever interrupted the last deploy.
 
 Beside the declared index stand at most two others: `<name>__next`, which is being built or proven, and `<name>__prev`,
 the one that served before and is kept for a rollback. The catalog alone says so: a comment on the index holds what its
@@ -42,7 +42,7 @@ def aside_name(name: str) -> str:
 def _with_suffix(name: str, suffix: str) -> str:
     if len(name.encode()) + len(suffix) <= MAX_NAME_BYTES:
         return name + suffix
-    # Two long names may begin alike: what is cut off stays told apart by its hash.
+    # Two long names may begin alike: what is cut off stays distinct by its hash.
     tail = "_" + hashlib.sha256(name.encode()).hexdigest()[:8] + suffix
     return name.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
@@ -86,7 +86,7 @@ class Shortfall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class GenerationNote:
     """What the comment on a generation says."""
 
     keep_until: datetime | None = None
@@ -118,7 +118,7 @@ def _said_of(shortfall: Shortfall | None) -> dict[str, Any]:
     return {} if shortfall is None else {"shortfall": asdict(shortfall)}
 
 
-def read_note(comment: str | None) -> Note:
+def read_note(comment: str | None) -> GenerationNote:
     """What a comment says; nothing for a missing one, for one of somebody else and for one that makes no sense."""
     _, line = _parted(comment)
     for beginning in (PREVIOUS, SERVING):
@@ -126,15 +126,15 @@ def read_note(comment: str | None) -> Note:
             try:
                 known = json.loads(line.removeprefix(beginning))
                 keep_until, shortfall = known.get("keep_until"), known.get("shortfall")
-                return Note(
+                return GenerationNote(
                     keep_until=None if keep_until is None else datetime.fromisoformat(keep_until),
                     is_hidden=bool(known.get("is_hidden", False)),
                     rejected_definitions=tuple(map(str, known.get("refused", ()))),
                     shortfall=None if shortfall is None else Shortfall(**shortfall),
                 )
             except (ValueError, AttributeError, TypeError):
-                return Note()
-    return Note()
+                return GenerationNote()
+    return GenerationNote()
 
 
 def words_of_others(comment: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 It is the last line of the comment on the table's unique index (what others have written there stays above it), and so
 needs no schema of ours, no object of its own and no pass over the table, is carried along by a dump, and is gone with the
-table (docs/decisions/0017). It is written before the index is dropped, and removed by whoever has brought it back
+table (docs/decisions/0017). It is written before the index is dropped, and removed by the process that has restored it
 (`deploy/comments.py`). Reads only, and takes no lock.
 """
 

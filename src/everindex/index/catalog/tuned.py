@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """What tuning chose for one declared index: a definition and an ef_search, and what a search for k neighbours sets by it. Pure.
-=======
-"""Tuned settings: the definition and ef_search that replace the declared ones in this database.
->>>>>>> de6854d (docs: each module of the engine, the kit and the commands begins with what it is, then what it guarantees)
 
 Where it is kept, and when it takes the place of what the code declares, stands in `effective_spec.py`.
 """

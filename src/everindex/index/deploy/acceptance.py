@@ -25,7 +25,7 @@ from everindex.index.journal import record
 from everindex.index.plan.ddl import comment_statement
 from everindex.index.plan.steps import Prove
 from everindex.index.recall.explain import FORCED
-from everindex.index.recall.history import generation_of
+from everindex.index.recall.history import graph_of
 from everindex.index.recall.measurement import (
     Inside,
     Recall,
@@ -96,7 +96,7 @@ def _judge(
     else:
         why = "and no worse than before"
     deployment.shortfalls[successor.oid] = Shortfall(
-        generation=generation_of(connection, successor),
+        generation=graph_of(connection, successor),
         k=measured.k,
         queries=measured.queries,
         recall=round(measured.recall, 4),
@@ -169,7 +169,7 @@ def _measure(
     *,
     kind: IndexSpec | None = None,
 ) -> Recall | None:
-    """Recall of one index with all others of its key out of the planner's sight; None when even so it is not taken.
+    """Recall of one index with all others of its key hidden from the planner; None when even so it is not taken.
 
     `kind`: the declaration as it would be for an index of that type.
     """

@@ -23,7 +23,7 @@ from everindex.index.spec import IndexSpec, NamedIndex
 from everindex.pg.connections import Connection
 from everindex.pg.locks import try_lock, unlock
 
-#: Whoever may not change the comment leaves the note to somebody who may.
+#: A role that may not change the comment leaves the note to one that may.
 _LEFT_TO_OTHERS = (
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.ReadOnlySqlTransaction,

@@ -256,7 +256,7 @@ def _drop(deployment: Deployment, connection: Connection, step: DropIndex, obser
     comment = next((index.comment for index in everywhere if index.name == step.name), None)
     words = words_of_others(comment)
     if words is not None:
-        # Before it is gone: whoever dies in between leaves it to the next one.
+        # Before it is gone: a process that dies in between leaves it to the next deploy.
         deployment.words[step.name] = words
         record(connection, deployment.spec, DROPPING, name=step.name, comment=words)
     drop_generation(deployment, connection, step.schema, step.name, is_partitioned=step.is_partitioned)

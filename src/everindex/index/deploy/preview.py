@@ -10,7 +10,7 @@ from typing import Any
 from everindex.index.activity.blockers import Blocker, find_blockers, vacuums_on
 from everindex.index.build.estimate import Estimate, estimate_build
 from everindex.index.build.memory import settings_for
-from everindex.index.build.preflight import Machine, see_machine
+from everindex.index.build.preflight import ServerMachine, see_machine
 from everindex.index.build.rate import NoRate, Rate, measured_rate
 from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.observe import observe
@@ -49,7 +49,7 @@ class PlanPreview:
     beside: tuple[Beside, ...]
     """Other vector indexes on the column, which no step touches."""
 
-    machine: Machine
+    machine: ServerMachine
 
     def as_dict(self) -> dict[str, Any]:
         spec = self.plan.spec
@@ -130,7 +130,7 @@ def _touched(plan: Plan) -> frozenset[str]:
     )
 
 
-def _estimate(connection: Connection, step: Build, machine: Machine, rate: Rate | NoRate | None) -> Estimate:
+def _estimate(connection: Connection, step: Build, machine: ServerMachine, rate: Rate | NoRate | None) -> Estimate:
     rows = step.estimated_rows
     if rows == 0 and step.is_online:
         rows = count_rows(connection, step.spec)  # never analyzed: statistics say nothing

@@ -1,7 +1,7 @@
 """The session of an operation: one connection without limits of time, which can be stopped and reports PostgreSQL's notices.
 
 A driver's error leaves it as one of ours, and whatever fails because the operation was stopped as DeployStopped. One
-operation at a time builds or drops in a database: whoever does holds the advisory lock `build` (`build_lock`).
+operation at a time builds or drops in a database: the one that does holds the advisory lock `build` (`build_lock`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The swap: a successor takes the name of the serving index in one short transaction; rollback swaps them back.
 
 Two valid indexes on the same key leave the choice to the planner's costs, which prefer the one with the smaller m or the
-fewer pages, whatever their names. So the generation that is kept for a rollback is put out of the planner's sight where
+fewer pages, whatever their names. So the generation that is kept for a rollback is hidden from the planner where
 the role may do that: its `indisvalid` is switched off; writers keep it up to date, searches pass it over. Where the role
 may not, it is kept only while the planner prefers its successor (docs/decisions/0008).
 """
@@ -208,7 +208,7 @@ def _words_of_partitions(observed: Observed, serving: ObservedIndex, successor: 
 
 
 def _hides(observed: Observed, serving: ObservedIndex, successor: ObservedIndex) -> bool:
-    """Whether the replaced generation is put out of the planner's sight: where the two compete and the role may."""
+    """Whether the replaced generation is hidden from the planner: where the two compete and the role may."""
     return observed.is_superuser and _same_key(serving, successor)
 
 

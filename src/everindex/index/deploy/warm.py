@@ -186,7 +186,7 @@ class _Warming:
                 "pg_prewarm is not created in this database, and schema everindex_meta, where it would go, is missing",
             )
         try:
-            # In our own schema: whoever drops that has dropped this too.
+            # In our own schema: dropping that drops this too.
             self.connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA everindex_meta")
         except psycopg.Error as exc:
             log.debug("pg_prewarm was not created: %s", type(exc).__name__)

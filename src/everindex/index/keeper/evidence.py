@@ -14,7 +14,7 @@ from everindex.index.build.vector_index import count_rows
 from everindex.index.catalog.index_parts import names_of, size_of
 from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.recall.explain import FORCED, SMALL_TABLE_ROWS
-from everindex.index.recall.history import Sample
+from everindex.index.recall.history import RecallSample
 from everindex.index.recall.judgement import Baseline, Evidence
 from everindex.index.recall.measurement import Recall, compare, find_truth, sample_queries
 from everindex.index.recall.probe import probe_settings, probe_statement
@@ -41,7 +41,7 @@ BIG_ROWS = 1000
 # --- recall ----------------------------------------------------------------------------------------------------------
 
 
-def queries_within(seconds: float, *, rows: int, past: Sequence[Sample]) -> int:
+def queries_within(seconds: float, *, rows: int, past: Sequence[RecallSample]) -> int:
     """How many queries can be measured in that time; 0 where not even one exact scan fits."""
     exact_seconds = past[-1].exact_ms / 1000 if past else rows * EXACT_SECONDS_PER_ROW
     return min(QUERIES_AT_A_TIME, int(seconds / max(exact_seconds, 1e-6)))
@@ -56,7 +56,7 @@ def measure(
     seconds: float,
     seed: str,
     asked: Queries | None = None,
-) -> Sample | None:
+) -> RecallSample | None:
     """Recall of the serving index on `queries` of `asked`, else on as many stored vectors, chosen by `seed`, against exact
     scans.
 
@@ -97,7 +97,7 @@ def measure(
     wanted = sum(len(neighbours) for _, neighbours in truth.queries)
     if not isinstance(measured, Recall) or wanted == 0:
         return None
-    return Sample(
+    return RecallSample(
         k=DEFAULT_K,
         queries=measured.queries,
         found=round(measured.recall * wanted),
@@ -122,7 +122,7 @@ def judge_size(
     rows: int,
     dimensions: int,
     size_bytes: int,
-    generation: str,
+    graph: str,
     baseline: Baseline | None,
 ) -> Evidence | None:
     """Evidence when the index takes more than TIMES_TOO_BIG of what its rows need, by pgvector's page layout.
@@ -132,7 +132,7 @@ def judge_size(
     if rows < BIG_ROWS or size_bytes < BIG_BYTES:
         return None
     expected = float(index_bytes(rows=rows, dimensions=dimensions, m=spec.m, key_type=spec.key_type))
-    if baseline is not None and baseline.kind == "size" and baseline.generation == generation:
+    if baseline is not None and baseline.kind == "size" and baseline.graph == graph:
         expected = max(expected, baseline.bytes_per_row * rows)
     if size_bytes <= TIMES_TOO_BIG * expected:
         return None
@@ -149,7 +149,7 @@ def see_size(
     observed: Observed,
     found: ObservedIndex,
     *,
-    generation: str,
+    graph: str,
     baseline: Baseline | None,
 ) -> Evidence | None:
     """The same for what is there. Reads only; counts the rows where the statistics' number would be evidence."""
@@ -164,7 +164,7 @@ def see_size(
             rows=rows,
             dimensions=observed.dimensions,
             size_bytes=size,
-            generation=generation,
+            graph=graph,
             baseline=baseline,
         )
 

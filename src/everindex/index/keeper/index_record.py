@@ -18,7 +18,7 @@ from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.catalog.roles import declared_index
 from everindex.index.journal import entries, record
 from everindex.index.keeper.evidence import is_worth_measuring, measure, queries_within, see_size
-from everindex.index.recall.history import KEPT_SAMPLES, Sample, generation_of, remember, samples_of
+from everindex.index.recall.history import KEPT_SAMPLES, RecallSample, graph_of, remember, samples_of
 from everindex.index.recall.judgement import Baseline, Evidence, by_source, judge_recall
 from everindex.index.recall.query_sample import STORED_ROWS, AskedQueries, Queries
 from everindex.index.spec import IndexSpec
@@ -31,32 +31,32 @@ REBUILT = "keeper: rebuilt"
 ASK_AGAIN_SECONDS = 3600.0
 
 
-class Kept:
+class IndexRecord:
     """One index, as its keeper remembers it."""
 
     def __init__(self) -> None:
-        self._generation: str | None = None
-        self._samples: list[Sample] = []
+        self._graph: str | None = None
+        self._samples: list[RecallSample] = []
         self._baseline: Baseline | None = None
         self._due_at = 0.0
 
     def look_at(self, connection: Connection, spec: IndexSpec, found: ObservedIndex) -> None:
         """Begins anew where the graph is another one than at the last look. Reads only."""
-        generation = generation_of(connection, found)
-        if generation == self._generation:
+        graph = graph_of(connection, found)
+        if graph == self._graph:
             return
-        self._generation = generation
-        self._samples = samples_of(connection, spec, generation)
+        self._graph = graph
+        self._samples = samples_of(connection, spec, graph)
         shortfall = read_note(found.comment).shortfall
-        if shortfall is not None and shortfall.generation == generation:
+        if shortfall is not None and shortfall.generation == graph:
             # It took over below its floor: a build reaches no more here, and it is judged by its own beginnings.
-            self._baseline = Baseline(kind="recall", generation=generation, bytes_per_row=0.0)
+            self._baseline = Baseline(kind="recall", graph=graph, bytes_per_row=0.0)
             return
         for entry in entries(connection, spec, limit=200):
-            if entry.event == REBUILT and entry.details.get("generation") == generation:
+            if entry.event == REBUILT and entry.details.get("generation") == graph:
                 self._baseline = Baseline(
                     kind=entry.details["kind"],
-                    generation=generation,
+                    graph=graph,
                     bytes_per_row=float(entry.details["bytes_per_row"]),
                 )
                 break
@@ -65,8 +65,8 @@ class Kept:
         self, connection: Connection, spec: IndexSpec, observed: Observed, found: ObservedIndex
     ) -> Evidence | None:
         """Evidence of size per row. Reads only."""
-        assert self._generation is not None
-        return see_size(connection, spec, observed, found, generation=self._generation, baseline=self._baseline)
+        assert self._graph is not None
+        return see_size(connection, spec, observed, found, graph=self._graph, baseline=self._baseline)
 
     def measure_if_due(
         self,
@@ -80,7 +80,7 @@ class Kept:
     ) -> None:
         """Measures a few queries for at most about `seconds`, and not again before that was `share` of the time: stored rows
         and each source of `asked` take turns."""
-        assert self._generation is not None
+        assert self._graph is not None
         if time.monotonic() < self._due_at or not is_worth_measuring(observed):
             return
         queries = queries_within(seconds, rows=observed.estimated_rows, past=self._samples)
@@ -89,7 +89,7 @@ class Kept:
             self._due_at = time.monotonic() + ASK_AGAIN_SECONDS
             return
         started = time.monotonic()
-        seed = f"{self._generation} {time.time_ns()}"
+        seed = f"{self._graph} {time.time_ns()}"
         sample = measure(
             connection, spec, observed, queries=queries, seconds=seconds, seed=seed, asked=self._next_source(asked())
         )
@@ -101,7 +101,7 @@ class Kept:
         self._samples.append(sample)
         if len(self._samples) > KEPT_SAMPLES:
             del self._samples[len(self._samples) // 2]  # the first ones are its baseline, the last ones are judged
-        remember(connection, spec, self._generation, sample)
+        remember(connection, spec, self._graph, sample)
 
     def _next_source(self, asked: AskedQueries) -> Queries | None:
         """The source that fewest queries were measured of; None for stored rows."""
@@ -111,10 +111,8 @@ class Kept:
 
     def recall_evidence(self, spec: IndexSpec) -> Evidence | None:
         """Evidence of the samples there are."""
-        assert self._generation is not None
-        return judge_recall(
-            self._samples, floor=spec.recall_floor, generation=self._generation, baseline=self._baseline
-        )
+        assert self._graph is not None
+        return judge_recall(self._samples, floor=spec.recall_floor, graph=self._graph, baseline=self._baseline)
 
     def note_rebuilt(self, connection: Connection, spec: IndexSpec, evidence: Evidence) -> None:
         """Remembers that the graph which serves now was built on evidence, and what it takes."""
@@ -123,20 +121,20 @@ class Kept:
             found = declared_index(spec, observed)
             if found is None:
                 return
-            generation = generation_of(connection, found)
+            graph = graph_of(connection, found)
             rows = count_rows(connection, spec)
         except EverindexError as exc:
             log.debug("the rebuilt index was not looked at: %s", exc.slug)
             return
         bytes_per_row = size_of(observed, found) / max(1, rows)
-        self._generation, self._samples, self._due_at = generation, [], 0.0
-        self._baseline = Baseline(kind=evidence.kind, generation=generation, bytes_per_row=bytes_per_row)
+        self._graph, self._samples, self._due_at = graph, [], 0.0
+        self._baseline = Baseline(kind=evidence.kind, graph=graph, bytes_per_row=bytes_per_row)
         record(
             connection,
             spec,
             REBUILT,
             kind=evidence.kind,
             sentence=evidence.sentence,
-            generation=generation,
+            generation=graph,
             bytes_per_row=bytes_per_row,
         )

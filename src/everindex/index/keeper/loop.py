@@ -1,7 +1,7 @@
-"""The keeper's loop: one leader among all replicas observes the declared indexes on a timer and deploys what is missing.
+"""Who sees to it that the declared indexes stay as declared while the application runs? The keeper: one among replicas.
 
-It runs at its start and on a timer, and does what a deploy would do: the catalog says what is missing. Its lock is held
-by a session of its own, so that another replica takes over from a keeper that dies. No error ends it.
+It looks at its start and on a timer, and does what a deploy would do: the catalog says what is missing. Its lock is held by
+a session of its own, so that a keeper that dies, however, is followed by another one. No error ends it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from everindex.index.deploy.executor import Deployed, deploy
 from everindex.index.deploy.local_policy import policy_here
 from everindex.index.deploy.warm import warm_in_background
 from everindex.index.journal import record
-from everindex.index.keeper.index_record import Kept
+from everindex.index.keeper.index_record import IndexRecord
 from everindex.index.keeper.round import Finding, KeptIndex, Role, Round
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import KEEP, DeployPolicy
@@ -69,10 +69,10 @@ class _Failures:
     count: int = 0
     retry_at: float = 0.0
     finding: Finding | None = None
-    kept: Kept = field(default_factory=Kept)
+    kept: IndexRecord = field(default_factory=IndexRecord)
 
 
-class Chore(Protocol):
+class PeriodicTask(Protocol):
     """What a leader sees to in each round beside the declared indexes."""
 
     @property
@@ -98,7 +98,7 @@ class Keeper:
         reason_to_wait: Callable[[Connection], str | None] = lambda connection: None,
         on_round: Callable[[Round], None] = lambda round_: None,
         reporter: Reporter | None = None,
-        chores: Sequence[Chore] = (),
+        tasks: Sequence[PeriodicTask] = (),
         asked: Callable[[Connection, IndexSpec, Observed], AskedQueries] = lambda *_: NOTHING_ASKED,
     ) -> None:
         """`recall_seconds` a measurement and `recall_share` of all time bound what measuring costs; 0 seconds is never.
@@ -116,7 +116,7 @@ class Keeper:
         self._reason_to_wait = reason_to_wait
         self._on_round = on_round
         self._reporter = reporter or Reporter(say=log.info, notice=log.debug)
-        self._chores = chores
+        self._tasks = tasks
         self._asked = asked
         self._failures: dict[str, _Failures] = {}
         self._told: dict[str, str] = {}
@@ -179,8 +179,8 @@ class Keeper:
             if stop.is_set():
                 break
             kept.append(self._keep(connection, spec, stop))
-        for chore in self._chores:
-            done = None if stop.is_set() else self._do(chore, stop)
+        for task in self._tasks:
+            done = None if stop.is_set() else self._do(task, stop)
             if done is not None:
                 kept.append(done)
         return Round(role="leads", indexes=tuple(kept), seconds=time.monotonic() - started)
@@ -212,9 +212,9 @@ class Keeper:
         assert done is not None  # _bring always tells
         return done
 
-    def _do(self, chore: Chore, stop: threading.Event) -> KeptIndex | None:
-        failures = self._failures.setdefault(f"chore {chore.index}", _Failures())
-        return self._tried(failures, chore.index, chore.index, lambda: chore(stop))
+    def _do(self, task: PeriodicTask, stop: threading.Event) -> KeptIndex | None:
+        failures = self._failures.setdefault(f"task {task.index}", _Failures())
+        return self._tried(failures, task.index, task.index, lambda: task(stop))
 
     def _tried(
         self, failures: _Failures, key: str, index: str, work: Callable[[], KeptIndex | None]
@@ -245,7 +245,7 @@ class Keeper:
             self._tell(key, finding.text, same=finding.slug)
         return done
 
-    def _bring(self, connection: Connection, spec: IndexSpec, kept: Kept, stop: threading.Event) -> KeptIndex:
+    def _bring(self, connection: Connection, spec: IndexSpec, kept: IndexRecord, stop: threading.Event) -> KeptIndex:
         """What this index needs now: nothing, a deploy, or a new build on evidence. Raises what deploying raises."""
         observed = observe(connection, spec)
         policy = policy_here(connection, self._policy)
@@ -272,7 +272,7 @@ class Keeper:
         spec: IndexSpec,
         observed: Observed,
         found: ObservedIndex,
-        kept: Kept,
+        kept: IndexRecord,
         stop: threading.Event,
     ) -> KeptIndex:
         """It serves and is as declared: is it any good?"""

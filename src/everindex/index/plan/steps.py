@@ -30,7 +30,7 @@ class WaitForBuild:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropIndex:
-    """DROP INDEX CONCURRENTLY of an index that serves nobody, or of which nobody is in want."""
+    """DROP INDEX CONCURRENTLY of an index that serves no search and has no further use."""
 
     schema: str
     name: str

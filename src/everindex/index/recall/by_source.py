@@ -74,7 +74,7 @@ def measure_by_source(
 ) -> list[SourceRecall] | IndexUnused | None:
     """Recall for stored rows and for each source of `asked`, in about `max_seconds`; see `measure_recall`.
 
-    `on_query` is told how many queries of all sources are done, of how many; of a source that its time ends, the rest goes.
+    `on_query` receives how many queries of all sources are done, of how many; of a source that its time ends, the rest goes.
     """
     counted = _Counted(on_query, left=sum(len(queries.vectors) for queries in asked.queries))
     stored = measure_recall(

@@ -1,7 +1,4 @@
-"""The present recall of the serving index: its latest samples combined and compared with the floor.
-
-Reads what was measured; measures nothing.
-"""
+"""What recall does the index that serves have now? Its latest samples together, and whether they are below the floor."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from dataclasses import dataclass, replace
 from everindex.index.catalog.effective_spec import read_tuned
 from everindex.index.catalog.observed import Observed
 from everindex.index.catalog.roles import serving_spec
-from everindex.index.recall.history import Sample, generation_of, samples_of
+from everindex.index.recall.history import RecallSample, graph_of, samples_of
 from everindex.index.recall.judgement import LEAST_QUERIES, by_source, judge_recall, latest_together
 from everindex.index.recall.measurement import wilson
 from everindex.index.recall.query_sample import STORED_ROWS
@@ -64,10 +61,10 @@ def recall_now(connection: Connection, spec: IndexSpec, observed: Observed) -> R
     index = found[1]
     tuned = read_tuned(connection, spec, index)
     floor = spec.recall_floor if tuned is None else tuned.recall_floor
-    generation = generation_of(connection, index)
+    graph = graph_of(connection, index)
     found_now = [
-        _recall_of(samples, source=source, floor=floor, generation=generation)
-        for source, samples in by_source(samples_of(connection, spec, generation)).items()
+        _recall_of(samples, source=source, floor=floor, graph=graph)
+        for source, samples in by_source(samples_of(connection, spec, graph)).items()
     ]
     if not found_now:
         return RecallNow(queries=0, floor=floor)
@@ -76,7 +73,7 @@ def recall_now(connection: Connection, spec: IndexSpec, observed: Observed) -> R
     return replace(worst, others=tuple(now for now in found_now if now is not worst))
 
 
-def _recall_of(samples: list[Sample], *, source: str, floor: float, generation: str) -> RecallNow:
+def _recall_of(samples: list[RecallSample], *, source: str, floor: float, graph: str) -> RecallNow:
     share, wanted, queries = latest_together(samples)
     low, high = wilson(share, wanted)
     return RecallNow(
@@ -85,6 +82,6 @@ def _recall_of(samples: list[Sample], *, source: str, floor: float, generation: 
         recall=share / wanted if wanted else 1.0,
         low=low,
         high=high,
-        is_below=judge_recall(samples, floor=floor, generation=generation, baseline=None) is not None,
+        is_below=judge_recall(samples, floor=floor, graph=graph, baseline=None) is not None,
         source=source,
     )

@@ -24,7 +24,7 @@ KEPT_SAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class RecallSample:
     """One measurement: a few queries, and how many of their true neighbours the index found."""
 
     k: int
@@ -39,7 +39,7 @@ class Sample:
     """Which queries: stored rows, or those of a kind that is asked."""
 
 
-def generation_of(connection: Connection, found: ObservedIndex) -> str:
+def graph_of(connection: Connection, found: ObservedIndex) -> str:
     """What stands for this very graph: another text after every rebuild, be it by REINDEX, VACUUM FULL or a swap.
 
     The file numbers of the index, or of its partitions. Reads only.
@@ -57,7 +57,7 @@ def generation_of(connection: Connection, found: ObservedIndex) -> str:
     return "" if row is None else str(row[0])
 
 
-def remember(connection: Connection, spec: IndexSpec, generation: str, sample: Sample) -> None:
+def remember(connection: Connection, spec: IndexSpec, graph: str, sample: RecallSample) -> None:
     """Keeps one sample, if it can, and drops the oldest beyond KEPT_SAMPLES. The connection must be in autocommit mode."""
     try:
         connection.execute(
@@ -68,7 +68,7 @@ def remember(connection: Connection, spec: IndexSpec, generation: str, sample: S
             VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             (
-                *(spec.schema, spec.table, spec.name, generation),
+                *(spec.schema, spec.table, spec.name, graph),
                 *(sample.k, sample.queries, sample.found, sample.wanted, sample.exact_ms, sample.approximate_ms),
                 sample.source,
             ),
@@ -86,7 +86,7 @@ def remember(connection: Connection, spec: IndexSpec, generation: str, sample: S
         log.debug("recall not kept: %s", type(exc).__name__)
 
 
-def samples_of(connection: Connection, spec: IndexSpec, generation: str) -> list[Sample]:
+def samples_of(connection: Connection, spec: IndexSpec, graph: str) -> list[RecallSample]:
     """All kept samples of one graph, oldest first; none where there is no history. Reads only."""
     # The schema of an earlier release has no sources, until the next migration.
     if not own_schema.is_readable(connection, "recall_history", column="source"):
@@ -96,10 +96,10 @@ def samples_of(connection: Connection, spec: IndexSpec, generation: str) -> list
         SELECT k, queries, found, wanted, exact_ms, approximate_ms, source FROM everindex_meta.recall_history
         WHERE index_schema = %s AND index_name = %s AND generation = %s ORDER BY id
         """,
-        (spec.schema, spec.name, generation),
+        (spec.schema, spec.name, graph),
     ).fetchall()
     return [
-        Sample(
+        RecallSample(
             k=row[0], queries=row[1], found=row[2], wanted=row[3], exact_ms=row[4], approximate_ms=row[5], source=row[6]
         )
         for row in rows

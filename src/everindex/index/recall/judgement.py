@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from everindex.index.recall.history import Sample
+from everindex.index.recall.history import RecallSample
 from everindex.index.recall.measurement import wilson
 
 #: So many of the latest queries are judged together, and fewer than the least are no evidence.
@@ -31,31 +31,31 @@ class Baseline:
     """What is known of a graph that was built on evidence: what such a build can reach, and no rebuild can better."""
 
     kind: Literal["recall", "size"]
-    generation: str
+    graph: str
     bytes_per_row: float
 
 
-def by_source(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+def by_source(samples: Sequence[RecallSample]) -> dict[str, list[RecallSample]]:
     """Samples by what their queries were, in their order."""
-    found: dict[str, list[Sample]] = {}
+    found: dict[str, list[RecallSample]] = {}
     for sample in samples:
         found.setdefault(sample.source, []).append(sample)
     return found
 
 
 def judge_recall(
-    samples: Sequence[Sample], *, floor: float, generation: str, baseline: Baseline | None
+    samples: Sequence[RecallSample], *, floor: float, graph: str, baseline: Baseline | None
 ) -> Evidence | None:
     """Evidence when the latest queries of a source are certainly below `floor`; `samples` of one graph, oldest first."""
     for of_one in by_source(samples).values():
-        evidence = _judge_one(of_one, floor=floor, generation=generation, baseline=baseline)
+        evidence = _judge_one(of_one, floor=floor, graph=graph, baseline=baseline)
         if evidence is not None:
             return evidence
     return None
 
 
 def _judge_one(
-    samples: Sequence[Sample], *, floor: float, generation: str, baseline: Baseline | None
+    samples: Sequence[RecallSample], *, floor: float, graph: str, baseline: Baseline | None
 ) -> Evidence | None:
     """The same for samples of one source.
 
@@ -67,7 +67,7 @@ def _judge_one(
     _, high = wilson(found, wanted)
     if high >= floor:
         return None
-    if baseline is not None and baseline.kind == "recall" and baseline.generation == generation:
+    if baseline is not None and baseline.kind == "recall" and baseline.graph == graph:
         first_found, first_wanted, _ = _together(samples)
         if high >= wilson(first_found, first_wanted)[0]:
             return None
@@ -78,12 +78,12 @@ def _judge_one(
     )
 
 
-def latest_together(samples: Sequence[Sample]) -> tuple[int, int, int]:
+def latest_together(samples: Sequence[RecallSample]) -> tuple[int, int, int]:
     """(found, wanted, queries) of the latest samples, given oldest first, until JUDGED_QUERIES are reached."""
     return _together(list(reversed(samples)))
 
 
-def _together(samples: Sequence[Sample]) -> tuple[int, int, int]:
+def _together(samples: Sequence[RecallSample]) -> tuple[int, int, int]:
     """(found, wanted, queries) of the first samples, until JUDGED_QUERIES are reached."""
     found = wanted = queries = 0
     for sample in samples:

@@ -61,7 +61,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What stands beside the proofs and makes none of them fail."""
+    """A remark beside the proofs, which makes none of them fail."""
 
     slug: str
     sentence: str

@@ -10,7 +10,7 @@ from everindex.index.catalog.generations import Shortfall, read_note
 from everindex.index.catalog.observed import Observed
 from everindex.index.catalog.roles import declared_index
 from everindex.index.recall.current import recall_now
-from everindex.index.recall.history import generation_of
+from everindex.index.recall.history import graph_of
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 
@@ -27,7 +27,7 @@ def standing_shortfall(connection: Connection, spec: IndexSpec, observed: Observ
     shortfall = None if found is None else read_note(found.comment).shortfall
     if found is None or shortfall is None or shortfall.recall >= spec.recall_floor:
         return None
-    if generation_of(connection, found) != shortfall.generation:
+    if graph_of(connection, found) != shortfall.generation:
         return None
     now = recall_now(connection, spec, observed)
     return None if now.is_enough and now.recall >= spec.recall_floor else shortfall

@@ -53,7 +53,7 @@ def measure_index(
     deadline: float,
     on_point: OnPoint | None = None,
 ) -> Curve | LeftOut:
-    """The curve of one index that is there, all others of its key out of sight; `deadline` on the monotonic clock.
+    """The curve of one index that is there, all others of its key hidden from the planner; `deadline` on the monotonic clock.
 
     `spec` declares just that index, `chosen` is the ef_search of its searches. Reads only; a superuser hides the others in
     transactions that are rolled back, and no other role takes a lock for it. LeftOut where the planner does not take it.

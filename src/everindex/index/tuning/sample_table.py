@@ -32,7 +32,7 @@ ROW_OVERHEAD_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class SampleTable:
     """The temporary table, as a declared one."""
 
     spec: IndexSpec
@@ -45,7 +45,9 @@ class Sample:
 
 
 @contextmanager
-def sample_table(connection: Connection, spec: IndexSpec, observed: Observed, *, rows: int) -> Iterator[Sample | str]:
+def sample_table(
+    connection: Connection, spec: IndexSpec, observed: Observed, *, rows: int
+) -> Iterator[SampleTable | str]:
     """Copies up to `rows` rows for the time of the block; or the reason why there is no sample.
 
     `connection` is the caller's own: it has used no temporary table yet. ACCESS SHARE on the table while it is copied.
@@ -66,7 +68,7 @@ def sample_table(connection: Connection, spec: IndexSpec, observed: Observed, *,
     try:
         placed = replace(spec, schema=row[0], table=TABLE, name=INDEX, predicate=None, dimensions=None)
         seen = replace(observe(connection, placed), estimated_rows=copied)
-        yield Sample(spec=placed, observed=seen, rows=copied, is_whole=wanted >= there)
+        yield SampleTable(spec=placed, observed=seen, rows=copied, is_whole=wanted >= there)
     finally:
         if not connection.closed:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(sql.Identifier(TABLE)))

@@ -24,7 +24,7 @@ from everindex.index.spec import IndexSpec
 from everindex.index.tuning.curve import Curve, Point, Shape, steps
 from everindex.index.tuning.measure import LeftOut, measurable, measure_index
 from everindex.index.tuning.quantization import Ceiling, bounded, find_ceiling
-from everindex.index.tuning.sample_table import Sample, sample_table
+from everindex.index.tuning.sample_table import SampleTable, sample_table
 from everindex.index.tuning.survey_result import Effort, Survey
 from everindex.index.tuning.trial import shapes_to_try, try_shape
 from everindex.pg.connections import Connection, connect, lift_time_limits
@@ -146,7 +146,7 @@ class _Work:
     def _try_on(
         self,
         connection: Connection,
-        sample: Sample,
+        sample: SampleTable,
         truth: Truth,
         shapes: Iterable[Shape],
         curves: list[Curve],
@@ -184,7 +184,7 @@ class _Work:
         seconds = self.effort.max_seconds * CODES_SHARE
         return find_ceiling(self.connection, shape.applied_to(self.spec), self.observed, truth, max_seconds=seconds)
 
-    def _truth_of_sample(self, connection: Connection, sample: Sample) -> Truth:
+    def _truth_of_sample(self, connection: Connection, sample: SampleTable) -> Truth:
         asked = self.asked
         if asked.are_stored:
             asked = stored_queries(connection, sample.spec, sample.observed, wanted=self.effort.queries)

@@ -25,7 +25,7 @@ from everindex.index.recall.measurement import IndexUnused, Truth
 from everindex.index.spec import OLD_OPCLASSES, IndexSpec, check_dimensions
 from everindex.index.tuning.curve import Curve, Shape, shape_of
 from everindex.index.tuning.measure import LeftOut, OnPoint, measure_points
-from everindex.index.tuning.sample_table import Sample
+from everindex.index.tuning.sample_table import SampleTable
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
 
@@ -67,7 +67,7 @@ def _is_possible(shape: Shape, spec: IndexSpec, observed: Observed) -> bool:
 def try_shape(
     connection: Connection,
     shape: Shape,
-    sample: Sample,
+    sample: SampleTable,
     truth: Truth,
     *,
     spec: IndexSpec,
@@ -147,7 +147,7 @@ def estimate_for(
     )
 
 
-def _build(connection: Connection, tried: IndexSpec, sample: Sample, *, seconds: float) -> float:
+def _build(connection: Connection, tried: IndexSpec, sample: SampleTable, *, seconds: float) -> float:
     settings = settings_for(
         connection,
         look(connection),

@@ -43,7 +43,7 @@ class Account:
 def account_for_server(data: Path | None = None) -> Account | None:
     """The account that runs the server; None means our own.
 
-    PostgreSQL refuses to run as root, since whoever gets into the server would get the machine. So root hands it to
+    PostgreSQL refuses to run as root, since an intruder in the server would own the machine. So root hands it to
     the account that owns the data already there, else to the first of ACCOUNT_NAMES that exists; none is ever created.
     Raises EmbeddedServerFailed when root has no such account.
     """

@@ -81,7 +81,7 @@ def find(cluster: Cluster) -> Postmaster | None:
                 return None
             waited = time.monotonic() - begun
             if found is None and waited > BIRTH_LIMIT_SECONDS and not (cluster.data / "postmaster.pid").exists():
-                return None  # it has ended in order; what lives on is a program that it was told to start
+                return None  # it has ended in order; what lives on is a program that it had started
             if found is None and waited > ORPHANS_LIMIT_SECONDS:
                 raise _unseen(cluster)
             if waited > START_LIMIT_SECONDS:
