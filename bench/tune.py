@@ -21,7 +21,7 @@ from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.warm import warm
 from everindex.index.tuning.apply import apply_advice
 from everindex.index.tuning.recommendation import advise
-from everindex.index.tuning.survey_result import Effort
+from everindex.index.tuning.survey_result import Budget
 from everindex.pg.capabilities import look, version_text
 from everindex.web.pages.curve_svg import svg_of
 
@@ -59,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     corpus = corpus_of(options)
     queries = near(corpus.vectors, 500, seed=11)
-    effort = Effort(queries=200, sample_rows=100_000, max_seconds=900)
+    budget = Budget(queries=200, sample_rows=100_000, max_seconds=900)
     with instance_with(corpus, options.home) as instance:
         conninfo = instance.direct_conninfo
         with instance.connection() as connection:
@@ -68,7 +68,7 @@ def main() -> None:
         warm(conninfo, spec, max_seconds=60)
         before = check(instance, corpus.vectors, queries)
         started = time.perf_counter()
-        advice = advise(conninfo, spec, floor=options.recall, effort=effort, say=lambda text: print(text, flush=True))
+        advice = advise(conninfo, spec, floor=options.recall, budget=budget, say=lambda text: print(text, flush=True))
         advised = time.perf_counter() - started
         result: dict[str, Any] = {
             "rows": len(corpus.vectors),
@@ -87,7 +87,7 @@ def main() -> None:
             options.svg.write_text(svg or "", encoding="utf-8")
         if advice.choice is not None:
             started = time.perf_counter()
-            applied = apply_advice(conninfo, declared, advice, effort=effort, say=lambda text: print(text, flush=True))
+            applied = apply_advice(conninfo, declared, advice, budget=budget, say=lambda text: print(text, flush=True))
             result["apply_seconds"] = round(time.perf_counter() - started, 1)
             result["applied"] = applied.as_dict()
             instance.invalidate()

@@ -14,7 +14,7 @@ from everindex.errors import UsageError
 from everindex.index.tuning import curve_history
 from everindex.index.tuning.curve import Curve
 from everindex.index.tuning.survey import survey
-from everindex.index.tuning.survey_result import Effort, Survey
+from everindex.index.tuning.survey_result import Budget, Survey
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings
@@ -53,8 +53,8 @@ def measure(
                 why=f"declared are {', '.join(spec.name for spec in specs)}.",
                 next_step="name the index with --index.",
             )
-        effort = Effort(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
-        found = [survey(conninfo, spec, effort=effort, say=tell) for spec in specs]
+        budget = Budget(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
+        found = [survey(conninfo, spec, budget=budget, say=tell) for spec in specs]
         with connect(conninfo, application_name="everindex measure") as connection:
             kept = [curve_history.keep(connection, each) for each in found if each.curves]
     for each in found:

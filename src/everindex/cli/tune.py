@@ -22,7 +22,7 @@ from everindex.index.spec_json import to_json
 from everindex.index.tuning import curve_history
 from everindex.index.tuning.apply import Applied, apply_advice, recommended, reset
 from everindex.index.tuning.recommendation import Advice, advise
-from everindex.index.tuning.survey_result import Effort
+from everindex.index.tuning.survey_result import Budget
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import Settings, read_settings
@@ -53,7 +53,7 @@ def tune(
     settings = read_settings()
     _refuse_contradictions(declared, apply=apply, write=write, back=back)
     floor = settings.recall_floor if recall is None else recall
-    effort = Effort(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
+    budget = Budget(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
     with address.server(settings) as conninfo:
         with connect_patiently(conninfo, settings, wait, application_name="everindex tune") as connection:
             specs = declared_indexes(connection, declared, index)
@@ -63,14 +63,14 @@ def tune(
             return
         results: list[dict[str, Any]] = []
         for spec in specs:
-            advice = advise(conninfo, spec, floor=floor, effort=effort, say=tell)
+            advice = advise(conninfo, spec, floor=floor, budget=budget, say=tell)
             with connect(conninfo, application_name="everindex tune") as connection:
                 curve_history.keep(connection, advice.survey)
             if not as_json:
                 print_advice(advice)
             result = advice.as_dict()
             if apply and declared is None and advice.choice is not None:
-                applied = _apply(conninfo, in_code[spec.name], advice, effort, settings)
+                applied = _apply(conninfo, in_code[spec.name], advice, budget, settings)
                 result["applied"] = applied.as_dict()
                 if not as_json:
                     print_applied(applied, k)
@@ -119,9 +119,9 @@ def _reset(conninfo: str, specs: list[IndexSpec], settings: Settings, as_json: b
         )
 
 
-def _apply(conninfo: str, declared: IndexSpec, advice: Advice, effort: Effort, settings: Settings) -> Applied:
+def _apply(conninfo: str, declared: IndexSpec, advice: Advice, budget: Budget, settings: Settings) -> Applied:
     with reporter() as reporting:
-        applied = apply_advice(conninfo, declared, advice, effort=effort, reporter=reporting, say=tell)
+        applied = apply_advice(conninfo, declared, advice, budget=budget, reporter=reporting, say=tell)
     if applied.deployed.outcome != "already-there":
         warm_after(conninfo, declared, max_seconds=settings.warm_seconds)
     return applied

@@ -17,7 +17,7 @@ from everindex.index.catalog.roles import declared_index
 from everindex.index.recall.history import RecallSample, graph_of, remember
 from everindex.index.tuning import curve_history
 from everindex.index.tuning.survey import survey
-from everindex.index.tuning.survey_result import Effort
+from everindex.index.tuning.survey_result import Budget
 from everindex.pg.connections import connect
 from everindex.web.serving import serve_in_thread
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 HTML = {"accept": "text/html"}
-QUICK = Effort(queries=5, sample_rows=0, max_seconds=30)
+QUICK = Budget(queries=5, sample_rows=0, max_seconds=30)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def page_of(instance: Instance) -> Callable[[], str]:
 def measured(conninfo: str) -> None:
     with connect(conninfo) as connection:
         spec = effective_spec(connection, EMBEDDING_INDEX)
-        assert curve_history.keep(connection, survey(conninfo, spec, effort=QUICK))
+        assert curve_history.keep(connection, survey(conninfo, spec, budget=QUICK))
 
 
 def test_before_anything_was_measured_the_page_says_how(page_of: Callable[[], str]) -> None:

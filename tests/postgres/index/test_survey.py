@@ -16,9 +16,9 @@ from everindex.index.recall.measurement import find_truth, interval, sample_quer
 from everindex.index.recall.query_sample import keep_queries, kept_queries
 from everindex.index.tuning import curve_history
 from everindex.index.tuning.curve import Curve, Point, Shape, curve_from, steps
-from everindex.index.tuning.quantization import bounded, find_ceiling
+from everindex.index.tuning.quantization import bounded, find_bound
 from everindex.index.tuning.survey import survey
-from everindex.index.tuning.survey_result import Effort, Survey
+from everindex.index.tuning.survey_result import Budget, Survey
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from everindex.pg.vector_type import register_all_types
@@ -26,7 +26,7 @@ from everindex.web.reports.curve_chart import draw
 from scene import SPEC, InBackground, fill_items
 
 CODES = replace(SPEC, opclass="bit_hamming_ops", recall_floor=0.1)
-QUICK = Effort(queries=20, sample_rows=0, max_seconds=60)
+QUICK = Budget(queries=20, sample_rows=0, max_seconds=60)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def shapes(found: Survey) -> list[tuple[str, str]]:
 
 
 def test_the_curve_of_what_serves_rises_with_ef_search(indexed: str) -> None:
-    found = survey(indexed, SPEC, effort=QUICK)
+    found = survey(indexed, SPEC, budget=QUICK)
     assert shapes(found) == [("vector", "serving")]
     points = found.curves[0].points
     assert [point.ef_search for point in points] == list(steps(k=10)[: len(points)])
@@ -58,7 +58,7 @@ def test_every_generation_is_measured_alone_the_hidden_one_too(indexed: str) -> 
     deploy(
         indexed, replace(SPEC, m=8, ef_construction=32), policy=MIGRATE_CHANGED
     )  # hides the one before: the same key
-    found = survey(indexed, replace(SPEC, m=8, ef_construction=32), effort=QUICK)
+    found = survey(indexed, replace(SPEC, m=8, ef_construction=32), budget=QUICK)
     assert [(curve.shape.m, curve.place, curve.index) for curve in found.curves] == [
         (8, "serving", "items_embedding_idx"),
         (16, "generation", "items_embedding_idx__prev"),
@@ -70,7 +70,7 @@ def test_every_generation_is_measured_alone_the_hidden_one_too(indexed: str) -> 
 
 def test_codes_are_measured_with_as_many_candidates_as_the_beam_holds(items: str) -> None:
     deploy(items, CODES)
-    found = survey(items, CODES, effort=QUICK)
+    found = survey(items, CODES, budget=QUICK)
     points = found.curves[0].points
     assert [point.candidates for point in points] == [point.ef_search for point in points]
     assert points[-1].recall > points[0].recall
@@ -78,7 +78,7 @@ def test_codes_are_measured_with_as_many_candidates_as_the_beam_holds(items: str
 
 def test_other_configurations_are_tried_on_a_sample_and_leave_nothing(indexed: str) -> None:
     before = rows(indexed, "SELECT relname FROM pg_class WHERE relkind IN ('r', 'i') ORDER BY 1")
-    found = survey(indexed, SPEC, effort=replace(QUICK, queries=5, sample_rows=150))
+    found = survey(indexed, SPEC, budget=replace(QUICK, queries=5, sample_rows=150))
     tried = {(curve.shape.key_type, curve.shape.m) for curve in found.curves if curve.place == "sample"}
     assert tried == {(kind, m) for kind in ("vector", "halfvec", "bit") for m in (16, 32)}
     for curve in found.curves[1:]:
@@ -93,7 +93,7 @@ def test_other_configurations_are_tried_on_a_sample_and_leave_nothing(indexed: s
 
 def test_a_sample_of_all_rows_does_not_repeat_what_is_there(indexed: str) -> None:
     found = survey(
-        indexed, SPEC, effort=replace(QUICK, sample_rows=500), is_needed=lambda shape, _: shape.key_type == "vector"
+        indexed, SPEC, budget=replace(QUICK, sample_rows=500), is_needed=lambda shape, _: shape.key_type == "vector"
     )
     assert [(curve.shape.m, curve.place, curve.rows) for curve in found.curves] == [
         (16, "serving", 300),
@@ -103,7 +103,7 @@ def test_a_sample_of_all_rows_does_not_repeat_what_is_there(indexed: str) -> Non
 
 def test_writers_go_on_while_it_is_measured(indexed: str) -> None:
     run(indexed, "CREATE TABLE written (n int)")
-    measuring = InBackground(lambda: survey(indexed, SPEC, effort=replace(QUICK, sample_rows=200)))
+    measuring = InBackground(lambda: survey(indexed, SPEC, budget=replace(QUICK, sample_rows=200)))
     writes = 0
     with psycopg.connect(indexed, autocommit=True, options="-c lock_timeout=500ms") as connection:
         while measuring.is_alive():
@@ -121,7 +121,7 @@ def test_a_role_that_may_only_read_measures_what_the_planner_takes(indexed: str)
         "GRANT SELECT ON items TO survey_reader",
         "REVOKE TEMPORARY ON DATABASE " + psycopg.conninfo.conninfo_to_dict(indexed)["dbname"] + " FROM PUBLIC",
     )
-    found = survey(f"{indexed} user=survey_reader", SPEC, effort=replace(QUICK, sample_rows=500))
+    found = survey(f"{indexed} user=survey_reader", SPEC, budget=replace(QUICK, sample_rows=500))
     assert shapes(found) == [("vector", "serving")]
     assert [each.what for each in found.left_out] == ["other configurations"]
     assert "temporary" in found.left_out[0].why
@@ -129,10 +129,10 @@ def test_a_role_that_may_only_read_measures_what_the_planner_takes(indexed: str)
 
 
 def test_without_an_index_only_the_sample_is_measured_and_without_rows_nothing(items: str) -> None:
-    found = survey(items, SPEC, effort=replace(QUICK, sample_rows=500), is_needed=lambda shape, curves: not curves)
+    found = survey(items, SPEC, budget=replace(QUICK, sample_rows=500), is_needed=lambda shape, curves: not curves)
     assert shapes(found) == [("bit", "sample")]
     run(items, "TRUNCATE items")
-    found = survey(items, SPEC, effort=QUICK)
+    found = survey(items, SPEC, budget=QUICK)
     assert (found.curves, found.left_out[0].sentence) == (
         (),
         "recall was not measured: fewer than two rows have a vector",
@@ -140,7 +140,7 @@ def test_without_an_index_only_the_sample_is_measured_and_without_rows_nothing(i
 
 
 def test_the_time_is_kept_and_what_was_left_out_is_said(indexed: str) -> None:
-    found = survey(indexed, SPEC, effort=replace(QUICK, sample_rows=300, max_seconds=0.1))
+    found = survey(indexed, SPEC, budget=replace(QUICK, sample_rows=300, max_seconds=0.1))
     assert any("the time was over" in each.why or "could not be built" in each.why for each in found.left_out)
 
 
@@ -152,9 +152,9 @@ def test_sampled_searches_are_taken_where_there_are_enough(indexed: str) -> None
             vector.to_list() for vector in sample_queries(connection, SPEC, observe(connection, SPEC), samples=40)
         ]
         keep_queries(connection, SPEC, vectors[:10], model="m", budget=100)
-        assert survey(indexed, SPEC, effort=QUICK).queries.startswith("20 stored rows")
+        assert survey(indexed, SPEC, budget=QUICK).queries.startswith("20 stored rows")
         keep_queries(connection, SPEC, vectors, model="m", budget=100)
-    found = survey(indexed, SPEC, effort=QUICK)
+    found = survey(indexed, SPEC, budget=QUICK)
     assert found.queries == "20 sampled searches"
     # A stored row that is searched for is its own nearest neighbour, and counts.
     assert found.curves[0].points[-1].recall > 0.95
@@ -176,7 +176,7 @@ def test_no_more_query_vectors_are_kept_than_the_budget_and_none_of_another_mode
 
 
 def test_curves_are_kept_and_read_back(indexed: str) -> None:
-    found = survey(indexed, SPEC, effort=QUICK)
+    found = survey(indexed, SPEC, budget=QUICK)
     with connect(indexed) as connection:
         assert not curve_history.keep(connection, found)  # without our schema
         assert curve_history.latest(connection, SPEC) is None
@@ -196,26 +196,26 @@ def test_what_codes_keep_among_all_rows_bounds_what_a_sample_promises(many_items
         observed = observe(connection, CODES)
         vectors = sample_queries(connection, CODES, observed, samples=15)
         truth = find_truth(connection, CODES, observed, vectors, k=10, max_seconds=10)
-        ceiling = find_ceiling(connection, CODES, observed, truth, max_seconds=10)
-    assert ceiling is not None
-    recalls = [ceiling.at(candidates)[0] for candidates in (10, 50, 200, 1000, 3000)]
+        bound = find_bound(connection, CODES, observed, truth, max_seconds=10)
+    assert bound is not None
+    recalls = [bound.at(candidates)[0] for candidates in (10, 50, 200, 1000, 3000)]
     assert recalls == sorted(recalls)
     assert recalls[0] < 1
     assert recalls[-1] == 1
     # 64 signs of clustered vectors: an index of codes that was searched exactly would find just that.
     found = survey(
-        many_items, CODES, effort=replace(QUICK, sample_rows=300), is_needed=lambda s, c: s.key_type == "bit"
+        many_items, CODES, budget=replace(QUICK, sample_rows=300), is_needed=lambda s, c: s.key_type == "bit"
     )
-    full = {p.candidates: ceiling.at(p.candidates or 0)[0] for p in found.curves[0].points}
+    full = {p.candidates: bound.at(p.candidates or 0)[0] for p in found.curves[0].points}
     for point in found.curves[0].points:
         assert point.recall <= full[point.candidates] + 0.25
 
 
-def test_a_bounded_curve_promises_no_more_than_its_ceiling() -> None:
-    from everindex.index.tuning.quantization import Ceiling
+def test_a_bounded_curve_promises_no_more_than_its_bound() -> None:
+    from everindex.index.tuning.quantization import QuantizationBound
 
-    ceiling = Ceiling(own_rows=1, queries=(((100, 10),) * 10,) * 20)  # a hundred rows have a nearer code
-    curve = bounded(_curve(0.99), ceiling)
+    bound = QuantizationBound(own_rows=1, queries=(((100, 10),) * 10,) * 20)  # a hundred rows have a nearer code
+    curve = bounded(_curve(0.99), bound)
     assert [point.recall for point in curve.points] == [0.0, 0.99]
 
 
@@ -278,7 +278,7 @@ def test_a_partial_index_is_measured_on_its_rows(items: str) -> None:
     partial = replace(SPEC, predicate="n = 1")
     deploy(items, partial)
     found = survey(
-        items, partial, effort=replace(QUICK, sample_rows=500), is_needed=lambda s, c: s.key_type == "halfvec"
+        items, partial, budget=replace(QUICK, sample_rows=500), is_needed=lambda s, c: s.key_type == "halfvec"
     )
     assert found.rows == 150
     assert [(c.shape.key_type, c.place, c.rows) for c in found.curves][:2] == [
@@ -291,7 +291,7 @@ def test_the_columns_of_a_sample_are_those_that_are_there(empty: str) -> None:
     fill_items(empty, count=300)
     expression = replace(SPEC, expression="subvector(embedding, 1, 32)::vector(32)", recall_floor=0.1)
     deploy(empty, expression)
-    found = survey(empty, expression, effort=replace(QUICK, sample_rows=1000))
+    found = survey(empty, expression, budget=replace(QUICK, sample_rows=1000))
     assert found.left_out == ()
     assert {curve.shape.opclass for curve in found.curves} == {"vector_cosine_ops"}
     assert {curve.shape.m for curve in found.curves} == {16, 32}

@@ -24,12 +24,12 @@ from everindex.index.tuning import apply as tune
 from everindex.index.tuning.apply import apply_advice, reset
 from everindex.index.tuning.curve_history import latest
 from everindex.index.tuning.recommendation import Advice, advise
-from everindex.index.tuning.survey_result import Effort
+from everindex.index.tuning.survey_result import Budget
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 from scene import SPEC, fill_items
 
-QUICK = Effort(queries=15, sample_rows=1000, max_seconds=60)
+QUICK = Budget(queries=15, sample_rows=1000, max_seconds=60)
 FLOOR = 0.6
 
 
@@ -51,7 +51,7 @@ def indexed(cluster: Any) -> Iterator[str]:
 def advice(cluster: Any) -> Iterator[Advice]:
     """64 signs tell little of a vector: with a low floor codes do, and are by far the smallest. The same for every clone."""
     conninfo = cluster.database(cluster.template("items_indexed", fill))
-    yield advise(conninfo, SPEC, floor=FLOOR, effort=QUICK)
+    yield advise(conninfo, SPEC, floor=FLOOR, budget=QUICK)
     cluster.drop(conninfo)
 
 
@@ -79,7 +79,7 @@ def test_the_recommendation_states_before_and_after_and_changes_nothing(indexed:
 
 
 def test_an_applied_recommendation_serves_and_is_kept(indexed: str, advice: Advice) -> None:
-    applied = apply_advice(indexed, SPEC, advice, effort=QUICK)
+    applied = apply_advice(indexed, SPEC, advice, budget=QUICK)
     assert applied.deployed.outcome == "replaced"
     assert "bit_hamming_ops" in serving(indexed)
     assert applied.point.low >= FLOOR
@@ -97,7 +97,7 @@ def test_an_applied_recommendation_serves_and_is_kept(indexed: str, advice: Advi
 
 @pytest.mark.parametrize("policy", [KEEP, HEAL])
 def test_no_keeper_and_no_deploy_undoes_it(indexed: str, advice: Advice, policy: DeployPolicy) -> None:
-    apply_advice(indexed, SPEC, advice, effort=QUICK)
+    apply_advice(indexed, SPEC, advice, budget=QUICK)
     before = serving(indexed)
     keeper = Keeper(indexed, lambda connection: [effective_spec(connection, SPEC)], policy=policy, recall_seconds=0)
     for _ in range(2):
@@ -110,7 +110,7 @@ def test_no_keeper_and_no_deploy_undoes_it(indexed: str, advice: Advice, policy:
 
 
 def test_a_tuned_index_that_is_dropped_comes_back_as_it_was_tuned(indexed: str, advice: Advice) -> None:
-    apply_advice(indexed, SPEC, advice, effort=QUICK)
+    apply_advice(indexed, SPEC, advice, budget=QUICK)
     run(indexed, "DROP INDEX items_embedding_idx", "DROP INDEX items_embedding_idx__prev")
     keeper = Keeper(indexed, lambda connection: [effective_spec(connection, SPEC)], recall_seconds=0, warm_seconds=5)
     assert keeper.once(threading.Event()).has_changed
@@ -125,7 +125,7 @@ def test_a_comment_of_others_outlives_tuning_and_each_way_back(indexed: str, adv
 
     theirs = "it's Ada's\n-- ask her"
     run(indexed, "COMMENT ON INDEX items_embedding_idx IS 'it''s Ada''s\n-- ask her'")
-    apply_advice(indexed, SPEC, advice, effort=QUICK)
+    apply_advice(indexed, SPEC, advice, budget=QUICK)
     assert ("bit_hamming_ops" in serving(indexed), words()) == (True, theirs)
     with connect(indexed) as connection:
         tuned = effective_spec(connection, SPEC)
@@ -136,7 +136,7 @@ def test_a_comment_of_others_outlives_tuning_and_each_way_back(indexed: str, adv
 
 
 def test_reset_goes_back_to_the_declaration_at_once(indexed: str, advice: Advice) -> None:
-    apply_advice(indexed, SPEC, advice, effort=QUICK)
+    apply_advice(indexed, SPEC, advice, budget=QUICK)
     was_tuned, done = reset(indexed, SPEC)
     assert was_tuned
     assert (done.outcome, done.build_seconds) == ("replaced", 0.0)  # the previous generation takes over
@@ -148,7 +148,7 @@ def test_reset_goes_back_to_the_declaration_at_once(indexed: str, advice: Advice
 def test_a_deploy_that_fails_leaves_what_was_tuned_before(indexed: str, advice: Advice) -> None:
     """Here the new generation does not prove itself."""
     with pytest.raises(GenerationUnproven, match="did not prove itself"):
-        apply_advice(indexed, SPEC, replace(advice, floor=0.99), effort=QUICK)
+        apply_advice(indexed, SPEC, replace(advice, floor=0.99), budget=QUICK)
     with connect(indexed) as connection:
         assert stored(connection, SPEC) is None
         assert effective_spec(connection, SPEC) == SPEC
@@ -160,7 +160,7 @@ def test_what_does_not_hold_over_all_rows_is_taken_back(indexed: str, advice: Ad
     """A sample may promise more than all rows keep: here the floor rises between the two."""
     lenient, too_high = replace(SPEC, recall_floor=0.1), replace(advice, floor=1.0)
     with pytest.raises(GenerationUnproven, match="does not hold recall 1 over all 300 rows"):
-        apply_advice(indexed, lenient, too_high, effort=QUICK)
+        apply_advice(indexed, lenient, too_high, budget=QUICK)
     assert "vector_cosine_ops" in serving(indexed)
     with connect(indexed) as connection:
         assert effective_spec(connection, SPEC) == SPEC
@@ -168,10 +168,10 @@ def test_what_does_not_hold_over_all_rows_is_taken_back(indexed: str, advice: Ad
 
 def test_what_serves_may_be_the_cheapest_and_only_ef_search_is_tuned(indexed: str) -> None:
     only_there = replace(QUICK, sample_rows=0)
-    found = advise(indexed, SPEC, floor=FLOOR, effort=only_there)
+    found = advise(indexed, SPEC, floor=FLOOR, budget=only_there)
     assert found.choice is not None
     assert not found.changes_index
-    applied = apply_advice(indexed, SPEC, found, effort=only_there)
+    applied = apply_advice(indexed, SPEC, found, budget=only_there)
     assert applied.deployed.outcome == "already-there"
     with connect(indexed) as connection:
         wanted = effective_spec(connection, SPEC)
@@ -180,7 +180,7 @@ def test_what_serves_may_be_the_cheapest_and_only_ef_search_is_tuned(indexed: st
 
 
 def test_where_nothing_holds_the_floor_the_numbers_say_why(indexed: str) -> None:
-    found = advise(indexed, SPEC, floor=1.0, effort=QUICK)  # no interval reaches 1
+    found = advise(indexed, SPEC, floor=1.0, budget=QUICK)  # no interval reaches 1
     assert (found.choice, found.after) == (None, None)
     assert found.as_dict()["holds"] is False
     assert any("with confidence, at ef_search" in sentence for sentence in found.rejected)

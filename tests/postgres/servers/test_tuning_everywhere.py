@@ -13,7 +13,7 @@ from everindex.index.spec import IndexSpec
 from everindex.index.tuning.apply import apply_advice, reset
 from everindex.index.tuning.recommendation import advise
 from everindex.index.tuning.survey import survey
-from everindex.index.tuning.survey_result import Effort
+from everindex.index.tuning.survey_result import Budget
 from everindex.pg import own_schema
 from every_server import KINDS, Kind, server
 
@@ -21,7 +21,7 @@ from every_server import KINDS, Kind, server
 pytestmark = pytest.mark.long
 
 SPEC = IndexSpec(name="items_idx", table="items", column="embedding", recall_floor=0.5)
-QUICK = Effort(queries=10, sample_rows=1000, max_seconds=60)
+QUICK = Budget(queries=10, sample_rows=1000, max_seconds=60)
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: f"pg{kind.postgres}-pgvector{kind.pgvector}")
@@ -48,7 +48,7 @@ def conninfo(kind: Kind) -> Iterator[str]:
 
 
 def test_every_type_of_this_pgvector_is_measured_through_its_index(kind: Kind, conninfo: str) -> None:
-    found = survey(conninfo, SPEC, effort=QUICK)
+    found = survey(conninfo, SPEC, budget=QUICK)
     types = {curve.shape.key_type for curve in found.curves}
     assert types == ({"vector"} if kind.pgvector == "0.6.2" else {"vector", "halfvec", "bit"})
     assert found.left_out == ()
@@ -58,9 +58,9 @@ def test_every_type_of_this_pgvector_is_measured_through_its_index(kind: Kind, c
 
 
 def test_a_tuned_configuration_is_applied_and_taken_back(conninfo: str) -> None:
-    advice = advise(conninfo, SPEC, floor=0.5, effort=QUICK)
+    advice = advise(conninfo, SPEC, floor=0.5, budget=QUICK)
     assert advice.choice is not None
-    applied = apply_advice(conninfo, SPEC, advice, effort=QUICK)
+    applied = apply_advice(conninfo, SPEC, advice, budget=QUICK)
     assert applied.point.low >= 0.5
     assert reset(conninfo, SPEC)[0]
     definition = rows(conninfo, "SELECT pg_get_indexdef('items_idx'::regclass)")[0][0]

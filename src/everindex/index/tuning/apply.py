@@ -26,7 +26,7 @@ from everindex.index.tuning.choose import nearest_miss
 from everindex.index.tuning.curve import Curve, Point
 from everindex.index.tuning.recommendation import Advice
 from everindex.index.tuning.survey import Say, survey
-from everindex.index.tuning.survey_result import Effort, Survey
+from everindex.index.tuning.survey_result import Budget, Survey
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
 
@@ -67,7 +67,7 @@ def apply_advice(
     declared: IndexSpec,
     advice: Advice,
     *,
-    effort: Effort,
+    budget: Budget,
     reporter: Reporter | None = None,
     say: Say = lambda text: None,
 ) -> Applied:
@@ -89,14 +89,14 @@ def apply_advice(
         _put_back(conninfo, declared, before)
         raise
     say("measuring the index that serves now, over all rows")
-    found = _over_all_rows(conninfo, wanted, effort, say)
+    found = _over_all_rows(conninfo, wanted, budget, say)
     held = None if found.serving is None else found.serving.at_floor(advice.floor)
     if found.serving is None or held is None:
         _put_back(conninfo, declared, before)
         _go_back(conninfo, advice.survey.spec, deployed, reporter)
         raise _unproven(wanted, found, advice.floor)
-    points = [TunedPoint(k=effort.k, ef_search=held.ef_search, candidates=held.candidates)]
-    further = _further_point(conninfo, wanted, effort, advice.floor, say)
+    points = [TunedPoint(k=budget.k, ef_search=held.ef_search, candidates=held.candidates)]
+    further = _further_point(conninfo, wanted, budget, advice.floor, say)
     final = replace(chosen, points=(*points, *([] if further is None else [further])))
     with connect(conninfo, application_name="everindex tune") as connection:
         store(connection, declared, final)
@@ -141,29 +141,29 @@ def reset(conninfo: str, declared: IndexSpec, *, reporter: Reporter | None = Non
     return was_tuned, done
 
 
-def _over_all_rows(conninfo: str, spec: IndexSpec, effort: Effort, say: Say) -> Survey:
+def _over_all_rows(conninfo: str, spec: IndexSpec, budget: Budget, say: Say) -> Survey:
     """What serves now, and only that."""
-    return survey(conninfo, spec, effort=replace(effort, sample_rows=0, other_generations=False), say=say)
+    return survey(conninfo, spec, budget=replace(budget, sample_rows=0, other_generations=False), say=say)
 
 
-def _further_point(conninfo: str, spec: IndexSpec, effort: Effort, floor: float, say: Say) -> TunedPoint | None:
+def _further_point(conninfo: str, spec: IndexSpec, budget: Budget, floor: float, say: Say) -> TunedPoint | None:
     """What searches for many more neighbours need; None where that is not measured."""
-    k = min(MOST_K, FURTHER_TIMES * effort.k)
-    if k <= effort.k:
+    k = min(MOST_K, FURTHER_TIMES * budget.k)
+    if k <= budget.k:
         return None
     with connect(conninfo, application_name="everindex tune") as connection:
         if observe(connection, spec).estimated_rows < 2 * k:
             return None
     started = time.monotonic()
     less = replace(
-        effort,
+        budget,
         k=k,
-        queries=max(10, effort.queries // 4),
+        queries=max(10, budget.queries // 4),
         sample_rows=0,
         other_generations=False,
-        max_seconds=effort.max_seconds / 4,
+        max_seconds=budget.max_seconds / 4,
     )
-    serving = survey(conninfo, spec, effort=less, say=say).serving
+    serving = survey(conninfo, spec, budget=less, say=say).serving
     log.debug("searches for %d neighbours measured in %.1f s", k, time.monotonic() - started)
     if serving is None or not serving.points:
         return None

@@ -27,7 +27,7 @@ Ranks = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ceiling:
+class QuantizationBound:
     """What codes keep of the true neighbours, for each query."""
 
     own_rows: int
@@ -50,7 +50,7 @@ def _share(candidates: int, nearer: int, same: int) -> float:
     return min(1.0, max(0.0, (candidates - nearer) / max(1, same)))
 
 
-def find_ceiling(
+def find_bound(
     connection: Connection,
     spec: IndexSpec,
     observed: Observed,
@@ -58,7 +58,7 @@ def find_ceiling(
     *,
     max_seconds: float,
     on_query: Callable[[int, int], None] | None = None,
-) -> Ceiling | None:
+) -> QuantizationBound | None:
     """What the codes of `spec`, an index of bit codes, keep; of as many queries as `max_seconds` allow, MIN_QUERIES at
     least. Reads every vector once for each. None where not even those could be asked. Reads only."""
     statement: sql.Composed = codes_statement(spec, observed, k=truth.k + truth.own_rows)
@@ -75,18 +75,18 @@ def find_ceiling(
         found.append(tuple((int(row[0]), int(row[1])) for row in rows[truth.own_rows :]))
         if on_query is not None:
             on_query(len(found), len(truth.queries))
-    return Ceiling(own_rows=truth.own_rows, queries=tuple(found))
+    return QuantizationBound(own_rows=truth.own_rows, queries=tuple(found))
 
 
-def bounded(curve: Curve, ceiling: Ceiling) -> Curve:
+def bounded(curve: Curve, bound: QuantizationBound) -> Curve:
     """The curve of codes on a sample, with no more recall than the codes allow over all rows."""
-    return replace(curve, points=tuple(_bounded(point, ceiling) for point in curve.points))
+    return replace(curve, points=tuple(_bounded(point, bound) for point in curve.points))
 
 
-def _bounded(point: Point, ceiling: Ceiling) -> Point:
+def _bounded(point: Point, bound: QuantizationBound) -> Point:
     if point.candidates is None:
         return point
-    recall, low, high = ceiling.at(point.candidates)
+    recall, low, high = bound.at(point.candidates)
     return replace(
         point, recall=min(point.recall, recall), low=min(point.low, low), high=max(min(point.high, high), point.low)
     )

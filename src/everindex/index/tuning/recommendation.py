@@ -13,7 +13,7 @@ from everindex.index.spec import IndexSpec
 from everindex.index.tuning.choose import Choice, choose, nearest_miss, only_cheaper
 from everindex.index.tuning.curve import Curve, Point, Shape
 from everindex.index.tuning.survey import Say, survey
-from everindex.index.tuning.survey_result import Effort, Survey
+from everindex.index.tuning.survey_result import Budget, Survey
 from everindex.index.tuning.trial import estimate_for, expected_bytes
 from everindex.pg.connections import connect
 from everindex.units import size_text
@@ -88,7 +88,7 @@ class Advice:
         }
 
 
-def advise(conninfo: str, spec: IndexSpec, *, floor: float, effort: Effort, say: Say = lambda text: None) -> Advice:
+def advise(conninfo: str, spec: IndexSpec, *, floor: float, budget: Budget, say: Say = lambda text: None) -> Advice:
     """Measures as `survey` does, the smallest configurations first and no larger ones than needed, and chooses.
 
     Reads only, but for temporary tables. Raises what `survey` raises.
@@ -100,7 +100,7 @@ def advise(conninfo: str, spec: IndexSpec, *, floor: float, effort: Effort, say:
     found = survey(
         conninfo,
         spec,
-        effort=effort,
+        budget=budget,
         say=say,
         is_needed=only_cheaper(observed, rows=rows, floor=floor),
     )

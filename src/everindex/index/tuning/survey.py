@@ -23,9 +23,9 @@ from everindex.index.recall.query_sample import Queries, choose_queries, stored_
 from everindex.index.spec import IndexSpec
 from everindex.index.tuning.curve import Curve, Point, Shape, steps
 from everindex.index.tuning.measure import LeftOut, measurable, measure_index
-from everindex.index.tuning.quantization import Ceiling, bounded, find_ceiling
+from everindex.index.tuning.quantization import QuantizationBound, bounded, find_bound
 from everindex.index.tuning.sample_table import SampleTable, sample_table
-from everindex.index.tuning.survey_result import Effort, Survey
+from everindex.index.tuning.survey_result import Budget, Survey
 from everindex.index.tuning.trial import shapes_to_try, try_shape
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import require_session
@@ -46,24 +46,24 @@ def survey(
     conninfo: str,
     spec: IndexSpec,
     *,
-    effort: Effort,
+    budget: Budget,
     say: Say = lambda text: None,
     is_needed: IsNeeded = lambda shape, curves: True,
 ) -> Survey:
     """Measures the generations that are there, and then, on a sample, the configurations that `is_needed` asks for.
 
-    Reads only, but for temporary tables; takes ACCESS SHARE. Takes about `effort.max_seconds` at the most. Raises what
+    Reads only, but for temporary tables; takes ACCESS SHARE. Takes about `budget.max_seconds` at the most. Raises what
     connecting raises, NotMigrated, ColumnMismatch, SpecIllegal; what cannot be measured is left out with its reason.
     """
-    deadline = time.monotonic() + effort.max_seconds
+    deadline = time.monotonic() + budget.max_seconds
     with connect(conninfo, application_name="everindex measure") as connection:
         register_all_types(connection)
         lift_time_limits(connection)
         observed = observe(connection, spec)
         check_column(spec, observed)
         rows = count_rows(connection, spec)
-        asked = choose_queries(connection, spec, observed, wanted=effort.queries)
-        work = _Work(conninfo, connection, spec, observed, rows, asked, effort, deadline, say)
+        asked = choose_queries(connection, spec, observed, wanted=budget.queries)
+        work = _Work(conninfo, connection, spec, observed, rows, asked, budget, deadline, say)
         if len(asked.vectors) < 2:
             return work.nothing("fewer than two rows have a vector")
         say(f"finding the true neighbours of {asked.words}, by exact scans of {rows} rows")
@@ -80,7 +80,7 @@ class _Work:
     observed: Observed
     rows: int
     asked: Queries
-    effort: Effort
+    budget: Budget
     deadline: float
     say: Say
 
@@ -91,12 +91,12 @@ class _Work:
         truth = self._truth(self.connection, self.spec, self.observed, self.asked)
         found = serving_spec(self.spec, self.observed)
         tuned = None if found is None else read_tuned(self.connection, self.spec, found[1])
-        chosen = ef_search_for(self.effort.k, tuned)
+        chosen = ef_search_for(self.budget.k, tuned)
         curves: list[Curve] = []
         left: list[LeftOut] = []
         for kind, index in measurable(self.spec, self.observed):
             serves = found is not None and index.oid == found[1].oid
-            if not (serves or self.effort.other_generations):
+            if not (serves or self.budget.other_generations):
                 continue
             self._sort(
                 measure_index(
@@ -106,7 +106,7 @@ class _Work:
                     index,
                     truth,
                     rows=self.rows,
-                    steps=steps(k=self.effort.k, also=chosen if serves else None),
+                    steps=steps(k=self.budget.k, also=chosen if serves else None),
                     place="serving" if serves else "generation",
                     chosen=chosen if serves else None,
                     deadline=self.deadline,
@@ -115,7 +115,7 @@ class _Work:
                 curves,
                 left,
             )
-        if self.effort.sample_rows:
+        if self.budget.sample_rows:
             self._try(truth, curves, left, is_needed)
         words = replace(self.asked, vectors=self.asked.vectors[: len(truth.queries)]).words
         return self._survey(curves, left, queries=words, exact_ms=truth.exact_ms, chosen=chosen)
@@ -133,8 +133,8 @@ class _Work:
                 require_session(connection)
                 register_all_types(connection)
                 lift_time_limits(connection)
-                self.say(f"copying a sample of {min(self.rows, self.effort.sample_rows)} rows")
-                with sample_table(connection, self.spec, self.observed, rows=self.effort.sample_rows) as sample:
+                self.say(f"copying a sample of {min(self.rows, self.budget.sample_rows)} rows")
+                with sample_table(connection, self.spec, self.observed, rows=self.budget.sample_rows) as sample:
                     if isinstance(sample, str):
                         left.append(LeftOut(what=others, why=sample))
                     else:
@@ -155,7 +155,7 @@ class _Work:
     ) -> None:
         on_sample = truth if sample.is_whole else self._truth_of_sample(connection, sample)
         there = {curve.shape for curve in curves} if sample.is_whole else set()
-        ceiling: Ceiling | None = None
+        bound: QuantizationBound | None = None
         for shape in shapes:
             if shape in there or not is_needed(shape, curves):
                 continue
@@ -170,24 +170,24 @@ class _Work:
                 on_sample,
                 spec=self.spec,
                 rows=self.rows,
-                steps=steps(k=self.effort.k),
+                steps=steps(k=self.budget.k),
                 deadline=self.deadline,
                 on_point=self._tell,
             )
             if isinstance(curve, Curve) and shape.key_type == "bit" and not sample.is_whole:
-                ceiling = ceiling or self._ceiling(shape, truth)
-                curve = curve if ceiling is None else bounded(curve, ceiling)
+                bound = bound or self._bound(shape, truth)
+                curve = curve if bound is None else bounded(curve, bound)
             self._sort(curve, curves, left)
 
-    def _ceiling(self, shape: Shape, truth: Truth) -> Ceiling | None:
+    def _bound(self, shape: Shape, truth: Truth) -> QuantizationBound | None:
         self.say(f"counting what bit codes keep among all {self.rows} rows")
-        seconds = self.effort.max_seconds * CODES_SHARE
-        return find_ceiling(self.connection, shape.applied_to(self.spec), self.observed, truth, max_seconds=seconds)
+        seconds = self.budget.max_seconds * CODES_SHARE
+        return find_bound(self.connection, shape.applied_to(self.spec), self.observed, truth, max_seconds=seconds)
 
     def _truth_of_sample(self, connection: Connection, sample: SampleTable) -> Truth:
         asked = self.asked
         if asked.are_stored:
-            asked = stored_queries(connection, sample.spec, sample.observed, wanted=self.effort.queries)
+            asked = stored_queries(connection, sample.spec, sample.observed, wanted=self.budget.queries)
         return self._truth(connection, sample.spec, sample.observed, asked)
 
     # --- both --------------------------------------------------------------------------------------------------------
@@ -198,8 +198,8 @@ class _Work:
             spec,
             observed,
             list(asked.vectors),
-            k=self.effort.k,
-            max_seconds=self.effort.max_seconds * TRUTH_SHARE,
+            k=self.budget.k,
+            max_seconds=self.budget.max_seconds * TRUTH_SHARE,
             are_stored=asked.are_stored,
         )
 
@@ -220,7 +220,7 @@ class _Work:
     ) -> Survey:
         return Survey(
             spec=self.spec,
-            k=self.effort.k,
+            k=self.budget.k,
             rows=self.rows,
             queries=queries,
             exact_ms=exact_ms,

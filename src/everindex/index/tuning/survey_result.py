@@ -12,7 +12,7 @@ from everindex.index.tuning.measure import LeftOut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
+class Budget:
     """How much may be spent on one index."""
 
     k: int = 10
