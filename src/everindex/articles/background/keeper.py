@@ -16,7 +16,7 @@ from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index import ensure_text_index
 from everindex.index.catalog.effective_spec import effective_spec
-from everindex.index.keeper.loop import PATIENCE_SECONDS, PeriodicTask, Keeper
+from everindex.index.keeper.loop import PATIENCE_SECONDS, Keeper, PeriodicTask
 from everindex.index.keeper.round import Finding, KeptIndex, Round
 from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter

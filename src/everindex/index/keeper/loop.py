@@ -1,7 +1,7 @@
-"""Who sees to it that the declared indexes stay as declared while the application runs? The keeper: one among replicas.
+"""The keeper's loop: one leader among all replicas observes the declared indexes on a timer and deploys what is missing.
 
-It looks at its start and on a timer, and does what a deploy would do: the catalog says what is missing. Its lock is held by
-a session of its own, so that a keeper that dies, however, is followed by another one. No error ends it.
+It runs at its start and on a timer, and does what a deploy would do: the catalog says what is missing. Its lock is held
+by a session of its own, so that another replica takes over from a keeper that dies. No error ends it.
 """
 
 from __future__ import annotations

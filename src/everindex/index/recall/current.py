@@ -1,4 +1,7 @@
-"""What recall does the index that serves have now? Its latest samples together, and whether they are below the floor."""
+"""The present recall of the serving index: its latest samples combined and compared with the floor.
+
+Reads what was measured; measures nothing.
+"""
 
 from __future__ import annotations
 
