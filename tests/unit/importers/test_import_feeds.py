@@ -160,17 +160,6 @@ def test_the_content_of_a_feed_is_never_taken_for_the_name_of_a_file(tmp_path: P
         read(tmp_path, str(hidden), "feed.rss")
 
 
-@pytest.mark.parametrize(
-    "filling",
-    ["<a>" * 60_000, "<a " * 80_000, '<a b="' * 40_000, "<a></b>" * 35_000, "&lt;!--" * 30_000, "<item><title>" * 100],
-)
-def test_a_hostile_feed_costs_seconds_at_most(tmp_path: Path, filling: str) -> None:
-    start = "<rss version='2.0'><channel><item><link>u</link><title>t</title><description>"
-    begin = time.process_time()
-    _outcome(tmp_path, (start + filling).encode())
-    assert time.process_time() - begin < 5
-
-
 def test_a_feed_above_50_megabytes_is_refused_even_when_packed(tmp_path: Path) -> None:
     with pytest.raises(SourceUnreadable) as caught:
         read(tmp_path, gzip.compress(b"<rss>" + b" " * 50_000_000, 1), "feed.xml.gz")
