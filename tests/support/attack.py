@@ -85,7 +85,7 @@ def _client(pipe: Pipe, conninfo: str, kind_name: str, stop_at: int | None) -> N
         return result
 
     for module in TAKING:
-        module._take = partial(taking, module._take)  # type: ignore[attr-defined]
+        module.take_step = partial(taking, module.take_step)  # type: ignore[attr-defined]
     psycopg.Connection.execute = executing  # type: ignore[method-assign,assignment]
     error, is_ours = None, True
     try:

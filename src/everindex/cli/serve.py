@@ -41,7 +41,7 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
     from everindex.web.serving import serve as serve_web
 
     logging.getLogger("everindex.search").setLevel(logging.NOTSET)
-    _prepare_text_search(instance)
+    prepare_text_search(instance)
     # All that was imported stays until the end: looking for garbage among it costs every search a few per cent.
     gc.collect()
     gc.freeze()
@@ -69,7 +69,7 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
         )
 
 
-def _prepare_text_search(instance: Instance) -> None:
+def prepare_text_search(instance: Instance) -> None:
     """An EVERINDEX_TEXT_SEARCH that the server does not have is reported once, at the start. Raises SettingInvalid.
 
     The model of the package is loaded, too: nothing else of the process can run meanwhile, and it would be /livez that waits.

@@ -203,7 +203,7 @@ def detach(
                 connection.execute(comment_statement(index.schema, index.name, _words(index)))
             reporter.say(f"the comment on index {index.schema}.{index.name} is as it was")
         if now.own is not None:
-            _drop_schema(connection, now.own)
+            drop_schema(connection, now.own)
             reporter.say("dropped schema everindex_meta")
         return plan
 
@@ -330,7 +330,7 @@ def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: TableIn
     reporter.say(f"dropped index {index.schema}.{index.name}")
 
 
-def _drop_schema(connection: Connection, own: OwnSchema) -> None:
+def drop_schema(connection: Connection, own: OwnSchema) -> None:
     """In one transaction, and never CASCADE: a view of others on our tables is theirs."""
     try:
         with translate_errors("dropping schema everindex_meta"), connection.transaction():

@@ -45,7 +45,7 @@ class Replica:
         """`make` gives a pool, not opened yet, that tells the function when it cannot connect any more; `refusal` tells why
         a server must not be read from, or None."""
         self.where = describe(conninfo)
-        self._conninfo = _noticing_silence(conninfo)
+        self._conninfo = noticing_silence(conninfo)
         self._make = make
         self._refusal = refusal
         self._lock = threading.Lock()
@@ -169,7 +169,7 @@ def state_of(conninfo: str, *, primary: Connection) -> ReplicaState:
     """Looks once, on a connection of its own. Reads only; a replica that is away is an answer and not an error."""
     where = describe(conninfo)
     try:
-        with connect(_noticing_silence(conninfo), application_name="everindex status") as replica:
+        with connect(noticing_silence(conninfo), application_name="everindex status") as replica:
             reason = why_no_replica(replica, primary=primary)
             if reason is not None:
                 return ReplicaState(where=where, reason=reason)
@@ -210,6 +210,6 @@ def identity_of(connection: Connection) -> tuple[str, int] | None:
     return None if row is None else (row[0], row[1])
 
 
-def _noticing_silence(conninfo: str) -> str:
+def noticing_silence(conninfo: str) -> str:
     given = conninfo_to_dict(conninfo)
     return make_conninfo(conninfo, **{name: value for name, value in SILENCE.items() if name not in given})

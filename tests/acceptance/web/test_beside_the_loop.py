@@ -15,7 +15,7 @@ from everindex.articles.embedding import static
 from everindex.articles.instance import Instance
 from everindex.articles.search.keyword import snippet
 from everindex.articles.search.parsed_query import parse
-from everindex.cli.serve import _prepare_text_search
+from everindex.cli.serve import prepare_text_search
 from everindex.settings import Settings
 from everindex.web.api import answers
 from everindex.web.api import routes as api
@@ -135,7 +135,7 @@ def test_texts_of_many_hits_are_marked_by_one_thread_at_a_time(
 
 def test_the_model_of_the_package_is_loaded_before_anybody_asks(web_instance: Instance) -> None:
     static._read_model.cache_clear()
-    _prepare_text_search(web_instance)
+    prepare_text_search(web_instance)
     assert static._read_model.cache_info().currsize == 1
 
 

@@ -14,12 +14,12 @@ freed_memory.TRIM_SECONDS = 0.05
 with freed_memory.freed_memory_returned():
     blocks = [bytes(100_000) for _ in range(2_000)]  # below the size that is taken from the system alone
     keep = blocks[::50]
-    full = freed_memory._resident_bytes()
+    full = freed_memory.resident_bytes()
     del blocks
     deadline = time.monotonic() + 20
-    while freed_memory._resident_bytes() > full - 120 * 2**20 and time.monotonic() < deadline:
+    while freed_memory.resident_bytes() > full - 120 * 2**20 and time.monotonic() < deadline:
         time.sleep(0.02)
-    print((full - freed_memory._resident_bytes()) // 2**20)
+    print((full - freed_memory.resident_bytes()) // 2**20)
 """
 
 

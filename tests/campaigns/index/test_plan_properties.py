@@ -193,7 +193,7 @@ def do_steps(conninfo: str, spec: IndexSpec, *, at_most: int) -> bool:
                     or (serving is not None and not answers_declared(spec, observed, serving))
                 )
                 swapped = True
-            apply._take(deployment, connection, step, observed)
+            apply.take_step(deployment, connection, step, observed)
             after = declared_index(spec, observe(connection, spec))
             if serving is not None and serving.is_valid:
                 assert after is not None, step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import psycopg
@@ -27,12 +28,9 @@ DEFAULTS = {
 
 def settings_of_all(instance: Instance, connections: int) -> list[dict[str, str]]:
     """The settings of each pooled connection, all taken at once so that none is asked twice."""
-    taken = [instance._pool.getconn() for _ in range(connections)]
-    try:
+    with ExitStack() as stack:
+        taken = [stack.enter_context(instance.connection()) for _ in range(connections)]
         return [{name: one.execute(f"SHOW {name}").fetchone()[0] for name in DEFAULTS} for one in taken]
-    finally:
-        for one in taken:
-            instance._pool.putconn(one)
 
 
 def test_no_setting_of_a_search_outlives_it(

@@ -189,4 +189,4 @@ def test_where_nothing_holds_the_floor_the_numbers_say_why(indexed: str) -> None
 
 def test_only_so_many_neighbours_are_measured_further_as_there_are(indexed: str, advice: Advice) -> None:
     run(indexed, "DELETE FROM items WHERE id > 100", "ANALYZE items")
-    assert tune._further_point(indexed, SPEC, QUICK, FLOOR, lambda text: None) is None
+    assert tune.further_point(indexed, SPEC, QUICK, FLOOR, lambda text: None) is None

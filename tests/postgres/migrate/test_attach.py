@@ -228,7 +228,7 @@ MOMENTS_OF_DETACHING = {
     "before anything is dropped": ("everindex.migrate.detach", "write_attachment", "after"),
     "after the first index": ("everindex.migrate.detach", "drop_generation", "after"),
     "before the comments": ("everindex.migrate.detach", "comment_statement", "before"),
-    "before the schema": ("everindex.migrate.detach", "_drop_schema", "before"),
+    "before the schema": ("everindex.migrate.detach", "drop_schema", "before"),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from everindex.errors import SettingInvalid
 from everindex.pg import address
-from everindex.pg.replica import _noticing_silence
+from everindex.pg.replica import noticing_silence
 from everindex.settings import Settings, read_settings
 
 MAIN = "postgresql://app:s3cret@pooler:6432/news"
@@ -73,5 +73,5 @@ def test_several_hosts_are_shown_with_their_ports(conninfo: str, shown: str) -> 
 
 
 def test_a_silent_replica_is_given_up_soon_unless_the_address_says_otherwise() -> None:
-    assert "tcp_user_timeout=5000" in _noticing_silence(READ)
-    assert "tcp_user_timeout=60000" in _noticing_silence(READ + "?tcp_user_timeout=60000")
+    assert "tcp_user_timeout=5000" in noticing_silence(READ)
+    assert "tcp_user_timeout=60000" in noticing_silence(READ + "?tcp_user_timeout=60000")

@@ -130,7 +130,7 @@ def deploy(
                     raise stopped(spec)
                 step = plan.steps[0]
                 _wait_for_others(deployment, connection, step)
-                _take(deployment, connection, step, observed)
+                take_step(deployment, connection, step, observed)
                 if not isinstance(step, (WaitForBuild, Prove)):
                     deployment.did.append(step.sentence)
                 plan, observed = planned(connection)
@@ -215,7 +215,7 @@ def _wait_for_others(deployment: Deployment, connection: Connection, step: Step)
             assert_never(step)
 
 
-def _take(deployment: Deployment, connection: Connection, step: Step, observed: Observed) -> None:
+def take_step(deployment: Deployment, connection: Connection, step: Step, observed: Observed) -> None:
     match step:
         case WaitForBuild():
             _wait_for_build(deployment, connection, step)

@@ -96,7 +96,7 @@ def apply_advice(
         _go_back(conninfo, advice.survey.spec, deployed, reporter)
         raise _unproven(wanted, found, advice.floor)
     points = [TunedPoint(k=budget.k, ef_search=held.ef_search, candidates=held.candidates)]
-    further = _further_point(conninfo, wanted, budget, advice.floor, say)
+    further = further_point(conninfo, wanted, budget, advice.floor, say)
     final = replace(chosen, points=(*points, *([] if further is None else [further])))
     with connect(conninfo, application_name="everindex tune") as connection:
         store(connection, declared, final)
@@ -146,7 +146,7 @@ def _over_all_rows(conninfo: str, spec: IndexSpec, budget: Budget, say: Say) -> 
     return survey(conninfo, spec, budget=replace(budget, sample_rows=0, other_generations=False), say=say)
 
 
-def _further_point(conninfo: str, spec: IndexSpec, budget: Budget, floor: float, say: Say) -> TunedPoint | None:
+def further_point(conninfo: str, spec: IndexSpec, budget: Budget, floor: float, say: Say) -> TunedPoint | None:
     """What searches for many more neighbours need; None where that is not measured."""
     k = min(MOST_K, FURTHER_TIMES * budget.k)
     if k <= budget.k:

@@ -53,18 +53,18 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def _trim(library: ctypes.CDLL, stop: threading.Event) -> None:
-    least = _resident_bytes()
+    least = resident_bytes()
     while not stop.wait(TRIM_SECONDS):
-        before = _resident_bytes()
+        before = resident_bytes()
         if before < least + TRIM_BYTES:
             least = min(least, before)
             continue
         library.malloc_trim(0)
-        least = _resident_bytes()
+        least = resident_bytes()
         log.debug("trimmed the heaps: %.0f MB, were %.0f MB", least / 2**20, before / 2**20)
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """0 where /proc does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -371,7 +371,7 @@ def _bring(operation: TextOperation, connection: Connection, *, replaces: bool) 
                 found = observe(connection)
                 if found is None or next_step(connection, operation.config, found, replaces=replaces) != step:
                     continue  # whoever was waited for has changed it
-            _take(operation, connection, step, found)
+            take_step(operation, connection, step, found)
         except PlanOutOfDate:
             continue
         except LockNotObtained as exc:
@@ -385,7 +385,7 @@ def _bring(operation: TextOperation, connection: Connection, *, replaces: bool) 
     )
 
 
-def _take(operation: TextOperation, connection: Connection, step: Step, found: Observed) -> None:
+def take_step(operation: TextOperation, connection: Connection, step: Step, found: Observed) -> None:
     index, say = operation.spec, operation.reporter.say
     match step:
         case Drop():

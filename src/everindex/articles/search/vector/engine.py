@@ -84,7 +84,7 @@ class SearchEngine:
         self._texts = Texts()
         self._passing = PassingRows()
         self._history = FilterHistory()
-        self._row_codes = RowCodes()
+        self.row_codes = RowCodes()
         self.short_answers = ShortAnswers(journal)
 
     def search(self, page: Page, vector: np.ndarray) -> Answer:
@@ -160,7 +160,7 @@ class SearchEngine:
         """What takes the place of reading every vector while no index serves; None where that way is not for this table."""
         found = []
         for vector in vectors:
-            rows = self._row_codes.nearest(
+            rows = self.row_codes.nearest(
                 connection, table, page.request.filters, vector, k=page.rows, estimated_rows=serving.estimated_rows
             )
             if rows is None:
@@ -289,7 +289,7 @@ class SearchEngine:
         if known is None or serving.indexes != known[2].indexes:
             self._history.invalidate()
             if serving.index_name is not None:
-                self._row_codes.invalidate()
+                self.row_codes.invalidate()
         self._known = (time.monotonic(), table, serving)
         return table, serving
 

@@ -60,6 +60,14 @@ class RowCodes:
     def __init__(self) -> None:
         self._codes: _Codes | None = None
         self._lock = threading.Lock()
+        #: Rows whose vectors were read so far.
+        self.rows_read = 0
+
+    @property
+    def rows_kept(self) -> int:
+        """Rows whose bits are in memory."""
+        codes = self._codes
+        return 0 if codes is None else len(codes.places)
 
     def invalidate(self) -> None:
         """Gives the memory back: an index serves."""
@@ -132,13 +140,20 @@ class RowCodes:
             positions, is_known = _find(codes, file, places, xmins)
             unknown = int(len(places) - is_known.sum())
             if codes is None or codes.file != file or unknown > STALE_SHARE * len(places):
-                codes = self._codes = _read(connection, table, file, None)
+                codes = self._codes = self._read(connection, table, file, None)
                 positions, is_known = _find(codes, file, places, xmins)
             elif unknown:
-                codes = self._codes = _merged(codes, _read(connection, table, file, places[~is_known]))
+                codes = self._codes = _merged(codes, self._read(connection, table, file, places[~is_known]))
                 positions, is_known = _find(codes, file, places, xmins)
         assert is_known.all()  # read in the same snapshot
         return codes, positions
+
+    def _read(
+        self, connection: Connection, table: ArticleTable, file: int, only: npt.NDArray[np.uint64] | None
+    ) -> _Codes:
+        codes = _read(connection, table, file, only)
+        self.rows_read += len(codes.places)
+        return codes
 
 
 def _find(
