@@ -1,4 +1,4 @@
-"""Which vector indexes does this application declare? Every deploy, verify and page starts from here."""
+"""The vector indexes that this application declares; every deploy, verification and page starts from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which incidents are there, and how do they stand? The table `incident_status`: one row per incident name and topic."""
+"""Incidents and their status, in the table `incident_status`: one row for each incident name and topic."""
 
 from __future__ import annotations
 

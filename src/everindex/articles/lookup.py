@@ -1,4 +1,4 @@
-"""How is one article read? With all that is known of it, or only its vector; whatever types its columns have."""
+"""Reads of one article: all that is known of it, or only its vector, whatever types its columns have."""
 
 from __future__ import annotations
 

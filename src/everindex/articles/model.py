@@ -1,4 +1,4 @@
-"""What is an article, and what does a search answer? The dataclasses that store, search, API, pages and CLI share."""
+"""Articles, filters, hits and answers: the dataclasses that storing, searching, the API, the pages and the commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much does a search cost above raw SQL? The same statement, index and settings, in one run, in turns."""
+"""The cost of a search above raw SQL: the same statement, index and settings, measured in one run, in turns."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What does this instance's `articles` look like? Existing instances have other types and more columns; all that is needed
-is the seven columns of `model.REQUIRED_COLUMNS` and `embedding`. Reads only."""
+"""The article table as this instance has it: its columns, their types, the width of its vectors. Reads only.
+
+Existing instances have other types and more columns; needed are the seven of `model.REQUIRED_COLUMNS` and `embedding`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Does this deployment meet the guide's success criteria? Revision, index, planner and recall, for the application's own
-search statement."""
+"""The verification of a deployment: revision, index, planner and recall, for the application's own search statement."""
 
 from __future__ import annotations
 

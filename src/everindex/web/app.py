@@ -1,4 +1,4 @@
-"""Which application serves an instance? Pages, JSON API, probes and assets, in one envelope."""
+"""The application that serves an instance: pages, JSON API, probes and assets, in one envelope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much does HTTP add to a search? The application on a port of its own, asked over one kept connection."""
+"""The cost of HTTP above a search: the application on a port of its own, called over one connection."""
 
 from __future__ import annotations
 

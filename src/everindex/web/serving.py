@@ -1,4 +1,4 @@
-"""How is the application served? By one uvicorn process on a socket bound here, until a signal or the caller ends it."""
+"""The server of the application: one uvicorn process on a socket bound here, until a signal or the caller ends it."""
 
 from __future__ import annotations
 

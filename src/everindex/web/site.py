@@ -1,4 +1,4 @@
-"""What all handlers of one application share: the instance, the places where its work runs, and what is kept."""
+"""The state of the application that all handlers share: the instance, the threads where its work runs, and what is cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does the keeper of this application keep, and when does it keep its hands off? And how does it run beside the pages?"""
+"""The keeper of this application's indexes: what it keeps, when it waits, and how it runs beside the pages."""
 
 from __future__ import annotations
 

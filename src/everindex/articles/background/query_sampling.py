@@ -1,4 +1,4 @@
-"""Which queries are really asked? A few of their vectors are kept in everindex_meta, so that recall is measured with them.
+"""The sample of real queries: a few of their vectors are stored in everindex_meta, so that recall is measured with them.
 
 Only vectors: no text, no filter, no time, no user. A process draws at random from what it is asked and hands over a few each
 minute; the table holds EVERINDEX_SAMPLE_QUERIES of them, 0 switches it off. Nothing of it is in the way of a search.

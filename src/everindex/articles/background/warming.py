@@ -1,4 +1,4 @@
-"""When is the index of the articles warmed? At the start of what serves them, in the background."""
+"""Warming of the articles' index, in the background, at the start of what serves them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Connections of an instance; imports nothing else of the articles."""

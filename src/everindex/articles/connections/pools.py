@@ -1,4 +1,4 @@
-"""Which connections does an instance keep? A pool to the primary, and one to its read replicas where they are named."""
+"""The connection pools of an instance: one to the primary, and one to its read replicas where they are named."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Which server answers a read, and how often is it asked? A replica where there is one, else the primary; a read changes
-nothing, so it may be asked again (docs/decisions/0010)."""
+"""Reads over a replica where there is one, else over the primary; a read changes nothing, so it may be repeated.
+
+The rules are those of docs/decisions/0010.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which texts can be embedded, and which vectors may go to the table, to be compared there by every kind of index?"""
+"""Checks of texts before they are embedded, and of vectors before they are stored, where every kind of index compares them."""
 
 from __future__ import annotations
 

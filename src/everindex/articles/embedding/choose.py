@@ -1,4 +1,4 @@
-"""Which model embeds here? The endpoint that the settings name, else the static model of the package."""
+"""The choice of the embedding model: the endpoint that the settings name, else the static model of the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is an OpenAI-compatible endpoint asked, again if need be, and what do its refusals mean?"""
+"""Requests to an OpenAI-compatible endpoint: repeated where that may help, and its refusals as errors of ours."""
 
 from __future__ import annotations
 

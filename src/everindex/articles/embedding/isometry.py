@@ -1,4 +1,4 @@
-"""How do 256 dimensions fill a column of 1536? By a fixed isometric map, which leaves every distance as it is.
+"""A fixed isometric map from 256 dimensions to a column of 1536, which leaves every distance as it is.
 
 Padding with zeros would keep the distances too, but 1280 of 1536 components would say nothing, and a bit-quantised
 code, which keeps only the sign of each component, would be mostly constant: recall@10 of 0.90 with 200 candidates

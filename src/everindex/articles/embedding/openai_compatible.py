@@ -1,4 +1,4 @@
-"""How are texts embedded by an OpenAI-compatible endpoint, so that one bad text or answer costs only itself?"""
+"""The embedding model behind an OpenAI-compatible endpoint; one bad text or response costs only itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does an embedding model promise? Vectors for texts, or for each text that has none the reason."""
+"""The interface of an embedding model: vectors for texts, or for each text that has none the reason."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Has this text just been embedded? A remote model may give a slightly other vector each time it is asked; the pages of one
-search must all be measured from the same, and need not be paid for again."""
+"""Cache of recent query vectors, so that all pages of one search are measured from the same one, and paid for once.
+
+A remote model may give a slightly other vector each time it is called.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What did the endpoint really answer? Bytes to vectors, with nothing taken on trust."""
+"""Responses of an embedding endpoint as vectors, with nothing in their bytes taken on trust."""
 
 from __future__ import annotations
 

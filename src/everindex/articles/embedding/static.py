@@ -1,4 +1,4 @@
-"""How does everindex embed texts without a key, a network or torch? By a static model that the wheel carries.
+"""The static embedding model that the wheel carries: texts without a key, a network or torch.
 
 The files are in the format of model2vec and give the vectors that model2vec gives (a test compares them), but they are
 read here: `import model2vec` brings joblib and huggingface_hub, a fifth of a second and a client of a model hub, for

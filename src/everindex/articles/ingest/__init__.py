@@ -1,0 +1,1 @@
+"""Writes: rows, their vectors and records; above the search, whose caches they invalidate, below the instance."""

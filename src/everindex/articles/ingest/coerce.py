@@ -1,5 +1,7 @@
-"""What may a program hand over as an article? An Article, a dict or another dataclass with its fields, checked as the rows of
-an import are: what passes here, PostgreSQL takes."""
+"""Articles from what a program passes: an Article, a dict or another dataclass with its fields.
+
+Checked as the rows of an import are: what passes here, PostgreSQL takes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a source become searchable rows? Read, validate, embed what is new, store; a bad row stays out, the good stay in."""
+"""The import of rows: read, validate, embed what is new, store; a bad row stays out, the good ones go in."""
 
 from __future__ import annotations
 

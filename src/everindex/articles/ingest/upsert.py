@@ -1,4 +1,4 @@
-"""How do articles get into the table? Binary COPY into a staging table, then one upsert that touches only what changed."""
+"""The upsert of articles: binary COPY into a staging table, then one statement that touches only what changed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Searching articles by meaning: which statement (statement), which way (strategy), and the run itself (engine)."""
+"""The search: imports fall from the service to hybrid search, to search by words and by vectors, to the request."""

@@ -1,4 +1,4 @@
-"""How is a search answered? Its strategy, settings and statement, and the plan as it ran; never what was asked for."""
+"""Plans of searches as they ran, without the vectors and words in them: those are somebody's query."""
 
 from __future__ import annotations
 

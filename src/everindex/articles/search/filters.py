@@ -1,4 +1,4 @@
-"""Which rows pass a filter? Its values as parameters, and the condition on them that the indexes of the columns can serve."""
+"""Filters as parameters, and as the condition on rows that the indexes of the columns can serve."""
 
 from __future__ import annotations
 

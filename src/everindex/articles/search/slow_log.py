@@ -1,4 +1,4 @@
-"""What is told about a slow search? Its time, its shape and its plan; never what was searched for."""
+"""The log line of a slow search: its time, its shape and its plan; never what was searched for."""
 
 from __future__ import annotations
 

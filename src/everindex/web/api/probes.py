@@ -1,4 +1,4 @@
-"""What do machines ask? Whether the process lives, whether it is ready, and which versions run."""
+"""The probes: whether the process lives, whether it is ready, and which versions run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does the JSON API answer? Searches, articles, incidents, the state of the index; described at /docs."""
+"""The routes of the JSON API: searches, articles, incidents, the state of the index; described at /docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does the JSON API take and give? Pydantic models: bodies are read by them; answers are only documented by them."""
+"""The schemas of the JSON API, as pydantic models: bodies are read by them, answers are only documented by them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""HTTP itself: connections, the envelope, errors, inputs; imports no page, no handler and no report."""

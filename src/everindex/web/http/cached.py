@@ -1,4 +1,4 @@
-"""How is a dear answer kept for a while? One load at a time for all who ask, and nobody waits longer than they said."""
+"""A cache of one expensive value: one load at a time for all callers, and nobody waits longer than they said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Did our own page send this changing request? Told by headers that a browser sets and a page cannot forge."""
+"""The check that our own page sent a changing request, by headers that a browser sets and a page cannot forge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is an error told over HTTP? As problem+json (RFC 9457), or as a page for browsers; never with a stack trace."""
+"""Errors over HTTP: as problem+json (RFC 9457), or as a page for browsers; never with a stack trace."""
 
 from __future__ import annotations
 

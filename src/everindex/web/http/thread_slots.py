@@ -1,4 +1,4 @@
-"""In which thread does work run, and how many at once? Each kind has its own places, so that a slow one stops no other.
+"""Threads for work beside the event loop, a bounded number for each kind, so that a slow kind stops no other.
 
 A hop into a thread and back is a third of what HTTP adds to a search. asyncio's own threads take twice as long for it, anyio's
 four times (docs/decisions/0014); and a process never waits for these at its end.

@@ -1,4 +1,4 @@
-"""Which files do the pages need? All of the package's static directory, read once, named by their content, kept by browsers."""
+"""The assets of the pages: the package's static directory, read once, named by its content, cached by browsers."""
 
 from __future__ import annotations
 

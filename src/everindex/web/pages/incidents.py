@@ -1,4 +1,4 @@
-"""What does `/incidents` show, and how is one created or changed there? Plain forms: POST, then a redirect."""
+"""The page `/incidents`: the list, and the forms that create or change one: POST, then a redirect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does `/index` show? The proofs of the index and how it stands; at once, whatever is still being read."""
+"""The page `/index`: the proofs of the index and its status, shown at once, whatever is still being read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does the API take, for people? The OpenAPI document as rows of a page, without any script."""
+"""The reference of the API for people: the OpenAPI document as rows of a page, without any script."""
 
 from __future__ import annotations
 

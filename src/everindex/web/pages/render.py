@@ -1,4 +1,4 @@
-"""How does a page come about? Jinja2 with escaping of everything, and the few words that templates need."""
+"""Pages from templates: Jinja2 with everything escaped, and the few filters that templates need."""
 
 from __future__ import annotations
 

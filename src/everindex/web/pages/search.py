@@ -1,4 +1,4 @@
-"""What do `/` and `/article` show? The search with its results, and one article with those like it."""
+"""The pages `/` and `/article`: the search with its results, and one article with those similar to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where does each point of the curves stand in a drawing? Recall upwards, latency to the right, in a box of fixed size. Pure.
+"""The layout of a drawing of curves: recall upwards, latency to the right, in a box of fixed size. Pure.
 
 Both axes are logarithmic, that of recall in what is missed: 0.98 and 0.99 are as far from each other as 0.8 and 0.9.
 """

@@ -1,4 +1,4 @@
-"""What does the page say of recall? The last measured curves with what was chosen, and how recall has been since."""
+"""The last measured curves with what was chosen, as the page shows them, and recall since then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which values can a search be narrowed to, and what is new? Reads only; the counts read the whole table once a minute."""
+"""Facets, the values that a search can be narrowed to, and the latest articles. Reads only.
+
+The counts read the whole table once a minute.
+"""
 
 from __future__ import annotations
 

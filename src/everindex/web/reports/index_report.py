@@ -1,4 +1,4 @@
-"""How does the index stand, for the page of operations? Everything but the proofs, in one look of bounded cost."""
+"""The report on the index, for the page of operations: everything but the proofs, in one look of bounded cost."""
 
 from __future__ import annotations
 

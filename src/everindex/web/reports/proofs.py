@@ -1,4 +1,4 @@
-"""How does a page show proofs that take seconds? They run in the background, one at a time, and are kept for minutes."""
+"""Proofs for a page that cannot wait seconds for them: run in the background, one at a time, and cached for minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is this process ready for readers? Asked of the database on a connection of its own, and answered in time in any case."""
+"""The readiness of this process: asked of the database on a connection of its own, and answered in time in any case."""
 
 from __future__ import annotations
 

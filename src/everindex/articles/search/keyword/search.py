@@ -1,6 +1,6 @@
-"""Which articles have the words of a query? PostgreSQL's full text search over title and summary, best first.
+"""The search by words: PostgreSQL's full text search over title and summary, best first.
 
-The document is an expression, and `articles_text_search_idx` (keyword_index.py) holds the same one; without that index the
+The document is an expression, and `articles_text_search_idx` (keyword/index.py) holds the same one; without that index the
 search is the same and reads every row. No column is added: an instance that was here before keeps its table.
 """
 

@@ -1,4 +1,4 @@
-"""Which part of an article answers, and how is it shown? PostgreSQL marks the words, here they become safe HTML.
+"""Snippets: the part of an article that answers; PostgreSQL marks the words, here they become safe HTML.
 
 ts_headline copies the text as it is, so its output is as safe as an article is. It is asked to mark with control characters
 (which every encoding of a database has), and these are taken out of the text before, so that no text can bring marks of

@@ -1,0 +1,1 @@
+"""Search by vectors; above the request, below hybrid search, beside the search by words."""

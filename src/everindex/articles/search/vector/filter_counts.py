@@ -1,4 +1,4 @@
-"""How many rows pass a filter? Counted up to a limit, and kept for a while: only which way is taken depends on it."""
+"""Counts of the rows that pass a filter, up to a limit and cached for a while: only the choice of the plan depends on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When did the index give fewer rows than there are? Each is an incident of the index: counted, logged and journaled."""
+"""Short answers: the index gave fewer rows than exist. Each is an incident of the index: counted, logged and journaled."""
 
 from __future__ import annotations
 

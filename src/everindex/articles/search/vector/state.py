@@ -1,4 +1,4 @@
-"""What does a search know of its table and of the index that serves? Read from the catalog every few seconds."""
+"""The state that searches go by: the table and the index that serves, read from the catalog every few seconds."""
 
 from __future__ import annotations
 

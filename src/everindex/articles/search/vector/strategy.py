@@ -1,4 +1,4 @@
-"""Which way is a search answered? Pure: from k, the filter's rows and the state of the index to a strategy and settings."""
+"""The choice of a search plan: from k, the filter's rows and the state of the index to a strategy and settings. Pure."""
 
 from __future__ import annotations
 
