@@ -75,7 +75,7 @@ def print_survey(found: Survey) -> None:
     for curve in found.curves:
         say("")
         say(f"{curve.words}, {size_text(curve.size_bytes)}{_build(curve)}")
-        print_points(curve, k=found.k, chosen=found.chosen_ef_search if curve.place == "serving" else None)
+        print_points(curve, k=found.k, chosen=found.chosen_ef_search if curve.source == "serving" else None)
     for left in found.left_out:
         say(f"  note: {left.sentence}")
 

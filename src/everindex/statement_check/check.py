@@ -14,7 +14,7 @@ from everindex.statement_check.distance import distances, shown
 from everindex.statement_check.not_chosen import warnings, why_not_chosen
 from everindex.statement_check.not_usable import why_not_usable
 from everindex.statement_check.plan import Node, Plan, below, input_of
-from everindex.statement_check.prepared_check import ONLY_THE_INDEX, Scene, scene
+from everindex.statement_check.prepared_check import ONLY_THE_INDEX, PreparedCheck, prepared
 from everindex.statement_check.reason import Reason
 from everindex.statement_check.script import one_checkable
 from everindex.statement_check.text import Statement
@@ -107,7 +107,7 @@ def check_statement(
     """
     asked = AskedConnection(connection)
     wanted = one_checkable(statement) if isinstance(statement, str) else statement
-    with scene(asked, wanted, parameters, settings=settings or {}, role=role) as found:
+    with prepared(asked, wanted, parameters, settings=settings or {}, role=role) as found:
         plan = found.plan()
         usable = found.plan(ONLY_THE_INDEX)
         tables = _tables(found, plan, small_table_rows)
@@ -144,7 +144,7 @@ def check_statement(
         )
 
 
-def _tables(found: Scene, plan: Plan, small_table_rows: int) -> list[Table]:
+def _tables(found: PreparedCheck, plan: Plan, small_table_rows: int) -> list[Table]:
     with_vectors = {column.table for column in found.columns if column.type in VECTOR_TYPES}
     filtered = any(security.applies for security in found.row_security)
     return catalog.tables(
@@ -155,7 +155,7 @@ def _tables(found: Scene, plan: Plan, small_table_rows: int) -> list[Table]:
     )
 
 
-def _sorted_without(found: Scene, plan: Plan, small_table_rows: int) -> bool:
+def _sorted_without(found: PreparedCheck, plan: Plan, small_table_rows: int) -> bool:
     """Is there, beside a part that uses an index, another that sorts many rows by their distance?"""
     return any(
         distance.place == "order"
@@ -182,7 +182,7 @@ def _without_effect(statement: Statement) -> list[Reason]:
     ]
 
 
-def _bypassed(found: Scene) -> list[Reason]:
+def _bypassed(found: PreparedCheck) -> list[Reason]:
     """Row security that the application's role has, and the one that asks has not."""
     return [
         Reason(
@@ -196,7 +196,7 @@ def _bypassed(found: Scene) -> list[Reason]:
     ]
 
 
-def _not_found(found: Scene) -> Reason:
+def _not_found(found: PreparedCheck) -> Reason:
     schema = found.extension.schema
     return Reason(
         slug="operators-not-in-search-path",
@@ -207,7 +207,7 @@ def _not_found(found: Scene) -> Reason:
     )
 
 
-def _another(found: Scene, nodes: list[Node], wanted: str) -> list[Reason]:
+def _another(found: PreparedCheck, nodes: list[Node], wanted: str) -> list[Reason]:
     used = {node.index for node in nodes}
     names = {name for index in found.indexes if index.names in used for name in (index.name, index.root)}
     if wanted.rpartition(".")[2].strip('"') in names:

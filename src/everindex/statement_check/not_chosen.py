@@ -8,7 +8,7 @@ from everindex.index.spec import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
 from everindex.statement_check.catalog import Table, quoted
 from everindex.statement_check.distance import columns_of, distances, shown
 from everindex.statement_check.plan import Limit, Node, Plan
-from everindex.statement_check.prepared_check import Scene
+from everindex.statement_check.prepared_check import PreparedCheck
 from everindex.statement_check.reason import Reason
 from everindex.statement_check.row_security import RowSecurity
 
@@ -20,18 +20,18 @@ _NO_ITERATION = "off"
 _JOIN = "of the join"
 
 
-def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) -> list[Reason]:
+def why_not_chosen(prepared: PreparedCheck, plan: Plan, usable: Plan, tables: list[Table]) -> list[Reason]:
     """Why PostgreSQL plans something else although an index could serve; never empty."""
-    serving = scene.serving
-    if scene.setting("enable_indexscan") == "off":
-        where = scene.source_of("enable_indexscan")
+    serving = prepared.serving
+    if prepared.setting("enable_indexscan") == "off":
+        where = prepared.source_of("enable_indexscan")
         return [
             Reason(
                 slug="index-scans-off",
                 why=f"enable_indexscan is off (set by: {where}), so that no index is taken for an ORDER BY.",
                 next_step="switch it on where it was switched off: SET, ALTER ROLE … RESET, ALTER DATABASE … RESET or "
                 "postgresql.conf.",
-                proven_by=_name(scene, scene.plan((("enable_indexscan", "on"),))),
+                proven_by=_name(prepared, prepared.plan((("enable_indexscan", "on"),))),
             )
         ]
     found = _never_analyzed(tables)
@@ -54,9 +54,9 @@ def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) 
                 + ("; page by WHERE distance > that of the last row instead of OFFSET." if limit.offset else "."),
             )
         )
-    ef_search = scene.setting("hnsw.ef_search")
+    ef_search = prepared.setting("hnsw.ef_search")
     if ef_search is not None and int(ef_search) > DEFAULT_EF_SEARCH:
-        lower = scene.plan((("hnsw.ef_search", str(DEFAULT_EF_SEARCH)),))
+        lower = prepared.plan((("hnsw.ef_search", str(DEFAULT_EF_SEARCH)),))
         if lower.uses(serving):
             found.append(
                 Reason(
@@ -64,18 +64,18 @@ def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) 
                     why=f"hnsw.ef_search = {ef_search} makes the index seem dearer than a scan: {costs}.",
                     next_step=f"lower it (with {DEFAULT_EF_SEARCH} the index is used), or make random reads as cheap as they are "
                     "on an SSD: random_page_cost = 1.1.",
-                    proven_by=_name(scene, lower),
+                    proven_by=_name(prepared, lower),
                 )
             )
-    cheap = scene.plan((("random_page_cost", "1.1"),))
+    cheap = prepared.plan((("random_page_cost", "1.1"),))
     if cheap.uses(serving):
         found.append(
             Reason(
                 slug="random-page-cost",
-                why=f"random_page_cost = {scene.setting('random_page_cost')} counts the index's reads as if a disk turned; "
+                why=f"random_page_cost = {prepared.setting('random_page_cost')} counts the index's reads as if a disk turned; "
                 f"vectors stored out of line make the table look small: {costs}.",
                 next_step="ALTER DATABASE … SET random_page_cost = 1.1 (any SSD).",
-                proven_by=_name(scene, cheap),
+                proven_by=_name(prepared, cheap),
             )
         )
     others = [node for node in plan.scans if node.index and node.index not in serving]
@@ -97,19 +97,19 @@ def why_not_chosen(scene: Scene, plan: Plan, usable: Plan, tables: list[Table]) 
             why=f"the index can serve it, but a scan seems cheaper to the planner: {costs}.",
             next_step="SET LOCAL enable_seqscan = off in the transaction that searches, after comparing both times with "
             "EXPLAIN (ANALYZE, BUFFERS).",
-            proven_by=_name(scene, scene.plan((("enable_seqscan", "off"),))),
+            proven_by=_name(prepared, prepared.plan((("enable_seqscan", "off"),))),
         )
     ]
 
 
-def warnings(scene: Scene, plan: Plan, *, is_chosen: bool, tables: list[Table]) -> list[Reason]:
+def warnings(prepared: PreparedCheck, plan: Plan, *, is_chosen: bool, tables: list[Table]) -> list[Reason]:
     """What goes wrong although the index serves: fewer rows than asked for, another plan later. `plan` uses the index."""
     found: list[Reason] = []
-    for node in plan.uses(scene.serving):
-        found += _row_warnings(scene, node, tables)
+    for node in plan.uses(prepared.serving):
+        found += _row_warnings(prepared, node, tables)
     if is_chosen:
-        generic = scene.generic_plan()
-        if generic is not None and not generic.uses(scene.serving):
+        generic = prepared.generic_plan()
+        if generic is not None and not generic.uses(prepared.serving):
             found.append(
                 Reason(
                     slug="generic-plan",
@@ -135,12 +135,12 @@ def _never_analyzed(tables: list[Table]) -> list[Reason]:
     ]
 
 
-def _row_warnings(scene: Scene, node: Node, tables: list[Table]) -> list[Reason]:
-    index = next(index for index in scene.indexes if index.names == node.index)
+def _row_warnings(prepared: PreparedCheck, node: Node, tables: list[Table]) -> list[Reason]:
+    index = next(index for index in prepared.indexes if index.names == node.index)
     if index.method != "hnsw":
         return []
-    ef_search = int(scene.setting("hnsw.ef_search") or DEFAULT_EF_SEARCH)
-    iteration = scene.setting("hnsw.iterative_scan")
+    ef_search = int(prepared.setting("hnsw.ef_search") or DEFAULT_EF_SEARCH)
+    iteration = prepared.setting("hnsw.iterative_scan")
     limit = node.limit
     found: list[Reason] = []
     if limit is None:
@@ -153,9 +153,9 @@ def _row_warnings(scene: Scene, node: Node, tables: list[Table]) -> list[Reason]
             )
         ]
     if iteration in (None, _NO_ITERATION):
-        found += _without_iteration(scene, node, limit, ef_search, tables, can_iterate=iteration is not None)
+        found += _without_iteration(prepared, node, limit, ef_search, tables, can_iterate=iteration is not None)
     else:
-        found += _ended_early(scene, node, limit, tables)
+        found += _ended_early(prepared, node, limit, tables)
     if iteration == "relaxed_order" and node.above and not any(a["Node Type"] == "Sort" for a in node.above):
         found.append(
             Reason(
@@ -176,7 +176,7 @@ def _row_warnings(scene: Scene, node: Node, tables: list[Table]) -> list[Reason]
 
 
 def _without_iteration(
-    scene: Scene, node: Node, limit: Limit, ef_search: int, tables: list[Table], *, can_iterate: bool
+    prepared: PreparedCheck, node: Node, limit: Limit, ef_search: int, tables: list[Table], *, can_iterate: bool
 ) -> list[Reason]:
     """One walk through the graph finds ef_search rows; conditions are applied to them afterwards."""
     iterate = "SET LOCAL hnsw.iterative_scan = strict_order" if can_iterate else "pgvector 0.8 and its iterative scan"
@@ -194,8 +194,8 @@ def _without_iteration(
                 ),
             )
         )
-    condition = _condition(scene, node)
-    secured = _row_security(scene, node, tables, limit, ef_search, share, iterate=iterate)
+    condition = _condition(prepared, node)
+    secured = _row_security(prepared, node, tables, limit, ef_search, share, iterate=iterate)
     if secured is not None:
         found.append(secured)
     elif condition and (condition == _JOIN or ef_search * share < limit.rows):
@@ -215,17 +215,24 @@ def _without_iteration(
 
 
 def _row_security(
-    scene: Scene, node: Node, tables: list[Table], limit: Limit, ef_search: int, share: float, *, iterate: str
+    prepared: PreparedCheck,
+    node: Node,
+    tables: list[Table],
+    limit: Limit,
+    ef_search: int,
+    share: float,
+    *,
+    iterate: str,
 ) -> Reason | None:
     """Does row security leave fewer rows of one walk than are asked for?"""
-    security = next((one for one in scene.row_security if one.applies), None)
+    security = next((one for one in prepared.row_security if one.applies), None)
     if security is None or not node.filter:
         return None
     rows, passing, share = _passing(security, tables, share)
     if ef_search * share >= limit.rows:
         return None
     seen = f"{passing:,} of {rows:,} rows pass" if passing is not None else f"about {share:.1%} of the rows pass"
-    unset = [name for name in security.settings if not scene.setting(name)]
+    unset = [name for name in security.settings if not prepared.setting(name)]
     return Reason(
         slug="row-security",
         why=f"{security.words} is a filter that is applied to role {security.role} after the index: {seen}, so that of the "
@@ -233,19 +240,21 @@ def _row_security(
         + (f" It reads {', '.join(unset)}, which is not set here." if unset else ""),
         next_step="partition the table by what the policy compares, or build a partial index and write its condition into the "
         f"statement as a constant beside the policy; at once: {iterate}.",
-        proven_by=_name(scene, scene.plan((("hnsw.iterative_scan", "strict_order"),))) if "LOCAL" in iterate else None,
+        proven_by=_name(prepared, prepared.plan((("hnsw.iterative_scan", "strict_order"),)))
+        if "LOCAL" in iterate
+        else None,
     )
 
 
-def _ended_early(scene: Scene, node: Node, limit: Limit, tables: list[Table]) -> list[Reason]:
+def _ended_early(prepared: PreparedCheck, node: Node, limit: Limit, tables: list[Table]) -> list[Reason]:
     """An iterative scan ends at hnsw.max_scan_tuples rows, and gives those of them that pass."""
-    most = int(scene.setting("hnsw.max_scan_tuples") or DEFAULT_MAX_SCAN_TUPLES)
+    most = int(prepared.setting("hnsw.max_scan_tuples") or DEFAULT_MAX_SCAN_TUPLES)
     rows, share = _rows_and_share(node, tables)
-    security = next((one for one in scene.row_security if one.applies and node.filter), None)
+    security = next((one for one in prepared.row_security if one.applies and node.filter), None)
     if security is not None:
         _, _, share = _passing(security, tables, share)
     wanted = limit.rows + limit.offset
-    condition = _condition(scene, node)
+    condition = _condition(prepared, node)
     if not rows > most or condition in (None, _JOIN) or limit.is_guessed or share * most >= wanted:
         return []
     # Twice what is needed on average: the rows that pass are not spread evenly. More than there are is as good as no end.
@@ -274,11 +283,11 @@ def _passing(security: RowSecurity, tables: list[Table], share: float) -> tuple[
     return rows, passing, min(share, passing / rows) if passing is not None and rows else share
 
 
-def _condition(scene: Scene, node: Node) -> str | None:
+def _condition(prepared: PreparedCheck, node: Node) -> str | None:
     """What rows have to pass after the index gave them; a bound on the distance itself is meant to leave out the rest."""
     alone = Plan(root={**node.facts, "Plans": []})
     aliases = {str(node.facts.get("Alias"))}
-    in_filter = [distance for distance in distances(alone, scene.extension.operators) if distance.place == "filter"]
+    in_filter = [distance for distance in distances(alone, prepared.extension.operators) if distance.place == "filter"]
     if node.filter and not (in_filter and len(columns_of(node.filter, aliases)) == len(in_filter)):
         return shown(node.filter)[:160]
     for facts in reversed(node.above):
@@ -292,5 +301,5 @@ def _condition(scene: Scene, node: Node) -> str | None:
     return None
 
 
-def _name(scene: Scene, plan: Plan) -> str | None:
-    return next((str(node.index[1]) for node in plan.uses(scene.serving) if node.index), None)
+def _name(prepared: PreparedCheck, plan: Plan) -> str | None:
+    return next((str(node.index[1]) for node in plan.uses(prepared.serving) if node.index), None)

@@ -14,7 +14,7 @@ from everindex.statement_check.catalog import VectorIndex, quoted
 from everindex.statement_check.distance import Distance, columns_of, distances, is_bare_column, shown
 from everindex.statement_check.functions import written
 from everindex.statement_check.plan import Names, Node, Plan, below
-from everindex.statement_check.prepared_check import Scene
+from everindex.statement_check.prepared_check import PreparedCheck
 from everindex.statement_check.query_shape import not_of_a_table, shape_reasons
 from everindex.statement_check.reason import Reason
 from everindex.statement_check.unseen import foreign_of, reads_nothing, why_no_distance
@@ -30,29 +30,29 @@ class Side:
     expression: str
 
 
-def why_not_usable(scene: Scene, plan: Plan) -> list[Reason]:
+def why_not_usable(prepared: PreparedCheck, plan: Plan) -> list[Reason]:
     """Every reason that was found, the nearest to the heart of it first; never empty."""
     found = [
         distance
-        for distance in distances(plan, scene.extension.operators)
-        if not (distance.place == "order" and _is_served(scene, distance))
+        for distance in distances(plan, prepared.extension.operators)
+        if not (distance.place == "order" and _is_served(prepared, distance))
     ]
     if not found or reads_nothing(plan):
-        return [why_no_distance(scene, plan)]
+        return [why_no_distance(prepared, plan)]
     first = found[0]
     # A distance of a condition may stand beside the one of the ORDER BY: what is ordered by decides.
-    sides = _sides(first, plan, scene)
+    sides = _sides(first, plan, prepared)
     supplied = _supplied(first, plan, sides)
     reasons: list[Reason] = []
     if sides is None:
         reasons.append(not_of_a_table(first))
     else:
-        reasons += _index_reasons(scene, plan, first, sides, supplied)
-    proof = _proof(scene, first, sides) if sides else None
-    for reason in shape_reasons(scene, first, _remedy(first, sides, supplied)):
+        reasons += _index_reasons(prepared, plan, first, sides, supplied)
+    proof = _proof(prepared, first, sides) if sides else None
+    for reason in shape_reasons(prepared, first, _remedy(first, sides, supplied)):
         reasons.append(replace(reason, proven_by=proof) if not reasons else reason)
     if sides and not supplied and not (reasons and reasons[0].slug in _DECIDED):
-        reasons += _volatile(scene, first, sides)
+        reasons += _volatile(prepared, first, sides)
     return reasons or [_computed_before(plan, proof, _remedy(first, sides, supplied))]
 
 
@@ -60,21 +60,21 @@ def why_not_usable(scene: Scene, plan: Plan) -> list[Reason]:
 _DECIDED = ("no-index", "index-invalid", "index-being-built", "foreign-table")
 
 
-def _volatile(scene: Scene, distance: Distance, sides: list[Side]) -> list[Reason]:
+def _volatile(prepared: PreparedCheck, distance: Distance, sides: list[Side]) -> list[Reason]:
     """A vector that PostgreSQL may not compute once: an index order needs one that is the same for every row.
 
     Found by planning: the vector as it stands is not served, the same in a subquery of one row is."""
     side = sides[0]
     vector = (distance.right if side.expression == distance.left else distance.left).strip()
     proof = None
-    for operator in dict.fromkeys([distance.operator, *(index.operator for index in scene.indexes)]):
-        spelled = f"{side.expression} {_spelled(scene, operator)}"
-        if _used(scene, side, f"{spelled} ({vector})"):
+    for operator in dict.fromkeys([distance.operator, *(index.operator for index in prepared.indexes)]):
+        spelled = f"{side.expression} {_spelled(prepared, operator)}"
+        if _used(prepared, side, f"{spelled} ({vector})"):
             return []
-        proof = proof or _used(scene, side, f"{spelled} (SELECT {vector})")
+        proof = proof or _used(prepared, side, f"{spelled} (SELECT {vector})")
     if proof is None:
         return []
-    functions = [function for function in written(scene.asked, [vector]) if function.is_volatile]
+    functions = [function for function in written(prepared.asked, [vector]) if function.is_volatile]
     names = ", ".join(f"{function.name}()" for function in functions) or shown(vector)
     stable = "".join(
         f"; or ALTER FUNCTION {function.quoted} STABLE, if it gives the same for the same arguments"
@@ -113,7 +113,7 @@ def _computed_before(plan: Plan, proof: str | None, remedy: str) -> Reason:
 
 
 def _index_reasons(
-    scene: Scene, plan: Plan, distance: Distance, sides: list[Side], supplied: str | None
+    prepared: PreparedCheck, plan: Plan, distance: Distance, sides: list[Side], supplied: str | None
 ) -> list[Reason]:
     side = sides[0]
     reasons: list[Reason] = []
@@ -126,12 +126,12 @@ def _index_reasons(
                 next_step="read the vector first and give it as a parameter, or as a subquery of one row: ORDER BY "
                 + f"{shown(side.expression)} {distance.operator} (SELECT {supplied} …) LIMIT k.",
                 proven_by=_used(
-                    scene,
+                    prepared,
                     side,
                     sql.SQL("{} {} (SELECT {} FROM {} LIMIT 1)")
                     .format(
                         sql.SQL(side.expression),
-                        sql.SQL(_spelled(scene, distance.operator)),
+                        sql.SQL(_spelled(prepared, distance.operator)),
                         sql.SQL(side.column),
                         sql.Identifier(*side.table),
                     )
@@ -147,12 +147,12 @@ def _index_reasons(
                 why=f"it orders by the function {distance.function}(); an index is found by its operator alone"
                 + (", and <#> gives the negative of that function." if asks_negative else "."),
                 next_step=f"write {_remedy(distance, sides)} instead.",
-                proven_by=_proof(scene, distance, sides),
+                proven_by=_proof(prepared, distance, sides),
             )
         )
-    if _proof(scene, distance, sides):
+    if _proof(prepared, distance, sides):
         return reasons
-    indexes = [index for index in scene.indexes if index.table in _table_and_parents(scene, side.table)]
+    indexes = [index for index in prepared.indexes if index.table in _table_and_parents(prepared, side.table)]
     foreign = foreign_of(plan, side.table)
     if foreign is not None:
         return [*reasons, foreign]
@@ -167,21 +167,21 @@ def _index_reasons(
         ),
     )
     for index in own:
-        reason = _differs(scene, distance, side, index, own)
+        reason = _differs(prepared, distance, side, index, own)
         if reason is not None:
             return [*reasons, reason]
-    return [*reasons, _no_index(scene, distance, side, indexes)]
+    return [*reasons, _no_index(prepared, distance, side, indexes)]
 
 
 def _differs(
-    scene: Scene, distance: Distance, side: Side, index: VectorIndex, others: list[VectorIndex]
+    prepared: PreparedCheck, distance: Distance, side: Side, index: VectorIndex, others: list[VectorIndex]
 ) -> Reason | None:
     """How the statement would have to be for `index` to serve it; None where no change of it alone does."""
     predicate = f" WHERE {index.predicate}" if index.predicate else ""
     vector = _vector(index.operator)
-    if _used(scene, side, f"{side.expression} {_spelled(scene, index.operator)} {vector}", where=predicate):
+    if _used(prepared, side, f"{side.expression} {_spelled(prepared, index.operator)} {vector}", where=predicate):
         if index.operator != distance.operator:
-            wanted = _opclass(scene, distance.operator, index.opclass.partition("_")[0])
+            wanted = _opclass(prepared, distance.operator, index.opclass.partition("_")[0])
             same = [one for one in others if one.expression == index.expression and one.table == index.table]
             serves = ", ".join(f"{one.name} serves {one.operator} ({one.opclass})" for one in same)
             choice = " or ".join(dict.fromkeys(one.operator for one in same))
@@ -198,8 +198,8 @@ def _differs(
             next_step=f"add that condition, written as a constant: WHERE {index.predicate}.",
             proven_by=index.name,
         )
-    expression = f"{index.expression} {_spelled(scene, index.operator)} {vector}"
-    if not _used(scene, side, expression, where=predicate):
+    expression = f"{index.expression} {_spelled(prepared, index.operator)} {vector}"
+    if not _used(prepared, side, expression, where=predicate):
         return None
     if index.operator != distance.operator and not is_bare_column(side.expression):
         slug_operator = f", and by {index.operator} instead of {distance.operator}"
@@ -225,7 +225,7 @@ def _differs(
     )
 
 
-def _no_index(scene: Scene, distance: Distance, side: Side, indexes: list[VectorIndex]) -> Reason:
+def _no_index(prepared: PreparedCheck, distance: Distance, side: Side, indexes: list[VectorIndex]) -> Reason:
     broken = [index for index in indexes if not index.is_valid and index.operator == distance.operator]
     for index in broken:
         if index.is_being_built:
@@ -239,13 +239,13 @@ def _no_index(scene: Scene, distance: Distance, side: Side, indexes: list[Vector
             why=f"{index.name} is INVALID: its build failed or was cancelled, and PostgreSQL never uses it.",
             next_step=f"REINDEX INDEX CONCURRENTLY {index.quoted}, outside of a transaction.",
         )
-    kinds = {column.name: column.type for column in scene.columns if column.table == side.table}
+    kinds = {column.name: column.type for column in prepared.columns if column.table == side.table}
     there = "; ".join(
         f"{index.name} ({index.method} on {shown(index.expression)}, {index.opclass}"
         f"{'' if index.is_valid else ', INVALID'}{', partial' if index.predicate else ''})"
         for index in indexes
     )
-    opclass = _opclass(scene, distance.operator, kinds.get(side.column.strip('"'), "vector")) or "…_ops"
+    opclass = _opclass(prepared, distance.operator, kinds.get(side.column.strip('"'), "vector")) or "…_ops"
     is_column = is_bare_column(side.expression)
     return Reason(
         slug="no-index",
@@ -262,7 +262,7 @@ def _no_index(scene: Scene, distance: Distance, side: Side, indexes: list[Vector
 # --- asking PostgreSQL ---------------------------------------------------------------------------------------------
 
 
-def _sides(distance: Distance, plan: Plan, scene: Scene) -> list[Side] | None:
+def _sides(distance: Distance, plan: Plan, prepared: PreparedCheck) -> list[Side] | None:
     """The sides that are columns of tables, one with a vector index before one without."""
     tables = {alias.strip('"'): table for alias, table in plan.relations.items()}
     aliases = {str(node.facts["Alias"]) for node in plan.nodes if "Alias" in node.facts}
@@ -273,14 +273,14 @@ def _sides(distance: Distance, plan: Plan, scene: Scene) -> list[Side] | None:
             table = tables.get(name)
             if table is not None:
                 found.append(Side(alias=alias, table=table, column=column, expression=expression))
-    indexed = {index.table for index in scene.indexes}
+    indexed = {index.table for index in prepared.indexes}
     return sorted(found, key=lambda side: side.table not in indexed) or None
 
 
-def _is_served(scene: Scene, distance: Distance) -> bool:
+def _is_served(prepared: PreparedCheck, distance: Distance) -> bool:
     """Does what is sorted come out of a vector index?"""
     nodes = (Node(facts=facts, above=()) for facts in below(distance.node.facts))
-    return any(node.index in scene.serving for node in nodes if node.index)
+    return any(node.index in prepared.serving for node in nodes if node.index)
 
 
 def _supplied(distance: Distance, plan: Plan, sides: list[Side] | None) -> str | None:
@@ -292,16 +292,18 @@ def _supplied(distance: Distance, plan: Plan, sides: list[Side] | None) -> str |
     return next((column for _, column in columns_of(other, aliases)), None)
 
 
-def _proof(scene: Scene, distance: Distance, sides: list[Side] | None) -> str | None:
+def _proof(prepared: PreparedCheck, distance: Distance, sides: list[Side] | None) -> str | None:
     """The index that serves the bare distance to a constant."""
     if sides is None:
         return None
     return _used(
-        scene, sides[0], f"{sides[0].expression} {_spelled(scene, distance.operator)} {_vector(distance.operator)}"
+        prepared,
+        sides[0],
+        f"{sides[0].expression} {_spelled(prepared, distance.operator)} {_vector(distance.operator)}",
     )
 
 
-def _used(scene: Scene, side: Side, expression: str, *, where: str = "") -> str | None:
+def _used(prepared: PreparedCheck, side: Side, expression: str, *, where: str = "") -> str | None:
     # The parts are PostgreSQL's own printing of the statement: quoted where they have to be.
     query = sql.SQL("SELECT 1 FROM ONLY {table} AS {alias}{where} ORDER BY {expression} LIMIT 10").format(
         table=sql.Identifier(*side.table),
@@ -309,8 +311,8 @@ def _used(scene: Scene, side: Side, expression: str, *, where: str = "") -> str 
         where=sql.SQL(where),
         expression=sql.SQL(expression),
     )
-    plan = scene.try_query(query.as_string(None))
-    return next((str(node.index[1]) for node in plan.uses(scene.serving) if node.index), None) if plan else None
+    plan = prepared.try_query(query.as_string(None))
+    return next((str(node.index[1]) for node in plan.uses(prepared.serving) if node.index), None) if plan else None
 
 
 def _remedy(distance: Distance, sides: list[Side] | None, supplied: str | None = None) -> str:
@@ -322,8 +324,8 @@ def _remedy(distance: Distance, sides: list[Side] | None, supplied: str | None =
     return f"{shown(sides[0].expression)} {distance.operator} {vector}"
 
 
-def _spelled(scene: Scene, operator: str) -> str:
-    return f"OPERATOR({quoted(scene.extension.schema)}.{operator})"
+def _spelled(prepared: PreparedCheck, operator: str) -> str:
+    return f"OPERATOR({quoted(prepared.extension.schema)}.{operator})"
 
 
 def _vector(operator: str) -> str:
@@ -331,11 +333,11 @@ def _vector(operator: str) -> str:
     return "'1'" if operator in ("<~>", "<%>") else "'[1]'"
 
 
-def _opclass(scene: Scene, operator: str, type_name: str) -> str | None:
-    return next((o.opclass for o in scene.extension.operators if o.name == operator and o.type == type_name), None)
+def _opclass(prepared: PreparedCheck, operator: str, type_name: str) -> str | None:
+    return next((o.opclass for o in prepared.extension.operators if o.name == operator and o.type == type_name), None)
 
 
-def _table_and_parents(scene: Scene, table: Names) -> set[Names]:
+def _table_and_parents(prepared: PreparedCheck, table: Names) -> set[Names]:
     """The table and, of a partition, those that have an index of which its own is a part."""
-    roots = {(index.schema, index.root) for index in scene.indexes if index.table == table}
-    return {table} | {index.table for index in scene.indexes if index.names in roots}
+    roots = {(index.schema, index.root) for index in prepared.indexes if index.table == table}
+    return {table} | {index.table for index in prepared.indexes if index.names in roots}

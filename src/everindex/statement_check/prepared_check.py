@@ -48,7 +48,7 @@ _TYPES = sql.SQL(
 
 
 @dataclass(kw_only=True)
-class Scene:
+class PreparedCheck:
     """One statement on one connection, inside a transaction that is rolled back. Only EXPLAIN of it is ever sent."""
 
     asked: AskedConnection
@@ -140,7 +140,7 @@ class Scene:
 
 
 @contextmanager
-def scene(
+def prepared(
     asked: AskedConnection,
     statement: Statement,
     parameters: Given,
@@ -148,7 +148,7 @@ def scene(
     settings: Mapping[str, Any],
     role: str | None = None,
     samples: int = 1,
-) -> Iterator[Scene]:
+) -> Iterator[PreparedCheck]:
     """The statement, prepared, with a value for each of its parameters, in its session. The connection is left as it was.
 
     Raises StatementNotCheckable when the statement is no SELECT, is refused by PostgreSQL, or has a parameter without a
@@ -158,7 +158,7 @@ def scene(
     prepared = f"everindex_{secrets.token_hex(6)}"
     with asked.rolled_back():
         try:
-            found = Scene(asked=asked, statement=statement, extension=catalog.extension(asked))
+            found = PreparedCheck(asked=asked, statement=statement, extension=catalog.extension(asked))
             timeout = asked.rows(SETTING.format(sql.Literal("statement_timeout")))[0][0]
             if role is not None:
                 assume_role(asked, role)
@@ -197,7 +197,7 @@ def refuse_what_is_no_select(statement: Statement) -> None:
         )
 
 
-def _prepare(found: Scene, name: str, given: dict[int, Any], samples: int) -> None:
+def _prepare(found: PreparedCheck, name: str, given: dict[int, Any], samples: int) -> None:
     statement = found.statement
     # A tuple cannot be one parameter: it stands for the list after IN, as psycopg2 writes it.
     lists = {
@@ -240,7 +240,7 @@ def _prepare(found: Scene, name: str, given: dict[int, Any], samples: int) -> No
 
 
 def _choices(
-    found: Scene,
+    found: PreparedCheck,
     number: int,
     type_name: str,
     given: dict[int, Any],
@@ -266,7 +266,7 @@ def _choices(
     return [literal(text) for text in stored_vectors(found.asked, column, type_name=type_name, count=samples)]
 
 
-def _missing(found: Scene, given: dict[int, Any]) -> list[tuple[str, str]]:
+def _missing(found: PreparedCheck, given: dict[int, Any]) -> list[tuple[str, str]]:
     types = [row[0] for row in found.asked.rows(_TYPES.format(sql.Literal(found.prepared)))]
     return [
         (found.statement.parameters[number - 1], str(kind))
@@ -275,14 +275,14 @@ def _missing(found: Scene, given: dict[int, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _look(found: Scene) -> None:
+def _look(found: PreparedCheck) -> None:
     tables = set(found.plan().relations.values())
     found.columns = catalog.vector_columns(found.asked, tables)
     found.indexes = catalog.vector_indexes(found.asked, tables)
     found.row_security = row_security(found.asked, tables)
 
 
-def refuse_writing(found: Scene, plan: Plan) -> None:
+def refuse_writing(found: PreparedCheck, plan: Plan) -> None:
     """Raises StatementNotCheckable for a plan that writes."""
     if plan.writes:
         raise StatementNotCheckable(
@@ -292,7 +292,7 @@ def refuse_writing(found: Scene, plan: Plan) -> None:
         )
 
 
-def _is_in_search_path(found: Scene) -> bool:
+def _is_in_search_path(found: PreparedCheck) -> bool:
     schema = sql.Literal(found.extension.schema)
     return bool(found.asked.rows(sql.SQL("SELECT {} = ANY(current_schemas(true)::text[])").format(schema))[0][0])
 

@@ -9,11 +9,11 @@ import re
 
 from everindex.statement_check.distance import Distance, shown
 from everindex.statement_check.plan import below
-from everindex.statement_check.prepared_check import Scene
+from everindex.statement_check.prepared_check import PreparedCheck
 from everindex.statement_check.reason import Reason
 
 
-def shape_reasons(scene: Scene, distance: Distance, remedy: str) -> list[Reason]:
+def shape_reasons(prepared: PreparedCheck, distance: Distance, remedy: str) -> list[Reason]:
     found: list[Reason] = []
     match distance.place:
         case "filter":
@@ -34,7 +34,7 @@ def shape_reasons(scene: Scene, distance: Distance, remedy: str) -> list[Reason]
                 )
             ]
         case "order":
-            found += _order_reasons(scene, distance, remedy)
+            found += _order_reasons(prepared, distance, remedy)
     around = [node["Node Type"] for node in (*distance.node.above, *below(distance.node.facts))]
     if distance.position > 0:
         is_distinct = "Unique" in around
@@ -85,10 +85,10 @@ def shape_reasons(scene: Scene, distance: Distance, remedy: str) -> list[Reason]
     return found
 
 
-def _order_reasons(scene: Scene, distance: Distance, remedy: str) -> list[Reason]:
+def _order_reasons(prepared: PreparedCheck, distance: Distance, remedy: str) -> list[Reason]:
     is_down = "DESC" in distance.ending
     found: list[Reason] = []
-    operators = {operator.name for operator in scene.extension.operators}
+    operators = {operator.name for operator in prepared.extension.operators}
     if not distance.is_bare and operators & set((distance.before + distance.after).split()):
         found.append(
             Reason(

@@ -11,7 +11,7 @@ from everindex.index.recall.measurement import TIE, wilson
 from everindex.statement_check import catalog
 from everindex.statement_check.connection import AskedConnection, Refused
 from everindex.statement_check.plan import Plan
-from everindex.statement_check.prepared_check import Scene, scene, told
+from everindex.statement_check.prepared_check import PreparedCheck, prepared, told
 from everindex.statement_check.script import one_checkable
 from everindex.statement_check.text import Statement
 from everindex.statement_check.values import Given, called
@@ -68,14 +68,14 @@ def measure_statement_recall(
     """
     asked = AskedConnection(connection)
     wanted = one_checkable(statement) if isinstance(statement, str) else statement
-    with scene(asked, wanted, parameters, settings=settings or {}, role=role, samples=samples) as found:
+    with prepared(asked, wanted, parameters, settings=settings or {}, role=role, samples=samples) as found:
         try:
             return _measure(found, k)
         except Refused as exc:
             raise told(exc, wanted) from exc.error
 
 
-def _measure(found: Scene, k: int) -> StatementRecall:
+def _measure(found: PreparedCheck, k: int) -> StatementRecall:
     plan, exact = found.plan(), found.plan(EXACT)
     if not plan.uses(found.serving):
         raise StatementNotCheckable(
@@ -120,7 +120,7 @@ def _measure(found: Scene, k: int) -> StatementRecall:
     )
 
 
-def _distance_column(found: Scene, plan: Plan) -> int | None:
+def _distance_column(found: PreparedCheck, plan: Plan) -> int | None:
     """Which output column is the bare distance that the rows are ordered by, as far as the plan shows."""
     aliases = [str(node.facts["Alias"]) for node in plan.scans if "Alias" in node.facts]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from everindex.statement_check.functions import WrittenFunction, called_in
 from everindex.statement_check.plan import Plan
-from everindex.statement_check.prepared_check import Scene
+from everindex.statement_check.prepared_check import PreparedCheck
 from everindex.statement_check.reason import Reason
 
 
-def why_no_distance(scene: Scene, plan: Plan) -> Reason:
+def why_no_distance(prepared: PreparedCheck, plan: Plan) -> Reason:
     """What there is to say of a plan without a distance."""
-    functions = called_in(scene.asked, plan)
+    functions = called_in(prepared.asked, plan)
     if functions:
         return _body(functions)
     if any(node.kind == "Foreign Scan" for node in plan.nodes):
@@ -22,7 +22,7 @@ def why_no_distance(scene: Scene, plan: Plan) -> Reason:
             "partition is left, or row security has no policy that lets the role see a row.",
             next_step="check with values that match rows (--param NAME=VALUE), as the role of the application (--role ROLE).",
         )
-    operators = ", ".join(sorted({operator.name for operator in scene.extension.operators}))
+    operators = ", ".join(sorted({operator.name for operator in prepared.extension.operators}))
     return Reason(
         slug="no-distance",
         why=f"nothing in its plan is a distance ({operators}).",

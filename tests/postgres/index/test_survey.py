@@ -36,7 +36,7 @@ def indexed(items: str) -> str:
 
 
 def shapes(found: Survey) -> list[tuple[str, str]]:
-    return [(curve.shape.key_type, curve.place) for curve in found.curves]
+    return [(curve.shape.key_type, curve.source) for curve in found.curves]
 
 
 def test_the_curve_of_what_serves_rises_with_ef_search(indexed: str) -> None:
@@ -59,7 +59,7 @@ def test_every_generation_is_measured_alone_the_hidden_one_too(indexed: str) -> 
         indexed, replace(SPEC, m=8, ef_construction=32), policy=MIGRATE_CHANGED
     )  # hides the one before: the same key
     found = survey(indexed, replace(SPEC, m=8, ef_construction=32), budget=QUICK)
-    assert [(curve.shape.m, curve.place, curve.index) for curve in found.curves] == [
+    assert [(curve.shape.m, curve.source, curve.index) for curve in found.curves] == [
         (8, "serving", "items_embedding_idx"),
         (16, "generation", "items_embedding_idx__prev"),
     ]
@@ -79,7 +79,7 @@ def test_codes_are_measured_with_as_many_candidates_as_the_beam_holds(items: str
 def test_other_configurations_are_tried_on_a_sample_and_leave_nothing(indexed: str) -> None:
     before = rows(indexed, "SELECT relname FROM pg_class WHERE relkind IN ('r', 'i') ORDER BY 1")
     found = survey(indexed, SPEC, budget=replace(QUICK, queries=5, sample_rows=150))
-    tried = {(curve.shape.key_type, curve.shape.m) for curve in found.curves if curve.place == "sample"}
+    tried = {(curve.shape.key_type, curve.shape.m) for curve in found.curves if curve.source == "sample"}
     assert tried == {(kind, m) for kind in ("vector", "halfvec", "bit") for m in (16, 32)}
     for curve in found.curves[1:]:
         assert 100 <= curve.rows <= 200
@@ -95,7 +95,7 @@ def test_a_sample_of_all_rows_does_not_repeat_what_is_there(indexed: str) -> Non
     found = survey(
         indexed, SPEC, budget=replace(QUICK, sample_rows=500), is_needed=lambda shape, _: shape.key_type == "vector"
     )
-    assert [(curve.shape.m, curve.place, curve.rows) for curve in found.curves] == [
+    assert [(curve.shape.m, curve.source, curve.rows) for curve in found.curves] == [
         (16, "serving", 300),
         (32, "sample", 300),
     ]
@@ -233,7 +233,7 @@ def _curve(recall: float) -> Curve:
     )
     return Curve(
         shape=Shape(opclass="bit_hamming_ops", m=16, ef_construction=64),
-        place="sample",
+        source="sample",
         index=None,
         rows=100,
         size_bytes=1,
@@ -281,7 +281,7 @@ def test_a_partial_index_is_measured_on_its_rows(items: str) -> None:
         items, partial, budget=replace(QUICK, sample_rows=500), is_needed=lambda s, c: s.key_type == "halfvec"
     )
     assert found.rows == 150
-    assert [(c.shape.key_type, c.place, c.rows) for c in found.curves][:2] == [
+    assert [(c.shape.key_type, c.source, c.rows) for c in found.curves][:2] == [
         ("vector", "serving", 150),
         ("halfvec", "sample", 150),
     ]

@@ -91,7 +91,7 @@ def test_an_applied_recommendation_serves_and_is_kept(indexed: str, advice: Advi
         assert make_plan(wanted, observe(connection, wanted), policy=HEAL).steps == ()
         kept = latest(connection, SPEC)
         assert kept is not None
-        assert [curve.place for curve in kept.curves][:2] == ["serving", "generation"]
+        assert [curve.source for curve in kept.curves][:2] == ["serving", "generation"]
         assert entries(connection, SPEC, limit=1)[0].event == "tuned"
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from everindex.index.catalog.observed import Observed
 from everindex.index.tuning.choose import choose, nearest_miss, only_cheaper
-from everindex.index.tuning.curve import Curve, Place, Point, Shape
+from everindex.index.tuning.curve import Curve, Point, Shape, Source
 
 VECTOR = Shape(opclass="vector_cosine_ops", m=16, ef_construction=64)
 HALF = Shape(opclass="halfvec_cosine_ops", m=16, ef_construction=64)
@@ -14,16 +14,16 @@ BIT = Shape(opclass="bit_hamming_ops", m=16, ef_construction=64)
 WIDE = replace(VECTOR, m=32, ef_construction=128)
 
 
-def curve(shape: Shape, *points: tuple[int, float, float], size: int = 0, place: Place = "sample") -> Curve:
+def curve(shape: Shape, *points: tuple[int, float, float], size: int = 0, source: Source = "sample") -> Curve:
     """`points`: (ef_search, lower end of the interval, median milliseconds)."""
     sizes = {"vector": 8192, "halfvec": 4096, "bit": 512}
     return Curve(
         shape=shape,
-        place=place,
-        index="i" if place == "serving" else None,
+        source=source,
+        index="i" if source == "serving" else None,
         rows=1000,
         size_bytes=size or sizes[shape.key_type] * 1000,
-        build_seconds=None if place == "serving" else 1.0,
+        build_seconds=None if source == "serving" else 1.0,
         points=tuple(
             Point(
                 ef_search=ef_search,
@@ -41,7 +41,7 @@ def curve(shape: Shape, *points: tuple[int, float, float], size: int = 0, place:
     )
 
 
-SERVING = curve(VECTOR, (40, 0.97, 1.0), (80, 0.99, 2.0), place="serving")
+SERVING = curve(VECTOR, (40, 0.97, 1.0), (80, 0.99, 2.0), source="serving")
 
 
 def test_the_smallest_index_is_chosen_however_much_slower_it_is() -> None:

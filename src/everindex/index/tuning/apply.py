@@ -174,7 +174,7 @@ def further_point(conninfo: str, spec: IndexSpec, budget: Budget, floor: float, 
 def _with_choice(found: Survey, before: Survey, ef_search: int) -> Survey:
     """For the page: what serves now, and what it was chosen from."""
     others = tuple(
-        replace(curve, place="generation") if curve.place == "serving" else curve
+        replace(curve, source="generation") if curve.source == "serving" else curve
         for curve in before.curves
         if found.serving is None or curve.shape != found.serving.shape
     )

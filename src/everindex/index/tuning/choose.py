@@ -35,7 +35,7 @@ def choose(curves: Sequence[Curve], *, floor: float) -> Choice | None:
     smallest = min(choice.curve.size_bytes for choice in fit)
     small = [choice for choice in fit if choice.curve.size_bytes <= SIZE_TIE * smallest]
     fastest = min(small, key=lambda choice: choice.point.median_ms)
-    serving = next((choice for choice in small if choice.curve.place == "serving"), None)
+    serving = next((choice for choice in small if choice.curve.source == "serving"), None)
     if serving is None:
         return fastest
     # Searches of a sample are faster than those of all rows: like is compared with like.

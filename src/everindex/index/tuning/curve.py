@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from everindex.index.spec import OPCLASSES, IndexSpec
 
-Place = Literal["serving", "generation", "sample", "former"]
+Source = Literal["serving", "generation", "sample", "former"]
 """former: it served when it was measured, and what serves now is another index, or none."""
 
 #: The values of ef_search that are tried: close together where recall still rises.
@@ -75,7 +75,7 @@ class Curve:
     """The points of one index, by ef_search."""
 
     shape: Shape
-    place: Place
+    source: Source
     index: str | None
     """The index that was measured; None for one that was built on a sample and dropped."""
 
@@ -99,7 +99,7 @@ class Curve:
             "sample": f"a sample of {self.rows} rows",
             "former": "served when it was measured",
         }
-        return f"{self.shape.words} ({where[self.place]})"
+        return f"{self.shape.words} ({where[self.source]})"
 
     def at_floor(self, floor: float) -> Point | None:
         """The point with the smallest ef_search whose recall is at `floor` with confidence: its interval's lower end is.
@@ -122,7 +122,7 @@ class Curve:
             "opclass": self.shape.opclass,
             "m": self.shape.m,
             "ef_construction": self.shape.ef_construction,
-            "place": self.place,
+            "place": self.source,
             "index": self.index,
             "rows": self.rows,
             "size_bytes": self.size_bytes,
@@ -135,7 +135,7 @@ def curve_from(document: dict[str, Any]) -> Curve:
     """The curve of such a dictionary. Raises KeyError or TypeError for another one."""
     return Curve(
         shape=Shape(opclass=document["opclass"], m=document["m"], ef_construction=document["ef_construction"]),
-        place=document["place"],
+        source=document["place"],
         index=document["index"],
         rows=document["rows"],
         size_bytes=document["size_bytes"],

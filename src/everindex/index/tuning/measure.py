@@ -15,7 +15,7 @@ from everindex.index.recall.explain import FORCED, PLANNED_ANEW, Settings, expla
 from everindex.index.recall.measurement import IndexUnused, Inside, Truth, compare, one_transaction
 from everindex.index.recall.probe import candidates_per_neighbour, probe_statement
 from everindex.index.spec import MAX_EF_SEARCH, IndexSpec
-from everindex.index.tuning.curve import Curve, Place, Point, Shape, shape_of
+from everindex.index.tuning.curve import Curve, Point, Shape, Source, shape_of
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
@@ -48,7 +48,7 @@ def measure_index(
     *,
     rows: int,
     steps: tuple[int, ...],
-    place: Place,
+    source: Source,
     chosen: int | None = None,
     deadline: float,
     on_point: OnPoint | None = None,
@@ -84,7 +84,7 @@ def measure_index(
         )
     return Curve(
         shape=shape_of(spec),
-        place=place,
+        source=source,
         index=index.name,
         rows=rows,
         size_bytes=size_of(observed, index),

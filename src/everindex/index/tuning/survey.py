@@ -107,7 +107,7 @@ class _Work:
                     truth,
                     rows=self.rows,
                     steps=steps(k=self.budget.k, also=chosen if serves else None),
-                    place="serving" if serves else "generation",
+                    source="serving" if serves else "generation",
                     chosen=chosen if serves else None,
                     deadline=self.deadline,
                     on_point=self._tell,

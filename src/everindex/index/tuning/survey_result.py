@@ -46,7 +46,7 @@ class Survey:
 
     @property
     def serving(self) -> Curve | None:
-        return next((curve for curve in self.curves if curve.place == "serving"), None)
+        return next((curve for curve in self.curves if curve.source == "serving"), None)
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -113,7 +113,7 @@ def try_shape(
     rate = Rate(rows=sample.rows, seconds=seconds, is_serial=True, source=f"a build over {sample.rows} rows")
     return Curve(
         shape=shape_of(tried),
-        place="sample",
+        source="sample",
         index=None,
         rows=sample.rows,
         size_bytes=expected_bytes(shape, observed, rows=rows),

@@ -100,7 +100,7 @@ def draw(curves: Sequence[Curve], *, k: int, floor: float | None = None, chosen:
         lines.append(_line(curve, number, marks[number - 1], taken))
         x, y = lines[-1].label
         taken.append((x + LABEL_SIZE / 3, y - LABEL_SIZE / 3))
-    serving = next((curve for curve in drawn if curve.place == "serving"), None)
+    serving = next((curve for curve in drawn if curve.source == "serving"), None)
     point = None if serving is None or chosen is None else serving.at(chosen)
     return Chart(
         width=WIDTH,
@@ -158,7 +158,7 @@ def _line(curve: Curve, number: int, marks: tuple[Mark, ...], taken: Sequence[tu
     return Line(
         number=number,
         kind=curve.shape.key_type,
-        is_sample=curve.place == "sample",
+        is_sample=curve.source == "sample",
         words=f"{curve.words}, {size_text(curve.size_bytes)}",
         path=" ".join(f"{mark.x},{mark.y}" for mark in marks),
         marks=marks,

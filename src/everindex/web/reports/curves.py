@@ -51,7 +51,7 @@ def read_curves(connection: Connection, spec: IndexSpec, observed: Observed) -> 
     serving = serving_spec(spec, observed)
     shape = None if serving is None else shape_of(serving[0])
     curves = tuple(
-        replace(curve, place="former") if curve.place == "serving" and curve.shape != shape else curve
+        replace(curve, source="former") if curve.source == "serving" and curve.shape != shape else curve
         for curve in kept.curves
     )
     kept = replace(kept, curves=curves)
