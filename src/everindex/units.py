@@ -1,4 +1,4 @@
-"""Sizes and durations as text: for people, and as PostgreSQL's settings take them. Powers of 1024, as PostgreSQL counts."""
+"""Sizes, durations and counts as text: for people, and as PostgreSQL's settings take them. Sizes are powers of 1024."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def duration_text(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f}".removesuffix(".0") + " h"
     return f"{seconds / 86400:.0f} days"
+
+
+def count_text(count: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun: `1 row`, `2 rows`; an irregular plural is passed: `count_text(2, "index", "indexes")`."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"

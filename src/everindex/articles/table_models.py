@@ -1,4 +1,4 @@
-"""The models that made a table's vectors: recorded for each vector, declared for those without a record, or unrecorded.
+"""The models that made a table's vectors: recorded for each vector, declared for vectors without a record, or unrecorded.
 
 `known_model` is for whoever wants to embed a text and compare it with what is stored (a search, or a proof of recall with
 embedded titles): it names the one model that made every vector, and nothing where that is not known. What it does not say

@@ -6,14 +6,14 @@ from everindex.cli.measure import print_points
 from everindex.cli.output import say
 from everindex.index.tuning.apply import Applied
 from everindex.index.tuning.recommendation import Advice, Cost
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 
 def print_advice(advice: Advice) -> None:
     """The recommendation of one index, with what it costs before and after."""
     found = advice.survey
     say(
-        f"index {found.spec.qualified_name}: {found.rows} rows, {found.queries}, recall@{found.k} at least "
+        f"index {found.spec.qualified_name}: {count_text(found.rows, 'row')}, {found.queries}, recall@{found.k} at least "
         f"{advice.floor:g} with confidence"
     )
     for sentence in advice.rejected:
@@ -21,12 +21,13 @@ def print_advice(advice: Advice) -> None:
     for left in found.left_out:
         say(f"  note: {left.sentence}")
     if advice.choice is None or advice.after is None:
-        say("no configuration holds it: the nearest misses are above. A larger m, or a lower floor, may.")
+        say("no configuration reaches it; the closest are listed above. Try a larger m or a lower floor.")
         return
     if not advice.is_whole:
         say(
-            f"  note: measured on a sample of {advice.choice.curve.rows} rows; --apply measures again over all rows, and goes "
-            "back where it does not hold"
+            f"  note: measured on a sample of {count_text(advice.choice.curve.rows, 'row')}; --apply measures all "
+            "rows, and rolls "
+            "back if the recall is below the floor"
         )
     say(f"recommended: {advice.after.shape.words}")
     rows = [("", "before", "after"), *_compared(advice.before, advice.after)]
@@ -34,14 +35,14 @@ def print_advice(advice: Advice) -> None:
         say(f"  {name:<22} {before:>26}  {after:>26}")
     say(f"  build time from {advice.after.build_seconds_from}")
     if not advice.changes_index:
-        say("the index that serves is the cheapest already; --apply lets searches follow the tuned ef_search")
+        say("the current index is already the cheapest; --apply makes searches use the tuned ef_search")
     print_points(advice.choice.curve, k=found.k, chosen=advice.choice.point.ef_search)
 
 
 #: What is compared of two configurations.
 _FIGURES = (
-    "index of", "memory and disk", "memory of a build", "time of a build", "recall", "ef_search", "re-ranked",
-    "median of a search", "p95 of a search",
+    "index type", "index size", "build memory", "build time", "recall", "ef_search", "re-ranked",
+    "median latency", "p95 latency",
 )  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def _compared(before: Cost | None, after: Cost) -> list[tuple[str, str, str]]:
 
 def _figures(cost: Cost | None) -> list[str]:
     if cost is None:
-        return ["nothing serves", *["–"] * (len(_FIGURES) - 1)]
+        return ["no index", *["–"] * (len(_FIGURES) - 1)]
     built = [
         cost.shape.key_type,
         f"{size_text(cost.index_bytes)}",
@@ -83,7 +84,7 @@ def print_applied(applied: Applied, k: int) -> None:
         f"{point.ef_search}, {point.median_ms:.1f} ms, with {size_text(applied.curve.size_bytes)}"
     )
     for each in applied.tuned.points:
-        again = "" if each.candidates is None else f", {each.candidates} candidates re-ranked"
+        again = "" if each.candidates is None else f", {count_text(each.candidates, 'candidate')} re-ranked"
         say(f"  searches for {each.k}: ef_search {each.ef_search}{again}")
     if applied.deployed.outcome == "replaced":
         say("  the previous generation is kept: everindex rollback  goes back, rollback --forget  frees its disk")

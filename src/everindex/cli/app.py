@@ -49,13 +49,20 @@ def _debug(ctx: typer.Context, value: bool) -> None:
 VerboseOption = Annotated[
     bool,
     typer.Option(
-        "--verbose", "-v", callback=_verbose, expose_value=False, help="Log records on stderr, on a terminal too."
+        "--verbose",
+        "-v",
+        callback=_verbose,
+        expose_value=False,
+        help="Write log records to stderr, also on a terminal.",
     ),
 ]
 DebugOption = Annotated[
     bool,
     typer.Option(
-        "--debug", callback=_debug, expose_value=False, help="The same in detail, and errors with tracebacks."
+        "--debug",
+        callback=_debug,
+        expose_value=False,
+        help="Like --verbose, with debug records, and with tracebacks for errors.",
     ),
 ]
 
@@ -106,8 +113,8 @@ class _Commands(TyperGroup):
 
                 wrong = UsageError(
                     exc.format_message(),
-                    why="the command line was not understood.",
-                    next_step="add --help for what is.",
+                    why="the command line is not valid.",
+                    next_step="run the command with --help to see its arguments and options.",
                 )
                 print_json({"error": wrong.as_dict()})
             raise  # and typer shows it on stderr
@@ -161,7 +168,7 @@ def _list(value: bool) -> None:
 app = typer.Typer(
     cls=_Commands,
     name="everindex",
-    help="Article search on PostgreSQL + pgvector whose HNSW index is declared once and always there.",
+    help="Search on PostgreSQL + pgvector. The vector index is checked and repaired automatically.",
     no_args_is_help=True,
     add_completion=False,  # everindex.cli.completion
     pretty_exceptions_enable=False,
@@ -176,7 +183,9 @@ def options(
     ] = False,
     commands: Annotated[
         bool,
-        typer.Option("--commands", callback=_list, is_eager=True, help="Print the names of the commands, one a line."),
+        typer.Option(
+            "--commands", callback=_list, is_eager=True, help="Print the names of the commands, one per line."
+        ),
     ] = False,
     verbose: VerboseOption = False,
     debug: DebugOption = False,

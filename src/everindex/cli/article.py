@@ -12,7 +12,7 @@ from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.search import AfterOption, DiversityOption, MinSimilarityOption, print_answer
 from everindex.cli.waiting import WaitOption, open_instance
 
-UriArgument = Annotated[str, typer.Argument(help="The article's uri, as a search prints it.")]
+UriArgument = Annotated[str, typer.Argument(help="URI of the article, as printed by search.")]
 
 
 def article(uri: UriArgument, wait: WaitOption = None, as_json: JsonOption = False) -> None:
@@ -28,15 +28,16 @@ def article(uri: UriArgument, wait: WaitOption = None, as_json: JsonOption = Fal
 
 def similar(
     uri: UriArgument,
-    k: Annotated[int, typer.Option("-k", "--k", help="How many articles, 1 to 1000.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--k", help="Number of articles, 1 to 1000.")] = 10,
     after: AfterOption = None,
     min_similarity: MinSimilarityOption = None,
     diversity: DiversityOption = None,
     without_near_duplicates: Annotated[
-        bool, typer.Option("--without-near-duplicates", help="Leave out what says the same as it, or as a nearer one.")
+        bool, typer.Option("--without-near-duplicates", help="Omit near-duplicates of the article and of each other.")
     ] = False,
     near_duplicate_distance: Annotated[
-        float, typer.Option("--near-duplicate-distance", help="Articles closer to each other than this say the same.")
+        float,
+        typer.Option("--near-duplicate-distance", help="Cosine distance below which two articles are near-duplicates."),
     ] = NEAR_DUPLICATE_DISTANCE,
     wait: WaitOption = None,
     as_json: JsonOption = False,

@@ -48,8 +48,8 @@ def attach(wait: LongWaitOption = None, as_json: JsonOption = False) -> None:
 
 
 def detach(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and end.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and exit.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking for confirmation.")] = False,
     wait: LongWaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,7 +78,7 @@ def _show(plan: Detachment, *, as_json: bool) -> None:
         print_json(plan.as_dict())
         return
     if plan.is_empty:
-        tell("nothing of everindex is in this database")
+        tell("everindex has nothing in this database")
     for sentence in plan.sentences:
         tell(f"to do: {sentence}")
     for sentence in plan.stays:
@@ -94,7 +94,7 @@ def _require_consent(yes: bool) -> None:
         typer.confirm("Remove this?", abort=True, err=True)
         return
     raise UsageError(
-        "nothing was removed: detach asks first, and nobody is here to answer.",
-        why="standard input is no terminal.",
-        next_step="read what it would do above, then run it again with --yes.",
+        "nothing was removed: detach asks for confirmation, which needs a terminal.",
+        why="standard input is not a terminal.",
+        next_step="review the list above, then run it again with --yes.",
     )

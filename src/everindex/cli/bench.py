@@ -12,8 +12,10 @@ from everindex.cli.waiting import WaitOption, open_instance
 
 
 def bench(
-    queries: Annotated[int, typer.Option("--queries", help="Queries of each round.", min=10)] = 200,
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds, taken in turn; the median counts.", min=1)] = 5,
+    queries: Annotated[int, typer.Option("--queries", help="Queries per round.", min=10)] = 200,
+    rounds: Annotated[
+        int, typer.Option("--rounds", help="Number of rounds; the median of all rounds is reported.", min=1)
+    ] = 5,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:

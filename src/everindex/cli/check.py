@@ -17,6 +17,7 @@ from everindex.pg import address
 from everindex.settings import read_settings
 from everindex.statement_check.check import StatementCheck, check_statement
 from everindex.statement_check.text import Statement
+from everindex.units import count_text
 
 _NAMED = re.compile(r"([A-Za-z_]\w*|\d+)=(.*)", re.DOTALL)
 
@@ -32,12 +33,12 @@ def check(
         ),
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting that the application's session makes.")
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting that the application sets in its session.")
     ] = None,
     role: Annotated[
-        str | None, typer.Option("--role", help="Check as this role, with its settings and its row security.")
+        str | None, typer.Option("--role", help="Check as this role, with its settings and row-level security.")
     ] = None,
-    index: Annotated[str | None, typer.Option("--index", help="Demand that this index is used.")] = None,
+    index: Annotated[str | None, typer.Option("--index", help="Require that this index is used.")] = None,
     small_table: Annotated[
         int,
         typer.Option(
@@ -103,18 +104,18 @@ def _refuse_unknown(named: dict[str, str], in_order: Sequence[str], places: list
     if unknown:
         raise UsageError(
             f"no statement has a parameter {', '.join(unknown)}.",
-            why=f"there are: {', '.join(sorted(known)) or 'none'}.",
+            why=f"its parameters: {', '.join(sorted(known)) or 'none'}.",
             next_step="correct the name; placeholders without a name are called 1, 2, 3 in their order.",
         )
     if named and in_order:
         raise UsageError(
-            "--param was given with names and without.",
+            "--param was given both with and without names.",
             why="which placeholder a value without a name belongs to would depend on the others.",
             next_step="name all of them; placeholders without a name are called 1, 2, 3 in their order.",
         )
     if in_order and len(places) > 1:
         raise UsageError(
-            f"--param without a name was given for {len(places)} statements.",
+            f"--param without a name was given for {count_text(len(places), 'statement')}.",
             why="the order of the placeholders is another one in each.",
             next_step="write the statements with names (:k, %(k)s) and give --param k=10.",
         )

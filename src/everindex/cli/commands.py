@@ -14,10 +14,10 @@ from typing import NamedTuple
 #: What every command's exit status means, unless it says otherwise.
 EXITS: Mapping[int, str] = MappingProxyType(
     {
-        0: "done, and everything is as it should be",
+        0: "success: done, or everything is in order",
         1: "failed: three lines on stderr say what happened, why, and what to do next",
-        2: "the command line or a value in it cannot be used; nothing was touched",
-        3: "done, and something is not as it should be: a finding, a proof that does not hold, a step that is left",
+        2: "usage error: the command line or a value is not valid; nothing was changed",
+        3: "finished, and something needs attention: a finding, a failed check, or remaining steps",
         130: "interrupted (Ctrl-C or SIGTERM)",
     }
 )
@@ -53,42 +53,42 @@ COMMANDS = (
     ListedCommand(
         "up",
         "up:up",
-        "Start everything: the server (embedded where none is named), the migrations, the sample, the index; verify; serve.",
+        "Set up and serve: start the server (embedded, unless yours is configured), migrate, import the sample, "
+        "build the index, verify.",
         "Start and serve",
     ),
     ListedCommand(
         "serve",
         "serve:serve",
-        "Serve the pages and the API until Ctrl-C or SIGTERM, and keep the index as declared meanwhile "
-        "(EVERINDEX_KEEP).",
+        "Serve the web pages and the API until Ctrl-C or SIGTERM. Also checks and repairs the index (EVERINDEX_KEEP).",
         "Start and serve",
     ),
     ListedCommand(
         "health",
         "health:health",
-        "Ask the application that runs here whether it answers; with several, all of them.",
+        "Check whether the web application on this machine responds; if several run, check all of them.",
         "Start and serve",
-        exits={1: "an application does not answer"},
+        exits={1: "an application does not respond"},
     ),
     ListedCommand(
         "migrate",
         "migrate:migrate",
-        "Bring the database to REVISION (head); an index that is missing or INVALID there is built online.",
+        "Migrate the database to REVISION (default: head) and build an index that is missing or INVALID, online.",
         "Migrations",
         takes_unknown_options=True,
     ),
     ListedCommand(
         "attach",
         "attach:attach",
-        "Look after the indexes of a database whose application has migrations of its own: alembic_version is left alone.",
+        "Maintain the indexes of a database whose application has its own migrations; alembic_version is not touched.",
         "Migrations",
         exits={3: "an index is not as declared yet"},
     ),
     ListedCommand(
         "detach",
         "attach:detach",
-        "Remove what everindex made in an attached database: its indexes, its lines in comments, "
-        "everindex_meta. Shows it first.",
+        "Remove what everindex created in an attached database: its indexes, its lines in comments, and schema "
+        "everindex_meta. Lists them first.",
         "Migrations",
     ),
     ListedCommand(
@@ -96,27 +96,26 @@ COMMANDS = (
         "importing:import_articles",
         "Import articles and embed what is new or changed.",
         "Articles",
-        exits={1: "a row was left out; the good rows are stored"},
+        exits={1: "some rows were skipped; the valid rows are stored"},
     ),
     ListedCommand(
         "embed",
         "embed:embed",
-        "Complete the vectors.",
+        "Create the missing vectors.",
         "Articles",
-        exits={1: "articles are still without a vector; running it again continues"},
+        exits={1: "some articles still have no vector; run it again to continue"},
     ),
     ListedCommand(
         "model",
         "model:model",
-        "Show which models made the vectors; `declare NAME` records the model of those without a record, "
-        "after a comparison.",
+        "Show which models made the vectors; `declare NAME` checks and records the model of vectors without a record.",
         "Articles",
     ),
     ListedCommand(
         "search",
         "search:search",
-        'Search articles by meaning and by words; "quoted phrases", or, and -minus are understood. Filters '
-        "alone list the newest.",
+        'Search articles by meaning and by words; "quoted phrases", or, and -minus are supported. Without '
+        "TEXT, filters list the newest articles.",
         "Articles",
     ),
     ListedCommand(
@@ -128,13 +127,13 @@ COMMANDS = (
     ListedCommand(
         "article",
         "article:article",
-        "Show one article with all that is known of it.",
+        "Show one article with all its stored fields.",
         "Articles",
     ),
     ListedCommand(
         "status",
         "status:status",
-        "Show the revision, the state of every declared index, and who answers reads.",
+        "Show the migration revision, the state of every declared index, and which server answers reads.",
         "The declared index",
         exits={3: "something is not as declared"},
     ),
@@ -143,79 +142,82 @@ COMMANDS = (
         "plan:plan",
         "Show what `deploy` would do: steps, locks, cost, SQL. Changes nothing.",
         "The declared index",
-        exits={3: "there is something to do"},
+        exits={3: "there are steps to run"},
     ),
     ListedCommand(
         "deploy",
         "deploy:deploy",
-        "Bring every declared index to its declaration, online: build, replace, repair, clean up. Shows its plan first.",
+        "Build, replace, repair and clean up the declared indexes online until they match their declarations. "
+        "Prints the plan first.",
         "The declared index",
     ),
     ListedCommand(
         "heal",
         "deploy:heal",
-        "Bring every declared index back to its declaration from a broken state; what was rolled back is left"
-        " as it is.",
+        "Repair every declared index that is missing or broken, online. An index that was rolled back stays as it is.",
         "The declared index",
     ),
     ListedCommand(
         "rollback",
         "deploy:rollback",
-        "Let the previous generation of an index serve again, at once and without a build.",
+        "Switch an index back to its previous generation, immediately and without a build.",
         "The declared index",
     ),
     ListedCommand(
         "keep",
         "keep:keep",
-        "Keep the declared indexes as declared until Ctrl-C or SIGTERM: heal what breaks, rebuild on evidence.",
+        "Watch the declared indexes until Ctrl-C or SIGTERM: repair what breaks, rebuild when measurements call for it.",
         "The declared index",
-        exits={3: "--once leaves a finding, or another process leads or builds", 1: "an index cannot be kept (--once)"},
+        exits={
+            3: "--once leaves a finding, or another keeper or build is active",
+            1: "an index cannot be kept (--once)",
+        },
     ),
     ListedCommand(
         "verify",
         "verify:verify",
-        "Prove that the index is there, used and accurate. Reads only.",
+        "Check that the index exists, is used by the planner and is accurate. Read-only.",
         "The declared index",
-        exits={3: "a proof does not hold"},
+        exits={3: "a check failed"},
     ),
     ListedCommand(
         "measure",
         "measure:measure",
-        "Measure recall@k against latency over ef_search. Reads the table only; other configurations are "
+        "Measure recall@k and latency for values of ef_search. Only reads the table; other configurations are "
         "tried on a sample.",
         "Recall and speed",
     ),
     ListedCommand(
         "tune",
         "tune:tune",
-        "Find the cheapest configuration whose recall holds a floor with confidence.",
+        "Find the cheapest index configuration whose recall stays above a floor, with statistical confidence.",
         "Recall and speed",
-        exits={3: "no configuration holds the floor"},
+        exits={3: "no configuration reaches the floor"},
     ),
     ListedCommand(
         "warm",
         "warm:warm",
-        "Read the index into shared_buffers (pg_prewarm), or search until it is there.",
+        "Load the index into shared_buffers, with pg_prewarm or with searches.",
         "Recall and speed",
         exits={3: "nothing could be warmed"},
     ),
     ListedCommand(
         "bench",
         "bench:bench",
-        "Compare a search in process and over HTTP with raw psycopg on the same index and settings.",
+        "Compare the latency of a search in process and over HTTP with raw psycopg, on the same index and settings.",
         "Recall and speed",
     ),
     ListedCommand(
         "doctor",
         "doctor:doctor",
-        "Examine the server and its vector indexes.",
+        "Check the server, its settings, tables and vector indexes for known problems.",
         "Diagnosis",
         exits={3: "a finding is critical or a warning"},
     ),
     ListedCommand(
         "check",
         "check:check",
-        "Ask PostgreSQL whether statements use a vector index, and if not, why. Executes none.",
+        "Check whether statements use a vector index, and if not, explain why. The statements are planned, not executed.",
         "Diagnosis",
         exits={3: "a statement uses no vector index", 2: "a statement cannot be checked"},
     ),

@@ -50,9 +50,7 @@ DeclaredOption = Annotated[
         "\\[tool.everindex] in pyproject.toml, or that of the articles).",  # escaped: Rich reads it as markup
     ),
 ]
-IndexOption = Annotated[
-    list[str] | None, typer.Option("--index", help="Only this declared index; may be given more than once.")
-]
+IndexOption = Annotated[list[str] | None, typer.Option("--index", help="Only this declared index; can be repeated.")]
 
 
 def declared_indexes(connection: Connection, declared: str | None, names: list[str] | None) -> tuple[IndexSpec, ...]:
@@ -69,14 +67,13 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
         raise UsageError(
             f"--declared {declared} declares no HNSW index.",
             why="none of its tables has an Index with postgresql_using='hnsw', or the list of the file is empty.",
-            next_step=f"declare one ({PAGE} shows how); models that are declared in other modules have to be imported by this "
-            "one.",
+            next_step=f"declare one ({PAGE} shows how), and import the modules that define the other models in this one.",
         )
     unknown = set(names or ()) - {spec.name for spec in specs}
     if unknown:
         raise UsageError(
             f"no index {', '.join(sorted(unknown))} is declared.",
-            why=f"declared are: {', '.join(spec.name for spec in specs)}.",
+            why=f"the declared indexes are: {', '.join(spec.name for spec in specs)}.",
             next_step="correct --index, or name another declaration with --declared.",
         )
     return tuple(spec for spec in specs if not names or spec.name in names)
@@ -158,7 +155,7 @@ def _of_pyproject(path: Path) -> str | None:
     if declared is not None and not isinstance(declared, str):
         raise SettingInvalid(
             f"[tool.everindex] of {path} cannot be used.",
-            why=f"declared is {declared!r}, and has to be a text.",
+            why=f"declared is {declared!r}; it must be a string.",
             next_step='write  declared = "package.module:Base" .',
         )
     return declared

@@ -26,8 +26,8 @@ def metadata_of(declared: str) -> MetaData:
     module_name, colon, attribute = declared.partition(":")
     if not colon or not module_name or not attribute:
         raise UsageError(
-            f"--declared {declared} leads to nothing.",
-            why="there is no such file, and it names no attribute of a module.",
+            f"--declared {declared} was not found.",
+            why="no such file exists, and it is not of the form MODULE:ATTRIBUTE.",
             next_step=f"write {_FORMS}.",
         )
     module = _imported(module_name)
@@ -53,8 +53,8 @@ def _imported(name: str) -> ModuleType:
     except ModuleNotFoundError as exc:
         if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
             raise UsageError(
-                f"there is no module {exc.name}.",
-                why=f"neither the working directory nor the environment of this everindex ({sys.prefix}) has it.",
+                f"module {exc.name} was not found.",
+                why=f"it is neither in the working directory nor in the Python environment of everindex ({sys.prefix}).",
                 next_step="run the command in the directory that the application's package lies in, or correct --declared.",
             ) from None
         raise UsageError(
@@ -85,7 +85,7 @@ def _place(exc: BaseException) -> str:
 def _no_attribute(module: ModuleType, attribute: str) -> UsageError:
     return UsageError(
         f"module {module.__name__} has no {attribute}.",
-        why="it is misspelt, or made only when the application starts.",
+        why="it is misspelled, or created only when the application starts.",
         next_step=_suggestion(module, attribute),
     )
 

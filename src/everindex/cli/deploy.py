@@ -24,11 +24,12 @@ from everindex.pg.connections import connect
 from everindex.settings import Settings, read_settings
 
 GiveUpOption = Annotated[
-    float | None, typer.Option("--give-up-after", help="Cancel a build after so many seconds, and clean up.", min=0)
+    float | None,
+    typer.Option("--give-up-after", help="Seconds after which a build is cancelled and cleaned up.", min=0),
 ]
 PatienceOption = Annotated[
     float | None,
-    typer.Option("--patience", help="Cancel a build that waits longer than this for one transaction.", min=0),
+    typer.Option("--patience", help="Seconds that a build may wait for one transaction before it is cancelled.", min=0),
 ]
 
 
@@ -36,12 +37,12 @@ def deploy(
     declared: DeclaredOption = None,
     index: IndexOption = None,
     plan: Annotated[
-        str | None, typer.Option("--plan", help="Only this plan (the digest that `everindex plan` printed).")
+        str | None, typer.Option("--plan", help="Run only the plan with this digest (printed by `everindex plan`).")
     ] = None,
     give_up_after: GiveUpOption = None,
     patience: PatienceOption = None,
     keep_previous: Annotated[
-        float | None, typer.Option("--keep-previous", help="Days for which the old generation is kept (7).", min=0)
+        float | None, typer.Option("--keep-previous", help="Days to keep the old generation (7).", min=0)
     ] = None,
     wait: LongWaitOption = None,
     as_json: JsonOption = False,
@@ -76,7 +77,7 @@ def rollback(
     declared: DeclaredOption = None,
     index: IndexOption = None,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Drop the kept previous generation instead; there is no way back then.")
+        bool, typer.Option("--forget", help="Drop the previous generation instead; this cannot be undone.")
     ] = False,
     wait: LongWaitOption = None,
     as_json: JsonOption = False,
@@ -105,7 +106,9 @@ def rollback(
         return
     for each in done:
         if forget:
-            say(f"index {each['index']}: the previous generation {'was dropped' if each['forgotten'] else 'is gone'}")
+            say(
+                f"index {each['index']}: the previous generation {'was dropped' if each['forgotten'] else 'did not exist'}"
+            )
         else:
             say(f"index {each['index']} serves as {each['serving']}")
 
@@ -129,8 +132,8 @@ def _run(
         specs = _specs(conninfo, declared, names, settings, wait)
         if expected_digest is not None and len(specs) != 1:
             raise UsageError(
-                "--plan is the plan of one index.",
-                why=f"declared are {', '.join(spec.name for spec in specs)}.",
+                "--plan is for a single index.",
+                why=f"the declared indexes are {', '.join(spec.name for spec in specs)}.",
                 next_step="name the index with --index.",
             )
         for spec in map(changed, specs):

@@ -29,9 +29,9 @@ _OUTCOMES = {"done": "done", "failed": "failed", "left": "left alone"}
 
 
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Run the fixes that are safe; the others are shown.")] = False,
-    rules: Annotated[list[str] | None, typer.Option("--rule", help="Ask this rule only; repeatable.")] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Show what is good, too.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Run the fixes that are safe; print the others.")] = False,
+    rules: Annotated[list[str] | None, typer.Option("--rule", help="Run only this rule; can be repeated.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Also show the rules that pass.")] = False,
     declared: DeclaredOption = None,
     index: IndexOption = None,
     wait: WaitOption = None,

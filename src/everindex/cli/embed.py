@@ -8,19 +8,22 @@ import typer
 
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say
 from everindex.cli.waiting import WaitOption, open_instance
+from everindex.units import count_text
 
 
 def embed(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count the articles that are waiting, or that --check would mend.")
+        bool,
+        typer.Option("--dry-run", help="Only count the articles without a vector, or those that --check would repair."),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Compare every vector with its text, and make those of another text anew.")
+        bool, typer.Option("--check", help="Compare every vector with its text, and re-embed those that do not match.")
     ] = False,
     overwrite_unrecorded: Annotated[
         bool,
         typer.Option(
-            "--overwrite-unrecorded", help="Make also vectors of an unrecorded model anew: the old ones are lost."
+            "--overwrite-unrecorded",
+            help="Also re-embed articles whose model is unrecorded; their old vectors are lost.",
         ),
     ] = False,
     wait: WaitOption = None,
@@ -34,16 +37,16 @@ def embed(
                 compared = instance.check_vectors(mends=not dry_run, on_rows=advance)
             told |= {"compared": compared.rows, "of_other_text": compared.other, "mended": compared.mended}
             if not as_json:
-                say(f"{compared.rows} vectors compared with their texts, {compared.other} were of another text")
+                say(f"{count_text(compared.rows, 'vector')} compared with the text, {compared.other} did not match")
                 if compared.mended:
-                    say(f"  {compared.mended} made anew")
+                    say(f"  {compared.mended} re-embedded")
         queue = instance.articles_to_embed(overwrite_unrecorded=overwrite_unrecorded)
         waiting = len(queue)
         if dry_run:
             if as_json:
                 print_json({"waiting": waiting, **told})
             else:
-                say(f"{waiting} articles wait for a vector of {model}")
+                say(f"{count_text(waiting, 'article')} without a vector of {model}")
             return
         with (
             reporter() as reporting,
@@ -56,7 +59,7 @@ def embed(
     if as_json:
         print_json({"embedded": done, "without_vector": left, "failure_reason": report.failure_reason, **told})
     else:
-        say(f"{done} articles embedded with {model}, {left} still without a vector")
+        say(f"{count_text(done, 'article')} embedded with {model}, {left} still without a vector")
         if left:
             say(f"  first reason: {report.failure_reason}")
     if left:

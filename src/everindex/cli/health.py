@@ -32,23 +32,25 @@ class Health:
 
     @property
     def sentence(self) -> str:
-        return f"{self.url} answers {self.status}" if self.status else f"{self.url} does not answer: {self.reason}"
+        return f"{self.url} answers {self.status}" if self.status else f"{self.url} does not respond: {self.reason}"
 
 
 def health(
-    ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz (database and index) instead of /livez.")] = False,
-    host: Annotated[str | None, typer.Option("--host", help="The host to ask (EVERINDEX_HOST, 127.0.0.1).")] = None,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Check /readyz (database and index) instead of /livez.")
+    ] = False,
+    host: Annotated[str | None, typer.Option("--host", help="Host to check (EVERINDEX_HOST, 127.0.0.1).")] = None,
     port: Annotated[
         int | None,
         typer.Option(
             "--port",
             "-p",
-            help="The port to ask (PORT; without it, those of all that run with this EVERINDEX_HOME, else 8000).",
+            help="Port to check (PORT; if unset, the ports of all applications that run with this EVERINDEX_HOME, or 8000).",
             min=1,
             max=65535,
         ),
     ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.", min=0.1)] = 3.0,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the response.", min=0.1)] = 3.0,
     as_json: JsonOption = False,
 ) -> None:
     settings = read_settings()

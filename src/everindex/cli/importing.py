@@ -13,6 +13,7 @@ from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.model import RowProblem
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
+from everindex.units import count_text
 
 #: Problems printed; the rest is counted.
 SHOWN_PROBLEMS = 20
@@ -23,16 +24,20 @@ def import_articles(
         list[str], typer.Argument(help="Files (.jsonl, .csv, .rss, .atom, .xml, .json, also .gz), or - for stdin.")
     ],
     format_name: Annotated[
-        Format | None, typer.Option("--format", help="Format, where the file's name does not tell.")
+        Format | None, typer.Option("--format", help="Format, if the file name does not show it.")
     ] = None,
     encoding: Annotated[
         str | None,
-        typer.Option(help="Encoding, where it is not UTF-8 and the source does not say it (windows-1252 …)."),
+        typer.Option(help="Encoding, if it is not UTF-8 and the source does not declare it (windows-1252 …)."),
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Address that a feed was fetched from, for relative links.")] = None,
-    news_source: Annotated[str | None, typer.Option("--source", help="news_source of rows that have none.")] = None,
-    category: Annotated[str | None, typer.Option("--category", help="Category of rows that have none.")] = None,
-    topic: Annotated[str | None, typer.Option("--topic", help="Topic of rows that have none.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="URL that the feed was fetched from, to resolve relative links.")
+    ] = None,
+    news_source: Annotated[
+        str | None, typer.Option("--source", help="Default news_source for rows without one.")
+    ] = None,
+    category: Annotated[str | None, typer.Option("--category", help="Default category for rows without one.")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", help="Default topic for rows without one.")] = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,18 +76,22 @@ def _print(source: str, report: ImportReport, *, to: Callable[[str], None]) -> N
         to(f"  {report.without_vector} stored without a vector ({report.failure_reason}): {next_step}")
     if report.kept_vectors:
         to(
-            f"  {report.kept_vectors} texts changed, and their vectors of an unrecorded model were left: run  everindex model"
+            f"  {count_text(report.kept_vectors, 'text')} changed but kept old vectors of an unrecorded model: "
+            "run  everindex model"
         )
     for note in report.notes[:SHOWN_PROBLEMS]:
         tell(f"  note: {_where(note)}: {note.reason}")
     if report.note_count > SHOWN_PROBLEMS:
-        tell(f"  … and {report.note_count - SHOWN_PROBLEMS} more notes")
+        tell(f"  … and {report.note_count - SHOWN_PROBLEMS} more")
     for problem in report.problems[:SHOWN_PROBLEMS]:
-        tell(f"  left out: {_where(problem)}: {problem.reason}")
+        tell(f"  skipped: {_where(problem)}: {problem.reason}")
     if report.problem_count > SHOWN_PROBLEMS:
         tell(f"  … and {report.problem_count - SHOWN_PROBLEMS} more")
     if report.problem_count:
-        to(f"  {report.problem_count} rows were left out; correct them and import again: what is stored stays as it is")
+        to(
+            f"  {count_text(report.problem_count, 'row')} skipped; correct them and import again: the stored rows "
+            "stay as they are"
+        )
 
 
 def _where(problem: RowProblem) -> str:

@@ -34,20 +34,23 @@ def keep(
     index: IndexOption = None,
     once: Annotated[
         bool,
-        typer.Option("--once", help="One round: exit 0 when all is as declared, 1 failed, 3 when something is left."),
+        typer.Option(
+            "--once",
+            help="Run one round: exit 0 if everything is as declared, 1 on failure, 3 if something remains to be done.",
+        ),
     ] = False,
     interval: Annotated[
         float | None,
-        typer.Option("--interval", help="Seconds between two looks (EVERINDEX_KEEP_SECONDS, 60).", min=0.1),
+        typer.Option("--interval", help="Seconds between two checks (EVERINDEX_KEEP_SECONDS, 60).", min=0.1),
     ] = None,
     replaces: Annotated[
         bool,
         typer.Option(
-            "--replace", help="Replace a valid index of another definition too (EVERINDEX_KEEP_DRIFT=replace)."
+            "--replace", help="Also replace a valid index whose definition differs (EVERINDEX_KEEP_DRIFT=replace)."
         ),
     ] = False,
     wait: LongWaitOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each round as one line of JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each round as one JSON line.")] = False,
 ) -> None:
     settings = read_settings()
 

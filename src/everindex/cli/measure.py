@@ -18,13 +18,13 @@ from everindex.index.tuning.survey_result import Budget, Survey
 from everindex.pg import address
 from everindex.pg.connections import connect
 from everindex.settings import read_settings
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
-KOption = Annotated[int, typer.Option("-k", "--k", help="Neighbours that a search asks for.", min=1, max=1000)]
+KOption = Annotated[int, typer.Option("-k", "--k", help="Neighbours per search.", min=1, max=1000)]
 QueriesOption = Annotated[
-    int, typer.Option("--queries", help="Queries to measure with; each costs one exact scan.", min=2, max=10_000)
+    int, typer.Option("--queries", help="Number of queries; each costs one exact scan.", min=2, max=10_000)
 ]
-MaxSecondsOption = Annotated[float, typer.Option("--max-seconds", help="Stop measuring after about that.", min=1)]
+MaxSecondsOption = Annotated[float, typer.Option("--max-seconds", help="Seconds after which to stop measuring.", min=1)]
 
 
 def measure(
@@ -35,11 +35,11 @@ def measure(
     sample: Annotated[
         int,
         typer.Option(
-            "--sample", help="Rows on which other configurations are tried; 0 measures only what is there.", min=0
+            "--sample", help="Rows of the sample for other configurations; 0 measures only the existing index.", min=0
         ),
     ] = 10_000,
     max_seconds: MaxSecondsOption = 300.0,
-    svg: Annotated[Path | None, typer.Option("--svg", help="Draw the curves into this file.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Write the curves to this SVG file.")] = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,8 +49,8 @@ def measure(
             specs = declared_indexes(connection, declared, index)
         if svg is not None and len(specs) > 1:
             raise UsageError(
-                "--svg draws the curves of one index.",
-                why=f"declared are {', '.join(spec.name for spec in specs)}.",
+                "--svg works for a single index.",
+                why=f"the declared indexes are {', '.join(spec.name for spec in specs)}.",
                 next_step="name the index with --index.",
             )
         budget = Budget(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
@@ -70,7 +70,8 @@ def measure(
 def print_survey(found: Survey) -> None:
     """The curves of one index as tables."""
     say(
-        f"index {found.spec.qualified_name}: {found.rows} rows, {found.queries}, an exact search {found.exact_ms:.1f} ms"
+        f"index {found.spec.qualified_name}: {count_text(found.rows, 'row')}, {found.queries}, an exact search "
+        f"{found.exact_ms:.1f} ms"
     )
     for curve in found.curves:
         say("")
@@ -103,7 +104,7 @@ def _draw(found: Survey, path: Path, *, floor: float) -> None:
 
     text = svg_of(found.curves, name=found.spec.qualified_name, k=found.k, floor=floor, chosen=found.chosen_ef_search)
     if text is None:
-        tell(f"nothing was measured, so nothing was drawn into {path}")
+        tell(f"nothing was measured, so {path} was not written")
         return
     write_text(path, text)
     tell(f"drew {path}")
@@ -117,5 +118,5 @@ def write_text(path: Path, text: str) -> None:
         raise UsageError(
             f"{path} cannot be written.",
             why=f"{exc.strerror or exc}.",
-            next_step="name a file in a directory that is there and writable.",
+            next_step="name a file in an existing, writable directory.",
         ) from exc

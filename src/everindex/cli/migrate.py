@@ -17,11 +17,11 @@ from everindex.settings import Settings, read_settings
 
 
 def migrate(
-    revision: Annotated[str, typer.Argument(help="Revision to go to; with --down: -1, an id or base.")] = "head",
+    revision: Annotated[str, typer.Argument(help="Target revision; with --down: -1, a revision id or base.")] = "head",
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for psql instead of running it.")] = False,
     down: Annotated[bool, typer.Option("--down", help="Downgrade to REVISION (default -1).")] = False,
-    current: Annotated[bool, typer.Option("--current", help="Print where the database is.")] = False,
-    history: Annotated[bool, typer.Option("--history", help="Print the chain.")] = False,
+    current: Annotated[bool, typer.Option("--current", help="Print the current revision of the database.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Print the history of migrations.")] = False,
     wait: LongWaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,6 +103,6 @@ def _print_history(as_json: bool) -> None:
 def _several_questions() -> UsageError:
     return UsageError(
         "--sql, --current and --history cannot be used together.",
-        why="each of them prints something of its own.",
+        why="each of them prints something different.",
         next_step="choose one of them.",
     )

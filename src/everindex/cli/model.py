@@ -19,7 +19,7 @@ def model(
         typer.Argument(metavar="[declare NAME]", help="declare NAME: compare with that model, and record it."),
     ] = None,
     sample: Annotated[
-        int, typer.Option("--sample", help="Stored vectors that `declare` compares.", min=10, max=10_000)
+        int, typer.Option("--sample", help="Number of stored vectors that `declare` compares.", min=10, max=10_000)
     ] = SAMPLE_ROWS,
     wait: WaitOption = None,
     as_json: JsonOption = False,
@@ -49,8 +49,8 @@ def _declared_name(words: list[str]) -> str | None:
             return name
         case _:
             raise UsageError(
-                "this is no use of  everindex model.",
-                why="it takes nothing, or  declare NAME.",
+                "the arguments of  everindex model  are not valid.",
+                why="it takes no arguments, or  declare NAME.",
                 next_step="run  everindex model declare static  (or the name of the model at your endpoint).",
             )
 
@@ -58,7 +58,7 @@ def _declared_name(words: list[str]) -> str | None:
 def _print(counts: ModelCounts) -> None:
     lines = [(name, count, "") for name, count in counts.recorded.items()]
     if counts.unrecorded:
-        of = f"declared: {counts.declared}, of {counts.declared_form}" if counts.declared else "nobody says which model"
+        of = f"declared: {counts.declared}, of {counts.declared_form}" if counts.declared else "model unknown"
         lines.append(("unrecorded", counts.unrecorded, of))
     once = ", once the model of the others is declared" if counts.is_unrecorded else ""
     lines += [
@@ -67,11 +67,15 @@ def _print(counts: ModelCounts) -> None:
             counts.without_vector,
             f"everindex embed completes them{once}" if counts.without_vector else "",
         ),
-        ("zero", counts.zero, f"no search finds them; everindex embed makes them anew{once}" if counts.zero else ""),
+        (
+            "zero",
+            counts.zero,
+            f"searches cannot find them; everindex embed re-embeds them{once}" if counts.zero else "",
+        ),
         (
             "not normalised",
             counts.not_unit,
-            "of another length than 1; cosine does not mind" if counts.not_unit else "",
+            "their length is not 1; cosine distance does not depend on it" if counts.not_unit else "",
         ),
     ]
     width = max(len(name) for name, _, _ in lines)

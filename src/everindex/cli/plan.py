@@ -15,7 +15,7 @@ from everindex.index.deploy.preview import PlanPreview, preview_plan
 from everindex.index.plan.policy import DEPLOY
 from everindex.pg import address
 from everindex.settings import read_settings
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 
 def plan(
@@ -49,7 +49,7 @@ def print_plan(found: PlanPreview, *, to: Callable[[str], None] = say) -> None:
     if not found.steps:
         to(f"index {spec.qualified_name}: nothing to do")
     else:
-        to(f"index {spec.qualified_name}: {len(found.steps)} steps, plan {found.plan.digest}")
+        to(f"index {spec.qualified_name}: {count_text(len(found.steps), 'step')}, plan {found.plan.digest}")
     for number, each in enumerate(found.steps, start=1):
         to(f"{number}. {each.step.sentence}")
         to(f"     lock:    {each.step.lock}")
@@ -71,6 +71,6 @@ def _cost(estimate: Estimate) -> str:
     if estimate.memory_given_bytes < estimate.memory_needed_bytes:
         memory += f" (it gets {size_text(estimate.memory_given_bytes)} and slows down)"
     return (
-        f"{estimate.rows} rows, about {max(estimate.seconds, 0.1):.1f} s (by {estimate.seconds_from}), {memory}, "
+        f"{count_text(estimate.rows, 'row')}, about {max(estimate.seconds, 0.1):.1f} s (by {estimate.seconds_from}), {memory}, "
         f"{size_text(estimate.disk_bytes)} of disk and as much WAL"
     )

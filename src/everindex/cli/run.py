@@ -13,7 +13,7 @@ from everindex.errors import EverindexError, InternalError
 
 
 def main() -> None:
-    """Runs one command and exits: 0 done, 1 failed, 2 usage, 3 a proof does not hold, 130 interrupted."""
+    """Runs one command and exits: 0 done, 1 failed, 2 usage, 3 a check failed, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     # To be said before numpy is loaded. Our products are small: a second thread of OpenBLAS would not make them faster, but
     # spins on its core after each, which the database has a use for.
@@ -41,7 +41,7 @@ def main() -> None:
             raise
         _tell(
             InternalError(
-                "everindex met an error that it does not know.",
+                "unexpected error in everindex.",
                 why=f"{type(exc).__name__}: {_one_line(exc)}",
                 next_step="run the same command with --debug and report what it prints.",
             )

@@ -14,42 +14,45 @@ from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
 from everindex.errors import EverindexError
+from everindex.units import count_text
 
 AfterOption = Annotated[
     str | None,
-    typer.Option("--after", metavar="CURSOR", help="The page after this one: the cursor that it ended with."),
+    typer.Option("--after", metavar="CURSOR", help="Cursor for the next page, as printed below the results."),
 ]
-MinSimilarityOption = Annotated[
-    float | None, typer.Option("--min-similarity", help="Only articles at least so similar, -1 to 1.")
-]
+MinSimilarityOption = Annotated[float | None, typer.Option("--min-similarity", help="Minimum similarity, -1 to 1.")]
 DiversityOption = Annotated[
     float | None,
-    typer.Option("--diversity", help="0 to 1: rather unlike each other than all near; 0.3 is a good start."),
+    typer.Option("--diversity", help="Prefer varied results: 0 (off) to 1; 0.3 is a good start."),
 ]
 
 
 def search(
     text: Annotated[
-        str, typer.Argument(help="What to look for, in your own words. Without it, the newest that pass the filters.")
+        str, typer.Argument(help="Text to search for. Without it, the newest articles that match the filters.")
     ] = "",
-    k: Annotated[int, typer.Option("-k", "--k", help="How many articles, 1 to 1000.")] = 10,
-    category: Annotated[str | None, typer.Option("--category", help="Only this category.")] = None,
-    topic: Annotated[str | None, typer.Option("--topic", help="Only this topic.")] = None,
-    news_source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
+    k: Annotated[int, typer.Option("-k", "--k", help="Number of articles, 1 to 1000.")] = 10,
+    category: Annotated[str | None, typer.Option("--category", help="Only articles of this category.")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", help="Only articles of this topic.")] = None,
+    news_source: Annotated[str | None, typer.Option("--source", help="Only articles from this source.")] = None,
     since: Annotated[
         str | None, typer.Option("--since", help="From this date on: 2023, 2023-02 or 2023-02-07.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Up to and with this date.")] = None,
-    ef_search: Annotated[int | None, typer.Option("--ef-search", help="Width of the index scan, 1 to 1000.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Up to and including this date.")] = None,
+    ef_search: Annotated[
+        int | None,
+        typer.Option("--ef-search", help="hnsw.ef_search for this search, 1 to 1000 (chosen automatically)."),
+    ] = None,
     mode: Annotated[
-        Mode, typer.Option("--mode", help="By meaning and words (hybrid), by meaning (semantic) or by words (keyword).")
+        Mode,
+        typer.Option("--mode", help="hybrid (by meaning and by words), semantic (by meaning) or keyword (by words)."),
     ] = DEFAULT_MODE,
     exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,
     after: AfterOption = None,
     min_similarity: MinSimilarityOption = None,
     diversity: DiversityOption = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show also how it is answered: strategy, settings, statement, plan.")
+        bool, typer.Option("--explain", help="Also print the strategy, settings, SQL statement and query plan.")
     ] = False,
     wait: WaitOption = None,
     as_json: JsonOption = False,
@@ -80,7 +83,9 @@ def search(
 def _explained(instance: Instance, request: SearchRequest) -> Explanation | None:
     """How the search by meaning goes; None, and a note, where there is none."""
     if request.after and request.mode != "semantic":
-        tell(f"note: only a first page is explained, and further ones of  --mode semantic  (this is {request.mode})")
+        tell(
+            f"note: --explain works for the first page, and for later pages only with  --mode semantic  (this is {request.mode})"
+        )
         return None
     vector = instance.query_embedder.of(request)
     if isinstance(vector, EverindexError):
@@ -97,31 +102,34 @@ def print_answer(answer: Answer) -> None:
         say(f"     {' · '.join([*_found_by(hit), *(' '.join(fact.split()) for fact in facts if fact)])}")
         say(f"     {hit.uri}")
     if not answer.hits and answer.mode == "keyword":
-        say("no article has these words: try  --mode hybrid , or widen the filters")
+        say("no article contains these words: try  --mode hybrid , or relax the filters")
     elif not answer.hits:
-        say("no article matches: widen the filters, or import articles first (everindex import FILE)")
+        say("no article matches: relax the filters, or import articles first (everindex import FILE)")
     for notice in answer.notices:
         tell(f"note: {notice}")
     if answer.total is not None:
         about = "about " if answer.total_is_estimate else ""
-        tell(f"{len(answer.hits)} of {about}{answer.total}, newest first, {answer.elapsed_ms:.1f} ms")
-        _tell_further(answer)
+        tell(
+            f"{len(answer.hits)} of {about}{count_text(answer.total, 'article')} · newest first · {answer.elapsed_ms:.1f} ms"
+        )
+        _tell_next_page(answer)
         return
-    varied = "" if answer.diversity is None else f", for a diversity of {answer.diversity:g}"
+    varied = "" if answer.diversity is None else f", diversity {answer.diversity:g}"
     tell(
-        f"{len(answer.hits)} of {answer.k} asked, {answer.strategy}, {answer.elapsed_ms:.1f} ms ({answer.mode}{varied})"
+        f"{count_text(len(answer.hits), 'result')} · {answer.mode}{varied} · {answer.strategy} · {answer.elapsed_ms:.1f} ms"
     )
-    _tell_further(answer)
+    _tell_next_page(answer)
 
 
-def _tell_further(answer: Answer) -> None:
+def _tell_next_page(answer: Answer) -> None:
     if answer.next_cursor is not None:
-        tell(f"further: the same with  --after {answer.next_cursor}")
+        tell(f"Next page: add  --after {answer.next_cursor}")
 
 
 def _found_by(hit: Hit) -> list[str]:
-    """How near it is, and which search has it in which place."""
+    """The similarity, and the rank in the search by meaning and in the search by words."""
     told = [] if hit.similarity is None else [f"similarity {hit.similarity:.3f}"]
     if hit.keyword_rank is not None:
-        told.append(f"word rank {hit.keyword_rank}")
+        told += [] if hit.semantic_rank is None else [f"meaning #{hit.semantic_rank}"]
+        told.append(f"words #{hit.keyword_rank}")
     return told

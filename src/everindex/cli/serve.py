@@ -21,7 +21,7 @@ from everindex.errors import EverindexError, SettingInvalid
 from everindex.settings import Settings, read_settings
 
 HostOption = Annotated[
-    str | None, typer.Option("--host", help="Address to listen on (127.0.0.1); 0.0.0.0 is all of them.")
+    str | None, typer.Option("--host", help="Address to listen on (127.0.0.1); 0.0.0.0 for all interfaces.")
 ]
 PortOption = Annotated[
     int | None, typer.Option("--port", "-p", help="Port (8000); 0 picks a free one.", min=0, max=65535)

@@ -59,7 +59,7 @@ def places_of(argument: str) -> Iterator[Place]:
     found = checkable(text, in_transaction=file is None)
     if not found:
         raise StatementNotCheckable(
-            f"there is nothing to check in {file or 'the text'}.",
+            f"{file or 'the text'} has no statement to check.",
             why="it holds no statement that searches.",
             next_step="give at least one SELECT.",
         )
@@ -75,7 +75,7 @@ def read_text(path: str, *, holds: str = _STATEMENTS) -> str:
         raise SourceUnreadable(
             f"cannot read {path}.",
             why="it is a directory.",
-            next_step=f"name the files in it, such as {path.rstrip('/')}/*.sql, which the shell writes out.",
+            next_step=f"name the files in it, such as {path.rstrip('/')}/*.sql.",
         ) from exc
     except (OSError, ValueError) as exc:
         raise _unreadable(path, f"{getattr(exc, 'strerror', None) or exc}.", holds) from exc
@@ -91,7 +91,9 @@ def _decoded(data: bytes, path: str, holds: str) -> str:
             path, f"it is no {encoding.removesuffix('-sig').upper()}: {exc.reason} at byte {exc.start}.", holds
         ) from exc
     if "\0" in text:
-        raise _unreadable(path, "it holds a NUL, as UTF-16 without a byte order mark does, or it is no text.", holds)
+        raise _unreadable(
+            path, "it contains a NUL character: it is UTF-16 without a byte order mark, or not a text file.", holds
+        )
     return text
 
 

@@ -30,21 +30,21 @@ from everindex.settings import Settings, read_settings
 
 def tune(
     recall: Annotated[
-        float | None, typer.Option("--recall", help="The recall@k to hold (EVERINDEX_RECALL_FLOOR).", min=0.01, max=1.0)
+        float | None, typer.Option("--recall", help="Minimum recall@k (EVERINDEX_RECALL_FLOOR).", min=0.01, max=1.0)
     ] = None,
     declared: DeclaredOption = None,
     index: IndexOption = None,
     apply: Annotated[
-        bool, typer.Option("--apply", help="Deploy the recommended configuration, online, and let searches follow it.")
+        bool, typer.Option("--apply", help="Deploy the recommended configuration online and use it for searches.")
     ] = False,
     write: Annotated[
         bool, typer.Option("--write", help="With --declared FILE.json: write the recommendation into that file.")
     ] = False,
-    back: Annotated[bool, typer.Option("--reset", help="Go back to what the code declares.")] = False,
+    back: Annotated[bool, typer.Option("--reset", help="Return to the configuration declared in code.")] = False,
     k: KOption = 10,
     queries: QueriesOption = 200,
     sample: Annotated[
-        int, typer.Option("--sample", help="Rows on which configurations are tried, at most.", min=1000)
+        int, typer.Option("--sample", help="Maximum rows of the sample on which configurations are tried.", min=1000)
     ] = 100_000,
     max_seconds: MaxSecondsOption = 900.0,
     wait: WaitOption = None,
@@ -87,7 +87,7 @@ def tune(
 def _refuse_contradictions(declared: str | None, *, apply: bool, write: bool, back: bool) -> None:
     if back and (apply or write or declared is not None):
         raise UsageError(
-            "--reset goes alone.",
+            "--reset cannot be combined with these options.",
             why="it goes back to what the code of this application declares, and measures nothing.",
             next_step="leave out --apply, --write and --declared; another application's declaration is its own file.",
         )

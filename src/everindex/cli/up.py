@@ -30,7 +30,7 @@ def up(
         bool | None,
         typer.Option(
             "--sample/--no-sample",
-            help="Import the sample of 9,940 articles. Default: only into a new embedded server, never into a named one.",
+            help="Import the sample of 9,940 articles. Default: only into a new embedded server, never into your own.",
         ),
     ] = None,
     wait: LongWaitOption = None,

@@ -20,13 +20,13 @@ from everindex.settings import read_settings
 
 
 def verify(
-    samples: Annotated[int, typer.Option("--samples", help="Queries to measure recall with.", min=2, max=10_000)] = 100,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Number of queries for the recall measurement.", min=2, max=10_000)
+    ] = 100,
     max_seconds: Annotated[
-        float, typer.Option("--max-seconds", help="Stop measuring recall after that.", min=0.1)
+        float, typer.Option("--max-seconds", help="Seconds after which to stop measuring recall.", min=0.1)
     ] = 30.0,
-    floor: Annotated[
-        float | None, typer.Option("--recall", help="Floor of recall@10 (0.95).", min=0.0, max=1.0)
-    ] = None,
+    floor: Annotated[float | None, typer.Option("--recall", help="Minimum recall@10 (0.95).", min=0.0, max=1.0)] = None,
     wait: WaitOption = None,
     declared: DeclaredOption = None,
     index: IndexOption = None,

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 WaitOption = Annotated[
     float | None,
-    typer.Option("--wait", help="Wait so many seconds for a server that is not there yet (EVERINDEX_WAIT, 0).", min=0),
+    typer.Option("--wait", help="Seconds to wait for a server that is still starting (EVERINDEX_WAIT, 0).", min=0),
 ]
 #: Of the commands that deploy.
 LongWaitOption = Annotated[
     float | None,
     typer.Option(
         "--wait",
-        help=f"Wait so many seconds for a server that is not there yet (EVERINDEX_WAIT, {DEPLOYMENT_WAIT_SECONDS:.0f}).",
+        help=f"Seconds to wait for a server that is still starting (EVERINDEX_WAIT, {DEPLOYMENT_WAIT_SECONDS:.0f}).",
         min=0,
     ),
 ]

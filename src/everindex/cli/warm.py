@@ -18,7 +18,7 @@ from everindex.settings import read_settings
 def warm(
     declared: DeclaredOption = None,
     index: IndexOption = None,
-    max_seconds: Annotated[float, typer.Option("--max-seconds", help="Stop after about that.", min=0.1)] = 60.0,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", help="Seconds after which to stop.", min=0.1)] = 60.0,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -24,6 +24,7 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
 from everindex.pg.index_catalog import TABLES_AT_WORK, catalog_indexes, indexes_query
+from everindex.units import count_text
 
 
 @dataclass(kw_only=True)
@@ -295,7 +296,7 @@ class Examined:
         if left_out:
             yield (
                 left_out[0],
-                f"{len(left_out)} columns, the biggest in {left_out[0].quoted}, were not sampled: "
+                f"{count_text(len(left_out), 'column')}, the biggest in {left_out[0].quoted}, were not sampled: "
                 f"rows of {SAMPLED_COLUMNS} columns are read",
             )
 

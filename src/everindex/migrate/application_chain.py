@@ -16,6 +16,7 @@ from everindex.migrate.revision import current_revisions
 from everindex.migrate.standing import Standing
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
+from everindex.units import count_text
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class ForeignSchema:
     def words(self) -> str:
         told = []
         if self.tables:
-            told.append(f"{len(self.tables)} other tables ({_some(self.tables)})")
+            told.append(f"{count_text(len(self.tables), 'other table')} ({_some(self.tables)})")
         if self.columns:
             told.append(f"articles has columns of its own ({_some(self.columns)})")
         return " and ".join(told)

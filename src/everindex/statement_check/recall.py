@@ -15,6 +15,7 @@ from everindex.statement_check.prepared_check import PreparedCheck, prepared, to
 from everindex.statement_check.script import one_checkable
 from everindex.statement_check.text import Statement
 from everindex.statement_check.values import Given, called
+from everindex.units import count_text
 
 #: A vector index gives rows by a plain index scan alone (pgvector: no bitmap, no index-only scan); the key lookups of
 #: joins stay quick through bitmaps.
@@ -44,7 +45,8 @@ class StatementRecall:
     @property
     def sentence(self) -> str:
         return (
-            f"recall@{self.k} {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}), {self.queries} queries, compared by "
+            f"recall@{self.k} {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}), "
+            f"{count_text(self.queries, 'query', 'queries')}, compared by "
             f"{self.compared_by}: {self.plan}"
         )
 

@@ -66,8 +66,8 @@ def serve_in_thread(instance: Instance, *, host: str = "127.0.0.1", port: int = 
     try:
         if not answers.wait(30):
             raise AddressUnusable(
-                f"the web application did not start at {server.url}.", why="it gave no answer for 30 seconds.",
-                next_step="look at its log.",
+                f"the web application did not start at {server.url}.", why="it did not respond for 30 seconds.",
+                next_step="check its log.",
             )  # fmt: skip
         yield server.url
     finally:
@@ -84,7 +84,7 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
     except OSError as exc:
         raise AddressUnusable(
-            f"cannot listen on {host}: no such host.", why=f"{exc.strerror or exc}.",
+            f"cannot listen on {host}: unknown host.", why=f"{exc.strerror or exc}.",
             next_step="correct EVERINDEX_HOST or --host: 127.0.0.1 for this machine alone, 0.0.0.0 for the network.",
         ) from exc  # fmt: skip
     sock = socket.socket(family, kind, protocol)
@@ -111,12 +111,12 @@ def _unusable(host: str, port: int, exc: OSError) -> AddressUnusable:
     match exc.errno:
         case errno.EADDRINUSE:
             return AddressUnusable(
-                f"port {port} on {host} is taken.", why="another program, or another everindex, listens there.",
+                f"port {port} on {host} is taken.", why="another program, or another everindex, is using this port.",
                 next_step="choose another port (--port or PORT; 0 takes a free one), or end the other program.",
             )  # fmt: skip
         case errno.EACCES:
             return AddressUnusable(
-                f"port {port} on {host} may not be used.", why="ports below 1024 are reserved for the system.",
+                f"no permission to use port {port} on {host}.", why="ports below 1024 are reserved for the system.",
                 next_step="choose a port from 1024 on, such as 8000.",
             )  # fmt: skip
         case _:

@@ -137,9 +137,9 @@ def _database_busy() -> EverindexError:
 
 def _computing_busy() -> EverindexError:
     return ServerBusy(
-        "too many long answers are being written.",
+        "too many large responses are being written.",
         why=f"this one waited {COMPUTING_WAIT_SECONDS:g} seconds for its turn.",
-        next_step="try again in a moment; ask for fewer articles at once (k).",
+        next_step="try again in a moment; request fewer articles at once (k).",
     )
 
 
@@ -148,5 +148,5 @@ def _embedding_busy() -> EverindexError:
         "the search text got no vector in time.",
         why=f"the embedding endpoint is slow: {EMBEDDING_SLOTS} questions to it were still open after "
         f"{EMBEDDING_WAIT_SECONDS:g} seconds.",
-        next_step="try again in a moment; searching by vector and every other page work meanwhile.",
+        next_step="try again in a moment; searches by vector and the other pages still work.",
     )

@@ -70,7 +70,7 @@ def test_every_page_is_usable_without_scripts(browser: Browser, web_url: str) ->
         row.get_by_role("button").click()
         assert page.locator(".incident", has_text="without scripts").locator(".mark").inner_text() == "resolved"
         page.get_by_role("link", name="Index", exact=True).click()
-        assert page.get_by_text("Is the database migrated, or attached?").is_visible()
+        assert page.get_by_text("Is the database migrated or attached?").is_visible()
         page.get_by_role("link", name="API", exact=True).click()
         assert page.get_by_text("/api/similar").first.is_visible()
 

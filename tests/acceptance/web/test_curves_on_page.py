@@ -124,7 +124,7 @@ def test_when_the_index_is_gone_no_curve_serves_and_the_next_step_is_a_command_w
         found = client.get("/api/index").json()
     assert "(serves)" not in page
     assert "(served when it was measured)" in page
-    assert "No index serves now: every search is exact." in page
+    assert "No index is in use: every search is exact." in page
     assert "marked with a ring" not in page
     assert "<code>everindex heal</code>: it builds" in page
     assert not re.search(r"</code> [.,:;]", page)

@@ -25,7 +25,7 @@ def test_a_search_page_shows_hits_with_links_similarity_and_strategy(client: htt
     assert page.count('class="hit"') == 3
     assert re.search(r'href="/article\?uri=https%3A%2F%2F', page)
     assert re.search(r"0\.\d{3}", page)
-    assert "through the vector index" in page
+    assert "vector index" in page
     assert re.search(r"\d+\.\d ms", page)
 
 
@@ -191,7 +191,7 @@ def test_the_index_page_is_there_at_once_and_the_proofs_follow(client: httpx2.Cl
     deadline = time.monotonic() + 40
     while "Verify again" not in (page := client.get("/index", headers=HTML).text) and time.monotonic() < deadline:
         time.sleep(0.3)
-    assert "The index is there, used and accurate" in page
+    assert "The index exists, is used and is accurate" in page
     assert page.count('<li class="proof good">') == 4
     assert "CREATE INDEX articles_embedding_hnsw_idx" in page
     assert "Index Scan using articles_embedding_hnsw_idx" in page
@@ -215,7 +215,7 @@ def test_the_index_page_counts_vectors_of_an_unrecorded_and_of_a_declared_model(
             page = httpx2.get(f"{url}/index/report", headers=HTML).text
     assert (known["unrecorded"], known["is_model_unknown"]) == (12, False)
     assert known["declared_model"].startswith("everindex/")
-    assert f"<code>{known['declared_model']}</code>, declared for those without a record" in page
+    assert f"<code>{known['declared_model']}</code>, declared for vectors without a record" in page
 
 
 def test_the_reference_names_every_operation(client: httpx2.Client) -> None:

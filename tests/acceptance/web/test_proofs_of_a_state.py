@@ -13,7 +13,7 @@ from everindex.web.serving import serve_in_thread
 
 INDEX = "articles_embedding_hnsw_idx"
 HTML = {"accept": "text/html"}
-GOOD = "The index is there, used and accurate"
+GOOD = "The index exists, is used and is accurate"
 
 
 def until_proven(client: httpx2.Client) -> str:
@@ -35,7 +35,7 @@ def test_nothing_on_the_page_is_older_than_the_catalog_that_it_was_read_with(fil
         assert GOOD in page
         assert page.count('<li class="proof good">') == 4
         assert page.count("Proven ") == 4
-        assert "s ago, and the catalog is the same since." in page
+        assert "s ago. The catalog has not changed since." in page
         assert client.get("/readyz").json()["index"]["state"] == "valid"
 
         sql.execute(f"DROP INDEX {INDEX}")

@@ -23,6 +23,7 @@ from everindex.articles.table_models import is_zero, without_record
 from everindex.errors import DeclarationRefused, EmbeddingFailed
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
+from everindex.units import count_text
 
 #: Somebody waits for the answer: an endpoint that is down is told after seconds, not minutes.
 DECLARING = RetryPolicy(attempts=2, total_seconds=20.0)
@@ -189,7 +190,7 @@ def nothing_to_declare(embedder: Embedder) -> DeclarationRefused:
 
 def _too_few(compared: int, embedder: Embedder) -> DeclarationRefused:
     return DeclarationRefused(
-        f"{embedder.model} is not declared: {compared} texts could be compared, at least {MIN_COMPARED} are needed.",
+        f"{embedder.model} is not declared: {count_text(compared, 'text')} could be compared, {MIN_COMPARED} are needed.",
         why="only different texts that are not empty, beside vectors without a record that are not zero, say anything.",
         next_step="run  everindex embed --overwrite-unrecorded  to make these vectors anew with the current model.",
     )

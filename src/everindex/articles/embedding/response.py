@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from everindex.units import count_text
+
 
 class ResponseUnusableError(Exception):
     """The answer as a whole cannot be matched with the texts; the message is the reason."""
@@ -37,7 +39,9 @@ def read_response(body: bytes, *, count: int, width: int) -> Received:
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise ResponseUnusableError('the endpoint\'s answer has no list of embeddings under "data"')
     if len(items) != count:
-        raise ResponseUnusableError(f"the endpoint answered {len(items)} vectors for {count} texts")
+        raise ResponseUnusableError(
+            f"the endpoint answered {count_text(len(items), 'vector')} for {count_text(count, 'text')}"
+        )
     vectors = np.full((count, width), np.nan, dtype=np.float32)
     failures: dict[int, str] = {}
     for row, item in zip(_rows(items), items, strict=True):

@@ -12,6 +12,7 @@ from everindex.articles.importers.opening import MAX_LINE_BYTES, OpenSource, unr
 from everindex.articles.importers.row import FIELD_OF, column_field
 from everindex.articles.model import Article, RowProblem
 from everindex.errors import SourceUnreadable
+from everindex.units import count_text
 
 
 class _RowTooLongError(Exception):
@@ -85,7 +86,7 @@ def _values(opened: OpenSource, lines: _RowLines, columns: list[str], values: li
     if not lines.is_utf8:
         return opened.problem(lines.first_line, not_decoded(opened))
     if len(values) < len(columns) or any(values[len(columns) :]):
-        reason = f"{len(values)} values where the header has {len(columns)} columns"
+        reason = f"{count_text(len(values), 'value')} where the header has {count_text(len(columns), 'column')}"
         return opened.problem(lines.first_line, reason)
     return dict(zip(columns, values, strict=False))  # more values than columns: the empty ones that spreadsheets add
 

@@ -30,6 +30,7 @@ from everindex.errors import (
 )
 from everindex.pg.connections import Connection
 from everindex.settings import Settings
+from everindex.units import count_text
 
 #: Which models made the table's vectors is asked anew after so many seconds; whether some are unrecorded, on a table so large
 #: that the comparison takes longer than a hundredth of that, after a hundred times what it took.
@@ -107,7 +108,9 @@ class QueryEmbedder:
         others = models.names - {embedder.model}
         if others:
             names = ", ".join(
-                f"{model} ({models.recorded[model]} rows)" if model in models.recorded else f"{model} (declared)"
+                f"{model} ({count_text(models.recorded[model], 'row')})"
+                if model in models.recorded
+                else f"{model} (declared)"
                 for model in sorted(others)
             )
             raise EmbeddingModelsMixed(

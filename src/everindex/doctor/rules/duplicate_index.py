@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_objects import VectorIndex
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
@@ -26,8 +26,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             scans = examined.index_details[index.oid].scans
             yield finding(
                 f"index {index.quoted} on {index.quoted_table} answers the same searches as {kept.quoted}: writers pay for "
-                f"both; it takes {size_text(index.size_bytes)} and was scanned {scans} times, "
-                f"{kept.quoted} {examined.index_details[kept.oid].scans} times",
+                f"both; it takes {size_text(index.size_bytes)} and was scanned {count_text(scans, 'time')}, "
+                f"{kept.quoted} {count_text(examined.index_details[kept.oid].scans, 'time')}",
                 about=index.quoted,
                 fix=Fix(
                     statements=(f"DROP INDEX {'' if index.is_partitioned else 'CONCURRENTLY '}{index.quoted}",),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import COUNTED_ENOUGH_SECONDS, Fix, Rule, RuleResult, finding, good, unknown
-from everindex.units import duration_text
+from everindex.units import count_text, duration_text
 
 HOT_SHARE = 0.90
 #: Fewer updates tell nothing about the share, and so few in a week matter to nobody.
@@ -22,14 +22,14 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         details = examined.table_details[table.oid]
         if details.updates < ENOUGH_UPDATES:
             seconds = examined.counted_seconds or 0.0
-            told = f"table {table.quoted} has had {details.updates} updates in {duration_text(seconds)}"
+            told = f"table {table.quoted} has had {count_text(details.updates, 'update')} in {duration_text(seconds)}"
             if seconds < COUNTED_ENOUGH_SECONDS:
                 yield unknown(f"{told}: too few to tell", about=table.quoted)
             else:
                 yield good(f"{told}: too few to matter", about=table.quoted)
             continue
         share = details.hot_updates / details.updates
-        told = f"{share:.0%} of {details.updates} updates of {table.quoted} left its indexes alone (HOT)"
+        told = f"{share:.0%} of {count_text(details.updates, 'update')} of {table.quoted} left its indexes alone (HOT)"
         if share >= HOT_SHARE:
             yield good(told, about=table.quoted)
             continue

@@ -8,7 +8,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.index.build.footprint import index_bytes, row_bytes
 from everindex.index.spec import DEFAULT_M
-from everindex.units import MIB, size_text
+from everindex.units import MIB, count_text, size_text
 
 TIMES = 2.0
 #: Below this a few half-empty pages make any ratio.
@@ -30,7 +30,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             )
             continue
         expected = index_bytes(rows=rows, dimensions=details.dimensions, m=m, key_type=details.element_type)
-        has = f"index {index.quoted} takes {size_text(index.size_bytes)} for about {rows} rows"
+        has = f"index {index.quoted} takes {size_text(index.size_bytes)} for about {count_text(rows, 'row')}"
         if index.size_bytes <= TIMES * expected:
             yield good(f"{has}, {size_text(expected)} were expected", about=index.quoted)
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import COUNTED_ENOUGH_SECONDS, Fix, Rule, RuleResult, finding, good, unknown
-from everindex.units import MIB, duration_text, size_text
+from everindex.units import MIB, count_text, duration_text, size_text
 
 #: PgHero's limit for unused indexes: dropping a smaller one saves nothing that anybody notices.
 BIG_BYTES = 10 * MIB
@@ -18,7 +18,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             continue  # its parts are counted
         details = examined.index_details[index.oid]
         if details.scans:
-            yield good(f"index {index.quoted} was scanned {details.scans} times", about=index.quoted)
+            yield good(f"index {index.quoted} was scanned {count_text(details.scans, 'time')}", about=index.quoted)
         elif index.size_bytes < BIG_BYTES:
             yield good(f"index {index.quoted} takes only {size_text(index.size_bytes)}", about=index.quoted)
         elif (seconds := examined.counted_seconds) is None:

@@ -11,6 +11,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_objects import VectorIndex
 from everindex.index.spec import MAX_NAME_BYTES
+from everindex.units import count_text
 
 #: Named in the sentence; more are counted.
 NAMED = 3
@@ -58,13 +59,16 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             )
             continue
         if index.is_valid and not missing:
-            yield good(f"index {index.quoted} is complete over {len(parts)} partitions", about=index.quoted)
+            yield good(
+                f"index {index.quoted} is complete over {count_text(len(parts), 'partition')}", about=index.quoted
+            )
             continue
         if missing:
             names = ", ".join(part.quoted for part in missing[:NAMED])
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
             yield finding(
-                f"index {index.quoted} on {index.quoted_table} is incomplete: {len(missing)} of {len(parts)} partitions "
+                f"index {index.quoted} on {index.quoted_table} is incomplete: {len(missing)} of "
+                f"{count_text(len(parts), 'partition')} "
                 f"have no part of it ({names}{more}), and are read in full",
                 about=index.quoted,
                 fix=Fix(

@@ -15,6 +15,7 @@ from everindex.index.catalog.roles import serving_spec
 from everindex.index.keeper.evidence import is_worth_measuring
 from everindex.index.recall.current import recall_now
 from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
+from everindex.units import count_text
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
@@ -44,7 +45,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             )
         elif not now.is_enough:
             yield unknown(
-                f"index {spec.qualified_name}: {now.queries} queries were measured so far, which says nothing of its recall; "
+                f"index {spec.qualified_name}: {count_text(now.queries, 'query', 'queries')} were measured so "
+                "far, which says nothing of its recall; "
                 "the keeper measures some at a time (`everindex verify` measures now)",
                 about=spec.name,
             )

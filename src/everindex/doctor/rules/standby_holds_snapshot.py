@@ -8,7 +8,7 @@ from psycopg import sql
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 #: Transactions that began since: as old as the default of autovacuum's freeze age leaves room for twice.
 OLD_TRANSACTIONS = 1_000_000
@@ -29,7 +29,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     for name, active, age, wal_bytes in slots:
         held = []
         if age >= OLD_TRANSACTIONS:
-            held.append(f"the snapshot of {age} transactions ago")
+            held.append(f"the snapshot of {count_text(age, 'transaction')} ago")
         if not active and wal_bytes > limit:
             held.append(f"{size_text(wal_bytes)} of WAL")
         if not held:

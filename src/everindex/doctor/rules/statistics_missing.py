@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.units import count_text
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
@@ -22,7 +23,10 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         elif details.has_statistics is None:
             yield unknown(f"table {table.quoted}: this role may not see its statistics", about=table.quoted)
         else:
-            yield good(f"table {table.quoted} has statistics for about {table.estimated_rows} rows", about=table.quoted)
+            yield good(
+                f"table {table.quoted} has statistics for about {count_text(table.estimated_rows, 'row')}",
+                about=table.quoted,
+            )
 
 
 RULE = Rule(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_objects import VectorIndex
+from everindex.units import count_text
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
@@ -26,7 +27,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             )
             continue
         described = ", ".join(
-            f"{index.quoted} ({index.opclass}, scanned {examined.index_details[index.oid].scans} times)"
+            f"{index.quoted} ({index.opclass}, scanned {count_text(examined.index_details[index.oid].scans, 'time')})"
             for index in indexes
         )
         yield finding(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
+from everindex.units import count_text
 
 #: Share of dead rows from which searches show it (see dead-tuples).
 LATE_SHARE = 0.10
@@ -20,7 +21,9 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             yield unknown(f"table {table.quoted} was never analyzed: how big it is is not known", about=table.quoted)
             continue
         if table.estimated_rows < BIG_ROWS:
-            yield good(f"table {table.quoted} is small: about {table.estimated_rows} rows", about=table.quoted)
+            yield good(
+                f"table {table.quoted} is small: about {count_text(table.estimated_rows, 'row')}", about=table.quoted
+            )
             continue
         own = examined.table_details[table.oid].options.get("autovacuum_vacuum_scale_factor")
         share = float(own or examined.setting("autovacuum_vacuum_scale_factor") or 0.2)

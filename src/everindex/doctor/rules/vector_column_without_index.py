@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.index.spec import MAX_DIMENSIONS
+from everindex.units import count_text
 
 #: From about 2,000 rows on the planner takes the index (measured, 384 and 1536 dimensions); at 10,000 a search that reads
 #: everything is felt.
@@ -29,11 +30,11 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         elif table.estimated_rows is None and rows == 0 and details.size_bytes > 0:
             yield unknown(f"{column}: how many rows it has is not known, ANALYZE {table.quoted}", about=table.quoted)
         elif rows < MANY_ROWS:
-            yield good(f"{column} needs no index for about {rows} rows", about=table.quoted)
+            yield good(f"{column} needs no index for about {count_text(rows, 'row')}", about=table.quoted)
         else:
             opclass = examined.of_pgvector(f"{table.column_type}_cosine_ops")
             yield finding(
-                f"{column} has about {rows} rows and no vector index: every search reads all of them",
+                f"{column} has about {count_text(rows, 'row')} and no vector index: every search reads all of them",
                 about=table.quoted,
                 fix=Fix(
                     statements=(

@@ -13,6 +13,7 @@ from everindex.index.catalog.observed import Observed
 from everindex.index.journal import LEAST_PAST_ROWS, last_build
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
+from everindex.units import count_text
 
 #: A trial with so many rows takes a second at the most; with fewer than the least it would say nothing.
 TRIAL_ROWS = 1000
@@ -52,7 +53,12 @@ def measured_rate(
     """
     past = last_build(connection, spec, dimensions=observed.dimensions)
     if past is not None:
-        return Rate(rows=past[0], seconds=past[1], is_serial=False, source=f"its last build here, of {past[0]} rows")
+        return Rate(
+            rows=past[0],
+            seconds=past[1],
+            is_serial=False,
+            source=f"its last build here, of {count_text(past[0], 'row')}",
+        )
     no_past = f"no build of this shape over {LEAST_PAST_ROWS} rows or more is in the journal"
     if not with_trial:
         return NoRate(why=f"{no_past}, and no trial was asked for (everindex plan makes one)")
@@ -98,4 +104,4 @@ def _trial(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate 
         told = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
         return f"a trial failed: {told}"
     seconds *= CACHE_FACTORS[spec.key_type]
-    return Rate(rows=copied, seconds=seconds, is_serial=True, source=f"a trial with {copied} rows")
+    return Rate(rows=copied, seconds=seconds, is_serial=True, source=f"a trial with {count_text(copied, 'row')}")

@@ -20,7 +20,7 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 
 def build(operation: Operation, connection: Connection, step: Build, observed: Observed) -> None:
@@ -46,9 +46,9 @@ def _build_online(operation: Operation, connection: Connection, step: Build, obs
         connection,
         spec,
         create_statement(spec, observed),
-        announcement=f"building index {spec.qualified_name} over {rows} rows, online, with "
+        announcement=f"building index {spec.qualified_name} over {count_text(rows, 'row')}, online, with "
         f"{size_text(1024 * int(wanted['maintenance_work_mem'].removesuffix('kB')))} and "
-        f"{wanted['max_parallel_maintenance_workers']} workers",
+        f"{count_text(int(wanted['max_parallel_maintenance_workers']), 'worker')}",
         rows_total=rows,
         settings=wanted,
     )
@@ -107,7 +107,7 @@ def _settings(operation: Operation, connection: Connection, step: Build, rows: i
         wanted["max_parallel_maintenance_workers"] = "0"
     if not settings.fits:
         operation.warn(
-            f"the graph of {rows} rows needs about {settings.needed_bytes >> 20} MB and gets "
+            f"the graph of {count_text(rows, 'row')} needs about {settings.needed_bytes >> 20} MB and gets "
             f"{settings.maintenance_work_mem_bytes >> 20} MB: the build slows down once that is full; "
             "raise effective_cache_size to what the machine has, or maintenance_work_mem"
         )

@@ -40,6 +40,7 @@ from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 from everindex.pg.vector_type import register_all_types
+from everindex.units import count_text
 
 PROOF_QUERIES = 40
 PROOF_SECONDS = 20.0
@@ -77,7 +78,7 @@ def _judge(
     spec = deployment.spec
     text = (
         f"recall@{measured.k} of the new generation is {measured.recall:.3f} ({measured.low:.3f} to {measured.high:.3f}, "
-        f"{measured.queries} queries)"
+        f"{count_text(measured.queries, 'query', 'queries')})"
     )
     record(connection, spec, "proven", recall=measured.recall, low=measured.low, queries=measured.queries)
     if measured.recall >= spec.recall_floor:

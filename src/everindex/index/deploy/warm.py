@@ -27,7 +27,7 @@ from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import keeps_session
 from everindex.pg.vector_type import register_all_types
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Warmed:
                 size = f"{size_text(self.read_bytes)} of {size_text(self.index_bytes)}"
                 return f"index {self.index}: {size} are in shared_buffers, by pg_prewarm, {took}{note}"
             case "searches":
-                return f"index {self.index}: warmed by {self.searches} searches {took}{note}"
+                return f"index {self.index}: warmed by {count_text(self.searches, 'search', 'searches')} {took}{note}"
             case _:
                 return f"index {self.index}: nothing was warmed{note}"
 

@@ -22,7 +22,7 @@ from everindex.index.recall.query_sample import STORED_ROWS, Queries
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 #: Queries of one measurement, at most; fewer where exact scans are dear.
 QUERIES_AT_A_TIME = 10
@@ -138,7 +138,7 @@ def judge_size(
         return None
     return Evidence(
         kind="size",
-        sentence=f"the serving index takes {size_text(size_bytes)} for {rows} rows, where {size_text(expected)} "
+        sentence=f"the serving index takes {size_text(size_bytes)} for {count_text(rows, 'row')}, where {size_text(expected)} "
         "would do",
     )
 

@@ -18,6 +18,7 @@ from everindex.index.recall.measurement import IndexUnused, Recall, compare, fin
 from everindex.index.recall.query_sample import STORED_ROWS, AskedQueries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
+from everindex.units import count_text
 
 #: Of fewer queries than these, the whole of the interval has to be below the floor before it counts as below.
 DECIDING_QUERIES = 20
@@ -39,7 +40,7 @@ class SourceRecall:
         measured = self.recall
         return (
             f"{measured.recall:.3f} for {self.source} (95 % interval {measured.low:.3f} to {measured.high:.3f}, "
-            f"{measured.queries} queries)"
+            f"{count_text(measured.queries, 'query', 'queries')})"
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from everindex.index.recall.measurement import wilson
 from everindex.index.recall.query_sample import STORED_ROWS
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.pg.connections import Connection
+from everindex.units import count_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class RecallNow:
         state = "below the floor" if self.is_below else "against a floor"
         return (
             f"recall@{DEFAULT_K} of the index that serves is {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}) in the latest "
-            f"{self.queries} queries that the keeper measured ({self.source}), {state} of {self.floor:g}"
+            f"{count_text(self.queries, 'query', 'queries')} that the keeper measured ({self.source}), {state} of {self.floor:g}"
             + "".join(f"; {other.recall:.3f} in {other.queries} of {other.source}" for other in self.others)
         )
 

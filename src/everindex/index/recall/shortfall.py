@@ -13,6 +13,7 @@ from everindex.index.recall.current import recall_now
 from everindex.index.recall.history import graph_of
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
+from everindex.units import count_text
 
 #: What can be done about it.
 SHORTFALL_NEXT = (
@@ -36,6 +37,7 @@ def standing_shortfall(connection: Connection, spec: IndexSpec, observed: Observ
 def shortfall_sentence(spec: IndexSpec, shortfall: Shortfall) -> str:
     return (
         f"index {spec.name} serves below its floor: recall@{shortfall.k} was {shortfall.recall:.3f} "
-        f"({shortfall.low:.3f} to {shortfall.high:.3f}, {shortfall.queries} queries) when it took over, and the floor is "
+        f"({shortfall.low:.3f} to {shortfall.high:.3f}, {count_text(shortfall.queries, 'query', 'queries')}) when "
+        "it took over, and the floor is "
         f"{spec.recall_floor:.2f}; nothing better served"
     )

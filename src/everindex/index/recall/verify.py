@@ -28,7 +28,7 @@ from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence,
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 
 def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observed]:
@@ -112,7 +112,8 @@ def prove_planner(
         return Proof(
             name="planner",
             holds=True,
-            sentence=f"the planner rightly reads all of {rows} rows ({chosen.summary}); the index is usable: {forced.summary}",
+            sentence=f"the planner rightly reads all of {count_text(rows, 'row')} ({chosen.summary}); the index "
+            f"is usable: {forced.summary}",
         )
     rival = _rival(spec, observed, (*chosen.index_names, *forced.index_names))
     if rival is not None:
@@ -157,14 +158,15 @@ def _prove_parts(
         if table in unusable:
             return fails(
                 "planner",
-                f"every search reads partition {table} in full (about {rows} rows), and cannot use the index there: "
+                f"every search reads partition {table} in full (about {count_text(rows, 'row')}), and cannot use "
+                "the index there: "
                 f"{chosen.summary}",
                 "run  everindex doctor , which names what that partition lacks; a foreign table can have no index: detach it.",
             )
         if rows >= SMALL_TABLE_ROWS:
             return fails(
                 "planner",
-                f"the planner reads partition {table} in full (about {rows} rows), though it could use the index: "
+                f"the planner reads partition {table} in full (about {count_text(rows, 'row')}), though it could use the index: "
                 f"{chosen.summary}",
                 f"run ANALYZE on {table}, then verify again; a plan that stays so comes from the planner's cost settings.",
             )

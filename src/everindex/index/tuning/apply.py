@@ -29,6 +29,7 @@ from everindex.index.tuning.survey import Say, survey
 from everindex.index.tuning.survey_result import Budget, Survey
 from everindex.pg import own_schema
 from everindex.pg.connections import connect
+from everindex.units import count_text
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,8 @@ def _unproven(spec: IndexSpec, found: Survey, floor: float) -> GenerationUnprove
         f"{best.point.low:.3f} with confidence"
     )
     return GenerationUnproven(
-        f"the tuned generation of index {spec.qualified_name} does not hold recall {floor:g} over all {found.rows} rows.",
+        f"the tuned generation of index {spec.qualified_name} does not hold recall {floor:g} over all "
+        f"{count_text(found.rows, 'row')}.",
         why=f"{told}.",
         next_step="what served before serves again. Tune with a larger --sample, or a lower --recall.",
     )

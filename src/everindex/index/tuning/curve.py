@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from everindex.index.spec import OPCLASSES, IndexSpec
+from everindex.units import count_text
 
 Source = Literal["serving", "generation", "sample", "former"]
 """former: it served when it was measured, and what serves now is another index, or none."""
@@ -96,7 +97,7 @@ class Curve:
         where = {
             "serving": "serves",
             "generation": "another generation",
-            "sample": f"a sample of {self.rows} rows",
+            "sample": f"a sample of {count_text(self.rows, 'row')}",
             "former": "served when it was measured",
         }
         return f"{self.shape.words} ({where[self.source]})"

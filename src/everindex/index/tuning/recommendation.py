@@ -16,7 +16,7 @@ from everindex.index.tuning.survey import Say, survey
 from everindex.index.tuning.survey_result import Budget, Survey
 from everindex.index.tuning.trial import estimate_for, expected_bytes
 from everindex.pg.connections import connect
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Advice:
     survey: Survey
     floor: float
     choice: Choice | None
-    """None where no configuration holds the floor with confidence."""
+    """None where no configuration reaches the floor with confidence."""
 
     before: Cost | None
     """Of the index that serves; None where none does."""
@@ -133,7 +133,7 @@ def _cost(conninfo: str, found: Survey, curve: Curve, point: Point | None) -> Co
         build_seconds=estimate.seconds if curve.build_seconds is None else curve.build_seconds,
         build_seconds_from=estimate.seconds_from
         if curve.build_seconds is None
-        else f"a build over a sample of {curve.rows} rows",
+        else f"a build over a sample of {count_text(curve.rows, 'row')}",
     )
 
 

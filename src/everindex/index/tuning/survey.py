@@ -30,6 +30,7 @@ from everindex.index.tuning.trial import shapes_to_try, try_shape
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import require_session
 from everindex.pg.vector_type import register_all_types
+from everindex.units import count_text
 
 #: Finding the truth, one exact scan for each query, may take this share of the time; measuring codes as much again.
 TRUTH_SHARE = 0.4
@@ -66,7 +67,7 @@ def survey(
         work = _Work(conninfo, connection, spec, observed, rows, asked, budget, deadline, say)
         if len(asked.vectors) < 2:
             return work.nothing("fewer than two rows have a vector")
-        say(f"finding the true neighbours of {asked.words}, by exact scans of {rows} rows")
+        say(f"finding the true neighbours of {asked.words}, by exact scans of {count_text(rows, 'row')}")
         return work.done(is_needed)
 
 
@@ -162,7 +163,7 @@ class _Work:
             if time.monotonic() >= self.deadline:
                 left.append(LeftOut(what=f"{shape.words}, on a sample,", why="the time was over"))
                 continue
-            self.say(f"building {shape.words} over {sample.rows} rows")
+            self.say(f"building {shape.words} over {count_text(sample.rows, 'row')}")
             curve = try_shape(
                 connection,
                 shape,

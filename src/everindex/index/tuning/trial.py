@@ -28,6 +28,7 @@ from everindex.index.tuning.measure import LeftOut, OnPoint, measure_points
 from everindex.index.tuning.sample_table import SampleTable
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
+from everindex.units import count_text
 
 #: (m, ef_construction) of the graphs that are tried for each type of key, beside those that are declared.
 GRAPHS = ((16, 64), (32, 128))
@@ -110,7 +111,9 @@ def try_shape(
             connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(tried.schema, tried.name)))
     if isinstance(points, IndexUnused):
         return LeftOut(what=what, why=f"even when it must, the planner does not take it ({points.plan})")
-    rate = Rate(rows=sample.rows, seconds=seconds, is_serial=True, source=f"a build over {sample.rows} rows")
+    rate = Rate(
+        rows=sample.rows, seconds=seconds, is_serial=True, source=f"a build over {count_text(sample.rows, 'row')}"
+    )
     return Curve(
         shape=shape_of(tried),
         source="sample",

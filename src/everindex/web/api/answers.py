@@ -59,8 +59,8 @@ def require_hits_within_limit(searches: int, k: int) -> None:
     """Raises AnswerTooLarge before anything is searched."""
     if k <= MAX_K and searches * k > MAX_HITS_AT_ONCE:  # a k beyond it is refused as such
         raise AnswerTooLarge(
-            f"{searches} searches with k = {k} are too much for one answer.",
-            why=f"it would hold up to {searches * k:,} articles; {MAX_HITS_AT_ONCE:,} are sent at once.",
+            f"{searches} searches with k = {k} are too many for one response.",
+            why=f"the response would have up to {searches * k:,} articles; {MAX_HITS_AT_ONCE:,} are sent at once.",
             next_step="send fewer searches in one request, or ask for fewer articles.",
         )
 

@@ -10,13 +10,14 @@ from typing import Any
 PROBLEM = "#/components/schemas/ProblemOut"
 #: What any address can answer, whatever it is asked.
 EVERYWHERE = {
-    "400": "This is no request of HTTP/1.1.",
-    "408": "The request did not come to its end in time.",
-    "413": "More bytes than are read, or than are sent.",
-    "421": "Not a host that this server answers for.",
-    "431": "The address and headers have more bytes than are read.",
-    "500": "A fault of the program, or something that the database refuses; `next` says which.",
-    "503": "Not now: the database or the embedding endpoint does not answer, or too many ask at once. See Retry-After.",
+    "400": "Not a valid HTTP/1.1 request.",
+    "408": "The request was not complete in time.",
+    "413": "The request or the response is too large.",
+    "421": "This server does not serve the requested host.",
+    "431": "The URL and headers are too large.",
+    "500": "Internal error, or an error of the database; `next` says which.",
+    "503": "Temporarily unavailable: the database or the embedding endpoint does not respond, or there are too "
+    "many requests. See Retry-After.",
 }
 #: The envelope takes it over from every request; told where something is changed, which is what one looks for in a log.
 REQUEST_ID = {
@@ -27,8 +28,8 @@ REQUEST_ID = {
     "description": "Of 8 to 64 letters, digits, `.`, `_`, `-`: the request's id in the answer and the log. Else one is made.",
 }
 WITH_A_BODY = {
-    "403": "Another site sent this through a browser.",
-    "415": "The body is of another type than is read here.",
+    "403": "A browser sent this request from another site.",
+    "415": "Unsupported content type.",
 }
 SEARCHES = {
     "409": "Right in its parts, and yet not to be answered: the parts do not fit each other, a cursor is of another search, a "

@@ -20,13 +20,13 @@ from everindex.web.site import site_of
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/livez", summary="Is the process alive?")
+@router.get("/livez", summary="Whether the process is alive")
 async def livez(request: Request) -> Any:
     """Always 200; asks nobody."""
     return as_json({"alive": True})
 
 
-@router.get("/readyz", summary="Are searches answered?", responses={503: {"description": "Not ready."}})
+@router.get("/readyz", summary="Whether searches are answered", responses={503: {"description": "Not ready."}})
 async def readyz(request: Request) -> Any:
     """200 when searches are answered, with `degraded` when they are slower than they should be; 503 when they are not.
     Answers within two seconds even when the database does not."""
@@ -38,7 +38,7 @@ async def readyz(request: Request) -> Any:
     return response
 
 
-@router.get("/-/versions", summary="Which versions run?")
+@router.get("/-/versions", summary="Versions in use")
 async def versions(request: Request) -> Any:
     """everindex, Python, PostgreSQL and pgvector; the last two null when the database does not answer at once."""
     try:

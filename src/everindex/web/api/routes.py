@@ -46,20 +46,21 @@ CHANGE_STATUS = "change_status"
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: {
         "model": ProblemOut,
-        "description": "The role of this server lacks a privilege, or another site sent the request.",
+        "description": "The database role lacks a privilege, or the request came from another site.",
     },
-    422: {"model": ProblemOut, "description": "The request cannot be answered as it was asked."},
+    422: {"model": ProblemOut, "description": "The request is not valid."},
     503: {
         "model": ProblemOut,
-        "description": "Not now: the database or the embedding endpoint does not answer, or the database only reads.",
+        "description": "Temporarily unavailable: the database or the embedding endpoint does not respond, or the "
+        "database is read-only.",
     },
 }
-MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut, "description": "There is no such thing."}}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut, "description": "Not found."}}
 CREATED: dict[int | str, dict[str, Any]] = {
     201: {
         "links": {
             "status": {
-                "description": "Changes its status.",
+                "description": "Change the status of an incident.",
                 "operationId": CHANGE_STATUS,
                 "requestBody": {
                     "incident_name": "$response.body#/incident_name",
@@ -69,7 +70,7 @@ CREATED: dict[int | str, dict[str, Any]] = {
             }
         }
     },
-    409: {"model": ProblemOut, "description": "There is one of that name and topic."},
+    409: {"model": ProblemOut, "description": "An incident with this name and topic exists already."},
 }
 
 router = APIRouter(prefix="/api", responses=PROBLEMS)
@@ -124,7 +125,7 @@ async def search_by_body(request: Request) -> Any:
 
 
 @router.post(
-    "/search/many", summary="Several searches at once", response_model=AnswersOut, tags=["search"],
+    "/search/many", summary="Several searches in one request", response_model=AnswersOut, tags=["search"],
     openapi_extra=_body(SearchManyBody),
 )  # fmt: skip
 async def search_many(request: Request) -> Any:
@@ -172,27 +173,28 @@ def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> Filters:
 def _one_of_two(kind: type[UsageError]) -> UsageError:
     """UsageError for a body, whose schema has this rule; the parameters of an address cannot have one."""
     return kind(
-        "a search needs either a text or a vector, or filters alone.",
-        why="both a text and a vector are there, or nothing at all.",
-        next_step="send one of them.",
+        "a search needs a text, a vector or filters.",
+        why="the request has both a text and a vector, or none of the three.",
+        next_step="send either a text or a vector, or only filters.",
     )
 
 
 @router.get(
-    "/similar", summary="Articles like an article", response_model=AnswerOut, responses=MISSING, tags=["search"]
+    "/similar", summary="Articles similar to an article", response_model=AnswerOut, responses=MISSING, tags=["search"]
 )
 async def similar(
     request: Request,
-    uri: Annotated[str, Query(description="The article to start from.")],
-    k: Annotated[int, Query(description=f"How many articles to return, 1 to {MAX_K}.", json_schema_extra=K)] = 10,
+    uri: Annotated[str, Query(description="URI of the article.")],
+    k: Annotated[int, Query(description=f"Number of articles to return, 1 to {MAX_K}.", json_schema_extra=K)] = 10,
     after: Annotated[str | None, Query(description=AFTER)] = None,
     min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)] = None,
     diversity: Annotated[float | None, Query(description=DIVERSITY, json_schema_extra=SHARE)] = None,
     without_near_duplicates: Annotated[
-        bool, Query(description="Leave out articles that say the same as it, or as a nearer one.")
+        bool, Query(description="Omit near-duplicates of the article and of each other.")
     ] = False,
     near_duplicate_distance: Annotated[
-        float, Query(description="Articles closer to each other than this say the same.", json_schema_extra=DISTANCE)
+        float,
+        Query(description="Cosine distance below which two articles are near-duplicates.", json_schema_extra=DISTANCE),
     ] = NEAR_DUPLICATE_DISTANCE,
 ) -> Any:
     """The k articles nearest to the article `uri`, itself left out."""
@@ -218,7 +220,7 @@ async def article(request: Request, uri: Annotated[str, Query(description="The a
     return await site.in_database(lambda: as_json(dataclasses.asdict(site.instance.article(uri))))
 
 
-@router.get("/facets", summary="Values to filter by", response_model=FacetsOut, tags=["search"])
+@router.get("/facets", summary="Filter values", response_model=FacetsOut, tags=["search"])
 async def facets(request: Request) -> Any:
     """The 200 most frequent values of category, topic and news_source with their counts, at most a minute old."""
     found = await site_of(request).facets.get()
@@ -227,7 +229,7 @@ async def facets(request: Request) -> Any:
 
 @router.get("/incidents", summary="Incidents", response_model=IncidentsOut, tags=["incidents"])
 async def incidents(
-    request: Request, status: Annotated[str | None, Query(description="A status that incidents have.")] = None
+    request: Request, status: Annotated[str | None, Query(description="Only incidents with this status.")] = None
 ) -> Any:
     """The incidents last changed first, 500 at most; `status` narrows them."""
     site = site_of(request)

@@ -29,9 +29,9 @@ MODE = (
 #: So many searches are answered by one request.
 MOST_AT_ONCE = 100
 
-AFTER = "The next_cursor of the page before, for the same question."
-MIN_SIMILARITY = "Only articles at least so similar, −1 to 1; the answer may then have fewer than k."
-DIVERSITY = "0 to 1: how much being unlike each other counts against being near. Without pages."
+AFTER = "The next_cursor of the previous page of the same search."
+MIN_SIMILARITY = "Minimum similarity, −1 to 1; the response may then have fewer than k articles."
+DIVERSITY = "Prefer varied results: 0 (off) to 1. Cannot be combined with pages."
 
 
 # Rules that the library checks, told in words of its own; here they are only described.
@@ -90,9 +90,7 @@ TEXT_VECTOR_OR_FILTERS: JsonDict = {
 class _Bounds(BaseModel):
     """What every search takes beside what is looked for."""
 
-    k: Whole = Field(
-        10, description=f"How many articles to return (for each question), 1 to {MAX_K}.", json_schema_extra=K
-    )
+    k: Whole = Field(10, description=f"Number of articles to return (per search), 1 to {MAX_K}.", json_schema_extra=K)
     category: str | None = Field(None, description="Only articles of this category.", json_schema_extra=VALUE)
     topic: str | None = Field(None, description="Only articles of this topic.", json_schema_extra=VALUE)
     source: str | None = Field(None, description="Only articles of this news_source.", json_schema_extra=VALUE)
@@ -101,38 +99,38 @@ class _Bounds(BaseModel):
     )
     until: str | None = Field(None, description="Last date, inclusive, as `since`.", json_schema_extra=DAY)
     ef_search: Whole | None = Field(
-        None, description="Beam of the index search, 1 to 1000; follows k when left out.", json_schema_extra=EF_SEARCH
+        None, description="hnsw.ef_search, 1 to 1000; chosen from k if omitted.", json_schema_extra=EF_SEARCH
     )
     min_similarity: float | None = Field(None, description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)
 
 
 class _OneSearch(_Bounds):
-    exact: bool = Field(False, description="Read every row instead of the index: slow, and always right.")
+    exact: bool = Field(False, description="Read every row instead of using the index: slow, with exact results.")
     after: str | None = Field(None, description=AFTER)
     diversity: float | None = Field(None, description=DIVERSITY, json_schema_extra=SHARE)
     mode: Mode | None = Field(None, description=MODE)
 
 
 class _ByAddress(BaseModel):
-    q: str = Field("", description="What to look for, in words.", json_schema_extra={"maxLength": MAX_QUERY_CHARS})
+    q: str = Field("", description="Text to search for.", json_schema_extra={"maxLength": MAX_QUERY_CHARS})
     vector: str | None = Field(
         None, description="Instead of q: base64 of little-endian float32 numbers.", json_schema_extra=BASE64
     )
 
 
 class _ByBody(BaseModel):
-    text: str | None = Field(None, description="What to look for, in words.", json_schema_extra=TEXT)
+    text: str | None = Field(None, description="Text to search for.", json_schema_extra=TEXT)
     vector: list[Number] | None = Field(
-        None, description="A ready query vector, as wide as the column and not zero.", json_schema_extra=SOME
+        None, description="Query vector with the dimensions of the column, not zero.", json_schema_extra=SOME
     )
 
 
 class _ManyByBody(BaseModel):
     texts: list[Annotated[str, Field(json_schema_extra=TEXT)]] | None = Field(
-        None, description="What to look for, in words, each.", max_length=MOST_AT_ONCE
+        None, description="Texts to search for.", max_length=MOST_AT_ONCE
     )
     vectors: list[Annotated[list[Number], Field(json_schema_extra=SOME)]] | None = Field(
-        None, description="Ready query vectors, each as wide as the column and not zero.", max_length=MOST_AT_ONCE
+        None, description="Query vectors with the dimensions of the column, not zero.", max_length=MOST_AT_ONCE
     )
 
 
@@ -180,7 +178,7 @@ class IncidentChangeBody(IncidentBody):
     """The incident that is meant, and its new status."""
 
     status: str = Field(
-        description="One of EVERINDEX_INCIDENT_STATUSES; one that the incident has already is taken, too.",
+        description="One of EVERINDEX_INCIDENT_STATUSES, or the current status of the incident.",
         json_schema_extra=_offered,
     )
 
@@ -195,31 +193,37 @@ class HitOut(BaseModel):
     publication_date: str | None
     distance: Annotated[float | None, Field(description="Cosine distance, 0 to 2; null without a vector to compare.")]
     similarity: Annotated[float | None, Field(description="1 − distance.")]
-    title_snippet: Annotated[str | None, Field(description="The title as safe HTML, what was looked for in <mark>.")]
-    snippet: Annotated[str | None, Field(description="The part of the summary that answers, as safe HTML with <mark>.")]
-    semantic_rank: Annotated[int | None, Field(description="Place in the search by meaning, from 1.")]
-    keyword_rank: Annotated[int | None, Field(description="Place in the search by keyword, from 1.")]
-    score: Annotated[float | None, Field(description="What orders a hybrid or keyword search; higher is better.")]
+    title_snippet: Annotated[str | None, Field(description="The title as safe HTML, with matches in <mark>.")]
+    snippet: Annotated[
+        str | None, Field(description="The relevant part of the summary as safe HTML, with matches in <mark>.")
+    ]
+    semantic_rank: Annotated[int | None, Field(description="Rank in the search by meaning, from 1.")]
+    keyword_rank: Annotated[int | None, Field(description="Rank in the search by keyword, from 1.")]
+    score: Annotated[float | None, Field(description="Score of a hybrid or keyword search; higher is better.")]
 
 
 class AnswerOut(BaseModel):
     hits: list[HitOut]
     k: int
-    mode: Annotated[AnswerMode, Field(description="browse: there was no text, the newest that pass the filters.")]
+    mode: Annotated[
+        AnswerMode, Field(description="browse: no text was given; the newest articles that match the filters.")
+    ]
     strategy: Strategy
     ef_search: int | None
-    elapsed_ms: Annotated[float, Field(description="Time of the search in the database, milliseconds.")]
-    notices: Annotated[list[str], Field(description="Sentences for people: what limits this answer.")]
+    elapsed_ms: Annotated[float, Field(description="Time of the search in the database, in milliseconds.")]
+    notices: Annotated[list[str], Field(description="Notes for people on the limits of this response.")]
     diversity: Annotated[float | None, Field(description="Where it is set, hits stand in the order of variety.")]
-    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null at the end.")]
-    total: Annotated[int, Field(description="Of mode browse: how many articles pass the filters.")] = 0
-    total_is_estimate: Annotated[bool, Field(description="Of mode browse: whether total is PostgreSQL's estimate.")] = (
-        False
-    )
+    next_cursor: Annotated[
+        str | None, Field(description="Send it as `after` for the next page; null on the last page.")
+    ]
+    total: Annotated[int, Field(description="In mode browse: number of articles that match the filters.")] = 0
+    total_is_estimate: Annotated[
+        bool, Field(description="In mode browse: whether total is an estimate by PostgreSQL.")
+    ] = False
 
 
 class AnswersOut(BaseModel):
-    answers: Annotated[list[AnswerOut], Field(description="One for each query, in their order.")]
+    answers: Annotated[list[AnswerOut], Field(description="One per query, in the same order.")]
 
 
 class ArticleOut(BaseModel):

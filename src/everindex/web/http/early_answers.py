@@ -47,27 +47,27 @@ HEAD_TOO_LARGE = early_answer(
 )
 HEAD_TIMED_OUT = early_answer(
     RequestTimedOut(
-        "the request did not come in time.",
+        "the request was not received in time.",
         why=f"its head took longer than {HEAD_SECONDS:g} seconds.",
         next_step="send it again, in one go.",
     )
 )
 BODY_TIMED_OUT = early_answer(
     RequestTimedOut(
-        "the request did not come in time.",
+        "the request was not received in time.",
         why=f"its body took longer than {BODY_SECONDS:g} seconds.",
         next_step="send it again, in one go; a body has at most a megabyte.",
     )
 )
 MALFORMED = early_answer(
     RequestMalformed(
-        "this is no request of HTTP/1.1.", why="its first line, a header or its length cannot be read.",
-        next_step="send it through a client of HTTP/1.1; /docs says what is taken.",
+        "this is not a valid HTTP/1.1 request.", why="its first line, a header or its length cannot be read.",
+        next_step="use an HTTP/1.1 client; /docs describes what is accepted.",
     )
 )  # fmt: skip
 TOO_MANY_CONNECTIONS = early_answer(
     ServerBusy(
-        "too many connections are open.", why="so many as EVERINDEX_MAX_CONNECTIONS allows are waiting for an answer.",
+        "too many connections are open.", why="the limit EVERINDEX_MAX_CONNECTIONS is reached.",
         next_step="try again in a moment.",
     )
 )  # fmt: skip

@@ -109,9 +109,9 @@ class _Exchange:
         self._hosts.require(self._scope)
         if is_cross_site(self._method, self._headers):
             raise CrossSiteRefused(
-                "this request came from another site and was refused.",
-                why="only everindex's own pages may change something through a browser.",
-                next_step="open everindex itself and do it there.",
+                "this request came from another site and was rejected.",
+                why="in a browser, only everindex's own pages may make changes.",
+                next_step="open everindex and make the change there.",
             )
         length = self._headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:

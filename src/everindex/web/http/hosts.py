@@ -43,15 +43,15 @@ class Hosts:
         local = str(server[0]) if server else ""
         if len(given) != 1:
             raise HostRefused(
-                "the request does not say for which host it is.", why=f"it has {len(given)} Host headers.",
+                "the request has no valid Host header.", why=f"it has {len(given)} Host headers.",
                 next_step="send one, with the name or address that this server is reached by.",
             )  # fmt: skip
         for named in (given[0], target):
             if named is not None and not self._is_allowed(named, local):
                 raise HostRefused(
-                    f"this server does not answer for the host {named.decode('latin-1')[:100]!r}.",
-                    why="it answers for this machine, for the address that it listens on and for EVERINDEX_ALLOWED_HOSTS.",
-                    next_step="open it by one of these, or add the name to EVERINDEX_ALLOWED_HOSTS and start it again.",
+                    f"this server does not serve the host {named.decode('latin-1')[:100]!r}.",
+                    why="it serves this machine's names, the address that it listens on, and EVERINDEX_ALLOWED_HOSTS.",
+                    next_step="use one of these, or add the name to EVERINDEX_ALLOWED_HOSTS and restart the server.",
                 )
 
     def _allows(self, named: bytes, local: str) -> bool:

@@ -43,7 +43,7 @@ def _fields(encoded: bytes, *, of: str) -> dict[str, str]:
         )
     except ValueError:
         raise UsageError(
-            f"the {of} cannot be read.", why="it has more than 100 fields.", next_step="send those that are described."
+            f"the {of} cannot be read.", why="it has more than 100 fields.", next_step="send only the documented ones."
         ) from None
     return dict(pairs)
 
@@ -91,7 +91,7 @@ def read_number(text: str | None, *, name: str, default: int) -> int:
     except ValueError:
         raise QueryInvalid(
             f"{name} is not a whole number: {text[:40]!r}.",
-            why=f"{name} counts articles.",
+            why=f"{name} is a number of articles.",
             next_step="write it in digits.",
         ) from None
 

@@ -21,8 +21,8 @@ RETRY_AFTER_SECONDS = 5
 
 def internal_error(request_id: str) -> InternalError:
     return InternalError(
-        "everindex could not answer: an internal error.",
-        why=f"it is a fault of the program and not of the request; the log has the details under request id {request_id}.",
+        "internal error in everindex.",
+        why=f"the request is not the cause; the log has the details under request id {request_id}.",
         next_step="try again; if it happens again, report it with that id.",
     )
 
@@ -65,13 +65,15 @@ def as_ours(exc: Exception, request_id: str) -> EverindexError:
             return validation_error(exc.errors())
         case HTTPException(status_code=404):
             return PageNotFound(
-                "there is no such page.", why="nothing has this address.", next_step="start at the search page,  / ."
+                "no page exists at this address.",
+                why="the address is misspelled, or the page was removed.",
+                next_step="go to the search page,  / .",
             )
         case HTTPException(status_code=405):
             allowed = (exc.headers or {}).get("Allow", "another method")
             return MethodRefused(
-                "this address does not take that method.", why=f"it takes {allowed}.",
-                next_step="see /docs for what each address takes.",
+                "method not allowed for this address.", why=f"the address accepts {allowed}.",
+                next_step="see /docs for the methods of each address.",
             )  # fmt: skip
         case psycopg.Error():
             return statement_error(exc, doing="answering the request")
@@ -86,7 +88,7 @@ def validation_error(errors: Sequence[Any]) -> UsageError:
         place = ".".join(str(part) for part in error["loc"] if part not in ("query", "body"))
         told.append(f"{place}: {error['msg']}" if place else str(error["msg"]))
     return UsageError(
-        "the request cannot be read as it was sent.",
+        "the request is not valid.",
         why="; ".join(told)[:1000] + ".",
-        next_step="correct it; /docs shows what is taken.",
+        next_step="correct the request; /docs describes what is accepted.",
     )

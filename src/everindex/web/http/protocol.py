@@ -273,7 +273,7 @@ def _probes_only(app: Any) -> Any:
             await app(scope, receive, send)
         else:
             error = ServerBusy(
-                "too many connections are open.", why="as many as EVERINDEX_MAX_CONNECTIONS allows wait for an answer.",
+                "too many connections are open.", why="the limit EVERINDEX_MAX_CONNECTIONS is reached.",
                 next_step="try again in a moment.",
             )  # fmt: skip
             await problem_response(error, SECURITY_HEADERS | {"connection": "close"})(scope, receive, send)

@@ -57,7 +57,7 @@ async def serve_asset(request: Request) -> Response:
     asset = assets().get(request.path_params["name"])
     if asset is None:
         raise PageNotFound(
-            "there is no such file.", why="the package has none of that name.", next_step="reload the page."
+            "no such file exists.", why="everindex has no file of that name.", next_step="reload the page."
         )
     headers = {"etag": f'"{asset.tag}"', "vary": "accept-encoding", "cache-control": "no-cache"}
     if request.query_params.get("v") == asset.tag:

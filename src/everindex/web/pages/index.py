@@ -20,10 +20,10 @@ router = APIRouter(include_in_schema=False)
 #: The page is there by then; what took longer is there at the next look.
 REPORT_WAIT_SECONDS = 1.0
 QUESTIONS = {
-    "revision": "Is the database migrated, or attached?",
-    "index": "Is the index there, valid and as declared?",
+    "revision": "Is the database migrated or attached?",
+    "index": "Does the index exist, valid and as declared?",
     "planner": "Does PostgreSQL use it?",
-    "recall": "Does it find the true neighbours?",
+    "recall": "Are the search results accurate?",
 }
 
 

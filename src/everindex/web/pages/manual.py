@@ -22,7 +22,7 @@ from everindex.web.pages.render import page
 from everindex.web.site import site_of
 
 #: Where the files of a directory of docs/ are served, and what they are called together.
-SHELVES = {"problems": "Problems", "doctor": "Rules of the doctor", "manual": "Manual"}
+SHELVES = {"problems": "Problems", "doctor": "Doctor rules", "manual": "Manual"}
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _TARGET = re.compile(r"(?P<up>\.\./)?(?:(?P<folder>[a-z]+)/)?(?P<name>[a-z0-9-]+)\.md(?P<place>#[A-Za-z0-9-]+)?")
 _HEADING = re.compile(r"[^\w\- ]")
@@ -55,8 +55,8 @@ def manual_page(shelf: str, name: str) -> ManualPage:
     # The name is looked up and never made into a path: an address cannot lead out of the folder.
     if name not in names(shelf):
         raise PageNotFound(
-            "there is no such page.",
-            why=f"the {SHELVES[shelf].lower()} have none of that name.",
+            "no page exists at this address.",
+            why=f"the {SHELVES[shelf].lower()} have no page of that name.",
             next_step=f"choose one of the list,  /{shelf} .",
         )
     return _rendered((_folder(shelf) / f"{name}.md").read_text(encoding="utf-8"), shelf=shelf)

@@ -24,13 +24,13 @@ from everindex.web.pages.assets import asset_url
 from everindex.web.site import Site
 
 STRATEGIES = {
-    "newest": "the newest first",
-    "index": "through the vector index",
-    "index-filtered": "through the vector index, until enough pass the filters",
-    "filtered-exact": "exact, over the articles that pass the filters",
-    "exact": "exact, every article read",
-    "none-match": "no article passes the filters",
-    "keyword": "by their words",
+    "newest": "newest first",
+    "index": "vector index",
+    "index-filtered": "vector index, until enough articles match the filters",
+    "filtered-exact": "exact, over the articles that match the filters",
+    "exact": "exact search",
+    "none-match": "no article matches the filters",
+    "keyword": "words only",
 }
 
 

@@ -152,7 +152,9 @@ async def article_page(request: Request) -> Response:
     uri = request.query_params.get("uri", "")
     if not uri:
         raise UsageError(
-            "no article is named.", why="the address lacks  ?uri= .", next_step="choose an article on the search page."
+            "no article was requested.",
+            why="the address has no  ?uri= .",
+            next_step="choose an article on the search page.",
         )
 
     def read() -> tuple[Article, Answer]:

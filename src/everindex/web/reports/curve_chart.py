@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from everindex.index.tuning.curve import Curve, Point
-from everindex.units import size_text
+from everindex.units import count_text, size_text
 
 WIDTH, PLOT_HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 28, 14, 46
@@ -191,7 +191,7 @@ def _along(marks: Sequence[Mark]) -> list[tuple[float, float]]:
 
 
 def _mark(point: Point, scale: _Scale) -> Mark:
-    again = "" if point.candidates is None else f", {point.candidates} candidates re-ranked"
+    again = "" if point.candidates is None else f", {count_text(point.candidates, 'candidate')} re-ranked"
     return Mark(
         x=scale.x(point.median_ms),
         y=scale.y(point.recall),

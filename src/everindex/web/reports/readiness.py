@@ -123,7 +123,7 @@ def _without_primary(reading: Reading, found: Readiness) -> Readiness:
         on_replica = reading.read(_read_readiness)
     except (EverindexError, psycopg.Error):
         return found
-    why = [f"only reads are answered, by the replica: {reason}" for reason in found.reasons]
+    why = [f"read-only, served by the replica: {reason}" for reason in found.reasons]
     return replace(on_replica, is_degraded=on_replica.is_ready, reasons=[*why, *on_replica.reasons])
 
 
@@ -181,7 +181,7 @@ def _read_readiness(connection: Connection) -> Readiness:
         how_far = "the index is being built" if percent is None else f"index {percent:.0f} %"
         reasons.append(f"serving exact search, {how_far}")
     elif (serving := serving_spec(spec, observed)) is not None and (broken := broken_words(observed, serving[1])):
-        reasons.append(f"the vector index is not whole: {broken}, and searches read these partitions in full")
+        reasons.append(f"the vector index is incomplete: {broken}; searches read these partitions in full")
     elif state == "missing" and (aside := aside_words(connection, spec)) is not None:
         reasons.append(f"{aside[0]}: every search reads all rows (exact search)")
     elif state != "valid":

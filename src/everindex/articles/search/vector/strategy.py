@@ -11,6 +11,7 @@ from everindex.articles.search.request import rounded
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
 from everindex.index.catalog.tuned import Tuned, candidates_for, ef_search_for
 from everindex.index.spec import MAX_EF_SEARCH
+from everindex.units import count_text
 
 #: What an entry that an iterating index scan gives costs, in rows of an exact search. A row costs 4 to 6 µs, since its vector
 #: is fetched from TOAST; for an entry the scan measures the distance of some TUPLES_PER_ENTRY others
@@ -189,9 +190,8 @@ def _by_index(
     name: Strategy = "index" if candidates is None else "reranked"
     reason = f"the index {serving.index_name} gives the nearest"
     if candidates is not None:
-        reason = (
-            f"the index {serving.index_name} holds codes: {candidates} candidates of it are ranked by their vectors"
-        )
+        reason = f"the index {serving.index_name} holds codes: {count_text(candidates, 'candidate')} of it are "
+        "ranked by their vectors"
     if not is_filtered:
         return SearchPlan(
             strategy=name, reason=reason, ef_search=chosen, fetch=fetch, candidates=candidates,
