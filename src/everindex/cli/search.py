@@ -115,9 +115,8 @@ def print_answer(answer: Answer) -> None:
         _tell_next_page(answer)
         return
     varied = "" if answer.diversity is None else f", diversity {answer.diversity:g}"
-    tell(
-        f"{count_text(len(answer.hits), 'result')} · {answer.mode}{varied} · {answer.strategy} · {answer.elapsed_ms:.1f} ms"
-    )
+    strategy = "" if answer.strategy == answer.mode else f" · {answer.strategy}"
+    tell(f"{count_text(len(answer.hits), 'result')} · {answer.mode}{varied}{strategy} · {answer.elapsed_ms:.1f} ms")
     _tell_next_page(answer)
 
 

@@ -64,8 +64,8 @@ def test_search_prints_hits_and_how_they_were_found(on_articles: Run) -> None:
     assert len(lines) == 9
     assert [line[:4] for line in lines[::3]] == ["  1.", "  2.", "  3."]
     assert all("similarity 0." in line for line in lines[1::3])
-    assert done.stderr.startswith("3 of 3 asked, index, ")
-    assert " ms (hybrid)\n" in done.stderr
+    assert done.stderr.startswith("3 results · hybrid · index · ")
+    assert " ms\n" in done.stderr
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "semantic", "keyword"])
@@ -73,7 +73,7 @@ def test_a_search_goes_on_with_the_cursor_that_it_ended_with(on_articles: Run, m
     asked = ("search", "memory leak", "-k", "4", "--mode", mode)
     first = on_articles(*asked)
     told, _, cursor = first.stderr.splitlines()[-1].partition("--after ")
-    assert told == "further: the same with  "
+    assert told == "Next page: add  "
     second = on_articles(*asked, "--after", cursor, "--json").json
     titles = [hit["title"] for hit in second["hits"]]
     assert len(titles) == 4
@@ -92,7 +92,10 @@ def test_a_further_page_is_explained_where_it_has_a_plan(on_articles: Run) -> No
     assert "after_distance" in told["statement"]
     assert any("articles_embedding_hnsw_idx" in line for line in told["plan"])
     hybrid = on_articles("search", "memory leak", "--json").json["next_cursor"]
-    assert "only a first page" in on_articles("search", "memory leak", "--after", hybrid, "--explain").stderr
+    assert (
+        "--explain works for the first page"
+        in on_articles("search", "memory leak", "--after", hybrid, "--explain").stderr
+    )
 
 
 def test_similarity_and_variety_are_options_of_a_search(on_articles: Run) -> None:
@@ -100,8 +103,8 @@ def test_similarity_and_variety_are_options_of_a_search(on_articles: Run) -> Non
     assert 0 < len(cut["hits"]) < 50
     assert all(hit["similarity"] >= 0.5 for hit in cut["hits"])
     varied = on_articles("search", "memory leak", "-k", "5", "--diversity", "0.7")
-    assert "(hybrid, for a diversity of 0.7)" in varied.stderr
-    assert "further" not in varied.stderr
+    assert " · hybrid, diversity 0.7 · " in varied.stderr
+    assert "Next page" not in varied.stderr
     three_lines(on_articles("search", "x", "--min-similarity", "7"), "query-invalid", status=2)
     three_lines(on_articles("search", "x", "--diversity", "7"), "query-invalid", status=2)
 
@@ -119,13 +122,13 @@ def test_similar_articles_without_near_duplicates(on_articles: Run) -> None:
 
 def test_search_by_words_or_by_meaning_alone(on_articles: Run) -> None:
     words = on_articles("search", '"memory leak" -parser', "-k", "3", "--mode", "keyword")
-    assert (words.status, words.stdout.count("word rank")) == (0, 3)
+    assert (words.status, words.stdout.count("words #")) == (0, 3)
     assert "similarity" not in words.stdout
-    assert words.stderr.startswith("3 of 3 asked, keyword, ")
+    assert words.stderr.startswith("3 results · keyword · ")
     meaning = on_articles("search", "memory leak", "--mode", "semantic", "--json")
     assert (meaning.json["mode"], {hit["keyword_rank"] for hit in meaning.json["hits"]}) == ("semantic", {None})
     nothing = on_articles("search", "qqqzzz", "--mode", "keyword")
-    assert (nothing.status, nothing.stdout[:29]) == (0, "no article has these words: t")
+    assert (nothing.status, nothing.stdout[:34]) == (0, "no article contains these words: t")
     assert "stop words" in on_articles("search", "the of", "--mode", "keyword").stderr
     assert everindex("search", "x", "--mode", "both").status == 2
 

@@ -30,11 +30,11 @@ def test_bad_rows_are_left_out_and_named_and_the_good_ones_stored(on_head: Run, 
     done = on_head("import", str(source))
     assert done.status == 1
     assert done.stdout.splitlines()[0] == f"{source}: 2 new, 0 changed, 0 unchanged"
-    told = [line.strip() for line in done.stderr.splitlines() if "left out" in line]
+    told = [line.strip() for line in done.stderr.splitlines() if "skipped: " in line]
     assert len(told) == 3
-    assert told[0] == "left out: line 2: uri is missing or empty"
-    assert told[1].startswith("left out: line 3: ")
-    assert told[2].startswith("left out: line 5 (u9): analyzed is neither")
+    assert told[0] == "skipped: line 2: uri is missing or empty"
+    assert told[1].startswith("skipped: line 3: ")
+    assert told[2].startswith("skipped: line 5 (u9): analyzed is neither")
     done = on_head("import", str(source), "--json")
     assert done.status == 1
     report = done.json[str(source)]
@@ -136,10 +136,10 @@ def test_embed_completes_what_has_no_vector_or_one_of_another_model(
     assert on_head("embed", "--dry-run", "--json").json["waiting"] == 0
     with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute("UPDATE articles SET embedding = NULL WHERE uri = 'u1'")
-    assert on_head("embed", "--dry-run").stdout.startswith("1 articles wait for a vector of everindex/")
+    assert on_head("embed", "--dry-run").stdout.startswith("1 article without a vector of everindex/")
     done = on_head("embed")
     assert (done.status, done.stderr) == (0, "")
-    assert done.stdout.startswith("1 articles embedded with everindex/")
+    assert done.stdout.startswith("1 article embedded with everindex/")
 
     other = {"OPENAI_BASE_URL": endpoint.url, "EMBEDDING_MODEL": "local"}
     three_lines(on_head("search", "title", "--mode", "semantic", **other), "embedding-models-mixed")

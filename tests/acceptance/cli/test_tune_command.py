@@ -72,7 +72,7 @@ def test_where_nothing_holds_the_floor_the_exit_status_and_the_numbers_say_so(fi
         DATABASE_URL=url_of(filled),
     )
     assert done.status == 3
-    assert "no configuration holds it" in done.stdout
+    assert "no configuration reaches it" in done.stdout
     assert "with confidence, at ef_search" in done.stdout
 
 
@@ -97,7 +97,7 @@ def test_a_recommendation_is_written_into_the_declaration_of_another_application
 def test_what_cannot_be_meant_is_refused(filled: str, tmp_path: Path) -> None:
     url = url_of(filled)
     for arguments, told in (
-        (("--reset", "--apply"), "--reset goes alone"),
+        (("--reset", "--apply"), "--reset cannot be combined"),
         (("--write",), "--write needs a JSON file"),
         (("--declared", "models:metadata", "--write"), "--write needs a JSON file"),
     ):

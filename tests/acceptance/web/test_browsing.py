@@ -46,7 +46,7 @@ def test_the_page_lists_the_newest_that_pass_with_their_number_and_further_pages
 def test_filters_that_nothing_passes_are_told_and_can_be_left(client: httpx2.Client) -> None:
     page = client.get("/?category=Library&until=1980", headers=HTML).text
     assert "<strong>No</strong> articles" in page
-    assert "No article passes these filters" in page
+    assert "No article matches these filters" in page
     refused = client.get("/?since=never", headers=HTML)
     assert refused.status_code == 422
     assert "Since is not a date" in refused.text
@@ -99,7 +99,7 @@ def test_a_tag_narrows_the_search_that_shows_it(client: httpx2.Client) -> None:
         assert (asked["topic"], asked["since"], asked["mode"]) == (["Python 3.11"], ["2021"], ["semantic"])
         assert len(asked["category"]) == 1
         narrowed = client.get(tag, headers=HTML).text
-        assert "No article passes" not in narrowed
+        assert "No article matches" not in narrowed
 
 
 def test_a_tag_of_an_article_lists_the_newest_of_its_kind(client: httpx2.Client, web_instance: Instance) -> None:

@@ -51,7 +51,7 @@ def measured(conninfo: str) -> None:
 
 def test_before_anything_was_measured_the_page_says_how(page_of: Callable[[], str]) -> None:
     page = page_of()
-    assert "Nothing was measured yet" in page
+    assert "No measurements yet" in page
     assert "everindex measure" in page
 
 
@@ -125,7 +125,7 @@ def test_when_the_index_is_gone_no_curve_serves_and_the_next_step_is_a_command_w
     assert "(serves)" not in page
     assert "(served when it was measured)" in page
     assert "No index is in use: every search is exact." in page
-    assert "marked with a ring" not in page
+    assert "marked with a circle" not in page
     assert "<code>everindex heal</code>: it builds" in page
     assert not re.search(r"</code> [.,:;]", page)
     assert found["curves"]["curves"][0]["place"] == "former"

@@ -139,7 +139,7 @@ def test_the_search_page_leads_to_further_results_and_keeps_the_question(client:
         assert 'value="memory leak"' in page
         assert '<option value="Library" selected>' in page
         assert ("First page" in links(page)) == (number > 0)
-        address = links(page)["More results"]
+        address = links(page)["Next page"]
         asked = parse_qs(urlsplit(address).query)
         assert (asked["q"], asked["category"], asked["since"], asked["k"]) == (
             ["memory leak"],
@@ -155,21 +155,21 @@ def test_the_search_page_leads_to_further_results_and_keeps_the_question(client:
 @pytest.mark.parametrize("mode", ["semantic", "keyword"])
 def test_further_results_are_found_in_the_same_mode(client: httpx2.Client, mode: str) -> None:
     first = client.get(f"/?q=memory+leak&mode={mode}&k=4", headers=HTML).text
-    second = client.get(links(first)["More results"], headers=HTML)
+    second = client.get(links(first)["Next page"], headers=HTML)
     assert second.status_code == 200
     assert not set(articles_of(first)) & set(articles_of(second.text))
-    assert parse_qs(urlsplit(links(second.text)["More results"]).query)["mode"] == [mode]
+    assert parse_qs(urlsplit(links(second.text)["Next page"]).query)["mode"] == [mode]
 
 
 def test_the_last_page_has_no_more_and_says_so(client: httpx2.Client) -> None:
     page = client.get("/?q=crash&category=Security&k=1000", headers=HTML).text
-    assert "More results" not in page
+    assert "Next page" not in page
     assert links(page) == {}
 
 
 def test_results_while_writing_have_the_link_too(client: httpx2.Client) -> None:
     page = client.get("/?q=crash&k=3", headers={**HTML, "hx-request": "true"}).text
-    assert "after=" in links(page)["More results"]
+    assert "after=" in links(page)["Next page"]
 
 
 def test_a_stale_link_is_told_beside_the_form(client: httpx2.Client) -> None:

@@ -85,7 +85,7 @@ def test_an_empty_table_says_how_to_import(migrated: str) -> None:
     with served(migrated) as client:
         assert client.get("/readyz").status_code == 200
         assert "everindex import" in client.get("/").text
-        assert "Nothing matches" in client.get("/?q=crash").text
+        assert "No results" in client.get("/?q=crash").text
 
 
 def test_a_database_that_is_gone_is_told_at_once_and_the_process_lives(cluster: Any, filled: str) -> None:

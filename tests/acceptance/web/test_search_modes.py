@@ -91,7 +91,7 @@ def test_found_words_stand_out_and_how_each_was_found_is_said(client: httpx2.Cli
     page = client.get("/", params={"q": "memory leak parser"}).text
     assert "<mark>memory</mark> <mark>leak</mark>" in page
     assert "by meaning and words" in page
-    assert re.search(r"by meaning \(\d+\) and words \(\d+\)", page)
+    assert re.search(r"meaning #\d+ · words #\d+", page)
     by_words = client.get("/", params={"q": "memory leak parser", "mode": "keyword"}).text
     assert "· by words" in " ".join(by_words.split())
     assert 'class="similarity"' not in by_words
@@ -101,7 +101,7 @@ def test_found_words_stand_out_and_how_each_was_found_is_said(client: httpx2.Cli
 
 def test_words_that_no_article_has_lead_to_a_search_by_meaning(client: httpx2.Client) -> None:
     page = client.get("/", params={"q": "qqqzzz", "mode": "keyword"}).text
-    assert "No article has these words" in page
+    assert "No article contains these words" in page
     assert 'href="/?q=qqqzzz"' in page
     stop_words = client.get("/", params={"q": "the of", "mode": "keyword"}).text
     assert "No word of the query can be looked for by keyword" in stop_words

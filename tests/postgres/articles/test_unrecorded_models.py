@@ -372,7 +372,7 @@ def test_one_text_in_all_rows_and_empty_texts_prove_nothing(fresh: Instance) -> 
         "UPDATE articles SET title = 'tiger', summary = NULL WHERE uri <> 'u1'",
         "UPDATE articles SET title = '', summary = ' ' WHERE uri = 'u1'",
     )
-    with pytest.raises(DeclarationRefused, match="1 texts could be compared"):
+    with pytest.raises(DeclarationRefused, match="1 text could be compared"):
         fresh.declare_model("static")
 
 

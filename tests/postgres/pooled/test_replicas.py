@@ -252,7 +252,7 @@ def test_readiness_says_who_answers_reads_and_holds_without_the_primary(
         assert response.status_code == 200
         ready = response.json()
         assert (ready["ready"], ready["degraded"], ready["reads"]["from"]) == (True, True, "replica")
-        assert "only reads are answered, by the replica" in ready["reasons"][0]
+        assert "read-only, served by the replica" in ready["reasons"][0]
         assert len(client.get("/api/search?q=rain").json()["hits"]) == 10
 
         replicated.standby.stop()
