@@ -15,7 +15,7 @@
 #   EVERINDEX_HOME        without DATABASE_URL and DB_HOST everindex runs a server of its own, with its data here
 # What this script itself obeys:
 #   AUTO_MIGRATE          1 (the default), or 0: someone else migrates (a job, the service `migrate`), start at once
-#   EVERINDEX_ATTACHED    true: an application with a chain of its own migrates; only the declared indexes are built
+#   EVERINDEX_ATTACHED    true: an application with its own migrations migrates; only the declared indexes are built
 #   EVERINDEX_BUILD       auto: a build of a minute or more is left to the keeper of the application; wait; background
 #   ALEMBIC_CONFIG        another alembic.ini than the one beside this script
 # Of the application, the ones that a container most often sets (docs/settings.md lists all):
@@ -27,7 +27,7 @@ set -eu
 
 umask 077 # what is written is nobody else's to read: the data of an embedded server, a file with a key
 
-# The chain lies beside this script. The working directory stays the caller's: relative files in "$@" keep their meaning.
+# The migrations lie beside this script. The working directory stays the caller's: relative files in "$@" keep their meaning.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 ALEMBIC_CONFIG=${ALEMBIC_CONFIG:-$here/alembic.ini}
 EVERINDEX_BUILD=${EVERINDEX_BUILD:-auto}
@@ -74,7 +74,7 @@ case "${AUTO_MIGRATE:-1}" in
     ;;
 esac
 
-# Waits for PostgreSQL, then applies what is missing of the chain (attached: nothing, but missing indexes are built). What
+# Waits for PostgreSQL, then applies the missing migrations (attached: nothing, but missing indexes are built). What
 # goes wrong is told in three lines: what happened, why, what to do next (docs/problems/ has a page for each).
 echo "Running database migrations..."
 if ! alembic upgrade head; then

@@ -1,4 +1,4 @@
-"""The environment of the chain: `alembic …`, `everindex migrate`, `run_migration.py` and the container all run through it."""
+"""The environment of the migrations: `alembic …`, `everindex migrate`, `run_migration.py` and the container all use it."""
 
 from __future__ import annotations
 

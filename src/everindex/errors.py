@@ -232,7 +232,7 @@ class LockNotObtained(EverindexError):
     http_status = 503
 
 
-# --- the chain -----------------------------------------------------------------------------------------------------
+# --- migrations ----------------------------------------------------------------------------------------------------
 
 
 class ChainBroken(EverindexError):
@@ -242,31 +242,31 @@ class ChainBroken(EverindexError):
 
 
 class RevisionUnknown(EverindexError):
-    """The database is at a revision that this version of the chain does not have."""
+    """The database is at a revision that this release does not have."""
 
     slug = "revision-unknown"
 
 
 class RevisionNotFound(UsageError):
-    """The asked revision is not in the chain."""
+    """The requested revision does not exist."""
 
     slug = "revision-not-found"
 
 
 class DatabaseAttached(EverindexError):
-    """The database belongs to an application with a chain of its own, and a command of our chain was asked of it."""
+    """The database belongs to an application with its own migrations, and a command of our migrations was run on it."""
 
     slug = "database-attached"
 
 
 class DatabaseNotAttached(EverindexError):
-    """`everindex detach` on a database that everindex's own chain has made."""
+    """`everindex detach` on a database that everindex's own migrations have made."""
 
     slug = "database-not-attached"
 
 
 class ApplicationChainFirst(EverindexError):
-    """The database is in the middle of an application's own chain, whose later revisions ours would take the place of."""
+    """The database is in the middle of an application's own migrations, whose later revisions ours would take the place of."""
 
     slug = "application-chain-first"
 
@@ -291,13 +291,13 @@ class NotMigrated(EverindexError):
 
 
 class TableNotFound(NotMigrated):
-    """The table or column of a declared index is not in this database, or is no table."""
+    """The table or column of a declared index is not in this database, or is not a table."""
 
     slug = "table-not-found"
 
 
 class ColumnMismatch(EverindexError):
-    """An existing column has a type that cannot hold what the chain needs."""
+    """An existing column has a type that cannot hold what the migrations need."""
 
     slug = "column-mismatch"
 

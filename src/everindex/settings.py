@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     """The text search configuration of keyword search: a name of pg_ts_config, with its schema where need be."""
 
     attached: bool = _named("EVERINDEX_ATTACHED", False)
-    """Whether the database belongs to an application with a chain of its own: alembic_version is neither read nor written."""
+    """Whether the database belongs to an application with its own migrations: alembic_version is neither read nor written."""
 
     keep: Literal["on", "off"] = _named("EVERINDEX_KEEP", "on")
     """Whether `serve` and `up` keep the index beside the pages."""

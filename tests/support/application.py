@@ -1,4 +1,4 @@
-"""Databases as the application made them that the deployment guide comes from: its own chain, its own tables, from SQL.
+"""Databases as the application made them that the deployment guide comes from: its own migrations, its own tables, from SQL.
 
 Its revisions have the names of ours up to the vector index, and go on from there; its schema is richer.
 """

@@ -1,4 +1,4 @@
-"""What the tests of the Alembic kit share: an application with a chain of its own, and ways of running it."""
+"""What the tests of the Alembic kit share: an application with its own migrations, and ways of running it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def url_of(conninfo: str, driver: str = "postgresql+psycopg") -> URL:
 
 
 class Application:
-    """An application with its own chain in `place`, on the database of `conninfo`."""
+    """An application with its own migrations in `place`, on the database of `conninfo`."""
 
     def __init__(
         self,

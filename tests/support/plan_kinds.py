@@ -55,7 +55,7 @@ class Kind:
 
     table: str = "items"
     check: Callable[[str, Kind], None] | None = None
-    """What has to be true afterwards, for an index that is no vector index."""
+    """What has to be true afterwards, for an index that is not a vector index."""
 
     @property
     def least_hits(self) -> float:

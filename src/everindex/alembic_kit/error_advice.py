@@ -1,6 +1,6 @@
 """Next steps of the engine's errors for users of `alembic`: a revision, env.py or an alembic command.
 
-The engine's own texts speak to the user of the `everindex` command, whose declaration, chain and address are everindex's.
+The engine's own texts speak to the user of the `everindex` command, whose declaration, migrations and address are everindex's.
 The slug, what happened and why stay. Nothing is caught here that is not an EverindexError.
 """
 
@@ -66,7 +66,7 @@ _COMMANDS = (
 
 @contextmanager
 def advise_for_alembic(context: MigrationContext) -> Iterator[None]:
-    """Inside the block an EverindexError gets the next step of an application with a chain and an address of its own.
+    """Inside the block an EverindexError gets the next step of an application with its own migrations and address.
 
     Where env.py has passed `everindex_conninfo` and a reporter, as everindex's own does, it stays as it is.
     """

@@ -1,4 +1,4 @@
-"""The single-head check of a chain of revisions, for an env.py, an entrypoint or CI. Connects to no database.
+"""The single-head check of a migration history, for an env.py, an entrypoint or CI. Connects to no database.
 
 `python -m everindex.alembic_kit.heads [alembic.ini]` is the same gate for a shell: exit status 1 unless there is one head.
 """
@@ -15,12 +15,12 @@ from alembic.util import CommandError
 
 from everindex.errors import ChainBroken
 
-#: Commands that only read, or that repair the chain: they run env.py too (the second kind with revision_environment = true).
+#: Commands that only read, or that repair the history: they run env.py too (the second kind with revision_environment = true).
 UNGATED_COMMANDS = {"merge", "heads", "branches", "history", "show", "current"}
 
 
 def require_single_head(config: Config) -> str | None:
-    """The one head of the chain; None for a chain without revisions. Raises ChainBroken with all heads and the cure.
+    """The one head of the migrations; None without revisions. Raises ChainBroken with all heads and the cure.
 
     Reads revision files only. Two heads are what two merged branches leave that each added a revision: `upgrade head`
     then fails in the middle of a deployment, and `upgrade heads` runs them in an order that nobody has tried.
@@ -30,14 +30,14 @@ def require_single_head(config: Config) -> str | None:
         heads = sorted(scripts.get_heads())
     except (CommandError, SyntaxError, KeyError, ImportError) as exc:
         raise ChainBroken(
-            "the chain of revisions cannot be read.",
+            "the migration history cannot be read.",
             why=f"{(str(exc).strip() or type(exc).__name__).splitlines()[0]}.",
             next_step=f"mend the revision file in {scripts.dir}; no database was touched.",
         ) from exc
     if len(heads) > 1 and _command(config) not in UNGATED_COMMANDS:
         after = sorted({parent for head in heads for parent in _parents(scripts, head)})
         raise ChainBroken(
-            f"the chain of revisions has {len(heads)} heads: {', '.join(heads)}.",
+            f"the migration history has {len(heads)} heads: {', '.join(heads)}.",
             why=f"these revisions follow {' and '.join(after) or 'nothing'}, and none of them follows the others.",
             next_step=f'run  alembic merge -m "merge heads" {" ".join(heads)}  and commit the file, or give one of them '
             "another down_revision; no database was touched.",
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         if not ini.is_file():
             raise ChainBroken(
                 f"there is no {ini} here.",
-                why="the gate reads the chain that an alembic.ini names.",
+                why="the gate reads the migrations that an alembic.ini names.",
                 next_step="run it where alembic.ini is, or name the file: python -m everindex.alembic_kit.heads PATH.",
             )
         head = require_single_head(Config(str(ini)))

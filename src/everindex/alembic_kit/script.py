@@ -100,7 +100,7 @@ def _owner_guard(spec: IndexSpec, *, schema: str | None) -> str:
         tag=tag,
         relation=literal(quoted(spec.name, schema=schema)),
         table=literal(quoted(spec.table, schema=schema)),
-        differs=literal(f"index-definition-differs: {spec.name} is no index of table {spec.table}"),
+        differs=literal(f"index-definition-differs: {spec.name} is not an index of table {spec.table}"),
     )
 
 
@@ -146,7 +146,7 @@ BEGIN
         DROP TABLE pg_temp.everindex_declared;
     END IF;
     IF NOT coalesce(is_as_declared, false) THEN
-        RAISE EXCEPTION USING MESSAGE = {differs}, DETAIL = coalesce(existing.definition, 'it is no index'),
+        RAISE EXCEPTION USING MESSAGE = {differs}, DETAIL = coalesce(existing.definition, 'it is not an index'),
             HINT = 'ALTER INDEX ... RENAME TO another name, then run this script again.';
     ELSIF NOT existing.indisvalid THEN
         RAISE EXCEPTION USING MESSAGE = {invalid}, HINT = 'DROP INDEX CONCURRENTLY it, then run this script again.';

@@ -1,4 +1,4 @@
-"""The index of keyword search, as a migration sees to it once the chain is at head; env.py hands this down."""
+"""The index of keyword search, as a migration sees to it once the database is at head; env.py hands this down."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ class Instance:
         without_near_duplicates: bool = False,
         near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE,
     ) -> Answer:
-        """The k articles nearest to an article, itself left out.
+        """The k articles nearest to an article, excluding the article itself.
 
         `without_near_duplicates` leaves out also articles closer than `near_duplicate_distance` to it or to a nearer one of
         the answer, which is filled up to k. Other options as of `search`. Raises ArticleNotFound; an article without a

@@ -101,7 +101,7 @@ def read_table(connection: Connection) -> ArticleTable:
     if not rows or other is None:
         raise NotMigrated(
             "this database has no article table.",
-            why="the chain has not been applied here.",
+            why="the migrations have not been applied here.",
             next_step="run  everindex migrate  (or alembic upgrade head).",
         )
     columns = {row[1]: row[2] for row in rows}

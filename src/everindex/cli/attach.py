@@ -1,4 +1,4 @@
-"""`everindex attach` and `detach`: on the database of an application with a chain of its own, and off it again."""
+"""`everindex attach` and `detach`: on the database of an application with its own migrations, and off it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`everindex migrate`: wait for the server, then the chain; the same path as `alembic upgrade head`."""
+"""`everindex migrate`: wait for the server, then the migrations; the same path as `alembic upgrade head`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _revision_there(settings: Settings, wait: float | None) -> tuple[str | None,
     except (ServerUnreachable, CredentialsRefused, DatabaseMissing) as exc:
         return None, f"{exc.what[0].upper()}{exc.what[1:]} {of_empty}"
     if state.is_attached:
-        raise no_chain_here("SQL of everindex's chain")
+        raise no_chain_here("SQL of everindex's migrations")
     require_known(state)
     found = state.current
     if not found:

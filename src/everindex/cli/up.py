@@ -1,4 +1,4 @@
-"""`everindex up`: from nothing to a searched article. Server, chain, sample, index, proofs, pages."""
+"""`everindex up`: from nothing to a searched article. Server, migrations, sample, index, proofs, pages."""
 
 from __future__ import annotations
 

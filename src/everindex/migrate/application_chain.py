@@ -55,24 +55,24 @@ def look_before_upgrade(connection: Connection, standing: Standing) -> None:
     revision = ", ".join(standing.current)
     if standing.kind == "head":
         log.info(
-            "the chain of another application made this database (%s): when it goes on, run  everindex attach",
+            "another application's migrations made this database (%s): when they go on, run  everindex attach",
             found.words,
         )
     elif standing.current == [BEFORE_INDEX]:
         log.warning(
-            "another application's own chain made this database: it is at revision %s, with %s. The upgrade adds revision %s "
-            "to it. When that application's next release migrates the database further, everindex does not know its revision "
+            "another application's own migrations made this database: it is at revision %s, with %s. The upgrade adds revision "
+            "%s to it. When that application's next release migrates the database further, everindex does not know its revision "
             "any more, and its container stops; and a release of it without %s cannot migrate at all. To stay out of its "
-            "chain run  everindex attach  instead (after this upgrade:  alembic downgrade -1  first); docs/attaching.md",
+            "migrations run  everindex attach  instead (after this upgrade:  alembic downgrade -1  first); docs/attaching.md",
             revision, found.words, standing.head, standing.head,
         )  # fmt: skip
     else:
         raise ApplicationChainFirst(
-            f"another application's own chain made this database, and has got to revision {revision} only.",
+            f"another application's own migrations made this database, up to revision {revision} only.",
             why=f"it has {found.words}; everindex would put its own tables in the place of what the application's next "
             f"revisions make, and mark those as applied.",
             next_step=f"run the application's own migrations to {BEFORE_INDEX} or later first, then this again; or run  "
-            "everindex attach , which leaves its chain alone. Nothing was changed.",
+            "everindex attach , which leaves its migrations alone. Nothing was changed.",
         )
 
 
@@ -83,7 +83,7 @@ def foreign_schema(connection: Connection) -> ForeignSchema | None:
 
 
 def is_everindex_alone(connection: Connection) -> bool:
-    """Whether the database is at a revision of our chain and holds nothing beside what that makes. Reads only."""
+    """Whether the database is at a revision of ours and holds nothing beside what that makes. Reads only."""
     current = current_revisions(connection)
     if not current or not set(current) <= known_revisions():
         return False
@@ -92,7 +92,7 @@ def is_everindex_alone(connection: Connection) -> bool:
 
 
 def _beside_ours(connection: Connection) -> tuple[bool, ForeignSchema]:
-    """Whether our chain has left a trace, and what is there that it does not make."""
+    """Whether our migrations have left a trace, and what is there that they do not make."""
     ours = script_directory().get_revision(FIRST).module.ARTICLE_COLUMNS
     with translate_errors("looking whose chain made this database"):
         row = connection.execute(

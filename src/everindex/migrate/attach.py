@@ -34,10 +34,12 @@ def nothing_to_attach(why: str) -> UsageError:
 
 
 def require_of_an_application(connection: Connection) -> None:
-    """Raises UsageError where everindex's own chain made all that is there, unless it is attached already. Reads only."""
+    """Raises UsageError where everindex's own migrations made all that is there, unless it is attached already. Reads only."""
     attachment = read_attachment(connection)
     if (attachment is None or not attachment.is_recorded) and is_everindex_alone(connection):
-        raise nothing_to_attach("everindex's own chain made this database, and nothing of another application is in it")
+        raise nothing_to_attach(
+            "everindex's own migrations made this database, and nothing of another application is in it"
+        )
 
 
 def require_attachable(connection: Connection, declared: Sequence[IndexSpec]) -> None:
@@ -103,10 +105,10 @@ def told_as_left(spec: IndexSpec, exc: PermissionDenied | ReadOnlyServer) -> str
 
 
 def no_chain_here(doing: str) -> DatabaseAttached:
-    """For a command of the chain on a database that is attached."""
+    """For a command of the migrations on a database that is attached."""
     return DatabaseAttached(
         f"{doing} is not possible: this database is attached.",
-        why="its application has a chain of its own, and everindex neither reads nor writes alembic_version there.",
+        why="its application has its own migrations, and everindex neither reads nor writes alembic_version there.",
         next_step="run the application's own migrations for its schema;  everindex attach  looks after the indexes, and "
         "everindex detach  ends this.",
     )

@@ -64,7 +64,7 @@ def known_revisions() -> frozenset[str]:
 
 def _broken(why: str) -> ChainBroken:
     return ChainBroken(
-        "the chain of revisions is broken.",
+        "the migration history is broken.",
         why=f"{why.strip().splitlines()[0] if why.strip() else 'a revision file cannot be loaded'}.",
         next_step="compare alembic/versions/ with the release (git status alembic/), or install everindex again; "
         "the database was not touched.",

@@ -1,6 +1,6 @@
 """The declared indexes, brought to their declaration at the end of a migration or of an attachment.
 
-Where nothing of the chain runs, an index may still be gone or INVALID: it is brought back here, at every start. An index
+Where no migration runs, an index may still be gone or INVALID: it is brought back here, at every start. An index
 that serves with another definition is somebody's choice: it is reported and left alone.
 """
 

@@ -113,19 +113,19 @@ class Detachment:
 def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: Sequence[str] = ()) -> Detachment:
     """Looks at what is ours; `also` are names of other indexes that everindex builds on these tables. Reads only.
 
-    Raises DatabaseNotAttached where everindex's own chain made the database.
+    Raises DatabaseNotAttached where everindex's own migrations made the database.
     """
     standing = read_standing(connection)
     attachment = read_attachment(connection)
     own = _own_schema(connection)
     if attachment is None and standing.kind == "unreadable":
-        require_known(standing)  # whether our chain made the database is unknown: nothing is dropped
+        require_known(standing)  # whether our migrations made the database is unknown: nothing is dropped
     if attachment is None and standing.kind in ("head", "behind") and own is not None:
         raise DatabaseNotAttached(
             "this database is not attached.",
-            why=f"it is at revision {', '.join(standing.current)} of everindex's own chain, which made or adopted its tables.",
-            next_step="`alembic downgrade -1` takes the vector index away, `everindex migrate --down base` all that the chain "
-            "made, with its rows; `everindex attach` leaves the chain from now on.",
+            why=f"it is at revision {', '.join(standing.current)} of everindex's migrations, which made or adopted its tables.",
+            next_step="`alembic downgrade -1` takes the vector index away, `everindex migrate --down base` all that the "
+            "migrations made, with its rows; `everindex attach` stops using the migrations from now on.",
         )
     is_recorded = attachment is not None and attachment.is_recorded
     found = {(index.schema, index.name): index for index in adopted_indexes(connection)}

@@ -51,10 +51,10 @@ LOCK_WAIT_SECONDS = 24 * 3600.0
 
 
 def run_offline(context: Any, *, at_head: Callable[[], Sequence[str]] = lambda: ()) -> None:
-    """Writes the SQL of the chain (`--sql`), and behind its head the statements of `at_head`; connects to nothing."""
+    """Writes the SQL of the migrations (`--sql`), and behind its head the statements of `at_head`; connects to nothing."""
     implementations.register()
     if current_settings().attached:
-        raise no_chain_here("SQL of everindex's chain")
+        raise no_chain_here("SQL of everindex's migrations")
     script_directory(context.config)  # one line with one head, or nothing is written
     context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
     try:
@@ -200,15 +200,15 @@ def _is_at_head(conninfo: str) -> bool:
 
 
 def _attached(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: AtHead) -> None:
-    """What is left of a migration where the application has a chain of its own: the indexes. alembic_version is not read."""
+    """What is left of a migration where the application has its own migrations: the indexes. alembic_version is not read."""
     command, attributes = _command(context.config), context.config.attributes
     if command == "current":
-        context.config.print_stdout("attached: the application's own chain tells its revision")
+        context.config.print_stdout("attached: its revision is that of the application's own migrations")
         return
     if command != "upgrade":
-        raise no_chain_here(f"{command} of everindex's chain")
+        raise no_chain_here(f"{command} of everindex's migrations")
     if context.get_revision_argument() != context.get_head_revision():
-        raise no_chain_here("a migration of everindex's chain to a revision")
+        raise no_chain_here("a migration of everindex's migrations to a revision")
     with connect(conninfo) as connection:
         if attributes.get("everindex_attach", False):
             require_of_an_application(connection)

@@ -1,4 +1,4 @@
-"""The heads of the chain, read from its files as text: Alembic takes longer to load than `everindex status` to run.
+"""The heads of the migrations, read from its files as text: Alembic takes longer to load than `everindex status` to run.
 
 Only the plain case is answered: a line of files that each say `revision` and `down_revision` as a literal, from one base to
 one head. Everything else is left to Alembic, which says what is wrong.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def attach(conninfo: str, *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:
-    """Records that the database's application has a chain of its own, and sees to the declared indexes; see `attach`.
+    """Records that the database's application has its own migrations, and sees to the declared indexes; see `attach`.
 
     The same path as an upgrade of an attached database.
     """
@@ -32,7 +32,7 @@ def attach(conninfo: str, *, wait_seconds: float = 60.0, reporter: Reporter | No
 def upgrade(
     conninfo: str, revision: str = "head", *, wait_seconds: float = 60.0, reporter: Reporter | None = None
 ) -> None:
-    """Waits for the server, then applies the chain up to `revision`; at head it also repairs the declared indexes."""
+    """Waits for the server, then applies the migrations up to `revision`; at head it also repairs the declared indexes."""
     from alembic import command
 
     config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
@@ -41,7 +41,7 @@ def upgrade(
 
 
 def downgrade(conninfo: str, revision: str, *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:
-    """Takes the chain back to `revision` (`-1`, `base`, or an id)."""
+    """Migrates down to `revision` (`-1`, `base`, or an id)."""
     from alembic import command
 
     config = _config(conninfo, "downgrade", wait_seconds=wait_seconds, reporter=reporter)
@@ -50,7 +50,7 @@ def downgrade(conninfo: str, revision: str, *, wait_seconds: float = 60.0, repor
 
 
 def offline_sql(revision: str = "head", *, down: bool = False) -> str:
-    """The SQL of the chain as one script for psql; connects to nothing. Downgrades need a range `from:to`."""
+    """The SQL of the migrations as one script for psql; connects to nothing. Downgrades need a range `from:to`."""
     from alembic import command
 
     buffer = io.StringIO()
@@ -71,7 +71,7 @@ def state(conninfo: str, *, wait_seconds: float = 0.0) -> Standing:
 
 
 def history() -> list[tuple[str, str | None, str]]:
-    """The chain from its head down: (revision, the one before it, what it is called)."""
+    """The migrations from the head down: (revision, the one before it, what it is called)."""
     return [
         (script.revision, script.down_revision if isinstance(script.down_revision, str) else None, script.doc)
         for script in script_directory().walk_revisions()
@@ -79,7 +79,7 @@ def history() -> list[tuple[str, str | None, str]]:
 
 
 def _config(conninfo: str, name: str, *, wait_seconds: float, reporter: Reporter | None) -> Config:
-    script_directory()  # a broken chain is reported before anything else
+    script_directory()  # a broken migration history is reported before anything else
     config = chain_config()
     config.attributes.update(
         everindex_conninfo=conninfo,
@@ -107,12 +107,12 @@ class _told:  # noqa: N801 reads as a word of the with statement
         text = str(exc).splitlines()[0]
         if "locate revision" in text or "revision identifier" in text or "Relative revision" in text:
             raise RevisionNotFound(
-                "the chain has no such revision.",
+                "the migrations have no such revision.",
                 why=f"{text}.",
                 next_step="`everindex migrate --history` lists the revisions; nothing was changed.",
             ) from exc
         raise ChainBroken(
-            "Alembic cannot use the chain.",
+            "Alembic cannot use the migrations.",
             why=f"{text}.",
             next_step="nothing was changed; see `everindex migrate --history`.",
         ) from exc

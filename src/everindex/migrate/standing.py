@@ -73,15 +73,15 @@ class Standing:
             case "attached":
                 assert self.attachment is not None
                 return (
-                    f"the database is {self.attachment.words}: its application has a chain of its own, and everindex "
+                    f"the database is {self.attachment.words}: its application has its own migrations, and everindex "
                     "neither reads nor writes alembic_version"
                 )
             case "head":
                 return f"the database is at revision {self.head} (head)"
             case "unknown":
                 return (
-                    f"the database is at revision {revision}, which this release of everindex does not have: the chain of "
-                    "its application has gone on, or a later release of everindex has migrated it"
+                    f"the database is at revision {revision}, which this release of everindex does not have: its "
+                    "application has newer migrations, or a later release of everindex has migrated it"
                 )
             case "unreadable":
                 return "the revision of the database is not known: this role may not read alembic_version"
@@ -95,8 +95,8 @@ class Standing:
                 return None
             case "unknown":
                 return (
-                    "run  everindex attach  where that chain is an application's own: index, search, pages and keeper then "
-                    "work without it. Was it a later release of everindex? Then deploy that release."
+                    "run  everindex attach  where those migrations are an application's own: index, search, pages and keeper "
+                    "then work without it. Was it a later release of everindex? Then deploy that release."
                 )
             case "unreadable":
                 return f"let its owner run  {self.grant} ; searches do not need it."
@@ -123,14 +123,14 @@ def read_standing(connection: Connection) -> Standing:
 
 
 def prove_revision(connection: Connection) -> Proof:
-    """The database is at the head of the chain, or attached; not asked where the role may not read it. Reads only."""
+    """The database is at the head of the migrations, or attached; not asked where the role may not read it. Reads only."""
     standing = read_standing(connection)
     holds = None if standing.kind == "unreadable" else standing.is_right
     return Proof(name="revision", holds=holds, sentence=standing.sentence, next_step=standing.next_step)
 
 
 def has_article_schema(connection: Connection) -> bool:
-    """Whether this database is one of articles: it has their table, is attached, or at a revision of the chain. Reads only.
+    """Whether this database is one of articles: it has their table, is attached, or at a revision of everindex. Reads only.
 
     A table of that name without `uri` is another application's.
     """
@@ -147,7 +147,7 @@ def has_article_schema(connection: Connection) -> bool:
 
 
 def require_known(standing: Standing) -> None:
-    """Raises RevisionUnknown for a database that this release's chain cannot say anything about, and PermissionDenied where
+    """Raises RevisionUnknown for a database that this release's migrations cannot say anything about, and PermissionDenied where
     the role may not read its revision."""
     if standing.kind == "unreadable":
         raise PermissionDenied(
@@ -158,7 +158,7 @@ def require_known(standing: Standing) -> None:
     if standing.kind == "unknown":
         raise RevisionUnknown(
             f"the database is at revision {', '.join(standing.current)}, which this release of everindex does not have.",
-            why="the chain of its application has gone on, or a later release of everindex has migrated it.",
+            why="its application has newer migrations, or a later release of everindex has migrated it.",
             next_step=f"nothing was changed. {str(standing.next_step)[:1].upper()}{str(standing.next_step)[1:]}",
         )
 

@@ -65,7 +65,7 @@ def _why_no_url(rest: str) -> str | None:
         port = host.rpartition("]")[2] if host.startswith("[") else host
         _, colon, number = port.partition(":")
         if colon and not number.isdecimal():
-            return "what stands behind the host is no port number"
+            return "what stands behind the host is not a port number"
     return None
 
 
@@ -75,7 +75,7 @@ def _why_no_parts(parts: dict[str, Any]) -> str | None:
             return "its host is neither a name, nor an IP address, nor the directory of a socket"
     for port in str(parts.get("port") or "").split(","):
         if not _PORT.match(port) or (port and not 0 < int(port) < 65536):
-            return "its port is no number from 1 to 65535"
+            return "its port is not a number from 1 to 65535"
     for name in ("dbname", "user"):
         if "://" in str(parts.get(name) or ""):
             return f"its {name} is an address itself"

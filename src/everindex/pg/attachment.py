@@ -1,4 +1,4 @@
-"""Whether this database is attached: its application has a chain of migrations of its own, and everindex keeps out of it.
+"""Whether this database is attached: its application has its own migrations, and everindex keeps out of it.
 
 Said by the setting EVERINDEX_ATTACHED, for a process, or by the comment on schema `everindex_meta`, for all of them: a
 comment can be read by every role, whatever it may use, and goes along with a dump. Nothing here reads `alembic_version`.

@@ -151,8 +151,8 @@ def prepared(
 ) -> Iterator[PreparedCheck]:
     """The statement, prepared, with a value for each of its parameters, in its session. The connection is left as it was.
 
-    Raises StatementNotCheckable when the statement is no SELECT, is refused by PostgreSQL, or has a parameter without a
-    value that is no vector.
+    Raises StatementNotCheckable when the statement is not a SELECT, is refused by PostgreSQL, or has a parameter without a
+    value that is not a vector.
     """
     refuse_what_is_no_select(statement)
     prepared = f"everindex_{secrets.token_hex(6)}"
@@ -191,7 +191,7 @@ def refuse_what_is_no_select(statement: Statement) -> None:
     word = first[0].lower() if first else ""
     if not word.startswith(("select", "with", "table", "values")):
         raise StatementNotCheckable(
-            f"{called(statement)} is no SELECT.",
+            f"{called(statement)} is not a SELECT.",
             why=f"it begins with {word.upper()[:30]!r}; only reading statements are checked, and none is ever executed.",
             next_step="give the SELECT that searches; of an INSERT … SELECT, the SELECT alone.",
         )

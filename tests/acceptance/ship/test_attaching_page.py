@@ -1,4 +1,4 @@
-"""docs/attaching.md is run: on a database of an application with a chain of its own, and in that application's own tree."""
+"""docs/attaching.md is run: on a database of an application with its own migrations, and in that application's own tree."""
 
 from __future__ import annotations
 

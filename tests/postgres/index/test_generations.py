@@ -275,7 +275,7 @@ def test_dropping_drops_every_generation(items: str) -> None:
     assert state(items) == []
 
 
-# --- the table's owner, who is no superuser --------------------------------------------------------------------------
+# --- the table's owner, who is not a superuser --------------------------------------------------------------------------
 
 
 @pytest.fixture

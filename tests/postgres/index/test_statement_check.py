@@ -377,8 +377,8 @@ def test_a_missing_vector_is_made_to_fit_an_empty_table_too(empty: str) -> None:
     ("statement", "says"),
     [
         ("INSERT INTO items (id) VALUES (-1)", "writes"),
-        ("DELETE FROM items", "is no SELECT"),
-        ("EXPLAIN ANALYZE DELETE FROM items", "is no SELECT"),
+        ("DELETE FROM items", "is not a SELECT"),
+        ("EXPLAIN ANALYZE DELETE FROM items", "is not a SELECT"),
         ("WITH gone AS (DELETE FROM items RETURNING id) SELECT * FROM gone", "writes"),
         ("SELECT 1 AS a INTO made FROM items", "writes"),
         ("SELECT 1; DELETE FROM items", "2 statements"),
@@ -386,7 +386,7 @@ def test_a_missing_vector_is_made_to_fit_an_empty_table_too(empty: str) -> None:
         ("SELECT FROM nowhere", "refuses"),
         ("SELECT id FROM items ORDER BY embedding <=> $1::vector(3) LIMIT 1", "refuses"),
         ("SELECT id FROM items LIMIT 'x'", "refuses"),
-        ("SELEC 1", "is no SELECT"),
+        ("SELEC 1", "is not a SELECT"),
     ],
 )
 def test_what_is_no_single_select_is_refused_and_nothing_is_executed(shared: str, statement: str, says: str) -> None:

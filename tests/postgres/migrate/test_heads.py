@@ -43,7 +43,7 @@ def test_one_head_is_returned_and_a_chain_without_revisions_has_none(tmp_path: P
 def test_two_heads_are_named_with_the_command_that_merges_them(forked: Application) -> None:
     with pytest.raises(ChainBroken) as refused:
         forked.upgrade()
-    assert refused.value.what == "the chain of revisions has 2 heads: b1, b2."
+    assert refused.value.what == "the migration history has 2 heads: b1, b2."
     assert "follow a0" in refused.value.why
     assert 'alembic merge -m "merge heads" b1 b2' in refused.value.next_step
     assert forked.rows("SELECT to_regclass('alembic_version')") == [(None,)]
@@ -78,7 +78,7 @@ def test_the_gate_is_a_command_too(forked: Application, capsys: pytest.CaptureFi
     assert "there is no" in capsys.readouterr().err
     ini.write_text(f"[alembic]\nscript_location = {forked.place}/migrations\npath_separator = os\n", encoding="utf-8")
     assert main([str(ini)]) == 1
-    assert capsys.readouterr().err.startswith("chain-broken: the chain of revisions has 2 heads: b1, b2.\n  why:")
+    assert capsys.readouterr().err.startswith("chain-broken: the migration history has 2 heads: b1, b2.\n  why:")
     (forked.versions / "b2.py").unlink()
     assert main([str(ini)]) == 0
     assert capsys.readouterr().out == "b1\n"

@@ -63,7 +63,7 @@ def reason_to_wait(connection: Connection) -> str | None:
         case "unknown":
             return (
                 f"the database is at revision {', '.join(standing.current)}, which this release does not have: a later "
-                "release keeps the index, or its application has a chain of its own (everindex attach)"
+                "release keeps the index, or its application has its own migrations (everindex attach)"
             )
         case "unreadable":
             return f"{standing.sentence} ({standing.grant})"

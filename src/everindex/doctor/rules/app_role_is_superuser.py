@@ -11,7 +11,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 def check(examined: Examined) -> Iterator[RuleResult]:
     found = examined.capabilities
     if not found.is_superuser:
-        yield good(f'role "{found.role}" is no superuser')
+        yield good(f'role "{found.role}" is not a superuser')
         return
     yield finding(
         f'role "{found.role}" is a superuser: who reaches its SQL has the whole server, and row security is not for it',
@@ -25,7 +25,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="app-role-is-superuser",
     severity="notice",
-    title="the application's role is no superuser",
+    title="the application's role is not a superuser",
     reason="a superuser passes every check of privileges and may run programs on the server (PostgreSQL documentation, Role "
     "Attributes; row security, too, is bypassed).",
     check=check,

@@ -26,7 +26,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         if not observed.table_exists:
             yield finding(
                 f"declared index {about}: its table {table} "
-                + (f"is no table: {observed.table_is} has that name" if observed.table_is else "does not exist"),
+                + (f"is not a table: {observed.table_is} has that name" if observed.table_is else "does not exist"),
                 about=about,
                 fix=Fix(advice="correct table and schema in the declaration, or make the table first."),
             )

@@ -197,7 +197,7 @@ async def similar(
         Query(description="Cosine distance below which two articles are near-duplicates.", json_schema_extra=DISTANCE),
     ] = NEAR_DUPLICATE_DISTANCE,
 ) -> Any:
-    """The k articles nearest to the article `uri`, itself left out."""
+    """The k articles nearest to the article `uri`, excluding the article itself."""
     site = site_of(request)
     found = await site.in_database(
         lambda: site.instance.similar(

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from everindex.errors import BodyTooLarge, EverindexError, InternalError, MethodRefused, PageNotFound, UsageError
 from everindex.pg.sqlstate import statement_error
 
-#: Clients are asked to wait so many seconds before they repeat what was refused with 503.
+#: Clients are asked to wait this many seconds before they repeat what was refused with 503.
 RETRY_AFTER_SECONDS = 5
 
 

@@ -46,7 +46,7 @@ class Readiness:
     revision: str | None = None
     head: str | None = None
     is_attached: bool = False
-    """The application has a chain of its own: no revision is read."""
+    """The application has its own migrations: no revision is read."""
 
     index_state: IndexState | None = None
     percent: float | None = None

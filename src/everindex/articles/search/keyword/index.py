@@ -1,6 +1,6 @@
 """The index of keyword search: its declaration, and which step brings what the catalog has to it.
 
-It is no vector index and no part of the chain: the search by keyword is right without it, only slow. So it never stops a
+It is not a vector index and not part of the migrations: the search by keyword is right without it, only slow. So it never stops a
 migration, a role that may not build it is not told so, and waiting for others has an end. How an index is built, dropped,
 watched and cleaned up after is the same for all (`index/build/online.py`). One for another language, or of an earlier release,
 serves until its successor, which is built beside it, takes its name in one short transaction; killed anywhere, the next call
