@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 #: mallopt(3): the size from which on a block is taken from the system alone. Set once, it no longer grows by itself.
 _M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES = -3, 256 * 1024
 TRIM_SECONDS = 15.0
-#: Nothing is trimmed while the process has grown by less than this since the last time.
+#: Growth since the last time that is trimmed at once.
 TRIM_BYTES = 8 * 2**20
+#: Without it, at most so many rounds pass between two times: 8 minutes.
+LONGEST_ROUNDS = 32
 
 
 @contextmanager
@@ -53,14 +55,21 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def _trim(library: ctypes.CDLL, stop: threading.Event) -> None:
+    """Trims when the process has grown, and again less and less often: what was in use the first time may be free by then."""
     least = resident_bytes()
+    rounds = left = LONGEST_ROUNDS
     while not stop.wait(TRIM_SECONDS):
         before = resident_bytes()
-        if before < least + TRIM_BYTES:
+        left -= 1
+        if before >= least + TRIM_BYTES:
+            rounds = 1
+        elif left > 0:
             least = min(least, before)
             continue
         library.malloc_trim(0)
         least = resident_bytes()
+        rounds = 1 if before - least >= TRIM_BYTES else min(2 * rounds, LONGEST_ROUNDS)
+        left = rounds
         log.debug("trimmed the heaps: %.0f MB, were %.0f MB", least / 2**20, before / 2**20)
 
 
