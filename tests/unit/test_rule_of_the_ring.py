@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,13 +16,20 @@ import pytest
 
 import warm
 from everindex.pg.connections import connect
+from everindex.pg.embedded import running as embedded
+
+
+def in_a_thread(what: Callable[[], Any]) -> Any:
+    """A browser of another test may have left a running event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(what).result()
 
 
 @pytest.mark.parametrize(
     "what",
     [
         lambda: psycopg.connect("host=127.0.0.1"),
-        lambda: asyncio.run(psycopg.AsyncConnection.connect("host=127.0.0.1")),
+        lambda: in_a_thread(lambda: asyncio.run(psycopg.AsyncConnection.connect("host=127.0.0.1"))),
         lambda: connect("host=127.0.0.1").__enter__(),
         lambda: subprocess.run([sys.executable, "-c", ""], check=True),
         lambda: warm.run(["-c", ""], timeout=5),
@@ -34,6 +43,9 @@ def test_a_unit_test_that_connects_or_starts_a_process_fails(what: Callable[[], 
         what()
 
 
-def test_a_unit_test_has_no_cluster(request: pytest.FixtureRequest) -> None:
-    with pytest.raises(pytest.fail.Exception, match="a unit test connects to no PostgreSQL"):
-        request.getfixturevalue("cluster")
+def test_a_unit_test_can_start_no_cluster(tmp_path: Path) -> None:
+    with (
+        pytest.raises(pytest.fail.Exception, match="a unit test connects to no PostgreSQL"),
+        embedded.running(tmp_path / "server"),
+    ):
+        pass

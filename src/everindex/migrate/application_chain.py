@@ -84,17 +84,17 @@ def foreign_schema(connection: Connection) -> ForeignSchema | None:
 
 def is_everindex_alone(connection: Connection) -> bool:
     """Whether the database is at a revision of ours and holds nothing beside what that makes. Reads only."""
-    current = current_revisions(connection)
-    if not current or not set(current) <= known_revisions():
-        return False
     _, found = _beside_ours(connection)
-    return not (found.tables or found.columns)
+    if found.tables or found.columns:  # an application's own: whose revision it is does not matter, and is not read
+        return False
+    current = current_revisions(connection)
+    return bool(current) and set(current) <= known_revisions()
 
 
 def _beside_ours(connection: Connection) -> tuple[bool, ForeignSchema]:
     """Whether our migrations have left a trace, and what is there that they do not make."""
     ours = script_directory().get_revision(FIRST).module.ARTICLE_COLUMNS
-    with translate_errors("looking whose chain made this database"):
+    with translate_errors("looking whose migrations made this database"):
         row = connection.execute(
             """
             WITH place AS (SELECT relnamespace AS oid FROM pg_catalog.pg_class WHERE oid = to_regclass('alembic_version')),

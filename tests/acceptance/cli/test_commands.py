@@ -469,7 +469,7 @@ def test_a_secret_in_both_forms_or_in_a_file_that_is_not_there_is_refused(place:
 def test_health_asks_the_port_of_the_settings() -> None:
     done = everindex("health", "--timeout", "2", PORT="1")
     assert done.status == 1
-    assert "does not answer" in done.stdout
+    assert "does not respond" in done.stdout
 
 
 # --- browsing ------------------------------------------------------------------------------------------------------
@@ -480,7 +480,7 @@ def test_filters_without_a_text_list_the_newest(on_articles: Run) -> None:
     assert (first.status, len(first.stdout.splitlines())) == (0, 6)
     assert "similarity" not in first.stdout
     told, further = first.stderr.splitlines()
-    assert re.fullmatch(r"2 of \d+, newest first, [\d.]+ ms", told)
+    assert re.fullmatch(r"2 of \d+ articles · newest first · [\d.]+ ms", told)
     cursor = further.partition("--after ")[2]
     both = on_articles("search", "--category", "Library", "-k", "4", "--json").json
     assert (both["mode"], both["total"]) == ("browse", int(told.split()[2].rstrip(",")))

@@ -53,7 +53,7 @@ def test_without_an_index_the_process_is_ready_but_degraded(filled: str) -> None
         answer = client.get("/api/search?q=crash").json()
         assert answer["strategy"] == "exact"
         assert answer["notices"]
-        assert "no vector index" in client.get("/index").text
+        assert "No vector index exists" in client.get("/index").text
 
 
 def test_an_invalid_index_is_told(filled: str) -> None:

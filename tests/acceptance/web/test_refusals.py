@@ -215,7 +215,7 @@ def test_a_browser_gets_the_error_as_a_page_with_the_request_id(client: httpx2.C
     assert response.headers["content-type"].startswith("text/html")
     assert "There is no article" in response.text
     assert "abcdefgh-1" in response.text
-    assert "Back to the search" in response.text
+    assert "Back to search" in response.text
 
 
 def test_a_fault_of_the_program_is_logged_and_tells_nothing_of_the_inside(

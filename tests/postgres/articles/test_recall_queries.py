@@ -77,8 +77,8 @@ def test_on_a_table_of_two_models_the_titles_decide(filled: str) -> None:
     mix(filled, all_but=30)
     proof = recall_of(filled)
     rows, titles = proof.by_source
-    assert rows.recall.recall >= 0.95
-    assert titles.recall.recall < 0.95
+    assert rows.recall.recall >= 0.8  # chance decides how many of the few are drawn
+    assert titles.recall.recall < rows.recall.recall
     assert not proof.holds
     assert proof.recall is titles.recall
     assert "everindex doctor" in str(proof.next_step)
