@@ -15,7 +15,8 @@ import everindex
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.ingest import bulk_load as bulk
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from everindex.migrate import runner
 from everindex.pg.embedded import running as embedded
 

@@ -26,7 +26,8 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
 from everindex.index.build.footprint import graph_bytes, index_bytes
-from everindex.index.deploy.executor import deploy, drop
+from everindex.index.deploy.drop import drop
+from everindex.index.deploy.executor import deploy
 from everindex.index.spec import IndexSpec
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX

@@ -16,8 +16,8 @@ from article_corpus import Vectors, corpus_arguments, corpus_of, instance_with, 
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
+from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import in_search_path
-from everindex.index.catalog.tuned import effective_spec
 from everindex.index.deploy.warm import warm
 from everindex.index.tuning.apply import apply_advice
 from everindex.index.tuning.recommendation import advise
