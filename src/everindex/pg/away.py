@@ -32,6 +32,9 @@ LOOK_AFTER_SECONDS = 1.0
 KNOWN_AWAY_SECONDS = 0.05
 #: A look takes at most so long: a loaded server accepts a connection within it.
 LOOK_SECONDS = 3
+#: "Away" holds until a later look has an answer, at most so long: while one looks again, nobody else waits or is told
+#: something else.
+AWAY_HOLDS_SECONDS = LOOK_AFTER_SECONDS + LOOK_SECONDS + 1.0
 #: An answer that does not come for so long has its server looked at, and again as often until it is there.
 SILENT_SECONDS = 2.0
 #: Words of a server that is there and takes connections soon.
@@ -59,9 +62,8 @@ def first_wait(pool: ConnectionPool[Any]) -> float:
 
 
 def known_away(pool: ConnectionPool[Any]) -> ServerUnreachable | None:
-    """What the last look has found, if it is fresh; asks nobody."""
-    looked = _LOOKED.get(pool)
-    return looked[1] if looked is not None and _is_fresh(looked[0]) else None
+    """What the last look has found, as long as that holds; asks nobody."""
+    return _held(_LOOKED.get(pool))
 
 
 def why_away(pool: ConnectionPool[Any]) -> ServerUnreachable | None:
@@ -108,7 +110,12 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
 
 
 def _look(known: MutableMapping[K, _Looked], key: K, conninfo: str) -> ServerUnreachable | None:
-    with _LOOKING:
+    if not _LOOKING.acquire(blocking=False):
+        held = _held(known.get(key))
+        if held is not None:
+            return held
+        _LOOKING.acquire()
+    try:
         looked = known.get(key)
         if looked is not None and _is_fresh(looked[0]):
             return looked[1]
@@ -121,6 +128,8 @@ def _look(known: MutableMapping[K, _Looked], key: K, conninfo: str) -> ServerUnr
                 found = _silent(error) if any(words in error.why.lower() for words in _SILENT) else error
         known[key] = (time.monotonic(), found)
         return found
+    finally:
+        _LOOKING.release()
 
 
 def _silent(error: ServerUnreachable) -> ServerUnreachable:
@@ -130,6 +139,10 @@ def _silent(error: ServerUnreachable) -> ServerUnreachable:
         next_step="see whether its processes run (a stopped process has state T in ps, a paused container says so), and "
         "whether a firewall drops packets.",
     )
+
+
+def _held(looked: _Looked | None) -> ServerUnreachable | None:
+    return looked[1] if looked is not None and time.monotonic() - looked[0] <= AWAY_HOLDS_SECONDS else None
 
 
 def _is_fresh(at: float) -> bool:
