@@ -1,6 +1,6 @@
-"""Opening an instance: where its server is, how long it is waited for, and that it is closed again.
+"""The opening of an instance: finds its server, waits for it, and closes the instance afterwards.
 
-Guarantees one answered connection before the instance is handed out. Does not look at the schema.
+Guarantees one successful connection before the instance is returned. Does not check the schema.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ def connect_instance(
     wait_seconds: float | None = None,
     tell_wait: Callable[[str], None] = log.warning,
 ) -> Iterator[Instance]:
-    """Opens an instance: at `conninfo`, else where the settings point, else the embedded server (started for the time).
+    """Opens an instance: at `conninfo`, otherwise at the address in the settings, otherwise on the embedded server
+    (started for the duration of the block).
 
-    DATABASE_URL_DIRECT and DATABASE_URL_READ are used where `conninfo` is that of DATABASE_URL. A server that is not
-    there yet is waited for `wait_seconds`, or as EVERINDEX_WAIT says, else not at all; `tell_wait` is told a sentence then.
-    Raises what connecting raises.
+    DATABASE_URL_DIRECT and DATABASE_URL_READ are used where `conninfo` equals DATABASE_URL. Waits up to `wait_seconds`
+    for a server that is not up yet (default: EVERINDEX_WAIT, otherwise no wait) and passes one sentence about it to
+    `tell_wait`. Raises what connecting raises.
     """
     settings = settings or read_settings()
     seconds = (settings.wait_seconds or 0.0) if wait_seconds is None else wait_seconds

@@ -1,6 +1,7 @@
-"""An open article instance: the public API of the library, which the commands and the web application use as well.
+"""An open article instance: the public API of the library, also used by the commands and the web application.
 
-Holds the parts and hands each call to the one that does it: `ArticleWriter`, `SearchService`, `verification`.
+Owns the components and passes each call to the one that does the work: `ArticleWriter`, `SearchService`,
+`verification`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Instance:
     def __init__(self, addresses: Addresses, settings: Settings) -> None:
         self.conninfo = addresses.main
         self.direct_conninfo = addresses.direct
-        """The server itself, where the other leads through a pooler: for what needs a session of its own."""
+        """The address of the server itself where `conninfo` leads through a pooler; used for work that needs its own
+        session."""
 
         self.settings = settings
         self._recall_queries = RecallQueries(settings)
@@ -78,13 +80,13 @@ class Instance:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection to the primary, with the statement timeout of the settings; a pooler in between makes the block one
-        transaction. What only reads had better go through `reading`. Raises ServerUnreachable."""
+        """A connection to the primary, with the statement timeout of the settings; behind a pooler the block is one
+        transaction. Code that only reads should use `reading`. Raises ServerUnreachable."""
         with borrowed(self._pool) as connection, limited(connection):
             yield connection
 
     def why_unreachable(self) -> EverindexError | None:
-        """What is known at the moment of a primary that is away; asks nobody."""
+        """The last known reason why the primary is unreachable, or None; does not connect."""
         return away.known_away(self._pool)
 
     @property
@@ -101,10 +103,11 @@ class Instance:
         vectors: np.ndarray | None = None,
         model: str | None = None,
     ) -> ImportReport:
-        """Stores articles (Article, or dicts or dataclasses with its fields) and embeds what has no vector or changed.
+        """Stores articles (Article, or dicts or dataclasses with its fields) and embeds those that are new, changed or
+        without a vector.
 
-        `vectors` ((n, dim) float32, finite, not zero) are taken as they are; `model` names what made them. Raises
-        QueryInvalid for a row or vector that cannot be stored; nothing is stored then.
+        `vectors` ((n, dim) float32, finite, not zero) are stored unchanged; `model` names the model that made them.
+        Raises QueryInvalid for a row or vector that cannot be stored; then nothing is stored.
         """
         return self.writer.upsert(articles, vectors=vectors, model=model)
 
@@ -115,7 +118,8 @@ class Instance:
         on_rows: Callable[[int], None] | None = None,
         reporter: Reporter | None = None,
     ) -> ImportReport:
-        """Stores the rows of an importer, see `ingest.import_rows`; a large load into a tiny table goes in before the index."""
+        """Stores the rows of an importer, see `ingest.import_rows`; a large load into a tiny table is stored first and
+        indexed afterwards."""
         return self.writer.import_rows(rows, on_rows=on_rows, reporter=reporter)
 
     def embed_missing(
@@ -126,11 +130,12 @@ class Instance:
         on_rows: Callable[[int], None] | None = None,
         reporter: Reporter | None = None,
     ) -> ImportReport:
-        """Completes the vectors of articles that have none, a zero one, or one of another model; see `ingest.embed_missing`.
-        `queue` is what `articles_to_embed` gave, where it was asked just before: looking reads every vector.
+        """Makes the vectors of articles that have none, a zero one, or one of another model; see
+        `ingest.embed_missing`. `queue` is a recent result of `articles_to_embed`, so that every vector is not read
+        twice.
 
-        Raises EmbeddingModelUnrecorded where vectors are there of which nothing says what made them, unless
-        `overwrite_unrecorded` has these made anew, too: the old ones are gone then.
+        Raises EmbeddingModelUnrecorded where the table has vectors without a record of their model, unless
+        `overwrite_unrecorded`, which replaces these vectors too.
         """
         return self.writer.embed_missing(
             queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows, reporter=reporter
@@ -141,17 +146,17 @@ class Instance:
         return len(self.articles_to_embed(overwrite_unrecorded=overwrite_unrecorded))
 
     def articles_to_embed(self, *, overwrite_unrecorded: bool = False) -> list[str]:
-        """The uris of these. Reads every vector."""
+        """The uris of the articles that `embedding_queue` counts. Reads every vector."""
         return self.writer.articles_to_embed(overwrite_unrecorded=overwrite_unrecorded)
 
     def check_vectors(
         self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
     ) -> stored_vectors.Compared:
-        """Compares every vector of the current model with its text, and makes those of another text anew. Raises UsageError for
-        a model behind an endpoint."""
+        """Compares every vector of the current model with its text and, if `mends`, replaces those made from another
+        text. Raises UsageError for a model behind an endpoint."""
         return self.writer.check_vectors(mends=mends, on_rows=on_rows)
 
-    # --- who made the vectors -----------------------------------------------------------------------------------------
+    # --- models of the vectors ----------------------------------------------------------------------------------------
 
     def models(self) -> ModelCounts:
         """Which models made how many vectors, and how many are unrecorded, zero or not normalised. Reads every vector."""
@@ -159,11 +164,11 @@ class Instance:
             return count_models(connection, read_table(connection))
 
     def declare_model(self, name: str, *, sample: int = SAMPLE_ROWS) -> Declared:
-        """Records that the model `name` made the vectors that have no record, after comparing a sample of them with what it
-        gives their texts. `name` is `static`, a model of the endpoint, or either as `models` names it.
+        """Records that the model `name` made the vectors that have no record, after comparing a sample of them with its
+        vectors of their texts. `name` is `static`, a model of the endpoint, or either as `models` names it.
 
-        Raises DeclarationRefused with the figures where they disagree or too few can be compared, EmbeddingModelUnusable,
-        EmbeddingFailed, EmbeddingModelUnrecorded where nothing can be recorded.
+        Raises DeclarationRefused, with the figures, where they disagree or too few can be compared,
+        EmbeddingModelUnusable, EmbeddingFailed, EmbeddingModelUnrecorded where nothing can be recorded.
         """
         return self.writer.declare_model(name, sample=sample)
 
@@ -184,14 +189,16 @@ class Instance:
     ) -> Answer:
         """The k articles that answer `text` best, best first, among those that pass `filters`.
 
-        `mode` is hybrid (by meaning and by words, fused by rank), semantic (the nearest in meaning) or keyword (those that
-        have the words; "quoted phrases", or, and -minus are understood). `after` is an answer's next_cursor: the page after
-        it. `min_similarity` (−1 to 1) leaves out what is less similar. `diversity` (0 to 1) trades nearness for variety.
+        `mode` is hybrid (by meaning and by words, fused by rank), semantic (the nearest in meaning) or keyword (those
+        that have the words; "quoted phrases", or, and -minus are understood). `after` is an answer's next_cursor and
+        requests the page after it. `min_similarity` (−1 to 1) excludes less similar articles. `diversity` (0 to 1)
+        trades similarity for variety.
 
         A hybrid search whose text cannot be embedded is answered by words, and says so; a semantic one raises
-        EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. Where nothing says which model made the stored vectors,
-        both are answered by words until `declare_model`, and say so (EmbeddingModelUnrecorded where words cannot). All raise
-        QueryInvalid (CursorRefused for a cursor of another search), NotMigrated, ServerUnreachable, StatementTimedOut.
+        EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. Where no record says which model made the
+        stored vectors, both are answered by words until `declare_model`, and say so (EmbeddingModelUnrecorded where
+        words cannot answer). All raise QueryInvalid (CursorRefused for a cursor of another search), NotMigrated,
+        ServerUnreachable, StatementTimedOut.
         """
         return self.searches.answer(
             SearchRequest(
@@ -207,8 +214,9 @@ class Instance:
         k: int = 10,
         after: str | None = None,
     ) -> Answer:
-        """The k newest articles that pass `filters`, without a search: `total` says how many pass, `after` leads to further
-        pages. Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable, StatementTimedOut."""
+        """The k newest articles that pass `filters`, without a search text. The answer's `total` is how many pass;
+        `after` is a next_cursor. Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable,
+        StatementTimedOut."""
         return self.searches.answer(SearchRequest(mode="browse", k=k, filters=as_filters(filters), after=after))
 
     def embed_query(self, text: str) -> np.ndarray:
@@ -227,7 +235,8 @@ class Instance:
         min_similarity: float | None = None,
         diversity: float | None = None,
     ) -> Answer:
-        """The k articles nearest to `vector` ((dim,) float32). Options and errors as of `search`, but for embedding."""
+        """The k articles nearest to `vector` ((dim,) float32). Options and errors are those of `search`, without the
+        embedding errors."""
         return self.searches.answer(
             SearchRequest(
                 vector=vector, mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact,
@@ -245,8 +254,9 @@ class Instance:
         exact: bool = False,
         min_similarity: float | None = None,
     ) -> list[Answer]:
-        """An answer by meaning for each query (texts, or vectors (dim,) float32), in their order: what `search_vector` gives,
-        for a round trip in all. All texts are embedded in one call. Raises as `search`; no answer then is given.
+        """A semantic answer for each query (texts, or vectors (dim,) float32), in their order, equal to those of
+        `search_vector` but in one round trip. All texts are embedded in one call. Raises as `search`; then no query is
+        answered.
         """
         request = SearchRequest(
             mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact,
@@ -263,7 +273,7 @@ class Instance:
         ef_search: int | None = None,
         exact: bool = False,
     ) -> Explanation:
-        """How `search_vector` answers this: strategy and why, settings, statement, and its plan as it ran."""
+        """How `search_vector` answers this: strategy and reason, settings, statement, and plan as it ran."""
         return self.searches.explain(
             SearchRequest(
                 vector=vector, mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact
@@ -284,9 +294,9 @@ class Instance:
     ) -> Answer:
         """The k articles nearest to an article, excluding the article itself.
 
-        `without_near_duplicates` leaves out also articles closer than `near_duplicate_distance` to it or to a nearer one of
-        the answer, which is filled up to k. Other options as of `search`. Raises ArticleNotFound; an article without a
-        vector has an empty answer that says so.
+        `without_near_duplicates` also excludes articles closer than `near_duplicate_distance` to it or to a nearer
+        article of the answer, and fills the answer up to k. Other options are those of `search`. Raises
+        ArticleNotFound; for an article without a vector the answer is empty and says so.
         """
         return self.searches.answer(
             SearchRequest(
@@ -297,12 +307,12 @@ class Instance:
         )  # fmt: skip
 
     def article(self, uri: str) -> Article:
-        """One article with all that is known of it. Raises ArticleNotFound."""
+        """One article with all its stored fields. Raises ArticleNotFound."""
         table, _ = self.engine.known()
         return read_article(self.reading, table, uri)
 
     def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> Verification:
-        """The three proofs of the index, and the revision; see `verification.verify`."""
+        """The three checks of the index, and the schema revision; see `verification.verify`."""
         return verification.verify(
             self.direct_conninfo,
             floor=self.settings.recall_floor,
@@ -312,7 +322,7 @@ class Instance:
         )
 
     def invalidate(self) -> None:
-        """Reads table, index and models anew at the next use: after this process has changed them."""
+        """Discards the caches of table, index and models, after this process has changed them."""
         self.query_embedder.invalidate()
         self.engine.invalidate()
         self.words.invalidate()
@@ -321,7 +331,7 @@ class Instance:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _journal_short_answer(self, incident: ShortAnswer, count: int) -> None:
-        """A line of the index's journal, if the primary takes it; the answer does not depend on it."""
+        """Writes a line to the index's journal if the primary accepts it; the answer does not depend on it."""
         with suppress(EverindexError, psycopg.Error), self.connection() as connection:
             details = asdict(incident) | {"at": incident.at.isoformat(), "answers": count}
             record(connection, effective_spec(connection, EMBEDDING_INDEX), "short answer", **details)

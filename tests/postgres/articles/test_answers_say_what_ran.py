@@ -18,7 +18,7 @@ from everindex.index.catalog.generations import previous_note
 from everindex.settings import Settings
 from golden_answers import Golden, check_exact
 
-NO_INDEX = "no valid vector index serves at the moment: every row was read (exact search)"
+NO_INDEX = "no valid vector index is available at the moment: every row was read (exact search)"
 INDEX = "articles_embedding_hnsw_idx"
 OTHERS = "CREATE INDEX {} ON articles USING {} (embedding {}) {}"
 
@@ -158,7 +158,7 @@ def test_a_planner_that_may_not_take_the_index_is_told_with_its_plan(
         assert seen(answer) == ("index", 40, [])
     else:
         assert answer.strategy == "exact"
-        assert [f"the planner does not take the index {INDEX}" in notice for notice in answer.notices] == [True]
+        assert [f"the planner does not use the index {INDEX}" in notice for notice in answer.notices] == [True]
         check_exact(answer, golden, vector, Filters(), k=10)
 
 

@@ -114,7 +114,7 @@ def test_with_an_index_the_memory_is_given_back_and_who_asks_for_an_exact_search
     _, vectors = vectors_of(without_index)
     without_index.search_vector(vectors[0])
     assert without_index.search_vector(vectors[0], exact=True).notices == []
-    assert without_index.search_vector(vectors[0], exact=True).reason == "exact search was asked for"
+    assert without_index.search_vector(vectors[0], exact=True).reason == "exact search was requested"
     with psycopg.connect(without_index.conninfo, autocommit=True) as sql:
         sql.execute(f"CREATE INDEX {INDEX} ON articles USING hnsw (embedding vector_cosine_ops)")
     without_index.invalidate()

@@ -21,7 +21,7 @@ from everindex.index.deploy.drop import drop
 from everindex.index.deploy.executor import deploy
 from golden_answers import Golden, check_answer, check_exact, golden_of
 
-NO_INDEX = "no valid vector index serves at the moment: every row was read (exact search)"
+NO_INDEX = "no valid vector index is available at the moment: every row was read (exact search)"
 
 
 def test_a_search_without_a_valid_index_is_exact_and_says_so_until_the_index_is_back(

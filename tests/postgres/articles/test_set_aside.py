@@ -81,7 +81,8 @@ def killed_at(conninfo: str, moment: str, connection: psycopg.Connection) -> Non
 def state(connection: psycopg.Connection) -> tuple[Any, ...]:
     """(is the index valid, its comment, the comment on the key, is a note left)."""
     row = connection.execute(
-        "SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)), obj_description(to_regclass(%s)), "
+        "SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)), "
+        "obj_description(to_regclass(%s)), "
         "obj_description('articles_pkey'::regclass)",
         (INDEX, INDEX),
     ).fetchone()
@@ -114,7 +115,7 @@ def test_the_next_import_brings_back_what_a_killed_one_set_aside(
         )
     assert state(database) == WHOLE
     if moment in ("dropped", "loaded"):
-        assert any("set aside by an earlier load that did not end" in line for line in told)
+        assert any("set aside by an earlier load that did not finish" in line for line in told)
 
 
 @pytest.mark.parametrize("has_own_schema", [True, False])
@@ -212,5 +213,5 @@ def test_what_could_not_be_brought_back_as_it_is_stays_in_place(database: psycop
     told: list[str] = []
     with without_index(migrated, vectors_coming=5000, reporter=Reporter(say=told.append)) as is_aside:
         assert not is_aside
-    assert any("could not be brought back as it is" in line for line in told)
+    assert any("could not be restored as it is" in line for line in told)
     assert state(database)[0] is True

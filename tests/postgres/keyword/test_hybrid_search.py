@@ -156,7 +156,7 @@ def test_a_word_with_a_minus_is_in_no_answer_and_is_not_embedded(remote: Instanc
 def test_a_query_that_only_leaves_out_has_no_meaning_and_says_so(remote: Instance) -> None:
     answer = remote.search("-zebra", k=60)
     assert answer.strategy == "keyword"
-    assert "only says what to leave out" in answer.notices[0]
+    assert "only excludes words" in answer.notices[0]
     assert {hit.uri for hit in answer.hits} == {one.uri for one in animals(60) if "zebra" not in words_in(one)}
 
 
@@ -201,7 +201,7 @@ def test_stop_words_alone_are_searched_by_meaning_and_the_answer_says_so(read_on
     answer = read_only_instance.search("to be or not to be", k=5)
     assert uris(answer) == uris(read_only_instance.search("to be or not to be", mode="semantic", k=10))[:5]
     assert {hit.keyword_rank for hit in answer.hits} == {None}
-    assert "no word of the query can be looked for" in answer.notices[0]
+    assert "no word of the query can be searched for" in answer.notices[0]
 
 
 def test_without_a_vector_index_both_still_answer(filled: str) -> None:

@@ -30,7 +30,8 @@ from everindex.settings import Settings, current_settings, read_settings
 
 #: An index of keyword search in another language.
 GERMAN = (
-    f"CREATE INDEX {INDEX_NAME} ON articles USING gin ((setweight(to_tsvector('german'::regconfig, title::text), 'A') || "
+    f"CREATE INDEX {INDEX_NAME} ON articles USING gin ((setweight(to_tsvector('german'::regconfig, title::text), 'A') "
+    f"|| "
     "setweight(to_tsvector('german'::regconfig, summary::text), 'B')))"
 )
 INVALIDATE = f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{INDEX_NAME}'::regclass"
@@ -40,7 +41,8 @@ def index(conninfo: str) -> tuple[Any, ...] | None:
     """(oid, is valid, definition) of what has the name."""
     found = rows(
         conninfo,
-        "SELECT c.oid, i.indisvalid, pg_get_indexdef(c.oid) FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid "
+        "SELECT c.oid, i.indisvalid, pg_get_indexdef(c.oid) FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = "
+        "c.oid "
         "WHERE c.oid = to_regclass(%s)",
         INDEX_NAME,
     )
@@ -135,7 +137,7 @@ def test_what_others_made_under_its_name_is_left_and_told(
     with caplog.at_level(logging.WARNING, "everindex"):
         assert upgraded(filled) == []
     assert index(filled) == before
-    assert "something else has the name" in caplog.text
+    assert "another relation has the name" in caplog.text
 
 
 def test_an_index_made_by_hand_with_the_same_expression_is_kept(filled: str) -> None:

@@ -133,7 +133,7 @@ def test_the_index_of_an_earlier_release_is_replaced_and_searches_are_right_and_
         with connect_instance(migrated, settings=Settings()) as instance:
             before = instance.search("covid 19", mode="keyword", k=1000)
             assert len(before.hits) == 1000
-            assert any("no index serves the search by keyword" in notice for notice in before.notices)
+            assert any("no index is available for keyword search" in notice for notice in before.notices)
             assert ensure_text_index(migrated, text_search="english").outcome == "replaced"
             assert ensure_text_index(migrated, text_search="english").outcome == "already-there"
             instance.invalidate()

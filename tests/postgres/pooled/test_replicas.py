@@ -350,7 +350,7 @@ def test_an_index_that_was_dropped_on_the_primary_is_told_by_the_first_answer_of
         answer = instance.search("elections", mode="semantic")
         assert reads_standby(instance)
         assert (answer.strategy, len(answer.notices)) == ("exact", 1)
-        assert "no valid vector index serves" in answer.notices[0]
+        assert "no valid vector index is available" in answer.notices[0]
     finally:
         replicated.primary.run(str(definition))
         replicated.wait_until_replayed()

@@ -324,4 +324,4 @@ def test_an_index_that_was_dropped_is_told_by_the_first_answer(
         direct.execute("DROP INDEX articles_embedding_hnsw_idx")
     answer = instance.search("memory leak", mode="semantic")
     assert (answer.strategy, len(answer.hits)) == ("exact", 10)
-    assert "no valid vector index serves" in answer.notices[0]
+    assert "no valid vector index is available" in answer.notices[0]

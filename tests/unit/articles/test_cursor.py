@@ -38,22 +38,22 @@ cursors = st.builds(
 
 @given(cursors)
 def test_a_cursor_comes_back_exactly_as_it_was(cursor: Cursor) -> None:
-    assert read_cursor(write_cursor(cursor, asked=ASKED), asked=ASKED) == cursor
+    assert read_cursor(write_cursor(cursor, search_digest=ASKED), search_digest=ASKED) == cursor
 
 
 @given(cursors)
 def test_a_cursor_stands_in_an_address_as_it_is(cursor: Cursor) -> None:
-    assert set(write_cursor(cursor, asked=ASKED)) <= set(string.ascii_letters + string.digits + "-_")
+    assert set(write_cursor(cursor, search_digest=ASKED)) <= set(string.ascii_letters + string.digits + "-_")
 
 
 @given(cursors, st.data())
 def test_a_changed_or_cut_cursor_is_refused_in_three_lines(cursor: Cursor, data: st.DataObject) -> None:
-    text = write_cursor(cursor, asked=ASKED)
+    text = write_cursor(cursor, search_digest=ASKED)
     place = data.draw(st.integers(0, len(text) - 2))  # the last character may hold bits that mean nothing
     other = data.draw(st.sampled_from([c for c in string.ascii_letters + "-_ %\u00e9\0" if c != text[place]]))
     for damaged in (text[:place] + other + text[place + 1 :], text[:place], text + "AAAA"):
         with pytest.raises(CursorRefused) as refused:
-            read_cursor(damaged, asked=ASKED)
+            read_cursor(damaged, search_digest=ASKED)
         assert "cannot be read" in refused.value.what
         assert refused.value.why
         assert refused.value.next_step
@@ -62,29 +62,29 @@ def test_a_changed_or_cut_cursor_is_refused_in_three_lines(cursor: Cursor, data:
 @given(st.text(max_size=300))
 def test_no_text_at_all_breaks_the_reading_of_a_cursor(text: str) -> None:
     with pytest.raises(CursorRefused):
-        read_cursor(text, asked=ASKED)
+        read_cursor(text, search_digest=ASKED)
 
 
 @given(cursors, uris)
 def test_the_cursor_of_another_question_is_refused_and_says_so(cursor: Cursor, text: str) -> None:
     other = digest_of(["text", text + "!", None])
     with pytest.raises(CursorRefused, match="belongs to another search"):
-        read_cursor(write_cursor(cursor, asked=ASKED), asked=other)
+        read_cursor(write_cursor(cursor, search_digest=ASKED), search_digest=other)
 
 
 def test_what_a_proxy_or_a_person_adds_around_a_cursor_does_not_matter() -> None:
     cursor = Cursor(distance=0.25, uri="a:b", shown=10)
-    text = write_cursor(cursor, asked=ASKED)
+    text = write_cursor(cursor, search_digest=ASKED)
     for written in (f" {text}\n", text + "=" * (-len(text) % 4)):
-        assert read_cursor(written, asked=ASKED) == cursor
+        assert read_cursor(written, search_digest=ASKED) == cursor
 
 
 def test_the_longest_cursor_is_read_and_a_longer_text_is_not_even_decoded() -> None:
     seen = frozenset(seen_digest(str(number)) for number in range(MOST_SEEN))
     cursor = Cursor(distance=-1e-17, uri="u" * MAX_URI_BYTES, shown=3, seen=seen)
-    assert read_cursor(write_cursor(cursor, asked=ASKED), asked=ASKED) == cursor
+    assert read_cursor(write_cursor(cursor, search_digest=ASKED), search_digest=ASKED) == cursor
     with pytest.raises(CursorRefused):
-        read_cursor("A" * 1_000_000, asked=ASKED)
+        read_cursor("A" * 1_000_000, search_digest=ASKED)
 
 
 def test_another_version_a_distance_that_is_none_and_a_uri_that_cannot_be_are_refused() -> None:
@@ -92,8 +92,8 @@ def test_another_version_a_distance_that_is_none_and_a_uri_that_cannot_be_are_re
         content = struct.pack(">BId8sH", version, 1, distance, ASKED, count) + uri
         return base64.urlsafe_b64encode(content + struct.pack(">I", zlib.crc32(content))).decode()
 
-    assert read_cursor(made(VERSION, 0.5, b"a"), asked=ASKED).uri == "a"
-    assert read_cursor(made(VERSION, 0.5, b"abcdea", 1), asked=ASKED).seen == {b"abcde"}
+    assert read_cursor(made(VERSION, 0.5, b"a"), search_digest=ASKED).uri == "a"
+    assert read_cursor(made(VERSION, 0.5, b"abcdea", 1), search_digest=ASKED).seen == {b"abcde"}
     refused = (
         made(VERSION - 1, 0.5, b"a"), made(VERSION, math.nan, b"a"), made(VERSION, math.inf, b"a"),
         made(VERSION, 0.5, b"a\0b"), made(VERSION, 0.5, b"\xff"), made(VERSION, 0.5, b"abcd", 1),
@@ -101,7 +101,7 @@ def test_another_version_a_distance_that_is_none_and_a_uri_that_cannot_be_are_re
     )  # fmt: skip
     for text in refused:
         with pytest.raises(CursorRefused):
-            read_cursor(text, asked=ASKED)
+            read_cursor(text, search_digest=ASKED)
 
 
 def test_questions_are_told_apart_by_every_part_and_by_its_kind() -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from everindex.articles.model import Filters
 from everindex.articles.search.vector.filter_history import (
     FEWEST_SCANS,
-    KEPT_FILTERS,
-    KEPT_SCANS,
+    REMEMBERED_FILTERS,
+    REMEMBERED_SCANS,
     TRY_EVERY,
     UNKNOWN,
     Experience,
@@ -50,7 +50,7 @@ def test_an_index_that_finds_its_rows_half_of_the_time_pays_and_one_that_does_no
     assert not met(history, PERL, 900).pays  # 15 of the last 32
     answers = [history.of(PERL, 10).pays for _ in range(4 * TRY_EVERY)]
     assert sum(answers) == 4
-    assert met(history, PERL, *[90] * KEPT_SCANS).pays, "what was long ago does not count"
+    assert met(history, PERL, *[90] * REMEMBERED_SCANS).pays, "what was long ago does not count"
 
 
 def test_a_filter_is_a_cluster_where_scans_are_far_off_its_share_and_of_those_the_shortest_are_trusted() -> None:
@@ -65,7 +65,7 @@ def test_a_filter_is_a_cluster_where_scans_are_far_off_its_share_and_of_those_th
 
 def test_filters_are_forgotten_from_the_least_used_on_and_all_of_them_with_the_index() -> None:
     history = FilterHistory()
-    for number in range(KEPT_FILTERS + 1):
+    for number in range(REMEMBERED_FILTERS + 1):
         met(history, Filters(category=str(number)), *[900] * FEWEST_SCANS)
     assert history.of(Filters(category="0"), 10) == UNKNOWN
     assert not history.of(Filters(category="1"), 10).pays
@@ -89,7 +89,7 @@ def test_what_was_met_decides_between_the_index_and_the_rows_that_pass() -> None
     assert choose(SERVING, **options).strategy == "index-filtered"
     poor = choose(SERVING, **options, experience=Experience(pays=False, is_clustered=True))
     assert (poor.strategy, poor.settings) == ("filtered-exact", ())
-    assert "few rows passed" in poor.reason
+    assert "passed this filter" in poor.reason
     beams = {
         entries: choose(SERVING, **options, experience=Experience(is_clustered=True, entries=entries)).ef_search
         for entries in (10, 240, 1000)

@@ -57,7 +57,7 @@ def test_every_row_is_shown_exactly_once_whichever_way_each_page_is_found(
         if len(found) < k:
             break
         before = after_nearest(found, before=before, is_complete=is_exact)
-        before = read_cursor(write_cursor(before, asked=ASKED), asked=ASKED)
+        before = read_cursor(write_cursor(before, search_digest=ASKED), search_digest=ASKED)
         assert before.shown == len(shown)
     assert sorted(one.uri for one in shown) == sorted(rows)
     assert [one.distance for one in shown] == sorted(rows.values())

@@ -1,1 +1,1 @@
-"""Writes: rows, their vectors and records; above the search, whose caches they invalidate, below the instance."""
+"""Writes of rows, vectors and records: above search, whose caches they invalidate, below the instance."""

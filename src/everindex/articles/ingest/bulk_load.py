@@ -1,11 +1,12 @@
-"""A large load into an empty or tiny table goes in without the vector index, which is built once, when the rows are in.
+"""The bulk load: large loads into an empty or tiny table run without the vector index, which is built once at the end.
 
-COPY into a table with an HNSW index stores some 200 rows a second, without one thousands, and the index is then built
+COPY into a table with an HNSW index stores about 200 rows a second, without one thousands, and the index is then built
 over all of them at more than a thousand rows a second (docs/measurements/import.md). Below SMALL_TABLE_ROWS the planner
-would not use the index anyway, so nothing is lost while it is away; above, the index stays and rows go in one by one.
+would not use the index anyway, so nothing is lost while it is missing; above, the index stays and rows are inserted
+into it one by one.
 
-What is set aside is noted before it is dropped (index/catalog/set_aside.py), and comes back whatever happens: after an error by
-this process, after its death by the next import, or by whatever else deploys: migrate, up, deploy, heal, the keeper.
+An index set aside is noted before it is dropped (index/catalog/set_aside.py) and always restored: by this process after
+an error, or after its death by the next import, migrate, up, deploy, heal or the keeper.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ log = logging.getLogger(__name__)
 
 #: Fewer new vectors than this are stored within seconds, index or not.
 LARGE_LOAD_ROWS = 1000
-#: Who settles a note holds the lock for a moment only.
+#: A session that settles a note holds the lock only for a moment.
 LOCK_WAIT_SECONDS = 5.0
-#: A server that a full disk or a crash has taken down is back within seconds; the index is then built.
+#: A server stopped by a full disk or a crash is usually back within seconds; the index is then built.
 RECOVERY_WAIT_SECONDS = 30.0
 
 
@@ -56,24 +57,24 @@ def pays(*, vectors_there: int, vectors_coming: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scene:
-    """What a load finds."""
+    """The state before a load."""
 
     spec: IndexSpec
     index: ObservedIndex | None
     is_due: bool
-    """The index is to be set aside for this load."""
+    """The index should be set aside for this load."""
 
     is_missing: bool
-    """An earlier load set it aside and has not brought it back."""
+    """An earlier load set the index aside and has not restored it."""
 
     vectors_there: int
 
 
 @contextmanager
 def without_index(conninfo: str, *, vectors_coming: int, reporter: Reporter | None = None) -> Iterator[bool]:
-    """For the time of the block the declared index is dropped if that pays, and afterwards, come what may, built anew.
+    """Drops the declared index for the duration of the block if that pays, and always rebuilds it afterwards.
 
-    Yields whether it is away. One that an earlier load left away stays so until the end of this block, and is built then.
+    Yields whether the index is missing. One that an earlier load left missing is built at the end of this block.
     """
     reporter = reporter or Reporter()
     with connect(conninfo, application_name="everindex import") as connection:
@@ -81,7 +82,7 @@ def without_index(conninfo: str, *, vectors_coming: int, reporter: Reporter | No
     if not scene.is_due and not scene.is_missing:
         yield False
         return
-    # While somebody has the lock on this connection, a keeper does not put the index back.
+    # While a load holds the lock on this connection, the keeper does not restore the index.
     with connect(conninfo, application_name="everindex import") as marking:
         lift_time_limits(marking)
         if not _marked(marking):
@@ -113,13 +114,14 @@ def _look(connection: Connection, vectors_coming: int, reporter: Reporter) -> _S
     if is_due and not keeps_session(connection):
         is_due = False
         reporter.say(
-            "loading with the index in place, some 200 rows a second: it could be set aside over the server's own address "
-            "(DATABASE_URL_DIRECT), not through a pooler in transaction mode"
+            "loading with the index in place, about 200 rows a second: setting it aside needs the server's own address "
+            "(DATABASE_URL_DIRECT), not a pooler in transaction mode"
         )
     elif is_due and not (_can_come_back(spec, observed, index) and may_note(connection, spec)):
         is_due = False
         reporter.say(
-            "loading with the index in place, some 200 rows a second: what is there could not be brought back as it is"
+            "loading with the index in place, about 200 rows a second: the existing index could not be restored as it "
+            "is"
         )
     if index is not None and is_there and not is_due:
         settle(connection, spec, index)  # a note of a load that was killed before it dropped the index
@@ -127,7 +129,8 @@ def _look(connection: Connection, vectors_coming: int, reporter: Reporter) -> _S
 
 
 def _can_come_back(spec: IndexSpec, observed: Observed, index: ObservedIndex | None) -> bool:
-    """True when a build of the declaration gives back all that is dropped: no other definition, no other generation."""
+    """True when building the declaration restores all that is dropped: no other definition and no other generation
+    exists."""
     return (
         index is not None
         and is_as_declared(spec, observed, index)
@@ -146,7 +149,8 @@ def _marked(marking: Connection) -> bool:
 
 def _set_aside(conninfo: str, marking: Connection, scene: _Scene, reporter: Reporter) -> None:
     reporter.say(
-        f"{LARGE_LOAD_ROWS} or more vectors into a table of {scene.vectors_there}: loading first, then building the index once"
+        f"{LARGE_LOAD_ROWS} or more vectors into a table of {scene.vectors_there}: loading first, then building the "
+        f"index once"
     )
     assert scene.index is not None
     note(Deployment(conninfo=conninfo, spec=scene.spec, reporter=reporter), marking, scene.index)
@@ -154,17 +158,17 @@ def _set_aside(conninfo: str, marking: Connection, scene: _Scene, reporter: Repo
 
 
 def _bring_back(conninfo: str, marking: Connection, scene: _Scene, reporter: Reporter) -> None:
-    """Builds the index, unless another load is still at work that will."""
+    """Builds the index, unless another running load will do so."""
     loader = None
     with suppress(psycopg.OperationalError):  # the lock has ended with its session
         unlock(marking, "aside", is_shared=True)
         loader = holder_of(marking, "aside")
     if loader is not None:
-        reporter.say(f"index {scene.spec.qualified_name} is still set aside: {loader} loads, and builds it then")
+        reporter.say(f"index {scene.spec.qualified_name} is still set aside: {loader} is loading and will build it")
         return
     if not scene.is_due:
         reporter.say(
-            f"index {scene.spec.qualified_name} was set aside by an earlier load that did not end: building it"
+            f"index {scene.spec.qualified_name} was set aside by an earlier load that did not finish: building it"
         )
     deploy(conninfo, scene.spec, reporter=reporter)
 
@@ -172,16 +176,18 @@ def _bring_back(conninfo: str, marking: Connection, scene: _Scene, reporter: Rep
 def _bring_back_after(
     exc: BaseException, conninfo: str, marking: Connection, scene: _Scene, reporter: Reporter
 ) -> None:
-    """The same after an error, which stays the one that is reported: it was the first, and may have caused what follows."""
+    """Builds the index after an error. That error is still the one reported, since it may have caused any that
+    follow."""
     try:
         if isinstance(exc, DiskSpaceShort):
             raise exc  # a build would fill the disk again, and a server that cannot write its WAL ends
-        # It may have taken the server down.
+        # The error may have taken the server down.
         connect(conninfo, wait_seconds=RECOVERY_WAIT_SECONDS, application_name="everindex import").close()
         _bring_back(conninfo, marking, scene, reporter)
     except (EverindexError, psycopg.Error) as second:
         because = "" if second is exc else f" ({getattr(second, 'why', type(second).__name__).rstrip('.')})"
-        left = f"Index {scene.spec.qualified_name} is still set aside{because}: the next import, or  everindex heal , builds it."
+        left = f"Index {scene.spec.qualified_name} is still set aside{because}: the next import, or  everindex heal , "
+        "builds it."
         if isinstance(exc, EverindexError):
             exc.next_step = f"{exc.next_step} {left}"
         else:

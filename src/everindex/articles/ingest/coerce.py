@@ -1,6 +1,6 @@
-"""Articles from what a program passes: an Article, a dict or another dataclass with its fields.
+"""The conversion of a program's values to articles: an Article, a dict, or another dataclass with its fields.
 
-Checked as the rows of an import are: what passes here, PostgreSQL takes.
+The checks are those of an import: PostgreSQL accepts what passes here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FIELDS = ARTICLE_FIELDS
 
 
 def as_articles(items: Iterable[Article | Mapping[str, Any] | object]) -> list[Article]:
-    """The articles that `items` tell. Raises QueryInvalid for the first that cannot be stored, saying which it is."""
+    """`items` as articles. Raises QueryInvalid for the first that cannot be stored, with its position."""
     return [_as_article(item, number) for number, item in enumerate(items)]
 
 
@@ -47,7 +47,7 @@ def _values(item: object) -> Mapping[str, Any] | None:
 
 
 def _checked(name: str, value: Any) -> Any:
-    """The value in the field's own type. Text stays as it is to the last space: a program means what it says."""
+    """The value in the field's own type. Text keeps its spaces: a program's values are taken literally."""
     if name == "tags" and isinstance(value, list | tuple):
         return tuple(_checked("tag", tag) for tag in value)
     read = READERS.get(name, read_text)(name, value)

@@ -1,8 +1,8 @@
-"""The uris of entries of feeds, settled by what the table already holds (docs/decisions/0020).
+"""The uris of feed entries, resolved against the articles already in the table (docs/decisions/0020).
 
-A feed shows a few of its entries at a time, and an older version may have stored one under its link. So an entry that has
-an id of its own goes on where it is: under its id, or under its link where the article there is this one. A link that holds
-another article is left to that. Ids are not stored: that one has changed is concluded from all the rest.
+A feed shows only a few of its entries at a time, and an older version may have stored one under its link. So an entry
+with its own id stays where it is: under its id, or under its link where the stored article is the same entry. A link
+that belongs to another article is left to that. Ids are not stored: a changed id is recognised by all other fields.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from everindex.pg.sqlstate import translate_errors
 
 #: Title, summary, date and source of a stored article.
 _Known = tuple[str | None, str | None, str | None, str | None]
-#: Of a date as it is stored: 2026-02-01, and 2026-02-01T10:00.
+#: Lengths of a stored date without and with minutes: 2026-02-01, 2026-02-01T10:00.
 DAY_LENGTH, MINUTE_LENGTH = 10, 16
 _BY_URI = sql.SQL(
     "SELECT uri, title::text, summary::text, publication_date::text, news_source::text FROM {} WHERE uri = ANY(%s)"
@@ -31,11 +31,11 @@ _BY_LINK = sql.SQL(
 
 
 def settle_uris(connection: Connection, table: ArticleTable, articles: Sequence[Article]) -> list[Article]:
-    """`articles` with the uris under which they belong into the table. Reads only, and nothing without entries of feeds."""
+    """`articles` with the uris under which they belong in the table. Reads only; reads nothing without feed entries."""
     asked = {uri for article in articles if article.entry is not None for uri in _places(article, article.entry)}
     if not asked:
         return list(articles)
-    with translate_errors("looking for entries of a feed"):
+    with translate_errors("looking up entries of a feed"):
         rows = connection.execute(_BY_URI.format(table.identifier), (sorted(asked),))
         known: dict[str, _Known] = {row[0]: row[1:] for row in rows}
         beside = _beside(connection, table, [one for one in articles if _is_open(one, known)])
@@ -48,7 +48,7 @@ def _places(article: Article, entry: EntryIdentity) -> list[str]:
 
 
 def _is_open(article: Article, known: dict[str, _Known]) -> bool:
-    """True where the entry is in no place that is its own for certain, and its link may be that of others."""
+    """True where no stored article is certainly this entry, and its link may belong to other entries too."""
     entry = article.entry
     if entry is None or entry.link is None or entry.id_uri in known:
         return False
@@ -58,7 +58,8 @@ def _is_open(article: Article, known: dict[str, _Known]) -> bool:
 
 
 def _beside(connection: Connection, table: ArticleTable, articles: Sequence[Article]) -> dict[str, dict[str, _Known]]:
-    """{link: {uri: article}} of what is stored under these links by ids. Reads the table, where there is something to ask."""
+    """{link: {uri: article}} of the articles stored under ids with these links. Reads the table unless there are
+    none."""
     links = {article.entry.link for article in articles if article.entry is not None and article.entry.link is not None}
     found: dict[str, dict[str, _Known]] = {}
     if links:
@@ -84,7 +85,8 @@ def _settled(
         if place is None or place not in known or place in taken:
             continue
         same_title, same_date, same_source = _agree(article, known[place])
-        # Under a link that source and table give to this entry alone, title or date is enough; else all has to agree.
+        # Under a link that both the source and the table use for this entry alone, an equal title or date is enough;
+        # otherwise all fields must agree.
         if (same_title and same_date and same_source) or (
             place == article.uri and not under_link and (same_title or (same_date and article.publication_date))
         ):
@@ -98,16 +100,17 @@ def _settled(
 
 
 def _is_same_entry(article: Article, known: _Known) -> bool:
-    """Whether it is the stored one, of which only the id has changed: nothing else has, or at least no moment and title."""
+    """Whether the entry is the stored one with a changed id: all else is equal, or at least the exact time and the
+    title."""
     is_same = all(_agree(article, known))
     has_moment = len(article.publication_date or "") > DAY_LENGTH
     return is_same and (has_moment or _words(article.summary) == _words(known[1]))
 
 
 def _agree(article: Article, known: _Known) -> tuple[bool, bool, bool]:
-    """Whether title, date and source are those of the stored article. A note without a title is known by its text.
+    """Whether title, date and source are those of the stored article. A note without a title is compared by its text.
 
-    Of two dates with a time the minutes are compared, as they are written: a zone may have been lost by an earlier version.
+    Two dates with a time are compared to the minute, as written: an earlier version may have lost the time zone.
     """
     title, summary, date, source = known
     ours, theirs = article.publication_date or "", date or ""

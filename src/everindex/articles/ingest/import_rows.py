@@ -1,4 +1,4 @@
-"""The import of rows: read, validate, embed what is new, store; a bad row stays out, the good ones go in."""
+"""The import of rows: read, validate, embed the new ones, store. A bad row is left out; the good ones are stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 BATCH_ROWS = 5000
 #: Rows of one round of `embed`.
 EMBED_ROWS = 500
-#: So often an article is embedded whose text changes while its vector is made.
+#: How often an article is embedded again when its text changes while its vector is made.
 LOST_ROUNDS = 3
 #: Problems kept for the report; all of them are counted.
 KEPT_PROBLEMS = 1000
@@ -41,7 +41,8 @@ class ImportReport:
     problems: list[RowProblem] = field(default_factory=list)
     problem_count: int = 0
     notes: list[RowProblem] = field(default_factory=list)
-    """What of stored articles could not be read, and which entries gave way to newer ones; at most 1,000 of `note_count`."""
+    """Fields of stored articles that could not be read, and entries replaced by newer ones; at most 1,000 of
+    `note_count`."""
 
     note_count: int = 0
     without_vector: int = 0
@@ -49,10 +50,10 @@ class ImportReport:
     """The reason of the first article that got no vector."""
 
     next_step: str | None = None
-    """What has to be done before `embed` can complete them; None where nothing has to."""
+    """What must be done before `embed` can make them; None where nothing is needed."""
 
     kept_vectors: int = 0
-    """Articles whose text changed and whose vector, of an unrecorded model, was left as it is."""
+    """Articles whose text changed but whose vector, of an unrecorded model, was kept."""
 
     @property
     def rows(self) -> int:
@@ -68,9 +69,9 @@ def import_rows(
 ) -> ImportReport:
     """Stores every good row of `rows`, each batch in a transaction of its own, with vectors for what is new or changed.
 
-    An error in place of the embedder says why no vector may be made here: then texts alone are stored.
-    `on_rows(n)` is told after each batch how many rows it had, bad ones included. An article that cannot be embedded is
-    stored without a vector and stays queued for `embed_missing`.
+    An error in place of the embedder says why no vector may be made: then only texts are stored. `on_rows(n)` is called
+    after each batch with its number of rows, including bad ones. An article that cannot be embedded is stored without a
+    vector and stays queued for `embed_missing`.
     """
     table = read_table(connection)
     report = ImportReport()
@@ -87,9 +88,9 @@ def import_rows(
 def upsert_vectors(
     connection: Connection, articles: Sequence[Article], vectors: np.ndarray, *, model: str | None
 ) -> ImportReport:
-    """Stores `articles` with `vectors` ((n, dim) float32) as they are; `model` names what made them.
+    """Stores `articles` with `vectors` ((n, dim) float32) unchanged; `model` names the model that made them.
 
-    Raises QueryInvalid when `vectors` does not fit the articles or holds a vector that no search could use.
+    Raises QueryInvalid when `vectors` does not fit the articles or contains a vector that no search could use.
     """
     table = read_table(connection)
     array = np.asarray(vectors, dtype=np.float32)
@@ -102,7 +103,8 @@ def upsert_vectors(
         raise QueryInvalid(
             f"the vectors cannot be stored: row {row}.",
             why=f"{reason}.",
-            next_step=f"pass one finite vector of {width} numbers for each of the {len(articles)} articles; nothing was stored.",
+            next_step=f"pass one finite vector of {width} numbers for each of the {len(articles)} articles; nothing "
+            f"was stored.",
         )
     report = ImportReport()
     last = {article.uri: number for number, article in enumerate(articles)}
@@ -122,8 +124,8 @@ def embed_missing(
     overwrite_unrecorded: bool = False,
     on_rows: Callable[[int], None] | None = None,
 ) -> ImportReport:
-    """Gives a vector to every article of `queue` that still needs one, see `read_queue`. Can be repeated and interrupted at any
-    point: what is done stays done."""
+    """Makes a vector for every article of `queue` that still needs one, see `read_queue`. Can be repeated, and
+    interrupted at any point: finished work is kept."""
     table = read_table(connection)
     report = ImportReport()
     due = _due(table, overwrite_unrecorded=overwrite_unrecorded)
@@ -145,20 +147,20 @@ def embed_missing(
 
 
 def read_queue(connection: Connection, embedder_model: str, *, overwrite_unrecorded: bool = False) -> list[str]:
-    """The uris of articles that have no vector, a zero one, or one of another model; with `overwrite_unrecorded` those too of
-    whose vector nothing says what made it. Changes nothing. Reads every vector once, since nothing else tells a zero one:
-    measured 10 ms for 1,000 rows."""
+    """The uris of articles that have no vector, a zero one, or one of another model; with `overwrite_unrecorded` also
+    those whose vector has no record of its model. Changes nothing. Reads every vector once, the only way to find zero
+    vectors: 10 ms for 1,000 rows, measured."""
     table = read_table(connection)
     statement = sql.SQL("SELECT a.uri FROM {} a WHERE {}").format(
         table.identifier, _due(table, overwrite_unrecorded=overwrite_unrecorded)
     )
     with translate_errors("looking for articles without a vector"):
-        # Sorted here: with ORDER BY the planner may walk the key, and read the table's pages out of their order.
+        # Sorted here: with ORDER BY the planner may walk the primary key and read the table's pages out of order.
         return sorted(row[0] for row in connection.execute(statement, {"model": embedder_model}))
 
 
 def _due(table: ArticleTable, *, overwrite_unrecorded: bool) -> sql.Composable:
-    """A condition on a row: a vector is to be made for it."""
+    """The condition that a row needs a vector."""
     due: list[sql.Composable] = [sql.SQL("a.embedding IS NULL")]
     if table.has_embedding_records:
         due.append(
@@ -219,7 +221,7 @@ def _store(
     failures: dict[str, str] = {}
     if table.dimensions is not None:
         texts = store.needs_vector(connection, table, articles, model=embedder.model)
-        # Outside of any transaction: a slow provider must not hold one open.
+        # Outside any transaction: a slow provider must not hold one open.
         if texts:
             embedded = embedder.embed([_text_of(*texts[number]) for number in texts])
             for position, number in enumerate(texts):
@@ -238,7 +240,7 @@ def _store(
 def _store_texts(
     connection: Connection, table: ArticleTable, articles: list[Article], why: EverindexError, report: ImportReport
 ) -> None:
-    """Stores the texts without making a vector. A vector of an unrecorded model stays, also beside a text that changed."""
+    """Stores the texts without making vectors. A vector of an unrecorded model stays, even beside a changed text."""
     needed: Mapping[int, Texts] = {}
     if table.dimensions is not None:
         needed = store.needs_vector(connection, table, articles, model="")
@@ -268,11 +270,11 @@ def _text_of(title: str | None, summary: str | None) -> str:
 def _embed_lost(
     connection: Connection, table: ArticleTable, uris: list[str], embedder: Embedder, report: ImportReport
 ) -> None:
-    """Embeds articles that have no vector after their upsert, though nothing failed: between the comparison and the upsert
-    another writer had stored a text of its own, or the half that this one did not bring. The text is left as it is found;
-    who is overtaken LOST_ROUNDS times leaves the article in the queue."""
+    """Embeds articles that have no vector after their upsert although nothing failed: between comparison and upsert
+    another writer stored its own text, or the half that this import does not contain. The text is left as found; after
+    LOST_ROUNDS attempts the article stays in the queue."""
     for _ in range(LOST_ROUNDS):
-        with translate_errors("looking for lost vectors"):
+        with translate_errors("looking for missing vectors"):
             lost = connection.execute(
                 sql.SQL(
                     "SELECT uri, title, summary FROM {} WHERE uri = ANY(%s) AND embedding IS NULL ORDER BY uri"

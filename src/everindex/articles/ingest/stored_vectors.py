@@ -1,8 +1,8 @@
-"""The comparison of stored vectors with those of their texts, for models that give a text the same vector every time.
+"""The comparison of stored vectors with their texts, for models that always give a text the same vector.
 
-A vector of a text that is gone (an edit by somebody who does not embed, an upsert of half a text by an older release) is found
-by no other means. Compared are vectors that are recorded or declared as made by the model that is handed in; unrecorded ones
-are nobody's to judge, and stay.
+Only this finds a vector of an outdated text (an edit by a program that does not embed, an upsert of half a text by an
+older release). It compares the vectors that are recorded or declared as made by the given model; unrecorded ones cannot
+be judged and stay.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ CHECK_ROWS = 500
 
 @dataclass(slots=True, kw_only=True)
 class Compared:
-    """Counts of compared rows, in vectors."""
+    """Counts of compared vectors."""
 
     recorded: int = 0
-    """Compared, and recorded as made by the model."""
+    """Compared vectors that are recorded as made by the model."""
 
     recorded_other: int = 0
-    """Of these, not the vector of the text that is stored."""
+    """Those of them that are not the vector of the stored text."""
 
     declared: int = 0
     declared_other: int = 0
@@ -69,21 +69,22 @@ class _Row:
 
 
 def require_repeatable(embedder: Embedder) -> None:
-    """Raises UsageError for a model behind an endpoint: every text would be paid for, and may get a slightly other vector."""
+    """Raises UsageError for a model behind an endpoint: every text would cost money and may get a slightly different
+    vector."""
     if embedder.is_remote:
         raise UsageError(
             f"vectors of {embedder.model} are not compared with their texts.",
-            why="only a model of this process gives a text the same vector every time, and for nothing.",
-            next_step="compare a sample with  everindex model declare  where nothing is recorded; to make vectors anew, set "
-            "them to NULL and run  everindex embed.",
+            why="only a model in this process always gives a text the same vector, and free of charge.",
+            next_step="compare a sample with  everindex model declare  where nothing is recorded; to replace vectors, "
+            "set them to NULL and run  everindex embed.",
         )
 
 
 def check_all(
     connection: Connection, embedder: Embedder, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
 ) -> Compared:
-    """Compares every vector of the model with its text and, with `mends`, makes those of another text anew. Can be interrupted
-    at any point: what is done stays done. Raises UsageError for a remote model."""
+    """Compares every vector of the model with its text and, with `mends`, replaces those made from another text. Can be
+    interrupted at any point: finished work is kept. Raises UsageError for a remote model."""
     require_repeatable(embedder)
     table = read_table(connection)
     total = Compared()
@@ -116,9 +117,9 @@ def check_sample(
     rows: int = SAMPLE_ROWS,
     also_recorded: bool = True,
 ) -> Compared:
-    """The same for `rows` of the vectors declared as made by the model, drawn at random, and `also_recorded` as many of those
-    that are recorded. Reads only, over an autocommit connection; no statement runs longer than `max_seconds`. Nothing is
-    compared for a remote model. Raises StatementTimedOut."""
+    """Compares a random sample: `rows` of the vectors declared as made by the model, and with `also_recorded` as many
+    of the recorded ones. Reads only, over an autocommit connection; no statement runs longer than `max_seconds`.
+    Nothing is compared for a remote model. Raises StatementTimedOut."""
     total = Compared()
     if embedder.is_remote or table.dimensions is None:
         return total
@@ -146,7 +147,7 @@ def check_sample(
 
 
 def sample_comparison(settings: Settings) -> CompareVectors:
-    """The comparison that the doctor is handed: with the model of these settings, where that repeats itself."""
+    """The comparison passed to the doctor: with the model of these settings, where its vectors are repeatable."""
 
     def compare(connection: Connection, max_seconds: float) -> ComparedVectors | None:
         try:
@@ -217,7 +218,8 @@ def _read(connection: Connection, table: ArticleTable, model: str, which: sql.Co
 
 
 def _compare(rows: Sequence[_Row], embedder: Embedder, total: Compared) -> list[_Row]:
-    """The rows whose vector is not that of their text; counts all in `total`. What cannot be embedded is not compared."""
+    """The rows whose vector is not that of their text; adds all to `total`. Texts that cannot be embedded are not
+    compared."""
     embedded = embedder.embed([row.text for row in rows])
     wrong = []
     for i, row in enumerate(rows):

@@ -17,7 +17,7 @@ from everindex.articles.table_models import declared_sql, is_zero, without_recor
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
-#: A vector of one article, (dim,) float32, or None where there is none yet.
+#: The vector of one article, (dim,) float32, or None where it has none yet.
 MaybeVector = np.ndarray | None
 
 
@@ -44,11 +44,11 @@ Texts = tuple[str | None, str | None]
 def needs_vector(
     connection: Connection, table: ArticleTable, articles: Sequence[Article], *, model: str
 ) -> dict[int, Texts]:
-    """Which of `articles` have to be embedded, and with which title and summary: new ones, those with another text, without
-    a vector, with a zero one, or with one that is known to be of another model.
+    """The title and summary of each of `articles` that must be embedded: new ones, those with a changed text, without a
+    vector, with a zero vector, or with one known to be of another model.
 
-    The texts are those that will stand in the table after the upsert: of an article that brings only one of the two, the
-    other is the stored one. The keys are indexes into `articles`. Reads only.
+    The texts are those in the table after the upsert: where an article has only one of the two, the other is the stored
+    one. The keys are indexes into `articles`. Reads only.
     """
     record = (
         sql.SQL("(SELECT r.model FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)")
@@ -61,7 +61,8 @@ def needs_vector(
             row[0]: (row[1], row[2], row[3])
             for row in connection.execute(
                 sql.SQL(
-                    "SELECT a.uri, a.title, a.summary, a.embedding IS NULL OR {is_zero} OR coalesce({other_model}, false) "
+                    "SELECT a.uri, a.title, a.summary, a.embedding IS NULL OR {is_zero} OR coalesce({other_model}, "
+                    "false) "
                     "FROM {table} a WHERE a.uri = ANY(%(uris)s)"
                 ).format(is_zero=is_zero(table), other_model=other_model, table=table.identifier),
                 {"uris": [article.uri for article in articles], "model": model},
@@ -95,15 +96,15 @@ def upsert(
     embedded: Mapping[int, Texts] | None = None,
     keeps_unrecorded: bool = False,
 ) -> Stored:
-    """Writes `articles` (one uri only once) with their `vectors` in one transaction.
+    """Writes `articles` (each uri only once) with their `vectors` in one transaction.
 
-    A field that is None leaves what is stored. A row that would not change is not written. A changed text without a new
-    vector loses its old one: a vector of another text is worse than none. `embedded` says of which title and summary a
-    vector was made (index into `articles`); where other ones are stored in the end, because somebody changed the half that
-    the article does not bring, the row has no vector. With `keeps_unrecorded` a
-    vector without a record stays when its text changes: who made it is not known, and nobody here can make it again
-    (docs/decisions/0016). `model` is recorded with each new vector (None: not known). Takes ROW
-    EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer, StatementFailed.
+    A field that is None keeps the stored value. A row that would not change is not written. A changed text without a
+    new vector loses its old one: a vector of another text is worse than none. `embedded` gives the title and summary
+    from which each vector was made (index into `articles`); where the stored ones differ in the end, because another
+    writer changed the half that the article does not contain, the row has no vector. With `keeps_unrecorded` a vector
+    without a record stays when its text changes: its model is unknown, so it could not be made again
+    (docs/decisions/0016). `model` is recorded with each new vector (None: unknown). Takes ROW EXCLUSIVE on the tables
+    it writes. Raises PermissionDenied, ReadOnlyServer, StatementFailed.
     """
     columns = table.writable_columns
     with translate_errors("writing articles"), connection.transaction():
@@ -121,7 +122,7 @@ def upsert(
 
 
 def last_of_each(articles: Iterable[Article]) -> list[Article]:
-    """The articles with each uri once, its last row winning."""
+    """The articles with each uri once; the last row wins."""
     return list({article.uri: article for article in articles}.values())
 
 
@@ -135,7 +136,8 @@ def _stage(
 ) -> None:
     connection.execute(
         sql.SQL(
-            "CREATE TEMP TABLE everindex_staging ({columns}, raw_text text, embedded_title text, embedded_summary text, "
+            "CREATE TEMP TABLE everindex_staging ({columns}, raw_text text, embedded_title text, embedded_summary "
+            "text, "
             "has_embedded text, embedding {vector})"
         ).format(
             columns=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column)) for column in columns),
@@ -168,10 +170,10 @@ def _as_text(value: Any) -> str | None:
 
 
 def _is_new(table: ArticleTable) -> sql.Composable:
-    """Whether the row `a` that a statement has just written was not there before.
+    """The condition that the row `a`, just written by the statement, is new.
 
-    Of a partitioned table PostgreSQL gives no system columns back (0A000): there the snapshot of the statement says it, for
-    which a row that another session has stored meanwhile is new, too.
+    For a partitioned table PostgreSQL does not return system columns (0A000); there the statement's snapshot decides,
+    in which a row that another session has stored meanwhile also counts as new.
     """
     if not table.is_partitioned:
         return sql.SQL("(a.xmax = 0)")
@@ -184,17 +186,19 @@ def _merge(
     """One INSERT … ON CONFLICT over the staging table; (inserted, updated)."""
     others = [column for column in columns if column != "uri"]
     text_changes = sql.SQL(
-        "(a.title, a.summary) IS DISTINCT FROM (coalesce(excluded.title, a.title), coalesce(excluded.summary, a.summary))"
+        "(a.title, a.summary) IS DISTINCT FROM (coalesce(excluded.title, a.title), coalesce(excluded.summary, "
+        "a.summary))"
     )
     kept = sql.SQL(
-        "CASE WHEN excluded.embedding IS NOT NULL THEN excluded.embedding WHEN {text_changes}{of_known_model} THEN NULL "
+        "CASE WHEN excluded.embedding IS NOT NULL THEN excluded.embedding WHEN {text_changes}{of_known_model} THEN "
+        "NULL "
         "ELSE a.embedding END"
     ).format(
         text_changes=text_changes,
         of_known_model=sql.SQL(" AND NOT {}").format(without_record(table)) if keeps_unrecorded else sql.SQL(""),
     )
     has_vectors = table.dimensions is not None
-    # pgvector's own operator by its full name: IS DISTINCT FROM looks for `=` in the search_path.
+    # pgvector's own operator by its qualified name: IS DISTINCT FROM resolves `=` by the search_path.
     other_vector = sql.SQL(
         "(excluded.embedding IS NOT NULL AND (a.embedding IS NULL OR a.embedding OPERATOR({}.<>) excluded.embedding))"
     ).format(sql.Identifier(table.extension_schema or "public"))
@@ -243,7 +247,7 @@ def _merge(
     return int(row[0]), int(row[1])
 
 
-#: Full texts go beside, only where they changed.
+#: Full texts go into their own table, and only where they changed.
 _MERGE_RAW = """
     INSERT INTO raw_articles AS r (uri, raw_markdown, submission_date, last_updated, topic)
     SELECT s.uri, s.raw_text, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -253,7 +257,8 @@ _MERGE_RAW = """
     WHERE r.raw_markdown IS DISTINCT FROM excluded.raw_markdown
 """
 
-#: Every row of the staging table is locked by now, those too that the upsert found unchanged: what is compared here stays.
+#: By now the rows of all staged articles are locked, including those that the upsert left unchanged, so the compared
+#: texts cannot change.
 _DROP_OF_OTHER_TEXT = """
     WITH other AS (
         UPDATE {table} a SET embedding = NULL FROM pg_temp.everindex_staging s
@@ -274,7 +279,7 @@ _FORGET_RECORDS = """
       AND EXISTS (SELECT FROM articles a WHERE a.uri = w.uri AND a.embedding IS NULL)
 """
 
-#: A vector of which nobody says what made it takes the place of one that had a record.
+#: A vector without a named model replaces one that had a record.
 _FORGET_UNKNOWN = """
     WITH forgotten AS (
         DELETE FROM everindex_meta.embedding_record r USING pg_temp.everindex_staging s
@@ -296,10 +301,10 @@ _RECORD = """
 
 
 def record_failures(connection: Connection, table: ArticleTable, failures: dict[str, str]) -> None:
-    """Notes why articles (uri → reason) have no vector, for `everindex embed` and the pages."""
+    """Records why articles (uri → reason) have no vector, for `everindex embed` and the web pages."""
     if not failures or not table.has_embedding_records:
         return
-    with translate_errors("noting failed embeddings"), connection.cursor() as cursor:
+    with translate_errors("recording failed embeddings"), connection.cursor() as cursor:
         cursor.executemany(
             """
             INSERT INTO everindex_meta.embedding_failure AS f (uri, reason) VALUES (%s, %s)
@@ -316,14 +321,15 @@ def set_vectors(
     *,
     model: str,
 ) -> int:
-    """Gives articles (uri, title, summary, vector) their vectors, unless their text has changed meanwhile; how many got one."""
+    """Stores the vectors of (uri, title, summary, vector) unless the text has changed meanwhile; returns how many were
+    stored."""
     if not rows:
         return 0
     update = sql.SQL(
         "UPDATE {} SET embedding = %s WHERE uri = %s AND (title, summary) IS NOT DISTINCT FROM (%s, %s)"
     ).format(table.identifier)
     if table.has_embedding_records:
-        # Only what the UPDATE has reached is recorded: of another text, or gone, there is no vector to tell of.
+        # Only updated rows are recorded: a row that has another text, or was deleted, got no vector.
         update = sql.SQL(
             """
             WITH done AS ({update} RETURNING uri), solved AS (

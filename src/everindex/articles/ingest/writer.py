@@ -1,7 +1,7 @@
-"""The writing side of an instance: articles and their vectors, each over a connection of its own to the primary.
+"""The writer of an instance: stores articles and vectors, each call over its own connection to the primary.
 
-Guarantees that no vector is stored beside vectors of another model, and that what this process knows of the table is read anew
-after a write. What other processes know is as old as they allow.
+Guarantees that no vector is stored beside vectors of an unrecorded model, and that this process discards its caches
+after a write. Other processes may use theirs until they expire.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ArticleWriter:
         query_embedder: QueryEmbedder,
         invalidate: Callable[[], None],
     ) -> None:
-        """`invalidate` makes the instance read table, index and models anew."""
+        """`invalidate` discards the instance's caches of table, index and models."""
         self._conninfo = addresses.main
         self._direct_conninfo = addresses.direct
         self._settings = settings
@@ -169,8 +169,8 @@ class ArticleWriter:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _embedder_to_write(self, connection: Connection, *, overwrites: bool = False) -> Embedder | EverindexError:
-        """The model that makes vectors for this table; or why none may be made: beside vectors of an unrecorded model another
-        model's would be lost among them, and where nothing can be recorded, ours would be such."""
+        """The model that makes vectors for this table, or why none may be made: vectors of different models could not
+        be told apart beside unrecorded ones, and where nothing can be recorded, new ones would be unrecorded too."""
         table, _ = self._engine.known()
         if table.dimensions is None:
             return self._query_embedder.embedder
@@ -184,7 +184,7 @@ class ArticleWriter:
         return self._query_embedder.embedder
 
     def _keep_records(self, connection: Connection, *, must_declare: bool = False) -> None:
-        """Sees to it that what is stored can be recorded. Raises EmbeddingModelUnrecorded."""
+        """Makes sure that the models of stored vectors can be recorded. Raises EmbeddingModelUnrecorded."""
         table = read_table(connection)
         if table.has_embedding_records and (table.has_declared_models or not must_declare):
             return
@@ -196,7 +196,7 @@ class ArticleWriter:
             role = sql.Identifier(connection.info.user).as_string(None)
             raise EmbeddingModelUnrecorded(
                 "which model makes a vector cannot be recorded here, so none is stored.",
-                why=f"schema everindex_meta is missing, and cannot be made: {exc.why}",
+                why=f"schema everindex_meta is missing and cannot be created: {exc.why}",
                 next_step=f"have an administrator run  CREATE SCHEMA everindex_meta AUTHORIZATION {role};  "
                 "then run  everindex embed.",
             ) from exc

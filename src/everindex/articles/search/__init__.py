@@ -1,1 +1,1 @@
-"""The search: imports fall from the service to hybrid search, to search by words and by vectors, to the request."""
+"""Search: imports go down from the service to hybrid search, to keyword and vector search, to the request."""

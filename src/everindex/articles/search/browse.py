@@ -1,8 +1,8 @@
-"""Articles by filters alone, the newest first, in pages, and how many there are.
+"""Browsing: the articles that pass the filters, newest first, in pages, with their total.
 
 The order is publication_date, then uri, both descending; articles without a date come last. A cursor holds the last
-article's date and uri, so that rows which come or go shift nothing. PostgreSQL walks the index on publication_date
-backwards, or sorts what a selective filter leaves. Reads only.
+article's date and uri, so that rows added or deleted meanwhile shift nothing. PostgreSQL walks the index on
+publication_date backwards, or sorts the rows that a selective filter leaves. Reads only.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from everindex.errors import CursorRefused
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
-#: So many articles are counted; of more the planner's estimate is told, and called one. 100,000 narrow rows are read in
-#: some 20 ms, and whoever browses pages of ten has no use for the last digit.
+#: Up to this many articles are counted exactly; beyond it the answer gives the planner's estimate and says so. Reading
+#: 100,000 narrow rows takes about 20 ms, and nobody who browses pages of ten needs the last digit.
 COUNTED = 100_000
 
 
@@ -40,7 +40,7 @@ def browse(connection: Connection, table: ArticleTable, page: Page) -> Answer:
     answer = Answer(
         hits=hits, k=k, strategy="newest", ef_search=None, elapsed_ms=(time.perf_counter() - started) * 1000,
         mode="browse", total=total, total_is_estimate=is_estimate,
-        reason="there is no text to search for: the filters choose, and the newest come first",
+        reason="no search text: articles that pass the filters, newest first",
     )  # fmt: skip
     if len(rows) <= k:
         return answer
@@ -63,9 +63,9 @@ def _place(cursor: Cursor | None) -> _Place | None:
             raise ValueError
     except (ValueError, TypeError):
         raise CursorRefused(
-            "the cursor names no place among the newest articles.",
-            why="it is not what an answer gave as next_cursor.",
-            next_step="ask for the first page, without a cursor.",
+            "the cursor does not belong to a list of the newest articles.",
+            why="it is not a next_cursor of such a list.",
+            next_step="request the first page, without a cursor.",
         ) from None
     return date, uri
 
@@ -83,7 +83,7 @@ def _is_text(table: ArticleTable) -> bool:
 def _page(
     connection: Connection, table: ArticleTable, filters: Filters, *, k: int, after: _Place | None
 ) -> list[tuple[Any, ...]]:
-    """Those with a date, and where they end, those without."""
+    """Articles with a date, followed by those without."""
     rows: list[tuple[Any, ...]] = []
     if after is None or after[0] is not None:
         rows = connection.execute(*statement(table, filters, is_dated=True, k=k, after=after)).fetchall()
@@ -97,7 +97,7 @@ def _page(
 def statement(
     table: ArticleTable, filters: Filters, *, is_dated: bool, k: int, after: _Place | None
 ) -> tuple[sql.Composed, dict[str, str]]:
-    """A page of those that have a date, or of those that have none, with its parameters."""
+    """The statement for a page of articles with a date, or without one, and its parameters."""
     condition, given = where(table, filters)
     # As text, "unknown" would be later than any date. COLLATE "C": also where the language orders letters before digits.
     dated: sql.Composable = sql.SQL("publication_date IS NOT NULL")
@@ -126,7 +126,7 @@ def statement(
 
 
 def _total(connection: Connection, table: ArticleTable, filters: Filters) -> tuple[int, bool]:
-    """How many pass, and whether that is an estimate."""
+    """How many articles pass the filters, and whether that is an estimate."""
     condition, given = where(table, filters)
     passing = sql.SQL("SELECT FROM {table} WHERE true{condition}").format(table=table.identifier, condition=condition)
     row = connection.execute(

@@ -1,11 +1,11 @@
-"""Cursors: the place where the next page of an answer begins, which is after the last article shown and not after a count.
+"""Cursors: the position where the next page of an answer begins, given by the last article shown and not by a count.
 
-A cursor names the last article's distance and uri, so that rows which come or go between two pages shift nothing. Where
-that place alone does not tell what was shown, it holds a digest of each article in question: through the index, which of
-several articles equally far; in a hybrid search, whose scores change with every row, all of them.
+A cursor names the last article's distance and uri, so that rows added or deleted between two pages shift nothing. Where
+that position alone does not determine which articles were shown, the cursor contains a digest of each one in question:
+in an index search, of those equally distant; in a hybrid search, whose scores change with every row, of all.
 
-It holds a digest of what was asked too: continued with another question it would skip and repeat without a word, so it is
-refused. It is no secret and grants nothing; whoever writes one by hand gets a page of the same search.
+It also contains a digest of the search: with another search it would silently skip and repeat articles, so it is
+refused. It is not secret and grants nothing; a hand-written one gets a page of the same search.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ import numpy as np
 from everindex.articles.model import MAX_K, MAX_URI_BYTES, Hit
 from everindex.errors import CursorRefused
 
-#: The first byte. Another layout, or another meaning of a field, takes the next number.
+#: The first byte. A new layout, or a new meaning of a field, takes the next number.
 VERSION = 2
 DIGEST_BYTES = 8
-#: Of an article. Of a million pairs of walks over MOST_SEEN articles each, one misses an article for another's digest.
+#: Digest size of an article. In one of a million pairs of walks over MOST_SEEN articles each, an article is missed
+#: because of a digest collision.
 SEEN_BYTES = 5
-#: So many articles are remembered one by one; the text of a cursor then still fits into the 8 kB that proxies allow an address.
+#: The number of articles remembered one by one; the cursor then still fits into the 8 kB that proxies allow for a URL.
 MOST_SEEN = 1000
 
-#: So many articles of a search by ranks are shown on all its pages together.
+#: The number of articles that a search by rank shows on all its pages together.
 MAX_RANKED = min(MOST_SEEN, MAX_K)
 
-#: version · articles shown so far · what orders the answer, exact · digest of the question · how many are seen; then their
-#: digests, the uri and a CRC-32.
+#: version · articles shown so far · the exact value that orders the answer · digest of the search · number of digests;
+#: then these digests, the uri and a CRC-32.
 _HEAD = struct.Struct(f">BId{DIGEST_BYTES}sH")
 _CRC = struct.Struct(">I")
 _LENGTH = struct.Struct(">Q")
 _MOST_SHOWN = 2**32 - 1
-#: What the longest cursor has as text; nothing longer is decoded.
+#: The length of the longest cursor as text; nothing longer is decoded.
 _MOST_CHARACTERS = 4 * math.ceil((_HEAD.size + MOST_SEEN * SEEN_BYTES + MAX_URI_BYTES + _CRC.size) / 3)
 
 
@@ -49,32 +50,33 @@ class Cursor:
     """The last article of a page."""
 
     distance: float
-    """What orders the answer, smallest first: the cosine distance; in a search by keyword the score, negated."""
+    """The value that orders the answer, smallest first: the cosine distance, or in keyword search the negated score."""
 
     uri: str
     shown: int
-    """How many articles the pages up to here have shown: how deep the next page lies, and no more than that."""
+    """The number of articles shown so far, used only as the depth of the next page."""
 
     seen: frozenset[bytes] = frozenset()
-    """`seen_digest` of the articles that were shown although their place is not before this one's; at most MOST_SEEN."""
+    """`seen_digest` of the articles that were shown although their position is not before this one; at most
+    MOST_SEEN."""
 
 
-#: Of what was searched for; a vector as (dim,) float32.
+#: A part of what was searched for; a vector is (dim,) float32.
 Part = str | bytes | float | np.ndarray | None
 
 
 def digest_of(parts: Iterable[Part]) -> bytes:
-    """The digest of what was asked; the same parts in the same order give the same, on every machine."""
+    """The digest of a search; the same parts in the same order give the same digest on every machine."""
     content = b"".join(_encoded(part) for part in parts)
-    digest = hashlib.sha256()  # processors have instructions for it: three times as fast as BLAKE2
-    # Of 2,048 bytes and more hashlib lets other threads run meanwhile: under load, waiting for the turn takes far longer.
+    digest = hashlib.sha256()  # has processor instructions: three times as fast as BLAKE2
+    # For 2,048 bytes and more hashlib releases the GIL: under load, getting it back takes far longer than hashing.
     for start in range(0, len(content), 2047):
         digest.update(content[start : start + 2047])
     return digest.digest()[:DIGEST_BYTES]
 
 
 def _encoded(part: Part) -> bytes:
-    """The part with its kind and length, so that no two questions have the same bytes."""
+    """The part with its kind and length, so that no two searches have the same bytes."""
     match part:
         case None:
             return b"-"
@@ -92,48 +94,50 @@ def _encoded(part: Part) -> bytes:
 def _float32(array: np.ndarray) -> np.ndarray:
     if array.dtype == "<f4":
         return array
-    with np.errstate(over="ignore"):  # whatever can be asked has a digest
+    with np.errstate(over="ignore"):  # every possible search has a digest
         return array.astype("<f4")
 
 
 def seen_digest(uri: str) -> bytes:
-    """An article, as a cursor remembers it."""
+    """The digest by which a cursor remembers an article."""
     return hashlib.blake2s(uri.encode(), digest_size=SEEN_BYTES).digest()
 
 
-def write_cursor(cursor: Cursor, *, asked: bytes) -> str:
-    """The cursor as text for addresses and JSON: URL-safe, without padding. `asked` comes from `digest_of`."""
+def write_cursor(cursor: Cursor, *, search_digest: bytes) -> str:
+    """The cursor as text for addresses and JSON: URL-safe, without padding. `search_digest` comes from `digest_of`."""
     seen = sorted(cursor.seen)
-    head = _HEAD.pack(VERSION, min(cursor.shown, _MOST_SHOWN), cursor.distance, asked, len(seen))
+    head = _HEAD.pack(VERSION, min(cursor.shown, _MOST_SHOWN), cursor.distance, search_digest, len(seen))
     content = head + b"".join(seen) + cursor.uri.encode()
     return base64.urlsafe_b64encode(content + _CRC.pack(zlib.crc32(content))).rstrip(b"=").decode()
 
 
-def read_cursor(text: str, *, asked: bytes) -> Cursor:
-    """The cursor of `text`. Raises CursorRefused for what `write_cursor` did not write for this question."""
+def read_cursor(text: str, *, search_digest: bytes) -> Cursor:
+    """The cursor of `text`. Raises CursorRefused for what `write_cursor` did not write for this search."""
     content = _content(text.strip())
     cursor = None if content is None else _cursor(content)
     if content is None or cursor is None:
         raise CursorRefused(
             f"the cursor cannot be read: {text.strip()[:40]!r}.",
-            why="it is not what an answer gave as next_cursor: cut off, changed, or of another version of everindex.",
-            next_step="ask for the first page, without a cursor, and go on with its next_cursor.",
+            why="it is not the next_cursor of an answer: it was cut off or changed, or is from another version of "
+            "everindex.",
+            next_step="request the first page, without a cursor, and continue with its next_cursor.",
         )
-    if _HEAD.unpack_from(content)[3] != asked:
+    if _HEAD.unpack_from(content)[3] != search_digest:
         raise CursorRefused(
             "the cursor belongs to another search.",
-            why="it continues the search that gave it: the same text or vector, model, filters, mode and min_similarity. "
+            why="it only continues its own search: the same text or vector, model, filters, mode and min_similarity. "
             "Only k, ef_search and exact may change between pages.",
-            next_step="ask for the first page of this search, without a cursor.",
+            next_step="request the first page of this search, without a cursor.",
         )
     return cursor
 
 
 def _content(text: str) -> bytes | None:
-    """The bytes before the checksum, if it is theirs."""
+    """The bytes before the checksum, if it matches."""
     if len(text) > _MOST_CHARACTERS:
         return None
-    # In an address + means a space, so the alphabet has neither; padding is put back, also where it was left on.
+    # In a URL + means a space, so the alphabet has - and _ instead of + and /. Padding is restored, even where it was
+    # not removed.
     plain = text.rstrip("=")
     try:
         whole = base64.b64decode(plain + "=" * (-len(plain) % 4), altchars=b"-_", validate=True)
@@ -145,7 +149,7 @@ def _content(text: str) -> bytes | None:
 
 
 def _cursor(content: bytes) -> Cursor | None:
-    """The cursor, if it is one of this version that a search can be continued with."""
+    """The cursor, if it is of this version and usable."""
     version, shown, distance, _, count = _HEAD.unpack_from(content)
     begin = _HEAD.size + count * SEEN_BYTES
     if version != VERSION or not math.isfinite(distance) or count > MOST_SEEN or len(content) < begin:
@@ -163,8 +167,8 @@ def _cursor(content: bytes) -> Cursor | None:
 def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bool) -> Cursor:
     """The cursor after `hits` (at least one, by distance and uri), which themselves came after `before`.
 
-    `is_complete`: nothing was left out before the last of them, as in an exact search. An index gives any of several
-    articles that are equally far, so of those it is remembered which were shown.
+    `is_complete`: nothing was left out before the last of them, as in an exact search. An index returns equally distant
+    articles in any order, so the cursor remembers which of them were shown.
     """
     last = hits[-1]
     distance = _distance(last)
@@ -175,14 +179,14 @@ def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bo
         return Cursor(distance=distance, uri=last.uri, shown=shown, seen=seen)
     seen |= {seen_digest(hit.uri) for hit in hits if hit.distance == distance}
     if len(seen) > MOST_SEEN:
-        # The rest of more than MOST_SEEN equal vectors is passed over: the index itself hardly tells them apart.
+        # With more than MOST_SEEN equal vectors the rest is skipped: the index itself hardly distinguishes them.
         return Cursor(distance=math.nextafter(distance, math.inf), uri="", shown=shown)
     return Cursor(distance=distance, uri=begun, shown=shown, seen=seen)
 
 
 def after_ranked(hits: Sequence[Hit], *, before: Cursor | None) -> Cursor | None:
-    """The cursor after `hits` of a search by ranks, where every new row changes the scores: all that were shown are
-    remembered. None after MAX_RANKED of them."""
+    """The cursor after `hits` of a search by rank. Every new row changes the scores, so it remembers all articles
+    shown. None after MAX_RANKED of them."""
     seen = (frozenset() if before is None else before.seen) | {seen_digest(hit.uri) for hit in hits}
     if len(seen) >= MAX_RANKED:
         return None
@@ -201,5 +205,5 @@ def _shown(before: Cursor | None) -> int:
 
 
 def _distance(hit: Hit) -> float:
-    assert hit.distance is not None  # what a search by meaning found has one
+    assert hit.distance is not None  # every hit of a semantic search has one
     return hit.distance

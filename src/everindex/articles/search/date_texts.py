@@ -1,7 +1,7 @@
-"""How many publication dates are texts that `since` and `until` cannot compare: cached for the notices of answers.
+"""The count of publication dates that `since` and `until` cannot compare, cached for the notices in answers.
 
-On an existing instance the column is text, and a filter compares it as text: that is right for ISO-8601 dates, and for nothing
-else. Guarantees a bounded read, at most one each KNOWN_SECONDS, and only where an answer is filtered by date.
+On an existing instance the column is text, and a filter compares it as text, which is correct for ISO-8601 dates only.
+Guarantees a bounded read, at most one per KNOWN_SECONDS, and only where an answer is filtered by date.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from everindex.pg.sqlstate import translate_errors
 log = logging.getLogger(__name__)
 
 KNOWN_SECONDS = 300.0
-#: So many rows are looked at; of a larger table a sample of pages.
+#: At most this many rows are read; a larger table is sampled by page.
 SAMPLED_ROWS = 50_000
 
 
 class DateTexts:
-    """Of one instance; safe to use from many threads."""
+    """The count of one instance; safe to use from many threads."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._known: tuple[float, str | None] | None = None
 
     def notice(self, table: ArticleTable, filters: Filters) -> str | None:
-        """What an answer that is filtered by date has to say; None where all dates can be compared, or it is not."""
+        """The notice for an answer filtered by date; None where all dates can be compared, or no date filter is set."""
         if not (filters.since or filters.until):
             return None
         if table.columns["publication_date"] not in ("text", "character varying"):
@@ -45,30 +45,32 @@ class DateTexts:
         return known[1]
 
     def invalidate(self) -> None:
-        """Counts anew at the next search that is filtered by date."""
+        """Discards the count: the next search filtered by date counts again."""
         self._known = None
 
     def _look(self, table: ArticleTable) -> str | None:
         try:
             counted, strange, is_sample = self._reading.read(lambda connection: count_strange(connection, table))
         except EverindexError as exc:
-            # The answer is there, and is not lost for the sake of a notice.
-            log.debug("dates were not looked at: %s", exc.slug)
+            # The answer is ready and must not fail because of a notice.
+            log.debug("publication dates were not checked: %s", exc.slug)
             return None
         if not strange:
             return None
         of = f"{strange:,} of {counted:,}{' sampled' if is_sample else ''}"
         return (
-            f"{of} publication dates are not written as YYYY-MM-DD, and since and until compare them as text: articles may be "
+            f"{of} publication dates are not written as YYYY-MM-DD, and since and until compare them as text: articles "
+            f"may be "
             "missing or wrong (everindex doctor prints the statement that normalises them)"
         )
 
 
 def count_strange(connection: Connection, table: ArticleTable) -> tuple[int, int, bool]:
-    """Dates that were looked at, those that are no ISO-8601 dates, and whether that was a sample. Reads only."""
-    with translate_errors("looking at publication dates"):
+    """(dates read, dates that are not ISO-8601, whether that was a sample). Reads only."""
+    with translate_errors("checking publication dates"):
         row = connection.execute(
-            "SELECT greatest(reltuples, 0), relkind = 'r' FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s)",
+            "SELECT greatest(reltuples, 0), relkind = 'r' FROM pg_catalog.pg_class WHERE oid = "
+            "pg_catalog.to_regclass(%s)",
             (table.identifier.as_string(None),),
         ).fetchone()
         estimated, is_plain = row or (0, False)
@@ -79,7 +81,8 @@ def count_strange(connection: Connection, table: ArticleTable) -> tuple[int, int
             else None
         )
         found = connection.execute(
-            sql.SQL("SELECT count(*), count(*) FILTER (WHERE publication_date {}) FROM (SELECT publication_date FROM {}{} "
+            sql.SQL("SELECT count(*), count(*) FILTER (WHERE publication_date {}) FROM (SELECT publication_date FROM "
+            "{}{} "
                     "WHERE publication_date IS NOT NULL LIMIT {}) AS looked_at").format(
                 sql.SQL(NOT_ISO), table.identifier, share or sql.SQL(""), sql.Literal(4 * SAMPLED_ROWS)
             )
@@ -88,7 +91,7 @@ def count_strange(connection: Connection, table: ArticleTable) -> tuple[int, int
 
 
 def with_notice(answer: Answer, notice: str | None) -> Answer:
-    """The answer, with what it has to say of dates."""
+    """The answer with the notice about dates, if there is one."""
     if notice is not None:
         answer.notices = [*answer.notices, notice]
     return answer

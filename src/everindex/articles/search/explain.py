@@ -1,4 +1,4 @@
-"""Plans of searches as they ran, without the vectors and words in them: those are somebody's query."""
+"""Plans of searches as they ran, without the vectors and words in them, which reveal the query."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from everindex.index.recall.explain import Settings, explain_text
 from everindex.pg.connections import Connection
 
-#: A query vector, as a plan shows it.
+#: A query vector as a plan shows it.
 _VECTOR_LITERAL = re.compile(r"'\[[^'\]]*\]'")
-#: The words that were asked for.
+#: The words of the query.
 _TSQUERY = re.compile(r"'(?:[^']|'')*'::tsquery")
-#: The bit code of one.
+#: The bit code of a vector.
 _BITS = re.compile(r"'[01]{32,}'")
 
 
 def plan_as_run(
     connection: Connection, statement: str, parameters: Mapping[str, Any], *, settings: Settings
 ) -> tuple[str, ...]:
-    """Runs the statement under transaction-local `settings` and tells how it went, a line each."""
+    """Runs the statement under transaction-local `settings`; the lines of its plan, without vectors."""
     lines = explain_text(connection, statement, parameters, settings=settings, as_run=True)
     return tuple(without_vectors(line) for line in lines)
 
@@ -31,5 +31,5 @@ def without_words(line: str) -> str:
 
 
 def without_vectors(line: str) -> str:
-    """A line of a plan without the vectors in it: they are long, and somebody's question."""
+    """A line of a plan without the vectors in it: they are long and reveal the query."""
     return _BITS.sub("'…'", _VECTOR_LITERAL.sub("'[…]'", line))

@@ -1,4 +1,4 @@
-"""Filters as parameters, and as the condition on rows that the indexes of the columns can serve."""
+"""Filters as statement parameters, and as a condition that the indexes on the columns can serve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everindex.articles.table import ArticleTable
 from everindex.errors import QueryInvalid
 
 _LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
-#: A year, a month or a day that there is, from 0001 to 9999; a time of day after it counts for nothing. Of ECMA-262, too.
+#: An existing year, month or day, from 0001 to 9999; a time of day after it is ignored. Valid in ECMA-262 as well.
 DATE_PATTERN = (
     "(?!0000)(?:[0-9]{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|1[0-9]|2[0-8]))?|-(?:0[13-9]|1[0-2])-(?:29|30)"
     f"|-(?:0[13578]|1[02])-31)?|{_LEAP}-02-29)(?:[T ][-+0-9:.Z]*)?"
@@ -49,9 +49,9 @@ def where(table: ArticleTable, filters: Filters) -> tuple[sql.Composed, dict[str
 
 
 def values(filters: Filters) -> dict[str, str]:
-    """The parameters of `where`, which compose it: filters that have the same names have the same text.
+    """The parameters of `where`. Filters with the same set of names give the same condition text.
 
-    Raises QueryInvalid for a date that is none, or a value that no row can have.
+    Raises QueryInvalid for an impossible date, or for a value that no row can have.
     """
     if filters.is_empty:
         return {}
@@ -103,7 +103,8 @@ def _value(column: str, value: str) -> str:
     if not is_possible:
         raise QueryInvalid(
             f"the filter {column} cannot match any article.",
-            why=f"its value is no Unicode, has a NUL or more than {MAX_FILTER_CHARS} characters; no article has.",
+            why=f"its value is not Unicode, contains a NUL, or has more than {MAX_FILTER_CHARS} characters; no article "
+            f"has such a value.",
             next_step="correct the value; `everindex search --help` shows the filters.",
         )
     return value

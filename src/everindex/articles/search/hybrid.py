@@ -1,13 +1,13 @@
-"""The hybrid search: by meaning and by words, fused by reciprocal ranks.
+"""Hybrid search: by meaning and by words, fused by reciprocal rank.
 
-Neither can stand in for the other: a model knows no rare name, words know no synonym (docs/measurements/hybrid.md). Where
-one of the two cannot be had, the other answers alone, and the answer says so.
+Neither can replace the other: a model does not know rare names, and words do not match synonyms
+(docs/measurements/hybrid.md). Where one of the two is unavailable, the other answers alone, and the answer says so.
 
-Distances and ts_rank_cd cannot be added up: they have different scales, and neither says how good it is. Places can. An
-article scores the sum of 1 / (60 + place) over the searches that found it.
+Distances and ts_rank_cd cannot be added up: they have different scales, and neither is an absolute measure of quality.
+Ranks can be added. An article's score is the sum of 1 / (60 + rank) over the searches that found it.
 
 Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods",
-SIGIR 2009, which found 60 and that it hardly matters.
+SIGIR 2009, which chose 60 and found that the exact value hardly matters.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger("everindex.search")
 
-#: Each search contributes so many times k: twice is enough, more changes nothing (docs/measurements/hybrid.md).
+#: Each search contributes this many times k candidates: twice is enough, more changes nothing
+#: (docs/measurements/hybrid.md).
 DEPTH = 2
-#: Where the query leaves words out: some of the nearest articles have them and are passed over.
+#: The same where the query excludes words: some of the nearest articles contain them and are dropped.
 DEPTH_LEAVING_OUT = 5
-#: Of common words fewer articles are ranked than in a search by keyword alone: the search by meaning orders them too.
+#: For common words fewer articles are ranked than in keyword search alone, since the search by meaning orders them too.
 MOST_RANKED = 2_000
 
 
-#: How much less a first place is worth than all of it: with 60, a first and a tenth place differ by 15 %.
+#: The constant in 1 / (60 + rank): with 60, the first and the tenth place differ by 15 %.
 RANK_CONSTANT = 60
 
 
@@ -60,11 +61,12 @@ class HybridSearch:
         self._slow_query_ms = slow_query_ms
 
     def search(self, page: Page, meaning: QueryVector) -> Answer:
-        """The articles of `page`, best first, with snippets; `meaning` is the vector of what the request's text wants.
+        """The articles of `page`, best first, with snippets; `meaning` is the vector of the words that the request's
+        text wants.
 
-        Those that the pages before have shown are passed over, and those less similar than the request wants. Fewer than
-        `page.k` only where fewer are found by either. Raises as the two searches do, and what `meaning` is, where words
-        cannot answer either.
+        Articles on previous pages and articles below the minimum similarity are skipped. Fewer than `page.k` only where
+        the two searches together find fewer. Raises what the two searches raise; where `meaning` is an error and words
+        cannot answer either, raises that error.
         """
         started = time.perf_counter()
         request, k, seen = page.request, page.k, page.seen
@@ -96,7 +98,7 @@ class HybridSearch:
         log.info(
             "search k=%d mode=hybrid strategy=%s rows=%d %.1f ms", k, answer.strategy, len(hits), answer.elapsed_ms
         )
-        # A slow search by meaning has been logged by itself, and one line is enough for one search.
+        # A slow semantic search has logged itself already; one line per search is enough.
         if words_ms >= self._slow_query_ms and (near is None or near.elapsed_ms < self._slow_query_ms):
             plan = self._words.plan(candidates)
             log_slow(replace(answer, elapsed_ms=words_ms, strategy="keyword"), request.filters, plan=plan)
@@ -106,7 +108,7 @@ class HybridSearch:
 def _answer(
     meaning: QueryVector, near: Answer | None, found: Found, hits: list[Hit], *, k: int, elapsed_ms: float
 ) -> Answer:
-    # No row with a vector may pass the filter, and yet some without one: then words alone have answered.
+    # The filter may pass only rows without a vector: then words alone have answered.
     by_meaning = None if near is None or (near.strategy == "none-match" and hits) else near
     return Answer(
         hits=hits,
@@ -124,19 +126,19 @@ def _why_words(meaning: QueryVector) -> str:
     return (
         "the text has no vector to compare"
         if isinstance(meaning, EverindexError)
-        else "the search by meaning found nothing"
+        else "the semantic search found nothing"
     )
 
 
 def merged(by_meaning: list[Hit], by_keyword: list[Hit]) -> list[Hit]:
-    """All hits of both, best first by reciprocal ranks."""
+    """All hits of both searches, ordered by the sum of reciprocal ranks."""
     known = {hit.uri: hit for hit in [*by_keyword, *by_meaning]}
     fused = fuse([hit.uri for hit in by_meaning], [hit.uri for hit in by_keyword])
     return [_ranked(known[one.uri], one) for one in fused]
 
 
 def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]) -> list[Hit]:
-    """The hits that have none of the words of the query `left_out`. Reads nothing but its arguments."""
+    """The hits that match nothing in the query `left_out`. Reads only its arguments."""
     if not hits:
         return []
     composed = sql.SQL(
@@ -149,13 +151,14 @@ def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]
     statement, names = roundtrip.positional(composed.as_string(None))
     articles = json.dumps([{"title": hit.title, "summary": hit.summary} for hit in hits])
     parameters = {"text": left_out, "articles": articles}
-    with translate_errors("leaving out articles"):
+    with translate_errors("excluding articles"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
     return [hit for hit, row in zip(hits, rows, strict=True) if not row[0]]
 
 
 def _depth(k: int, ef_search: int | None, *, leaves_out: bool) -> int:
-    """How many articles each search is asked for; of an index scan that is to be narrower, no more than are answered."""
+    """How many articles to request from each search; only k where `ef_search` makes the index scan narrower than the
+    depth."""
     depth = min((DEPTH_LEAVING_OUT if leaves_out else DEPTH) * k, MAX_K)
     return depth if ef_search is None or ef_search >= depth else k
 
@@ -166,7 +169,7 @@ def _ranked(hit: Hit, fused: Fused) -> Hit:
 
 
 def why_by_words(meaning: QueryVector) -> list[str]:
-    """The notice of an answer that was found without a meaning; none where there is one."""
+    """The notice of an answer found by words alone; none where the text has a vector."""
     if not isinstance(meaning, EverindexError):
         return []
     reasons = " ".join(

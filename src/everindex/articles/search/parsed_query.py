@@ -1,7 +1,8 @@
-"""The reading of a query: what it asks for and what it leaves out, written anew for to_tsquery. Pure.
+"""The parsed query: the words it wants and the words it excludes, rewritten for to_tsquery. Pure.
 
-Quotes, `or` and minus are those of websearch_to_tsquery, whose own reading fails on a row of dashes ("tsquery stack too small"),
-takes `asyncio.Queue` for one word, knows one way to write a word, and puts no bound to what ranking a thousand words costs.
+Quotes, `or` and minus are those of websearch_to_tsquery, whose own parser fails on a row of dashes ("tsquery stack too
+small"), takes `asyncio.Queue` for one word, knows only one spelling of a word, and does not limit what ranking a
+thousand words costs.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ from dataclasses import dataclass
 
 from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE, WITHIN_WORDS
 
-#: Ranking takes 0.1 ms an article with a few words, 0.14 ms with 32, 2 ms with 256 (docs/measurements/hybrid.md).
+#: Ranking an article takes 0.1 ms with a few words, 0.14 ms with 32, 2 ms with 256 (docs/measurements/hybrid.md).
 MOST_WORDS = 32
-#: Of so many words that stand side by side it is tried whether the article writes them as one: `e mail`, `http client factory`.
+#: For up to this many adjacent words, spellings that join two of them are searched for too: `e mail`, `http client
+#: factory`.
 MOST_JOINED = 3
 
-#: A phrase in quotes, the last of which may lack its end, or what stands between spaces.
+#: A phrase in quotes (the last closing quote may be missing), or a run of characters between spaces.
 _TERM = re.compile(r'(?:(?<!\S)-)?"[^"]*(?:"|$)|[^\s"]+')
-#: What ends a word inside a term: the joints of the document, and what PostgreSQL passes over as operators.
+#: What ends a word inside a term: the joints of the document, and the characters that PostgreSQL reads as operators.
 _SPLIT = re.compile(rf"[{re.escape(JOINTS)}()!&|\s]+")
-#: As many words as PostgreSQL's parser can make of a term; it takes _ for a space.
+#: The words that PostgreSQL's parser can find in a term; it takes _ for a space.
 _RUN = re.compile(r"[^\W_]+")
 _ALONE = re.compile(rf"([{LETTERS_ALONE}])")
-#: A name that ends in a sign which tells it from others: C++, C#.
+#: A name whose last sign distinguishes it: C++, C#.
 _SIGNED = re.compile(r"([^\W_])(\+\+|#)")
 _WITHIN = re.compile(rf"[{re.escape(WITHIN_WORDS.replace(chr(39), ''))}]")
 #: Between a letter and a digit: covid19, 5x.
@@ -35,22 +37,22 @@ _NUMBER = re.compile(r"-\d+(?:[.,]\d+)*%?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedQuery:
-    """What a query asks for, and what it leaves out."""
+    """What a query wants, and what it excludes."""
 
     wanted: str
-    """The text without what it leaves out, as it was written; may be empty."""
+    """The text as written, without the parts it excludes; may be empty."""
 
     query: str
-    """All of it for to_tsquery; empty where it holds no letter and no digit."""
+    """The whole query for to_tsquery; empty where it has no letter and no digit."""
 
     words: str
-    """Its words, none of them joined with the next, for to_tsquery: without a lexeme, they are all stop words."""
+    """Its words for to_tsquery, none joined with the next: if this gives no lexeme, they are all stop words."""
 
     left_out: str | None
-    """What it leaves out, as a query for any of that; None where that is nothing."""
+    """A query for any of the words it excludes; None where it excludes none."""
 
     is_cut: bool
-    """True when it has more than MOST_WORDS words, and `query` only the first of them."""
+    """True when the text has more than MOST_WORDS words; `query` then has only the first of them."""
 
 
 def parse(text: str) -> ParsedQuery:
@@ -114,7 +116,7 @@ def _has_minus(match: re.Match[str]) -> bool:
 
 
 def _pieces(term: str, *, most: int) -> tuple[list[str], int]:
-    """The first `most` words of a term, as they stand between joints, and how many these are."""
+    """The first `most` words of a term, split at joints, and their number."""
     apart = _ALONE.sub(r" \1 ", term.replace('"', " "))
     runs = list(_RUN.finditer(apart))[:most]
     if not runs:
@@ -123,7 +125,7 @@ def _pieces(term: str, *, most: int) -> tuple[list[str], int]:
 
 
 def _term(term: str, pieces: list[str]) -> str:
-    """What stands between spaces or in quotes, in each way in which an article may write it."""
+    """A term between spaces or in quotes, in each spelling that an article may use."""
     phrase = _phrase(pieces)
     if '"' in term:
         return phrase
@@ -138,7 +140,7 @@ def _term(term: str, pieces: list[str]) -> str:
 
 
 def _side_by_side(words: list[str]) -> list[str]:
-    """Words that stand alone, of which the article may make one."""
+    """Separate words that an article may write as one."""
     if not 2 <= len(words) <= MOST_JOINED or not all(_RUN.fullmatch(word) for word in words):
         return [_word(word) for word in words]
     ways = [" & ".join(map(_word, words)), _quoted("".join(words))]
@@ -149,7 +151,7 @@ def _side_by_side(words: list[str]) -> list[str]:
 
 
 def _word(word: str) -> str:
-    """A word; one of letters and digits may be two in the article."""
+    """One word; a word of letters and digits may be two in the article."""
     seams = [seam.start() for seam in _SEAM.finditer(word)] if _RUN.fullmatch(word) else []
     if not 1 <= len(seams) <= 2:
         return _quoted(word)
@@ -164,5 +166,5 @@ def _phrase(pieces: list[str]) -> str:
 
 
 def _quoted(piece: str) -> str:
-    """A piece as to_tsquery takes it, whatever it holds."""
+    """A piece quoted for to_tsquery, whatever it contains."""
     return "'" + piece.replace("\\", " ").replace("'", "''") + "'"

@@ -1,6 +1,7 @@
-"""Query vectors: made of a search text by the model that made the table's vectors, or given by a caller and checked.
+"""Query vectors: made from a search text by the model that made the table's vectors.
 
-Guarantees that a text is compared with no vectors of another model. Whose vector a caller gives is not known.
+Guarantees that a text is never compared with vectors of another model. Which model made a vector that a caller passes
+is not known.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from everindex.pg.connections import Connection
 from everindex.settings import Settings
 from everindex.units import count_text
 
-#: Which models made the table's vectors is asked anew after so many seconds; whether some are unrecorded, on a table so large
-#: that the comparison takes longer than a hundredth of that, after a hundred times what it took.
+#: Which models made the table's vectors is read again after MODELS_SECONDS. Whether some are unrecorded is read again
+#: after MODELS_TIMES the duration of that comparison, where this is longer (a large table).
 MODELS_SECONDS = 10.0
 MODELS_TIMES = 100
 
 #: The vector of a search ((dim,) float32), or why there is none.
 QueryVector = np.ndarray | EverindexError
-#: These keep a text from having a vector, and not from being looked for by its words.
+#: With these errors a text has no vector, but keyword search can still find its words.
 NO_VECTOR = (
     EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed, EmbeddingModelUnrecorded, QueryInvalid,
 )  # fmt: skip
@@ -73,7 +74,8 @@ class QueryEmbedder:
             self._embedder = embedder
 
     def load(self) -> None:
-        """Loads the model where it runs in this process, some 0.2 s; a remote one is not asked. Raises as `embedder`."""
+        """Loads the model where it runs in this process, some 0.2 s; a remote one is not called. Raises as
+        `embedder`."""
         if not self.embedder.is_remote:
             embed_queries(self.embedder, ["everindex"])
 
@@ -92,16 +94,16 @@ class QueryEmbedder:
         self.require_known_model()
         embedder = self.embedder
         self.require_one_model(embedder)
-        with _told_as_query(embedder):
+        with _as_query_error(embedder):
             return self.recent.vector(embedder, text)
 
     def require_known_model(self) -> None:
-        """Raises EmbeddingModelUnrecorded where vectors are there of which nothing says what made them."""
+        """Raises EmbeddingModelUnrecorded where the table has vectors without a record of the model that made them."""
         if self.table_models().is_unrecorded:
             raise unrecorded_error(self._engine.known()[0])
 
     def require_one_model(self, embedder: Embedder) -> None:
-        """Raises EmbeddingModelsMixed when the table holds vectors of another model than `embedder`'s, and
+        """Raises EmbeddingModelsMixed where the table holds vectors of a model other than `embedder`'s, and
         EmbeddingModelUnrecorded where that is not known."""
         self.require_known_model()
         models = self.table_models()
@@ -124,7 +126,7 @@ class QueryEmbedder:
         if isinstance(queries, str):
             raise QueryInvalid(
                 "the queries are one text.",
-                why="several searches are asked for at once: a list of texts or vectors.",
+                why="this call takes several searches at once, as a list of texts or vectors.",
                 next_step="pass a list, or call `search` for one text.",
             )
         texts = {number: check_query(query) for number, query in enumerate(queries) if isinstance(query, str)}
@@ -133,19 +135,19 @@ class QueryEmbedder:
             self.require_known_model()
             embedder = self.embedder
             self.require_one_model(embedder)
-            with _told_as_query(embedder):
+            with _as_query_error(embedder):
                 found = embed_queries(embedder, list(texts.values()))
             for number, vector in zip(texts, found, strict=True):
                 vectors[number] = vector
         return vectors
 
     def embedding_models(self) -> dict[str, int]:
-        """Which models made how many of the table's vectors, as far as it is recorded; kept for a few seconds."""
+        """Model name → number of the table's vectors it is recorded to have made; cached for a few seconds."""
         return dict(self.table_models().recorded)
 
     def table_models(self, connection: Connection | None = None) -> TableModels:
-        """What is known about who made the table's vectors; kept for a few seconds. Read over `connection` where one is given:
-        who writes asks the primary."""
+        """What is recorded about the models that made the table's vectors; cached for a few seconds. Read over
+        `connection` where one is passed: a writer must read the primary."""
         kept, now = self._models, time.monotonic()
         if kept is not None and now <= kept[0]:
             return kept[1]
@@ -164,17 +166,19 @@ class QueryEmbedder:
         return models
 
     def invalidate(self) -> None:
-        """Reads the models anew at the next use."""
+        """Discards the cache: the next use reads the models again."""
         self._models = self._unrecorded = None
 
     def forget_recorded(self) -> None:
-        """The same after a write that recorded all its vectors: no comparison of table and records is due for it."""
+        """Like `invalidate`, but after a write that recorded all its vectors: the table need not be compared with the
+        records again."""
         self._models = None
 
 
 @contextmanager
-def _told_as_query(embedder: Embedder) -> Iterator[None]:
-    """A text that our own model cannot embed is at fault itself; a remote one may do better the next time."""
+def _as_query_error(embedder: Embedder) -> Iterator[None]:
+    """Turns EmbeddingFailed of a local model into QueryInapplicable: there the text is the cause. A remote model may
+    succeed next time."""
     try:
         yield
     except EmbeddingFailed as exc:
@@ -184,12 +188,13 @@ def _told_as_query(embedder: Embedder) -> Iterator[None]:
 
 
 def text_to_embed(request: SearchRequest) -> str | EverindexError:
-    """What of a text has a meaning to look for: all of it by meaning alone, else all but what it leaves out."""
+    """The part of a request's text to embed: all of it in a semantic search, otherwise all but the words with a
+    minus."""
     wanted = request.text if request.mode == "semantic" else request.words.wanted
     if wanted and VISIBLE.search(wanted):
         return wanted
     return QueryInapplicable(
-        "the query only says what to leave out.",
-        why="every word of it has a minus.",
-        next_step="add a word to look for.",
+        "the query only excludes words.",
+        why="every word in it has a minus.",
+        next_step="add a word to search for.",
     )

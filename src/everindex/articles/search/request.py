@@ -1,7 +1,7 @@
-"""A search as it was asked for: one frozen request, checked where it is made and passed whole from there to the SQL.
+"""The search request: one frozen object, checked when it is made and passed whole from there down to the SQL.
 
-Guarantees that what is asked for goes together and is in range, whoever asks: the library, a command, a form or a JSON body.
-Whether a vector fits the table, and whether a cursor belongs to the search, is known only later.
+Guarantees that its options are compatible and in range, whether they come from the library, a command, a form or a JSON
+body. Whether a vector fits the table and whether a cursor belongs to the search are checked later.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from everindex.articles.table import ArticleTable
 from everindex.errors import NotMigrated, QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH
 
-#: Cosine distance below which two articles are taken for one. In the sample 97 % of the pairs closer than this share at
-#: least four fifths of their text, and half of those just beyond it (docs/measurements/answers.md). Models differ.
+#: Two articles closer than this cosine distance count as one. In the sample, 97 % of the pairs closer than this share
+#: at least four fifths of their text, as do half of the pairs just beyond it (docs/measurements/answers.md). Models
+#: differ.
 NEAR_DUPLICATE_DISTANCE = 0.05
 NO_FILTERS = Filters()
-#: Between these sums of squares a query vector goes to pgvector as it is.
+#: A query vector whose sum of squares lies between these two goes to pgvector unchanged.
 _SQUARES = (1e-6, 1e12)
 _FLOAT32 = np.dtype(np.float32)
 _NOTHING_SEEN: frozenset[bytes] = frozenset()
@@ -43,10 +44,10 @@ _NOTHING_SEEN: frozenset[bytes] = frozenset()
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SearchRequest:
-    """What is searched for, and with which options. Raises QueryInvalid where that cannot be answered.
+    """What to search for, and with which options. Raises QueryInvalid for a request that cannot be answered.
 
-    By meaning what is searched for is a text, a vector, or the article `uri`; none of them where vectors come beside the
-    request, as those of `search_many`. Has no slots, for what is read of it once, when somebody needs it.
+    A semantic search has a text, a vector or an article `uri`, or none of these where the vectors are passed beside the
+    request, as in `search_many`. The class has no slots because of its cached properties.
     """
 
     mode: AnswerMode = DEFAULT_MODE
@@ -54,30 +55,30 @@ class SearchRequest:
     """Without surrounding space."""
 
     vector: np.ndarray | None = None
-    """As it was given; `checked_vector` compares it with the table."""
+    """As the caller passed it; `checked_vector` checks it against the table."""
 
     uri: str | None = None
-    """The article whose neighbours are searched for, and which is no answer itself."""
+    """The article whose neighbours are wanted; it is excluded from the answer."""
 
     k: int = 10
     filters: Filters = NO_FILTERS
     ef_search: int | None = None
     exact: bool = False
     after: str | None = None
-    """The `next_cursor` of the page before."""
+    """The `next_cursor` of the previous page."""
 
     min_similarity: float | None = None
-    """Only articles with at least this similarity, −1 to 1; an answer then may have fewer than k."""
+    """Only articles with at least this similarity, −1 to 1; the answer may then have fewer than k."""
 
     diversity: float | None = None
-    """0 to 1: how much being unlike each other counts against being near. Never 0, which is None."""
+    """0 to 1: the weight of variety against similarity to the query. Never 0, which becomes None."""
 
     without_near_duplicates: bool = False
     near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE
 
     is_filtered: bool = field(init=False)
     filter_values: Mapping[str, str] = field(init=False)
-    """The parameters of the statement for `filters`."""
+    """The statement parameters for `filters`."""
 
     def __post_init__(self) -> None:
         check_numbers(self.k, self.ef_search)
@@ -90,7 +91,9 @@ class SearchRequest:
         if self.uri is not None:
             check_threshold(self.near_duplicate_distance)
         if self.without_near_duplicates:
-            self._refuse_after("leaving out near-duplicates", why="a page does not know the articles of those before.")
+            self._refuse_after(
+                "leaving out near-duplicates", why="a page does not know the articles of the previous pages."
+            )
         if self.text is not None or self.mode in ("keyword", "hybrid"):
             object.__setattr__(self, "text", check_query(self.text or ""))
         is_filtered = self.filters is not NO_FILTERS and not self.filters.is_empty
@@ -99,7 +102,7 @@ class SearchRequest:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the search needs a vector that a model makes of its text."""
+        """Whether the search needs a vector that a model makes from its text."""
         return self.text is not None and self.mode in ("semantic", "hybrid")
 
     @cached_property
@@ -108,18 +111,19 @@ class SearchRequest:
         return parse(self.text or "")
 
     def is_similar(self, hit: Hit) -> bool:
-        """Whether an article has the least similarity that is asked for; any article, where none is."""
+        """Whether an article has the minimum similarity; always true where none is set."""
         least = self.min_similarity
         return least is None or (hit.similarity is not None and hit.similarity >= least)
 
     def read_cursor(self, mode: AnswerMode, *parts: Part) -> Cursor | None:
-        """The place after which this page begins; None: the first one. A cursor belongs to a search in `mode` for `parts`,
-        with the same filters and the same least similarity. Raises CursorRefused for that of another one."""
-        return read_cursor(self.after, asked=self._digest(mode, parts)) if self.after else None
+        """The position after which this page begins; None for the first page. A cursor belongs to a search in `mode`
+        for `parts`, with the same filters and the same minimum similarity. Raises CursorRefused for the cursor of
+        another search."""
+        return read_cursor(self.after, search_digest=self._digest(mode, parts)) if self.after else None
 
     def write_cursor(self, cursor: Cursor, mode: AnswerMode, *parts: Part) -> str:
-        """The place after which the next page begins, as text."""
-        return write_cursor(cursor, asked=self._digest(mode, parts))
+        """The position after which the next page begins, as text."""
+        return write_cursor(cursor, search_digest=self._digest(mode, parts))
 
     def _digest(self, mode: AnswerMode, parts: Sequence[Part]) -> bytes:
         filters = self.filters
@@ -131,12 +135,12 @@ class SearchRequest:
             raise QueryInvalid(
                 f"min_similarity = {least} cannot be used.",
                 why="it is a cosine similarity: 1 is the same direction, 0 unrelated, −1 opposite.",
-                next_step="choose a number from −1 to 1; the similarities of an answer show what is usual here.",
+                next_step="choose a number from −1 to 1; the similarities in an answer show what is usual here.",
             )
         if self.mode == "keyword":
             raise QueryInapplicable(
-                "a search by keyword has no similarity.",
-                why="min_similarity compares the meaning of texts, which mode=keyword does not look at.",
+                "a keyword search has no similarity.",
+                why="min_similarity compares the meaning of texts, which mode=keyword does not use.",
                 next_step="leave it out, or search with mode=hybrid or mode=semantic.",
             )
         self._refuse_without_text()
@@ -146,59 +150,61 @@ class SearchRequest:
         if diversity == 0:
             object.__setattr__(self, "diversity", None)
             return
-        self._refuse_after("diversity", why="variety is chosen within one answer, and has no order to go on in.")
+        self._refuse_after("diversity", why="variety is chosen within one answer, so there is no order to continue in.")
         self._refuse_without_text()
 
     def _refuse_without_text(self) -> None:
         if self.mode == "browse":
             raise QueryInapplicable(
-                "without a text nothing is similar.",
-                why="min_similarity and diversity compare articles with what is looked for; filters alone look for nothing.",
-                next_step="write a text to search for, or leave them out.",
+                "similarity needs a search text.",
+                why="min_similarity and diversity compare articles with the search text; a search with filters alone "
+                "has none.",
+                next_step="enter a text to search for, or leave these options out.",
             )
 
     def _refuse_after(self, option: str, *, why: str) -> None:
         if self.after:
             raise QueryInapplicable(
-                f"{option} cannot be continued with a cursor.", why=why, next_step="ask for a larger k instead."
+                f"{option} cannot be continued with a cursor.", why=why, next_step="use a larger k instead."
             )
 
 
 @dataclass(slots=True, kw_only=True)
 class Page:
-    """The part of a request's answer that is looked for at once: its k best articles, or the k after a place.
+    """The part of a request's answer that one search finds: its k best articles, or the k after a position.
 
-    Not frozen, as Hit. Its k differs from the request's where more candidates are needed than are answered.
+    Not frozen, like Hit. Its k is larger than the request's where more candidates are needed than are returned.
     """
 
     request: SearchRequest
     k: int
     after: Cursor | None = None
     parts: tuple[Part, ...] | None = None
-    """What the cursor of the next page belongs to; None where there is to be none."""
+    """What the cursor of the next page belongs to; None where no cursor is wanted."""
 
     @property
     def seen(self) -> frozenset[bytes]:
-        """Digests of articles that the pages before have shown, and that may be found again."""
+        """Digests of articles that previous pages have shown and that this search may find again."""
         return _NOTHING_SEEN if self.after is None else self.after.seen
 
     @property
     def rows(self) -> int:
-        """How many rows to ask the server for, so that k are left."""
+        """How many rows to request from the server so that k remain."""
         rows = self.k if self.request.uri is None else self.k + 1
         return rows if self.after is None or not self.after.seen else rows + rounded(len(self.after.seen))
 
     @property
     def place(self) -> dict[str, str]:
-        """The parameters of a statement that continues."""
+        """The parameters of a statement that continues after a position."""
         if self.after is None:
             return {}
         return {"after_distance": repr(self.after.distance), "after_uri": self.after.uri}
 
     def usable(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The rows (uri first, distance last) but for those that are no answer, though the server gives them."""
+        """The rows (uri first, distance last) without those that the server returns but that do not belong in the
+        answer."""
         without_uri = self.request.uri
-        # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
+        # A zero vector (stored by hand) has no cosine distance: no index contains it, and no answer does either.
         found = [row for row in rows if row[-1] == row[-1] and row[0] != without_uri]
         if self.after is None or not self.after.seen:
             return found
@@ -206,19 +212,20 @@ class Page:
 
 
 def rounded(count: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24 …: so that few statements and settings have to be prepared."""
+    """`count` rounded up to one of 1, 2, 3, 4, 6, 8, 12, 16, 24 …, so that only a few statements and settings are
+    prepared."""
     power = 1 << max(count - 1, 0).bit_length()
     return power * 3 // 4 if count <= power * 3 // 4 and power >= 4 else power
 
 
 def choose_mode(mode: str | None, *, text: str | None, vector: np.ndarray | None, filters: Filters) -> AnswerMode:
-    """How a form, a body or a command is searched: as `mode` says, where it says something; a vector by meaning; filters
-    alone list the newest articles. Raises QueryInvalid."""
+    """The mode of a search from a form, a JSON body or a command: `mode` where it is set, semantic for a vector, and
+    browse (the newest articles) for filters alone. Raises QueryInvalid."""
     chosen = None if mode is None else _mode(mode)
     if vector is not None:
         if chosen not in (None, "semantic"):
             raise QueryInapplicable(
-                f"a vector cannot be searched in mode {chosen}.", why="it has a meaning and no words.",
+                f"a vector cannot be searched in mode {chosen}.", why="a vector has a meaning but no words.",
                 next_step="leave the mode out, or send a text.",
             )  # fmt: skip
         return "semantic"
@@ -228,7 +235,8 @@ def choose_mode(mode: str | None, *, text: str | None, vector: np.ndarray | None
 
 
 def as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
-    """The filters that a caller of the library gives, by whichever kind of mapping. Raises QueryInvalid for an unknown one."""
+    """The filters that a caller of the library passes, as Filters or as a mapping. Raises QueryInvalid for an unknown
+    filter."""
     if filters is None or isinstance(filters, Filters):
         return filters or NO_FILTERS
     unknown = set(filters) - {f.name for f in fields(Filters)}
@@ -242,18 +250,19 @@ def as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
 
 
 def check_query(text: str) -> str:
-    """A search text without surrounding space. Raises QueryInvalid for one that is overlong or shows nothing."""
+    """A search text without surrounding space. Raises QueryInvalid for one that is too long or has no visible
+    character."""
     cleaned = text.replace("\0", " ").strip()
     if not VISIBLE.search(cleaned):
         raise QueryInvalid(
             "the search text is empty.",
-            why="there is nothing to look for.",
-            next_step="write some words, or choose a filter: filters alone list the newest articles.",
+            why="there is nothing to search for.",
+            next_step="enter some words, or choose a filter: filters alone list the newest articles.",
         )
     if len(text) > MAX_QUERY_CHARS:
         raise QueryInvalid(
             f"the search text has {len(text)} characters.",
-            why=f"at most {MAX_QUERY_CHARS} are read; a longer text has no single meaning to search for.",
+            why=f"the limit is {MAX_QUERY_CHARS}; a longer text has no single meaning to search for.",
             next_step="search with its title or its main sentence.",
         )
     return cleaned
@@ -282,14 +291,14 @@ def checked_vector(vector: np.ndarray | None, table: ArticleTable) -> np.ndarray
             why=f"articles.embedding is vector({width}).",
             next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
         )
-    # pgvector adds up the squares in float32: of very small or large numbers they are 0 or infinity, and every
-    # distance NaN. The direction is all that counts, so such a vector is brought to length 1.
+    # pgvector adds up the squares in float32: for very small or large numbers the sum is 0 or infinity, and every
+    # distance NaN. Only the direction matters, so such a vector is scaled to length 1.
     wide = array.astype(np.float64)
     largest = float(np.abs(wide).max())
     if not np.isfinite(wide).all() or largest == 0:
         raise QueryInapplicable(
             "the query vector has no direction.",
-            why="it is all zeros, or holds NaN or infinity, so that no cosine distance to it exists.",
+            why="it is all zeros, or contains NaN or infinity, so no cosine distance to it exists.",
             next_step="pass a finite vector that is not zero.",
         )
     wide /= largest
@@ -297,11 +306,11 @@ def checked_vector(vector: np.ndarray | None, table: ArticleTable) -> np.ndarray
 
 
 def require_width(table: ArticleTable) -> int:
-    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
+    """The width of the table's vectors. Raises NotMigrated where the column has none yet."""
     if table.dimensions is None:
         raise NotMigrated(
             "articles.embedding is missing or has no width.",
-            why="revision 8eadb2079747 adds it as vector(1536), and has not been applied here.",
+            why="revision 8eadb2079747 adds it as vector(1536) and has not been applied here.",
             next_step="run  everindex migrate.",
         )
     return table.dimensions
@@ -313,7 +322,7 @@ def check_numbers(k: int, ef_search: int | None) -> None:
         raise QueryInvalid(
             f"k = {k} cannot be answered.",
             why=f"k is the number of articles to return, 1 to {MAX_K}.",
-            next_step="ask for fewer, and narrow the rest with filters." if k > MAX_K else "ask for at least one.",
+            next_step="request fewer, and narrow the search with filters." if k > MAX_K else "request at least one.",
         )
     if ef_search is not None and not 1 <= ef_search <= MAX_EF_SEARCH:
         raise QueryInvalid(
@@ -324,22 +333,22 @@ def check_numbers(k: int, ef_search: int | None) -> None:
 
 
 def check_diversity(diversity: float) -> None:
-    """Raises QueryInvalid for what is not within 0 and 1."""
+    """Raises QueryInvalid unless 0 ≤ diversity ≤ 1."""
     if not 0 <= diversity <= 1:
         raise QueryInvalid(
             f"diversity = {diversity} cannot be used.",
-            why="it weighs how unlike each other the articles are: 0 is by distance alone, 1 by unlikeness alone.",
+            why="it is the weight of variety: 0 orders by similarity alone, 1 by variety alone.",
             next_step="choose a number from 0 to 1; 0.3 is a good start.",
         )
 
 
 def check_threshold(threshold: float) -> None:
-    """Raises QueryInvalid for what is no cosine distance."""
+    """Raises QueryInvalid unless 0 < threshold ≤ 2."""
     if not 0 < threshold <= 2:
         raise QueryInvalid(
-            f"a near-duplicate cannot be told by a distance of {threshold}.",
-            why="articles closer to each other than this count as one; cosine distances go from 0 to 2.",
-            next_step=f"choose a number above 0 and up to 2; {NEAR_DUPLICATE_DISTANCE} is what is used without one.",
+            f"near-duplicates cannot be recognised by a distance of {threshold}.",
+            why="articles closer to each other than this count as one; cosine distances range from 0 to 2.",
+            next_step=f"choose a number above 0 and up to 2; {NEAR_DUPLICATE_DISTANCE} is the default.",
         )
 
 

@@ -1,7 +1,8 @@
-"""The search service of one instance: the one place where a request meets the way of searching that answers it.
+"""The search service of one instance: passes each request to the kind of search that answers it.
 
-Pages, a least similarity, variety and near-duplicates mean the same in the library, the commands and over HTTP, since they are
-applied here for all of them. It makes no vector itself: `QueryEmbedder` does, or a caller that has a better place for waiting.
+Pages, minimum similarity, variety and near-duplicates are applied here, so they mean the same in the library, in the
+commands and over HTTP. It makes no vector itself: `QueryEmbedder` does, or a caller that has a better place to wait for
+one.
 """
 
 from __future__ import annotations
@@ -37,9 +38,7 @@ from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError
 
-ENDS_HERE = (
-    f"a search by words is shown up to its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
-)
+ENDS_HERE = f"this search shows at most its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
 
 
 class SearchService:
@@ -61,10 +60,11 @@ class SearchService:
         self._embedder = embedder
         self._dates = DateTexts(reading)
         self.on_query: Callable[[np.ndarray], None] | None = None
-        """Receives the vector of each search that was answered, where somebody draws a sample of them."""
+        """Called with the vector of each answered search, where queries are sampled."""
 
     def answer(self, request: SearchRequest, query_vector: QueryVector | None = None) -> Answer:
-        """The answer. `query_vector`: what the text of the request has for a vector, where the caller has seen to that.
+        """The answer. `query_vector`: the vector of the request's text (or why it has none), where the caller has
+        already made it.
 
         Raises QueryInvalid (CursorRefused for a cursor of another search), NotMigrated, ServerUnreachable, StatementTimedOut;
         by meaning also EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed.
@@ -81,8 +81,8 @@ class SearchService:
         return self._with_dates(answer, request)
 
     def answer_many(self, request: SearchRequest, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[Answer]:
-        """An answer by meaning for each query, in their order, with the options of `request` and without pages. Raises as
-        `answer`; no answer then is given."""
+        """An answer by meaning for each query, in their order, with the options of `request` and without pages. Raises
+        as `answer`; then no query is answered."""
         try:
             vectors = self._embedder.of_each(queries)
         except EmbeddingModelUnrecorded as exc:
@@ -99,7 +99,7 @@ class SearchService:
         return [self._with_dates(similar_enough(answer, request), request) for answer in answers]
 
     def explain(self, request: SearchRequest, query_vector: np.ndarray | None = None) -> Explanation:
-        """How the search by meaning finds its candidates; of a text `query_vector` is the vector."""
+        """How the semantic search finds its candidates. `query_vector` is the vector of the request's text."""
         given = request.vector if query_vector is None else query_vector
         vector = checked_vector(given, self._engine.known()[0])
         after = request.read_cursor("semantic", *self._cursor_parts(request, given))
@@ -111,10 +111,10 @@ class SearchService:
         return self._words.explain(request)
 
     def invalidate(self) -> None:
-        """Looks at the dates anew."""
+        """Discards what is cached about publication dates."""
         self._dates.invalidate()
 
-    # --- the ways of searching -------------------------------------------------------------------------------------
+    # --- the kinds of search ---------------------------------------------------------------------------------------
 
     def _by_meaning(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
         """The articles nearest in meaning to a text, a vector or an article."""
@@ -140,8 +140,8 @@ class SearchService:
         stored = read_vector(self._reading, table, request.uri)
         vector = None if stored is None else stored.to_numpy()
         if vector is None or not vector.any():
-            what = "no vector yet" if vector is None else "a vector of zeros, which is like nothing"
-            notice = f"this article has {what}: `everindex embed` completes those that have none"
+            what = "no vector yet" if vector is None else "a vector of zeros, which is similar to nothing"
+            notice = f"this article has {what}: `everindex embed` makes missing vectors"
             return Answer(hits=[], k=request.k, strategy="none-match", ef_search=None, elapsed_ms=0.0, notices=[notice])
         return self._nearest(request, vector)
 
@@ -168,8 +168,8 @@ class SearchService:
         return self._ranked(self._words.search, request, "keyword")
 
     def _by_words_instead(self, request: SearchRequest, reason: EmbeddingModelUnrecorded) -> Answer:
-        """What a search by meaning is answered with where no text may be compared with the stored vectors; the answer says it.
-        Raises `reason` for an option that words cannot honour."""
+        """The keyword answer to a semantic search whose text may not be compared with the stored vectors; it says so.
+        Raises `reason` for an option that keyword search does not support."""
         if request.min_similarity is not None:
             raise reason
         answer = self._by_words(request)
@@ -190,11 +190,11 @@ class SearchService:
         page = Page(request=request, k=request.k, after=request.read_cursor("browse"))
         return self._reading.read(lambda connection: browse(connection, table, page))
 
-    # --- what they share -------------------------------------------------------------------------------------------
+    # --- shared parts ----------------------------------------------------------------------------------------------
 
     def _cursor_parts(self, request: SearchRequest, given: np.ndarray | None) -> tuple[Part, ...]:
-        """What the cursors of a search by meaning belong to. Of a text not its vector: some models give it a slightly other
-        one each time."""
+        """What the cursors of a semantic search belong to. For a text this is the text and not its vector, since some
+        models return a slightly different one each time."""
         if request.text is not None:
             return "text", request.text, self._embedder.embedder.model
         vector = np.asarray(given)
@@ -203,8 +203,8 @@ class SearchService:
     def _ranked(
         self, search: Callable[[Page], Answer], request: SearchRequest, mode: Literal["keyword", "hybrid"]
     ) -> Answer:
-        """A page of a search that orders by ranks. Its cursors belong to the text: it does not matter which model gave its
-        vector, or that none could be had for a page."""
+        """A page of a search that orders by rank. Its cursors belong to the text: a page stays valid whichever model
+        made the vector, and even where none could be made."""
         if request.diversity is not None:
             return self._for_variety(lambda k: search(Page(request=request, k=k)), request)
         text = request.text
@@ -224,7 +224,7 @@ class SearchService:
         return _timed(lambda: for_variety(search, self._read_vectors, k=request.k, diversity=diversity))
 
     def _with_dates(self, answer: Answer, request: SearchRequest) -> Answer:
-        """The answer, with a notice where its dates cannot be compared."""
+        """The answer, with a notice where some dates cannot be compared."""
         filters = request.filters
         if not (filters.since or filters.until):
             return answer
@@ -240,7 +240,7 @@ class SearchService:
 
 
 def _timed(ask: Callable[[], Answer]) -> Answer:
-    """The answer with the time of all that was asked for it."""
+    """The answer with the time of all its searches together."""
     started = time.perf_counter()
     answer = ask()
     return replace(answer, elapsed_ms=(time.perf_counter() - started) * 1000)

@@ -1,4 +1,4 @@
-"""The log line of a slow search: its time, its shape and its plan; never what was searched for."""
+"""The log line of a slow search: its time, its shape and its plan; never the query itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger("everindex.search")
 
 
 def log_slow(answer: Answer, filters: Filters, *, plan: str) -> None:
-    """One WARNING line; of the filters only the names."""
+    """Writes one WARNING line, with the names of the filters but not their values."""
     log.warning(
         "slow-query: %.1f ms, k=%d rows=%d strategy=%s ef_search=%s filters=%s plan: %s",
         answer.elapsed_ms,

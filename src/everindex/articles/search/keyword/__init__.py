@@ -1,1 +1,1 @@
-"""Search by words; above the request and its parsed query, below hybrid search, beside the search by vectors."""
+"""Keyword search: above the request and its parsed query, below hybrid search, beside vector search."""

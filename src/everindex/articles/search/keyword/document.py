@@ -1,9 +1,10 @@
-"""The document of keyword search: one immutable expression over title and summary, for the search and for its index.
+"""The document of keyword search: one immutable expression over title and summary, used by the search and by its index.
 
-A word that is written with a joint (`COVID-19`, `TCP/IP`, `node.js`, `user_id`) is found by its parts, and with those of
-WITHIN_WORDS as one word, too (`covid19`, `tcpip`, `oreilly`, but not `userid`); `C++` and `C#` are words of their own. In
-a database that is UTF8, letters are compared in their form NFKC, and text without spaces between words (Chinese, Japanese,
-Korean, Thai …) is read letter by letter, a query as a phrase of letters; in another encoding both are read as they are stored.
+A word written with a joint (`COVID-19`, `TCP/IP`, `node.js`, `user_id`) is found by its parts, and with the joints of
+WITHIN_WORDS also as one word (`covid19`, `tcpip`, `oreilly`, but not `userid`); `C++` and `C#` are words of their own.
+In a UTF8 database, letters are compared in normal form NFKC, and text without spaces between words (Chinese, Japanese,
+Korean, Thai …) is indexed letter by letter, with a query as a phrase of letters; in other encodings both are read as
+stored.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from everindex.pg.sqlstate import translate_errors
 
 SETTING = "EVERINDEX_TEXT_SEARCH"
 INDEX_NAME = "articles_text_search_idx"
-#: What the index, its successor and its predecessor are called while it is replaced.
+#: The names of the index, its successor and its predecessor during a replacement.
 NEXT_NAME, PREVIOUS_NAME = next_name(INDEX_NAME), previous_name(INDEX_NAME)
 GENERATION_NAMES = (INDEX_NAME, NEXT_NAME, PREVIOUS_NAME)
-#: Words are found in so many characters of title and summary: a tsvector holds at most 1 MB (PostgreSQL: Text Search
-#: Limitations), and an article with more must not fail. The densest text that was tried needs less than half of that.
+#: Only this many characters of title and summary are indexed: a tsvector holds at most 1 MB (PostgreSQL: Text Search
+#: Limitations), and a longer article must not fail. The densest text tested needs less than half of that.
 TITLE_CHARACTERS = 5_000
 SUMMARY_CHARACTERS = 50_000
 
-# One word with a joint in it, somewhere. Most texts have one; those that have none cost nothing more.
+# A word with a joint in it. Most texts have one; a text without one costs nothing extra.
 _HAS_JOINT = "[[:alnum:]](?:[-/&''+][[:alnum:]+]|#)"
-# Runs of words without, between spaces that were doubled before, so that one ends where the next begins: without a look ahead,
-# which takes three times as long.
+# Runs of words without a joint. Spaces are doubled first, so that one match ends where the next begins; a lookahead
+# would take three times as long.
 _WITHOUT_JOINT = r"(?:\s[^-/&''+#\s]+\s)+"
 
 _WORDS = "pg_catalog.to_tsvector({config}, pg_catalog.translate({separated}, {joints}, {spaces}))"
@@ -50,26 +51,26 @@ _NORMAL = "pg_catalog.left(pg_catalog.normalize({left}, 'NFKC'), {most})".replac
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
-    """A text search configuration that the server has: parser, stop words and stems of a language."""
+    """A text search configuration of the server: parser, stop words and stems of a language."""
 
     schema: str
-    """Empty in a script, where the search_path decides."""
+    """Empty in a script, where the search_path applies."""
 
     name: str
     is_utf8: bool
-    """Whether the database is: in no other encoding can PostgreSQL normalise a text."""
+    """Whether the database encoding is UTF8, the only one in which PostgreSQL can normalise text."""
 
     @property
     def constant(self) -> sql.Composed:
-        """As a constant of type regconfig: with one, to_tsvector is immutable, and an index may hold it."""
+        """A constant of type regconfig, with which to_tsvector is immutable and can be indexed."""
         name = sql.Identifier(self.schema, self.name) if self.schema else sql.Identifier(self.name)
         return sql.SQL("{}::pg_catalog.regconfig").format(sql.Literal(name.as_string(None)))
 
 
 def find_config(connection: Connection, name: str) -> TextConfig:
-    """The configuration of that name, as SQL would find it: with a schema, or in the search_path. Reads only.
+    """The configuration with that name, resolved as SQL does: with a schema, or in the search_path. Reads only.
 
-    Raises SettingInvalid, with the names that there are.
+    Raises SettingInvalid, which lists the existing names.
     """
     with translate_errors("reading the text search configurations"):
         known = connection.execute(
@@ -88,14 +89,14 @@ def find_config(connection: Connection, name: str) -> TextConfig:
         found if is_visible else f"{found_schema}.{found}" for found_schema, found, is_visible, _ in known
     )
     raise SettingInvalid(
-        f"{SETTING} names no text search configuration of this server: {name[:60]!r}.",
+        f"{SETTING} is not a text search configuration of this server: {name[:60]!r}.",
         why=f"the database has {names}.",
         next_step=f"set {SETTING} to one of them (simple knows no language), or CREATE TEXT SEARCH CONFIGURATION.",
     )
 
 
 def document(config: TextConfig) -> sql.Composed:
-    """What is searched of an article, as an immutable expression over its columns: words of the title weigh more."""
+    """The searchable text of an article, as an immutable expression over its columns; words of the title weigh more."""
     return sql.SQL("({} OPERATOR(pg_catalog.||) pg_catalog.setweight({} OPERATOR(pg_catalog.||) {}, 'B'))").format(
         _title(config),
         _words(config, "summary", SUMMARY_CHARACTERS),
@@ -104,19 +105,21 @@ def document(config: TextConfig) -> sql.Composed:
 
 
 def ranking_document(config: TextConfig) -> sql.Composed:
-    """The same without the joined words of the summary, which take a third of the time: what most articles are ranked by."""
+    """The document without the joined words of the summary, which take a third of the time; most articles are ranked by
+    it."""
     return sql.SQL("({} OPERATOR(pg_catalog.||) pg_catalog.setweight({}, 'B'))").format(
         _title(config), _words(config, "summary", SUMMARY_CHARACTERS)
     )
 
 
 def query(config: TextConfig) -> sql.Composed:
-    """The parameter `text`, which is an `Asked.query`, as a tsquery."""
+    """The parameter `text`, a `ParsedQuery.query`, as a tsquery."""
     return sql.SQL("pg_catalog.to_tsquery({}, %(text)s)").format(config.constant)
 
 
 def mark() -> sql.Composed:
-    """A constant of the document of this release, as pg_get_indexdef prints it: an index without it is of another release."""
+    """A constant in this release's document, as pg_get_indexdef prints it: an index without it is from another
+    release."""
     return sql.SQL("pg_catalog.quote_literal({}) || '::text'").format(sql.Literal(JOINTS))
 
 

@@ -1,4 +1,4 @@
-"""The explanation of a search by words: its statement, and the plan as it ran; never the words."""
+"""The explanation of a keyword search: its statement and plan as it ran; never the words."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordsExplanation:
-    """How the words of a search are found: the statement of keyword search, and its plan as it ran."""
+    """How keyword search finds the words: its statement, and its plan as it ran."""
 
     statement: str
     plan: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The explanation as `--json` gives it."""
+        """The explanation as `--json` prints it."""
         return {"statement": self.statement, "plan": list(self.plan)}

@@ -1,10 +1,11 @@
-"""The index of keyword search: its declaration, and which step brings what the catalog has to it.
+"""The index of keyword search: its declaration, and the steps that bring the catalog to it.
 
-It is not a vector index and not part of the migrations: the search by keyword is right without it, only slow. So it never stops a
-migration, a role that may not build it is not told so, and waiting for others has an end. How an index is built, dropped,
-watched and cleaned up after is the same for all (`index/build/online.py`). One for another language, or of an earlier release,
-serves until its successor, which is built beside it, takes its name in one short transaction; killed anywhere, the next call
-goes on from what is there. Not guaranteed: an index on a partitioned table, which keyword search reads whole.
+It is not a vector index and not part of the migrations: keyword search is correct without it, only slow. So it never
+stops a migration, a role without the privilege to build it gets no warning, and waiting for others is limited.
+Building, dropping, watching and cleaning up are the same for all indexes (`index/build/online.py`). An index for
+another language, or of an earlier release, serves until its successor is built beside it and takes its name in one
+short transaction; if interrupted at any point, the next call continues from what it finds. Not guaranteed: an index on
+a partitioned table, of which keyword search reads every row.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ from everindex.index.spec import BuildPolicy
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.sqlstate import translate_errors
 
-#: A build waits so long for one transaction that is in its way. What it built is then lost; it takes seconds, not hours.
+#: How long a build waits for a transaction that blocks it. Then its work is lost, which is seconds, not hours.
 POLICY = BuildPolicy(wait_for_transactions_seconds=60.0)
-#: The same by the server's own clock, where the watchdog gets no connection.
+#: The same limit enforced by the server, for when the watchdog gets no connection.
 LOCK_TIMEOUT = "65s"
-#: More rounds than any chain of states needs; ends a fight with somebody who keeps undoing the work.
+#: More rounds than any sequence of states needs; ends a conflict with another session that keeps undoing the work.
 MOST_ROUNDS = 12
 
-#: (where, configuration, expression) that were found to belong together: a keeper looks every minute, and each comparison
-#: leaves dead rows in the catalog.
+#: (server, configuration, expression) found to match: the keeper checks every minute, and each comparison leaves dead
+#: rows in the catalog.
 _AS_DECLARED: set[tuple[Any, ...]] = set()
 
 Outcome = Literal["already-there", "built", "replaced", "left"]
@@ -55,7 +56,7 @@ Outcome = Literal["already-there", "built", "replaced", "left"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextIndex:
-    """Where the index lies, and how long its build may wait."""
+    """The location of the index, and how long its build may wait."""
 
     schema: str
     table: str = "articles"
@@ -69,29 +70,29 @@ class TextIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What has the name of the index, or that of its next or previous generation."""
+    """A relation with the name of the index, or of its next or previous generation."""
 
     oid: int
     name: str
     is_valid: bool
     expression: str | None
-    """As pg_get_expr prints it; None where it is no GIN index of this table over one expression and all rows."""
+    """As pg_get_expr prints it; None unless it is a GIN index of this table over one expression and all rows."""
 
     has_no_statistics: bool
-    """The last thing that a build does: one that was interrupted before is finished by the next."""
+    """Set by the last action of a build: without it, the build was interrupted and the next call finishes it."""
 
     comment: str | None
 
     @property
     def is_ours(self) -> bool:
-        """An index of keyword search: in another language, or as another release made it."""
+        """True for an index of keyword search, even for another language or of another release."""
         found = self.expression or ""
         return all(word in found for word in ("to_tsvector(", "setweight(", "title", "summary"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What the catalog has."""
+    """The state in the catalog."""
 
     index: TextIndex
     may_build: bool
@@ -106,25 +107,25 @@ class Observed:
 
     @property
     def exists(self) -> bool:
-        """Something has the name; what, `serving` says."""
+        """A relation with the index's name exists; `serving` describes it."""
         return self.serving is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What became of it."""
+    """The outcome of one call."""
 
     outcome: Outcome
     index_name: str = INDEX_NAME
     reason: str | None = None
-    """Why it, or what is left over beside it, was left, in words; None for what nobody has to be told."""
+    """Why the index, or a leftover beside it, was left as it is; None where that needs no report."""
 
     did: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Nothing is to be done."""
+    """Nothing to do."""
 
     reason: str | None = None
     is_as_declared: bool = False
@@ -135,7 +136,7 @@ class Drop:
     index: Found
     why: str
     comes_back: bool = False
-    """It is built anew under the same name, and gets its comment again."""
+    """It is rebuilt under the same name and gets its comment back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """The successor takes the name of the serving index, which becomes the previous one."""
+    """The successor takes the name of the serving index, which becomes the previous generation."""
 
     serving: Found
     successor: Found
@@ -153,14 +154,14 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """The successor takes a name that nothing has."""
+    """The successor takes the name of the index, which is free."""
 
     successor: Found
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """A build was interrupted after its CREATE INDEX."""
+    """Completes a build that was interrupted after its CREATE INDEX."""
 
     index: Found
 
@@ -170,12 +171,12 @@ Step = Drop | Build | Swap | Rename | Finish
 
 @dataclass(slots=True, kw_only=True)
 class TextOperation(Operation):
-    """One call, and what it has done."""
+    """One call, and what it has done so far."""
 
     spec: TextIndex
     config: TextConfig
     words: str | None = None
-    """What others had written in the comment on the index that was dropped."""
+    """The comment that somebody else wrote on the dropped index."""
 
     outcome: Outcome = "already-there"
     did: list[str] = field(default_factory=list)
@@ -195,13 +196,13 @@ def ensure_text_index(
 ) -> Done:
     """Brings the index to the configuration `text_search`; SHARE UPDATE EXCLUSIVE on the table while it builds.
 
-    Absent or INVALID, it is built; of another language, and where `replaces`, replaced. It waits `wait_seconds` for other
-    builders. Raises SettingInvalid, LockNotObtained, BuildFailed and its kin, with nothing left behind or an INVALID index,
-    which the next call removes.
+    A missing or INVALID index is built; one for another language is replaced if `replaces`. Waits `wait_seconds` for
+    other builders. Raises SettingInvalid, LockNotObtained, BuildFailed and its subclasses; leaves behind nothing, or an
+    INVALID index that the next call removes.
     """
     with (
         connect(conninfo, application_name="everindex build") as connection,
-        translate_errors(f"looking at index {INDEX_NAME}"),
+        translate_errors(f"reading index {INDEX_NAME}"),
     ):
         lift_time_limits(connection)
         config = find_config(connection, text_search)
@@ -223,13 +224,13 @@ def ensure_text_index(
     except EverindexError as exc:
         if operation.is_stopped:
             return Done(outcome="left")
-        if isinstance(exc, LockNotObtained) and _is_rest(step):
-            return operation.done()  # the index is there; the rests are seen to another time
+        if isinstance(exc, LockNotObtained) and _is_leftover(step):
+            return operation.done()  # the index exists; leftovers are removed another time
         raise
 
 
 def observe(connection: Connection) -> Observed | None:
-    """What the catalog says of the index; None without a table of articles. Reads only."""
+    """The state of the index in the catalog; None without a table of articles. Reads only."""
     rows = connection.execute(
         """
         SELECT n.nspname,
@@ -272,8 +273,8 @@ def observe(connection: Connection) -> Observed | None:
 
 
 def script(text_search: str) -> list[str]:
-    """Guard and CREATE INDEX for psql, where nobody may connect but a person with a script. Outside of a transaction, and
-    for a database that is UTF8."""
+    """Guard and CREATE INDEX for psql, for servers where everything is applied by script. To be run outside a
+    transaction, on a UTF8 database."""
     schema, _, name = text_search.strip().rpartition(".")
     config = TextConfig(schema=schema, name=name, is_utf8=True)
     create = sql.SQL("CREATE INDEX CONCURRENTLY IF NOT EXISTS {} ON articles USING gin ({})").format(
@@ -286,24 +287,24 @@ _GUARD = """
 DO $everindex$
 BEGIN
     IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid) THEN
-        RAISE EXCEPTION 'index {name} is INVALID, left by an interrupted build'
+        RAISE EXCEPTION 'index {name} is INVALID, left behind by an interrupted build'
             USING HINT = 'DROP INDEX CONCURRENTLY it, then run this script again.';
     END IF;
 END $everindex$"""
 
 
-# --- what is to be done --------------------------------------------------------------------------------------------
+# --- planning ------------------------------------------------------------------------------------------------------
 
 
 def next_step(connection: Connection, config: TextConfig, found: Observed | None, *, replaces: bool) -> Step | Left:
-    """The first step towards the declaration, or why there is none. Changes nothing."""
+    """The first step towards the declaration, or why there is none. Changes no index."""
     if found is None or not found.may_build:
         return Left()
     if found.is_partitioned:
-        return Left(f"table {found.index.table} is partitioned: keyword search reads all of it")
+        return Left(f"table {found.index.table} is partitioned: keyword search reads all of its rows")
     serving, successor, previous = found.serving, found.successor, found.previous
     if serving is not None and not serving.is_ours:
-        return Left(f"something else has the name {INDEX_NAME}: keyword search reads every row until it is renamed")
+        return Left(f"another relation has the name {INDEX_NAME}: keyword search reads every row until it is renamed")
     if serving is not None and serving.is_valid:
         if _is_for(connection, config, found.index, serving):
             rest = next((each for each in (successor, previous) if each is not None and each.is_ours), None)
@@ -315,14 +316,14 @@ def next_step(connection: Connection, config: TextConfig, found: Observed | None
         for each in (successor, previous):
             if each is not None and not each.is_ours:
                 return Left(
-                    f"something else has the name {each.name}: index {INDEX_NAME} is not replaced until it is renamed"
+                    f"another relation has the name {each.name}: index {INDEX_NAME} is not replaced until it is renamed"
                 )
     elif serving is not None:
-        return Drop(serving, "is INVALID (left by an interrupted build)", comes_back=True)
+        return Drop(serving, "is INVALID (left behind by an interrupted build)", comes_back=True)
     if successor is None or not successor.is_ours:
         return Build(INDEX_NAME if serving is None else NEXT_NAME)
     if not successor.is_valid:
-        return Drop(successor, "is INVALID (left by an interrupted build)")
+        return Drop(successor, "is INVALID (left behind by an interrupted build)")
     if not _is_for(connection, config, found.index, successor):
         return Drop(successor, "is for another language or of an earlier release")
     if serving is None:
@@ -330,8 +331,8 @@ def next_step(connection: Connection, config: TextConfig, found: Observed | None
     return Swap(serving, successor) if previous is None else Drop(previous, "is left over from a replacement")
 
 
-def _is_rest(step: Step) -> bool:
-    """True where the index is there and as declared, and only what is left of its making is seen to."""
+def _is_leftover(step: Step) -> bool:
+    """True where the index is as declared and the step only removes or completes leftovers of its build."""
     return isinstance(step, Finish) or (isinstance(step, Drop) and step.why == "is left over from a replacement")
 
 
@@ -342,7 +343,7 @@ def _as_done(step: Step | Left) -> Done:
 
 
 def _is_for(connection: Connection, config: TextConfig, index: TextIndex, found: Found) -> bool:
-    """Whether the index holds what a search in `config` looks for, as PostgreSQL prints both; asked once in a process."""
+    """Whether the index matches a search in `config`, comparing both as PostgreSQL prints them; cached per process."""
     where = (connection.info.host, connection.info.port, connection.info.dbname, index.schema)
     if (where, config, found.expression) not in _AS_DECLARED:
         printed = print_index(connection, index.schema, index.table, sql.SQL("USING gin ({})").format(document(config)))
@@ -352,11 +353,11 @@ def _is_for(connection: Connection, config: TextConfig, index: TextIndex, found:
     return True
 
 
-# --- doing it ------------------------------------------------------------------------------------------------------
+# --- executing ------------------------------------------------------------------------------------------------------
 
 
 def _bring(operation: TextOperation, connection: Connection, *, replaces: bool) -> Done:
-    """Under the lock of builders: looks, takes one step, and looks again, until nothing is left to do."""
+    """Observes, takes one step and observes again until nothing is left to do, under the build lock."""
     index = operation.spec
     for _ in range(MOST_ROUNDS):
         found = observe(connection)
@@ -370,13 +371,13 @@ def _bring(operation: TextOperation, connection: Connection, *, replaces: bool) 
                 wait_for_table(operation, connection, index.schema, index.table)
                 found = observe(connection)
                 if found is None or next_step(connection, operation.config, found, replaces=replaces) != step:
-                    continue  # whoever was waited for has changed it
+                    continue  # a session that was waited for has changed it
             take_step(operation, connection, step, found)
         except PlanOutOfDate:
             continue
         except LockNotObtained as exc:
-            if isinstance(step, Drop) and _is_rest(step):
-                return operation.done(f"index {step.index.name} {step.why} and is dropped another time: {exc.why}")
+            if isinstance(step, Drop) and _is_leftover(step):
+                return operation.done(f"index {step.index.name} {step.why} and will be dropped later: {exc.why}")
             raise
     raise LockNotObtained(
         f"index {index.qualified_name} did not reach its declared state in {MOST_ROUNDS} rounds.",
@@ -404,8 +405,8 @@ def take_step(operation: TextOperation, connection: Connection, step: Step, foun
                 ],
             )
             record(connection, index, "swapped", text_search=operation.config.name)
-            say(f"index {index.qualified_name} is for {operation.config.name} now")
-            operation.did.append(f"let index {NEXT_NAME} take over as {INDEX_NAME}")
+            say(f"index {index.qualified_name} is now for {operation.config.name}")
+            operation.did.append(f"replace index {INDEX_NAME} with {NEXT_NAME}")
             operation.outcome = "replaced"
         case Rename():
             rename_together(
@@ -416,7 +417,7 @@ def take_step(operation: TextOperation, connection: Connection, step: Step, foun
                 statements=[rename_statement(index.schema, NEXT_NAME, INDEX_NAME)],
             )
             record(connection, index, "renamed", old=NEXT_NAME)
-            say(f"index {NEXT_NAME} is as declared: it is {INDEX_NAME} now")
+            say(f"index {NEXT_NAME} is as declared and is now named {INDEX_NAME}")
             operation.did.append(f"rename index {NEXT_NAME} to {INDEX_NAME}")
             operation.outcome = "built"
         case Finish():
@@ -427,11 +428,11 @@ def take_step(operation: TextOperation, connection: Connection, step: Step, foun
 
 def _drop(operation: TextOperation, connection: Connection, step: Drop) -> None:
     index, name = operation.spec, step.index.name
-    what_next = "building it anew" if step.comes_back else "dropping it"
+    what_next = "rebuilding it" if step.comes_back else "dropping it"
     operation.reporter.say(f"index {index.schema}.{name} {step.why}: {what_next}")
     words = step.index.comment if step.comes_back else None
     if words is not None:
-        # Before it is gone: whoever dies in between leaves it to the next one.
+        # Recorded before the drop, so that the next call can restore it if this one is killed in between.
         operation.words = words
         record(connection, index, DROPPING, name=name, comment=words)
     drop_online(operation, connection, index.schema, name, lock_timeout=LOCK_TIMEOUT)
@@ -478,11 +479,11 @@ def _build(operation: TextOperation, connection: Connection, step: Build, found:
 
 
 def _finish(operation: TextOperation, connection: Connection, index: TextIndex) -> None:
-    """What a new index still needs: the comment of the one before it, and then no statistics, by which the next call knows
-    that this was done."""
+    """Gives a new index the comment of its predecessor, then turns its statistics off, which tells the next call that
+    this is done."""
     if index.name == INDEX_NAME:
         restore_words(connection, index, operation.words or dropped_comment(connection, index))
-    # What ANALYZE would learn from parsing thousands of articles: nothing that a plan of keyword search depends on.
+    # ANALYZE would parse thousands of articles, and no plan of keyword search depends on the result.
     connection.execute(
         sql.SQL("ALTER INDEX {} ALTER COLUMN 1 SET STATISTICS 0").format(sql.Identifier(index.schema, index.name))
     )

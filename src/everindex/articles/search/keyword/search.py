@@ -1,7 +1,7 @@
-"""The search by words: PostgreSQL's full text search over title and summary, best first.
+"""Keyword search: PostgreSQL's full text search over title and summary, best first.
 
-The document is an expression, and `articles_text_search_idx` (keyword/index.py) holds the same one; without that index the
-search is the same and reads every row. No column is added: an instance that was here before keeps its table.
+The document is an expression, and `articles_text_search_idx` (keyword/index.py) is built on the same one. Without that
+index the result is the same, but every row is read. No column is added: an existing instance keeps its table unchanged.
 """
 
 from __future__ import annotations
@@ -44,19 +44,21 @@ from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
 
-#: Ranking reads and parses every match, about 0.05 ms each (docs/measurements/hybrid.md). Of words that more articles have
-#: than this, so many of them are ranked, and the answer says so.
+#: Ranking reads and parses every match, about 0.05 ms each (docs/measurements/hybrid.md). Where more articles match,
+#: only this many are ranked, and the answer says so.
 MOST_RANKED = 10_000
-#: A LIMIT is a literal, and each text is prepared on each connection: a few limits are enough, and the rest is cut off.
+#: A LIMIT is a literal, and each statement text is prepared on each connection: a few limits are enough, and surplus
+#: rows are cut off.
 LIMITS = (10, 20, 50, 100, 200, 500, MAX_K)
-#: Table, configuration and index are read anew after so many seconds.
+#: Table, configuration and index are read again after this many seconds.
 KNOWN_SECONDS = 5.0
-#: Below so many rows nobody notices that no index serves.
+#: Below this many rows, a missing index is not noticeable.
 FEW_ROWS = 1000
 
-# The inner LIMIT bounds what is ranked, the middle one what is compared with a vector: that is fetched from TOAST. Joined words
-# of the summary are made only for an article that does not have the query without: for every match they took a third of the
-# search. OFFSET 0, so that the document is made once, and not for each use.
+# The inner LIMIT bounds the rows that are ranked, the middle one the rows whose vector is fetched from TOAST and
+# compared. The joined words of a summary are computed only for an article that does not match without them: computing
+# them for every match took a third of the search. OFFSET 0 makes PostgreSQL compute the document once and not for each
+# use.
 _MATCHES = """
     SELECT {columns}, best.rank, best.matches{distance} FROM (
         SELECT {columns}{embedding}, ranked.rank, ranked.matches FROM (
@@ -73,16 +75,16 @@ _MATCHES = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What keyword search knows of the instance."""
+    """What keyword search knows about the instance."""
 
     table: ArticleTable
     config: TextConfig
     is_indexed: bool
-    """True when a valid index for this configuration is there; the planner decides whether it pays."""
+    """True when a valid index for this configuration exists; the planner decides whether to use it."""
 
     estimated_rows: int
     texts: dict[tuple[Any, ...], tuple[str, tuple[str, ...]]] = field(default_factory=dict, compare=False)
-    """Statements that were composed before, as `roundtrip.positional` gives them: composing takes longer than sending."""
+    """Composed statements, as returned by `roundtrip.positional`: composing one takes longer than sending it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ class Found:
 
     hits: list[Hit]
     has_words: bool = True
-    """False when nothing of the query can be looked for."""
+    """False when the query has no searchable word."""
 
     notices: list[str] = field(default_factory=list)
 
@@ -108,8 +110,8 @@ class KeywordSearch:
     def search(self, page: Page) -> Answer:
         """The articles of `page` that have the words of the request's text (websearch syntax), best first, with snippets.
 
-        Those that the pages before have shown are passed over, and MAX_K is the last that is shown. Fewer than `page.k` only
-        where fewer have them. Raises SettingInvalid, NotMigrated, StatementTimedOut, ServerUnreachable.
+        Articles on previous pages are skipped, and the list ends at rank MAX_K. Fewer than `page.k` only where fewer
+        match. Raises SettingInvalid, NotMigrated, StatementTimedOut, ServerUnreachable.
         """
         started = time.perf_counter()
         request, k, seen = page.request, page.k, page.seen
@@ -125,7 +127,7 @@ class KeywordSearch:
             hits=found.hits,
             k=k,
             strategy="keyword",
-            reason="asked for by keyword",
+            reason="keyword search was requested",
             ef_search=None,
             elapsed_ms=(time.perf_counter() - started) * 1000,
             notices=found.notices,
@@ -138,7 +140,7 @@ class KeywordSearch:
         return answer
 
     def known(self) -> Known:
-        """As of the last few seconds. Raises SettingInvalid, NotMigrated."""
+        """The state of the instance, at most a few seconds old. Raises SettingInvalid, NotMigrated."""
         known = self._known
         if known is None or time.monotonic() - known[0] > KNOWN_SECONDS:
             found = self._reading.read(self._look)
@@ -146,17 +148,18 @@ class KeywordSearch:
         return known[1]
 
     def invalidate(self) -> None:
-        """Reads table, configuration and index anew at the next search."""
+        """Discards the cache: the next search reads table, configuration and index again."""
         self._known = None
 
     def explain(self, request: SearchRequest) -> WordsExplanation:
-        """The statement and its plan as it ran, without what was asked for. Runs the statement. Raises as `search`."""
+        """The statement and its plan as it ran, without the words of the query. Runs the statement. Raises as
+        `search`."""
         composed, parameters = matches_statement(self.known(), request.filters, k=request.k)
         statement = composed.as_string(None)
         parameters["text"] = request.words.query
 
         def explained(connection: Connection) -> WordsExplanation:
-            with translate_errors("explaining a search by keyword"):
+            with translate_errors("explaining a keyword search"):
                 plan = plan_as_run(connection, statement, parameters, settings=())
             return WordsExplanation(
                 statement=" ".join(statement.split()), plan=tuple(without_words(line) for line in plan)
@@ -165,13 +168,13 @@ class KeywordSearch:
         return self._reading.read(explained)
 
     def plan(self, page: Page) -> str:
-        """How the planner answers, in words and without values."""
+        """A summary of the plan for a search, without its values."""
         composed, parameters = matches_statement(self.known(), page.request.filters, k=page.k)
         try:
             with self._reading.connection() as connection:
                 return explain(connection, composed, parameters | {"text": page.request.words.query}).summary
         except EverindexError as exc:
-            # The answer is there; that nobody could be asked for its plan must not take it away.
+            # The answer is ready; it must not fail because its plan cannot be read.
             return f"unknown: {exc.slug}"
 
     def _look(self, connection: Connection) -> Known:
@@ -191,7 +194,7 @@ class KeywordSearch:
                     WHERE t.oid = pg_catalog.to_regclass({table})
                     """
                 ).format(
-                    # While it is replaced, the index that the planner takes has the name of a generation.
+                    # During a replacement, the index that the planner uses may have a generation's name.
                     names=sql.SQL(", ").join(map(sql.Literal, GENERATION_NAMES)),
                     config=config.constant,
                     mark=mark(),
@@ -210,32 +213,32 @@ def find(
     vector: np.ndarray | None = None,
     most_ranked: int = MOST_RANKED,
 ) -> Found:
-    """The `page.k` best articles that have the words of the request; with their distance to `vector` ((dim,) float32) where
-    there is one. Those that earlier pages have shown are among them.
+    """The `page.k` best articles that match the words of the request, with their distance to `vector` ((dim,) float32)
+    where one is passed. Articles on previous pages are included.
 
     Reads only; the cost grows with the number of matches, up to `most_ranked`. Raises what statements raise.
     """
-    request, asked = page.request, page.request.words
+    request, words = page.request, page.request.words
     limit = next(limit for limit in LIMITS if limit >= page.k)
     statement, names = _composed(known, request, limit, vector is not None, most_ranked)
-    parameters: dict[str, Any] = {**request.filter_values, "text": asked.query}
+    parameters: dict[str, Any] = {**request.filter_values, "text": words.query}
     if vector is not None:
         parameters["vector"] = as_binary(vector)
     with translate_errors("searching by keyword"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
-        if not rows and not _has_words(connection, known.config, asked.words):
+        if not rows and not _has_words(connection, known.config, words.words):
             return Found(hits=[], has_words=False, notices=[_no_words(known.config)])
     notices = []
-    if asked.is_cut:
-        notices.append(f"only the first {MOST_WORDS} words of the query were looked for by keyword")
+    if words.is_cut:
+        notices.append(f"only the first {MOST_WORDS} words of the query were used for keyword search")
     if rows and rows[0][8] > most_ranked:
         notices.append(
-            f"more than {most_ranked:,} articles have these words: {most_ranked:,} of them were ranked by their words; "
-            "another word or a filter narrows them"
+            f"more than {most_ranked:,} articles have these words, of which {most_ranked:,} were ranked by keyword; "
+            "another word or a filter narrows the search"
         )
     if not known.is_indexed and known.estimated_rows >= FEW_ROWS:
         notices.append(
-            f"no index serves the search by keyword at the moment: every row was read ({INDEX_NAME} is built by "
+            f"no index is available for keyword search at the moment: every row was read ({INDEX_NAME} is built by "
             "everindex migrate and by the keeper)"
         )
     return Found(hits=[_hit(row, rank) for rank, row in enumerate(rows[: page.k], start=1)], notices=notices)
@@ -244,7 +247,8 @@ def find(
 def matches_statement(
     known: Known, filters: Filters, *, k: int, with_distance: bool = False, most_ranked: int = MOST_RANKED
 ) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement and its parameters, but for `text` and `vector`. The LIMITs are literals, as in `statement.nearest`."""
+    """The statement and its parameters, except `text` and `vector`. The LIMITs are literals, as in
+    `statement.nearest`."""
     table = known.table
     condition, parameters = where(table, filters)
     distance = sql.SQL(", best.embedding {} %(vector)b").format(table.distance) if with_distance else sql.SQL("")
@@ -266,7 +270,7 @@ def matches_statement(
 def _composed(
     known: Known, request: SearchRequest, limit: int, with_distance: bool, most_ranked: int
 ) -> tuple[str, tuple[str, ...]]:
-    """The same as it is sent. A shape that was composed before is kept."""
+    """The statement as it is sent, composed once per shape and cached."""
     shape = (limit, with_distance, most_ranked, *request.filter_values)
     kept = known.texts.get(shape)
     if kept is None:
@@ -278,7 +282,7 @@ def _composed(
 
 
 def _has_words(connection: Connection, config: TextConfig, text: str) -> bool:
-    """False when nothing is left of the query: stop words only, or no letter and no digit."""
+    """False when the query has stop words only, or no letter and no digit."""
     composed = sql.SQL("SELECT pg_catalog.numnode({}) > 0").format(query(config))
     statement, _ = roundtrip.positional(composed.as_string(None))
     return bool(roundtrip.run(connection, (), statement, [text])[0][0])
@@ -286,8 +290,8 @@ def _has_words(connection: Connection, config: TextConfig, text: str) -> bool:
 
 def _no_words(config: TextConfig) -> str:
     return (
-        "no word of the query can be looked for by keyword: they are all too common (stop words of the language "
-        f"{config.name!r}), or hold no letter and no digit"
+        "no word of the query can be searched for by keyword: they are all too common (stop words of the language "
+        f"{config.name!r}), or have no letter and no digit"
     )
 
 
@@ -301,7 +305,7 @@ def _hit(row: tuple[Any, ...], rank: int) -> Hit:
         category=row[4],
         topic=row[5],
         publication_date=None if row[6] is None else str(row[6]),
-        # Of a zero vector the distance is NaN.
+        # The distance of a zero vector is NaN.
         distance=None if distance is None or distance != distance else float(distance),
         keyword_rank=rank,
         score=float(row[7]),

@@ -1,8 +1,8 @@
-"""Snippets: the part of an article that answers; PostgreSQL marks the words, here they become safe HTML.
+"""Snippets: the passages of an article that match, marked by PostgreSQL and turned into safe HTML here.
 
-ts_headline copies the text as it is, so its output is as safe as an article is. It is asked to mark with control characters
-(which every encoding of a database has), and these are taken out of the text before, so that no text can bring marks of
-its own; what comes back is escaped as a whole, and only then the marks become <mark>.
+ts_headline copies the text unchanged, so its output is only as safe as the article. It is told to mark with control
+characters (which every database encoding has), and these are removed from the text first, so that no text can contain
+marks of its own. Its output is escaped as a whole, and only then do the marks become <mark>.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
-#: Of a longer text only the beginning is looked through: ts_headline reads all that it gets.
+#: Only the beginning of a longer text is searched, since ts_headline reads all that it is given.
 MOST_CHARACTERS = 20_000
 #: A text of this length is shown as a whole.
 WHOLE_CHARACTERS = 280
-#: Of a longer one at least so much, in whole words: a passage shorter than the title above it tells nothing.
+#: The minimum passage of a longer text, in whole words: a passage shorter than the title above it says nothing.
 LEAST_CHARACTERS = 240
 
-#: Texts of so many hits are prepared and marked by one thread at a time. Several would only take turns for the same
-#: interpreter, and whatever else runs in it, a server's event loop above all, would wait for a turn of each of them.
+#: From this many hits on, texts are prepared and marked by one thread at a time. Several threads would only compete for
+#: the same interpreter, and everything else in it, above all a server's event loop, would wait for each of them in
+#: turn.
 MANY_HITS = 100
 _turn_of_many = threading.Lock()
 
 _START, _STOP, _GAP = "\x01", "\x02", "\x08"
-#: ts_headline reads with PostgreSQL's parser, too: it sees a control character in place of each of these.
+#: ts_headline uses PostgreSQL's parser too: each of these is replaced by a control character.
 _DISGUISES = dict(zip(JOINTS, "\x03\x04\x05\x06\x07\x0e\x0f", strict=True))
-#: It goes between letters of scripts without spaces, as a space does in the document.
+#: Put between letters of scripts without spaces, where the document has a space.
 _APART = "\x10"
 _ALONE = re.compile(f"[{LETTERS_ALONE}]")
-#: Full-width forms of ASCII; other forms that NFKC knows are shown as they are, and not marked.
+#: Full-width forms of ASCII; other NFKC forms are shown unchanged and not marked.
 _HALF_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}
 _HIDDEN = str.maketrans(dict.fromkeys((_START, _STOP, _GAP, _APART, *_DISGUISES.values())) | _DISGUISES)
 _SHOWN = str.maketrans({disguise: character for character, disguise in _DISGUISES.items()} | {_GAP: " … "})
@@ -68,10 +69,10 @@ _HEADLINES = """
 
 
 def with_snippets(connection: Connection, config: TextConfig, words: ParsedQuery, hits: Sequence[Hit]) -> list[Hit]:
-    """The hits with title and summary as HTML, and what `words` look for in <mark>.
+    """The hits with title and summary as HTML, with the matches of `words` in <mark>.
 
-    A long summary is cut down to the passages around what was found, or to its beginning. Reads nothing but its arguments;
-    one round trip, and about 0.1 ms for each hit. Raises what statements raise.
+    A long summary is cut to the passages around the matches, or to its beginning. Reads only its arguments; one round
+    trip, and about 0.1 ms per hit. Raises what statements raise.
     """
     if not hits:
         return []
@@ -79,7 +80,7 @@ def with_snippets(connection: Connection, config: TextConfig, words: ParsedQuery
     turn: AbstractContextManager[object] = _turn_of_many if len(hits) >= MANY_HITS else nullcontext()
     with turn:
         parameters = {"text": words.query, "articles": as_json(hits)}
-    with translate_errors("marking what was found"):
+    with translate_errors("marking matches"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
     with turn:
         return [
@@ -93,20 +94,20 @@ def with_snippets(connection: Connection, config: TextConfig, words: ParsedQuery
 
 
 def as_json(hits: Sequence[Hit]) -> str:
-    """Titles and summaries as they may be given to ts_headline, for jsonb_to_recordset."""
+    """Titles and summaries, made safe for ts_headline, as JSON for jsonb_to_recordset."""
     return json.dumps([{"title": _hidden(hit.title), "summary": _hidden(hit.summary)} for hit in hits])
 
 
 def marked_html(headline: str) -> str:
-    """What ts_headline gave, as HTML: everything escaped, the marks as <mark>."""
+    """The output of ts_headline as HTML: everything escaped, the marks as <mark>."""
     if _APART in headline:
         headline = headline.replace(_APART, "").replace(_STOP + _START, "")
     return html.escape(headline.translate(_SHOWN)).translate(_MARKED)
 
 
 def _passage(headline: str, text: str) -> str:
-    """What ts_headline gave, long enough; a passage out of the middle shows that it is one, which ts_headline says only
-    between passages."""
+    """The output of ts_headline, extended to the minimum length. An ellipsis marks text left out at either end, which
+    ts_headline marks only between passages."""
     whole = (_hidden(text) or "").strip()
     if len(text) > WHOLE_CHARACTERS:
         headline = _long_enough(headline.strip(), whole)
@@ -119,7 +120,7 @@ def _passage(headline: str, text: str) -> str:
 
 
 def _long_enough(headline: str, whole: str) -> str:
-    """A single short passage goes on to LEAST_CHARACTERS, and begins earlier where the text ends before; its marks stay."""
+    """A single short passage extended to LEAST_CHARACTERS, backwards where the text ends; its marks stay."""
     shown = headline.translate(_PLAIN)
     begin = -1 if _GAP in shown else whole.find(shown)
     if begin < 0 or len(shown) >= LEAST_CHARACTERS:
@@ -130,7 +131,7 @@ def _long_enough(headline: str, whole: str) -> str:
     return f"{whole[since:begin]}{headline}{whole[end:to]}"
 
 
-#: What is longer is no word; it is cut.
+#: A longer run of characters is not treated as a word and is cut.
 _WORD = 40
 
 
@@ -145,7 +146,7 @@ def _word_begin(text: str, at: int) -> int:
 
 
 def _hidden(text: str | None) -> str | None:
-    """The text without marks of ours, and without anything that ts_headline takes for a tag."""
+    """The text without our mark characters, and without anything that ts_headline takes for a tag."""
     if text is None:
         return None
     text = text[:MOST_CHARACTERS].translate(_HIDDEN)

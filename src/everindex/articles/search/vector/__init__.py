@@ -1,1 +1,1 @@
-"""Search by vectors; above the request, below hybrid search, beside the search by words."""
+"""Vector search: above the request, below hybrid search, beside keyword search."""

@@ -1,4 +1,4 @@
-"""Answers of a search by vectors, made of its rows and of the scans that the server counted: hits, notices, next page. Pure."""
+"""Answers of vector search, made from its rows and the server's scan counts: hits, notices and next page. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from everindex.articles.search.cursor import after_nearest
 from everindex.articles.search.request import Page
 from everindex.articles.search.vector.strategy import BY_ROW_CODES, NO_INDEX, SearchPlan, exactly
 
-#: `as-chosen`: through the index, or a search that asks for none, or a server that counts nothing. `table`: every row was
-#: read. `other`: neither, or only a part of the partitions went through the index.
+#: `as-chosen`: through the index, or a search that needs none, or a server that counts nothing. `table`: every row was
+#: read. `other`: neither, or only some of the partitions went through the index.
 Scanned = Literal["as-chosen", "table", "other"]
 
 SMALL_TABLE = "PostgreSQL reads all of a table this small"
@@ -24,10 +24,10 @@ _DISTANCE_AND_URI = itemgetter(7, 0)
 
 
 def least_rows(page: Page, search_plan: SearchPlan) -> int:
-    """Fewer rows than this, and the index may not have found the nearest.
+    """The number of rows below which the index may not have found the nearest.
 
-    A scan that iterates under a filter gives all that it is to fetch, unless it gave up: the rows that pass are then far
-    from the query, and among the few that it came upon need not be the nearest.
+    An iterative scan under a filter returns all rows that it should fetch unless it gave up. The passing rows are then
+    far from the query, and the few that it found need not include the nearest.
     """
     if not search_plan.is_by_index:
         return 0
@@ -65,7 +65,7 @@ def hits_of(rows: Sequence[Row], page: Page) -> list[Hit]:
 
 
 def _next_page(page: Page, hits: list[Hit], search_plan: SearchPlan) -> Callable[[], str] | None:
-    """Writes the cursor after the last hit; None where there is no further page, since the search had no more."""
+    """Writes the cursor after the last hit; None where the search had no more rows and no further page exists."""
     parts = page.parts
     if parts is None or len(hits) < page.k:
         return None
@@ -75,7 +75,7 @@ def _next_page(page: Page, hits: list[Hit], search_plan: SearchPlan) -> Callable
 
 
 def scanned_by(scans: Sequence[int], *, searches: int, is_partitioned: bool) -> Scanned:
-    """From the scans of the index and of the table (or of all their parts) that `searches` statements made."""
+    """What `searches` statements scanned, from the scan counts of index and table (or of all their partitions)."""
     if not scans:
         return "as-chosen"
     by_index, whole = scans
@@ -85,6 +85,6 @@ def scanned_by(scans: Sequence[int], *, searches: int, is_partitioned: bool) -> 
 
 
 def as_read(search_plan: SearchPlan, *, reason: str) -> SearchPlan:
-    """The exact form of a search plan whose statement read every row."""
+    """A search plan as exact, after its statement read every row."""
     exact = exactly(is_filtered=search_plan.strategy.endswith("-filtered"), reason=reason)
     return replace(exact, continues=search_plan.continues, leaves_ties=True)

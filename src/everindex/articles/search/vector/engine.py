@@ -1,7 +1,7 @@
-"""The search by vectors: one transaction in one round trip, with settings that end with it.
+"""Vector search: one transaction in one round trip, with settings local to it.
 
-Guarantees all k rows where they exist, or an answer that says why not: an index that was not scanned, or that stopped early, is
-noticed from what the server counted. Does not look at a least similarity, variety and near-duplicates.
+Guarantees all k rows where they exist, or an answer that says why not: an index that was not scanned, or that stopped
+early, is detected from the server's counters. Minimum similarity, variety and near-duplicates are not applied here.
 """
 
 from __future__ import annotations
@@ -60,14 +60,15 @@ from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
 
-#: What is known of table and index is read anew after so many seconds, so that a finished index is noticed; that one is gone
-#: shows at once, in what the next search scans.
+#: Table and index are read again after this many seconds, so that a newly built index is noticed. A dropped index is
+#: noticed at once, by what the next search scans.
 SERVING_SECONDS = 5.0
 
-#: So many rows of many searches are in memory at once: some 10 MB. Of 1,000 searches for 10 each it is one round trip.
+#: The rows of several searches held in memory at once: about 10 MB. 1,000 searches for 10 rows each take one round
+#: trip.
 ROWS_AT_ONCE = 10_000
 
-#: The rows of one search, the way they were found, and what the reader is told.
+#: The rows of one search, the plan that found them, and the notices for the answer.
 Found = tuple[list[Row], SearchPlan, list[str]]
 
 
@@ -77,7 +78,7 @@ class SearchEngine:
     def __init__(
         self, reading: Reading, *, slow_query_ms: float, journal: Callable[[ShortAnswer, int], None] | None = None
     ) -> None:
-        """`journal` keeps a line about answers that the index left short, see `ShortAnswers`."""
+        """`journal` records answers that the index left short, see `ShortAnswers`."""
         self._reading = reading
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, ArticleTable, Serving] | None = None
@@ -90,8 +91,8 @@ class SearchEngine:
     def search(self, page: Page, vector: np.ndarray) -> Answer:
         """The articles of `page` nearest to `vector` ((dim,) float32, as `checked_vector` gives it), nearest first.
 
-        Fewer than `page.k` only where fewer exist. Does not look at the least similarity, variety and near-duplicates of the
-        request. Raises NotMigrated, StatementTimedOut, ServerUnreachable.
+        Fewer than `page.k` only where fewer exist. Does not apply the minimum similarity, variety and near-duplicates
+        of the request. Raises NotMigrated, StatementTimedOut, ServerUnreachable.
         """
         started = time.perf_counter()
         table, serving = self.known()
@@ -109,10 +110,11 @@ class SearchEngine:
         return answer
 
     def search_many(self, page: Page, vectors: Sequence[np.ndarray]) -> list[Answer]:
-        """An answer for each vector, in their order, as `search` gives it, for a round trip in all; see ROWS_AT_ONCE.
+        """An answer for each vector, in their order, equal to that of `search`, in one round trip for all; see
+        ROWS_AT_ONCE.
 
-        One statement on one connection, so that the server works on the next search while the rows of the one before are
-        read. Raises as `search`.
+        One statement on one connection, so that the server works on the next search while the rows of the previous one
+        are read. Raises as `search`.
         """
         at_once = max(1, min(ROWS_AT_ONCE // page.k, len(vectors)))
         answers: list[Answer] = []
@@ -157,7 +159,8 @@ class SearchEngine:
     def _by_row_codes(
         self, connection: Connection, table: ArticleTable, serving: Serving, page: Page, vectors: Sequence[np.ndarray]
     ) -> list[list[Row]] | None:
-        """What takes the place of reading every vector while no index serves; None where that way is not for this table."""
+        """The rows by sign bits, instead of reading every vector while no index serves; None where this table does not
+        support it."""
         found = []
         for vector in vectors:
             rows = self.row_codes.nearest(
@@ -169,13 +172,14 @@ class SearchEngine:
         return found
 
     def _is_in_vain(self, page: Page, search_plan: SearchPlan, rows: list[Row], entries: int | None) -> bool:
-        """True where the index may not have found the nearest; what a scan under a filter has met is kept for the next ones."""
+        """True where the index may not have found the nearest rows. Notes the cost of a filtered scan for later
+        searches."""
         is_short = len(rows) < least_rows(page, search_plan)
         if entries is None or search_plan.most_entries is None:
             return is_short
         if page.after is None and page.request.ef_search is None:
             most = search_plan.affordable_entries
-            # A scan that ended without its rows would have gone on.
+            # A scan that ended without all its rows would have continued.
             met = max(entries, most + 1) if is_short else entries
             self._history.note(
                 page.request.filters, page.rows, Scan(entries=met, expected=search_plan.expected_entries, most=most)
@@ -193,10 +197,10 @@ class SearchEngine:
         found: list[list[Row]],
         scanned: Scanned,
     ) -> tuple[ArticleTable, Serving, list[list[Row]], SearchPlan, list[str]]:
-        """The plan did not take the index: what is there now, and an answer that says what it came from.
+        """The catalog's current state and the answer, after a plan that did not use the index.
 
-        Reads the catalog anew, so that the searches after this one know it, too. Runs the search again only where its rows
-        are not the nearest of all, or where another index serves by now.
+        Reads the catalog again, also for the searches after this one. Repeats the search only where its rows are not
+        the nearest of all, or where another index serves by now.
         """
         is_whole = scanned == "table" and search_plan.candidates is None
         if is_whole and serving.estimated_rows < PUSHED_FROM_ROWS:
@@ -215,13 +219,13 @@ class SearchEngine:
         name = serving_now.index_name
         if not is_whole and search_plan.candidates is None and plan.ordering_indexes not in ((), (name,)):
             reason = (
-                f"the planner takes the index {plan.ordering_indexes[0]} and not {name}"
+                f"the planner uses the index {plan.ordering_indexes[0]} instead of {name}"
                 if len(serving_now.tables) <= 1
                 else f"the planner reads some partitions without their part of the index {name}"
             )
             answers = replace(serving_now, index_name=plan.ordering_indexes[0])
             return table_now, answers, found, replace(search_plan, reason=reason), [f"{reason} ({plan.summary})"]
-        reason = f"the planner does not take the index {name} ({plan.summary})"
+        reason = f"the planner does not use the index {name} ({plan.summary})"
         if is_whole:
             search_plan = as_read(search_plan, reason=reason)
         else:
@@ -246,7 +250,8 @@ class SearchEngine:
         )
 
     def explain(self, page: Page, vector: np.ndarray) -> Explanation:
-        """How such a search is answered: the strategy and why, its settings, its statement, and its plan as it ran.
+        """How such a search is answered: its strategy and the reason, its settings, its statement, and its plan as it
+        ran.
 
         Runs the statement twice more. Raises as `search`.
         """
@@ -257,16 +262,16 @@ class SearchEngine:
                 search_plan = self._choose(connection, table, serving, page)
                 if search_plan.strategy == "none-match":
                     return Explanation(search_plan=search_plan, statement="", plan=())
-                run, told = search_plan, search_plan
+                run, reported = search_plan, search_plan
                 found, scanned, _ = self._run(connection, table, serving, page, (vector,), search_plan)
                 if scanned != "as-chosen":
-                    _, _, _, told, _ = self._look_into(
+                    _, _, _, reported, _ = self._look_into(
                         connection, table, serving, page, (vector,), search_plan, found, scanned
                     )
-                    run = told if told.is_by_index else run
+                    run = reported if reported.is_by_index else run
                 text, parameters = self._named(table, page, vector, run)
                 return Explanation(
-                    search_plan=told,
+                    search_plan=reported,
                     statement=text,
                     plan=plan_as_run(connection, text, parameters, settings=run.settings),
                 )
@@ -274,14 +279,14 @@ class SearchEngine:
         return self._reading.ask(explained)
 
     def known(self) -> tuple[ArticleTable, Serving]:
-        """Table and index as of the last few seconds. Raises NotMigrated where there is no table with vectors."""
+        """Table and index, at most a few seconds old. Raises NotMigrated where no table with vectors exists."""
         known = self._known
         if known is None or time.monotonic() - known[0] > SERVING_SECONDS:
             return self._reading.read(self._look)
         return known[1], known[2]
 
     def _look(self, connection: Connection) -> tuple[ArticleTable, Serving]:
-        """Table and index as they are now; they are what is known from here on."""
+        """Reads table and index and caches them."""
         known = self._known
         table, serving = look_at(connection)
         if known is None or (table, serving) != known[1:]:
@@ -294,14 +299,14 @@ class SearchEngine:
         return table, serving
 
     def invalidate(self) -> None:
-        """Reads table and index anew at the next search."""
+        """Discards the cache: the next search reads table and index again."""
         self._known = None
         self._passing.invalidate()
 
     def statement_for(
         self, table: ArticleTable, filters: Filters, search_plan: SearchPlan, k: int
     ) -> tuple[str, dict[str, Any]]:
-        """The text of the statement, with psycopg's named placeholders, and its parameters but for the vector."""
+        """The text of the statement, with psycopg's named placeholders, and its parameters except the vector."""
         text, parameters = self._texts.of(table, filters, search_plan, k)
         return text.named, parameters
 
@@ -314,8 +319,8 @@ class SearchEngine:
         vectors: Sequence[np.ndarray],
         search_plan: SearchPlan,
     ) -> tuple[list[list[Row]], Scanned, tuple[int, ...]]:
-        """What the server gives for each of `vectors`, without the rows that are to be left out; what it scanned for it; and,
-        where the scan may be in vain, how many entries of the index it looked at for each."""
+        """The usable rows for each of `vectors`; what the server scanned for them; and, where most_entries is set, how
+        many index entries it visited for each."""
         if search_plan.strategy == "none-match":
             return [[] for _ in vectors], "as-chosen", ()
         text, values = self._bound(table, page, vectors, search_plan)
@@ -342,7 +347,7 @@ class SearchEngine:
     def _named(
         self, table: ArticleTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
     ) -> tuple[str, dict[str, Any]]:
-        """The same with psycopg's placeholders, for its plan."""
+        """The statement and parameters with psycopg's placeholders, for EXPLAIN."""
         text, parameters = self.statement_for(table, page.request.filters, search_plan, page.rows)
         return text, {**parameters, **page.place, "vector": vector}
 
@@ -364,10 +369,11 @@ class SearchEngine:
         rows: list[Row],
         notices: list[str],
     ) -> Found:
-        """The index gave fewer rows than asked: either no more exist, or it stopped early. An exact search tells, and is
-        then the answer. That there are more than k of them, and fewer were given, is an incident of the index, and counted."""
+        """The answer after the index returned too few rows: either no more exist, or the scan stopped early. An exact
+        search decides, and is then the answer. Fewer rows from the index than exist is an incident, which is
+        counted."""
         filters = page.request.filters
-        reason = "the index gave too few rows for this filter or k: every row that passes was read"
+        reason = "the index gave too few rows for this filter or k: every matching row was read"
         exact = replace(exactly(is_filtered=page.request.is_filtered, reason=reason), continues=page.after is not None)
         (complete,), _, _ = self._run(connection, table, serving, page, (vector,), exact)
         if len(rows) >= page.k:
@@ -380,12 +386,12 @@ class SearchEngine:
         return complete, exact, [*notices, f"{reason} (exact search)"]
 
     def _plan(self, table: ArticleTable, page: Page, vector: np.ndarray, search_plan: SearchPlan) -> str:
-        """How the planner answers a search, in words and without its values."""
+        """A summary of the plan for a search, without its values."""
         if search_plan.strategy == "none-match":
             return "none: nothing was run"
         try:
             with self._reading.connection() as connection:
                 return self._planned(connection, table, page, vector, search_plan).summary
         except EverindexError as exc:
-            # The answer is there; that nobody could be asked for its plan must not take it away.
+            # The answer is ready; it must not fail because its plan cannot be read.
             return f"unknown: {exc.slug}"

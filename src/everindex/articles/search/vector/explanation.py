@@ -1,4 +1,4 @@
-"""The explanation of a search by meaning: its strategy, settings and statement, and the plan as it ran; never the query."""
+"""The explanation of a semantic search: its strategy, settings, statement and plan as it ran; never the query."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Explanation:
 
     search_plan: SearchPlan
     statement: str
-    """With named placeholders; empty where nothing has to be run."""
+    """With named placeholders; empty where no statement is run."""
 
     plan: tuple[str, ...]
     """EXPLAIN (ANALYZE, BUFFERS), without the query vector."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The explanation as `--json` gives it."""
+        """The explanation as `--json` prints it."""
         return {
             "strategy": self.search_plan.strategy,
             "reason": self.search_plan.reason,

@@ -12,26 +12,27 @@ from everindex.articles.table import ArticleTable
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 
-#: A count is good for so long. Whatever it says, the answer is right: an exact search reads all rows that pass, and an
-#: index that gives too few is followed by one. "None" is never kept, since it is an answer.
-KEPT_SECONDS = 30.0
-#: So many filters are remembered; the least recently used is forgotten first.
-KEPT_FILTERS = 512
+#: How long a count is used. Whatever it says, the answer is correct: an exact search reads all rows that pass, and
+#: follows an index scan that returns too few. A count of 0 is never cached, since it is itself the answer.
+CACHED_SECONDS = 30.0
+#: The number of filters cached; the least recently used is evicted first.
+CACHED_FILTERS = 512
 
 
 class PassingRows:
-    """Counts of one engine; safe to use from many threads."""
+    """The counts of one engine; safe to use from many threads."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[Filters, int], tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def count(self, connection: Connection, table: ArticleTable, filters: Filters, *, up_to: int) -> int:
-        """Rows with a vector that pass `filters`, at most `up_to` + 1. One round trip where it is not known."""
+        """The number of rows with a vector that pass `filters`, at most `up_to` + 1. One round trip where it is not
+        cached."""
         key = (filters, up_to)
         with self._lock:
             kept = self._kept.get(key)
-            if kept is not None and time.monotonic() - kept[0] <= KEPT_SECONDS:
+            if kept is not None and time.monotonic() - kept[0] <= CACHED_SECONDS:
                 self._kept.move_to_end(key)
                 return kept[1]
         composed, parameters = statement.count_passing(table, filters, limit=up_to + 1)
@@ -41,11 +42,11 @@ class PassingRows:
         if passing:
             with self._lock:
                 self._kept[key] = (time.monotonic(), passing)
-                while len(self._kept) > KEPT_FILTERS:
+                while len(self._kept) > CACHED_FILTERS:
                     self._kept.popitem(last=False)
         return passing
 
     def invalidate(self) -> None:
-        """Counts anew from now on: after this process has written."""
+        """Discards all counts, after this process has written."""
         with self._lock:
             self._kept.clear()

@@ -1,8 +1,8 @@
-"""What index scans under a filter have met so far: how near to its queries the rows that pass it lie.
+"""The cost of recent index scans under each filter, which shows how near to the queries its rows lie.
 
-A filter is often a cluster of the vector space. What share of all rows passes it says little then: near some queries half of
-the rows pass, near most of them none. How many entries of the index the last searches under this filter had to look at tells
-whether the index pays for the next one, and whether its rows came in another order than they should.
+A filter is often a cluster of the vector space. The share of rows that pass it says little then: near some queries half
+of the rows pass, near most queries none. The number of index entries that recent searches under this filter visited
+tells whether the index pays for the next one, and whether its rows may have come out of order.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass, replace
 
 from everindex.articles.model import Filters
 
-#: So many of the last scans under a filter count.
-KEPT_SCANS = 32
-#: So many filters are remembered; the one that was not used for the longest time is forgotten first.
-KEPT_FILTERS = 512
-#: Before so many scans nothing is concluded from them.
+#: The number of recent scans considered for each filter.
+REMEMBERED_SCANS = 32
+#: The number of filters remembered; the one least recently noted is evicted first.
+REMEMBERED_FILTERS = 512
+#: With fewer scans than this, nothing is concluded.
 FEWEST_SCANS = 8
-#: Of a filter for which the index does not pay, every so many-th search tries it all the same, since queries change.
+#: Where the index does not pay for a filter, one in this many searches still tries it, since queries change.
 TRY_EVERY = 16
-#: A filter that has nothing to do with the vectors gives its rows after about as many entries as its share says. With 12
-#: rows to find, less than a thousandth of the scans is off by so much.
+#: Under a filter independent of the vectors, a scan needs about as many entries as the filter's share predicts. With 12
+#: rows to find, fewer than one scan in a thousand is off by this factor.
 FAR_OFF = 2.5
-#: From this share of scans on that are far off, or in vain, the filter is taken for a cluster.
+#: If at least this share of scans is far off or failed, the filter counts as a cluster.
 CLUSTERED_SHARE = 0.25
-#: Of the scans under a clustered filter these are trusted, those with the fewest entries; an exact search follows the others.
-#: The more entries a scan needs, the poorer is what it finds (docs/measurements/filtered.md).
+#: The share of scans under a clustered filter that is trusted, those with the fewest entries; an exact search follows
+#: the others. The more entries a scan needs, the poorer its result (docs/measurements/filtered.md).
 TRUSTED_SHARE = 0.75
 
 
@@ -37,18 +37,18 @@ class Scan:
     """One scan of the index under a filter."""
 
     entries: int
-    """So many the index gave until it had its rows, or ended."""
+    """Entries that the index returned until the scan had its rows, or ended."""
 
     expected: float
-    """So many it needs where the filter has nothing to do with the vectors."""
+    """Entries needed if the filter is independent of the vectors."""
 
     most: int
-    """So many cost as much as reading all rows that pass."""
+    """The number of entries that costs as much as reading all rows that pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """What is concluded for the next search."""
+    """The conclusion for the next search."""
 
     pays: bool = True
     """At least half of the scans found their rows at less than the cost of reading all that pass."""
@@ -57,10 +57,11 @@ class Experience:
     """Near some queries far more of the rows pass than near others."""
 
     entries: int = 0
-    """What half of the scans needed at most."""
+    """The median number of entries of the scans."""
 
     trusted_entries: int | None = None
-    """Of a cluster: what TRUSTED_SHARE of the scans needed at most. The others went so far that what they gave is poor."""
+    """For a cluster: the number of entries that TRUSTED_SHARE of the scans did not exceed. The others went so far that
+    their result is poor."""
 
 
 UNKNOWN = Experience()
@@ -74,7 +75,8 @@ class FilterHistory:
         self._lock = threading.Lock()
 
     def of(self, filters: Filters, k: int) -> Experience:
-        """What the scans for `k` rows under `filters` have shown. One that would be skipped is tried every TRY_EVERY times."""
+        """What the scans for `k` rows under `filters` have shown. Where the index does not pay, one call in TRY_EVERY
+        says that it does."""
         with self._lock:
             kept = self._kept.get((filters, k))
             if kept is None:
@@ -85,16 +87,16 @@ class FilterHistory:
             return kept.experience if kept.skipped else replace(kept.experience, pays=True)
 
     def note(self, filters: Filters, k: int, scan: Scan) -> None:
-        """What one more scan has met."""
+        """Adds one scan."""
         with self._lock:
             kept = self._kept.setdefault((filters, k), _Scans())
             kept.add(scan)
             self._kept.move_to_end((filters, k))
-            if len(self._kept) > KEPT_FILTERS:
+            if len(self._kept) > REMEMBERED_FILTERS:
                 self._kept.popitem(last=False)
 
     def invalidate(self) -> None:
-        """Begins anew: another index serves."""
+        """Starts over, since another index serves."""
         with self._lock:
             self._kept.clear()
 
@@ -103,7 +105,7 @@ class _Scans:
     """The last scans under one filter."""
 
     def __init__(self) -> None:
-        self.scans: deque[Scan] = deque(maxlen=KEPT_SCANS)
+        self.scans: deque[Scan] = deque(maxlen=REMEMBERED_SCANS)
         self.experience = UNKNOWN
         self.skipped = 0
 

@@ -1,15 +1,16 @@
-"""The sign bits of all vectors of a table in this process: what a search compares while no vector index serves.
+"""The sign bits of a table's vectors, cached in this process and compared while no vector index is available.
 
-Reading every vector of a table costs 4 to 6 µs a row, since each lies in TOAST: a third of a second for 60,000 articles. Their
-bits (pgvector's binary_quantize, a 32nd of the vector) are read once and kept; a search compares all of them, and the nearest
-CODES_PER_ROW × k are ranked by their vectors (docs/measurements/filtered.md: recall@10 and times).
+Reading every vector of a table costs 4 to 6 µs per row, since each is stored in TOAST: a third of a second for 60,000
+articles. Their bits (pgvector's binary_quantize, 1/32 of the vector) are read once and cached; a search compares all of
+them and ranks the nearest CODES_PER_ROW × k by their vectors (docs/measurements/filtered.md: recall@10 and times).
 
-Nothing has to be told when rows change. Each search reads which rows there are, in the snapshot in which it ranks them: a row
-whose place (ctid) and inserting transaction (xmin) are known has the bits that are kept, since an UPDATE makes a new row; the
-others are read. A rewrite of the table (VACUUM FULL, CLUSTER, TRUNCATE) gives it another file, and all are read anew.
+No notification is needed when rows change. Each search reads which rows exist, in the snapshot in which it ranks them.
+The cached bits are valid for a row whose position (ctid) and inserting transaction (xmin) are known, since an UPDATE
+makes a new row; the bits of other rows are read. A rewrite of the table (VACUUM FULL, CLUSTER, TRUNCATE) changes its
+filenode, and all bits are read again.
 
-Not for a partitioned or foreign table, not through a pooler, and not for more rows than MOST_BYTES hold: `nearest` then gives
-None.
+Partitioned and foreign tables, connections through a pooler, and tables with more rows than fit into MOST_BYTES are not
+supported: `nearest` then returns None.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from everindex.articles.table import ArticleTable
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import route_of
 
-#: Memory of the bits and places of all rows: 200,000 rows of 1,536 dimensions.
+#: Memory limit for the bits and positions of all rows: 200,000 rows of 1,536 dimensions.
 MOST_BYTES = 40 * 2**20
-#: Below so many rows reading all vectors takes some 20 milliseconds.
+#: Below this many rows, reading all vectors takes about 20 milliseconds.
 FEWEST_ROWS = 5_000
-#: So many rows for each asked are ranked by their vectors.
+#: For each requested row, this many are ranked by their vectors.
 CODES_PER_ROW = 20
 FEWEST_RANKED = 200
-#: From this share of unknown rows on, all are read anew.
+#: Above this share of unknown rows, all are read again.
 STALE_SHARE = 0.2
 
 _HEADER_BYTES = 19  # signature, flags, length of an extension that is not used (PostgreSQL docs: COPY, binary format)
@@ -45,7 +46,7 @@ _PLACE = np.dtype([("block", ">u4"), ("offset", ">u2"), ("xmin", ">u4")])
 
 @dataclass(frozen=True, slots=True)
 class _Codes:
-    """Rows in the order of their places."""
+    """Rows ordered by position."""
 
     file: int
     places: npt.NDArray[np.uint64]
@@ -70,7 +71,7 @@ class RowCodes:
         return 0 if codes is None else len(codes.places)
 
     def invalidate(self) -> None:
-        """Gives the memory back: an index serves."""
+        """Frees the memory, since an index is available."""
         self._codes = None
 
     def nearest(
@@ -83,9 +84,9 @@ class RowCodes:
         k: int,
         estimated_rows: int,
     ) -> list[tuple[Any, ...]] | None:
-        """The k rows nearest to `vector`, as a search gives them; None where this way is not for the table as it is.
+        """The k rows nearest to `vector`, in the form of a search; None where the table does not support it.
 
-        Takes ACCESS SHARE; one transaction in REPEATABLE READ. The first one reads every vector.
+        Takes ACCESS SHARE; one transaction in REPEATABLE READ. The first call reads every vector.
         """
         most_rows = MOST_BYTES // ((table.dimensions or 0) // 8 + _PLACE.itemsize + 2)
         if not FEWEST_ROWS <= estimated_rows <= most_rows or route_of(connection).is_pooled:
@@ -134,7 +135,7 @@ class RowCodes:
         places: npt.NDArray[np.uint64],
         xmins: npt.NDArray[np.uint32],
     ) -> tuple[_Codes, npt.NDArray[np.intp]]:
-        """Codes that have all of `places`, and where in them each stands."""
+        """Codes that include all of `places`, and the position of each in them."""
         with self._lock:
             codes = self._codes
             positions, is_known = _find(codes, file, places, xmins)
@@ -196,7 +197,7 @@ def _read(connection: Connection, table: ArticleTable, file: int, only: npt.NDAr
 
 
 def _merged(codes: _Codes, more: _Codes) -> _Codes:
-    """Both, the later where a place is in both."""
+    """Both together; where a place is in both, that of `more`."""
     kept = ~np.isin(codes.places, more.places)
     places = np.concatenate([codes.places[kept], more.places])
     order = np.argsort(places)
@@ -209,12 +210,12 @@ def _merged(codes: _Codes, more: _Codes) -> _Codes:
 
 
 def _places(rows: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """A block and an offset as one number, in the order of the table."""
+    """Block and offset as one number, in table order."""
     return np.asarray(rows["block"].astype(np.uint64) << np.uint64(16) | rows["offset"].astype(np.uint64))
 
 
 def _words(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """(n, bytes) as (n, words): eight bytes are compared at once."""
+    """(n, bytes) as (n, words), so that eight bytes are compared at once."""
     missing = -bits.shape[1] % 8
     if missing:
         bits = np.pad(bits, ((0, 0), (0, missing)))

@@ -1,4 +1,4 @@
-"""Short answers: the index gave fewer rows than exist. Each is an incident of the index: counted, logged and journaled."""
+"""Short answers: searches for which the index returned fewer rows than exist. Each is counted, logged and journaled."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from everindex.articles.search.vector.strategy import SearchPlan
 
 log = logging.getLogger("everindex.search")
 
-#: The journal takes one line in so many seconds; the count goes on between them.
+#: The journal gets at most one line in this many seconds; counting continues in between.
 JOURNAL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortAnswer:
-    """An index search that found less than an exact one, which was then the answer. Nobody's question is in it."""
+    """An index search that found less than the exact search that replaced it. Contains nothing of the query."""
 
     strategy: str
     index_name: str | None
     ef_search: int | None
     filters: tuple[str, ...]
-    """Names of the filters, without their values."""
+    """The names of the filters, without their values."""
 
     wanted: int
     found: int
@@ -41,7 +41,7 @@ class ShortAnswers:
     """The incidents of one engine since its start; safe to use from many threads."""
 
     def __init__(self, journal: Callable[[ShortAnswer, int], None] | None = None) -> None:
-        """`journal(the last one, how many since the last line)` keeps a line of it; it is called once a minute at most."""
+        """`journal(last_incident, incidents_since_last_line)` writes a line; it is called at most once a minute."""
         self._journal = journal
         self._lock = threading.Lock()
         self._unwritten = 0
@@ -59,7 +59,7 @@ class ShortAnswers:
         found: int,
         existing: int,
     ) -> None:
-        """Counts one."""
+        """Counts and logs one short answer."""
         incident = ShortAnswer(
             strategy=search_plan.strategy,
             index_name=index_name,
@@ -79,7 +79,8 @@ class ShortAnswers:
                 self._written_at = time.monotonic()
                 self._unwritten = 0
         log.warning(
-            "short-answer: the index gave %d of %d rows (strategy %s, ef_search %s, filters %s), an exact search found %d",
+            "short-answer: the index returned %d of %d rows (strategy %s, ef_search %s, filters %s); an exact search "
+            "found %d",
             found,
             wanted,
             search_plan.strategy,

@@ -1,4 +1,4 @@
-"""The state that searches go by: the table and the index that serves, read from the catalog every few seconds."""
+"""The state that searches depend on: the table and its serving index, read from the catalog every few seconds."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
 
-#: As the planner does it: the density that was last seen times the pages that there are now. A table that was filled a
-#: moment ago has no statistics yet, and is not small for that. Of one never seen, articles of 250 bytes beside the vector.
+#: Estimated as the planner does: the last known density times the current pages. A table filled a moment ago has no
+#: statistics yet but need not be small. Without statistics, rows are assumed to have 250 bytes beside the vector.
 _ROWS_NOW = """
     SELECT pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::numeric
            * CASE WHEN c.relpages > 0 AND c.reltuples > 0 THEN c.reltuples / c.relpages ELSE 8192 / 250 END
     FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(%s)
 """
 
-#: What the server counts scans of: the index and the table, or the parts of both that hold something.
+#: The relations whose scans the server counts: the index and the table, or the leaf partitions of both.
 _COUNTED = """
     SELECT ARRAY(SELECT t.relid::oid::bigint FROM pg_catalog.pg_partition_tree(%(index)s::oid) t WHERE t.isleaf ORDER BY 1),
            ARRAY(SELECT t.relid::oid::bigint FROM pg_catalog.pg_partition_tree(c.oid) t WHERE t.isleaf ORDER BY 1),
@@ -34,14 +34,14 @@ _COUNTED = """
 
 
 def look_at(connection: Connection) -> tuple[ArticleTable, Serving]:
-    """Table and index as they are. Reads only. Raises NotMigrated, ColumnMismatch."""
+    """The current table and index. Reads only. Raises NotMigrated, ColumnMismatch."""
     table = read_table(connection)
     spec = effective_spec(connection, EMBEDDING_INDEX)
     return table, serving_of(connection, spec, observe(connection, spec))
 
 
 def serving_of(connection: Connection, spec: IndexSpec, observed: Observed) -> Serving:
-    """The index that answers the searches that `spec` declares, with what was tuned for it. Reads only."""
+    """The index that serves searches as `spec` declares them, with its tuned values. Reads only."""
     found = serving_spec(spec, observed)
     table = sql.Identifier(spec.schema, spec.table).as_string(None)
     row = connection.execute(_ROWS_NOW, (table,)).fetchone()

@@ -1,7 +1,7 @@
-"""The statements of a search by meaning, composed once for each shape, so that each is prepared once on a connection.
+"""The statements of vector search, composed once per shape, so that each is prepared once per connection.
 
-Shapes that an HNSW index can serve (ORDER BY column <=> constant, literal LIMIT), or that it cannot, where the answer is to be
-exact.
+An HNSW index can serve some shapes (ORDER BY column <=> constant, literal LIMIT); the others are written so that it
+cannot, for exact answers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from everindex.pg import roundtrip
 def of(
     table: ArticleTable, filters: Filters, search_plan: SearchPlan, *, k: int
 ) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement of a search plan, with its parameters but for `vector` ((dim,) float32, sent in binary) and, where it
-    continues, `after_distance` and `after_uri`."""
+    """The statement of a search plan with its parameters, except `vector` ((dim,) float32, sent in binary) and, where
+    it continues, `after_distance` and `after_uri`."""
     if not search_plan.is_by_index:
         return nearest_of_all(table, filters, k=k, continues=search_plan.continues)
     if search_plan.candidates is None:
@@ -41,9 +41,9 @@ def of(
 def nearest(
     table: ArticleTable, filters: Filters, *, k: int, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
-    """The search through an index of the vectors; the scan passes over what comes before the place where it continues.
+    """The search through an index of the vectors; the scan skips the rows before the place where it continues.
 
-    The LIMIT is a literal: with a parameter a generic plan guesses 10 % of the rows and reads them all.
+    The LIMIT is a literal: with a parameter, a generic plan assumes 10 % of the rows and reads them all.
     """
     condition, parameters = where(table, filters)
     measured = sql.SQL("embedding {distance} %(vector)b").format(distance=table.distance)
@@ -66,16 +66,17 @@ def nearest(
 def nearest_of_all(
     table: ArticleTable, filters: Filters, *, k: int, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
-    """The exact search over the rows that pass: it orders by an expression that no index on the vector can serve. Those
-    equally far come in the order of their uris, so that a page ends, and the next begins, at one place.
+    """The exact search over the rows that pass: it orders by an expression that no index on the vector can serve.
+    Equally distant rows are ordered by uri, so that the next page begins exactly where one ends.
 
-    A setting (enable_indexscan) would not do: the statement is prepared, PostgreSQL may keep its plan from the sixth
-    execution on, and a kept plan does not look at settings again (docs: SQL-PREPARE). With the text of `nearest`, exact
-    searches went through the index once ten others had.
+    A setting (enable_indexscan) would not suffice: the statement is prepared, PostgreSQL may keep its plan from the
+    sixth execution on, and a kept plan ignores later settings (docs: SQL-PREPARE). With the text of `nearest`, exact
+    searches used the index after ten index searches had.
     """
     condition, parameters = where(table, filters)
     every = sql.SQL(
-        "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} WHERE embedding IS NOT NULL{condition}"
+        "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} WHERE embedding IS NOT "
+        "NULL{condition}"
     ).format(columns=_columns(), distance=table.distance, table=table.identifier, condition=condition)
     if continues:
         every = _continued(every)
@@ -85,7 +86,7 @@ def nearest_of_all(
 
 
 def nearest_of_rows(table: ArticleTable, *, k: int) -> sql.Composed:
-    """The k nearest of the rows at the places `%(rows)s` (ctids as text), in the order of `nearest_of_all`."""
+    """The k nearest of the rows at the positions `%(rows)s` (ctids as text), in the order of `nearest_of_all`."""
     return sql.SQL(
         "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} "
         "WHERE embedding IS NOT NULL AND ctid = ANY(%(rows)s::pg_catalog.tid[]) ORDER BY distance, {uri} LIMIT {k}"
@@ -100,7 +101,7 @@ def nearest_by_codes(
     ranked = sql.SQL(
         "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM "
         "(SELECT {columns}, embedding FROM {table} WHERE embedding IS NOT NULL{condition} "
-        "ORDER BY {key} {code_distance} {asked} LIMIT {candidates}) AS candidate"
+        "ORDER BY {key} {code_distance} {query_code} LIMIT {candidates}) AS candidate"
     ).format(
         columns=_columns(),
         distance=table.distance,
@@ -108,7 +109,7 @@ def nearest_by_codes(
         condition=condition,
         key=table.code(sql.Identifier("embedding"), key_type),
         code_distance=table.code_distance(key_type),
-        asked=table.code(sql.SQL("%(vector)b::{}").format(table.vector_type), key_type),
+        query_code=table.code(sql.SQL("%(vector)b::{}").format(table.vector_type), key_type),
         candidates=sql.Literal(candidates),
     )
     if continues:
@@ -121,18 +122,19 @@ def count_passing(table: ArticleTable, filters: Filters, *, limit: int) -> tuple
     condition, parameters = where(table, filters)
     return (
         sql.SQL(
-            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE embedding IS NOT NULL{condition} LIMIT {limit}) AS passing"
+            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE embedding IS NOT NULL{condition} LIMIT {limit}) AS "
+            "passing"
         ).format(table=table.identifier, condition=condition, limit=sql.Literal(limit)),
         parameters,
     )
 
 
-#: In the order of its bytes, which is that of Python's text, whatever the collation of the column.
+#: Ordered by bytes, as Python orders text, whatever the collation of the column.
 _URI = sql.SQL('uri::pg_catalog.text COLLATE pg_catalog."C"')
 
 
 def _after(distance: sql.Composable) -> sql.Composed:
-    """Whether a row comes after the place where the page before ended."""
+    """The condition that a row comes after the end of the previous page."""
     return sql.SQL(
         "({distance}, {uri}) OPERATOR(pg_catalog.>) "
         "(%(after_distance)s::pg_catalog.float8, %(after_uri)s::pg_catalog.text)"
@@ -140,8 +142,8 @@ def _after(distance: sql.Composable) -> sql.Composed:
 
 
 def _continued(measured: sql.Composed) -> sql.Composed:
-    """What `measured` gives (the columns and `distance`) after that place. OFFSET 0 keeps PostgreSQL from computing each
-    distance twice, for the condition and for the order: a third of such a search."""
+    """The rows of `measured` (the columns and `distance`) after the end of the previous page. OFFSET 0 keeps PostgreSQL
+    from computing each distance twice, for the condition and for the order: a third of such a search."""
     return sql.SQL("SELECT {columns}, distance FROM ({measured} OFFSET 0) AS measured WHERE {after}").format(
         columns=_columns(), measured=measured, after=_after(sql.SQL("distance"))
     )
@@ -153,7 +155,7 @@ def _columns() -> sql.Composed:
 
 @dataclass(slots=True)
 class Text:
-    """One statement, written in both ways."""
+    """One statement in both placeholder styles."""
 
     named: str
     """With psycopg's named placeholders."""
@@ -165,12 +167,13 @@ class Text:
     """The parameters in that order."""
 
 
-#: Whoever asks chooses k, filters and pages: 1,000 × 32 × 2 shapes of each strategy, 5 kB each. Of ordinary use are a few dozen.
+#: The client chooses k, filters and pages: 1,000 × 32 × 2 shapes of each strategy, 5 kB each. Ordinary use needs a few
+#: dozen.
 MOST_TEXTS = 500
 
 
 class Texts:
-    """The statements of one state of table and index, MOST_TEXTS at most: then they are composed anew."""
+    """The statements for one state of table and index; at MOST_TEXTS the cache starts over."""
 
     def __init__(self) -> None:
         self._texts: dict[tuple[Any, ...], Text] = {}
@@ -186,8 +189,8 @@ class Texts:
     def text(
         self, table: ArticleTable, filters: Filters, filter_values: Mapping[str, str], search_plan: SearchPlan, k: int
     ) -> Text:
-        """The same for filters whose parameters are known."""
-        # Strategies of other settings or another order must not share a text: a prepared statement keeps its plan.
+        """The statement of a search plan, for filters whose parameters are known."""
+        # Strategies with different settings or order must not share a text, since a prepared statement keeps its plan.
         key = (
             search_plan.strategy,
             k,

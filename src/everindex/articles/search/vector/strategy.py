@@ -1,4 +1,4 @@
-"""The choice of a search plan: from k, the filter's rows and the state of the index to a strategy and settings. Pure."""
+"""The choice of a search plan: from k, the filter's rows and the index state to a strategy and settings. Pure."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ from everindex.index.catalog.tuned import Tuned, candidates_for, ef_search_for
 from everindex.index.spec import MAX_EF_SEARCH
 from everindex.units import count_text
 
-#: What an entry that an iterating index scan gives costs, in rows of an exact search. A row costs 4 to 6 µs, since its vector
-#: is fetched from TOAST; for an entry the scan measures the distance of some TUPLES_PER_ENTRY others
+#: Cost of one entry from an iterative index scan, in rows of an exact search. A row costs 4 to 6 µs, since its vector
+#: is fetched from TOAST; for each entry the scan measures about TUPLES_PER_ENTRY distances
 #: (docs/measurements/filtered.md).
 ENTRY_COST = {"vector": 6.0, "halfvec": 4.0, "bit": 2.0}
-#: hnsw.max_scan_tuples counts the elements whose distance was measured. Beyond it, pgvector hands out what it has put aside.
+#: hnsw.max_scan_tuples counts the elements whose distance was measured. Beyond it, pgvector returns the entries it had
+#: discarded.
 TUPLES_PER_ENTRY = 13
-#: From so many rows on the planner is pushed to the index; the whole of a smaller table is read as fast. The planner left
-#: alone takes the index from some more on (`index.recall.explain.SMALL_TABLE_ROWS`).
+#: From this many rows on the planner is pushed to the index; a smaller table is read just as fast. Unassisted, the
+#: planner takes the index from a somewhat larger table on (`index.recall.explain.SMALL_TABLE_ROWS`).
 PUSHED_FROM_ROWS = 1000
-#: Under a filter more rows are fetched than asked for, and the nearest kept: those of an iteration that went on come in
-#: batches, and a nearer one may be in the next. Of filters that are clusters 1.2 finds 98.4 % of the true neighbours, 1 finds
-#: 97.8 %, 1.5 finds 98.9 % and takes an eighth longer (docs/measurements/filtered.md).
+#: Under a filter more rows are fetched than requested, and the nearest kept: an iterative scan returns rows in batches,
+#: and a nearer one may be in the next batch. For filters that are clusters, 1.2 finds 98.4 % of the true neighbours, 1
+#: finds 97.8 %, and 1.5 finds 98.9 % but takes an eighth longer (docs/measurements/filtered.md).
 FETCH_FACTOR = 1.2
-#: The same for a filter that is known to be a cluster. The first batch of its scan is half as large as what half of its scans
-#: need in all, in these bounds: it costs next to nothing more, and comes in order.
+#: The same for a filter that is known to be a cluster. The first batch of its scan is half of what its median scan
+#: needs, within these bounds: it costs almost nothing more, and comes in order.
 CLUSTERED_FETCH_FACTOR = 1.3
 CLUSTERED_EF_SEARCH = (40, 200)
-#: The planner has no choice in an index search, and planning costs a tenth of it.
+#: An index search leaves the planner no choice, and planning would be a tenth of its time.
 KEEPS_PLAN = ("plan_cache_mode", "auto")
-#: A filter may have few rows near the query. Where the server does not count entries, the scan gives up when it has looked at
-#: so many times what it would need if the filter had nothing to do with the vectors.
+#: A filter may have few rows near the query. Where the server does not count entries, the scan gives up after this many
+#: times the entries it would need if the filter were independent of the vectors.
 PATIENCE = 20
-#: Bit codes lose much of a vector; of so many for each neighbour nearly all true ones are among them, also where that is
-#: more than the widest beam and the scan has to iterate.
+#: Bit codes lose much of a vector. This many candidates for each neighbour contain nearly all true ones, also where
+#: that exceeds the largest ef_search and the scan has to iterate.
 CODES_PER_NEIGHBOUR = 4
 #: Why a search that could have gone through an index is exact.
-NO_INDEX = "no valid vector index serves at the moment"
-#: The same, where all rows are compared by their codes first.
+NO_INDEX = "no valid vector index is available at the moment"
+#: The same where all rows are compared by their codes first.
 BY_ROW_CODES = (
-    f"{NO_INDEX}: every row was compared by the sign bits of its vector, the nearest by the vectors themselves"
+    f"{NO_INDEX}: all rows were compared by the sign bits of their vectors, the nearest ones by the full vectors"
 )
-#: Of an exact search that nobody asked for: PostgreSQL sees a small table, whose vectors it does not count, and would read it
-#: with one process.
+#: For an exact search that was not requested: PostgreSQL takes the table for small, since it does not count the TOASTed
+#: vectors, and would read it with one process.
 PARALLEL = (("min_parallel_table_scan_size", "0"), ("parallel_setup_cost", "0"), ("parallel_tuple_cost", "0"))
-#: pgvector's default of hnsw.max_scan_tuples; more is not worth its while.
+#: pgvector's default of hnsw.max_scan_tuples; more does not pay.
 MAX_SCAN_TUPLES = 20_000
 
 
@@ -57,34 +58,35 @@ class SearchPlan:
 
     strategy: Strategy
     reason: str
-    """Why this one, for people."""
+    """Why this strategy was chosen, for people."""
 
     ef_search: int | None = None
     fetch: int = 0
     """Rows to take from the index; at least k."""
 
     candidates: int | None = None
-    """Of these, how many are taken from the codes and ranked by their vectors; None where the index holds the vectors."""
+    """How many rows an index of codes supplies, to be ranked by their vectors; None where the index holds the
+    vectors."""
 
     key_type: str = "vector"
     settings: tuple[tuple[str, str], ...] = ()
     continues: bool = False
-    """Only rows after a place are wanted: where the page before ended."""
+    """Only rows after the end of the previous page are wanted."""
 
     gives_up: bool = False
-    """The scan iterates until it has its rows, and ends early where too few of those it looks at pass."""
+    """The scan iterates until it has its rows, and ends early where too few of those it visits pass the filter."""
 
     most_entries: int | None = None
-    """A scan that needs more entries of the index than this is not trusted; None where they are not counted."""
+    """A scan that visits more index entries than this is not trusted; None where entries are not counted."""
 
     affordable_entries: int = 0
-    """So many cost as much as reading all rows that pass."""
+    """Visiting this many entries costs as much as reading all rows that pass the filter."""
 
     expected_entries: float = 0.0
-    """What it needs if the filter has nothing to do with the vectors."""
+    """The entries needed if the filter is independent of the vectors."""
 
     leaves_ties: bool = False
-    """Of rows that are equally far, any may come first: the statement was made for the index, which gives them so."""
+    """Equally distant rows may come in any order, since the statement was made for the index."""
 
     @property
     def is_by_index(self) -> bool:
@@ -92,7 +94,7 @@ class SearchPlan:
 
     @property
     def is_exact(self) -> bool:
-        """The answer is the first of all rows by (distance, uri): nothing was left out before its last one."""
+        """The answer is the start of all rows by (distance, uri): no row before its last one is missing."""
         return not self.is_by_index and not self.leaves_ties
 
 
@@ -101,19 +103,19 @@ class Serving:
     """What the search knows of index and server; refreshed every few seconds."""
 
     index_name: str | None
-    """A valid index that answers the search; None: every search is exact."""
+    """A valid index that answers searches; None where every search is exact."""
 
     estimated_rows: int
     has_iterative_scan: bool
     key_type: str = "vector"
-    """What the index holds: vector, halfvec or bit. Codes only give candidates."""
+    """What the index holds: vector, halfvec or bit. Codes (halfvec, bit) only supply candidates."""
 
     tuned: Tuned | None = None
     has_row_codes: bool = False
-    """The server can make the sign bits of a vector (pgvector 0.7.0)."""
+    """The server can compute the sign bits of a vector (pgvector 0.7.0)."""
 
     indexes: tuple[int, ...] = ()
-    """The oid of that index, or of its parts on the partitions; empty where the server counts no scans."""
+    """The oid of that index, or of its partitions; empty where the server counts no scans."""
 
     tables: tuple[int, ...] = ()
     """The oid of the table, or of its partitions."""
@@ -129,12 +131,12 @@ def choose(
     exact: bool,
     experience: Experience = UNKNOWN,
 ) -> SearchPlan:
-    """`passing`: rows that pass the filters, counted up to `counted_up_to(...)` + 1; None without filters. `experience`: what
-    scans under these filters have met."""
+    """`passing`: rows that pass the filters, counted up to `counted_up_to(...)` + 1; None without filters.
+    `experience`: what earlier scans under these filters have shown."""
     if passing == 0:
         return SearchPlan(strategy="none-match", reason="no row with a vector passes the filter")
     if exact or serving.index_name is None:
-        why = "exact search was asked for" if exact else NO_INDEX
+        why = "exact search was requested" if exact else NO_INDEX
         found = exactly(is_filtered=passing is not None, reason=why)
         is_parallel = not exact and passing is None and serving.estimated_rows >= PUSHED_FROM_ROWS
         return replace(found, settings=PARALLEL) if is_parallel else found
@@ -142,35 +144,37 @@ def choose(
         if passing <= exact_up_to(serving, k=k):
             return exactly(
                 is_filtered=True,
-                reason=f"{passing} rows pass the filter: reading all of them costs less than the index",
+                reason=f"{passing} rows pass the filter: reading all of them is cheaper than the index",
             )
         if not experience.pays:
             return exactly(
                 is_filtered=True,
-                reason="near most queries of late few rows passed this filter: reading all of them costs less than the index",
+                reason="few rows near most recent queries passed this filter: reading all that pass is cheaper than "
+                "the index",
             )
     return _by_index(serving, k=k, passing=passing, ef_search=ef_search, experience=experience)
 
 
 def exactly(*, is_filtered: bool, reason: str) -> SearchPlan:
-    """Every row that passes is read, without a setting of its own: the pool's connections plan anew for each value."""
+    """The plan that reads every row that passes the filter. It needs no settings: the pool's connections plan anew for
+    each value."""
     return SearchPlan(strategy="filtered-exact" if is_filtered else "exact", reason=reason)
 
 
 def exact_up_to(serving: Serving, *, k: int) -> int:
-    """Up to so many passing rows an exact search over them costs less than an index scan, which gives (rows to find) × (all
-    rows) / (passing rows) entries where the filter has nothing to do with the vectors."""
+    """The number of passing rows up to which an exact search costs less than an index scan, which visits (rows to find)
+    × (all rows) / (passing rows) entries if the filter is independent of the vectors."""
     wanted = _candidates(serving, k=k, fetch=math.ceil(FETCH_FACTOR * k)) or FETCH_FACTOR * k
     return math.isqrt(int(ENTRY_COST[serving.key_type] * wanted * max(serving.estimated_rows, PUSHED_FROM_ROWS)))
 
 
 def counted_up_to(serving: Serving, *, k: int) -> int:
-    """Up to so many it matters how many rows pass a filter."""
+    """The limit to which passing rows are counted: beyond it their number changes nothing."""
     return max(exact_up_to(serving, k=k), math.ceil(MAX_SCAN_TUPLES / TUPLES_PER_ENTRY * ENTRY_COST[serving.key_type]))
 
 
 def _candidates(serving: Serving, *, k: int, fetch: int) -> int | None:
-    """How many rows are taken from an index of codes, to be ranked by their vectors; None for one of vectors."""
+    """How many rows an index of codes supplies, to be ranked by their vectors; None for an index of vectors."""
     if serving.key_type == "vector":
         return None
     candidates = max(fetch, candidates_for(k, serving.key_type, serving.tuned))
@@ -188,9 +192,9 @@ def _by_index(
     candidates = _candidates(serving, k=k, fetch=fetch)
     chosen = ef_search or min(max(ef_search_for(k, serving.tuned), candidates or 0), MAX_EF_SEARCH)
     name: Strategy = "index" if candidates is None else "reranked"
-    reason = f"the index {serving.index_name} gives the nearest"
+    reason = f"the index {serving.index_name} finds the nearest"
     if candidates is not None:
-        reason = f"the index {serving.index_name} holds codes: {count_text(candidates, 'candidate')} of it are "
+        reason = f"the index {serving.index_name} holds codes: {count_text(candidates, 'candidate')} from it are "
         "ranked by their vectors"
     if not is_filtered:
         return SearchPlan(
@@ -212,7 +216,7 @@ def _by_index(
     most_tuples = rounded(TUPLES_PER_ENTRY * most_entries if is_counted else math.ceil(PATIENCE * expected))
     return SearchPlan(
         strategy="index-filtered" if candidates is None else "reranked-filtered",
-        reason=f"more than {exact_up_to(serving, k=k)} rows pass the filter; {reason} until enough of them pass",
+        reason=f"more than {exact_up_to(serving, k=k)} rows pass the filter; {reason} until enough pass",
         ef_search=chosen,
         fetch=fetch,
         candidates=candidates,
@@ -226,11 +230,13 @@ def _by_index(
 
 
 def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None = None) -> tuple[tuple[str, str], ...]:
-    """Settings of an index search, local to its transaction; `most_tuples` where a filter makes the scan iterate.
+    """Settings of an index search, local to its transaction. `most_tuples` is set where a filter makes the scan
+    iterate.
 
-    enable_seqscan = off, because PostgreSQL does not see what a TOASTed vector costs to read: from ef_search or k of 100
-    on it takes the whole table for cheaper, a hundred times slower (facts measured in docs/measurements/search.md). Under
-    a filter it would also collect the passing rows by another index and sort them. What is left is one plan, so it is kept.
+    enable_seqscan = off, because PostgreSQL does not account for the cost of reading a TOASTed vector: from ef_search
+    or k of 100 on it considers a sequential scan cheaper, which is a hundred times slower
+    (docs/measurements/search.md). Under a filter it would also collect the passing rows by another index and sort them.
+    Only one plan remains, so it is kept.
     """
     settings = [("hnsw.ef_search", str(ef_search)), KEEPS_PLAN]
     if serving.estimated_rows >= PUSHED_FROM_ROWS:
@@ -246,22 +252,24 @@ def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None 
 
 # --- further pages -----------------------------------------------------------------------------------------------------
 #
-# An index scan cannot begin in the middle: it finds what the pages before have shown as well, and passes over it. So page n
-# costs n times the first, until an exact search costs less; from there on every page costs the same.
+# An index scan cannot begin in the middle: it finds the rows of the previous pages again and skips them. So page n
+# costs n times the first page, until an exact search costs less; from there on every page costs the same.
 
-#: The index is asked for the first so many rows at most: beyond, pgvector's scan ends by itself (hnsw.max_scan_tuples, 20,000
-#: by default), and its memory (hnsw.scan_mem_multiplier) not much later.
+#: The deepest row that is requested from the index: beyond it, pgvector's scan reaches its own limit
+#: (hnsw.max_scan_tuples, 20,000 by default), and its memory limit (hnsw.scan_mem_multiplier) not much later.
 MOST_BY_INDEX = 10_000
-#: So many rows of an exact search cost as much as one that the index gives in its order (docs/measurements/answers.md).
+#: This many rows of an exact search cost as much as one row that the index returns in order
+#: (docs/measurements/answers.md).
 ROWS_PER_DEPTH = 3.75
-#: Rows of an iterating scan come in batches, each in its own order: so many times the page are taken, and the nearest kept.
+#: An iterative scan returns batches, each ordered only within itself: this many times the page size is fetched, and the
+#: nearest kept.
 PAGE_FETCH_FACTOR = 1.5
-#: At this k the ratio of candidates to neighbours is read off: far from where `candidates_for` is capped.
+#: The k at which the ratio of candidates to neighbours is taken: far from the cap of `candidates_for`.
 _K_OF_RATIO = 10
 
 
 def depth_of(*, k: int, shown: int) -> int:
-    """How many of the nearest rows there are up to the end of the page, roughly and never less."""
+    """The depth of the page's last row among the nearest rows, rounded up."""
     return rounded(shown + k)
 
 
@@ -275,8 +283,8 @@ def choose_further(
     exact: bool,
     experience: Experience = UNKNOWN,
 ) -> SearchPlan:
-    """The way to the k rows after the first `shown`; `passing` and `experience` as for `choose`, `passing` counted for the
-    depth of the page."""
+    """The plan for the k rows after the first `shown`. `passing` and `experience` as in `choose`; `passing` is counted
+    for the depth of the page."""
     depth = depth_of(k=k, shown=shown)
     reason = _why_exactly(serving, depth=depth, is_filtered=passing is not None)
     if passing != 0 and reason is not None and not exact and serving.index_name is not None:
@@ -291,13 +299,13 @@ def choose_further(
 
 
 def _why_exactly(serving: Serving, *, depth: int, is_filtered: bool) -> str | None:
-    """Why the index does not pay so deep, for people; None where it may."""
+    """Why the index does not pay at this depth, for people; None where it may."""
     most = MOST_BY_INDEX if serving.has_iterative_scan else MAX_EF_SEARCH // 2
     needed = depth if serving.key_type == "vector" else math.ceil(_candidates_per_row(serving) * depth)
     if needed > most:
-        return f"the page lies beyond the first {most:,} rows that the index is asked for"
+        return f"the page lies beyond the first {most:,} rows, the most that are read from the index"
     if not is_filtered and serving.estimated_rows <= max(ROWS_PER_DEPTH * needed, PUSHED_FROM_ROWS):
-        return "so deep, reading every row costs less than the index"
+        return "at this depth, reading every row is cheaper than the index"
     return None
 
 
