@@ -170,7 +170,7 @@ def test_an_index_of_another_method_that_the_planner_prefers_is_named(
     answer = instance.search_vector(vector)
     if "using cheaper" in plan:
         assert answer.strategy in ("index", "exact")  # exact where its lists gave fewer than ten
-        assert answer.notices[0].startswith(f"the planner takes the index cheaper and not {INDEX}")
+        assert answer.notices[0].startswith(f"the planner uses the index cheaper instead of {INDEX}")
     else:
         assert seen(answer) == ("index", 40, [])
 
