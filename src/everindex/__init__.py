@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: `alembic current` must not pay for numpy and the search.
+    # Loaded on first use: `alembic current` must not pay for numpy and the search.
     if name in _HOMES:
         from importlib import import_module
 

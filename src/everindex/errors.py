@@ -1,6 +1,7 @@
-"""All errors that everindex raises, as one tree: each composed from facts as what happened, why, and what to do next.
+"""The tree of all errors that everindex raises. Each error states what happened, why, and what to do next.
 
-Class, and the slug: also the name of its page `docs/problems/<slug>.md`, its problem type over HTTP and its key in logs.
+Each line shows a class and its slug. The slug is also the name of the page `docs/problems/<slug>.md`, the problem type over
+HTTP and the key in logs.
 
     EverindexError                everindex-error
       UsageError                  bad-input
@@ -70,8 +71,8 @@ Class, and the slug: also the name of its page `docs/problems/<slug>.md`, its pr
       ServerBusy                  server-busy
       InternalError               internal
 
-No message ever holds a connection string, a password or a token. Not here: signals that never leave the module or package
-that raises them.
+No message ever holds a connection string, a password or a token. Exceptions that never leave the module or package that
+raises them are not defined here.
 """
 
 from __future__ import annotations
@@ -99,12 +100,12 @@ class EverindexError(Exception):
 
     def as_dict(self) -> dict[str, str]:
         """The error as the JSON object that `--json` and the API print."""
-        told = {"what": self.what, "why": self.why, "next": self.next_step}
-        return {"slug": self.slug} | {name: with_backticks(text) for name, text in told.items()}
+        lines = {"what": self.what, "why": self.why, "next": self.next_step}
+        return {"slug": self.slug} | {name: with_backticks(text) for name, text in lines.items()}
 
 
 class UsageError(EverindexError):
-    """Input that can never work, refused before anything was touched."""
+    """Input that can never work; rejected before anything is changed."""
 
     slug = "bad-input"
     exit_status = 2
@@ -112,7 +113,7 @@ class UsageError(EverindexError):
 
 
 class SettingInvalid(UsageError):
-    """A setting of the environment or of `.env` cannot be used."""
+    """A setting in the environment or in `.env` cannot be used."""
 
     slug = "setting-invalid"
 
@@ -121,7 +122,7 @@ class SettingInvalid(UsageError):
 
 
 class ServerUnreachable(EverindexError):
-    """Nobody answered at the server's address, in the time that the caller was ready to wait."""
+    """Nothing answered at the server's address within the time that the caller was ready to wait."""
 
     slug = "server-unreachable"
     http_status = 503
@@ -134,33 +135,33 @@ class ServerHostUnknown(ServerUnreachable):
 
 
 class ServerSilent(ServerUnreachable):
-    """The server took a statement and answers nobody: no use in asking it once more."""
+    """The server accepted a statement and no longer responds; repeating the statement cannot help."""
 
 
 class NoConnectionFree(ServerUnreachable):
-    """All connections of the pool are taken, or none can be made."""
+    """All connections of the pool are in use, or none can be opened."""
 
 
 class DirectAddressNeeded(EverindexError):
-    """The address leads through a pooler that changes sessions, and this needs one session for itself."""
+    """The address leads through a pooler that switches sessions, but this operation needs a session of its own."""
 
     slug = "direct-address-needed"
 
 
 class CredentialsRefused(EverindexError):
-    """The server answered and refused the user, the password or the way of logging in; waiting cannot help."""
+    """The server answered and rejected the user, the password or the authentication method; waiting cannot help."""
 
     slug = "credentials-refused"
 
 
 class DatabaseMissing(EverindexError):
-    """The server has no database of that name; waiting cannot help."""
+    """The server has no database with that name; waiting cannot help."""
 
     slug = "database-missing"
 
 
 class EmbeddedServerFailed(EverindexError):
-    """The embedded PostgreSQL could not be made, started or stopped."""
+    """The embedded PostgreSQL could not be created, started or stopped."""
 
     slug = "embedded-server-failed"
 
@@ -175,7 +176,7 @@ class PostgresTooOld(EverindexError):
 
 
 class ExtensionUnavailable(EverindexError):
-    """The files of pgvector are not installed on the machine of the server."""
+    """The files of pgvector are not installed on the server's machine."""
 
     slug = "extension-unavailable"
 
@@ -187,7 +188,7 @@ class ExtensionNotPermitted(EverindexError):
 
 
 class ExtensionNotCreated(EverindexError):
-    """A statement of a revision uses pgvector's types, and the extension is not where it looks for them."""
+    """A statement of a revision uses pgvector's types, but the extension is missing or not in the search_path."""
 
     slug = "extension-not-created"
 
@@ -206,27 +207,27 @@ class PermissionDenied(EverindexError):
 
 
 class ReadOnlyServer(EverindexError):
-    """The server is a standby or the transaction is read-only: nothing can be changed here."""
+    """The server is a standby, or the transaction is read-only: nothing can be changed here."""
 
     slug = "server-read-only"
     http_status = 503
 
 
 class StatementFailed(EverindexError):
-    """A statement failed in a way that has no class of its own."""
+    """A statement failed for a reason that has no error class of its own."""
 
     slug = "statement-failed"
 
 
 class StatementTimedOut(EverindexError):
-    """A statement was cancelled because it ran into its time limit."""
+    """A statement was cancelled because it reached its time limit."""
 
     slug = "statement-timed-out"
     http_status = 503
 
 
 class LockNotObtained(EverindexError):
-    """Another process holds what this one needs, longer than the caller was ready to wait."""
+    """Another process held the lock that this one needs for longer than the caller was ready to wait."""
 
     slug = "lock-not-obtained"
     http_status = 503
@@ -236,13 +237,13 @@ class LockNotObtained(EverindexError):
 
 
 class ChainBroken(EverindexError):
-    """The revision files do not form one line with one head."""
+    """The revision files do not form a single line with a single head."""
 
     slug = "chain-broken"
 
 
 class RevisionUnknown(EverindexError):
-    """The database is at a revision that this release does not have."""
+    """The database is at a revision that this release does not know."""
 
     slug = "revision-unknown"
 
@@ -254,19 +255,19 @@ class RevisionNotFound(UsageError):
 
 
 class DatabaseAttached(EverindexError):
-    """The database belongs to an application with its own migrations, and a command of our migrations was run on it."""
+    """A command of everindex's migrations was run on a database that belongs to an application with its own migrations."""
 
     slug = "database-attached"
 
 
 class DatabaseNotAttached(EverindexError):
-    """`everindex detach` on a database that everindex's own migrations have made."""
+    """`everindex detach` was run on a database that everindex's own migrations created."""
 
     slug = "database-not-attached"
 
 
 class ApplicationChainFirst(EverindexError):
-    """The database is in the middle of an application's own migrations, whose later revisions ours would take the place of."""
+    """The database is part-way through an application's own migrations; ours would take the place of its later revisions."""
 
     slug = "application-chain-first"
 
@@ -278,7 +279,7 @@ class MigrationFailed(EverindexError):
 
 
 class TransactionInTheWay(EverindexError):
-    """An open transaction of env.py has changed the table whose index a revision wants to build or drop."""
+    """An open transaction of env.py has locks on the table whose index a revision needs to build or drop."""
 
     slug = "transaction-in-the-way"
 
@@ -291,7 +292,7 @@ class NotMigrated(EverindexError):
 
 
 class TableNotFound(NotMigrated):
-    """The table or column of a declared index is not in this database, or is not a table."""
+    """The table or column of a declared index does not exist in this database, or the name is not that of a table."""
 
     slug = "table-not-found"
 
@@ -312,37 +313,37 @@ class SpecIllegal(UsageError):
 
 
 class IndexDefinitionDiffers(EverindexError):
-    """An index of the declared name exists with another definition; it was not touched."""
+    """An index with the declared name exists with another definition; it was not changed."""
 
     slug = "index-definition-differs"
 
 
 class BuildFailed(EverindexError):
-    """The build of an index did not end in a valid index."""
+    """The build of an index did not produce a valid index."""
 
     slug = "build-failed"
 
 
 class DiskSpaceShort(EverindexError):
-    """The server's disk certainly has no room for the index."""
+    """The server's disk certainly has too little space for the index."""
 
     slug = "disk-space-short"
 
 
 class GenerationUnproven(EverindexError):
-    """A new generation is worse than it must be; the old one goes on serving."""
+    """A new generation failed its acceptance test; the old one continues to serve."""
 
     slug = "generation-unproven"
 
 
 class DeployStopped(EverindexError):
-    """The process was asked to stop while it worked on an index."""
+    """The process was asked to stop while it was working on an index."""
 
     slug = "deploy-stopped"
 
 
 class NothingToRollBack(EverindexError):
-    """No previous generation is kept."""
+    """There is no previous generation to go back to."""
 
     slug = "nothing-to-roll-back"
 
@@ -361,7 +362,8 @@ class NothingDeclared(EverindexError):
 
 
 class StatementNotCheckable(UsageError):
-    """A statement of an application that cannot be checked: several, none, no SELECT, refused, or without its values."""
+    """A statement of an application that cannot be checked: several statements, none, not a SELECT, rejected by PostgreSQL, or
+    lacking parameter values."""
 
     slug = "statement-not-checkable"
 
@@ -370,7 +372,7 @@ class StatementNotCheckable(UsageError):
 
 
 class SourceUnreadable(UsageError):
-    """A file of articles cannot be opened or is not of any format that can be imported."""
+    """A file of articles cannot be opened, or is not in a format that can be imported."""
 
     slug = "source-unreadable"
 
@@ -383,61 +385,61 @@ class ArticleNotFound(EverindexError):
 
 
 class QueryInvalid(UsageError):
-    """A search that cannot be answered as it was asked."""
+    """A search with invalid input."""
 
     slug = "query-invalid"
 
 
 class QueryInapplicable(QueryInvalid):
-    """A search whose parts are right each, and which cannot be answered together, or of this table."""
+    """A search whose parts are each valid, but do not fit together or do not fit this table."""
 
     slug = "query-inapplicable"
     http_status = 409
 
 
 class CursorRefused(QueryInvalid):
-    """A cursor that this search did not give: damaged, of another version, or of another question."""
+    """A cursor that this search did not return: damaged, from another version, or from another search."""
 
     slug = "cursor-refused"
     http_status = 409
 
 
 class EmbeddingFailed(EverindexError):
-    """The embedding provider gave no usable vector for a text."""
+    """The embedding provider returned no usable vector for a text."""
 
     slug = "embedding-failed"
     http_status = 503
 
 
 class EmbeddingModelUnusable(EverindexError):
-    """The configured model cannot fill this table's column."""
+    """The configured model cannot produce vectors for this table's column."""
 
     slug = "embedding-model-unusable"
 
 
 class EmbeddingModelsMixed(EverindexError):
-    """The table holds vectors of another model than the query would be embedded with."""
+    """The table holds vectors of a model other than the one that would embed the query."""
 
     slug = "embedding-models-mixed"
     http_status = 409
 
 
 class EmbeddingModelUnrecorded(EverindexError):
-    """The table holds vectors of which nobody has recorded or declared the model."""
+    """The table holds vectors whose model is neither recorded nor declared."""
 
     slug = "embedding-model-unrecorded"
     http_status = 409
 
 
 class DeclarationRefused(EverindexError):
-    """The stored vectors are not those that the declared model gives, or too few can be compared to tell."""
+    """The stored vectors are not those of the declared model, or too few can be compared to decide."""
 
     slug = "declaration-refused"
     http_status = 409
 
 
 class IncidentExists(UsageError):
-    """An incident of that name and topic is there already."""
+    """An incident with that name and topic already exists."""
 
     slug = "incident-exists"
     http_status = 409
@@ -467,70 +469,70 @@ class HostRefused(EverindexError):
 
 
 class CrossSiteRefused(EverindexError):
-    """A changing request that another site sent through somebody's browser."""
+    """A request to change something that another site sent through a user's browser."""
 
     slug = "cross-site-refused"
     http_status = 403
 
 
 class HeadTooLarge(UsageError):
-    """A request whose address and headers have more bytes than are read."""
+    """A request whose URL and headers exceed the size limit."""
 
     slug = "head-too-large"
     http_status = 431
 
 
 class RequestMalformed(UsageError):
-    """What was sent is no request of HTTP/1.1."""
+    """The bytes received are not an HTTP/1.1 request."""
 
     slug = "request-malformed"
     http_status = 400
 
 
 class RequestTimedOut(UsageError):
-    """A request that did not come to its end in the time that is waited for it."""
+    """A request that was not complete within its time limit."""
 
     slug = "request-timed-out"
     http_status = 408
 
 
 class BodyTooLarge(UsageError):
-    """A request with more bytes than are read."""
+    """A request whose body exceeds the size limit."""
 
     slug = "body-too-large"
     http_status = 413
 
 
 class ContentTypeRefused(UsageError):
-    """A request whose body is not of the type that is read there."""
+    """A request whose body does not have the content type that this address accepts."""
 
     slug = "content-type-refused"
     http_status = 415
 
 
 class PageNotFound(EverindexError):
-    """No page or API has that address."""
+    """No page or API endpoint exists at that address."""
 
     slug = "page-not-found"
     http_status = 404
 
 
 class MethodRefused(EverindexError):
-    """The address exists, but does not take that method."""
+    """The address exists, but does not accept that method."""
 
     slug = "method-refused"
     http_status = 405
 
 
 class AnswerTooLarge(UsageError):
-    """A question whose answer would have more bytes than are sent."""
+    """A request whose response would exceed the size limit."""
 
     slug = "answer-too-large"
     http_status = 413
 
 
 class ServerBusy(EverindexError):
-    """More requests at once than can be worked on; waited for as long as a reader would."""
+    """More requests at once than the server can handle; this one waited as long as a reader would."""
 
     slug = "server-busy"
     http_status = 503

@@ -1,6 +1,6 @@
-"""Host names and addresses in the one form in which they are compared: lower case, ASCII, without a final dot.
+"""Host names and addresses in the form used to compare them: lower case, ASCII, without a final dot.
 
-Reads no network: a name is never resolved. What is neither a name nor an address has no such form.
+Uses no network: a name is never resolved. Text that is neither a name nor an address has no such form.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-#: A name as DNS and container networks have it; underscores are no host names, and Compose makes them all the same.
+#: A name as in DNS and container networks; underscores are not allowed in host names, but Compose creates names with them.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 #: Names whose last label is a number are addresses to a browser, and only in their usual form (WHATWG URL, "ends in a number").
@@ -16,7 +16,7 @@ _ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 
 
 def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that `text` (without brackets or zone) writes; of ::ffff:127.0.0.1 the IPv4 address inside."""
+    """The address that `text` (without brackets or zone) denotes; for ::ffff:127.0.0.1 the IPv4 address inside it."""
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
@@ -30,7 +30,7 @@ def name_of(text: str) -> str | None:
     """`text` as a host name or address: IPv6 without brackets, international names as browsers send them (xn--)."""
     plain = text.strip().lower().removesuffix(".")
     if not plain.isascii():
-        import idna  # only here: few write such a name, and its tables take 10 ms
+        import idna  # imported here because such names are rare and its tables take 10 ms to load
 
         try:
             plain = idna.encode(plain, uts46=True).decode("ascii")
@@ -46,7 +46,7 @@ def name_of(text: str) -> str | None:
 
 
 def names_of(listed: str) -> tuple[str, ...]:
-    """A comma-separated list of names, addresses, `*.name` for every name below one, and `*`. Raises ValueError."""
+    """Parses a comma-separated list of names, addresses, `*.name` for every name below one, and `*`. Raises ValueError."""
     found = []
     for part in filter(None, (part.strip() for part in listed.split(","))):
         below = part.removeprefix("*.")

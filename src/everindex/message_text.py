@@ -1,14 +1,14 @@
-"""Commands inside messages: between two spaces where a person copies them from a terminal, between backticks in JSON.
+"""Commands inside messages: set off by two spaces for people who copy them from a terminal, by backticks in JSON.
 
-A message is written once, for the terminal: `run  everindex heal : it builds what is missing.` A page, which shows two
-spaces as one, makes `<code>` of the backticks.
+A message is written once, for the terminal: `run  everindex heal : it builds what is missing.` A web page, which shows two
+spaces as one, turns the backticks into `<code>`.
 """
 
 from __future__ import annotations
 
 import re
 
-# It ends at two spaces, at a space before punctuation, or with the text.
+# A command ends at two spaces, at a space before punctuation, or at the end of the text.
 _COMMAND = re.compile(r"(?<=\S)  (?=\S)([^`\n]+?)(?:(  )(?=\S)| (?=[.,;:)?!]+(?:\s|$))|(?=\.?$))")
 
 

@@ -1,4 +1,4 @@
-"""The settings of a process: from the environment, which wins over `.env`; `NAME_FILE` reads a secret from a file."""
+"""The settings of a process, from the environment or, with lower priority, `.env`; `NAME_FILE` reads a secret from a file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from everindex.env_file import read_env_file
 from everindex.errors import SettingInvalid
 from everindex.host_names import names_of
 
-#: How long a deployment waits for a server that is not there yet, unless EVERINDEX_WAIT or `--wait` says otherwise. A
-#: container's database starts beside it; a person who asks wants to know at once.
+#: How long a deployment waits for a server that does not answer yet, unless EVERINDEX_WAIT or `--wait` says otherwise. A
+#: container's database starts at the same time; somebody who runs another command wants to know at once.
 DEPLOYMENT_WAIT_SECONDS = 60.0
 
 ENV_FILE = Path(".env")
 
-#: Variables whose value may lie in a file named by `<NAME>_FILE`, as container secrets do.
+#: Variables whose value may be in a file named by `<NAME>_FILE`, as with container secrets.
 FILE_VARIABLES = ("DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_URL_READ", "DB_PASSWORD", "OPENAI_API_KEY")
 
 
@@ -45,7 +45,7 @@ class SecretFiles(PydanticBaseSettingsSource):
             if name in self._variables:
                 raise SettingInvalid(
                     f"both {name} and {name}_FILE are set.",
-                    why="only one of the two can be meant, and nothing says which.",
+                    why="only one of them can apply, and it is not clear which.",
                     next_step=f"unset {name} or {name}_FILE.",
                 )
             try:
@@ -53,15 +53,15 @@ class SecretFiles(PydanticBaseSettingsSource):
             except (OSError, UnicodeDecodeError) as exc:
                 why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else "it is not UTF-8 text"
                 raise SettingInvalid(
-                    f"the file that {name}_FILE names cannot be read: {path}.",
+                    f"the file named by {name}_FILE cannot be read: {path}.",
                     why=f"{why}.",
-                    next_step=f"mount the secret there, readable for this user, or unset {name}_FILE.",
+                    next_step=f"mount the secret there, readable by this user, or unset {name}_FILE.",
                 ) from None
         return found
 
 
 class EnvFile(PydanticBaseSettingsSource):
-    """The settings that `.env` of the working directory names, and the files that it names for them."""
+    """The settings in `.env` of the working directory, and the secret files that it names."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False  # __call__ below answers for all fields at once
@@ -84,7 +84,7 @@ def _named(name: str, default: Any = ..., **limits: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """All settings, each named after its environment variable; `docs/settings.md` lists them for people."""
+    """All settings, each named after its environment variable; `docs/settings.md` documents them for users."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     """The same database without the pooler that DATABASE_URL leads through: for builds, migrations and the keeper."""
 
     database_url_read: SecretStr | None = _named("DATABASE_URL_READ", None)
-    """Its read replicas, one or several hosts: for searches and articles."""
+    """Its read replicas, one or more hosts: for searches and for reading articles."""
 
     db_host: str | None = _named("DB_HOST", None)
     db_port: int = _named("DB_PORT", 5432, ge=1, le=65535)
@@ -102,58 +102,60 @@ class Settings(BaseSettings):
     db_password: SecretStr | None = _named("DB_PASSWORD", None)
     home: Path = Field(default_factory=default_home, validation_alias=AliasChoices("EVERINDEX_HOME"))
     wait_seconds: float | None = _named("EVERINDEX_WAIT", None, ge=0)
-    """How long to wait for a server that is not there yet, seconds; unset, only a deployment waits."""
+    """How long to wait for a server that does not answer yet, in seconds; when unset, only a deployment waits."""
 
     host: str = _named("EVERINDEX_HOST", "127.0.0.1")
     port: int = _named("PORT", 8000, ge=0, le=65535)
     """0 picks a free port."""
 
     max_connections: int = _named("EVERINDEX_MAX_CONNECTIONS", 500, ge=10, le=100_000)
-    """Of clients, at one time."""
+    """Client connections open at one time."""
 
     allowed_hosts: str = _named("EVERINDEX_ALLOWED_HOSTS", "")
-    """Further hosts that the web application answers for, as `host_names.names_of` reads them."""
+    """Additional hosts that the web application serves, in the form that `host_names.names_of` reads."""
 
     declared: str | None = _named("EVERINDEX_DECLARED", None)
-    """Whose indexes the commands are about: as `--declared`; None for what pyproject.toml says, or the articles."""
+    """The declaration that the commands work on, as `--declared`; None for the one in pyproject.toml, or the articles."""
 
     dimensions: int = _named("EVERINDEX_DIMENSIONS", 1536, ge=1, le=16000)
-    """Width of `articles.embedding`; read once, by revision 8eadb2079747. Later the column itself is the truth."""
+    """Dimensions of `articles.embedding`; read once, by revision 8eadb2079747. After that the column itself decides."""
 
     recall_floor: float = _named("EVERINDEX_RECALL_FLOOR", 0.95, gt=0, le=1)
     build: Literal["wait", "background", "auto"] = _named("EVERINDEX_BUILD", "wait")
-    """Whether a migration waits for the index it builds, or leaves it to the keeper; auto waits when it takes seconds."""
+    """Whether a migration waits for the index build or leaves it to the keeper; auto waits when the build takes seconds."""
 
     text_search: str = _named("EVERINDEX_TEXT_SEARCH", "english", min_length=1)
-    """The text search configuration of keyword search: a name of pg_ts_config, with its schema where need be."""
+    """The text search configuration of keyword search: a name from pg_ts_config, with its schema if needed."""
 
     attached: bool = _named("EVERINDEX_ATTACHED", False)
-    """Whether the database belongs to an application with its own migrations: alembic_version is neither read nor written."""
+    """Whether the database belongs to an application with its own migrations; if so, alembic_version is neither read nor
+    written."""
 
     keep: Literal["on", "off"] = _named("EVERINDEX_KEEP", "on")
-    """Whether `serve` and `up` keep the index beside the pages."""
+    """Whether `serve` and `up` also run the keeper."""
 
     keep_seconds: float = _named("EVERINDEX_KEEP_SECONDS", 60.0, ge=1)
     keep_recall_seconds: float = _named("EVERINDEX_KEEP_RECALL_SECONDS", 5.0, ge=0)
-    """For how long the keeper measures recall at a time; 0 never. It takes at most 1 % of the time."""
+    """How long one recall measurement of the keeper may take; 0 means never. It uses at most 1 % of the time."""
 
     keep_drift: Literal["report", "replace"] = _named("EVERINDEX_KEEP_DRIFT", "report")
-    """What the keeper does about a valid index of another definition."""
+    """What the keeper does about a valid index with another definition."""
 
     warm_seconds: float = _named("EVERINDEX_WARM_SECONDS", 30.0, ge=0)
-    """For how long an index is read into memory after a start, a build or a swap; 0 never."""
+    """How long to spend reading an index into memory after a start, a build or a swap; 0 means never."""
 
     sample_queries: int = _named("EVERINDEX_SAMPLE_QUERIES", 200, ge=0, le=10_000)
-    """So many query vectors of searches are kept, to measure with; 0 none."""
+    """How many query vectors of searches are stored to measure with; 0 means none."""
 
     openai_api_key: SecretStr | None = _named("OPENAI_API_KEY", None)
     openai_base_url: str | None = _named("OPENAI_BASE_URL", None)
     embedding_model: str | None = _named("EMBEDDING_MODEL", None)
-    """`static` (the default without a key) or a model name of the OpenAI-compatible endpoint."""
+    """`static` (the default without a key) or the name of a model at the OpenAI-compatible endpoint."""
 
     embedding_timeout_seconds: float = _named("EMBEDDING_TIMEOUT", 30.0, gt=0)
     incident_statuses: str = _named("EVERINDEX_INCIDENT_STATUSES", "active,acknowledged,resolved")
-    """What an incident can be, between commas; a new one is the first. What rows have beside these is kept."""
+    """The statuses of an incident, separated by commas; a new incident gets the first. Other statuses that rows already have
+    are left unchanged."""
 
     slow_query_ms: float = _named("EVERINDEX_SLOW_QUERY_MS", 250.0, ge=0)
     statement_timeout_ms: int = _named("EVERINDEX_STATEMENT_TIMEOUT_MS", 15_000, ge=0)
@@ -181,12 +183,14 @@ class Settings(BaseSettings):
     @classmethod
     def _statuses_are_words(cls, value: str) -> str:
         if not all(1 <= len(one) <= 40 and one.isprintable() for one in (one.strip() for one in value.split(","))):
-            raise ValueError("write one or more statuses of 1 to 40 characters between commas, as active,seen,deleted")
+            raise ValueError(
+                "write one or more statuses of 1 to 40 characters, separated by commas, such as active,seen,deleted"
+            )
         return value
 
     @property
     def statuses_of_incidents(self) -> tuple[str, ...]:
-        """As they are offered, each once."""
+        """The statuses in the order in which they are offered, without repetitions."""
         return tuple(dict.fromkeys(one.strip() for one in self.incident_statuses.split(",")))
 
     @field_validator("attached", mode="before")
@@ -207,17 +211,17 @@ class Settings(BaseSettings):
 
     @property
     def deployment_wait_seconds(self) -> float:
-        """How long migrations, deploys and servers wait."""
+        """How long migrations, deploys and web servers wait for the database."""
         return DEPLOYMENT_WAIT_SECONDS if self.wait_seconds is None else self.wait_seconds
 
     @property
     def uses_embedded_server(self) -> bool:
-        """True when no server is named, so that everindex runs its own."""
+        """True when no server is configured, so everindex runs its own."""
         return self.database_url is None and self.db_host is None
 
 
 def read_settings() -> Settings:
-    """The settings of this moment. Raises SettingInvalid, naming the variable and never its value."""
+    """Reads the settings now. Raises SettingInvalid, which names the variable and never its value."""
     try:
         return Settings()
     except ValidationError as exc:
@@ -226,11 +230,11 @@ def read_settings() -> Settings:
         raise SettingInvalid(
             f"{name} cannot be used.",
             why=f"{first['msg']}.",
-            next_step=f"correct {name} in the environment or in .env; docs/settings.md lists what each one takes.",
+            next_step=f"correct {name} in the environment or in .env; docs/settings.md lists the values that each setting takes.",
         ) from None
 
 
 @cache
 def current_settings() -> Settings:
-    """The settings read once per process, for code that has no caller to hand them over (alembic's env.py)."""
+    """The settings, read once per process, for code that no caller can pass them to (alembic's env.py)."""
     return read_settings()

@@ -1,7 +1,7 @@
-"""Assertions for the tests of other applications: this statement uses the vector index, and finds what it should.
+"""Assertions for the tests of other applications: a statement uses the vector index, and returns the rows that it should.
 
 PYTEST_DONT_REWRITE: plain functions, for unittest as well. With `pytest_plugins = ["everindex.testing"]` the fixture
-`vector_index` has them for the database of the fixture `vector_index_connection`, which a conftest.py overrides.
+`vector_index` provides them for the database of the fixture `vector_index_connection`, which a conftest.py can override.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ def assert_uses_vector_index(
     role: str | None = None,
     small_table_rows: int = SMALL_TABLE_ROWS,
 ) -> StatementCheck:
-    """Fails unless the planner uses a vector index for the statement, or could on a table too small to need one.
+    """Fails unless the planner uses a vector index for the statement, or could use one if the table were not so small.
 
-    `connection` is a connection string or URL; a connection of psycopg, psycopg2 or another driver with DB-API cursors; an
-    Engine, Connection or Session of SQLAlchemy; an async one of them all is called in the same way, without await, from
-    tests of either kind (testing_connection.py). Its transaction sees what the test wrote, and is left as it was.
-    `statement` is SQL, with the placeholders of any driver, or a Select of SQLAlchemy, which brings its own parameters; a
-    vector without a value is taken from the table. Nothing is executed. Raises AssertionError with the reasons and the
-    plan, StatementNotCheckable for what has no plan.
+    `connection` is a connection string or URL; a connection of psycopg, psycopg2 or another driver with DB-API cursors; or
+    an Engine, Connection or Session of SQLAlchemy. An async one is passed in the same way, without await, from sync and
+    async tests alike (testing_connection.py). The check sees what the test wrote in its transaction, and leaves that
+    transaction as it was.
+    `statement` is SQL, with the placeholders of any driver, or a Select of SQLAlchemy, which has its own parameters; for a
+    vector parameter without a value, a vector from the table is used. The statement is not executed. Raises AssertionError
+    with the reasons and the plan, and StatementNotCheckable for a statement that has no plan.
     """
     __tracebackhide__ = True
     text, values = _compiled(statement, params)
-    with _told_here(), driver_connection(connection) as opened:
+    with _errors_raised_here(), driver_connection(connection) as opened:
         found = check_statement(
             opened, text, values, settings=settings, role=role, index=index, small_table_rows=small_table_rows
         )
@@ -68,15 +69,15 @@ def assert_recall(
     settings: Mapping[str, Any] | None = None,
     role: str | None = None,
 ) -> StatementRecall:
-    """Fails when the statement returns fewer than this share of the rows that it returns without the index.
+    """Fails when the statement returns less than this share of the rows that it returns without the index.
 
-    Executes the statement, twice for each of `samples` stored vectors (leave the vector parameter without a value), in a
-    READ ONLY transaction that is rolled back; the exact half reads the whole table. Raises AssertionError with recall and
-    its interval, StatementNotCheckable where nothing can be compared.
+    Executes the statement twice for each of `samples` stored vectors (leave the vector parameter without a value), in a
+    READ ONLY transaction that is rolled back; each exact execution reads the whole table. Raises AssertionError with the
+    recall and its interval, and StatementNotCheckable when nothing can be compared.
     """
     __tracebackhide__ = True
     text, values = _compiled(statement, params)
-    with _told_here(), driver_connection(connection) as opened:
+    with _errors_raised_here(), driver_connection(connection) as opened:
         found = measure_statement_recall(opened, text, values, k=k, samples=samples, settings=settings, role=role)
     if found.recall < at_least:
         raise AssertionError(
@@ -90,7 +91,7 @@ def assert_recall(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorIndexAssertions:
-    """The assertions on one connection: what the fixture `vector_index` gives."""
+    """The assertions on one connection: the value of the fixture `vector_index`."""
 
     connection: Any
 
@@ -110,7 +111,7 @@ if importlib.util.find_spec("pytest") is not None:
 
     @pytest.fixture
     def vector_index_connection() -> Iterator[Any]:
-        """The server of DATABASE_URL or DB_*; override it with the connection that your tests write through."""
+        """A connection to the server of DATABASE_URL or DB_*; override it with the connection that your tests write through."""
         with connect(address.configured_conninfo(read_settings()), application_name="everindex testing") as connection:
             yield connection
 
@@ -121,8 +122,8 @@ if importlib.util.find_spec("pytest") is not None:
 
 
 @contextmanager
-def _told_here() -> Iterator[None]:
-    """An error of everindex leaves the block as if it had been raised in the assertion: what is below is not the test's."""
+def _errors_raised_here() -> Iterator[None]:
+    """An error of everindex leaves the block as if the assertion itself had raised it, without the frames below it."""
     __tracebackhide__ = True
     try:
         yield
@@ -140,16 +141,16 @@ def _report(found: StatementCheck) -> str:
 
 
 def _compiled(statement: Any, params: Given) -> tuple[Statement, Given]:
-    """The text and its values. Of a construct of SQLAlchemy its own, with those given in the place of its own."""
+    """The text and its values. A construct of SQLAlchemy has values of its own; values passed in `params` replace them."""
     if isinstance(statement, Statement):
         return statement, params
     if isinstance(statement, str):
         return one_checkable(statement), params
     if not hasattr(statement, "compile"):
-        raise TypeError(f"a statement is SQL text or a construct of SQLAlchemy, not {type(statement).__name__}")
+        raise TypeError(f"a statement must be SQL text or a construct of SQLAlchemy, not {type(statement).__name__}")
     from sqlalchemy.dialects import postgresql
 
-    # Named parameters, and lists after IN written out. Values are not sent through the types of SQLAlchemy.
+    # Parameters are named, and lists after IN are expanded. Values do not pass through the types of SQLAlchemy.
     dialect: Any = postgresql.dialect
     compiled = statement.compile(dialect=dialect(), compile_kwargs={"render_postcompile": True})
     required = {name for name, bind in compiled.binds.items() if bind.required}

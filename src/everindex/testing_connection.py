@@ -1,9 +1,9 @@
-"""The connection of a driver behind whatever a test works with: an address, a connection, an Engine or a Session, async or not.
+"""The driver connection behind whatever a test uses: an address, a connection, an Engine or a Session, async or not.
 
-An async connection of psycopg is asked through its libpq connection, on which the caller's thread waits: so a plain call is
-enough in tests of both kinds, and what the test has written is seen. The async connection must not be at work meanwhile.
-An async connection of another driver cannot be waited for inside of its loop: as long as it has no transaction, one of its
-engine's address is asked in its place.
+An async connection of psycopg is used through its libpq connection, on which the caller's thread waits: a plain call works
+in sync and async tests, and what the test has written is visible. The async connection must be idle meanwhile.
+An async connection of another driver cannot be waited for inside its event loop: as long as it has no open transaction, a
+new connection to the address of its engine is used instead.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from everindex.pg.connections import connect
 
 
 class _Shared(psycopg.Connection[Any]):
-    """A second, blocking view of a connection that somebody else closes."""
+    """A second, blocking view of a connection that its owner closes."""
 
     def __del__(self, _warn: Any = None) -> None:
-        return  # it is no connection of ours that could have been left open
+        return  # the connection is not ours, so there is nothing that we could have left open
 
 
 @contextmanager
 def driver_connection(connection: Any) -> Iterator[Any]:
-    """A connection of a driver, of whatever was given; one that is opened here is closed. Raises TypeError."""
+    """The driver connection of whatever was passed; a connection opened here is closed. Raises TypeError."""
     if isinstance(connection, str):
         with connect(address.without_driver(connection), application_name="everindex testing") as opened:
             yield opened
@@ -53,27 +53,27 @@ def driver_connection(connection: Any) -> Iterator[Any]:
         if isinstance(driver, psycopg.AsyncConnection):
             yield _Shared(driver.pgconn)
         else:
-            # Inside of run_sync, SQLAlchemy's DB-API adapter of another async driver works.
+            # Inside run_sync, SQLAlchemy's DB-API adapter of another async driver works.
             yield connection.connection.dbapi_connection if connection.dialect.is_async else driver
     elif hasattr(connection, "cursor"):
         yield connection
     else:
         raise TypeError(
-            "a connection is a connection string, a connection of a driver, or an Engine, Connection or Session of "
-            f"SQLAlchemy, async ones too, not {type(connection).__name__}"
+            "a connection must be a connection string, a driver's connection, or a sync or async Engine, Connection or "
+            f"Session of SQLAlchemy, not {type(connection).__name__}"
         )
 
 
 @contextmanager
 def _of_session(session: Any) -> Iterator[Any]:
-    """The connection that an async session's transaction has; beside it where it has none yet."""
+    """The connection of an async session's transaction; a separate one when the session has none yet."""
     from sqlalchemy.exc import MissingGreenlet
 
     bind = session.get_bind()
     made = None
     if session.in_transaction():
         try:
-            made = session.connection()  # waits for nothing where the transaction has its connection
+            made = session.connection()  # does not wait when the transaction already has its connection
         except MissingGreenlet:
             made = None
     with _of_async(made, getattr(bind, "engine", bind)) as opened:
@@ -88,7 +88,7 @@ def _of_async(made: Any, engine: Any) -> Iterator[Any]:
     elif driver is not None and made.in_transaction():
         raise TypeError(
             f"an async connection of {engine.dialect.driver} with an open transaction cannot be waited for here: write  "
-            "await connection.run_sync(assert_uses_vector_index, statement) , in a session  "
+            "await connection.run_sync(assert_uses_vector_index, statement) , or with a session  "
             "await (await session.connection()).run_sync(…)"
         )
     else:
@@ -98,7 +98,7 @@ def _of_async(made: Any, engine: Any) -> Iterator[Any]:
 
 @contextmanager
 def _beside(engine: Any) -> Iterator[Any]:
-    """A connection of our own to where the engine's are: nothing of a test is written in a transaction yet."""
+    """A connection of our own to the engine's address: the test has not written anything in a transaction yet."""
     from everindex.alembic_kit.engine_address import conninfo_of_url
 
     with connect(conninfo_of_url(engine.url), application_name="everindex testing") as opened:

@@ -1,4 +1,4 @@
-"""Sizes, durations and counts as text: for people, and as PostgreSQL's settings take them. Sizes are powers of 1024."""
+"""Sizes, durations and counts as text, for people and for PostgreSQL's settings. Size units are powers of 1024."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ GIB = 1024 * MIB
 
 
 def size_text(size_bytes: float) -> str:
-    """A size for people: `16 kB`, `1.5 MB`, `64 MB`, `1.4 GB`; whole units from ten on."""
+    """A size for people: `16 kB`, `1.5 MB`, `64 MB`, `1.4 GB`; rounded to whole units from ten upwards."""
     for unit, length in ((GIB, "GB"), (MIB, "MB"), (KIB, "kB")):
         if size_bytes >= unit:
             count = size_bytes / unit
@@ -17,7 +17,7 @@ def size_text(size_bytes: float) -> str:
 
 
 def size_setting(size_bytes: int) -> str:
-    """A size as a setting takes it, rounded up to whole megabytes: `1434MB`."""
+    """A size in the form that a setting takes, rounded up to whole megabytes: `1434MB`."""
     return f"{-(-size_bytes // MIB)}MB"
 
 
