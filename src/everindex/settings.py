@@ -150,7 +150,14 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = _named("OPENAI_API_KEY", None)
     openai_base_url: str | None = _named("OPENAI_BASE_URL", None)
     embedding_model: str | None = _named("EMBEDDING_MODEL", None)
-    """`static` (the default without a key) or the name of a model at the OpenAI-compatible endpoint."""
+    """`static` (the default without a key), `local:` and a directory or hub name, or the name of a model at the
+    OpenAI-compatible endpoint."""
+
+    query_prompt: str | None = _named("EVERINDEX_QUERY_PROMPT", None)
+    """What a local model gets before a query; None for the model's own, empty for nothing."""
+
+    document_prompt: str | None = _named("EVERINDEX_DOCUMENT_PROMPT", None)
+    """The same before a document."""
 
     embedding_timeout_seconds: float = _named("EMBEDDING_TIMEOUT", 30.0, gt=0)
     incident_statuses: str = _named("EVERINDEX_INCIDENT_STATUSES", "active,acknowledged,resolved")

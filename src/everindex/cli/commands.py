@@ -108,7 +108,8 @@ COMMANDS = (
     ListedCommand(
         "model",
         "model:model",
-        "Show which models made the vectors; `declare NAME` checks and records the model of vectors without a record.",
+        "Show which models made the vectors; `declare NAME` checks and records the model of vectors without a record, "
+        "`fetch NAME` downloads a local model.",
         "Articles",
     ),
     ListedCommand(

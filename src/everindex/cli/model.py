@@ -1,8 +1,11 @@
-"""`everindex model`: which models made the vectors; `everindex model declare NAME` records the one of those without a record."""
+"""`everindex model`: which models made the vectors.
+
+`declare NAME` records the model of those without a record, `fetch NAME` downloads a local model.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +19,11 @@ from everindex.errors import UsageError
 def model(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[declare NAME]", help="declare NAME: compare with that model, and record it."),
+        typer.Argument(
+            metavar="[declare NAME | fetch NAME]",
+            help="declare NAME: compare with that model, and record it. fetch NAME: download that model of the Hugging Face "
+            "Hub into its cache, for `local:NAME`; needs no database.",
+        ),
     ] = None,
     sample: Annotated[
         int, typer.Option("--sample", help="Number of stored vectors that `declare` compares.", min=10, max=10_000)
@@ -24,9 +31,12 @@ def model(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    name = _declared_name(words or [])
+    verb, name = _verb_of(words or [])
+    if verb == "fetch":
+        _fetch(name, as_json=as_json)
+        return
     with open_instance(wait) as instance:
-        if name is not None:
+        if verb == "declare":
             done = instance.declare_model(name, sample=sample)
             if as_json:
                 print_json(done.as_dict())
@@ -41,18 +51,31 @@ def model(
         _print(counts)
 
 
-def _declared_name(words: list[str]) -> str | None:
+def _verb_of(words: list[str]) -> tuple[Literal["show", "declare", "fetch"], str]:
     match words:
         case []:
-            return None
-        case ["declare", name] if name.strip():
-            return name
+            return "show", ""
+        case ["declare" | "fetch" as verb, name] if name.strip():
+            return verb, name.strip()
         case _:
             raise UsageError(
                 "the arguments of  everindex model  are not valid.",
-                why="it takes no arguments, or  declare NAME.",
+                why="it takes no arguments,  declare NAME , or  fetch NAME.",
                 next_step="run  everindex model declare static  (or the name of the model at your endpoint).",
             )
+
+
+def _fetch(name: str, *, as_json: bool) -> None:
+    from everindex.articles.embedding.choose import LOCAL_PREFIX
+    from everindex.articles.embedding.local.files import fetch
+
+    files = fetch(name.removeprefix(LOCAL_PREFIX))
+    runtime = "sentence-transformers" if files.onnx is None else "ONNX Runtime"
+    if as_json:
+        print_json({"model": files.name, "directory": str(files.folder), "runtime": runtime})
+    else:
+        say(f"{files.name} is in {files.folder} ({runtime} runs it)")
+        say(f"use it with  EMBEDDING_MODEL={LOCAL_PREFIX}{files.name}")
 
 
 def _print(counts: ModelCounts) -> None:

@@ -123,6 +123,7 @@ socket.socket.connect = refuse
 from everindex.articles.embedding import StaticEmbedder
 assert not StaticEmbedder(width=1536).embed(["a text"]).failures
 heavy = {"torch", "joblib", "huggingface_hub", "model2vec", "openai", "stamina", "tqdm", "requests", "httpx2"}
+heavy |= {"onnxruntime", "sentence_transformers"}
 print(*sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The choice of the embedding model: the endpoint that the settings name, else the static model of the package."""
+"""The choice of the embedding model: a local one or an endpoint's where the settings name it, else the static one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from everindex.errors import EmbeddingModelUnusable
 from everindex.settings import Settings
 
 STATIC = "static"
+#: How a model on this machine is named: `local:` and a directory, an .onnx file or a hub name.
+LOCAL_PREFIX = "local:"
 #: How the names begin that are recorded.
 RECORDED_STATIC = "everindex/"
 RECORDED_ENDPOINT = "openai-compatible/"
+RECORDED_LOCAL = "local/"
 
 
 def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | None = None) -> Embedder:
@@ -25,11 +28,21 @@ def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | No
     has_endpoint = settings.openai_api_key is not None or settings.openai_base_url is not None
     if name.lower() == STATIC or (not name and not has_endpoint):
         return StaticEmbedder(width=width)
+    if name.startswith(LOCAL_PREFIX):
+        from everindex.articles.embedding.local.embedder import LocalEmbedder
+
+        return LocalEmbedder(
+            name.removeprefix(LOCAL_PREFIX).strip(),
+            width=width,
+            query_prompt=settings.query_prompt,
+            document_prompt=settings.document_prompt,
+        )
     if not has_endpoint:
         raise EmbeddingModelUnusable(
             f"EMBEDDING_MODEL is {name}, and there is no endpoint to ask for it.",
             why="neither OPENAI_API_KEY nor OPENAI_BASE_URL is set.",
-            next_step="set one of them, or set EMBEDDING_MODEL to `static` for the model of the package.",
+            next_step="set one of them, or set EMBEDDING_MODEL to `static` for the model of the package, or to `local:` and a "
+            "directory for one of this machine.",
         )
     key = settings.openai_api_key
     return OpenAICompatibleEmbedder(
@@ -43,19 +56,22 @@ def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | No
 
 
 def embedder_named(name: str, settings: Settings, *, width: int, retries: RetryPolicy | None = None) -> Embedder:
-    """The model that somebody names: `static`, a model of the endpoint that the settings have, or either as it is recorded.
+    """The model that somebody names: `static`, `local:` and a directory or hub name, a model of the endpoint that the settings
+    have, or any of them as it is recorded; a recorded local one has to be that of the settings.
 
     Raises EmbeddingModelUnusable where it cannot fill the column, or there is no endpoint to ask.
     """
     wanted = name.strip()
     if wanted.lower() == STATIC or wanted.startswith(RECORDED_STATIC):
         named: Embedder = StaticEmbedder(width=width)
+    elif wanted.startswith(RECORDED_LOCAL) and (settings.embedding_model or "").strip().startswith(LOCAL_PREFIX):
+        named = choose_embedder(settings, width=width)
     else:
         at_endpoint = wanted.removeprefix(RECORDED_ENDPOINT).removesuffix(f"@{width}")
         named = choose_embedder(
             settings.model_copy(update={"embedding_model": at_endpoint}), width=width, retries=retries
         )
-    if wanted.startswith((RECORDED_STATIC, RECORDED_ENDPOINT)) and wanted != named.model:
+    if wanted.startswith((RECORDED_STATIC, RECORDED_ENDPOINT, RECORDED_LOCAL)) and wanted != named.model:
         raise EmbeddingModelUnusable(
             f"the model {wanted} cannot be asked here.",
             why=f"the column has {width} dimensions, and what is here is {named.model}.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,18 @@ class EmbeddingBatch:
     failures: dict[int, str]
     """Index of the text → why it has no vector, in words for the operator; never a secret."""
 
+    truncated: frozenset[int] = frozenset()
+    """Indexes of the texts of which the model read the beginning alone, as far as the embedder knows."""
+
     @classmethod
-    def checked(cls, vectors: Vectors, *, width: int, failures: Mapping[int, str] | None = None) -> Self:
+    def checked(
+        cls,
+        vectors: Vectors,
+        *,
+        width: int,
+        failures: Mapping[int, str] | None = None,
+        truncated: frozenset[int] = frozenset(),
+    ) -> Self:
         """A batch in which every row that the table could not search by is a failure. Copies what it changes."""
         known = dict(failures or {})
         found = {row: reason for row, reason in check_vectors(vectors, width).items() if row not in known}
@@ -34,7 +44,7 @@ class EmbeddingBatch:
         if together:
             vectors = vectors.copy()
             vectors[list(together)] = np.nan
-        return cls(vectors=vectors, failures=together)
+        return cls(vectors=vectors, failures=together, truncated=truncated)
 
 
 class Embedder(Protocol):
@@ -56,6 +66,25 @@ class Embedder(Protocol):
         """The vectors of `texts`. Never raises for what a text or an endpoint does: that is in `failures`."""
 
 
+class AsymmetricEmbedder(Embedder, Protocol):
+    """A model that wants another prompt before a query than before a document."""
+
+    def embed_queries(self, texts: Sequence[str]) -> EmbeddingBatch:
+        """The vectors of search texts, to be compared with those that `embed` gives documents. Never raises, as `embed`."""
+
+
+@runtime_checkable
+class TokenWindow(Protocol):
+    """What is known of an embedder that runs in this process: how much of a text it reads, counted in its own tokens."""
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a document it reads; what follows does not change the vector."""
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """The tokens of a text of any length, as (start, end) in characters, in order."""
+
+
 def embed_query(embedder: Embedder, text: str) -> Vectors:
     """The vector of one search text, `(dimensions,)` float32. Raises EmbeddingFailed, saying why there is none."""
     vector: Vectors = embed_queries(embedder, [text])[0]
@@ -64,7 +93,9 @@ def embed_query(embedder: Embedder, text: str) -> Vectors:
 
 def embed_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """The vectors of search texts, `(n, dimensions)` float32, in one call. Raises EmbeddingFailed where one has none."""
-    batch = embedder.embed(texts)
+    # By name: a check against the protocol would read every property, at each search.
+    embed = getattr(embedder, "embed_queries", None) or embedder.embed
+    batch: EmbeddingBatch = embed(texts)
     if not batch.failures:
         return batch.vectors
     number, reason = min(batch.failures.items())

@@ -71,6 +71,17 @@ def _read_model() -> StaticModel:
     return StaticModel(rows=rows, tokenizer=tokenizer, unknown=unknown)
 
 
+@lru_cache(maxsize=1)
+def _uncut_tokenizer() -> Tokenizer:
+    """The tokenizer without MAX_TOKENS, for whoever counts the tokens of long texts."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(MODEL_FOLDER / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
 class StaticEmbedder:
     """The static model, its vectors carried to a column of `width` dimensions. Remote: never."""
 
@@ -84,6 +95,15 @@ class StaticEmbedder:
 
     def __repr__(self) -> str:
         return f"StaticEmbedder(width={self.dimensions})"
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a text count."""
+        return MAX_TOKENS
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """The tokens of a text of any length, as (start, end) in characters."""
+        return list(_uncut_tokenizer().encode(text, add_special_tokens=False).offsets)
 
     def embed(self, texts: Sequence[str]) -> EmbeddingBatch:
         """`(len(texts), width)` float32 of length 1; a text that has no known token is a failure."""
