@@ -42,7 +42,7 @@ def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | No
             f"EMBEDDING_MODEL is {name}, and there is no endpoint to ask for it.",
             why="neither OPENAI_API_KEY nor OPENAI_BASE_URL is set.",
             next_step="set one of them, or set EMBEDDING_MODEL to `static` for the model of the package, or to `local:` and a "
-            "directory for one of this machine.",
+            "directory for one on this machine.",
         )
     key = settings.openai_api_key
     return OpenAICompatibleEmbedder(
