@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from article_corpus import corpus_arguments, corpus_of, instance_with, near
 
+from everindex.articles.collection.hit import Hit
 from everindex.articles.instance import Instance
-from everindex.articles.model import Hit
 from everindex.articles.search.cursor import Cursor
 from everindex.articles.search.request import Page, SearchRequest
 

@@ -13,6 +13,7 @@ HTTP and the key in logs.
         QueryInvalid              query-invalid
           QueryInapplicable       query-inapplicable
           CursorRefused           cursor-refused
+        CollectionInvalid         collection-invalid
         IncidentExists            incident-exists
         HeadTooLarge              head-too-large
         RequestMalformed          request-malformed
@@ -56,7 +57,9 @@ HTTP and the key in logs.
       NothingToRollBack           nothing-to-roll-back
       PlanOutOfDate               plan-out-of-date
       NothingDeclared             nothing-declared
-      ArticleNotFound             article-not-found
+      RowNotFound                 row-not-found
+        ArticleNotFound           article-not-found
+      CollectionNotFound          collection-not-found
       EmbeddingFailed             embedding-failed
       EmbeddingModelUnusable      embedding-model-unusable
       EmbeddingModelsMixed        embedding-models-mixed
@@ -377,7 +380,21 @@ class SourceUnreadable(UsageError):
     slug = "source-unreadable"
 
 
-class ArticleNotFound(EverindexError):
+class RowNotFound(EverindexError):
+    """The row that a request names is not in the collection."""
+
+    slug = "row-not-found"
+    http_status = 404
+
+
+class CollectionNotFound(EverindexError):
+    """No collection of that name is recorded in this database."""
+
+    slug = "collection-not-found"
+    http_status = 404
+
+
+class ArticleNotFound(RowNotFound):
     """No article has that uri."""
 
     slug = "article-not-found"
@@ -388,6 +405,12 @@ class QueryInvalid(UsageError):
     """A search with invalid input."""
 
     slug = "query-invalid"
+
+
+class CollectionInvalid(UsageError):
+    """A declaration of a collection, or a row for it, whose parts do not go together or that another declaration contradicts."""
+
+    slug = "collection-invalid"
 
 
 class QueryInapplicable(QueryInvalid):

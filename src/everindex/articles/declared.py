@@ -1,7 +1,8 @@
-"""The vector indexes that this application declares; every deploy, verification and page starts from them."""
+"""What this application declares: the collection of articles and its vector index, where every deploy, search and page starts."""
 
 from __future__ import annotations
 
+from everindex.articles.collection.spec import CollectionSpec
 from everindex.index.spec import IndexSpec
 
 EMBEDDING_INDEX = IndexSpec(
@@ -14,3 +15,16 @@ EMBEDDING_INDEX = IndexSpec(
 )
 
 DECLARED_INDEXES = (EMBEDDING_INDEX,)
+
+ARTICLES = CollectionSpec(
+    name="articles",
+    table="articles",
+    key="uri",
+    text=("title", "summary"),
+    vector="embedding",
+    metadata=("news_source", "category", "topic", "publication_date"),
+    date="publication_date",
+    index=EMBEDDING_INDEX,
+    words_index="articles_text_search_idx",
+    is_flat=True,
+)

@@ -300,7 +300,7 @@ class Instance:
         """
         return self.searches.answer(
             SearchRequest(
-                uri=uri, mode="semantic", k=k, filters=as_filters(filters), after=after, min_similarity=min_similarity,
+                key=uri, mode="semantic", k=k, filters=as_filters(filters), after=after, min_similarity=min_similarity,
                 diversity=diversity, without_near_duplicates=without_near_duplicates,
                 near_duplicate_distance=near_duplicate_distance,
             )

@@ -10,13 +10,13 @@ from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import Article
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.errors import ArticleNotFound
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
 
-def read_article(reading: Reading, table: ArticleTable, uri: str) -> Article:
+def read_article(reading: Reading, table: CollectionTable, uri: str) -> Article:
     """The article `uri`. Raises ArticleNotFound."""
     columns = table.writable_columns
     raw = sql.SQL("(SELECT r.raw_markdown FROM raw_articles r WHERE r.uri = a.uri)")
@@ -28,9 +28,11 @@ def read_article(reading: Reading, table: ArticleTable, uri: str) -> Article:
     return stored_article(dict(zip((*columns, "raw_text"), _row(reading, whole, uri), strict=True)))
 
 
-def read_vector(reading: Reading, table: ArticleTable, uri: str) -> Any:
+def read_vector(reading: Reading, table: CollectionTable, uri: str) -> Any:
     """The vector of the article `uri`, as pgvector gives it; None where it has none yet. Raises ArticleNotFound."""
-    statement = sql.SQL("SELECT embedding FROM {} WHERE uri = %s").format(table.identifier)
+    statement = sql.SQL("SELECT {} FROM {} WHERE {} = %s::{}").format(
+        table.vector, table.identifier, table.key, table.key_type
+    )
     return _row(reading, statement, uri, binary=True)[0]
 
 

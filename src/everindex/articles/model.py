@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from everindex.articles.collection.hit import Hit
 from everindex.message_text import with_backticks
 
 #: Columns every instance has; revision e0aa2eb4fa0a, search and verify need no others.
@@ -111,64 +112,6 @@ class Filters:
     @property
     def is_empty(self) -> bool:
         return not any((self.category, self.topic, self.news_source, self.since, self.until))
-
-
-@dataclass(slots=True, unsafe_hash=True)
-class Hit:
-    """One answer of a search: the article and how far it is from the query. To be left as it is.
-
-    Neither frozen nor by keyword alone: a search makes ten, and setting each field through a call, or naming it, was a
-    quarter of its Python.
-    """
-
-    uri: str
-    title: str | None
-    summary: str | None
-    news_source: str | None
-    category: str | None
-    topic: str | None
-    publication_date: str | None
-    distance: float | None
-    """Cosine distance, 0 (same direction) to 2 (opposite): pgvector's `<=>`. None without a vector to compare: the
-    article has none, or the search was by keyword alone."""
-
-    title_snippet: str | None = None
-    snippet: str | None = None
-    """Title, and the part of the summary that answers, as safe HTML: everything is escaped, the words that were looked for
-    stand in <mark>. None in a search by meaning alone."""
-
-    semantic_rank: int | None = None
-    keyword_rank: int | None = None
-    """Its place in the search by meaning and in the one by keyword, from 1; None where that search did not find it, or was
-    not run (a search by meaning alone has no ranks: its order is the distance)."""
-
-    score: float | None = None
-    """What orders the hits of a hybrid search (the sum of reciprocal ranks) or of a search by keyword (ts_rank_cd); higher is
-    better. None where the distance orders."""
-
-    @property
-    def similarity(self) -> float | None:
-        """Cosine similarity, 1 − distance, 1 to −1; None without a distance."""
-        return None if self.distance is None else 1.0 - self.distance
-
-    def as_dict(self) -> dict[str, Any]:
-        """The hit as `--json` and the API give it."""
-        return {
-            "uri": self.uri,
-            "title": self.title,
-            "summary": self.summary,
-            "news_source": self.news_source,
-            "category": self.category,
-            "topic": self.topic,
-            "publication_date": self.publication_date,
-            "distance": self.distance,
-            "similarity": self.similarity,
-            "title_snippet": self.title_snippet,
-            "snippet": self.snippet,
-            "semantic_rank": self.semantic_rank,
-            "keyword_rank": self.keyword_rank,
-            "score": self.score,
-        }
 
 
 Mode = Literal["semantic", "keyword", "hybrid"]

@@ -17,7 +17,7 @@ from everindex.articles.embedding import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.embedding.provider import Embedder
 from everindex.articles.embedding.static import StaticEmbedder
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import EverindexError
 from everindex.index.catalog.observed import Observed
@@ -100,7 +100,7 @@ def _vectors(embedder: Embedder, texts: Sequence[str]) -> np.ndarray | str:
     return found
 
 
-def _models_of(connection: Connection, table: ArticleTable) -> tuple[str, ...]:
+def _models_of(connection: Connection, table: CollectionTable) -> tuple[str, ...]:
     """The models that are recorded or declared as having made vectors of the table; none where nothing is known."""
     return tuple(sorted(read_table_models(connection, table).names)[:MODELS])
 

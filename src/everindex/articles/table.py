@@ -1,32 +1,42 @@
-"""The article table as this instance has it: its columns, their types, the width of its vectors. Reads only.
+"""The table of a collection as this database has it: its columns, their types, the width of its vectors. Reads only.
 
-Existing instances have other types and more columns; needed are the seven of `model.REQUIRED_COLUMNS` and `embedding`.
+Existing tables have other types and more columns than were declared; needed are those that the collection names.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from everindex.articles.model import ARTICLE_COLUMNS, REQUIRED_COLUMNS
-from everindex.errors import ColumnMismatch, NotMigrated
+from everindex.articles.collection.spec import VECTOR_TYPES, CollectionSpec
+from everindex.articles.declared import ARTICLES
+from everindex.articles.model import ARTICLE_COLUMNS
+from everindex.errors import ColumnMismatch, NotMigrated, TableNotFound
 from everindex.index.catalog.key import cast_sql
+from everindex.index.spec import IndexSpec
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
+#: Types whose values Python's `str` writes as PostgreSQL does. A key of another type is read as text.
+_KEYS_AS_THEY_ARE = ("text", "character varying", "uuid", "smallint", "integer", "bigint")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArticleTable:
+class CollectionTable:
     """The table as it is: where it lies, its columns with their types, and where pgvector's operators are."""
 
+    spec: CollectionSpec
     schema: str
     columns: dict[str, str]
     """Column → type as SQL writes it (`format_type`), without a length: a cast to varchar(20) would cut off silently."""
 
     dimensions: int | None
-    """Width of `embedding`; None before revision 8eadb2079747."""
+    """Width of the vectors; None where the column is missing (of the articles before revision 8eadb2079747) or has none."""
+
+    vector_type: str = "vector"
+    """vector or halfvec."""
 
     extension_schema: str | None
     has_raw_articles: bool
@@ -38,9 +48,58 @@ class ArticleTable:
     records_hidden_from: str | None = None
     """This role, where there are records that it may not read."""
 
+    date_at: int | None = None
+    """Where among the columns of a hit the articles' date stands, if it is of another type than text: a hit has its text."""
+
+    has_text_key: bool = field(init=False)
+    """Whether a hit's key is text: stored as such, or read so."""
+
+    def __post_init__(self) -> None:
+        kind = self.columns[self.spec.key]
+        is_text = kind in ("text", "character varying") or kind not in _KEYS_AS_THEY_ARE
+        object.__setattr__(self, "has_text_key", is_text)
+
     @property
     def identifier(self) -> sql.Identifier:
-        return sql.Identifier(self.schema, "articles")
+        return sql.Identifier(self.schema, self.spec.table)
+
+    @property
+    def key(self) -> sql.Identifier:
+        return sql.Identifier(self.spec.key)
+
+    @property
+    def key_type(self) -> sql.SQL:
+        return sql.SQL(self.columns[self.spec.key])
+
+    @property
+    def has_plain_key(self) -> bool:
+        """Whether a hit's key is the stored value; else it is its text."""
+        return self.columns[self.spec.key] in _KEYS_AS_THEY_ARE
+
+    @property
+    def key_text(self) -> sql.Composed:
+        """The key as text, in the order of its bytes, which is that of Python's text, whatever the collation."""
+        return sql.SQL('{}::pg_catalog.text COLLATE pg_catalog."C"').format(self.key)
+
+    @property
+    def vector(self) -> sql.Identifier:
+        return sql.Identifier(self.spec.vector)
+
+    @property
+    def selected(self) -> sql.Composed:
+        """The columns of a hit: the key, the texts, the metadata."""
+        key = self.key if self.has_plain_key else sql.SQL("{0}::pg_catalog.text AS {0}").format(self.key)
+        return sql.SQL(", ").join([key, *map(sql.Identifier, self.spec.columns.names[1:])])
+
+    @property
+    def names(self) -> sql.Composed:
+        """The same of a subquery that has selected them."""
+        return sql.SQL(", ").join(map(sql.Identifier, self.spec.columns.names))
+
+    @property
+    def index(self) -> IndexSpec:
+        """The vector index that the collection declares for this table."""
+        return self.spec.vector_index(schema=self.schema, vector_type=self.vector_type, dimensions=self.dimensions)
 
     @property
     def writable_columns(self) -> tuple[str, ...]:
@@ -48,29 +107,47 @@ class ArticleTable:
         return tuple(column for column in ARTICLE_COLUMNS if column in self.columns)
 
     @property
-    def vector_type(self) -> sql.Composed:
-        return sql.SQL("{}").format(sql.Identifier(self.extension_schema or "public", "vector"))
+    def vector_type_name(self) -> sql.Composed:
+        return sql.SQL("{}").format(sql.Identifier(self.extension_schema or "public", self.vector_type))
 
     @property
     def distance(self) -> sql.Composed:
-        """pgvector's cosine distance operator, qualified: the extension may lie outside the search_path."""
-        return sql.SQL("OPERATOR({}.<=>)").format(sql.Identifier(self.extension_schema or "public"))
+        """pgvector's distance operator of the collection, qualified: the extension may lie outside the search_path."""
+        return sql.SQL("OPERATOR({}.{})").format(
+            sql.Identifier(self.extension_schema or "public"), sql.SQL(self.spec.operator)
+        )
+
+    @property
+    def asked(self) -> sql.Composed:
+        """The parameter `vector` of a search, in the type of the column."""
+        if self.vector_type == "vector":
+            return sql.Composed([sql.SQL("%(vector)b")])
+        return sql.SQL("%(vector)b::{}::{}").format(
+            sql.Identifier(self.extension_schema or "public", "vector"), self.vector_type_name
+        )
+
+    @property
+    def asked_as_typed(self) -> sql.Composed:
+        """The same with its type, where it is cast further."""
+        if self.vector_type == "vector":
+            return sql.SQL("%(vector)b::{}").format(self.vector_type_name)
+        return self.asked
 
     def code(self, value: sql.Composable, key_type: str) -> sql.Composable:
         """A vector as an index of that type holds it: `embedding::halfvec(1536)`, or its sign bits."""
-        cast = cast_sql(value, "vector", key_type, self.dimensions or 0, self.extension_schema)
+        cast = cast_sql(value, self.vector_type, key_type, self.dimensions or 0, self.extension_schema)
         return sql.SQL("({})").format(cast)
 
     def code_distance(self, key_type: str) -> sql.Composed:
-        """The operator that orders such codes as cosine distance orders their vectors, qualified."""
-        symbol = sql.SQL("<~>" if key_type == "bit" else "<=>")
+        """The operator that orders such codes as the distance orders their vectors, qualified."""
+        symbol = sql.SQL("<~>" if key_type == "bit" else self.spec.operator)
         return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(self.extension_schema or "public"), symbol)
 
 
-def read_table(connection: Connection) -> ArticleTable:
-    """Looks at the table that `articles` leads to. Raises NotMigrated when there is none, ColumnMismatch when it lacks a
-    column that everything needs."""
-    with translate_errors("reading the article table"):
+def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> CollectionTable:
+    """Looks at the table that the collection names. Raises NotMigrated (of the articles) or TableNotFound when there is none,
+    ColumnMismatch when it lacks a column that everything needs."""
+    with translate_errors("reading the article table" if spec is ARTICLES else f"reading table {spec.table}"):
         rows = connection.execute(
             """
             SELECT n.nspname, a.attname, pg_catalog.format_type(a.atttypid, -1),
@@ -80,15 +157,16 @@ def read_table(connection: Connection) -> ArticleTable:
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-            WHERE c.oid = to_regclass('articles')
-            """
+            WHERE c.oid = to_regclass(%s)
+            """,
+            (_where(spec),),
         ).fetchall()
         other = connection.execute(
             """
             SELECT to_regclass('raw_articles') IS NOT NULL,
-                   coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = 'embedding_record'), false),
+                   coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = %s), false),
                    coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = 'declared_model'), false),
-                   CASE WHEN bool_or(NOT kept.is_readable) FILTER (WHERE kept.name = 'embedding_record')
+                   CASE WHEN bool_or(NOT kept.is_readable) FILTER (WHERE kept.name = %s)
                         THEN current_user::text END,
                    (SELECT n.nspname FROM pg_catalog.pg_extension e
                     JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector')
@@ -96,39 +174,86 @@ def read_table(connection: Connection) -> ArticleTable:
                          AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS is_readable
                   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                   WHERE n.nspname = 'everindex_meta' AND c.relkind = 'r') AS kept
-            """
+            """,
+            (records_table(spec),) * 2,
         ).fetchone()
     if not rows or other is None:
-        raise NotMigrated(
-            "this database has no article table.",
-            why="the migrations have not been applied here.",
-            next_step="run  everindex migrate  (or alembic upgrade head).",
-        )
+        raise _no_table(spec)
     columns = {row[1]: row[2] for row in rows}
-    missing = [column for column in REQUIRED_COLUMNS if column not in columns]
+    missing = [column for column in spec.columns.names if column not in columns]
     if missing:
+        raise _columns_missing(connection, spec, missing)
+    vector = next((row for row in rows if row[1] == spec.vector), None)
+    if vector is None and spec is not ARTICLES:
+        raise _columns_missing(connection, spec, [spec.vector])
+    types = ("vector",) if spec is ARTICLES else VECTOR_TYPES
+    if vector is not None and vector[4] not in types:
         raise ColumnMismatch(
-            f"table articles lacks {', '.join(missing)}.",
-            why="searches and pages read these columns, whatever their types.",
-            next_step="run  everindex migrate , which adds what is missing."
-            if read_attachment(connection) is None
-            else "add them in a revision of the application: this database is attached, and everindex adds no column to it.",
+            f"column {spec.table}.{spec.vector} has type {vector[3]}.",
+            why=f"everindex stores embeddings as pgvector's type {' or '.join(types)}.",
+            next_step=f"convert it:  ALTER TABLE {spec.table} ALTER COLUMN {spec.vector} TYPE vector(N) "
+            f"USING {spec.vector}::vector(N).",
         )
-    embedding = next((row for row in rows if row[1] == "embedding"), None)
-    if embedding is not None and embedding[4] != "vector":
-        raise ColumnMismatch(
-            f"column articles.embedding has type {embedding[3]}.",
-            why="everindex stores embeddings as pgvector's type vector.",
-            next_step="convert it:  ALTER TABLE articles ALTER COLUMN embedding TYPE vector(N) USING embedding::vector(N).",
-        )
-    return ArticleTable(
+    return CollectionTable(
+        spec=spec,
         schema=rows[0][0],
-        columns={name: kind for name, kind in columns.items() if name != "embedding"},
-        dimensions=embedding[5] if embedding is not None else None,
+        columns={name: kind for name, kind in columns.items() if name != spec.vector},
+        dimensions=vector[5] if vector is not None else None,
+        vector_type=vector[4] if vector is not None else "vector",
         extension_schema=other[4],
-        has_raw_articles=other[0],
+        has_raw_articles=spec is ARTICLES and other[0],
         has_embedding_records=other[1],
         has_declared_models=other[2],
         is_partitioned=rows[0][6],
         records_hidden_from=other[3],
+        date_at=_date_at(spec, columns),
+    )
+
+
+def _date_at(spec: CollectionSpec, columns: dict[str, str]) -> int | None:
+    if not spec.is_flat or spec.date is None or columns[spec.date] in ("text", "character varying"):
+        return None
+    return spec.columns.names.index(spec.date)
+
+
+def records_table(spec: CollectionSpec) -> str:
+    """The table of schema everindex_meta that says which model made each vector."""
+    return "embedding_record" if spec is ARTICLES else "collection_record"
+
+
+def _where(spec: CollectionSpec) -> str:
+    """The table as text that to_regclass reads: without a schema, the search_path leads to it."""
+    name = sql.Identifier(spec.table) if spec.schema is None else sql.Identifier(spec.schema, spec.table)
+    return name.as_string(None)
+
+
+def _no_table(spec: CollectionSpec) -> NotMigrated:
+    if spec is ARTICLES:
+        return NotMigrated(
+            "this database has no article table.",
+            why="the migrations have not been applied here.",
+            next_step="run  everindex migrate  (or alembic upgrade head).",
+        )
+    where = spec.table if spec.schema is None else f"{spec.schema}.{spec.table}"
+    return TableNotFound(
+        f"collection {spec.name!r} has no table {where}.",
+        why="it was dropped or renamed, or lies in a schema that the search_path does not lead to.",
+        next_step="name the table with its schema, or make the collection anew.",
+    )
+
+
+def _columns_missing(connection: Connection, spec: CollectionSpec, missing: list[str]) -> ColumnMismatch:
+    lacks = f"table {spec.table} lacks {', '.join(missing)}."
+    if spec is not ARTICLES:
+        return ColumnMismatch(
+            lacks,
+            why=f"collection {spec.name!r} names these columns, and every search reads them.",
+            next_step="declare the collection with the columns that the table has.",
+        )
+    return ColumnMismatch(
+        lacks,
+        why="searches and pages read these columns, whatever their types.",
+        next_step="run  everindex migrate , which adds what is missing."
+        if read_attachment(connection) is None
+        else "add them in a revision of the application: this database is attached, and everindex adds no column to it.",
     )

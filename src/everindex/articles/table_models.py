@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import ColumnMismatch, EmbeddingModelUnrecorded, NotMigrated
 from everindex.index.recall.proof import Note
 from everindex.pg.connections import Connection
@@ -50,14 +50,14 @@ class TableModels:
         return None if self.is_unrecorded or len(self.names) != 1 else next(iter(self.names))
 
 
-def known_model(connection: Connection, table: ArticleTable) -> str | None:
+def known_model(connection: Connection, table: CollectionTable) -> str | None:
     """The name of the one model that made every vector of the table, to be compared with `Embedder.model` before a text is
     embedded for it; None where it is not known, where two models are mixed, and where there are no vectors."""
     return read_table_models(connection, table).only
 
 
 def read_table_models(
-    connection: Connection, table: ArticleTable, *, has_unrecorded: bool | None = None
+    connection: Connection, table: CollectionTable, *, has_unrecorded: bool | None = None
 ) -> TableModels:
     """Reads the records, the declaration and whether a vector has neither; in one round trip, two where more than one model is
     recorded. `has_unrecorded`, where the caller knows it, saves the comparison of table and records."""
@@ -78,7 +78,7 @@ def read_table_models(
     return TableModels(recorded=recorded, declared=row[1], has_unrecorded=row[2])
 
 
-def declared_sql(table: ArticleTable, column: str) -> sql.Composable:
+def declared_sql(table: CollectionTable, column: str) -> sql.Composable:
     """One column of the table's declaration, as an expression; NULL without one."""
     if not table.has_declared_models:
         return sql.SQL("NULL")
@@ -87,7 +87,7 @@ def declared_sql(table: ArticleTable, column: str) -> sql.Composable:
     ).format(sql.Identifier(column), sql.Literal(table.schema))
 
 
-def without_record(table: ArticleTable, alias: str = "a") -> sql.Composable:
+def without_record(table: CollectionTable, alias: str = "a") -> sql.Composable:
     """A condition on a row of the table: nothing is recorded about its vector."""
     if not table.has_embedding_records:
         return sql.SQL("true")
@@ -96,14 +96,14 @@ def without_record(table: ArticleTable, alias: str = "a") -> sql.Composable:
     )
 
 
-def is_zero(table: ArticleTable, alias: str = "a") -> sql.Composable:
+def is_zero(table: CollectionTable, alias: str = "a") -> sql.Composable:
     """A condition on a row: its vector is zero, an embedding that failed unseen. Reads the vector."""
     return sql.SQL("{}({}.embedding) = 0").format(
         sql.Identifier(table.extension_schema or "public", "vector_norm"), sql.Identifier(alias)
     )
 
 
-def unrecorded_exists(table: ArticleTable) -> sql.Composable:
+def unrecorded_exists(table: CollectionTable) -> sql.Composable:
     """Whether a vector that is not zero has no record. Ends at the first one; without one all rows and records are compared."""
     # OFFSET 0: the length is asked of rows without a record only; as a condition of the scan it would read every vector.
     return sql.SQL(
@@ -111,7 +111,7 @@ def unrecorded_exists(table: ArticleTable) -> sql.Composable:
     ).format(table.identifier, without_record(table), is_zero(table))
 
 
-def unrecorded_error(table: ArticleTable) -> EmbeddingModelUnrecorded:
+def unrecorded_error(table: CollectionTable) -> EmbeddingModelUnrecorded:
     """Why no text is compared with the vectors of this table, and what ends it."""
     if table.records_hidden_from is not None:
         role = sql.Identifier(table.records_hidden_from).as_string(None)
@@ -129,7 +129,7 @@ def unrecorded_error(table: ArticleTable) -> EmbeddingModelUnrecorded:
     )
 
 
-def unrecorded_note(connection: Connection, table: ArticleTable) -> tuple[Note, ...]:
+def unrecorded_note(connection: Connection, table: CollectionTable) -> tuple[Note, ...]:
     """For `verify` and `status`: that nothing says which model made vectors of the table; empty where that is known."""
     if not read_table_models(connection, table).is_unrecorded:
         return ()

@@ -16,7 +16,7 @@ from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.state import serving_of
 from everindex.articles.search.vector.strategy import choose
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import notes_of, unrecorded_note
 from everindex.errors import NotMigrated
 from everindex.index.catalog.effective_spec import effective_spec
@@ -111,7 +111,7 @@ def state_of(connection: Connection, spec: IndexSpec, observed: Observed) -> str
     return hashlib.sha256(repr(about).encode()).hexdigest()[:12]
 
 
-def _rows_and_vector(connection: Connection, table: ArticleTable) -> tuple[int, Any]:
+def _rows_and_vector(connection: Connection, table: CollectionTable) -> tuple[int, Any]:
     """How many rows have a vector, and one of them (a unit vector where there is none) to ask the planner with."""
     if table.dimensions is None:
         raise NotMigrated(

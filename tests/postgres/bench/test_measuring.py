@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from article_hits import article_hit
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
-from everindex.articles.model import Answer, Hit
+from everindex.articles.model import Answer
 from everindex.pg.connections import connect
 
 AXES = np.eye(4, dtype=np.float32)
@@ -178,10 +179,7 @@ def condition(*, passing: int) -> Any:
 def answer(hits: list[tuple[str, float | None]], *, topic: str) -> Answer:
     return Answer(
         hits=[
-            Hit(
-                uri=uri, title=None, summary=None, news_source=None, category=None, topic=topic, publication_date=None,
-                distance=distance,
-            )
+            article_hit(uri, distance, topic=topic)
             for uri, distance in hits
         ],
         k=2, strategy="index", ef_search=40, elapsed_ms=1.0,

@@ -76,7 +76,7 @@ def test_hybrid_is_the_two_searches_fused_by_rank(
     near = read_only_instance.search(text, mode="semantic", k=2 * k, **options)
     words = read_only_instance.search(text, mode="keyword", k=2 * k, filters=options.get("filters"))
     fused = fuse(uris(near), uris(words))[:k]
-    assert [(hit.uri, hit.score) for hit in answer.hits] == [(one.uri, one.score) for one in fused]
+    assert [(hit.uri, hit.score) for hit in answer.hits] == [(one.key, one.score) for one in fused]
     assert [(hit.semantic_rank, hit.keyword_rank) for hit in answer.hits] == [one.ranks for one in fused]
     assert (answer.mode, answer.k, answer.strategy, answer.ef_search) == ("hybrid", k, near.strategy, near.ef_search)
     assert all(hit.snippet is not None for hit in answer.hits if hit.summary is not None)
@@ -156,7 +156,7 @@ def test_a_word_with_a_minus_is_in_no_answer_and_is_not_embedded(remote: Instanc
 def test_a_query_that_only_leaves_out_has_no_meaning_and_says_so(remote: Instance) -> None:
     answer = remote.search("-zebra", k=60)
     assert answer.strategy == "keyword"
-    assert "only excludes words" in answer.notices[0]
+    assert "only says what to leave out" in answer.notices[0]
     assert {hit.uri for hit in answer.hits} == {one.uri for one in animals(60) if "zebra" not in words_in(one)}
 
 

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from article_hits import article_hit
+from everindex.articles.collection.hit import Hit
 from everindex.articles.instance import Instance
-from everindex.articles.model import Article, Hit
+from everindex.articles.model import Article
 from everindex.articles.search.keyword.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
 from everindex.articles.search.parsed_query import parse
 from everindex.web.pages.render import highlighted
@@ -24,11 +26,7 @@ ATTACKS = (
 
 
 def snippets(instance: Instance, text: str, *summaries: str | None, title: str | None = None) -> list[Hit]:
-    hits = [
-        Hit(uri="u", title=title, summary=summary, news_source=None, category=None, topic=None, publication_date=None,
-            distance=None)
-        for summary in summaries
-    ]  # fmt: skip
+    hits = [article_hit("u", title=title, summary=summary) for summary in summaries]
     with instance.connection() as connection:
         return with_snippets(connection, instance.words.known().config, parse(text), hits)
 

@@ -7,7 +7,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everindex.articles.model import Hit
+from article_hits import article_hit
+from everindex.articles.collection.hit import Hit
 from everindex.articles.search.cursor import (
     MOST_SEEN,
     Cursor,
@@ -29,8 +30,7 @@ tables = st.dictionaries(
 
 
 def hit(uri: str, distance: float) -> Hit:
-    return Hit(uri=uri, title=None, summary=None, news_source=None, category=None, topic=None, publication_date=None,
-               distance=distance)  # fmt: skip
+    return article_hit(uri, distance)
 
 
 def page(rows: Rows, before: Cursor | None, *, k: int, chance: random.Random | None) -> list[Hit]:

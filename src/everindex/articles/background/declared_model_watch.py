@@ -14,7 +14,7 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.embedding import choose_embedder
 from everindex.articles.embedding.declaration import AGREEING_SHARE, withdraw_declaration
 from everindex.articles.ingest.stored_vectors import Compared, check_sample
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated
 from everindex.index.catalog.effective_spec import effective_spec
@@ -81,7 +81,7 @@ class DeclaredModelTask:
         text = f"{told}; everindex embed --check  makes them anew"
         return KeptIndex(index=self.index, outcome="left", finding=_finding(text))
 
-    def _withdraw(self, connection: Connection, table: ArticleTable, model: str, told: str) -> KeptIndex:
+    def _withdraw(self, connection: Connection, table: CollectionTable, model: str, told: str) -> KeptIndex:
         withdraw_declaration(connection, table, model)
         spec = effective_spec(connection, EMBEDDING_INDEX)
         record(connection, spec, "keeper: declaration withdrawn", model=model, sentence=told)

@@ -18,7 +18,7 @@ from psycopg import sql
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.embedding.provider import Embedder, Vectors
 from everindex.articles.embedding.text_forms import OWN_FORM, TEXT_FORMS, text_of
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import is_zero, without_record
 from everindex.errors import DeclarationRefused, EmbeddingFailed
 from everindex.pg.connections import Connection
@@ -88,7 +88,7 @@ class Sampled:
     vectors: Vectors
 
 
-def read_unrecorded(connection: Connection, table: ArticleTable, *, rows: int) -> Sampled:
+def read_unrecorded(connection: Connection, table: CollectionTable, *, rows: int) -> Sampled:
     """A random sample of up to `rows` rows whose vector has no record and is not zero. Reads the keys of the whole table, and
     the vectors of a few times as many rows as it gives."""
     draw = sql.SQL("SELECT a.uri FROM {} a WHERE a.embedding IS NOT NULL AND {} ORDER BY random() LIMIT {}").format(
@@ -210,7 +210,7 @@ def _refused(best: Agreement, tried: Sequence[Agreement], embedder: Embedder, *,
     )
 
 
-def record_declaration(connection: Connection, table: ArticleTable, model: str, agreement: Agreement) -> None:
+def record_declaration(connection: Connection, table: CollectionTable, model: str, agreement: Agreement) -> None:
     """Records that `model` made the vectors of the table that have no record; one declaration for each table."""
     with translate_errors("recording the declared model"):
         connection.execute(
@@ -230,7 +230,7 @@ def record_declaration(connection: Connection, table: ArticleTable, model: str, 
         )  # fmt: skip
 
 
-def withdraw_declaration(connection: Connection, table: ArticleTable, model: str) -> None:
+def withdraw_declaration(connection: Connection, table: CollectionTable, model: str) -> None:
     """Takes back that `model` made the vectors without a record; does nothing where another one is declared by now."""
     with translate_errors("withdrawing the declared model"):
         connection.execute(

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import declared_sql
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -55,7 +55,7 @@ class ModelCounts:
         }
 
 
-def count_models(connection: Connection, table: ArticleTable) -> ModelCounts:
+def count_models(connection: Connection, table: CollectionTable) -> ModelCounts:
     """One pass over the table. Takes ACCESS SHARE."""
     if table.dimensions is None:
         with translate_errors("counting rows"):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from everindex.articles.model import Article, EntryIdentity
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
@@ -30,7 +30,7 @@ _BY_LINK = sql.SQL(
 )
 
 
-def settle_uris(connection: Connection, table: ArticleTable, articles: Sequence[Article]) -> list[Article]:
+def settle_uris(connection: Connection, table: CollectionTable, articles: Sequence[Article]) -> list[Article]:
     """`articles` with the uris under which they belong in the table. Reads only; reads nothing without feed entries."""
     asked = {uri for article in articles if article.entry is not None for uri in _places(article, article.entry)}
     if not asked:
@@ -57,7 +57,9 @@ def _is_open(article: Article, known: dict[str, _Known]) -> bool:
     return article.uri == entry.id_uri or article.uri in known
 
 
-def _beside(connection: Connection, table: ArticleTable, articles: Sequence[Article]) -> dict[str, dict[str, _Known]]:
+def _beside(
+    connection: Connection, table: CollectionTable, articles: Sequence[Article]
+) -> dict[str, dict[str, _Known]]:
     """{link: {uri: article}} of the articles stored under ids with these links. Reads the table unless there are
     none."""
     links = {article.entry.link for article in articles if article.entry is not None and article.entry.link is not None}

@@ -15,7 +15,7 @@ from everindex.articles.ingest import upsert as store
 from everindex.articles.ingest.entry_uris import settle_uris
 from everindex.articles.ingest.upsert import MaybeVector, Stored, Texts
 from everindex.articles.model import Article, RowProblem
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import declared_sql, is_zero, without_record
 from everindex.errors import EverindexError, QueryInvalid
 from everindex.pg.connections import Connection
@@ -159,7 +159,7 @@ def read_queue(connection: Connection, embedder_model: str, *, overwrite_unrecor
         return sorted(row[0] for row in connection.execute(statement, {"model": embedder_model}))
 
 
-def _due(table: ArticleTable, *, overwrite_unrecorded: bool) -> sql.Composable:
+def _due(table: CollectionTable, *, overwrite_unrecorded: bool) -> sql.Composable:
     """The condition that a row needs a vector."""
     due: list[sql.Composable] = [sql.SQL("a.embedding IS NULL")]
     if table.has_embedding_records:
@@ -178,7 +178,7 @@ def _due(table: ArticleTable, *, overwrite_unrecorded: bool) -> sql.Composable:
 
 
 def _without_vector(
-    connection: Connection, table: ArticleTable, due: sql.Composable, model: str, uris: Sequence[str]
+    connection: Connection, table: CollectionTable, due: sql.Composable, model: str, uris: Sequence[str]
 ) -> list[Article]:
     statement = sql.SQL(
         "SELECT a.uri, a.title, a.summary FROM {} a WHERE a.uri = ANY(%(uris)s) AND {} ORDER BY a.uri"
@@ -208,7 +208,7 @@ def _note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) 
 
 def _store(
     connection: Connection,
-    table: ArticleTable,
+    table: CollectionTable,
     articles: list[Article],
     embedder: Embedder | EverindexError,
     report: ImportReport,
@@ -238,7 +238,7 @@ def _store(
 
 
 def _store_texts(
-    connection: Connection, table: ArticleTable, articles: list[Article], why: EverindexError, report: ImportReport
+    connection: Connection, table: CollectionTable, articles: list[Article], why: EverindexError, report: ImportReport
 ) -> None:
     """Stores the texts without making vectors. A vector of an unrecorded model stays, even beside a changed text."""
     needed: Mapping[int, Texts] = {}
@@ -268,7 +268,7 @@ def _text_of(title: str | None, summary: str | None) -> str:
 
 
 def _embed_lost(
-    connection: Connection, table: ArticleTable, uris: list[str], embedder: Embedder, report: ImportReport
+    connection: Connection, table: CollectionTable, uris: list[str], embedder: Embedder, report: ImportReport
 ) -> None:
     """Embeds articles that have no vector after their upsert although nothing failed: between comparison and upsert
     another writer stored its own text, or the half that this import does not contain. The text is left as found; after
@@ -292,7 +292,9 @@ def _embed_lost(
         uris = [row[0] for row in found]
 
 
-def _note_failures(connection: Connection, table: ArticleTable, failures: dict[str, str], report: ImportReport) -> None:
+def _note_failures(
+    connection: Connection, table: CollectionTable, failures: dict[str, str], report: ImportReport
+) -> None:
     report.without_vector += len(failures)
     if failures and report.failure_reason is None:
         report.failure_reason = next(iter(failures.values()))

@@ -18,7 +18,7 @@ from everindex.articles.embedding import Embedder, choose_embedder
 from everindex.articles.embedding.declaration import AGREEMENT, SAMPLE_ROWS
 from everindex.articles.embedding.text_forms import OWN_FORM, text_of
 from everindex.articles.ingest import upsert as store
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import declared_sql, is_zero, read_table_models, without_record
 from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
 from everindex.errors import ColumnMismatch, EmbeddingModelUnusable, NotMigrated, UsageError
@@ -110,7 +110,7 @@ def check_all(
 
 def check_sample(
     connection: Connection,
-    table: ArticleTable,
+    table: CollectionTable,
     embedder: Embedder,
     *,
     max_seconds: float,
@@ -182,7 +182,9 @@ def sample_comparison(settings: Settings) -> CompareVectors:
     return compare
 
 
-def _read(connection: Connection, table: ArticleTable, model: str, which: sql.Composable, limit: int) -> Sequence[_Row]:
+def _read(
+    connection: Connection, table: CollectionTable, model: str, which: sql.Composable, limit: int
+) -> Sequence[_Row]:
     record = sql.SQL(
         "(SELECT r.model FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)"
         if table.has_embedding_records

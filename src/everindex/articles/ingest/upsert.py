@@ -12,7 +12,7 @@ from pgvector import Vector
 from psycopg import sql
 
 from everindex.articles.model import ARTICLE_COLUMNS, Article
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import declared_sql, is_zero, without_record
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -42,7 +42,7 @@ Texts = tuple[str | None, str | None]
 
 
 def needs_vector(
-    connection: Connection, table: ArticleTable, articles: Sequence[Article], *, model: str
+    connection: Connection, table: CollectionTable, articles: Sequence[Article], *, model: str
 ) -> dict[int, Texts]:
     """The title and summary of each of `articles` that must be embedded: new ones, those with a changed text, without a
     vector, with a zero vector, or with one known to be of another model.
@@ -88,7 +88,7 @@ def _merged(article: Article, known: tuple[Any, Any, Any]) -> Texts:
 
 def upsert(
     connection: Connection,
-    table: ArticleTable,
+    table: CollectionTable,
     articles: Sequence[Article],
     vectors: Sequence[MaybeVector],
     *,
@@ -128,7 +128,7 @@ def last_of_each(articles: Iterable[Article]) -> list[Article]:
 
 def _stage(
     connection: Connection,
-    table: ArticleTable,
+    table: CollectionTable,
     columns: Sequence[str],
     articles: Sequence[Article],
     vectors: Sequence[MaybeVector],
@@ -141,7 +141,7 @@ def _stage(
             "has_embedded text, embedding {vector})"
         ).format(
             columns=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column)) for column in columns),
-            vector=table.vector_type if table.dimensions is not None else sql.SQL("text"),
+            vector=table.vector_type_name if table.dimensions is not None else sql.SQL("text"),
         )
     )
     names = [*columns, "raw_text", "embedded_title", "embedded_summary", "has_embedded", "embedding"]
@@ -169,7 +169,7 @@ def _as_text(value: Any) -> str | None:
             return str(value)
 
 
-def _is_new(table: ArticleTable) -> sql.Composable:
+def _is_new(table: CollectionTable) -> sql.Composable:
     """The condition that the row `a`, just written by the statement, is new.
 
     For a partitioned table PostgreSQL does not return system columns (0A000); there the statement's snapshot decides,
@@ -181,7 +181,7 @@ def _is_new(table: ArticleTable) -> sql.Composable:
 
 
 def _merge(
-    connection: Connection, table: ArticleTable, columns: Sequence[str], *, keeps_unrecorded: bool
+    connection: Connection, table: CollectionTable, columns: Sequence[str], *, keeps_unrecorded: bool
 ) -> tuple[int, int]:
     """One INSERT … ON CONFLICT over the staging table; (inserted, updated)."""
     others = [column for column in columns if column != "uri"]
@@ -300,7 +300,7 @@ _RECORD = """
 """
 
 
-def record_failures(connection: Connection, table: ArticleTable, failures: dict[str, str]) -> None:
+def record_failures(connection: Connection, table: CollectionTable, failures: dict[str, str]) -> None:
     """Records why articles (uri → reason) have no vector, for `everindex embed` and the web pages."""
     if not failures or not table.has_embedding_records:
         return
@@ -316,7 +316,7 @@ def record_failures(connection: Connection, table: ArticleTable, failures: dict[
 
 def set_vectors(
     connection: Connection,
-    table: ArticleTable,
+    table: CollectionTable,
     rows: Sequence[tuple[str, str | None, str | None, np.ndarray]],
     *,
     model: str,

@@ -14,11 +14,13 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.model import REQUIRED_COLUMNS, Answer, Filters, Hit
+from everindex.articles.collection.hit import Hit
+from everindex.articles.model import Answer, Filters
 from everindex.articles.search.cursor import Cursor
 from everindex.articles.search.filters import where
 from everindex.articles.search.request import Page
-from everindex.articles.table import ArticleTable
+from everindex.articles.search.vector.answers import with_text_date
+from everindex.articles.table import CollectionTable
 from everindex.errors import CursorRefused
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -28,7 +30,7 @@ from everindex.pg.sqlstate import translate_errors
 COUNTED = 100_000
 
 
-def browse(connection: Connection, table: ArticleTable, page: Page) -> Answer:
+def browse(connection: Connection, table: CollectionTable, page: Page) -> Answer:
     """The newest articles that pass the filters of a request. Raises CursorRefused and what reading raises."""
     started = time.perf_counter()
     request, k, after = page.request, page.k, page.after
@@ -36,7 +38,12 @@ def browse(connection: Connection, table: ArticleTable, page: Page) -> Answer:
     with translate_errors("reading the newest articles"):
         rows = _page(connection, table, filters, k=k + 1, after=_place(after))
         total, is_estimate = _total(connection, table, filters)
-    hits = [Hit(**dict(zip(REQUIRED_COLUMNS, row, strict=True)), distance=None) for row in rows[:k]]
+    at = table.date_at
+
+    def shown(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return row if at is None else with_text_date(row, at)
+
+    hits = [Hit(table.spec.columns, row[0], row[:-1], None) for row in map(shown, rows[:k])]
     answer = Answer(
         hits=hits, k=k, strategy="newest", ef_search=None, elapsed_ms=(time.perf_counter() - started) * 1000,
         mode="browse", total=total, total_is_estimate=is_estimate,
@@ -45,7 +52,7 @@ def browse(connection: Connection, table: ArticleTable, page: Page) -> Answer:
     if len(rows) <= k:
         return answer
     last = Cursor(
-        distance=0.0, uri=json.dumps(_place_of(table, hits[-1])), shown=k + (0 if after is None else after.shown)
+        distance=0.0, uri=json.dumps(_place_of(table, rows[k - 1])), shown=k + (0 if after is None else after.shown)
     )
     return replace(answer, more=lambda: request.write_cursor(last, "browse"))
 
@@ -70,22 +77,23 @@ def _place(cursor: Cursor | None) -> _Place | None:
     return date, uri
 
 
-def _place_of(table: ArticleTable, hit: Hit) -> _Place:
-    date = hit.publication_date
+def _place_of(table: CollectionTable, row: tuple[Any, ...]) -> _Place:
+    """The place of a row of `statement`, whose last column is its date as text."""
+    date = row[-1]
     is_dated = date is not None and not (_is_text(table) and date >= "3")
-    return (date if is_dated else None), hit.uri
+    return (date if is_dated else None), str(row[0])
 
 
-def _is_text(table: ArticleTable) -> bool:
-    return table.columns["publication_date"] in ("text", "character varying")
+def _is_text(table: CollectionTable) -> bool:
+    return table.columns[table.spec.date or table.spec.key] in ("text", "character varying")
 
 
 def _page(
-    connection: Connection, table: ArticleTable, filters: Filters, *, k: int, after: _Place | None
+    connection: Connection, table: CollectionTable, filters: Filters, *, k: int, after: _Place | None
 ) -> list[tuple[Any, ...]]:
     """Articles with a date, followed by those without."""
     rows: list[tuple[Any, ...]] = []
-    if after is None or after[0] is not None:
+    if table.spec.date is not None and (after is None or after[0] is not None):
         rows = connection.execute(*statement(table, filters, is_dated=True, k=k, after=after)).fetchall()
         after = None
     if len(rows) < k:
@@ -95,37 +103,45 @@ def _page(
 
 
 def statement(
-    table: ArticleTable, filters: Filters, *, is_dated: bool, k: int, after: _Place | None
+    table: CollectionTable, filters: Filters, *, is_dated: bool, k: int, after: _Place | None
 ) -> tuple[sql.Composed, dict[str, str]]:
     """The statement for a page of articles with a date, or without one, and its parameters."""
     condition, given = where(table, filters)
     # As text, "unknown" would be later than any date. COLLATE "C": also where the language orders letters before digits.
-    dated: sql.Composable = sql.SQL("publication_date IS NOT NULL")
-    if _is_text(table):
-        dated = sql.SQL("(publication_date IS NOT NULL AND publication_date COLLATE \"C\" < '3')")
+    date = sql.Identifier(table.spec.date) if table.spec.date is not None else None
+    dated: sql.Composable = sql.SQL("false") if date is None else sql.SQL("{} IS NOT NULL").format(date)
+    if date is not None and _is_text(table):
+        dated = sql.SQL("({0} IS NOT NULL AND {0} COLLATE \"C\" < '3')").format(date)
     before: sql.Composable = sql.SQL("")
     if after is not None:
         before = sql.SQL(
-            " AND (publication_date, uri) < (%(last_date)s::{date}, %(last_uri)s::{uri})"
+            " AND ({date}, {key}) < (%(last_date)s::{date_type}, %(last_uri)s::{key_type})"
             if is_dated
-            else " AND uri < %(last_uri)s::{uri}"
-        ).format(date=sql.SQL(table.columns["publication_date"]), uri=sql.SQL(table.columns["uri"]))
+            else " AND {key} < %(last_uri)s::{key_type}"
+        ).format(
+            date=date, date_type=sql.SQL(table.columns[table.spec.date or table.spec.key]), key=table.key,
+            key_type=table.key_type,
+        )  # fmt: skip
         given = given | {"last_uri": after[1]} | ({"last_date": str(after[0])} if is_dated else {})
+    # With its table: a bare name would be that of a selected column, which may be the key as text.
+    qualified = sql.Identifier(table.schema, table.spec.table, table.spec.key)
     composed = sql.SQL(
-        "SELECT {columns} FROM {table} WHERE {dated}{condition}{before} ORDER BY {order} LIMIT {k}"
+        'SELECT {columns}, {date_text}::pg_catalog.text AS "everindex date" FROM {table} '
+        "WHERE {dated}{condition}{before} ORDER BY {order} LIMIT {k}"
     ).format(
-        columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in REQUIRED_COLUMNS),
+        columns=table.selected,
+        date_text=sql.SQL("NULL") if date is None else date,
         table=table.identifier,
         dated=dated if is_dated else sql.SQL("NOT {}").format(dated),
         condition=condition,
         before=before,
-        order=sql.SQL("publication_date DESC, uri DESC" if is_dated else "uri DESC"),
+        order=sql.SQL("{date} DESC, {key} DESC" if is_dated else "{key} DESC").format(date=date, key=qualified),
         k=sql.Literal(k),
     )
     return composed, given
 
 
-def _total(connection: Connection, table: ArticleTable, filters: Filters) -> tuple[int, bool]:
+def _total(connection: Connection, table: CollectionTable, filters: Filters) -> tuple[int, bool]:
     """How many articles pass the filters, and whether that is an estimate."""
     condition, given = where(table, filters)
     passing = sql.SQL("SELECT FROM {table} WHERE true{condition}").format(table=table.identifier, condition=condition)

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from everindex.articles.model import MAX_K, MAX_URI_BYTES, Hit
+from everindex.articles.collection.hit import Hit
+from everindex.articles.model import MAX_K, MAX_URI_BYTES
 from everindex.errors import CursorRefused
 
 #: The first byte. A new layout, or a new meaning of a field, takes the next number.
@@ -98,9 +99,9 @@ def _float32(array: np.ndarray) -> np.ndarray:
         return array.astype("<f4")
 
 
-def seen_digest(uri: str) -> bytes:
-    """The digest by which a cursor remembers an article."""
-    return hashlib.blake2s(uri.encode(), digest_size=SEEN_BYTES).digest()
+def seen_digest(key: object) -> bytes:
+    """The digest by which a cursor remembers a row."""
+    return hashlib.blake2s(str(key).encode(), digest_size=SEEN_BYTES).digest()
 
 
 def write_cursor(cursor: Cursor, *, search_digest: bytes) -> str:
@@ -176,8 +177,8 @@ def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bo
     begun, seen = (before.uri, before.seen) if before is not None and is_same_distance else ("", frozenset())
     shown = _shown(before) + len(hits)
     if is_complete:
-        return Cursor(distance=distance, uri=last.uri, shown=shown, seen=seen)
-    seen |= {seen_digest(hit.uri) for hit in hits if hit.distance == distance}
+        return Cursor(distance=distance, uri=str(last.key), shown=shown, seen=seen)
+    seen |= {seen_digest(hit.key) for hit in hits if hit.distance == distance}
     if len(seen) > MOST_SEEN:
         # With more than MOST_SEEN equal vectors the rest is skipped: the index itself hardly distinguishes them.
         return Cursor(distance=math.nextafter(distance, math.inf), uri="", shown=shown)
@@ -185,9 +186,9 @@ def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bo
 
 
 def after_ranked(hits: Sequence[Hit], *, before: Cursor | None) -> Cursor | None:
-    """The cursor after `hits` of a search by rank. Every new row changes the scores, so it remembers all articles
+    """The cursor after `hits` of a search by rank. Every new row changes the scores, so it remembers all rows
     shown. None after MAX_RANKED of them."""
-    seen = (frozenset() if before is None else before.seen) | {seen_digest(hit.uri) for hit in hits}
+    seen = (frozenset() if before is None else before.seen) | {seen_digest(hit.key) for hit in hits}
     if len(seen) >= MAX_RANKED:
         return None
     return Cursor(distance=0.0, uri="", shown=_shown(before) + len(hits), seen=seen)
@@ -197,7 +198,7 @@ def not_seen(hits: Sequence[Hit], before: Cursor | None) -> list[Hit]:
     """The hits that no page up to `before` has shown."""
     if before is None or not before.seen:
         return list(hits)
-    return [hit for hit in hits if seen_digest(hit.uri) not in before.seen]
+    return [hit for hit in hits if seen_digest(hit.key) not in before.seen]
 
 
 def _shown(before: Cursor | None) -> int:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import Answer, Filters
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.errors import EverindexError
 from everindex.pg.connections import Connection
 from everindex.pg.date_text import NOT_ISO
@@ -33,7 +33,7 @@ class DateTexts:
         self._reading = reading
         self._known: tuple[float, str | None] | None = None
 
-    def notice(self, table: ArticleTable, filters: Filters) -> str | None:
+    def notice(self, table: CollectionTable, filters: Filters) -> str | None:
         """The notice for an answer filtered by date; None where all dates can be compared, or no date filter is set."""
         if not (filters.since or filters.until):
             return None
@@ -48,7 +48,7 @@ class DateTexts:
         """Discards the count: the next search filtered by date counts again."""
         self._known = None
 
-    def _look(self, table: ArticleTable) -> str | None:
+    def _look(self, table: CollectionTable) -> str | None:
         try:
             counted, strange, is_sample = self._reading.read(lambda connection: count_strange(connection, table))
         except EverindexError as exc:
@@ -65,7 +65,7 @@ class DateTexts:
         )
 
 
-def count_strange(connection: Connection, table: ArticleTable) -> tuple[int, int, bool]:
+def count_strange(connection: Connection, table: CollectionTable) -> tuple[int, int, bool]:
     """(dates read, dates that are not ISO-8601, whether that was a sample). Reads only."""
     with translate_errors("checking publication dates"):
         row = connection.execute(

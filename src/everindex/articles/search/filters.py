@@ -8,7 +8,7 @@ import re
 from psycopg import sql
 
 from everindex.articles.model import MAX_FILTER_CHARS, Filters
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.errors import QueryInvalid
 
 _LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
@@ -29,7 +29,7 @@ _CONDITIONS = {
 }
 
 
-def where(table: ArticleTable, filters: Filters) -> tuple[sql.Composed, dict[str, str]]:
+def where(table: CollectionTable, filters: Filters) -> tuple[sql.Composed, dict[str, str]]:
     """The filters as ` AND …`, with parameters cast to the column's own type so that its index can serve them.
 
     Raises QueryInvalid as `values` does.

@@ -18,11 +18,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from psycopg import sql
 
+from everindex.articles.collection.hit import Hit
 from everindex.articles.connections.reading import Reading
-from everindex.articles.model import MAX_K, Answer, Hit
+from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.keyword.document import document, query
 from everindex.articles.search.keyword.search import Found, KeywordSearch, Known, find
@@ -85,7 +87,7 @@ class HybridSearch:
             best = [
                 hit
                 for hit in merged(by_meaning, found.hits)
-                if request.is_similar(hit) and (not seen or seen_digest(hit.uri) not in seen)
+                if request.is_similar(hit) and (not seen or seen_digest(hit.key) not in seen)
             ][:k]
             return found, with_snippets(connection, known.config, request.words, best)
 
@@ -132,24 +134,30 @@ def _why_words(meaning: QueryVector) -> str:
 
 def merged(by_meaning: list[Hit], by_keyword: list[Hit]) -> list[Hit]:
     """All hits of both searches, ordered by the sum of reciprocal ranks."""
-    known = {hit.uri: hit for hit in [*by_keyword, *by_meaning]}
-    fused = fuse([hit.uri for hit in by_meaning], [hit.uri for hit in by_keyword])
-    return [_ranked(known[one.uri], one) for one in fused]
+    known = {hit.key: hit for hit in [*by_keyword, *by_meaning]}
+    fused = fuse([hit.key for hit in by_meaning], [hit.key for hit in by_keyword])
+    return [_ranked(known[one.key], one) for one in fused]
 
 
 def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]) -> list[Hit]:
     """The hits that match nothing in the query `left_out`. Reads only its arguments."""
     if not hits:
         return []
+    texts = known.table.spec.text
     composed = sql.SQL(
         """
         SELECT {document} OPERATOR(pg_catalog.@@) {query}
-        FROM ROWS FROM (pg_catalog.jsonb_to_recordset(%(articles)s::pg_catalog.jsonb) AS (title text, summary text))
-             WITH ORDINALITY AS t (title, summary, number) ORDER BY t.number
+        FROM ROWS FROM (pg_catalog.jsonb_to_recordset(%(articles)s::pg_catalog.jsonb) AS ({typed}))
+             WITH ORDINALITY AS t ({texts}, number) ORDER BY t.number
         """
-    ).format(document=document(known.config), query=query(known.config))
+    ).format(
+        document=document(known.config, known.table.spec),
+        query=query(known.config),
+        typed=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in texts),
+        texts=sql.SQL(", ").join(map(sql.Identifier, texts)),
+    )
     statement, names = roundtrip.positional(composed.as_string(None))
-    articles = json.dumps([{"title": hit.title, "summary": hit.summary} for hit in hits])
+    articles = json.dumps([dict(zip(texts, hit.texts, strict=True)) for hit in hits])
     parameters = {"text": left_out, "articles": articles}
     with translate_errors("excluding articles"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
@@ -182,13 +190,13 @@ def why_by_words(meaning: QueryVector) -> list[str]:
 class Fused:
     """One article of the fused order."""
 
-    uri: str
+    key: Any
     score: float
     ranks: tuple[int | None, ...]
     """Its place in each of the searches, from 1; None where that one did not find it."""
 
 
-def fuse(*orders: Sequence[str]) -> list[Fused]:
+def fuse(*orders: Sequence[Any]) -> list[Fused]:
     """The union of `orders` (each best first, no uri twice), best first.
 
     At equal scores the better single place comes first, then the smaller uri: the same input has one answer, in whichever
@@ -196,11 +204,11 @@ def fuse(*orders: Sequence[str]) -> list[Fused]:
     """
     ranks = [{uri: rank for rank, uri in enumerate(order, start=1)} for order in orders]
     found = [
-        Fused(uri=uri, score=score(places), ranks=places)
+        Fused(key=uri, score=score(places), ranks=places)
         for uri in {uri for order in orders for uri in order}
         for places in [tuple(each.get(uri) for each in ranks)]
     ]
-    return sorted(found, key=lambda one: (-one.score, min(rank for rank in one.ranks if rank is not None), one.uri))
+    return sorted(found, key=lambda one: (-one.score, min(rank for rank in one.ranks if rank is not None), one.key))
 
 
 def score(ranks: Sequence[int | None]) -> float:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from everindex.articles.collection.hit import Hit
+from everindex.articles.declared import ARTICLES
 from everindex.articles.model import (
     DEFAULT_MODE,
     MAX_K,
@@ -21,14 +23,13 @@ from everindex.articles.model import (
     VISIBLE,
     AnswerMode,
     Filters,
-    Hit,
     Mode,
 )
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
 from everindex.articles.search.filters import values
 from everindex.articles.search.parsed_query import ParsedQuery, parse
-from everindex.articles.table import ArticleTable
-from everindex.errors import NotMigrated, QueryInapplicable, QueryInvalid
+from everindex.articles.table import CollectionTable
+from everindex.errors import ColumnMismatch, NotMigrated, QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH
 
 #: Two articles closer than this cosine distance count as one. In the sample, 97 % of the pairs closer than this share
@@ -46,8 +47,8 @@ _NOTHING_SEEN: frozenset[bytes] = frozenset()
 class SearchRequest:
     """What to search for, and with which options. Raises QueryInvalid for a request that cannot be answered.
 
-    A semantic search has a text, a vector or an article `uri`, or none of these where the vectors are passed beside the
-    request, as in `search_many`. The class has no slots because of its cached properties.
+    By meaning what is searched for is a text, a vector, or the article `key`; none of them where vectors come beside the
+    request, as those of `search_many`. Has no slots, for what is read of it once, when somebody needs it.
     """
 
     mode: AnswerMode = DEFAULT_MODE
@@ -57,8 +58,8 @@ class SearchRequest:
     vector: np.ndarray | None = None
     """As the caller passed it; `checked_vector` checks it against the table."""
 
-    uri: str | None = None
-    """The article whose neighbours are wanted; it is excluded from the answer."""
+    key: str | None = None
+    """As text, the key of the row whose neighbours are wanted; the row is excluded from the answer."""
 
     k: int = 10
     filters: Filters = NO_FILTERS
@@ -88,7 +89,7 @@ class SearchRequest:
             self._check_similarity(self.min_similarity)
         if self.diversity is not None:
             self._check_diversity(self.diversity)
-        if self.uri is not None:
+        if self.key is not None:
             check_threshold(self.near_duplicate_distance)
         if self.without_near_duplicates:
             self._refuse_after(
@@ -189,8 +190,8 @@ class Page:
 
     @property
     def rows(self) -> int:
-        """How many rows to request from the server so that k remain."""
-        rows = self.k if self.request.uri is None else self.k + 1
+        """How many rows to ask the server for, so that k are left."""
+        rows = self.k if self.request.key is None else self.k + 1
         return rows if self.after is None or not self.after.seen else rows + rounded(len(self.after.seen))
 
     @property
@@ -201,11 +202,10 @@ class Page:
         return {"after_distance": repr(self.after.distance), "after_uri": self.after.uri}
 
     def usable(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The rows (uri first, distance last) without those that the server returns but that do not belong in the
-        answer."""
-        without_uri = self.request.uri
-        # A zero vector (stored by hand) has no cosine distance: no index contains it, and no answer does either.
-        found = [row for row in rows if row[-1] == row[-1] and row[0] != without_uri]
+        """The rows (uri first, distance last) but for those that are no answer, though the server gives them."""
+        without = self.request.key
+        # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
+        found = [row for row in rows if row[-1] == row[-1] and (without is None or str(row[0]) != without)]
         if self.after is None or not self.after.seen:
             return found
         return [row for row in found if seen_digest(row[0]) not in self.after.seen]
@@ -268,9 +268,10 @@ def check_query(text: str) -> str:
     return cleaned
 
 
-def checked_vector(vector: np.ndarray | None, table: ArticleTable) -> np.ndarray:
+def checked_vector(vector: np.ndarray | None, table: CollectionTable) -> np.ndarray:
     """`vector` as (dim,) float32 that pgvector can compare. Raises QueryInvalid, NotMigrated."""
     width = require_width(table)
+    column = f"{table.spec.table}.{table.spec.vector}"
     if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (width,):
         squares = float(np.vdot(vector, vector))  # np.dot would warn where they are too large
         if _SQUARES[0] < squares < _SQUARES[1]:
@@ -282,19 +283,21 @@ def checked_vector(vector: np.ndarray | None, table: ArticleTable) -> np.ndarray
     except ValueError:
         raise QueryInvalid(
             "the query vector does not hold numbers.",
-            why=f"articles.embedding is vector({width}).",
-            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+            why=f"{column} is {table.vector_type}({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the stored vectors.",
         ) from None
     if array.shape != (width,):
         raise QueryInapplicable(
             f"the query vector has shape {array.shape}.",
-            why=f"articles.embedding is vector({width}).",
-            next_step=f"pass {width} numbers, made by the model that made the articles' vectors.",
+            why=f"{column} is {table.vector_type}({width}).",
+            next_step=f"pass {width} numbers, made by the model that made the stored vectors.",
         )
     # pgvector adds up the squares in float32: for very small or large numbers the sum is 0 or infinity, and every
     # distance NaN. Only the direction matters, so such a vector is scaled to length 1.
     wide = array.astype(np.float64)
     largest = float(np.abs(wide).max())
+    if table.spec.metric != "cosine" and np.isfinite(wide).all():
+        return wide.astype(np.float32)  # lengths count, and zero has a distance
     if not np.isfinite(wide).all() or largest == 0:
         raise QueryInapplicable(
             "the query vector has no direction.",
@@ -305,8 +308,15 @@ def checked_vector(vector: np.ndarray | None, table: ArticleTable) -> np.ndarray
     return (wide / np.linalg.norm(wide)).astype(np.float32)
 
 
-def require_width(table: ArticleTable) -> int:
-    """The width of the table's vectors. Raises NotMigrated where the column has none yet."""
+def require_width(table: CollectionTable) -> int:
+    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
+    if table.dimensions is None and table.spec is not ARTICLES:
+        raise ColumnMismatch(
+            f"column {table.spec.table}.{table.spec.vector} has no width.",
+            why="vectors of different widths cannot be compared, and pgvector indexes only columns with a width.",
+            next_step=f"ALTER TABLE {table.spec.table} ALTER COLUMN {table.spec.vector} TYPE {table.vector_type}(N)  with the "
+            "width of your model.",
+        )
     if table.dimensions is None:
         raise NotMigrated(
             "articles.embedding is missing or has no width.",

@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
-from everindex.articles.model import MAX_K, Answer, Hit
+from everindex.articles.collection.hit import Hit
+from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import Cursor, after_nearest
 from everindex.articles.search.request import SearchRequest
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -49,10 +50,10 @@ def for_variety(
     """k of the articles that `ask` finds, in the order of maximal marginal relevance; the best hit stays first. Raises
     what `ask` and `read_vectors` raise."""
     answer = ask(candidates_for_variety(k))
-    vectors = read_vectors([hit.uri for hit in answer.hits])
+    vectors = read_vectors([str(hit.key) for hit in answer.hits])
     width = next((len(vector) for vector in vectors.values()), 1)
     nothing = np.zeros(width, dtype=np.float32)  # an article without a vector is similar to no other
-    directions = np.array([vectors.get(hit.uri, nothing) for hit in answer.hits]).reshape(-1, width)
+    directions = np.array([vectors.get(str(hit.key), nothing) for hit in answer.hits]).reshape(-1, width)
     taken = most_diverse(_likeness(answer.hits), directions, k=k, diversity=diversity)
     return replace(answer, hits=[answer.hits[number] for number in taken], k=k, diversity=diversity, more=None)
 
@@ -77,11 +78,13 @@ def distinct(
     batch = min(2 * k, MAX_K)
     while True:
         answer = ask(batch, before)
-        vectors |= read_vectors([hit.uri for hit in answer.hits])
-        # An article whose vector was removed between the two statements can no longer be compared.
-        hits += [hit for hit in answer.hits if hit.uri in vectors]
+        vectors |= read_vectors([str(hit.key) for hit in answer.hits])
+        # A row whose vector was removed between the two statements can no longer be compared.
+        hits += [hit for hit in answer.hits if str(hit.key) in vectors]
         if hits:
-            numbers = without_near_duplicates(np.array([vectors[hit.uri] for hit in hits]), threshold=threshold, of=of)
+            numbers = without_near_duplicates(
+                np.array([vectors[str(hit.key)] for hit in hits]), threshold=threshold, of=of
+            )
             kept = [hits[number] for number in numbers][:k]
         is_last = len(answer.hits) < batch
         if len(kept) == k or is_last or len(hits) >= MOST_CANDIDATES:
@@ -173,16 +176,16 @@ def without_near_duplicates(vectors: Vectors, *, threshold: float, of: Vectors |
 
 
 def read_vectors(
-    connection: Connection, table: ArticleTable, uris: Sequence[str]
+    connection: Connection, table: CollectionTable, uris: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """uri → (dim,) float32; articles without a vector are left out. Reads only; 6 kB per vector at 1536 dimensions."""
     if not uris:
         return {}
     # One parameter, so that one statement works for any number of uris.
     statement = sql.SQL(
-        "SELECT uri::pg_catalog.text, embedding FROM {} WHERE embedding IS NOT NULL AND uri IN "
-        "(SELECT pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb))"
-    ).format(table.identifier)
+        "SELECT {key}::pg_catalog.text, {vector} FROM {table} WHERE {vector} IS NOT NULL AND {key} IN "
+        "(SELECT key::{key_type} FROM pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb) AS given (key))"
+    ).format(key=table.key, vector=table.vector, table=table.identifier, key_type=table.key_type)
     with translate_errors("reading the vectors of candidates"):
         rows = roundtrip.run(connection, (), statement.as_string(None), [json.dumps(list(uris))])
     return {uri: vector.to_numpy() for uri, vector in rows}

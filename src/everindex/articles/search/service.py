@@ -118,7 +118,7 @@ class SearchService:
 
     def _by_meaning(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
         """The articles nearest in meaning to a text, a vector or an article."""
-        if request.uri is not None:
+        if request.key is not None:
             return self._similar(request)
         given = query_vector
         if given is None:
@@ -134,10 +134,10 @@ class SearchService:
 
     def _similar(self, request: SearchRequest) -> Answer:
         """The articles nearest to another. Raises ArticleNotFound."""
-        assert request.uri is not None
+        assert request.key is not None
         table, _ = self._engine.known()
         require_width(table)
-        stored = read_vector(self._reading, table, request.uri)
+        stored = read_vector(self._reading, table, request.key)
         vector = None if stored is None else stored.to_numpy()
         if vector is None or not vector.any():
             what = "no vector yet" if vector is None else "a vector of zeros, which is similar to nothing"
@@ -198,7 +198,7 @@ class SearchService:
         if request.text is not None:
             return "text", request.text, self._embedder.embedder.model
         vector = np.asarray(given)
-        return (vector,) if request.uri is None else ("similar", request.uri, vector)
+        return (vector,) if request.key is None else ("similar", request.key, vector)
 
     def _ranked(
         self, search: Callable[[Page], Answer], request: SearchRequest, mode: Literal["keyword", "hybrid"]

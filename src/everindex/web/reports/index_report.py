@@ -16,7 +16,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
 from everindex.articles.search.explain import without_vectors
 from everindex.articles.search.vector.strategy import Serving, choose
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import is_zero, without_record
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
@@ -245,7 +245,7 @@ def _to_do(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple
     return [step.sentence for step in plan.steps], list(plan.remarks)
 
 
-def _rows(connection: Connection, table: ArticleTable, observed: Observed) -> Rows:
+def _rows(connection: Connection, table: CollectionTable, observed: Observed) -> Rows:
     embedded = sql.SQL("count(embedding)" if table.dimensions is not None else "0")
     try:
         with connection.transaction():
@@ -259,7 +259,7 @@ def _rows(connection: Connection, table: ArticleTable, observed: Observed) -> Ro
     return Rows(total=row[0], with_vector=row[1], is_estimate=False)
 
 
-def _unrecorded(connection: Connection, table: ArticleTable) -> int | None:
+def _unrecorded(connection: Connection, table: CollectionTable) -> int | None:
     statement = sql.SQL(
         "SELECT count(*) FROM (SELECT a.embedding FROM {} a WHERE a.embedding IS NOT NULL AND {} OFFSET 0) AS a WHERE NOT {}"
     ).format(table.identifier, without_record(table), is_zero(table))
@@ -273,7 +273,7 @@ def _unrecorded(connection: Connection, table: ArticleTable) -> int | None:
 
 
 def _plan(
-    instance: Instance, connection: Connection, table: ArticleTable, serving: Serving
+    instance: Instance, connection: Connection, table: CollectionTable, serving: Serving
 ) -> tuple[str, list[str], tuple[tuple[str, str], ...]]:
     """The plan of the search that the page runs: its scans in words, its text, and the settings it runs under."""
     if table.dimensions is None:
@@ -286,7 +286,7 @@ def _plan(
     return words, [without_vectors(line) for line in lines], search_plan.settings
 
 
-def _builds(connection: Connection, table: ArticleTable) -> list[Build]:
+def _builds(connection: Connection, table: CollectionTable) -> list[Build]:
     rows = connection.execute(
         """
         SELECT p.pid, p.phase, CASE WHEN p.blocks_total > 0 THEN 100.0 * p.blocks_done / p.blocks_total END::float8,

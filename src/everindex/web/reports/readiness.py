@@ -14,7 +14,7 @@ from psycopg import sql
 from everindex.articles.connections.reading import Reading, Source
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.model import REQUIRED_COLUMNS
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
@@ -192,7 +192,7 @@ def _read_readiness(connection: Connection) -> Readiness:
     )  # fmt: skip
 
 
-def try_search(connection: Connection, table: ArticleTable) -> None:
+def try_search(connection: Connection, table: CollectionTable) -> None:
     """Begins a search and reads no row: PostgreSQL checks privileges, columns and operators when a statement begins.
     Raises as a search would."""
     columns = sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS))

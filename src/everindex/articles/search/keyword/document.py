@@ -1,4 +1,4 @@
-"""The document of keyword search: one immutable expression over title and summary, used by the search and by its index.
+"""The document of keyword search: one immutable expression over the text columns, used by the search and by its index.
 
 A word written with a joint (`COVID-19`, `TCP/IP`, `node.js`, `user_id`) is found by its parts, and with the joints of
 WITHIN_WORDS also as one word (`covid19`, `tcpip`, `oreilly`, but not `userid`); `C++` and `C#` are words of their own.
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from everindex.articles.collection.spec import CollectionSpec, invalid
+from everindex.articles.declared import ARTICLES
 from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE, WITHIN_WORDS
 from everindex.errors import SettingInvalid
 from everindex.index.catalog.generations import next_name, previous_name
@@ -24,6 +26,13 @@ INDEX_NAME = "articles_text_search_idx"
 #: The names of the index, its successor and its predecessor during a replacement.
 NEXT_NAME, PREVIOUS_NAME = next_name(INDEX_NAME), previous_name(INDEX_NAME)
 GENERATION_NAMES = (INDEX_NAME, NEXT_NAME, PREVIOUS_NAME)
+
+
+def generation_names(name: str) -> tuple[str, str, str]:
+    """The names of an index of words, its successor and its predecessor during a replacement."""
+    return name, next_name(name), previous_name(name)
+
+
 #: Only this many characters of title and summary are indexed: a tsvector holds at most 1 MB (PostgreSQL: Text Search
 #: Limitations), and a longer article must not fail. The densest text tested needs less than half of that.
 TITLE_CHARACTERS = 5_000
@@ -95,21 +104,28 @@ def find_config(connection: Connection, name: str) -> TextConfig:
     )
 
 
-def document(config: TextConfig) -> sql.Composed:
-    """The searchable text of an article, as an immutable expression over its columns; words of the title weigh more."""
-    return sql.SQL("({} OPERATOR(pg_catalog.||) pg_catalog.setweight({} OPERATOR(pg_catalog.||) {}, 'B'))").format(
-        _title(config),
-        _words(config, "summary", SUMMARY_CHARACTERS),
-        _joined(config, "summary", SUMMARY_CHARACTERS),
-    )
+def document(config: TextConfig, collection: CollectionSpec = ARTICLES) -> sql.Composed:
+    """The searchable text of a row, as an immutable expression over its columns; words of the title weigh more."""
+    title, bodies = _title_and_bodies(collection)
+    parts = [] if title is None else [_title(config, title)]
+    parts += [
+        sql.SQL("pg_catalog.setweight({} OPERATOR(pg_catalog.||) {}, 'B')").format(
+            _words(config, column, SUMMARY_CHARACTERS), _joined(config, column, SUMMARY_CHARACTERS)
+        )
+        for column in bodies
+    ]
+    return sql.SQL("({})").format(sql.SQL(" OPERATOR(pg_catalog.||) ").join(parts))
 
 
-def ranking_document(config: TextConfig) -> sql.Composed:
-    """The document without the joined words of the summary, which take a third of the time; most articles are ranked by
+def ranking_document(config: TextConfig, collection: CollectionSpec = ARTICLES) -> sql.Composed:
+    """The document without the joined words of the longer texts, which take a third of the time; most rows are ranked by
     it."""
-    return sql.SQL("({} OPERATOR(pg_catalog.||) pg_catalog.setweight({}, 'B'))").format(
-        _title(config), _words(config, "summary", SUMMARY_CHARACTERS)
-    )
+    title, bodies = _title_and_bodies(collection)
+    parts = [] if title is None else [_title(config, title)]
+    parts += [
+        sql.SQL("pg_catalog.setweight({}, 'B')").format(_words(config, column, SUMMARY_CHARACTERS)) for column in bodies
+    ]
+    return sql.SQL("({})").format(sql.SQL(" OPERATOR(pg_catalog.||) ").join(parts))
 
 
 def query(config: TextConfig) -> sql.Composed:
@@ -123,9 +139,18 @@ def mark() -> sql.Composed:
     return sql.SQL("pg_catalog.quote_literal({}) || '::text'").format(sql.Literal(JOINTS))
 
 
-def _title(config: TextConfig) -> sql.Composed:
+def _title_and_bodies(collection: CollectionSpec) -> tuple[str | None, tuple[str, ...]]:
+    """The column of the title, where there is one, and the others. Raises CollectionInvalid for a collection without text."""
+    if not collection.text:
+        raise invalid(
+            collection.name, "it has no text column", "a search by words reads one.", "declare its text columns."
+        )
+    return (collection.text[0], collection.text[1:]) if collection.has_title else (None, collection.text)
+
+
+def _title(config: TextConfig, column: str) -> sql.Composed:
     return sql.SQL("pg_catalog.setweight({} OPERATOR(pg_catalog.||) {}, 'A')").format(
-        _words(config, "title", TITLE_CHARACTERS), _joined(config, "title", TITLE_CHARACTERS)
+        _words(config, column, TITLE_CHARACTERS), _joined(config, column, TITLE_CHARACTERS)
     )
 
 

@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
+from everindex.articles.collection.hit import Hit
+from everindex.articles.collection.spec import CollectionSpec
 from everindex.articles.connections.reading import Reading
-from everindex.articles.model import MAX_K, REQUIRED_COLUMNS, Answer, Filters, Hit
+from everindex.articles.declared import ARTICLES
+from everindex.articles.model import MAX_K, Answer, Filters
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.explain import plan_as_run, without_words
 from everindex.articles.search.filters import where
 from everindex.articles.search.keyword.document import (
-    GENERATION_NAMES,
-    INDEX_NAME,
     TextConfig,
     document,
     find_config,
+    generation_names,
     mark,
     query,
     ranking_document,
@@ -34,7 +36,8 @@ from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.parsed_query import MOST_WORDS
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.slow_log import log_slow
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.search.vector.answers import with_text_date
+from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.recall.explain import explain
 from everindex.pg import roundtrip
@@ -60,16 +63,16 @@ FEW_ROWS = 1000
 # them for every match took a third of the search. OFFSET 0 makes PostgreSQL compute the document once and not for each
 # use.
 _MATCHES = """
-    SELECT {columns}, best.rank, best.matches{distance} FROM (
-        SELECT {columns}{embedding}, ranked.rank, ranked.matches FROM (
-            SELECT {columns}{embedding}, count(*) OVER () AS matches,
+    SELECT {names}, best.rank, best.matches{distance} FROM (
+        SELECT {names}{embedding}, ranked.rank, ranked.matches FROM (
+            SELECT {names}{embedding}, count(*) OVER () AS matches,
                    CASE WHEN read.words OPERATOR(pg_catalog.@@) {query} THEN pg_catalog.ts_rank_cd(read.words, {query})
                         ELSE pg_catalog.ts_rank_cd({document}, {query}) END AS rank
             FROM (SELECT {columns}{embedding} FROM {table}
                   WHERE {document} OPERATOR(pg_catalog.@@) {query}{condition} LIMIT {most}) AS matching,
                  LATERAL (SELECT {ranking_document} AS words OFFSET 0) AS read
-        ) AS ranked ORDER BY ranked.rank DESC, ranked.uri::text COLLATE "C" LIMIT {k}
-    ) AS best ORDER BY best.rank DESC, best.uri::text COLLATE "C"
+        ) AS ranked ORDER BY ranked.rank DESC, ranked.{key}::text COLLATE "C" LIMIT {k}
+    ) AS best ORDER BY best.rank DESC, best.{key}::text COLLATE "C"
 """
 
 
@@ -77,7 +80,7 @@ _MATCHES = """
 class Known:
     """What keyword search knows about the instance."""
 
-    table: ArticleTable
+    table: CollectionTable
     config: TextConfig
     is_indexed: bool
     """True when a valid index for this configuration exists; the planner decides whether to use it."""
@@ -101,8 +104,11 @@ class Found:
 class KeywordSearch:
     """Searches one instance by keyword; safe to use from many threads."""
 
-    def __init__(self, reading: Reading, *, text_search: str, slow_query_ms: float) -> None:
+    def __init__(
+        self, reading: Reading, collection: CollectionSpec = ARTICLES, *, text_search: str, slow_query_ms: float
+    ) -> None:
         self._reading = reading
+        self._collection = collection
         self._text_search = text_search
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, Known] | None = None
@@ -119,7 +125,7 @@ class KeywordSearch:
 
         def read(connection: Connection) -> Found:
             found = find(connection, known, Page(request=request, k=min(k + len(seen), MAX_K)))
-            hits = [hit for hit in found.hits if seen_digest(hit.uri) not in seen][:k] if seen else found.hits
+            hits = [hit for hit in found.hits if seen_digest(hit.key) not in seen][:k] if seen else found.hits
             return replace(found, hits=with_snippets(connection, known.config, request.words, hits))
 
         found = self._reading.ask(read)
@@ -179,7 +185,7 @@ class KeywordSearch:
 
     def _look(self, connection: Connection) -> Known:
         with translate_errors("reading the index of keyword search"):
-            table = read_table(connection)
+            table = read_table(connection, self._collection)
             config = find_config(connection, self._text_search)
             row = connection.execute(
                 sql.SQL(
@@ -195,7 +201,7 @@ class KeywordSearch:
                     """
                 ).format(
                     # During a replacement, the index that the planner uses may have a generation's name.
-                    names=sql.SQL(", ").join(map(sql.Literal, GENERATION_NAMES)),
+                    names=sql.SQL(", ").join(map(sql.Literal, generation_names(self._collection.words_index_name))),
                     config=config.constant,
                     mark=mark(),
                     table=sql.Literal(table.identifier.as_string(None)),
@@ -231,17 +237,20 @@ def find(
     notices = []
     if words.is_cut:
         notices.append(f"only the first {MOST_WORDS} words of the query were used for keyword search")
-    if rows and rows[0][8] > most_ranked:
+    if rows and rows[0][len(known.table.spec.columns.names) + 1] > most_ranked:
         notices.append(
             f"more than {most_ranked:,} articles have these words, of which {most_ranked:,} were ranked by keyword; "
             "another word or a filter narrows the search"
         )
     if not known.is_indexed and known.estimated_rows >= FEW_ROWS:
         notices.append(
-            f"no index is available for keyword search at the moment: every row was read ({INDEX_NAME} is built by "
+            "no index is available for keyword search at the moment: every row was read "
+            f"({known.table.spec.words_index_name} is built by "
             "everindex migrate and by the keeper)"
         )
-    return Found(hits=[_hit(row, rank) for rank, row in enumerate(rows[: page.k], start=1)], notices=notices)
+    return Found(
+        hits=[_hit(known.table, row, rank) for rank, row in enumerate(rows[: page.k], start=1)], notices=notices
+    )
 
 
 def matches_statement(
@@ -251,13 +260,17 @@ def matches_statement(
     `statement.nearest`."""
     table = known.table
     condition, parameters = where(table, filters)
-    distance = sql.SQL(", best.embedding {} %(vector)b").format(table.distance) if with_distance else sql.SQL("")
+    distance = (
+        sql.SQL(", best.{} {} {}").format(table.vector, table.distance, table.asked) if with_distance else sql.SQL("")
+    )
     composed = sql.SQL(_MATCHES).format(
-        columns=sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS)),
-        embedding=sql.SQL(", embedding" if with_distance else ""),
+        names=table.names,
+        columns=table.selected,
+        key=table.key,
+        embedding=sql.SQL(", {}").format(table.vector) if with_distance else sql.SQL(""),
         distance=distance,
-        document=document(known.config),
-        ranking_document=ranking_document(known.config),
+        document=document(known.config, table.spec),
+        ranking_document=ranking_document(known.config, table.spec),
         query=query(known.config),
         table=table.identifier,
         condition=condition,
@@ -295,18 +308,11 @@ def _no_words(config: TextConfig) -> str:
     )
 
 
-def _hit(row: tuple[Any, ...], rank: int) -> Hit:
-    distance = row[9] if len(row) > 9 else None
-    return Hit(
-        uri=row[0],
-        title=row[1],
-        summary=row[2],
-        news_source=row[3],
-        category=row[4],
-        topic=row[5],
-        publication_date=None if row[6] is None else str(row[6]),
-        # The distance of a zero vector is NaN.
-        distance=None if distance is None or distance != distance else float(distance),
-        keyword_rank=rank,
-        score=float(row[7]),
-    )
+def _hit(table: CollectionTable, row: tuple[Any, ...], rank: int) -> Hit:
+    columns = table.spec.columns
+    at = len(columns.names)  # then rank, matches and, where there is a vector, the distance
+    distance = row[at + 2] if len(row) > at + 2 else None
+    # The cosine distance of a zero vector is NaN.
+    known_distance = None if distance is None or distance != distance else float(distance)
+    shown = row if table.date_at is None else with_text_date(row, table.date_at)
+    return Hit(columns, row[0], shown[:at], known_distance, keyword_rank=rank, score=float(row[at]))

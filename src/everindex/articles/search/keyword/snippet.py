@@ -19,7 +19,7 @@ from functools import cache
 
 from psycopg import sql
 
-from everindex.articles.model import Hit
+from everindex.articles.collection.hit import Hit
 from everindex.articles.search.keyword.document import TextConfig
 from everindex.articles.search.parsed_query import ParsedQuery
 from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE
@@ -77,9 +77,10 @@ def with_snippets(connection: Connection, config: TextConfig, words: ParsedQuery
     if not hits:
         return []
     statement, names = _statement(config)
+    texts = [title_and_body(hit) for hit in hits]
     turn: AbstractContextManager[object] = _turn_of_many if len(hits) >= MANY_HITS else nullcontext()
     with turn:
-        parameters = {"text": words.query, "articles": as_json(hits)}
+        parameters = {"text": words.query, "articles": as_json(texts)}
     with translate_errors("marking matches"):
         rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
     with turn:
@@ -87,15 +88,25 @@ def with_snippets(connection: Connection, config: TextConfig, words: ParsedQuery
             replace(
                 hit,
                 title_snippet=None if row[0] is None else marked_html(row[0]),
-                snippet=None if row[1] is None else marked_html(_passage(row[1], hit.summary or "")),
+                snippet=None if row[1] is None else marked_html(_passage(row[1], body or "")),
             )
-            for hit, row in zip(hits, rows, strict=True)
+            for hit, row, (_, body) in zip(hits, rows, texts, strict=True)
         ]
 
 
-def as_json(hits: Sequence[Hit]) -> str:
-    """Titles and summaries, made safe for ts_headline, as JSON for jsonb_to_recordset."""
-    return json.dumps([{"title": _hidden(hit.title), "summary": _hidden(hit.summary)} for hit in hits])
+def title_and_body(hit: Hit) -> tuple[str | None, str | None]:
+    """The title of a hit, where its collection has one, and its other text columns as one text; None where they are empty."""
+    count = hit.columns.texts
+    if count == 2:
+        return hit.values[1], hit.values[2]
+    if count <= 1:
+        return None, hit.values[1] if count else None
+    return hit.values[1], "\n\n".join(text for text in hit.values[2 : count + 1] if text) or None
+
+
+def as_json(texts: Sequence[tuple[str | None, str | None]]) -> str:
+    """Titles and bodies, made safe for ts_headline, as JSON for jsonb_to_recordset."""
+    return json.dumps([{"title": _hidden(title), "summary": _hidden(body)} for title, body in texts])
 
 
 def marked_html(headline: str) -> str:

@@ -7,20 +7,22 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Literal
 
-from everindex.articles.model import Answer, Hit
+from everindex.articles.collection.hit import Hit
+from everindex.articles.model import Answer
 from everindex.articles.search.cursor import after_nearest
 from everindex.articles.search.request import Page
 from everindex.articles.search.vector.strategy import BY_ROW_CODES, NO_INDEX, SearchPlan, exactly
+from everindex.articles.table import CollectionTable
 
 #: `as-chosen`: through the index, or a search that needs none, or a server that counts nothing. `table`: every row was
 #: read. `other`: neither, or only some of the partitions went through the index.
 Scanned = Literal["as-chosen", "table", "other"]
 
 SMALL_TABLE = "PostgreSQL reads all of a table this small"
-#: The columns of REQUIRED_COLUMNS, then the distance.
+#: The columns of the collection, then the distance.
 Row = tuple[Any, ...]
 
-_DISTANCE_AND_URI = itemgetter(7, 0)
+_DISTANCE_AND_KEY = itemgetter(-1, 0)
 
 
 def least_rows(page: Page, search_plan: SearchPlan) -> int:
@@ -32,7 +34,7 @@ def least_rows(page: Page, search_plan: SearchPlan) -> int:
     if not search_plan.is_by_index:
         return 0
     if search_plan.gives_up and page.after is None:
-        return search_plan.fetch - (page.request.uri is not None)
+        return search_plan.fetch - (page.request.key is not None)
     return page.k
 
 
@@ -55,13 +57,22 @@ def answer_of(page: Page, hits: list[Hit], search_plan: SearchPlan, notices: lis
     )
 
 
-def hits_of(rows: Sequence[Row], page: Page) -> list[Hit]:
-    return [
-        Hit(uri, title, summary, source, category, topic, None if published is None else str(published), distance)
-        for uri, title, summary, source, category, topic, published, distance in sorted(rows, key=_DISTANCE_AND_URI)[
-            : page.k
-        ]
-    ]
+def hits_of(table: CollectionTable, rows: Sequence[Row], page: Page) -> list[Hit]:
+    """The page's hits, by distance and the text of their keys."""
+    nearest = sorted(rows, key=_DISTANCE_AND_KEY if table.has_text_key else _distance_and_key_text)[: page.k]
+    columns, date_at = table.spec.columns, table.date_at
+    if date_at is not None:
+        nearest = [with_text_date(row, date_at) for row in nearest]
+    return [Hit(columns, row[0], row[:-1], row[-1]) for row in nearest]
+
+
+def with_text_date(row: Row, at: int) -> Row:
+    """The row with the text of its date."""
+    return row if row[at] is None else (*row[:at], str(row[at]), *row[at + 1 :])
+
+
+def _distance_and_key_text(row: Row) -> tuple[float, str]:
+    return row[-1], str(row[0])
 
 
 def _next_page(page: Page, hits: list[Hit], search_plan: SearchPlan) -> Callable[[], str] | None:

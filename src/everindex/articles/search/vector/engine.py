@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from everindex.articles.collection.spec import CollectionSpec
 from everindex.articles.connections.reading import Reading
+from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Answer, Filters
 from everindex.articles.search.explain import plan_as_run
 from everindex.articles.search.request import Page
@@ -49,7 +51,7 @@ from everindex.articles.search.vector.strategy import (
     depth_of,
     exactly,
 )
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.errors import EverindexError
 from everindex.index.recall.explain import Explained, explain
 from everindex.pg import roundtrip
@@ -76,12 +78,18 @@ class SearchEngine:
     """Searches one instance through the connections that serve reads; safe to use from many threads."""
 
     def __init__(
-        self, reading: Reading, *, slow_query_ms: float, journal: Callable[[ShortAnswer, int], None] | None = None
+        self,
+        reading: Reading,
+        collection: CollectionSpec = ARTICLES,
+        *,
+        slow_query_ms: float,
+        journal: Callable[[ShortAnswer, int], None] | None = None,
     ) -> None:
         """`journal` records answers that the index left short, see `ShortAnswers`."""
         self._reading = reading
+        self.collection = collection
         self._slow_query_ms = slow_query_ms
-        self._known: tuple[float, ArticleTable, Serving] | None = None
+        self._known: tuple[float, CollectionTable, Serving] | None = None
         self._texts = Texts()
         self._passing = PassingRows()
         self._history = FilterHistory()
@@ -99,7 +107,7 @@ class SearchEngine:
         ((rows, search_plan, notices),) = self._reading.ask(
             lambda connection: self._nearest(connection, table, serving, page, (vector,))
         )
-        hits = hits_of(rows, page)
+        hits = hits_of(table, rows, page)
         answer = answer_of(page, hits, search_plan, notices, elapsed_ms=(time.perf_counter() - started) * 1000)
         if answer.elapsed_ms < self._slow_query_ms:
             log.info(
@@ -122,7 +130,7 @@ class SearchEngine:
             started = time.perf_counter()
             table, serving = self.known()
             found = self._reading.ask(partial(self._nearest, table=table, serving=serving, page=page, vectors=batch))
-            hits = [hits_of(rows, page) for rows, _, _ in found]
+            hits = [hits_of(table, rows, page) for rows, _, _ in found]
             each_ms = (time.perf_counter() - started) * 1000 / len(batch)
             answers += [
                 answer_of(page, nearest, search_plan, notices, elapsed_ms=each_ms)
@@ -132,7 +140,12 @@ class SearchEngine:
         return answers
 
     def _nearest(
-        self, connection: Connection, table: ArticleTable, serving: Serving, page: Page, vectors: Sequence[np.ndarray]
+        self,
+        connection: Connection,
+        table: CollectionTable,
+        serving: Serving,
+        page: Page,
+        vectors: Sequence[np.ndarray],
     ) -> list[Found]:
         """The rows for each of `vectors`."""
         with translate_errors("searching"):
@@ -157,7 +170,12 @@ class SearchEngine:
             ]
 
     def _by_row_codes(
-        self, connection: Connection, table: ArticleTable, serving: Serving, page: Page, vectors: Sequence[np.ndarray]
+        self,
+        connection: Connection,
+        table: CollectionTable,
+        serving: Serving,
+        page: Page,
+        vectors: Sequence[np.ndarray],
     ) -> list[list[Row]] | None:
         """The rows by sign bits, instead of reading every vector while no index serves; None where this table does not
         support it."""
@@ -189,14 +207,14 @@ class SearchEngine:
     def _look_into(
         self,
         connection: Connection,
-        table: ArticleTable,
+        table: CollectionTable,
         serving: Serving,
         page: Page,
         vectors: Sequence[np.ndarray],
         search_plan: SearchPlan,
         found: list[list[Row]],
         scanned: Scanned,
-    ) -> tuple[ArticleTable, Serving, list[list[Row]], SearchPlan, list[str]]:
+    ) -> tuple[CollectionTable, Serving, list[list[Row]], SearchPlan, list[str]]:
         """The catalog's current state and the answer, after a plan that did not use the index.
 
         Reads the catalog again, also for the searches after this one. Repeats the search only where its rows are not
@@ -233,7 +251,7 @@ class SearchEngine:
             found, _, _ = self._run(connection, table_now, serving_now, page, vectors, search_plan)
         return table_now, serving_now, found, search_plan, [f"{reason}: every row was read (exact search)"]
 
-    def _choose(self, connection: Connection, table: ArticleTable, serving: Serving, page: Page) -> SearchPlan:
+    def _choose(self, connection: Connection, table: CollectionTable, serving: Serving, page: Page) -> SearchPlan:
         request, rows = page.request, page.rows
         ef_search, exact = request.ef_search, request.exact
         shown = None if page.after is None else page.after.shown
@@ -278,17 +296,17 @@ class SearchEngine:
 
         return self._reading.ask(explained)
 
-    def known(self) -> tuple[ArticleTable, Serving]:
+    def known(self) -> tuple[CollectionTable, Serving]:
         """Table and index, at most a few seconds old. Raises NotMigrated where no table with vectors exists."""
         known = self._known
         if known is None or time.monotonic() - known[0] > SERVING_SECONDS:
             return self._reading.read(self._look)
         return known[1], known[2]
 
-    def _look(self, connection: Connection) -> tuple[ArticleTable, Serving]:
+    def _look(self, connection: Connection) -> tuple[CollectionTable, Serving]:
         """Reads table and index and caches them."""
         known = self._known
-        table, serving = look_at(connection)
+        table, serving = look_at(connection, self.collection)
         if known is None or (table, serving) != known[1:]:
             self._texts = Texts()
         if known is None or serving.indexes != known[2].indexes:
@@ -304,7 +322,7 @@ class SearchEngine:
         self._passing.invalidate()
 
     def statement_for(
-        self, table: ArticleTable, filters: Filters, search_plan: SearchPlan, k: int
+        self, table: CollectionTable, filters: Filters, search_plan: SearchPlan, k: int
     ) -> tuple[str, dict[str, Any]]:
         """The text of the statement, with psycopg's named placeholders, and its parameters except the vector."""
         text, parameters = self._texts.of(table, filters, search_plan, k)
@@ -313,7 +331,7 @@ class SearchEngine:
     def _run(
         self,
         connection: Connection,
-        table: ArticleTable,
+        table: CollectionTable,
         serving: Serving,
         page: Page,
         vectors: Sequence[np.ndarray],
@@ -334,7 +352,7 @@ class SearchEngine:
         )
 
     def _bound(
-        self, table: ArticleTable, page: Page, vectors: Sequence[np.ndarray], search_plan: SearchPlan
+        self, table: CollectionTable, page: Page, vectors: Sequence[np.ndarray], search_plan: SearchPlan
     ) -> tuple[str, list[list[roundtrip.Parameter]]]:
         """The statement that answers all of `vectors`, and the values for each."""
         request = page.request
@@ -345,14 +363,14 @@ class SearchEngine:
         ]
 
     def _named(
-        self, table: ArticleTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
+        self, table: CollectionTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
     ) -> tuple[str, dict[str, Any]]:
         """The statement and parameters with psycopg's placeholders, for EXPLAIN."""
         text, parameters = self.statement_for(table, page.request.filters, search_plan, page.rows)
         return text, {**parameters, **page.place, "vector": vector}
 
     def _planned(
-        self, connection: Connection, table: ArticleTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
+        self, connection: Connection, table: CollectionTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
     ) -> Explained:
         text, parameters = self._named(table, page, vector, search_plan)
         with limited(connection):
@@ -361,7 +379,7 @@ class SearchEngine:
     def _complete(
         self,
         connection: Connection,
-        table: ArticleTable,
+        table: CollectionTable,
         serving: Serving,
         page: Page,
         vector: np.ndarray,
@@ -385,7 +403,7 @@ class SearchEngine:
         )
         return complete, exact, [*notices, f"{reason} (exact search)"]
 
-    def _plan(self, table: ArticleTable, page: Page, vector: np.ndarray, search_plan: SearchPlan) -> str:
+    def _plan(self, table: CollectionTable, page: Page, vector: np.ndarray, search_plan: SearchPlan) -> str:
         """A summary of the plan for a search, without its values."""
         if search_plan.strategy == "none-match":
             return "none: nothing was run"

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from everindex.articles.model import Filters
 from everindex.articles.search.vector import statement
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 
@@ -26,7 +26,7 @@ class PassingRows:
         self._kept: OrderedDict[tuple[Filters, int], tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def count(self, connection: Connection, table: ArticleTable, filters: Filters, *, up_to: int) -> int:
+    def count(self, connection: Connection, table: CollectionTable, filters: Filters, *, up_to: int) -> int:
         """The number of rows with a vector that pass `filters`, at most `up_to` + 1. One round trip where it is not
         cached."""
         key = (filters, up_to)

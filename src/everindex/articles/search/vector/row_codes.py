@@ -26,7 +26,7 @@ from psycopg import sql
 from everindex.articles.model import Filters
 from everindex.articles.search.filters import where
 from everindex.articles.search.vector import statement
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import route_of
 
@@ -77,7 +77,7 @@ class RowCodes:
     def nearest(
         self,
         connection: Connection,
-        table: ArticleTable,
+        table: CollectionTable,
         filters: Filters,
         vector: npt.NDArray[np.float32],
         *,
@@ -89,6 +89,8 @@ class RowCodes:
         Takes ACCESS SHARE; one transaction in REPEATABLE READ. The first call reads every vector.
         """
         most_rows = MOST_BYTES // ((table.dimensions or 0) // 8 + _PLACE.itemsize + 2)
+        if table.spec.metric != "cosine" or table.vector_type != "vector":
+            return None  # sign bits order directions, not lengths
         if not FEWEST_ROWS <= estimated_rows <= most_rows or route_of(connection).is_pooled:
             return None
         with connection.transaction():
@@ -110,7 +112,7 @@ class RowCodes:
             ).fetchall()
 
     def _there(
-        self, connection: Connection, table: ArticleTable, filters: Filters
+        self, connection: Connection, table: CollectionTable, filters: Filters
     ) -> tuple[int, npt.NDArray[Any]] | None:
         condition, parameters = where(table, filters)
         row = connection.execute(
@@ -118,8 +120,13 @@ class RowCodes:
                 "SELECT (SELECT pg_catalog.pg_relation_filenode(c.oid)::int8 FROM pg_catalog.pg_class c "
                 "WHERE c.oid = {name}::pg_catalog.regclass AND c.relkind IN ('r', 'm')), "
                 "pg_catalog.string_agg(pg_catalog.tidsend(ctid) || pg_catalog.xidsend(xmin), ''::bytea) "
-                "FROM {table} WHERE embedding IS NOT NULL{condition}"
-            ).format(name=sql.Literal(table.identifier.as_string(None)), table=table.identifier, condition=condition),
+                "FROM {table} WHERE {vector} IS NOT NULL{condition}"
+            ).format(
+                name=sql.Literal(table.identifier.as_string(None)),
+                table=table.identifier,
+                vector=table.vector,
+                condition=condition,
+            ),
             parameters,
             binary=True,
         ).fetchone()
@@ -130,7 +137,7 @@ class RowCodes:
     def _codes_of(
         self,
         connection: Connection,
-        table: ArticleTable,
+        table: CollectionTable,
         file: int,
         places: npt.NDArray[np.uint64],
         xmins: npt.NDArray[np.uint32],
@@ -150,7 +157,7 @@ class RowCodes:
         return codes, positions
 
     def _read(
-        self, connection: Connection, table: ArticleTable, file: int, only: npt.NDArray[np.uint64] | None
+        self, connection: Connection, table: CollectionTable, file: int, only: npt.NDArray[np.uint64] | None
     ) -> _Codes:
         codes = _read(connection, table, file, only)
         self.rows_read += len(codes.places)
@@ -166,10 +173,10 @@ def _find(
     return positions, (codes.places[positions] == places) & (codes.xmins[positions] == xmins)
 
 
-def _read(connection: Connection, table: ArticleTable, file: int, only: npt.NDArray[np.uint64] | None) -> _Codes:
+def _read(connection: Connection, table: CollectionTable, file: int, only: npt.NDArray[np.uint64] | None) -> _Codes:
     """The codes of all rows, or of those at the places `only`."""
     width = table.dimensions or 0
-    code = table.code(sql.Identifier("embedding"), "bit")
+    code = table.code(table.vector, "bit")
     chosen = (
         sql.SQL("")
         if only is None
@@ -178,8 +185,8 @@ def _read(connection: Connection, table: ArticleTable, file: int, only: npt.NDAr
         )
     )
     every = sql.SQL(
-        "COPY (SELECT ctid, xmin, {code} FROM {table} WHERE embedding IS NOT NULL{chosen}) TO STDOUT (FORMAT BINARY)"
-    ).format(code=code, table=table.identifier, chosen=chosen)
+        "COPY (SELECT ctid, xmin, {code} FROM {table} WHERE {vector} IS NOT NULL{chosen}) TO STDOUT (FORMAT BINARY)"
+    ).format(code=code, table=table.identifier, vector=table.vector, chosen=chosen)
     with connection.cursor().copy(every) as copy:
         data = b"".join(copy)
     size = (width + 7) // 8

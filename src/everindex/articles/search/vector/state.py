@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.collection.spec import CollectionSpec
+from everindex.articles.declared import ARTICLES
 from everindex.articles.search.vector.strategy import Serving
-from everindex.articles.table import ArticleTable, read_table
+from everindex.articles.table import CollectionTable, read_table
 from everindex.index.catalog.effective_spec import effective_spec, read_tuned
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
@@ -33,10 +34,10 @@ _COUNTED = """
 """
 
 
-def look_at(connection: Connection) -> tuple[ArticleTable, Serving]:
+def look_at(connection: Connection, collection: CollectionSpec = ARTICLES) -> tuple[CollectionTable, Serving]:
     """The current table and index. Reads only. Raises NotMigrated, ColumnMismatch."""
-    table = read_table(connection)
-    spec = effective_spec(connection, EMBEDDING_INDEX)
+    table = read_table(connection, collection)
+    spec = effective_spec(connection, table.index)
     return table, serving_of(connection, spec, observe(connection, spec))
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.model import REQUIRED_COLUMNS, Filters
+from everindex.articles.model import Filters
 from everindex.articles.search.filters import values, where
 from everindex.articles.search.vector.strategy import SearchPlan
-from everindex.articles.table import ArticleTable
+from everindex.articles.table import CollectionTable
 from everindex.pg import roundtrip
 
 
 def of(
-    table: ArticleTable, filters: Filters, search_plan: SearchPlan, *, k: int
+    table: CollectionTable, filters: Filters, search_plan: SearchPlan, *, k: int
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The statement of a search plan with its parameters, except `vector` ((dim,) float32, sent in binary) and, where
     it continues, `after_distance` and `after_uri`."""
@@ -39,24 +39,25 @@ def of(
 
 
 def nearest(
-    table: ArticleTable, filters: Filters, *, k: int, continues: bool = False
+    table: CollectionTable, filters: Filters, *, k: int, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The search through an index of the vectors; the scan skips the rows before the place where it continues.
 
     The LIMIT is a literal: with a parameter, a generic plan assumes 10 % of the rows and reads them all.
     """
     condition, parameters = where(table, filters)
-    measured = sql.SQL("embedding {distance} %(vector)b").format(distance=table.distance)
+    measured = _measured(table)
     return (
         sql.SQL(
             "SELECT {columns}, {measured} AS distance FROM {table} "
-            "WHERE embedding IS NOT NULL{condition}{place} ORDER BY {measured} LIMIT {k}"
+            "WHERE {vector} IS NOT NULL{condition}{place} ORDER BY {measured} LIMIT {k}"
         ).format(
-            columns=_columns(),
+            columns=table.selected,
             measured=measured,
             table=table.identifier,
+            vector=table.vector,
             condition=condition,
-            place=sql.SQL(" AND {}").format(_after(measured)) if continues else sql.SQL(""),
+            place=sql.SQL(" AND {}").format(_after(table, measured)) if continues else sql.SQL(""),
             k=sql.Literal(k),
         ),
         parameters,
@@ -64,7 +65,7 @@ def nearest(
 
 
 def nearest_of_all(
-    table: ArticleTable, filters: Filters, *, k: int, continues: bool = False
+    table: CollectionTable, filters: Filters, *, k: int, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The exact search over the rows that pass: it orders by an expression that no index on the vector can serve.
     Equally distant rows are ordered by uri, so that the next page begins exactly where one ends.
@@ -75,82 +76,92 @@ def nearest_of_all(
     """
     condition, parameters = where(table, filters)
     every = sql.SQL(
-        "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} WHERE embedding IS NOT "
-        "NULL{condition}"
-    ).format(columns=_columns(), distance=table.distance, table=table.identifier, condition=condition)
+        "SELECT {columns}, ({measured}) + 0 AS distance FROM {table} WHERE {vector} IS NOT NULL{condition}"
+    ).format(
+        columns=table.selected,
+        measured=_measured(table),
+        table=table.identifier,
+        vector=table.vector,
+        condition=condition,
+    )
     if continues:
-        every = _continued(every)
-    return sql.SQL("{every} ORDER BY distance, {uri} LIMIT {k}").format(
-        every=every, uri=_URI, k=sql.Literal(k)
+        every = _continued(table, every)
+    return sql.SQL("{every} ORDER BY distance, {key} LIMIT {k}").format(
+        every=every, key=table.key_text, k=sql.Literal(k)
     ), parameters
 
 
-def nearest_of_rows(table: ArticleTable, *, k: int) -> sql.Composed:
+def nearest_of_rows(table: CollectionTable, *, k: int) -> sql.Composed:
     """The k nearest of the rows at the positions `%(rows)s` (ctids as text), in the order of `nearest_of_all`."""
     return sql.SQL(
-        "SELECT {columns}, (embedding {distance} %(vector)b) + 0 AS distance FROM {table} "
-        "WHERE embedding IS NOT NULL AND ctid = ANY(%(rows)s::pg_catalog.tid[]) ORDER BY distance, {uri} LIMIT {k}"
-    ).format(columns=_columns(), distance=table.distance, table=table.identifier, uri=_URI, k=sql.Literal(k))
+        "SELECT {columns}, ({measured}) + 0 AS distance FROM {table} "
+        "WHERE {vector} IS NOT NULL AND ctid = ANY(%(rows)s::pg_catalog.tid[]) ORDER BY distance, {key} LIMIT {k}"
+    ).format(
+        columns=table.selected,
+        measured=_measured(table),
+        table=table.identifier,
+        vector=table.vector,
+        key=table.key_text,
+        k=sql.Literal(k),
+    )
 
 
 def nearest_by_codes(
-    table: ArticleTable, filters: Filters, *, k: int, candidates: int, key_type: str, continues: bool = False
+    table: CollectionTable, filters: Filters, *, k: int, candidates: int, key_type: str, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The search through an index of halfvec or bit codes: its nearest `candidates`, ranked by their vectors."""
     condition, parameters = where(table, filters)
     ranked = sql.SQL(
-        "SELECT {columns}, embedding {distance} %(vector)b AS distance FROM "
-        "(SELECT {columns}, embedding FROM {table} WHERE embedding IS NOT NULL{condition} "
-        "ORDER BY {key} {code_distance} {query_code} LIMIT {candidates}) AS candidate"
+        "SELECT {names}, {measured} AS distance FROM "
+        "(SELECT {columns}, {vector} FROM {table} WHERE {vector} IS NOT NULL{condition} "
+        "ORDER BY {code} {code_distance} {query_code} LIMIT {candidates}) AS candidate"
     ).format(
-        columns=_columns(),
-        distance=table.distance,
+        names=table.names,
+        columns=table.selected,
+        measured=_measured(table),
         table=table.identifier,
+        vector=table.vector,
         condition=condition,
-        key=table.code(sql.Identifier("embedding"), key_type),
+        code=table.code(table.vector, key_type),
         code_distance=table.code_distance(key_type),
-        query_code=table.code(sql.SQL("%(vector)b::{}").format(table.vector_type), key_type),
+        query_code=table.code(table.asked_as_typed, key_type),
         candidates=sql.Literal(candidates),
     )
     if continues:
-        ranked = _continued(ranked)
+        ranked = _continued(table, ranked)
     return sql.SQL("{ranked} ORDER BY distance LIMIT {k}").format(ranked=ranked, k=sql.Literal(k)), parameters
 
 
-def count_passing(table: ArticleTable, filters: Filters, *, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
+def count_passing(table: CollectionTable, filters: Filters, *, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
     """How many rows with a vector pass the filters, counted up to `limit`."""
     condition, parameters = where(table, filters)
     return (
         sql.SQL(
-            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE embedding IS NOT NULL{condition} LIMIT {limit}) AS "
-            "passing"
-        ).format(table=table.identifier, condition=condition, limit=sql.Literal(limit)),
+            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {vector} IS NOT NULL{condition} LIMIT {limit}) AS passing"
+        ).format(table=table.identifier, vector=table.vector, condition=condition, limit=sql.Literal(limit)),
         parameters,
     )
 
 
-#: Ordered by bytes, as Python orders text, whatever the collation of the column.
-_URI = sql.SQL('uri::pg_catalog.text COLLATE pg_catalog."C"')
+def _measured(table: CollectionTable) -> sql.Composed:
+    """The distance of a row from the query."""
+    return sql.SQL("{} {} {}").format(table.vector, table.distance, table.asked)
 
 
-def _after(distance: sql.Composable) -> sql.Composed:
+def _after(table: CollectionTable, distance: sql.Composable) -> sql.Composed:
     """The condition that a row comes after the end of the previous page."""
     return sql.SQL(
-        "({distance}, {uri}) OPERATOR(pg_catalog.>) "
+        "({distance}, {key}) OPERATOR(pg_catalog.>) "
         "(%(after_distance)s::pg_catalog.float8, %(after_uri)s::pg_catalog.text)"
-    ).format(distance=distance, uri=_URI)
+    ).format(distance=distance, key=table.key_text)
 
 
-def _continued(measured: sql.Composed) -> sql.Composed:
+def _continued(table: CollectionTable, measured: sql.Composed) -> sql.Composed:
     """The rows of `measured` (the columns and `distance`) after the end of the previous page. OFFSET 0 keeps PostgreSQL
     from computing each distance twice, for the condition and for the order: a third of such a search."""
-    return sql.SQL("SELECT {columns}, distance FROM ({measured} OFFSET 0) AS measured WHERE {after}").format(
-        columns=_columns(), measured=measured, after=_after(sql.SQL("distance"))
+    return sql.SQL("SELECT {names}, distance FROM ({measured} OFFSET 0) AS measured WHERE {after}").format(
+        names=table.names, measured=measured, after=_after(table, sql.SQL("distance"))
     )
-
-
-def _columns() -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS))
 
 
 @dataclass(slots=True)
@@ -181,13 +192,20 @@ class Texts:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def of(self, table: ArticleTable, filters: Filters, search_plan: SearchPlan, k: int) -> tuple[Text, dict[str, str]]:
+    def of(
+        self, table: CollectionTable, filters: Filters, search_plan: SearchPlan, k: int
+    ) -> tuple[Text, dict[str, str]]:
         """The statement of a search plan, and the parameters of the filters."""
         given = values(filters)
         return self.text(table, filters, given, search_plan, k), given
 
     def text(
-        self, table: ArticleTable, filters: Filters, filter_values: Mapping[str, str], search_plan: SearchPlan, k: int
+        self,
+        table: CollectionTable,
+        filters: Filters,
+        filter_values: Mapping[str, str],
+        search_plan: SearchPlan,
+        k: int,
     ) -> Text:
         """The statement of a search plan, for filters whose parameters are known."""
         # Strategies with different settings or order must not share a text, since a prepared statement keeps its plan.

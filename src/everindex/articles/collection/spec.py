@@ -1,0 +1,143 @@
+"""The declaration of a collection: which table is searched, and what each of its columns is to a search.
+
+The articles are one collection (`articles/declared.py`); others are made by `Instance.collection` or laid over somebody's
+table by `Instance.collection_of`. A declaration names columns and promises nothing about them: `read_table` compares it with
+the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from everindex.errors import CollectionInvalid
+from everindex.index.spec import MAX_DIMENSIONS, MAX_NAME_BYTES, IndexSpec
+
+Metric = Literal["cosine", "l2", "inner_product"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+#: Metric → pgvector's operator, and the part of an operator class that names it.
+OPERATORS = {"cosine": ("<=>", "cosine"), "l2": ("<->", "l2"), "inner_product": ("<#>", "ip")}
+#: The widest column of each type that pgvector stores (vector.h: VECTOR_MAX_DIM, halfvec.h: HALFVEC_MAX_DIM).
+MAX_COLUMN_DIMENSIONS = 16_000
+VectorType = Literal["vector", "halfvec"]
+VECTOR_TYPES: tuple[VectorType, ...] = get_args(VectorType)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a hit, in the order in which every search selects them: the key, the texts, the metadata."""
+
+    names: tuple[str, ...]
+    texts: int
+    metric: Metric = "cosine"
+    is_flat: bool = False
+    """As JSON the columns stand beside what the search says of a hit; else apart from it, whatever their names."""
+
+    @property
+    def metadata(self) -> Iterator[tuple[int, str]]:
+        """Position and name of each metadata column."""
+        return ((at, self.names[at]) for at in range(1 + self.texts, len(self.names)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionSpec:
+    """A declared collection. Raises CollectionInvalid where its parts do not go together."""
+
+    name: str
+    table: str
+    schema: str | None = None
+    """None: wherever the search_path leads."""
+
+    key: str = "id"
+    """The column that identifies a row: a primary key or unique, of any type."""
+
+    text: tuple[str, ...] = ()
+    """The columns that are embedded and searched by words. Of two or more, the first is a title: its words weigh more. None:
+    the collection is searched by vectors alone."""
+
+    vector: str = "embedding"
+    metadata: tuple[str, ...] = ()
+    """Further columns that a hit carries, and that filters name; a JSON column is filtered by its members."""
+
+    date: str | None = None
+    """The metadata column by which browsing puts the newest first; None orders by the key."""
+
+    metric: Metric = "cosine"
+    index: IndexSpec | None = None
+    """The vector index, where it is declared elsewhere; None derives it from the table, see `vector_index`."""
+
+    words_index: str | None = None
+    """The name of the index of the words; None derives it from the table."""
+
+    is_flat: bool = False
+    """See `Columns`: of the articles alone, whose names are known."""
+
+    is_owned: bool = False
+    """Made by everindex, which may alter and drop the table; somebody else's table is left as it is."""
+
+    columns: Columns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._check()
+        names = (self.key, *self.text, *self.metadata)
+        object.__setattr__(self, "columns", Columns(names, len(self.text), self.metric, self.is_flat))
+
+    @property
+    def has_title(self) -> bool:
+        """Whether the first text column is a title."""
+        return len(self.text) > 1
+
+    @property
+    def operator(self) -> str:
+        """pgvector's distance operator."""
+        return OPERATORS[self.metric][0]
+
+    @property
+    def words_index_name(self) -> str:
+        return self.words_index or index_name(self.table, "words_idx")
+
+    def vector_index(self, *, schema: str, vector_type: str, dimensions: int | None) -> IndexSpec:
+        """The declared index: over the column itself where pgvector can index its width, else over halfvec, else over its sign
+        bits, whose candidates are ranked by the vectors."""
+        if self.index is not None:
+            return self.index
+        family = OPERATORS[self.metric][1]
+        width = dimensions or 1
+        kind = vector_type if width <= MAX_DIMENSIONS[vector_type] else "halfvec"
+        opclass = "bit_hamming_ops" if width > MAX_DIMENSIONS[kind] else f"{kind}_{family}_ops"
+        return IndexSpec(
+            name=index_name(self.table, f"{self.vector}_hnsw_idx"),
+            table=self.table,
+            schema=schema,
+            column=self.vector,
+            opclass=opclass,
+        )
+
+    def _check(self) -> None:
+        named = (self.key, *self.text, self.vector, *self.metadata)
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise invalid(self.name, f"column {twice[0]} is named twice", "each column is one thing to a search.")
+        for what, name in (("name", self.name), ("table", self.table), *((("column"), name) for name in named)):
+            if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES or "\0" in name:
+                raise invalid(
+                    self.name, f"its {what} {name[:80]!r} cannot be a PostgreSQL name",
+                    f"names have 1 to {MAX_NAME_BYTES} bytes and no NUL.",
+                )  # fmt: skip
+        if self.metric not in METRICS:
+            raise invalid(self.name, f"metric {self.metric!r} is not supported", f"metrics are {', '.join(METRICS)}.")
+        if self.date is not None and self.date not in self.metadata:
+            raise invalid(self.name, f"date column {self.date} is not one of its metadata", "a hit carries its date.")
+
+
+def index_name(table: str, suffix: str) -> str:
+    """`table_suffix`, with the table's part cut so that the name and those of its generations fit into NAMEDATALEN."""
+    most = MAX_NAME_BYTES - len("__next") - 1 - len(suffix.encode())
+    cut = table.encode()[: max(most, 8)].decode("utf-8", "ignore")
+    return f"{cut}_{suffix}"[: MAX_NAME_BYTES - len("__next")]
+
+
+def invalid(name: str, what: str, why: str, next_step: str = "correct the declaration.") -> CollectionInvalid:
+    """The error of a declaration, in its three lines."""
+    return CollectionInvalid(f"collection {name[:80]!r} cannot be declared: {what}.", why=why, next_step=next_step)
