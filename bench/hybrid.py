@@ -143,10 +143,10 @@ def _of_kind(
             "keyword": words,
             "keyword, PostgreSQL's own words": plain(query, 100),
             "keyword, any word": any_word,
-            "hybrid": [one.uri for one in fuse(near[: 2 * K], words[: 2 * K])],
-            "hybrid, depth k": [one.uri for one in fuse(near[:K], words[:K])],
-            "hybrid, depth 5 k": [one.uri for one in fuse(near[: 5 * K], words[: 5 * K])],
-            "hybrid, any word": [one.uri for one in fuse(near[: 2 * K], any_word[: 2 * K])],
+            "hybrid": [one.key for one in fuse(near[: 2 * K], words[: 2 * K])],
+            "hybrid, depth k": [one.key for one in fuse(near[:K], words[:K])],
+            "hybrid, depth 5 k": [one.key for one in fuse(near[: 5 * K], words[: 5 * K])],
+            "hybrid, any word": [one.key for one in fuse(near[: 2 * K], any_word[: 2 * K])],
         }
         for way, found in ways.items():
             others = [other for other in found if other != uri][:K]
