@@ -105,7 +105,7 @@ def test_a_walk_goes_on_exactly_where_the_index_would_cost_more_and_says_so(
     vector = query_of(golden, 11)
     pages = list(walk(read_only_instance.search_vector, vector=vector, k=MAX_K))
     assert [page.strategy for page in pages] == ["index", "exact", "exact"]
-    assert "reading every row costs less" in pages[1].notices[0]
+    assert "reading every row is cheaper" in pages[1].notices[0]
     hits = hits_of(pages)
     assert len({hit.uri for hit in hits}) == len(hits)
     assert len(hits) >= 0.95 * len(golden.rows)

@@ -156,7 +156,7 @@ def test_a_word_with_a_minus_is_in_no_answer_and_is_not_embedded(remote: Instanc
 def test_a_query_that_only_leaves_out_has_no_meaning_and_says_so(remote: Instance) -> None:
     answer = remote.search("-zebra", k=60)
     assert answer.strategy == "keyword"
-    assert "only says what to leave out" in answer.notices[0]
+    assert "only excludes words" in answer.notices[0]
     assert {hit.uri for hit in answer.hits} == {one.uri for one in animals(60) if "zebra" not in words_in(one)}
 
 

@@ -284,6 +284,6 @@ def test_a_missing_index_changes_no_answer_and_is_told(filled: str, open_instanc
     instance.invalidate()
     answer = found(instance, "memory leak")
     assert (uris(answer), [hit.score for hit in answer.hits]) == (uris(expected), [hit.score for hit in expected.hits])
-    assert ["no index serves" in notice for notice in answer.notices] == [True]
+    assert ["no index is available" in notice for notice in answer.notices] == [True]
     assert expected.notices == []
-    assert ["no index serves" in notice for notice in instance.search("memory leak").notices] == [True]
+    assert ["no index is available" in notice for notice in instance.search("memory leak").notices] == [True]

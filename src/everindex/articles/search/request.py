@@ -47,8 +47,8 @@ _NOTHING_SEEN: frozenset[bytes] = frozenset()
 class SearchRequest:
     """What to search for, and with which options. Raises QueryInvalid for a request that cannot be answered.
 
-    By meaning what is searched for is a text, a vector, or the article `key`; none of them where vectors come beside the
-    request, as those of `search_many`. Has no slots, for what is read of it once, when somebody needs it.
+    A semantic search has a text, a vector or a row's `key`, or none of these where the vectors are passed beside the
+    request, as in `search_many`. The class has no slots because of its cached properties.
     """
 
     mode: AnswerMode = DEFAULT_MODE
@@ -190,7 +190,7 @@ class Page:
 
     @property
     def rows(self) -> int:
-        """How many rows to ask the server for, so that k are left."""
+        """How many rows to request from the server so that k remain."""
         rows = self.k if self.request.key is None else self.k + 1
         return rows if self.after is None or not self.after.seen else rows + rounded(len(self.after.seen))
 
@@ -202,7 +202,8 @@ class Page:
         return {"after_distance": repr(self.after.distance), "after_uri": self.after.uri}
 
     def usable(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The rows (uri first, distance last) but for those that are no answer, though the server gives them."""
+        """The rows (key first, distance last) without those that the server returns but that do not belong in the
+        answer."""
         without = self.request.key
         # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
         found = [row for row in rows if row[-1] == row[-1] and (without is None or str(row[0]) != without)]
