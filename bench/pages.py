@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from article_corpus import corpus_arguments, corpus_of, instance_with, near
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.instance import Instance
 from everindex.articles.search.cursor import Cursor
 from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.shape.hit import Hit
 
 K = 10
 DEPTHS = (0, 10, 40, 90, 240, 490, 990, 1990, 4990, 9990)

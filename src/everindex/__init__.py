@@ -13,16 +13,16 @@ _HOMES = {
     "Article": ("everindex.articles.model", "Article"),
     "EverindexError": ("everindex.errors", "EverindexError"),
     "Filters": ("everindex.articles.model", "Filters"),
-    "Hit": ("everindex.articles.collection.hit", "Hit"),
+    "Hit": ("everindex.articles.shape.hit", "Hit"),
     "Instance": ("everindex.articles.instance", "Instance"),
     "connect": ("everindex.articles.connect", "connect_instance"),
 }
 
 if TYPE_CHECKING:
-    from everindex.articles.collection.hit import Hit
     from everindex.articles.connect import connect_instance as connect
     from everindex.articles.instance import Instance
     from everindex.articles.model import Answer, Article, Filters
+    from everindex.articles.shape.hit import Hit
     from everindex.errors import EverindexError
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.declared import ARTICLES
+from everindex.articles.shape.hit import Hit
 
 
 def article_hit(uri: str, distance: float | None = None, **columns: str | None) -> Hit:

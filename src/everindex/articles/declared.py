@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everindex.articles.collection.spec import CollectionSpec
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.index.spec import IndexSpec
 
 EMBEDDING_INDEX = IndexSpec(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from everindex.articles.collection.hit import Hit
+from everindex.articles.shape.hit import Hit
 from everindex.message_text import with_backticks
 
 #: Columns every instance has; revision e0aa2eb4fa0a, search and verify need no others.

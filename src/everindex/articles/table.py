@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from everindex.articles.collection.spec import VECTOR_TYPES, CollectionSpec
 from everindex.articles.declared import ARTICLES
 from everindex.articles.model import ARTICLE_COLUMNS
+from everindex.articles.shape.spec import VECTOR_TYPES, CollectionSpec
 from everindex.errors import ColumnMismatch, NotMigrated, TableNotFound
 from everindex.index.catalog.key import cast_sql
 from everindex.index.spec import IndexSpec

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Mode
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.articles.search.vector.explanation import Explanation
+from everindex.articles.shape.hit import Hit
 from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, open_instance

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from article_hits import article_hit
-from everindex.articles.collection.hit import Hit
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search.keyword.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
 from everindex.articles.search.parsed_query import parse
+from everindex.articles.shape.hit import Hit
 from everindex.web.pages.render import highlighted
 
 ATTACKS = (

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from article_hits import article_hit
-from everindex.articles.collection.hit import Hit
 from everindex.articles.search.cursor import (
     MOST_SEEN,
     Cursor,
@@ -19,6 +18,7 @@ from everindex.articles.search.cursor import (
     read_cursor,
     write_cursor,
 )
+from everindex.articles.shape.hit import Hit
 
 ASKED = digest_of(["anything"])
 Rows = dict[str, float]

@@ -14,12 +14,11 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.model import Answer, Filters
 from everindex.articles.search.cursor import Cursor
 from everindex.articles.search.filters import where
 from everindex.articles.search.request import Page
-from everindex.articles.search.vector.answers import with_text_date
+from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.table import CollectionTable
 from everindex.errors import CursorRefused
 from everindex.pg.connections import Connection

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.model import MAX_K, MAX_URI_BYTES
+from everindex.articles.shape.hit import Hit
 from everindex.errors import CursorRefused
 
 #: The first byte. A new layout, or a new meaning of a field, takes the next number.

@@ -22,7 +22,6 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
@@ -33,6 +32,7 @@ from everindex.articles.search.query_vectors import QueryVector
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow
 from everindex.articles.search.vector.engine import SearchEngine
+from everindex.articles.shape.hit import Hit
 from everindex.errors import EverindexError
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.declared import ARTICLES
 from everindex.articles.model import (
     DEFAULT_MODE,
@@ -28,6 +27,7 @@ from everindex.articles.model import (
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
 from everindex.articles.search.filters import values
 from everindex.articles.search.parsed_query import ParsedQuery, parse
+from everindex.articles.shape.hit import Hit
 from everindex.articles.table import CollectionTable
 from everindex.errors import ColumnMismatch, NotMigrated, QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import Cursor, after_nearest
 from everindex.articles.search.request import SearchRequest
+from everindex.articles.shape.hit import Hit
 from everindex.articles.table import CollectionTable
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.model import MAX_K, Answer
+from everindex.articles.shape.hit import Hit
 from everindex.errors import AnswerTooLarge
 from everindex.web.site import Site
 

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
-from everindex.articles.collection.hit import Hit
-from everindex.articles.collection.spec import CollectionSpec
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
 from everindex.articles.model import MAX_K, Answer, Filters
@@ -36,7 +34,8 @@ from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.parsed_query import MOST_WORDS
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.slow_log import log_slow
-from everindex.articles.search.vector.answers import with_text_date
+from everindex.articles.shape.hit import Hit, with_text_date
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.recall.explain import explain

@@ -7,11 +7,11 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Literal
 
-from everindex.articles.collection.hit import Hit
 from everindex.articles.model import Answer
 from everindex.articles.search.cursor import after_nearest
 from everindex.articles.search.request import Page
 from everindex.articles.search.vector.strategy import BY_ROW_CODES, NO_INDEX, SearchPlan, exactly
+from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.table import CollectionTable
 
 #: `as-chosen`: through the index, or a search that needs none, or a server that counts nothing. `table`: every row was
@@ -64,11 +64,6 @@ def hits_of(table: CollectionTable, rows: Sequence[Row], page: Page) -> list[Hit
     if date_at is not None:
         nearest = [with_text_date(row, date_at) for row in nearest]
     return [Hit(columns, row[0], row[:-1], row[-1]) for row in nearest]
-
-
-def with_text_date(row: Row, at: int) -> Row:
-    """The row with the text of its date."""
-    return row if row[at] is None else (*row[:at], str(row[at]), *row[at + 1 :])
 
 
 def _distance_and_key_text(row: Row) -> tuple[float, str]:

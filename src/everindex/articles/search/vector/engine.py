@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from everindex.articles.collection.spec import CollectionSpec
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Answer, Filters
@@ -51,6 +50,7 @@ from everindex.articles.search.vector.strategy import (
     depth_of,
     exactly,
 )
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable
 from everindex.errors import EverindexError
 from everindex.index.recall.explain import Explained, explain

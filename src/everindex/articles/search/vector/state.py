@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from everindex.articles.collection.spec import CollectionSpec
 from everindex.articles.declared import ARTICLES
 from everindex.articles.search.vector.strategy import Serving
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.index.catalog.effective_spec import effective_spec, read_tuned
 from everindex.index.catalog.observe import observe

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from everindex.articles.collection.spec import Columns
+from everindex.articles.shape.spec import Columns
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +106,11 @@ def similarity_of(metric: str, distance: float) -> float | None:
             return -distance
         case _:
             return None
+
+
+def with_text_date(row: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+    """The row with the text of its date."""
+    return row if row[at] is None else (*row[:at], str(row[at]), *row[at + 1 :])
 
 
 _FIELDS = (
