@@ -29,7 +29,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search.hybrid import fuse
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_text_index
 from everindex.articles.search.keyword.search import find
 from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.parsed_query import parse

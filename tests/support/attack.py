@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 
 import scene
 from by_hand import rows, run
-from everindex.articles.search.keyword import index as keyword_index
+from everindex.articles.search.keyword.index import ensure as keyword_index
 from everindex.errors import EverindexError
 from everindex.index.catalog.generations import previous_name, read_note
 from everindex.index.catalog.observe import observe

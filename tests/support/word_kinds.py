@@ -7,7 +7,7 @@ from typing import Any
 
 from by_hand import rows, run
 from everindex.articles.search.keyword.document import INDEX_NAME, NEXT_NAME, PREVIOUS_NAME
-from everindex.articles.search.keyword.index import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_text_index
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from plan_kinds import Kind, both, interrupted, made

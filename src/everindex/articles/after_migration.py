@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index import ensure_text_index, observe, script
+from everindex.articles.search.keyword.index.ensure import ensure_text_index, observe, script
 from everindex.errors import EverindexError, SettingInvalid
 from everindex.index.reporter import Reporter
 from everindex.pg.connections import connect

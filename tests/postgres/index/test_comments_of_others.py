@@ -9,7 +9,7 @@ import pytest
 
 from by_hand import rows, run
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_text_index
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.drop import drop, drop_previous, rollback

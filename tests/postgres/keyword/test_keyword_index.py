@@ -17,9 +17,9 @@ from everindex.articles import after_migration as at_head
 from everindex.articles.background.keeper import article_keeper
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
-from everindex.articles.search.keyword import index as keyword_index
+from everindex.articles.search.keyword.index import ensure as keyword_index
 from everindex.articles.search.keyword.document import INDEX_NAME, NEXT_NAME, PREVIOUS_NAME
-from everindex.articles.search.keyword.index import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_text_index
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.errors import LockNotObtained, SettingInvalid
 from everindex.index.reporter import Reporter

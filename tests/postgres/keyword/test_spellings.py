@@ -16,7 +16,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_text_index
 from everindex.settings import Settings
 from templates import migrate
 

@@ -22,7 +22,7 @@ from everindex.articles.incidents import list_incidents
 from everindex.articles.ingest.bulk_load import without_index
 from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_text_index
 from everindex.articles.table import read_table
 from everindex.articles.verification import verify
 from everindex.errors import (

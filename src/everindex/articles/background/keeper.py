@@ -14,7 +14,7 @@ from everindex.articles.declared import DECLARED_INDEXES
 from everindex.articles.instance import Instance
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_text_index
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.keeper.loop import PATIENCE_SECONDS, Keeper, PeriodicTask
 from everindex.index.keeper.round import Finding, KeptIndex, Round

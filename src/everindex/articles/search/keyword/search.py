@@ -1,6 +1,6 @@
 """Keyword search: PostgreSQL's full text search over title and summary, best first.
 
-The document is an expression, and `articles_text_search_idx` (keyword/index.py) is built on the same one. Without that
+The document is an expression, and `articles_text_search_idx` (keyword/index/ensure.py) is built on the same one. Without that
 index the result is the same, but every row is read. No column is added: an existing instance keeps its table unchanged.
 """
 
