@@ -29,7 +29,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search.hybrid import fuse
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index.ensure import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.articles.search.keyword.search import find
 from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.parsed_query import parse
@@ -323,7 +323,7 @@ def built_anew(instance: Instance) -> float:
     with instance.connection() as connection:
         connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(INDEX_NAME)))
     started = time.perf_counter()
-    ensure_text_index(instance.conninfo, text_search="english")
+    ensure_words(instance.conninfo, text_search="english")
     return round(time.perf_counter() - started, 2)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from by_hand import rows, run
 from everindex.articles.search.keyword.document import INDEX_NAME, NEXT_NAME, PREVIOUS_NAME
-from everindex.articles.search.keyword.index.ensure import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from plan_kinds import Kind, both, interrupted, made
@@ -19,7 +19,7 @@ WAIT_SECONDS = 60.0
 
 
 def ensure(conninfo: str, _: IndexSpec, *, reporter: Reporter | None = None) -> Any:
-    return ensure_text_index(conninfo, text_search="english", reporter=reporter, wait_seconds=WAIT_SECONDS)
+    return ensure_words(conninfo, text_search="english", reporter=reporter, wait_seconds=WAIT_SECONDS)
 
 
 def articles(conninfo: str) -> None:
@@ -45,7 +45,7 @@ def in_english(*then: str) -> Callable[[str], None]:
     """The index as declared, and what was done to it afterwards."""
 
     def prepare(conninfo: str) -> None:
-        ensure_text_index(conninfo, text_search="english")
+        ensure_words(conninfo, text_search="english")
         run(conninfo, *then)
 
     return prepare

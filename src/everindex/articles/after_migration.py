@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index.ensure import ensure_text_index, observe, script
+from everindex.articles.search.keyword.index.ensure import ensure_words
+from everindex.articles.search.keyword.index.observed import observe
+from everindex.articles.search.keyword.index.script import script
 from everindex.errors import EverindexError, SettingInvalid
 from everindex.index.reporter import Reporter
 from everindex.pg.connections import connect
@@ -33,7 +35,7 @@ def see_to_keyword_search(conninfo: str, reporter: Reporter) -> None:
                 "search reads every row"
             )
             return
-        done = ensure_text_index(conninfo, text_search=settings.text_search, reporter=reporter)
+        done = ensure_words(conninfo, text_search=settings.text_search, reporter=reporter)
     except SettingInvalid:
         raise
     except EverindexError as exc:

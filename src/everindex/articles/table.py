@@ -159,7 +159,7 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
             WHERE c.oid = to_regclass(%s)
             """,
-            (_where(spec),),
+            (regclass_text(spec),),
         ).fetchall()
         other = connection.execute(
             """
@@ -221,7 +221,7 @@ def records_table(spec: CollectionSpec) -> str:
     return "embedding_record" if spec is ARTICLES else "collection_record"
 
 
-def _where(spec: CollectionSpec) -> str:
+def regclass_text(spec: CollectionSpec) -> str:
     """The table as text that to_regclass reads: without a schema, the search_path leads to it."""
     name = sql.Identifier(spec.table) if spec.schema is None else sql.Identifier(spec.schema, spec.table)
     return name.as_string(None)

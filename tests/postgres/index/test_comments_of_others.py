@@ -9,7 +9,7 @@ import pytest
 
 from by_hand import rows, run
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index.ensure import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.index.catalog.generations import words_of_others
 from everindex.index.catalog.observe import observe
 from everindex.index.deploy.drop import drop, drop_previous, rollback
@@ -154,6 +154,6 @@ def test_comments_on_the_indexes_of_partitions_go_on_to_the_next_generation(item
 
 def test_the_index_of_the_words_keeps_its_comment_when_it_is_built_anew(migrated: str) -> None:
     write(migrated, INDEX_NAME)
-    done = ensure_text_index(migrated, text_search="german")
+    done = ensure_words(migrated, text_search="german")
     assert done.outcome == "replaced"
     assert words_on(migrated, INDEX_NAME) == THEIRS

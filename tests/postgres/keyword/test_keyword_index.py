@@ -17,9 +17,10 @@ from everindex.articles import after_migration as at_head
 from everindex.articles.background.keeper import article_keeper
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
-from everindex.articles.search.keyword.index import ensure as keyword_index
 from everindex.articles.search.keyword.document import INDEX_NAME, NEXT_NAME, PREVIOUS_NAME
-from everindex.articles.search.keyword.index.ensure import ensure_text_index
+from everindex.articles.search.keyword.index import ensure as keyword_index
+from everindex.articles.search.keyword.index import observed
+from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.errors import LockNotObtained, SettingInvalid
 from everindex.index.reporter import Reporter
@@ -68,7 +69,7 @@ def until(question: Callable[[], Any], *, seconds: float = 30.0) -> None:
 
 
 def ensured(conninfo: str, **options: Any) -> keyword_index.Done:
-    return ensure_text_index(conninfo, **({"text_search": "english"} | options))
+    return ensure_words(conninfo, **({"text_search": "english"} | options))
 
 
 @pytest.fixture
@@ -254,7 +255,7 @@ def test_whatever_a_killed_replacement_left_the_next_call_goes_on_from_it(
 def test_a_replaced_index_that_somebody_holds_is_dropped_another_time(
     filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyword_index, "POLICY", BuildPolicy(wait_for_transactions_seconds=0.3))
+    monkeypatch.setattr(observed, "POLICY", BuildPolicy(wait_for_transactions_seconds=0.3))
     run(filled, GERMAN.replace(INDEX_NAME, PREVIOUS_NAME))
     with psycopg.connect(filled) as reader:
         reader.execute("LOCK TABLE articles IN ROW EXCLUSIVE MODE")
@@ -321,7 +322,7 @@ def test_an_empty_database_is_left(empty: str) -> None:
 def test_a_transaction_in_the_way_is_waited_for_and_then_left_with_nothing_behind(
     filled: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(keyword_index, "POLICY", BuildPolicy(wait_for_transactions_seconds=0.3))
+    monkeypatch.setattr(observed, "POLICY", BuildPolicy(wait_for_transactions_seconds=0.3))
     run(filled, f"DROP INDEX {INDEX_NAME}")
     with psycopg.connect(filled) as writer:
         writer.execute("UPDATE articles SET sentiment = 'x' WHERE uri = (SELECT min(uri) FROM articles)")

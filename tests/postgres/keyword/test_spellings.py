@@ -16,7 +16,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index.ensure import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.settings import Settings
 from templates import migrate
 
@@ -112,7 +112,7 @@ def test_in_a_database_of_another_encoding_words_are_found_and_indexed(
         instance.upsert([Article(uri="a", title="COVID-19 caf\xe9"), Article(uri="b", title="C++ e-mail")])
         assert [hit.uri for hit in instance.search("covid 19 caf\xe9", mode="keyword").hits] == ["a"]
         assert [hit.uri for hit in instance.search("C++ email", mode="keyword").hits] == ["b"]
-    assert ensure_text_index(conninfo, text_search="english").outcome == "already-there"
+    assert ensure_words(conninfo, text_search="english").outcome == "already-there"
     cluster.drop(conninfo)
 
 
@@ -134,8 +134,8 @@ def test_the_index_of_an_earlier_release_is_replaced_and_searches_are_right_and_
             before = instance.search("covid 19", mode="keyword", k=1000)
             assert len(before.hits) == 1000
             assert any("no index is available for keyword search" in notice for notice in before.notices)
-            assert ensure_text_index(migrated, text_search="english").outcome == "replaced"
-            assert ensure_text_index(migrated, text_search="english").outcome == "already-there"
+            assert ensure_words(migrated, text_search="english").outcome == "replaced"
+            assert ensure_words(migrated, text_search="english").outcome == "already-there"
             instance.invalidate()
             after = instance.search("covid 19", mode="keyword", k=1000)
             assert [hit.uri for hit in after.hits] == [hit.uri for hit in before.hits]

@@ -22,7 +22,7 @@ from everindex.articles.incidents import list_incidents
 from everindex.articles.ingest.bulk_load import without_index
 from everindex.articles.model import REQUIRED_COLUMNS
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index.ensure import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.articles.table import read_table
 from everindex.articles.verification import verify
 from everindex.errors import (
@@ -161,7 +161,7 @@ def test_an_index_of_the_words_that_replaced_another_is_known_as_ours_by_the_jou
     later: str, by_setting: None
 ) -> None:
     runner.attach(later)
-    assert ensure_text_index(later, text_search="german").outcome == "replaced"
+    assert ensure_words(later, text_search="german").outcome == "replaced"
     run(later, "COMMENT ON SCHEMA everindex_meta IS NULL")
     assert [index.name for index in planned(later).drops] == [INDEX, INDEX_NAME]
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import assert_never
 
 from everindex.articles.background.declared_model_watch import DeclaredModelTask
-from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.declared import ARTICLES, DECLARED_INDEXES
 from everindex.articles.instance import Instance
 from everindex.articles.recall_queries import RecallQueries
-from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.keyword.index.ensure import ensure_text_index
+from everindex.articles.search.keyword.index.ensure import ensure_words
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.keeper.loop import PATIENCE_SECONDS, Keeper, PeriodicTask
 from everindex.index.keeper.round import Finding, KeptIndex, Round
@@ -97,20 +97,21 @@ def article_tasks(conninfo: str, settings: Settings) -> tuple[PeriodicTask, ...]
 
 
 class KeywordIndexTask:
-    """Sees to the index of keyword search in each round of the keeper. Told is what was done or left, but not that a role may
-    not build it."""
+    """Sees to a collection's index of words in each round of the keeper. Reports what was done or left, but not that a role
+    may not build it."""
 
-    index = INDEX_NAME
-
-    def __init__(self, conninfo: str, text_search: str) -> None:
+    def __init__(self, conninfo: str, text_search: str, collection: CollectionSpec = ARTICLES) -> None:
+        self.index = collection.words_index_name
+        self._collection = collection
         self._conninfo = conninfo
         self._text_search = text_search
         self._replaces = True
 
     def __call__(self, stop: threading.Event) -> KeptIndex | None:
-        """Raises what `ensure_text_index` raises."""
-        done = ensure_text_index(
+        """Raises what `ensure_words` raises."""
+        done = ensure_words(
             self._conninfo,
+            self._collection,
             text_search=self._text_search,
             reporter=Reporter(say=log.info, notice=log.debug),
             wait_seconds=PATIENCE_SECONDS,
@@ -124,8 +125,8 @@ class KeywordIndexTask:
             return None
         finding = None
         if done.reason is not None:
-            finding = Finding(index=INDEX_NAME, slug="left", text=done.reason, is_failure=False)
-        return KeptIndex(index=INDEX_NAME, outcome=done.outcome, did=done.did, finding=finding)
+            finding = Finding(index=self.index, slug="left", text=done.reason, is_failure=False)
+        return KeptIndex(index=self.index, outcome=done.outcome, did=done.did, finding=finding)
 
 
 @contextmanager
