@@ -159,6 +159,12 @@ class Settings(BaseSettings):
     document_prompt: str | None = _named("EVERINDEX_DOCUMENT_PROMPT", None)
     """The same before a document."""
 
+    rerank_model: str | None = _named("EVERINDEX_RERANK_MODEL", None)
+    """The cross-encoder that re-ranks: `local:` and a directory or hub name."""
+
+    rerank: int = _named("EVERINDEX_RERANK", 0, ge=0, le=200)
+    """How many candidates of every search by a text it re-ranks; 0: only where a request asks for it."""
+
     embedding_timeout_seconds: float = _named("EMBEDDING_TIMEOUT", 30.0, gt=0)
     incident_statuses: str = _named("EVERINDEX_INCIDENT_STATUSES", "active,acknowledged,resolved")
     """The statuses of an incident, separated by commas; a new incident gets the first. Other statuses that rows already have
@@ -174,7 +180,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "wait_seconds", "declared", "database_url", "database_url_direct", "database_url_read", "db_host", "db_password",
-        "openai_api_key", "openai_base_url", "embedding_model", mode="before",
+        "openai_api_key", "openai_base_url", "embedding_model", "rerank_model", mode="before",
     )  # fmt: skip
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:

@@ -30,6 +30,7 @@ from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
 from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, as_filters, check_query
+from everindex.articles.search.rerank import Reranker
 from everindex.articles.search.service import SearchService
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
@@ -71,8 +72,9 @@ class Instance:
             query_embedder=self.query_embedder, invalidate=self.invalidate,
         )  # fmt: skip
         self.searches = SearchService(
-            self.reading, self.engine, self.words, self.query_embedder, slow_query_ms=settings.slow_query_ms
-        )
+            self.reading, self.engine, self.words, self.query_embedder, slow_query_ms=settings.slow_query_ms,
+            reranker=Reranker(settings),
+        )  # fmt: skip
 
     def close(self) -> None:
         """Closes all connections."""
@@ -186,13 +188,15 @@ class Instance:
         after: str | None = None,
         min_similarity: float | None = None,
         diversity: float | None = None,
+        rerank: int | None = None,
     ) -> Answer:
         """The k articles that answer `text` best, best first, among those that pass `filters`.
 
         `mode` is hybrid (by meaning and by words, fused by rank), semantic (the nearest in meaning) or keyword (those
         that have the words; "quoted phrases", or, and -minus are understood). `after` is an answer's next_cursor and
         requests the page after it. `min_similarity` (−1 to 1) excludes less similar articles. `diversity` (0 to 1)
-        trades similarity for variety.
+        trades similarity for variety. `rerank` is the number of candidates that the cross-encoder of the settings
+        puts in its order (0 for none; None for EVERINDEX_RERANK); an answer that it could not re-rank says so.
 
         A hybrid search whose text cannot be embedded is answered by words, and says so; a semantic one raises
         EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. Where no record says which model made the
@@ -203,7 +207,7 @@ class Instance:
         return self.searches.answer(
             SearchRequest(
                 text=text, mode=mode, k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact, after=after,
-                min_similarity=min_similarity, diversity=diversity,
+                min_similarity=min_similarity, diversity=diversity, rerank=rerank,
             )
         )  # fmt: skip
 

@@ -167,6 +167,12 @@ class Answer:
     total_is_estimate: bool = False
     """Whether that is PostgreSQL's estimate, since there are too many to count for each page."""
 
+    reranked: int = 0
+    """How many candidates a cross-encoder has put in its order; the hits are the first of them."""
+
+    reranked_by: str | None = None
+    """The name of that model; None where nothing was re-ranked."""
+
     more: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     """Writes `next_cursor`, which most callers never ask for."""
 
@@ -187,14 +193,19 @@ class Answer:
     def without_hits(self) -> dict[str, Any]:
         """What the answer says beside its hits."""
         told = {} if self.total is None else {"total": self.total, "total_is_estimate": self.total_is_estimate}
-        return told | {
-            "k": self.k,
-            "mode": self.mode,
-            "strategy": self.strategy,
-            "reason": self.reason,
-            "ef_search": self.ef_search,
-            "elapsed_ms": round(self.elapsed_ms, 3),
-            "notices": [with_backticks(notice) for notice in self.notices],
-            "diversity": self.diversity,
-            "next_cursor": self.next_cursor,
-        }
+        ranked = {} if self.reranked_by is None else {"reranked": self.reranked, "reranked_by": self.reranked_by}
+        return (
+            told
+            | ranked
+            | {
+                "k": self.k,
+                "mode": self.mode,
+                "strategy": self.strategy,
+                "reason": self.reason,
+                "ef_search": self.ef_search,
+                "elapsed_ms": round(self.elapsed_ms, 3),
+                "notices": [with_backticks(notice) for notice in self.notices],
+                "diversity": self.diversity,
+                "next_cursor": self.next_cursor,
+            }
+        )

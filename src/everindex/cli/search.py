@@ -52,6 +52,13 @@ def search(
     after: AfterOption = None,
     min_similarity: MinSimilarityOption = None,
     diversity: DiversityOption = None,
+    rerank: Annotated[
+        int | None,
+        typer.Option(
+            "--rerank",
+            help="Number of candidates that the cross-encoder of EVERINDEX_RERANK_MODEL re-ranks, 0 to 200 (EVERINDEX_RERANK).",
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also print the strategy, settings, SQL statement and query plan.")
     ] = False,
@@ -64,6 +71,7 @@ def search(
         request = SearchRequest(
             mode=choose_mode(mode, text=sought, vector=None, filters=filters), text=sought, k=k, filters=filters,
             ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity, diversity=diversity,
+            rerank=rerank,
         )  # fmt: skip
         answer = instance.searches.answer(request)
         explain = explain and request.mode != "browse"
@@ -116,6 +124,8 @@ def print_answer(answer: Answer) -> None:
         _tell_next_page(answer)
         return
     varied = "" if answer.diversity is None else f", diversity {answer.diversity:g}"
+    if answer.reranked_by is not None:
+        tell(f"re-ranked: the first {answer.reranked}, by {answer.reranked_by}")
     strategy = "" if answer.strategy == answer.mode else f" · {answer.strategy}"
     tell(f"{count_text(len(answer.hits), 'result')} · {answer.mode}{varied}{strategy} · {answer.elapsed_ms:.1f} ms")
     _tell_next_page(answer)
@@ -129,6 +139,8 @@ def _tell_next_page(answer: Answer) -> None:
 def _found_by(hit: Hit) -> list[str]:
     """The similarity, and the rank in the search by meaning and in the search by words."""
     told = [] if hit.similarity is None else [f"similarity {hit.similarity:.3f}"]
+    if hit.rerank_score is not None:
+        told.insert(0, f"re-ranked {hit.rerank_score:.3f}")
     if hit.keyword_rank is not None:
         told += [] if hit.semantic_rank is None else [f"meaning #{hit.semantic_rank}"]
         told.append(f"words #{hit.keyword_rank}")

@@ -36,6 +36,8 @@ from everindex.index.spec import MAX_EF_SEARCH
 #: at least four fifths of their text, as do half of the pairs just beyond it (docs/measurements/answers.md). Models
 #: differ.
 NEAR_DUPLICATE_DISTANCE = 0.05
+#: Candidates of a cross-encoder: at 5 ms each, a second.
+MAX_RERANK = 200
 NO_FILTERS = Filters()
 #: A query vector whose sum of squares lies between these two goes to pgvector unchanged.
 _SQUARES = (1e-6, 1e12)
@@ -74,6 +76,9 @@ class SearchRequest:
     diversity: float | None = None
     """0 to 1: the weight of variety against similarity to the query. Never 0, which becomes None."""
 
+    rerank: int | None = None
+    """How many candidates a cross-encoder re-ranks, 0 for none; None for what the settings say."""
+
     without_near_duplicates: bool = False
     near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE
 
@@ -89,6 +94,8 @@ class SearchRequest:
             self._check_similarity(self.min_similarity)
         if self.diversity is not None:
             self._check_diversity(self.diversity)
+        if self.rerank:
+            self._check_rerank(self.rerank)
         if self.key is not None:
             check_threshold(self.near_duplicate_distance)
         if self.without_near_duplicates:
@@ -153,6 +160,27 @@ class SearchRequest:
             return
         self._refuse_after("diversity", why="variety is chosen within one answer, so there is no order to continue in.")
         self._refuse_without_text()
+
+    def _check_rerank(self, candidates: int) -> None:
+        if not 0 <= candidates <= MAX_RERANK:
+            raise QueryInvalid(
+                f"rerank = {candidates} cannot be used.",
+                why="it is the number of candidates that a cross-encoder reads, and each of them takes its time.",
+                next_step=f"choose 0 to {MAX_RERANK}; 50 is a good start.",
+            )
+        if self.text is None:
+            raise QueryInapplicable(
+                "without a text nothing can be re-ranked.",
+                why="a cross-encoder reads the search text beside each hit.",
+                next_step="write a text to search for, or leave rerank out.",
+            )
+        if self.diversity is not None:
+            raise QueryInapplicable(
+                "an answer cannot be both re-ranked and diverse.",
+                why="each of the two puts the hits in an order of its own.",
+                next_step="leave rerank or diversity out.",
+            )
+        self._refuse_after("rerank", why="the cross-encoder orders one answer, and has not read what comes after it.")
 
     def _refuse_without_text(self) -> None:
         if self.mode == "browse":

@@ -27,6 +27,7 @@ from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector
 from everindex.articles.search.request import Page, SearchRequest, checked_vector, require_width
+from everindex.articles.search.rerank import Reranker
 from everindex.articles.search.selection import (
     candidates_for_variety,
     distinct,
@@ -52,12 +53,14 @@ class SearchService:
         embedder: QueryEmbedder,
         *,
         slow_query_ms: float,
+        reranker: Reranker,
     ) -> None:
         self._reading = reading
         self._engine = engine
         self._words = words
         self._both = HybridSearch(reading, engine, words, slow_query_ms=slow_query_ms)
         self._embedder = embedder
+        self._reranker = reranker
         self._dates = DateTexts(reading)
         self.on_query: Callable[[np.ndarray], None] | None = None
         """Called with the vector of each answered search, where queries are sampled."""
@@ -69,6 +72,11 @@ class SearchService:
         Raises QueryInvalid (CursorRefused for a cursor of another search), NotMigrated, ServerUnreachable, StatementTimedOut;
         by meaning also EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed.
         """
+        if request.rerank or (request.rerank is None and self._reranker.candidates):
+            return self._reranker.answer(request, lambda one: self._found(one, query_vector))
+        return self._found(request, query_vector)
+
+    def _found(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
         match request.mode:
             case "semantic":
                 answer = self._by_meaning(request, query_vector)
@@ -88,7 +96,7 @@ class SearchService:
         except EmbeddingModelUnrecorded as exc:
             unrecorded = exc
             return [
-                self.answer(replace(request, text=query), unrecorded)
+                self._found(replace(request, text=query), unrecorded)
                 if isinstance(query, str)
                 else self.answer(replace(request, vector=query))
                 for query in queries

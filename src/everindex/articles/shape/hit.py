@@ -43,6 +43,9 @@ class Hit:
     """What orders the hits of a hybrid search (the sum of reciprocal ranks) or of a search by keyword (ts_rank_cd); higher is
     better. None where the distance orders."""
 
+    rerank_score: float | None = None
+    """Of a re-ranked answer: what the cross-encoder says of this row, higher is better; None for the others."""
+
     def __getattr__(self, name: str) -> Any:
         columns = object.__getattribute__(self, "columns")
         try:
@@ -94,6 +97,7 @@ class Hit:
             "semantic_rank": self.semantic_rank,
             "keyword_rank": self.keyword_rank,
             "score": self.score,
+            "rerank_score": self.rerank_score,
         }
 
 
@@ -115,4 +119,5 @@ def with_text_date(row: tuple[Any, ...], at: int) -> tuple[Any, ...]:
 
 _FIELDS = (
     "columns", "key", "values", "distance", "title_snippet", "snippet", "semantic_rank", "keyword_rank", "score",
+    "rerank_score",
 )  # fmt: skip

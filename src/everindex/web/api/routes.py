@@ -160,7 +160,7 @@ def _request(asked: SearchQuery | SearchBody, text: str | None, vector: np.ndarr
     return SearchRequest(
         mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
         filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
-        min_similarity=asked.min_similarity, diversity=asked.diversity,
+        min_similarity=asked.min_similarity, diversity=asked.diversity, rerank=asked.rerank,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from everindex.articles.model import (
     Strategy,
 )
 from everindex.articles.search.filters import DATE_PATTERN
+from everindex.articles.search.request import MAX_RERANK
 from everindex.index.spec import MAX_EF_SEARCH
 
 MODE = (
@@ -33,12 +34,14 @@ AFTER = "The next_cursor of the previous page of the same search."
 MIN_SIMILARITY = "Minimum similarity, −1 to 1; the response may then have fewer than k articles."
 DIVERSITY = "Prefer varied results: 0 (off) to 1. Cannot be combined with pages."
 
+RERANK = f"Candidates that the cross-encoder re-ranks, 0 (none) to {MAX_RERANK}. Not with pages or diversity."
 
 # Rules that the library checks, told in words of its own; here they are only described.
 K: JsonDict = {"minimum": 1, "maximum": MAX_K}
 EF_SEARCH: JsonDict = {"minimum": 1, "maximum": MAX_EF_SEARCH}
 SIMILARITY: JsonDict = {"minimum": -1, "maximum": 1}
 SHARE: JsonDict = {"minimum": 0, "maximum": 1}
+CANDIDATES: JsonDict = {"minimum": 0, "maximum": MAX_RERANK}
 #: Of cosine distances; at 0 nothing would be a near-duplicate.
 DISTANCE: JsonDict = {"exclusiveMinimum": 0, "maximum": 2}
 TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_QUERY_CHARS, "pattern": VISIBLE_PATTERN}
@@ -108,6 +111,7 @@ class _OneSearch(_Bounds):
     exact: bool = Field(False, description="Read every row instead of using the index: slow, with exact results.")
     after: str | None = Field(None, description=AFTER)
     diversity: float | None = Field(None, description=DIVERSITY, json_schema_extra=SHARE)
+    rerank: Whole | None = Field(None, description=RERANK, json_schema_extra=CANDIDATES)
     mode: Mode | None = Field(None, description=MODE)
 
 
@@ -200,6 +204,10 @@ class HitOut(BaseModel):
     semantic_rank: Annotated[int | None, Field(description="Rank in the search by meaning, from 1.")]
     keyword_rank: Annotated[int | None, Field(description="Rank in the search by keyword, from 1.")]
     score: Annotated[float | None, Field(description="Score of a hybrid or keyword search; higher is better.")]
+    rerank_score: Annotated[
+        float | None,
+        Field(description="What the cross-encoder says of it; higher is better. Null if it was not re-ranked."),
+    ]
 
 
 class AnswerOut(BaseModel):
@@ -216,6 +224,8 @@ class AnswerOut(BaseModel):
     next_cursor: Annotated[
         str | None, Field(description="Send it as `after` for the next page; null on the last page.")
     ]
+    reranked: Annotated[int, Field(description="How many candidates a cross-encoder has re-ranked.")] = 0
+    reranked_by: Annotated[str | None, Field(description="The name of that model.")] = None
     total: Annotated[int, Field(description="In mode browse: number of articles that match the filters.")] = 0
     total_is_estimate: Annotated[
         bool, Field(description="In mode browse: whether total is an estimate by PostgreSQL.")
