@@ -29,7 +29,9 @@ test: lint ## lint, then every test; fails on the first red step
 	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -m "not long" -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_ARGS)
 
 test-unit: env-test ## the tests that need no server and no browser, in seconds
-	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -n $(PYTEST_WORKERS) --maxprocesses=8 tests/unit $(PYTEST_ARGS)
+	@.venv/bin/python -m compileall -q src
+	@# In one process: a second one imports everything again, which takes as long as half of the tests.
+	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest tests/unit $(PYTEST_ARGS)
 
 test-long: env-test ## the long campaigns alone; COUNT=n repeats them
 	@for round in $$(seq $(COUNT)); do .venv/bin/python -m pytest -m long --durations=10 $(PYTEST_ARGS) || exit 1; done

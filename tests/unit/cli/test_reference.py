@@ -13,6 +13,7 @@ from everindex.cli import reference
 from everindex.cli.app import load_command
 from everindex.cli.commands import COMMANDS, EXITS, ListedCommand
 from repository import REPOSITORY
+from source_trees import parsed
 
 PAGE = REPOSITORY / "docs" / "cli.md"
 EACH = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -39,7 +40,7 @@ def test_a_command_names_every_exit_status_that_it_raises_itself(command: Listed
     module, _, function = command.home.partition(":")
     source = importlib.import_module(f"everindex.cli.{module}").__file__
     assert source is not None
-    tree = ast.parse(Path(source).read_text(encoding="utf-8"))
+    tree = parsed(Path(source))
     body = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
     raised = {
         call.args[0].value

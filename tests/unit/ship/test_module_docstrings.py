@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-SOURCE = Path(__file__).parents[3] / "src" / "everindex"
+from source_trees import source_trees
 
 
 def first_lines() -> Iterator[tuple[str, str]]:
-    for file in sorted(SOURCE.rglob("*.py")):
-        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        yield str(file.relative_to(SOURCE)), docstring.partition("\n")[0]
+    for module, tree in source_trees().items():
+        docstring = ast.get_docstring(tree) or ""
+        yield module, docstring.partition("\n")[0]
 
 
 def test_every_module_says_in_its_first_line_what_it_is() -> None:

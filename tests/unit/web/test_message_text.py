@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
+from functools import cache
 
 import pytest
 
-import everindex
 from everindex.errors import UsageError
 from everindex.message_text import with_backticks
 from everindex.web.pages.render import told
-
-SOURCES = sorted(Path(everindex.__file__).parent.rglob("*.py"))
+from source_trees import source_trees
 
 
 @pytest.mark.parametrize(
@@ -51,17 +49,18 @@ def test_json_of_an_error_has_none_of_the_spaces_of_the_terminal() -> None:
     assert str(error).endswith("next: run  c  again.")
 
 
+@cache
 def texts() -> list[tuple[str, str]]:
     """(file, text) of every sentence in the sources that names a command of everindex, with `x` for what it is composed with."""
     found = []
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for module, tree in source_trees().items():
+        for node in ast.walk(tree):
             match node:
                 case ast.Constant(value=str(text)):
-                    found.append((path.name, text))
+                    found.append((module, text))
                 case ast.JoinedStr(values=values):
                     parts = [part.value if isinstance(part, ast.Constant) else "x" for part in values]
-                    found.append((path.name, "".join(str(part) for part in parts)))
+                    found.append((module, "".join(str(part) for part in parts)))
     return [(name, text) for name, text in found if "  everindex " in text and "\n" not in text]
 
 

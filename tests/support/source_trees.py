@@ -1,0 +1,23 @@
+"""The modules of everindex as syntax trees, parsed once for all tests of a process."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+from repository import REPOSITORY
+
+SOURCE = REPOSITORY / "src" / "everindex"
+
+
+@cache
+def source_trees() -> dict[str, ast.Module]:
+    """The tree of every module, by its path below src/everindex ("pg/locks.py")."""
+    return {path.relative_to(SOURCE).as_posix(): parsed(path) for path in sorted(SOURCE.rglob("*.py"))}
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The tree of one file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
