@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from everindex.index.spec import DEFAULT_EF_SEARCH, MAX_EF_SEARCH
 from everindex.statement_check.catalog import Table, quoted
 from everindex.statement_check.distance import columns_of, distances, shown
-from everindex.statement_check.plan import Limit, Node, Plan
+from everindex.statement_check.plan import Limit, Node, Plan, below
 from everindex.statement_check.prepared_check import PreparedCheck
 from everindex.statement_check.reason import Reason
 from everindex.statement_check.row_security import RowSecurity
@@ -105,8 +106,8 @@ def why_not_chosen(prepared: PreparedCheck, plan: Plan, usable: Plan, tables: li
 def warnings(prepared: PreparedCheck, plan: Plan, *, is_chosen: bool, tables: list[Table]) -> list[Reason]:
     """What goes wrong although the index serves: fewer rows than asked for, another plan later. `plan` uses the index."""
     found: list[Reason] = []
-    for node in plan.uses(prepared.serving):
-        found += _row_warnings(prepared, node, tables)
+    for walks in _walks(prepared, plan, tables):
+        found += _row_warnings(prepared, walks)
     if is_chosen:
         generic = prepared.generic_plan()
         if generic is not None and not generic.uses(prepared.serving):
@@ -135,7 +136,57 @@ def _never_analyzed(tables: list[Table]) -> list[Reason]:
     ]
 
 
-def _row_warnings(prepared: PreparedCheck, node: Node, tables: list[Table]) -> list[Reason]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walks:
+    """The scans of an index below one LIMIT: one, or one for each partition, whose rows are merged."""
+
+    nodes: tuple[Node, ...]
+    tables: list[Table]
+    rows_of_others: float
+    """Those of partitions that are read in another way, which gives all that pass."""
+
+    @property
+    def first(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def rows(self) -> int:
+        """Of all that is walked through."""
+        return sum(_rows_and_share(node, self.tables)[0] for node in self.nodes)
+
+    def found(self, most: int) -> float:
+        """The rows that are there if each walk finds `most`, before any condition."""
+        return sum(min(most, _rows_and_share(node, self.tables)[0]) for node in self.nodes) + self.rows_of_others
+
+    def passing(self, most: int, security: RowSecurity | None = None) -> float:
+        """How many of these pass the conditions, and the policy of row security."""
+        shares = [_rows_and_share(node, self.tables)[1] for node in self.nodes]
+        if security is not None:
+            shares = [_passing(security, self.tables, share)[2] for share in shares]
+        return sum(most * share for share in shares) + self.rows_of_others
+
+    def found_words(self, most: int) -> str:
+        if len(self.nodes) == 1:
+            return f"the {most} rows that one walk finds"
+        return f"the {most} rows that each of {len(self.nodes)} walks finds"
+
+
+def _walks(prepared: PreparedCheck, plan: Plan, tables: list[Table]) -> list[_Walks]:
+    groups: list[_Walks] = []
+    used = plan.uses(prepared.serving)
+    while used:
+        inputs = used[0].appended
+        walked = {id(facts) for one in inputs for facts in below(one)}
+        nodes = tuple(node for node in used if id(node.facts) in walked)
+        scanned = {id(node.facts) for node in nodes}
+        others = [one for one in inputs if not any(id(facts) in scanned for facts in below(one))]
+        groups.append(_Walks(nodes=nodes, tables=tables, rows_of_others=sum(float(one["Plan Rows"]) for one in others)))
+        used = [node for node in used if id(node.facts) not in scanned]
+    return groups
+
+
+def _row_warnings(prepared: PreparedCheck, walks: _Walks) -> list[Reason]:
+    node = walks.first
     index = next(index for index in prepared.indexes if index.names == node.index)
     if index.method != "hnsw":
         return []
@@ -153,9 +204,9 @@ def _row_warnings(prepared: PreparedCheck, node: Node, tables: list[Table]) -> l
             )
         ]
     if iteration in (None, _NO_ITERATION):
-        found += _without_iteration(prepared, node, limit, ef_search, tables, can_iterate=iteration is not None)
+        found += _without_iteration(prepared, walks, limit, ef_search, can_iterate=iteration is not None)
     else:
-        found += _ended_early(prepared, node, limit, tables)
+        found += _ended_early(prepared, walks, limit)
     if iteration == "relaxed_order" and node.above and not any(a["Node Type"] == "Sort" for a in node.above):
         found.append(
             Reason(
@@ -176,38 +227,43 @@ def _row_warnings(prepared: PreparedCheck, node: Node, tables: list[Table]) -> l
 
 
 def _without_iteration(
-    prepared: PreparedCheck, node: Node, limit: Limit, ef_search: int, tables: list[Table], *, can_iterate: bool
+    prepared: PreparedCheck, walks: _Walks, limit: Limit, ef_search: int, *, can_iterate: bool
 ) -> list[Reason]:
-    """One walk through the graph finds ef_search rows; conditions are applied to them afterwards."""
+    """A walk through a graph finds ef_search rows; conditions are applied to them afterwards. Each partition has a graph."""
     iterate = "SET LOCAL hnsw.iterative_scan = strict_order" if can_iterate else "pgvector 0.8 and its iterative scan"
     found: list[Reason] = []
     wanted = limit.rows + limit.offset
-    rows, share = _rows_and_share(node, tables)
-    if wanted > ef_search and rows > ef_search and not limit.is_guessed:
+    available = walks.found(ef_search)
+    if wanted > available and walks.rows + walks.rows_of_others > available and not limit.is_guessed:
+        finds = (
+            f"one walk finds hnsw.ef_search = {ef_search}"
+            if len(walks.nodes) == 1
+            else f"walks through {len(walks.nodes)} partitions find {walks.found(ef_search) - walks.rows_of_others:.0f}, "
+            f"hnsw.ef_search = {ef_search} each"
+        )
+        if walks.rows_of_others:
+            finds += f", beside {walks.rows_of_others:.0f} rows read without an index"
         enough = max(wanted, DEFAULT_EF_SEARCH)
         found.append(
             Reason(
                 slug="limit-above-ef-search",
-                why=f"{wanted} rows are asked for, and one walk finds hnsw.ef_search = {ef_search}: fewer come back.",
+                why=f"{wanted} rows are asked for, and {finds}: fewer come back.",
                 next_step=(
                     f"SET LOCAL hnsw.ef_search = {enough}, or {iterate}." if enough <= MAX_EF_SEARCH else f"{iterate}."
                 ),
             )
         )
-    condition = _condition(prepared, node)
-    secured = _row_security(prepared, node, tables, limit, ef_search, share, iterate=iterate)
+    condition = _condition(prepared, walks.first)
+    remaining = walks.passing(ef_search)
+    secured = _row_security(prepared, walks, limit, ef_search, iterate=iterate)
     if secured is not None:
         found.append(secured)
-    elif condition and (condition == _JOIN or ef_search * share < limit.rows):
+    elif condition and (condition == _JOIN or remaining < limit.rows):
         found.append(
             Reason(
                 slug="filter-after-index",
-                why=f"the condition {condition} is applied to the {ef_search} rows that one walk finds"
-                + (
-                    "."
-                    if condition == _JOIN
-                    else f": about {ef_search * share:.0f} remain where {limit.rows} are asked for."
-                ),
+                why=f"the condition {condition} is applied to {walks.found_words(ef_search)}"
+                + ("." if condition == _JOIN else f": about {remaining:.0f} remain where {limit.rows} are asked for."),
                 next_step=f"{iterate}, or build a partial index for that condition.",
             )
         )
@@ -215,28 +271,22 @@ def _without_iteration(
 
 
 def _row_security(
-    prepared: PreparedCheck,
-    node: Node,
-    tables: list[Table],
-    limit: Limit,
-    ef_search: int,
-    share: float,
-    *,
-    iterate: str,
+    prepared: PreparedCheck, walks: _Walks, limit: Limit, ef_search: int, *, iterate: str
 ) -> Reason | None:
-    """Does row security leave fewer rows of one walk than are asked for?"""
+    """Does row security leave fewer rows of the walks than are asked for?"""
     security = next((one for one in prepared.row_security if one.applies), None)
-    if security is None or not node.filter:
+    if security is None or not walks.first.filter:
         return None
-    rows, passing, share = _passing(security, tables, share)
-    if ef_search * share >= limit.rows:
+    rows, passing, share = _passing(security, walks.tables, _rows_and_share(walks.first, walks.tables)[1])
+    remaining = walks.passing(ef_search, security)
+    if remaining >= limit.rows:
         return None
     seen = f"{passing:,} of {rows:,} rows pass" if passing is not None else f"about {share:.1%} of the rows pass"
     unset = [name for name in security.settings if not prepared.setting(name)]
     return Reason(
         slug="row-security",
-        why=f"{security.words} is a filter that is applied to role {security.role} after the index: {seen}, so that of the "
-        f"{ef_search} rows that one walk finds about {ef_search * share:.0f} remain where {limit.rows} are asked for."
+        why=f"{security.words} is a filter that is applied to role {security.role} after the index: {seen}, so that of "
+        f"{walks.found_words(ef_search)} about {remaining:.0f} remain where {limit.rows} are asked for."
         + (f" It reads {', '.join(unset)}, which is not set here." if unset else ""),
         next_step="partition the table by what the policy compares, or build a partial index and write its condition into the "
         f"statement as a constant beside the policy; at once: {iterate}.",
@@ -246,24 +296,28 @@ def _row_security(
     )
 
 
-def _ended_early(prepared: PreparedCheck, node: Node, limit: Limit, tables: list[Table]) -> list[Reason]:
+def _ended_early(prepared: PreparedCheck, walks: _Walks, limit: Limit) -> list[Reason]:
     """An iterative scan ends at hnsw.max_scan_tuples rows, and gives those of them that pass."""
     most = int(prepared.setting("hnsw.max_scan_tuples") or DEFAULT_MAX_SCAN_TUPLES)
-    rows, share = _rows_and_share(node, tables)
-    security = next((one for one in prepared.row_security if one.applies and node.filter), None)
-    if security is not None:
-        _, _, share = _passing(security, tables, share)
+    security = next((one for one in prepared.row_security if one.applies and walks.first.filter), None)
+    rows = walks.rows
+    share = min(1.0, (walks.passing(most, security) - walks.rows_of_others) / (most * len(walks.nodes)))
+    reached = walks.found(most) - walks.rows_of_others
+    come_back = reached * share + walks.rows_of_others
     wanted = limit.rows + limit.offset
-    condition = _condition(prepared, node)
-    if not rows > most or condition in (None, _JOIN) or limit.is_guessed or share * most >= wanted:
+    condition = _condition(prepared, walks.first)
+    if not rows > reached or condition in (None, _JOIN) or limit.is_guessed or come_back >= wanted:
         return []
+    ends = f"hnsw.max_scan_tuples = {most:,} of {rows:,} rows"
+    if len(walks.nodes) > 1:
+        ends = f"hnsw.max_scan_tuples = {most:,} rows in each of {len(walks.nodes)} partitions, which have {rows:,}"
     # Twice what is needed on average: the rows that pass are not spread evenly. More than there are is as good as no end.
     enough = min(rows, math.ceil(2 * wanted / share)) if share * rows >= wanted else rows
     return [
         Reason(
             slug="scan-ends-early",
-            why=f"an iterative scan ends after hnsw.max_scan_tuples = {most:,} of {rows:,} rows, and about {share:.2%} of them "
-            f"pass {condition}: about {share * most:.0f} come back of {min(wanted, round(share * rows))}.",
+            why=f"an iterative scan ends after {ends}, and about {share:.2%} of them "
+            f"pass {condition}: about {come_back:.0f} come back of {min(wanted, round(share * rows + walks.rows_of_others))}.",
             next_step=f"build a partial index for that condition, or an index of its own on what it compares, which reads about "
             f"{share * rows:,.0f} rows; or SET LOCAL hnsw.max_scan_tuples = {enough}, with hnsw.scan_mem_multiplier where "
             "its memory (work_mem) ends before.",

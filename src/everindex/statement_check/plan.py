@@ -79,6 +79,17 @@ class Node:
             below = node
         return None
 
+    @property
+    def appended(self) -> list[dict[str, Any]]:
+        """The inputs that are appended to each other, as scans of partitions are, the one with this node among them; this
+        node alone where nothing is appended to it below the LIMIT of its query."""
+        for node in self._own_query():
+            if node["Node Type"] in ("Append", "Merge Append"):
+                return [child for child in node["Plans"] if child.get("Parent Relationship") == "Member"]
+            if node["Node Type"] == "Limit":
+                break
+        return [self.facts]
+
     def _own_query(self) -> Iterator[dict[str, Any]]:
         """The nodes above, the nearest first, up to the query that this one is a subplan or CTE of."""
         below = self.facts

@@ -318,11 +318,61 @@ def test_a_role_that_may_read_no_partition_by_its_own_name_is_told_the_rows_of_t
 
 
 def test_the_share_that_a_filter_leaves_is_that_of_each_partition(shared: str) -> None:
-    """A quarter of 40 rows passes in each of two partitions: ten are there."""
-    statement = "SELECT id FROM halves WHERE n = 1 ORDER BY embedding <=> $1 LIMIT 8"
+    """A quarter of 40 rows passes in each of two partitions: ten are there, which makes twenty."""
+    statement = "SELECT id FROM halves WHERE n = 1 ORDER BY embedding <=> $1 LIMIT 18"
     settings = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
     assert warned(check(shared, statement, settings=settings)) == []
-    assert "filter-after-index" in warned(check(shared, statement.replace("LIMIT 8", "LIMIT 30"), settings=settings))
+    found = check(shared, statement.replace("LIMIT 18", "LIMIT 30"), settings=settings)
+    assert warned(found) == ["filter-after-index"]
+    assert "the 40 rows that each of 2 walks finds: about 20 remain where 30 are asked for" in found.warnings[0].why
+
+
+def test_each_partition_gives_the_rows_of_a_walk_of_its_own(shared: str) -> None:
+    statement = "SELECT id FROM halves ORDER BY embedding <=> $1 LIMIT {}"
+    settings = {"enable_seqscan": "off"}
+    assert warned(check(shared, statement.format(80), settings=settings)) == []
+    found = check(shared, statement.format(81), settings=settings)
+    assert warned(found) == ["limit-above-ef-search"]
+    assert "81 rows are asked for, and walks through 2 partitions find 80" in found.warnings[0].why
+    assert "one walk finds hnsw.ef_search = 40" in check(
+        shared, f"{statement.format(60).replace(' ORDER', ' WHERE id < 500 ORDER')}", settings=settings
+    ).warnings[0].why  # fmt: skip
+    # It is true, and so is what is said to help.
+    with psycopg.connect(shared) as connection:
+        connection.execute("SET LOCAL enable_seqscan = off")
+        for limit, rows in ((80, 80), (81, 80)):
+            query = statement.format(limit).replace("$1", "%s")
+            assert len(connection.execute(query, (str([0.25] * scene.DIMENSIONS),)).fetchall()) == rows
+        connection.execute("SET LOCAL hnsw.ef_search = 81")
+        assert len(connection.execute(query, (str([0.25] * scene.DIMENSIONS),)).fetchall()) == 81
+
+
+def test_a_partition_that_is_read_in_full_gives_all_of_its_rows(shared: str) -> None:
+    """The smaller half is sorted, and gives its 500 rows beside the 40 of the walk through the other."""
+    statement = "SELECT id FROM halves ORDER BY embedding <=> $1 LIMIT {}"
+    with psycopg.connect(shared) as connection:
+        connection.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'halves_a_embedding_idx'::regclass"
+        )
+        connection.execute("SET LOCAL random_page_cost = 0.1")
+        enough, too_many = (check_statement(connection, statement.format(limit)) for limit in (500, 600))
+        connection.rollback()
+    assert warned(enough) == []
+    assert warned(too_many) == ["limit-above-ef-search"]
+    assert "one walk finds hnsw.ef_search = 40, beside 500 rows read without an index" in too_many.warnings[0].why
+
+
+def test_the_budget_of_an_iterative_scan_is_that_of_each_partition(shared: str) -> None:
+    statement = "SELECT id FROM halves WHERE n = 1 ORDER BY embedding <=> $1 LIMIT {}"
+    settings = {
+        "enable_seqscan": "off", "enable_bitmapscan": "off",
+        "hnsw.iterative_scan": "strict_order", "hnsw.max_scan_tuples": 200,
+    }  # fmt: skip
+    assert warned(check(shared, statement.format(80), settings=settings)) == []
+    found = check(shared, statement.format(120), settings=settings)
+    assert warned(found) == ["scan-ends-early"]
+    assert "200 rows in each of 2 partitions, which have 3,000" in found.warnings[0].why
+    assert "about 100 come back of 120" in found.warnings[0].why
 
 
 def test_an_iterative_scan_that_its_budget_ends_is_told_with_the_rows_that_come_back(shared: str) -> None:
