@@ -22,7 +22,7 @@ from sqlalchemy import Column, Index, MetaData, Table
 
 from everindex.alembic_kit import implementations
 from everindex.alembic_kit.engine_address import address_of
-from everindex.alembic_kit.found_indexes import FoundIndex, found_indexes, is_left_over
+from everindex.alembic_kit.found_indexes import as_spec, found_indexes, is_expressible, is_left_over
 from everindex.alembic_kit.metadata import declares_vector_index, index_of, name_of, spec_of
 from everindex.alembic_kit.operations import AlterVectorIndexOp, CreateVectorIndexOp, DropVectorIndexOp
 from everindex.alembic_kit.rendering import VECTOR_TYPES, render_alter, render_create, render_drop, with_vector_imports
@@ -33,6 +33,7 @@ from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import declared_index
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect
+from everindex.pg.index_catalog import CatalogIndex
 
 #: Below Alembic's own, so that what shows its findings shows these.
 log = logging.getLogger("alembic.autogenerate.everindex")
@@ -52,7 +53,7 @@ class _ComparedTable:
 
     name: str
     declared: Table | None
-    found: tuple[FoundIndex, ...]
+    found: tuple[CatalogIndex, ...]
     ours: frozenset[str]
     """The names that are compared here and not by Alembic."""
 
@@ -101,11 +102,11 @@ def _keep_away(
 
     To compare them it would have to read operator classes and casts, which it warns of and passes over.
     """
-    found: tuple[FoundIndex, ...] = ()
+    found: tuple[CatalogIndex, ...] = ()
     if conn_table is not None:
         assert context.connection is not None
         found = found_indexes(context.connection, _schema_here(context, schema), str(table_name))
-    ours = {index.name for index in found if index.is_expressible or is_left_over(index.name)}
+    ours = {index.name for index in found if is_expressible(index) or is_left_over(index.name)}
     if metadata_table is not None:
         for index in metadata_table.indexes:
             if declares_vector_index(index):
@@ -230,7 +231,7 @@ def _compare_declared(
     existing = next((index for index in table.found if index.name == spec.name), None)
     if existing is None:
         return [], [CreateVectorIndexOp(spec, schema=schema)]
-    if _column_changes_type(table, spec) and (found := existing.as_spec()) is not None:
+    if _column_changes_type(table, spec) and (found := as_spec(existing)) is not None:
         # PostgreSQL would build it again under ACCESS EXCLUSIVE, and an index of a cast still with the old width.
         because = ("the type of its column changes",)
         return [DropVectorIndexOp(found, schema=schema, because=because)], [CreateVectorIndexOp(spec, schema=schema)]
@@ -259,9 +260,9 @@ def _column_changes_type(table: _ComparedTable, spec: IndexSpec) -> bool:
     )
 
 
-def _before(spec: IndexSpec, existing: FoundIndex, differing: list[str]) -> IndexSpec | None:
+def _before(spec: IndexSpec, existing: CatalogIndex, differing: list[str]) -> IndexSpec | None:
     """What was there, in the words of the declaration where they mean the same, else in those of the catalog."""
-    found = existing.as_spec()
+    found = as_spec(existing)
     if found is None:
         return None
     found = replace(
@@ -280,7 +281,7 @@ def _drops(context: AutogenContext, table: _ComparedTable, declared: set[str]) -
     for index in table.found:
         if index.name in declared | kept or is_left_over(index.name) or index.is_being_built or index.is_attached:
             continue
-        spec = index.as_spec()
+        spec = as_spec(index)
         if spec is None:
             continue
         names: Any = {"table_name": table.name, "schema_name": table.schema}

@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from psycopg import sql
 from sqlalchemy import Connection, event
 
-from everindex.alembic_kit.found_indexes import FoundIndex, found_indexes
+from everindex.alembic_kit.found_indexes import as_spec, found_indexes
 from everindex.alembic_kit.report import reporter_for
 from everindex.errors import EverindexError
 from everindex.index.build.online import create_online
@@ -31,6 +31,7 @@ from everindex.index.plan.ddl import comment_statement
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect
+from everindex.pg.index_catalog import CatalogIndex
 from everindex.pg.sqlstate import translate_errors
 
 
@@ -38,7 +39,7 @@ from everindex.pg.sqlstate import translate_errors
 class _Remembered:
     """What of one migration context has been dropped and is not stamped yet."""
 
-    indexes: dict[tuple[str, str], tuple[FoundIndex, IndexSpec, str]]
+    indexes: dict[tuple[str, str], tuple[CatalogIndex, IndexSpec, str]]
     """By schema and name: the index, the operation's declaration, and the address of the engine."""
 
     is_stamped: bool = False
@@ -107,12 +108,12 @@ def _give_locks_back(connection: Connection) -> None:
         return
 
 
-def _bring_back(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter: Reporter) -> None:
+def _bring_back(conninfo: str, found: CatalogIndex, spec: IndexSpec, reporter: Reporter) -> None:
     """Builds the index again. An error must not hide that of the revision: it is logged with the statement to run."""
     name = f"{found.schema}.{found.name}"
     reporter.say(f"the revision failed after it had dropped index {name}: it is built again")
     try:
-        declared = found.as_spec()
+        declared = as_spec(found)
         if declared is None:
             _build_as_it_was(conninfo, found, spec, reporter)
         else:
@@ -123,7 +124,7 @@ def _bring_back(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter: Rep
         reporter.say(f"warning: index {name} could not be brought back ({why}) Run:  {found.definition}")
 
 
-def _build_as_it_was(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter: Reporter) -> None:
+def _build_as_it_was(conninfo: str, found: CatalogIndex, spec: IndexSpec, reporter: Reporter) -> None:
     """An index that no declaration can describe, such as an ivfflat one, by its own definition."""
     operation = Operation(conninfo=conninfo, spec=spec, reporter=reporter)
     statement = sql.SQL(found.definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1))
@@ -137,7 +138,7 @@ def _build_as_it_was(conninfo: str, found: FoundIndex, spec: IndexSpec, reporter
         )
 
 
-def _comment(conninfo: str, found: FoundIndex) -> None:
+def _comment(conninfo: str, found: CatalogIndex) -> None:
     if (comment := words_of_others(found.comment)) is not None:
         with connect(conninfo, application_name="everindex migrate") as connection, translate_errors("commenting"):
             connection.execute(comment_statement(found.schema, found.name, comment))

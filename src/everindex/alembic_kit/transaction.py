@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
@@ -28,6 +28,7 @@ from everindex.errors import TransactionInTheWay
 from everindex.index.plan.ddl import quoted
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect
+from everindex.pg.index_catalog import table_oid_of
 
 Place = Literal["own connections", "this transaction"]
 
@@ -134,26 +135,23 @@ def _beside_or_inside(bind: Connection, spec: IndexSpec, conninfo: str, *, drops
 
 
 def _look(bind: Connection, spec: IndexSpec, conninfo: str) -> _Look:
-    row: Any = bind.execute(
-        text(
-            """
-            SELECT c.oid::bigint,
-                   (SELECT string_agg(DISTINCT l.mode, ',') FROM pg_catalog.pg_locks l
-                    WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted
-                      AND (l.relation = c.oid OR l.relation IN (SELECT i.indexrelid FROM pg_catalog.pg_index i
-                                                                WHERE i.indrelid = c.oid))),
-                   EXISTS (SELECT FROM pg_catalog.pg_class x WHERE x.relname = :name AND x.relnamespace = c.relnamespace)
-            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = :schema AND c.relname = :table
-            """
-        ),
-        {"schema": spec.schema, "table": spec.table, "name": spec.name},
-    ).one_or_none()
+    row: Any = bind.execute(text(_LOOK), {"schema": spec.schema, "table": spec.table, "name": spec.name}).one_or_none()
     keeps_snapshot = _keeps_snapshot(bind, conninfo)
     if row is None:
         return _Look(oid=None, locks=frozenset(), keeps_snapshot=keeps_snapshot, index_exists=False)
     locks = frozenset(row[1].split(",")) if row[1] else frozenset()
     return _Look(oid=row[0], locks=locks, keeps_snapshot=keeps_snapshot, index_exists=row[2])
+
+
+_LOOK: LiteralString = f"""
+    SELECT c.oid::bigint,
+           (SELECT string_agg(DISTINCT l.mode, ',') FROM pg_catalog.pg_locks l
+            WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+              AND c.oid IN (l.relation, {table_oid_of("l.relation")})),
+           EXISTS (SELECT FROM pg_catalog.pg_class x WHERE x.relname = :name AND x.relnamespace = c.relnamespace)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relname = :table
+"""  # noqa: S608
 
 
 def _keeps_snapshot(bind: Connection, conninfo: str) -> bool:

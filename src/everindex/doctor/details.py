@@ -8,6 +8,8 @@ from typing import Any
 
 from psycopg import sql
 
+from everindex.pg.index_catalog import table_oid_of
+
 #: `Examined.rows`: runs a reading statement within the time limit.
 Read = Callable[[sql.Composed], list[tuple[Any, ...]]]
 
@@ -46,10 +48,6 @@ class IndexDetails:
     columns: frozenset[str]
     """Every column that the index depends on, also those of its expression and its predicate."""
 
-    key: str
-    """What is indexed, as the catalog prints it: `embedding`, `((embedding)::halfvec(64))`."""
-
-    predicate: str | None
     element_type: str
     """vector, halfvec, bit or sparsevec: what the index holds, after a cast."""
 
@@ -62,9 +60,6 @@ class IndexDetails:
     """Blocks of 8 kB that were not in shared_buffers."""
 
     blocks_found: int
-    is_attached: bool
-    """Is it a partition's part of a partitioned index?"""
-
     tail: str
     """The definition from `USING` on."""
 
@@ -116,16 +111,13 @@ def read_index_details(read: Read, oids: Sequence[int]) -> dict[int, IndexDetail
     return {
         row[0]: IndexDetails(
             columns=frozenset(row[1]),
-            key=row[2],
-            predicate=row[3],
-            element_type=row[4],
-            dimensions=row[5],
-            rows=row[6],
-            scans=row[7],
-            blocks_read=row[8] - row[9],
-            blocks_found=row[9],
-            is_attached=row[10],
-            tail=row[11],
+            element_type=row[2],
+            dimensions=row[3],
+            rows=row[4],
+            scans=row[5],
+            blocks_read=row[6] - row[7],
+            blocks_found=row[7],
+            tail=row[8],
         )
         for row in read(
             # pg_get_indexdef begins with the index's and the table's names, quoted as %I quotes them: what is cut off
@@ -138,25 +130,22 @@ def read_index_details(read: Read, oids: Sequence[int]) -> dict[int, IndexDetail
                              JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
                              WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
                                AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                               AND d.refobjid = i.indrelid AND d.refobjsubid > 0),
-                       pg_catalog.pg_get_indexdef(c.oid, 1, false),
-                       pg_catalog.pg_get_expr(i.indpred, i.indrelid),
+                               AND d.refobjid = tc.oid AND d.refobjsubid > 0),
                        t.typname, CASE WHEN ia.atttypmod > 0 THEN ia.atttypmod END,
                        CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END,
                        pg_catalog.pg_stat_get_numscans(c.oid), pg_catalog.pg_stat_get_blocks_fetched(c.oid),
-                       pg_catalog.pg_stat_get_blocks_hit(c.oid), c.relispartition,
+                       pg_catalog.pg_stat_get_blocks_hit(c.oid),
                        substr(pg_catalog.pg_get_indexdef(c.oid), 1 + length(pg_catalog.format(
                            CASE c.relkind WHEN 'I' THEN 'CREATE INDEX %I ON ONLY %I.%I ' ELSE 'CREATE INDEX %I ON %I.%I ' END,
                            c.relname, n.nspname, tc.relname)))
-                FROM pg_catalog.pg_index i
-                JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-                JOIN pg_catalog.pg_class tc ON tc.oid = i.indrelid
+                FROM pg_catalog.pg_class c
+                JOIN pg_catalog.pg_class tc ON tc.oid = {table}
                 JOIN pg_catalog.pg_namespace n ON n.oid = tc.relnamespace
                 JOIN pg_catalog.pg_attribute ia ON ia.attrelid = c.oid AND ia.attnum = 1
                 JOIN pg_catalog.pg_type t ON t.oid = ia.atttypid
                 WHERE c.oid = ANY({oids})
                 """
-            ).format(oids=sql.Literal(list(oids)))
+            ).format(oids=sql.Literal(list(oids)), table=sql.SQL(table_oid_of("c.oid")))
         )
     }
 

@@ -18,12 +18,12 @@ from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
 from everindex.doctor.details import IndexDetails, TableDetails, read_index_details, read_table_details
 from everindex.doctor.sampled import SAMPLED_COLUMNS, ColumnSample, read_sample
 from everindex.doctor.stored_settings import MadeSetting, read_stored_settings
-from everindex.doctor.vector_objects import VectorIndex, VectorTable
+from everindex.doctor.vector_objects import VectorTable
 from everindex.index.catalog.generations import PREVIOUS, next_name
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
-from everindex.pg.index_catalog import TABLES_AT_WORK, catalog_indexes, indexes_query
+from everindex.pg.index_catalog import TABLES_AT_WORK, CatalogIndex, catalog_indexes, indexes_query
 from everindex.units import count_text
 
 
@@ -165,47 +165,26 @@ class Examined:
         )
 
     @cached_property
-    def indexes(self) -> tuple[VectorIndex, ...]:
+    def indexes(self) -> tuple[CatalogIndex, ...]:
         """Every hnsw and ivfflat index of the database, by table and name."""
         rows = self.rows(
             indexes_query(
                 "am.amname IN ('hnsw', 'ivfflat') AND c.relpersistence <> 't'",
+                "key",
                 "size_bytes",
                 "is_in_progress",
                 "is_first_build_in_progress",
             )
         )
-        return tuple(
-            VectorIndex(
-                oid=index.oid,
-                schema=index.schema,
-                name=index.name,
-                table_oid=index.table_oid,
-                table_schema=index.table_schema,
-                table=index.table,
-                method=index.method,
-                opclass=index.opclass,
-                column=index.column,
-                definition=index.definition,
-                options=dict(option.partition("=")[::2] for option in index.options),
-                is_valid=index.is_valid,
-                is_ready=index.is_ready,
-                is_partitioned=index.is_partitioned,
-                is_being_built=index.is_in_progress or index.is_first_build_in_progress,
-                size_bytes=index.size_bytes or 0,
-                comment=index.comment,
-                estimated_rows=index.estimated_rows,
-            )
-            for index in sorted(catalog_indexes(rows), key=lambda index: (index.table_schema, index.table, index.name))
-        )
+        return tuple(sorted(catalog_indexes(rows), key=lambda index: (index.table_schema, index.table, index.name)))
 
-    def table_of(self, index: VectorIndex) -> VectorTable | None:
+    def table_of(self, index: CatalogIndex) -> VectorTable | None:
         """The table of an index, where its column is of a vector type."""
         found = [table for table in self.tables if table.oid == index.table_oid]
         return next((table for table in found if table.column == index.column), found[0] if found else None)
 
     @cached_property
-    def settled_indexes(self) -> tuple[VectorIndex, ...]:
+    def settled_indexes(self) -> tuple[CatalogIndex, ...]:
         """The valid indexes, without a generation that is being proven or that is kept for a rollback."""
         proven = {next_name(spec.name) for spec in self.declared}
         return tuple(
@@ -272,7 +251,7 @@ class Examined:
         """A type, function or opclass of pgvector's, quoted, in the schema where the extension lies."""
         return sql.Identifier(self.extension_schema, name).as_string(None)
 
-    def indexes_on(self, table: VectorTable) -> tuple[VectorIndex, ...]:
+    def indexes_on(self, table: VectorTable) -> tuple[CatalogIndex, ...]:
         """The vector indexes that read the table's vector column, plainly or in an expression, valid or not."""
         return tuple(
             index

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, LiteralString
 
 import psycopg
 
@@ -16,6 +16,7 @@ from everindex.doctor.rule import Report, Rule, RuleResult
 from everindex.index.spec import IndexSpec
 from everindex.message_text import with_backticks
 from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.index_catalog import table_oid_of
 
 #: How long a statement may wait for its lock: every session behind it in the queue waits as long.
 LOCK_TIMEOUT_MS = 5_000
@@ -114,21 +115,20 @@ def _reason_to_leave(
         return None
     # A build whose progress this role may not see makes its index look INVALID; its lock is visible to every role.
     # PostgreSQL cancels autovacuum, which has no user, in favour of a session that waits.
-    row = connection.execute(
-        """
-        SELECT l.pid, a.application_name
-        FROM pg_catalog.pg_locks l
-        JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-        WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()
-          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-          AND l.relation IN (SELECT pg_catalog.to_regclass(%(about)s)::oid
-                             UNION SELECT i.indrelid FROM pg_catalog.pg_index i
-                                   WHERE i.indexrelid = pg_catalog.to_regclass(%(about)s))
-          AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
-                         'AccessExclusiveLock')
-          AND a.usesysid IS NOT NULL
-        ORDER BY a.backend_start LIMIT 1
-        """,
-        {"about": answer.about},
-    ).fetchone()
+    row = connection.execute(_AT_WORK, {"about": answer.about}).fetchone()
     return None if row is None else f"pid {row[0]} ({row[1] or 'no name'}) is at work on the table"
+
+
+_AT_WORK: LiteralString = f"""
+    SELECT l.pid, a.application_name
+    FROM pg_catalog.pg_locks l
+    JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()
+      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+      AND l.relation IN (SELECT pg_catalog.to_regclass(%(about)s)::oid
+                         UNION SELECT {table_oid_of("pg_catalog.to_regclass(%(about)s)")})
+      AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+                     'AccessExclusiveLock')
+      AND a.usesysid IS NOT NULL
+    ORDER BY a.backend_start LIMIT 1
+"""  # noqa: S608

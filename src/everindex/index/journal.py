@@ -26,14 +26,14 @@ DROPPING = "dropping"
 COMMENT_RESTORED = "comment restored"
 #: A build of fewer rows says little about the time of a larger one.
 LEAST_PAST_ROWS = 1000
-#: Whether the last word of the journal is that everindex built index `c` in schema `n`. A line about a generation that was
-#: dropped has the declared name in `index_name`, and says nothing of the index that bears that name.
+#: Whether the last word of the journal is that everindex built index `i`, a row of `indexes_query`. A line about a
+#: generation that was dropped has the declared name in `index_name`, and says nothing of the index that bears that name.
 BUILT_HERE = sql.SQL(
     """
     coalesce((SELECT j.event FROM {journal} j
-              WHERE j.index_schema = n.nspname AND j.event IN ('built', 'swapped', 'dropped')
+              WHERE j.index_schema = i.schema AND j.event IN ('built', 'swapped', 'dropped')
                 AND CASE j.event WHEN 'dropped' THEN coalesce(j.details->>'name', j.index_name) ELSE j.index_name END
-                    = c.relname
+                    = i.name
               ORDER BY j.id DESC LIMIT 1), 'dropped') <> 'dropped'
     """
 )

@@ -31,6 +31,7 @@ from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import read_standing, require_known
 from everindex.pg.attachment import read_attachment, write_attachment
 from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.index_catalog import OF_TABLE_AND_PARTITIONS, CatalogIndex, catalog_indexes, indexes_query
 from everindex.pg.locks import advisory_lock, holder_of
 from everindex.pg.sqlstate import translate_errors
 from everindex.settings import current_settings
@@ -40,23 +41,6 @@ WAIT_SECONDS = 3600.0
 _NO_JOURNAL = sql.SQL(
     "(SELECT 0 AS id, '' AS event, '' AS index_schema, '' AS index_name, '{}'::jsonb AS details WHERE false)"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableIndex:
-    """One index of a declared table or of a partition of it."""
-
-    schema: str
-    name: str
-    table: str
-    definition: str
-    comment: str | None
-    is_partitioned: bool
-    parent: str | None
-    """The index that it is attached to."""
-
-    is_built_here: bool
-    """The journal says that everindex built it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +66,8 @@ class Detachment:
     returns: tuple[IndexSpec, ...] = ()
     """Of these names the application's own definition serves again."""
 
-    drops: tuple[TableIndex, ...] = ()
-    comments: tuple[TableIndex, ...] = ()
+    drops: tuple[CatalogIndex, ...] = ()
+    comments: tuple[CatalogIndex, ...] = ()
     """Indexes of theirs whose comment has a line of ours."""
 
     own: OwnSchema | None = None
@@ -130,13 +114,14 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
     is_recorded = attachment is not None and attachment.is_recorded
     found = {(index.schema, index.name): index for index in adopted_indexes(connection)}
     returns: list[IndexSpec] = []
-    drops: list[TableIndex] = []
-    comments: dict[tuple[str, str], TableIndex] = {}
+    drops: list[CatalogIndex] = []
+    comments: dict[tuple[str, str], CatalogIndex] = {}
     stays: list[str] = []
     for declaration in declared:
         spec = in_search_path(connection, declaration)
         here = adopted_here(connection, spec)
-        there = {(index.schema, index.name): index for index in _indexes_of(connection, spec)}
+        indexes, built_here = _indexes_of(connection, spec)
+        there = {(index.schema, index.name): index for index in indexes}
         returned = _returned(here, found, there)
         if returned:
             returns.append(here)
@@ -149,21 +134,21 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
                 continue  # theirs: it takes its name back
             elif not _has_our_name(index, (spec, here), also):
                 continue
-            elif not is_recorded and not index.is_built_here:
+            elif not is_recorded and index.oid not in built_here:
                 stays.append(f"index {index.name}: nothing says who made it; was it everindex?  {_drop_text(index)}")
             elif index.is_partitioned and any(
-                child.parent == index.name and (child.schema, child.name) in found for child in there.values()
+                child.parent_oid == index.oid and (child.schema, child.name) in found for child in there.values()
             ):
                 stays.append(
                     f"index {index.name}: an index of yours on a partition is attached to it, and would go with it"
                 )
-            elif index.parent is None:
+            elif not index.is_attached:
                 drops.append(index)
-        gone = {index.name for index in drops}
+        gone = {index.oid for index in drops}
         comments |= {
             key: index
             for key, index in there.items()
-            if _words(index) != index.comment and not gone & {index.name, index.parent}
+            if _words(index) != index.comment and not gone & {index.oid, index.parent_oid}
         }
     return Detachment(
         returns=tuple(returns),
@@ -208,47 +193,23 @@ def detach(
         return plan
 
 
-def _indexes_of(connection: Connection, spec: IndexSpec) -> list[TableIndex]:
+def _indexes_of(connection: Connection, spec: IndexSpec) -> tuple[tuple[CatalogIndex, ...], frozenset[int]]:
+    """The indexes of the table and of its partitions, that of a partitioned table before its parts, and the oids of those
+    of which the journal says that everindex built them."""
     with translate_errors("reading the indexes of the declared tables"):
         has_journal = connection.execute("SELECT to_regclass('everindex_meta.journal') IS NOT NULL").fetchone()
         journal = JOURNAL if has_journal == (True,) else _NO_JOURNAL
         rows = connection.execute(
-            sql.SQL(
-                """
-                SELECT n.nspname, c.relname, t.relname, pg_catalog.pg_get_indexdef(c.oid),
-                       pg_catalog.obj_description(c.oid, 'pg_class'), c.relkind = 'I',
-                       (SELECT pc.relname FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class pc ON pc.oid = h.inhparent
-                        WHERE h.inhrelid = c.oid),
-                       {built_here}
-                FROM pg_catalog.pg_class declared
-                JOIN pg_catalog.pg_namespace d ON d.oid = declared.relnamespace
-                CROSS JOIN LATERAL (SELECT declared.oid AS relid UNION
-                                    SELECT p.relid FROM pg_catalog.pg_partition_tree(declared.oid) p) AS part
-                JOIN pg_catalog.pg_index i ON i.indrelid = part.relid
-                JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
-                WHERE d.nspname = %s AND declared.relname = %s ORDER BY c.relkind = 'i', c.relname
-                """
-            ).format(built_here=BUILT_HERE.format(journal=journal)),
-            (spec.schema, spec.table),
+            sql.SQL("SELECT {built_here}, i.* FROM ({indexes}) AS i ORDER BY NOT i.is_partitioned, i.name").format(
+                built_here=BUILT_HERE.format(journal=journal), indexes=sql.SQL(indexes_query(OF_TABLE_AND_PARTITIONS))
+            ),
+            {"schema": spec.schema, "table": spec.table},
         ).fetchall()
-    return [
-        TableIndex(
-            schema=row[0],
-            name=row[1],
-            table=row[2],
-            definition=row[3],
-            comment=row[4],
-            is_partitioned=row[5],
-            parent=row[6],
-            is_built_here=row[7],
-        )
-        for row in rows
-    ]
+    found = catalog_indexes(row[1:] for row in rows)
+    return found, frozenset(index.oid for index, row in zip(found, rows, strict=True) if row[0])
 
 
-def _has_our_name(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:
+def _has_our_name(index: CatalogIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:
     names = {
         generation
         for name in (*(spec.name for spec in specs), *also)
@@ -257,7 +218,7 @@ def _has_our_name(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence[
     return index.name in names or has_child_name(index.name, index.table)
 
 
-def _is_of_concern(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:
+def _is_of_concern(index: CatalogIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:
     """True for an index that somebody might take for ours: a vector index, or one with our name."""
     return (
         " USING hnsw " in index.definition or " USING ivfflat " in index.definition or _has_our_name(index, specs, also)
@@ -265,7 +226,7 @@ def _is_of_concern(index: TableIndex, specs: Sequence[IndexSpec], also: Sequence
 
 
 def _returned(
-    here: IndexSpec, found: dict[tuple[str, str], AdoptedIndex], there: dict[tuple[str, str], TableIndex]
+    here: IndexSpec, found: dict[tuple[str, str], AdoptedIndex], there: dict[tuple[str, str], CatalogIndex]
 ) -> bool:
     """True when an index of theirs was replaced by a generation of ours, and is kept as the previous one."""
     theirs = found.get((here.schema, here.name))
@@ -275,7 +236,7 @@ def _returned(
     return _what(serving.definition) != _what(theirs.definition) == _what(kept.definition)
 
 
-def _told_as_theirs(index: TableIndex, was: AdoptedIndex, *, is_returned: bool) -> str:
+def _told_as_theirs(index: CatalogIndex, was: AdoptedIndex, *, is_returned: bool) -> str:
     if is_returned or _what(index.definition) == _what(was.definition):
         return f"index {index.name}: it was there before everindex"
     return (
@@ -284,7 +245,7 @@ def _told_as_theirs(index: TableIndex, was: AdoptedIndex, *, is_returned: bool) 
     )
 
 
-def _words(index: TableIndex) -> str | None:
+def _words(index: CatalogIndex) -> str | None:
     """What others have written in its comment: a line of ours is the last one."""
     words, _, last = (index.comment or "").rpartition("\n")
     return (words or None) if last.startswith((PREVIOUS, SERVING, BEGINNING)) else index.comment
@@ -318,7 +279,7 @@ def _warnings(connection: Connection) -> list[str]:
     return told
 
 
-def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: TableIndex, reporter: Reporter) -> None:
+def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: CatalogIndex, reporter: Reporter) -> None:
     """Online; that of a partitioned table in a moment."""
     deployment = Deployment(conninfo=conninfo, spec=spec, reporter=reporter, deadline=time.monotonic() + WAIT_SECONDS)
     with (
@@ -352,5 +313,5 @@ def drop_schema(connection: Connection, own: OwnSchema) -> None:
         ) from exc
 
 
-def _drop_text(index: TableIndex) -> str:
+def _drop_text(index: CatalogIndex) -> str:
     return drop_statement(index.schema, index.name, concurrently=not index.is_partitioned).as_string(None)

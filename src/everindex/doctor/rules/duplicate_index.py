@@ -7,21 +7,20 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-from everindex.doctor.vector_objects import VectorIndex
+from everindex.pg.index_catalog import CatalogIndex
 from everindex.units import count_text, size_text
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
-    alike: dict[tuple[object, ...], list[VectorIndex]] = defaultdict(list)
+    alike: dict[tuple[object, ...], list[CatalogIndex]] = defaultdict(list)
     for index in examined.settled_indexes:
-        details = examined.index_details[index.oid]
         # m and ef_construction may differ: both answer the same searches.
-        alike[index.table_oid, index.method, index.opclass, details.key, details.predicate].append(index)
+        alike[index.table_oid, index.method, index.opclass, index.key, index.predicate].append(index)
     tables_of_several = set()
     for group in alike.values():
         kept, *others = sorted(group, key=lambda index: _rank(index, examined))
         # What is attached goes only with its parent, and the parents are a group of their own.
-        for index in (other for other in others if not examined.index_details[other.oid].is_attached):
+        for index in (other for other in others if not other.is_attached):
             tables_of_several.add(index.table_oid)
             scans = examined.index_details[index.oid].scans
             yield finding(
@@ -39,14 +38,14 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             yield good(f"no two vector indexes on {table} have the same definition", about=table)
 
 
-def _rank(index: VectorIndex, examined: Examined) -> tuple[object, ...]:
+def _rank(index: CatalogIndex, examined: Examined) -> tuple[object, ...]:
     """The one to keep comes first: declared, attached, most scanned."""
     is_declared = any(
         (spec.schema, spec.table, spec.name) == (index.table_schema, index.table, index.name)
         for spec in examined.declared
     )
-    details = examined.index_details[index.oid]
-    return not is_declared, not details.is_attached, -details.scans, index.name
+    scans = examined.index_details[index.oid].scans
+    return not is_declared, not index.is_attached, -scans, index.name
 
 
 RULE = Rule(

@@ -20,9 +20,9 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         details = examined.index_details[index.oid]
         if index.method != "hnsw" or index.is_partitioned or index.size_bytes < BIG_BYTES:
             continue
-        m = int(index.options.get("m", DEFAULT_M))
+        m = index.option("m", DEFAULT_M)
         # Entries of a partial index are counted on their own; else the table's are fresher.
-        rows = details.rows if details.predicate else index.estimated_rows
+        rows = details.rows if index.predicate else index.estimated_rows
         if details.dimensions is None or rows is None or details.element_type == "sparsevec":
             # Of a sparsevec every value has its own width.
             yield unknown(

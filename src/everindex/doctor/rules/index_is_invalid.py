@@ -14,7 +14,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.indexes:
         if reindex_leftover(index.name) and not index.is_valid:
             continue  # the index that it should have replaced serves: leftover-of-reindex
-        if index.is_partitioned or examined.index_details[index.oid].is_attached:
+        if index.is_partitioned or index.is_attached:
             continue  # neither can be dropped on its own: partitioned-index-incomplete
         if index.is_valid:
             yield good(f"index {index.quoted} is valid", about=index.quoted)

@@ -36,7 +36,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                 f"{never}, and takes {size_text(index.size_bytes)}",
                 about=index.quoted,
                 fix=Fix(
-                    statements=() if details.is_attached else (f"DROP INDEX CONCURRENTLY {index.quoted}",),
+                    statements=() if index.is_attached else (f"DROP INDEX CONCURRENTLY {index.quoted}",),
                     advice="an index may be younger than the counters, and each server counts its own scans: look on every "
                     "replica too. Then see with EXPLAIN why the application's searches pass it over.",
                 ),

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-from everindex.doctor.vector_objects import VectorIndex
+from everindex.pg.index_catalog import CatalogIndex
 
 #: 200 partial indexes: 206 locks for a statement, planning 4.8 ms for 1.0 (measured).
 MANY_INDEXES = 50
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
-    by_table: dict[str, list[VectorIndex]] = defaultdict(list)
+    by_table: dict[str, list[CatalogIndex]] = defaultdict(list)
     for index in examined.indexes:
         by_table[index.quoted_table].append(index)
     if not by_table:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
-from everindex.doctor.vector_objects import VectorIndex
 from everindex.index.build.footprint import graph_bytes
 from everindex.index.build.memory import HEADROOM
 from everindex.index.spec import DEFAULT_M
+from everindex.pg.index_catalog import CatalogIndex
 from everindex.units import size_setting, size_text
 
 
@@ -47,7 +47,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             )
 
 
-def needed_bytes(examined: Examined, index: VectorIndex) -> int | None:
+def needed_bytes(examined: Examined, index: CatalogIndex) -> int | None:
     """Memory of a build of this index, with room to grow; None where rows or width are not known."""
     table = examined.table_of(index)
     if table is None or table.dimensions is None or index.estimated_rows is None:
@@ -55,7 +55,7 @@ def needed_bytes(examined: Examined, index: VectorIndex) -> int | None:
     kind = index.opclass.partition("_")[0]
     if kind not in ("vector", "halfvec", "bit"):
         return None  # of a sparsevec every value has its own width
-    m = int(index.options.get("m", DEFAULT_M))
+    m = index.option("m", DEFAULT_M)
     graph = graph_bytes(rows=index.estimated_rows, dimensions=table.dimensions, m=m, key_type=kind)
     return int(graph * HEADROOM)
 

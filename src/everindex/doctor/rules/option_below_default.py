@@ -14,10 +14,10 @@ FEW_LINKS = 8
 
 def check(examined: Examined) -> Iterator[RuleResult]:
     for index in examined.settled_indexes:
-        if index.method != "hnsw" or examined.index_details[index.oid].is_attached:
+        if index.method != "hnsw" or index.is_attached:
             continue
-        m = int(index.options.get("m", DEFAULT_M))
-        ef_construction = int(index.options.get("ef_construction", DEFAULT_EF_CONSTRUCTION))
+        m = index.option("m", DEFAULT_M)
+        ef_construction = index.option("ef_construction", DEFAULT_EF_CONSTRUCTION)
         has = f"index {index.quoted} has m = {m} and ef_construction = {ef_construction}"
         if m >= FEW_LINKS and ef_construction >= DEFAULT_EF_CONSTRUCTION:
             yield good(has, about=index.quoted)

@@ -9,8 +9,8 @@ from psycopg import sql
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-from everindex.doctor.vector_objects import VectorIndex
 from everindex.index.spec import MAX_NAME_BYTES
+from everindex.pg.index_catalog import CatalogIndex
 from everindex.units import count_text
 
 #: Named in the sentence; more are counted.
@@ -23,11 +23,12 @@ class _Part:
     schema: str
     name: str
     is_partitioned: bool
-    index: tuple[str, str] | None
-    """Schema and name of its part of the index."""
+    index: CatalogIndex | None
+    """Its part of the index."""
 
-    is_valid: bool
-    """Is that part valid?"""
+    @property
+    def is_valid(self) -> bool:
+        return self.index is not None and self.index.is_valid
 
     @property
     def quoted(self) -> str:
@@ -35,7 +36,7 @@ class _Part:
 
     @property
     def quoted_index(self) -> str:
-        return "" if self.index is None else _quoted(*self.index)
+        return "" if self.index is None else self.index.quoted
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
@@ -96,39 +97,28 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             )
 
 
-def _partitions(examined: Examined, index: VectorIndex) -> list[_Part]:
+def _partitions(examined: Examined, index: CatalogIndex) -> list[_Part]:
     """The partitions of the index's table."""
     rows = examined.rows(
-        # A foreign table has no indexes; a partition that is partitioned itself has a partitioned part, asked on its own.
+        # A foreign table has no indexes; a partition that is partitioned itself has a partitioned part, examined on its own.
         sql.SQL(
             """
-            SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', pn.nspname, part.relname, coalesce(i.indisvalid, false)
+            SELECT c.oid, n.nspname, c.relname, c.relkind = 'p'
             FROM pg_catalog.pg_inherits h
             JOIN pg_catalog.pg_class c ON c.oid = h.inhrelid
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            LEFT JOIN (pg_catalog.pg_inherits ih JOIN pg_catalog.pg_index i ON i.indexrelid = ih.inhrelid
-                       JOIN pg_catalog.pg_class part ON part.oid = ih.inhrelid
-                       JOIN pg_catalog.pg_namespace pn ON pn.oid = part.relnamespace)
-                   ON ih.inhparent = {index} AND i.indrelid = c.oid
             WHERE h.inhparent = {table} AND c.relkind IN ('r', 'p')
             ORDER BY n.nspname, c.relname
             """
-        ).format(index=sql.Literal(index.oid), table=sql.Literal(index.table_oid))
+        ).format(table=sql.Literal(index.table_oid))
     )
+    attached = {part.table_oid: part for part in examined.indexes if part.parent_oid == index.oid}
     return [
-        _Part(
-            oid=row[0],
-            schema=row[1],
-            name=row[2],
-            is_partitioned=row[3],
-            index=None if row[4] is None else (row[4], row[5]),
-            is_valid=row[6],
-        )
-        for row in rows
+        _Part(oid=row[0], schema=row[1], name=row[2], is_partitioned=row[3], index=attached.get(row[0])) for row in rows
     ]
 
 
-def _statements(examined: Examined, index: VectorIndex, part: _Part) -> Iterator[str]:
+def _statements(examined: Examined, index: CatalogIndex, part: _Part) -> Iterator[str]:
     """Builds the missing part online, or takes a valid index of the same definition, and attaches it."""
     tail = examined.index_details[index.oid].tail
     own = [
@@ -136,7 +126,7 @@ def _statements(examined: Examined, index: VectorIndex, part: _Part) -> Iterator
         for other in examined.indexes
         if other.table_oid == part.oid
         and other.is_valid
-        and not examined.index_details[other.oid].is_attached
+        and not other.is_attached
         and examined.index_details[other.oid].tail == tail
     ]
     if own:

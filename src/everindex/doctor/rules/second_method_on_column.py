@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-from everindex.doctor.vector_objects import VectorIndex
+from everindex.pg.index_catalog import CatalogIndex
 from everindex.units import size_text
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
-    hnsw = {_searches(index, examined): index for index in examined.settled_indexes if index.method == "hnsw"}
+    hnsw = {_searches(index): index for index in examined.settled_indexes if index.method == "hnsw"}
     for index in examined.settled_indexes:
-        if index.method != "ivfflat" or examined.index_details[index.oid].is_attached:
+        if index.method != "ivfflat" or index.is_attached:
             continue
-        beside = hnsw.get(_searches(index, examined))
+        beside = hnsw.get(_searches(index))
         if beside is None:
             yield good(f"ivfflat index {index.quoted} has no hnsw index beside it", about=index.quoted)
             continue
@@ -30,10 +30,9 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         )
 
 
-def _searches(index: VectorIndex, examined: Examined) -> tuple[object, ...]:
+def _searches(index: CatalogIndex) -> tuple[object, ...]:
     # The opclasses of both methods have the same names.
-    details = examined.index_details[index.oid]
-    return index.table_oid, index.opclass, details.key, details.predicate
+    return index.table_oid, index.opclass, index.key, index.predicate
 
 
 RULE = Rule(

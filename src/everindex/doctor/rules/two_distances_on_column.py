@@ -7,19 +7,18 @@ from collections.abc import Iterator
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
-from everindex.doctor.vector_objects import VectorIndex
+from everindex.pg.index_catalog import CatalogIndex
 from everindex.units import count_text
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
-    on_key: dict[tuple[object, ...], list[VectorIndex]] = defaultdict(list)
+    on_key: dict[tuple[object, ...], list[CatalogIndex]] = defaultdict(list)
     for index in examined.settled_indexes:
-        details = examined.index_details[index.oid]
-        if not details.is_attached:
-            on_key[index.table_oid, details.key, details.predicate].append(index)
+        if not index.is_attached:
+            on_key[index.table_oid, index.key, index.predicate].append(index)
     for indexes in on_key.values():
         first = indexes[0]
-        key = examined.index_details[first.oid].key
+        key = first.key
         opclasses = sorted({index.opclass for index in indexes})
         if len(opclasses) == 1:
             yield good(

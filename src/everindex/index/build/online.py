@@ -22,11 +22,11 @@ from everindex.index.build.operation import SHORT_LOCK_TIMEOUT, Operation, set_s
 from everindex.index.build.preflight import warnings_before
 from everindex.index.build.shared_memory import SharedMemory, see_shared_memory
 from everindex.index.build.watchdog import PolicyWatchdog
-from everindex.index.catalog.observe import find_validity
 from everindex.index.plan.ddl import drop_statement
 from everindex.index.privileges import what_would_permit_a_build
 from everindex.index.spec import OnlineIndex
 from everindex.pg.connections import Connection, connect, lift_time_limits
+from everindex.pg.index_catalog import find_index
 from everindex.pg.pooler import route_of
 from everindex.pg.sqlstate import statement_error
 
@@ -153,10 +153,10 @@ def clean_up(operation: Operation, index: OnlineIndex, pid: int) -> str:
         with connect(operation.conninfo, application_name="everindex clean-up", wait_seconds=5) as connection:
             lift_time_limits(connection)
             deadline = time.monotonic() + LAST_LOCKS_SECONDS
-            found = find_validity(connection, index.schema, index.name)
+            found = find_index(connection, index.schema, index.name, "builder_pid")
             while found is not None and found.builder_pid == pid and time.monotonic() < deadline:
                 time.sleep(0.1)
-                found = find_validity(connection, index.schema, index.name)
+                found = find_index(connection, index.schema, index.name, "builder_pid")
             if found is None:
                 return "Nothing was left behind."
             if found.is_valid:

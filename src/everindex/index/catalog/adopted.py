@@ -17,6 +17,7 @@ from everindex.index.journal import BUILT_HERE, JOURNAL
 from everindex.index.spec import IndexSpec
 from everindex.pg.attachment import read_attachment
 from everindex.pg.connections import Connection
+from everindex.pg.index_catalog import OF_TABLE_AND_PARTITIONS, indexes_query
 from everindex.pg.sqlstate import translate_errors
 
 
@@ -88,21 +89,16 @@ def record_found(connection: Connection, declared: Sequence[IndexSpec]) -> None:
                 sql.SQL(
                     """
                     INSERT INTO everindex_meta.found_index (index_schema, index_name, index_table, definition, stands_for)
-                    SELECT n.nspname, c.relname, t.relname, pg_catalog.pg_get_indexdef(c.oid),
-                           CASE WHEN c.relname = %(other)s AND i.indrelid = declared.oid THEN %(name)s END
-                    FROM pg_catalog.pg_class declared
-                    JOIN pg_catalog.pg_namespace d ON d.oid = declared.relnamespace
-                    CROSS JOIN LATERAL (SELECT declared.oid AS relid UNION
-                                        SELECT p.relid FROM pg_catalog.pg_partition_tree(declared.oid) p) AS part
-                    JOIN pg_catalog.pg_index i ON i.indrelid = part.relid
-                    JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-                    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                    JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
-                    WHERE d.nspname = %(schema)s AND declared.relname = %(table)s
-                      AND NOT ({built_here})
+                    SELECT i.schema, i.name, i.table, i.definition,
+                           CASE WHEN (i.name, i.table_schema, i.table) = (%(other)s, %(schema)s, %(table)s) THEN %(name)s END
+                    FROM ({indexes}) AS i
+                    WHERE NOT ({built_here})
                     ON CONFLICT (index_schema, index_name) DO NOTHING
                     """
-                ).format(built_here=BUILT_HERE.format(journal=JOURNAL)),
+                ).format(
+                    indexes=sql.SQL(indexes_query(OF_TABLE_AND_PARTITIONS)),
+                    built_here=BUILT_HERE.format(journal=JOURNAL),
+                ),
                 {
                     "schema": spec.schema,
                     "table": spec.table,

@@ -16,6 +16,7 @@ from psycopg import sql
 from everindex.index.catalog.key import key_sql
 from everindex.index.spec import IndexSpec, illegal
 from everindex.pg.connections import Connection
+from everindex.pg.index_catalog import catalog_indexes, indexes_query
 
 COPY = "everindex_canonical"
 #: Where the answer cannot be had: no right to make a table, a standby, a read-only session, a missing table, which the plan
@@ -87,14 +88,8 @@ def _printed(connection: Connection, table: sql.Identifier, index: sql.Composabl
         connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(copy, table))
         # Binary, since PostgreSQL then takes one statement and no more: a declaration cannot bring a second one along.
         connection.execute(sql.SQL("CREATE INDEX ON {} ").format(copy) + index, binary=True)
-        row = connection.execute(
-            """
-            SELECT pg_catalog.pg_get_expr(i.indexprs, i.indrelid), pg_catalog.pg_get_expr(i.indpred, i.indrelid),
-                   nullif(a.atttypmod, -1)
-            FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum = 1
-            WHERE i.indrelid = pg_catalog.to_regclass(%s)
-            """,
-            (copy.as_string(None),),
-        ).fetchone()
-    assert row is not None  # it was made a moment ago
-    return Canonical(expression=row[0], predicate=row[1], dimensions=row[2])
+        [found] = catalog_indexes(connection.execute(_OF_COPY, (copy.as_string(None),)))
+    return Canonical(expression=found.expression, predicate=found.predicate, dimensions=found.dimensions)
+
+
+_OF_COPY = indexes_query("i.indrelid = pg_catalog.to_regclass(%s)", "dimensions")

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
-from psycopg import sql
+from typing import LiteralString
 
 from everindex.errors import StatementFailed
 from everindex.index.catalog.canonical import canonical_texts
-from everindex.index.catalog.observed import (
-    Observed,
-    ObservedIndex,
-    ObservedPartition,
-    Validity,
-)
+from everindex.index.catalog.observed import Observed, ObservedIndex, ObservedPartition
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
 from everindex.pg.capabilities import parse_version
 from everindex.pg.connections import Connection
-from everindex.pg.index_catalog import BUILDER_PID, CatalogIndex, catalog_indexes, indexes_query
+from everindex.pg.index_catalog import CatalogIndex, catalog_indexes, indexes_query, table_oid_of
 from everindex.pg.sqlstate import translate_errors
 
 #: An index that is dropped in the middle of a look is gone at the next one; several may go one after the other.
@@ -152,22 +146,6 @@ def _partitions(connection: Connection, oid: int) -> list[tuple[int, ObservedPar
     ]
 
 
-def find_validity(connection: Connection, schema: str, name: str) -> Validity | None:
-    """The state of one index, of whatever kind; None where there is none of that name. Reads only."""
-    row = connection.execute(
-        sql.SQL(
-            """
-            SELECT i.indisvalid, {builder} FROM pg_catalog.pg_class c
-            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
-            WHERE n.nspname = %s AND c.relname = %s
-            """
-        ).format(builder=sql.SQL(BUILDER_PID)),
-        (schema, name),
-    ).fetchone()
-    return None if row is None else Validity(is_valid=row[0], builder_pid=row[1])
-
-
 def _indexes(connection: Connection, table_oids: list[int], *, also_named: str) -> dict[int, tuple[ObservedIndex, ...]]:
     """The vector indexes of each table. Reads only."""
     rows = connection.execute(_VECTOR_INDEXES, (table_oids, also_named)).fetchall()
@@ -195,7 +173,7 @@ def _observed_index(index: CatalogIndex) -> ObservedIndex:
         ef_construction=index.option("ef_construction", DEFAULT_EF_CONSTRUCTION),
         is_valid=index.is_valid,
         is_ready=index.is_ready,
-        size_bytes=index.size_bytes or 0,
+        size_bytes=index.size_bytes,
         definition=index.definition,
         builder_pid=index.builder_pid,
         is_partitioned=index.is_partitioned,
@@ -216,15 +194,15 @@ def _table_is(connection: Connection, spec: IndexSpec) -> str | None:
 
 
 def _name_taken_by(connection: Connection, spec: IndexSpec, *, table_oid: int) -> str | None:
-    row = connection.execute(
-        """
-        SELECT CASE c.relkind WHEN 'i' THEN 'an index on ' || i.indrelid::regclass::text WHEN 'r' THEN 'a table'
-                              WHEN 'v' THEN 'a view' WHEN 'S' THEN 'a sequence' ELSE 'another relation' END
-        FROM pg_catalog.pg_class c
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
-        WHERE n.nspname = %s AND c.relname = %s AND (i.indrelid IS NULL OR i.indrelid <> %s)
-        """,
-        (spec.schema, spec.name, table_oid),
-    ).fetchone()
+    row = connection.execute(_NAME_TAKEN_BY, (spec.schema, spec.name, table_oid)).fetchone()
     return None if row is None else str(row[0])
+
+
+_NAME_TAKEN_BY: LiteralString = f"""
+    SELECT CASE c.relkind WHEN 'i' THEN 'an index on ' || found.table_oid::regclass::text WHEN 'r' THEN 'a table'
+                          WHEN 'v' THEN 'a view' WHEN 'S' THEN 'a sequence' ELSE 'another relation' END
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (SELECT {table_oid_of("c.oid")} AS table_oid) AS found
+    WHERE n.nspname = %s AND c.relname = %s AND (found.table_oid IS NULL OR found.table_oid <> %s)
+"""  # noqa: S608

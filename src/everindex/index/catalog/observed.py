@@ -12,17 +12,9 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Validity:
-    """Whether an index is whole, and who builds it."""
-
-    is_valid: bool
-    builder_pid: int | None
-    """The backend that is building it now, where one is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedIndex:
-    """One index as pg_index and pg_class have it."""
+    """What a plan depends on of one index of the catalog (`pg/index_catalog.py`), pgvector's defaults filled in: the digest
+    is made of these fields."""
 
     oid: int
     name: str

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
+from everindex.pg.index_catalog import CatalogIndex, catalog_indexes, indexes_query
 from everindex.pg.locks import holder_of
 
 BEGINNING = "everindex: set aside "
@@ -41,23 +42,21 @@ def may_note(connection: Connection, spec: IndexSpec) -> bool:
 
 def find_note(connection: Connection, spec: IndexSpec) -> SetAside | None:
     """What was set aside of this declaration and not brought back yet. Reads only."""
-    rows = connection.execute(
-        """
-        SELECT n.nspname, c.relname, pg_catalog.obj_description(c.oid, 'pg_class')
-        FROM pg_catalog.pg_index i
-        JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE i.indrelid = pg_catalog.to_regclass(%s)
-          AND pg_catalog.strpos(pg_catalog.obj_description(c.oid, 'pg_class'), %s) > 0
-        """,
-        (sql.Identifier(spec.schema, spec.table).as_string(None), BEGINNING),
-    ).fetchall()
-    for schema, name, comment in rows:
-        words, kept = split_note(comment)
+    rows = connection.execute(_WITH_NOTE, (sql.Identifier(spec.schema, spec.table).as_string(None), BEGINNING))
+    for index in catalog_indexes(rows):
+        words, kept = split_note(index.comment)
         if kept is not None and kept.get("index") == spec.name:
             own = kept.get("comment")
-            return SetAside(noted_on=(schema, name), words=words, comment=own if isinstance(own, str) else None)
+            return SetAside(
+                noted_on=(index.schema, index.name), words=words, comment=own if isinstance(own, str) else None
+            )
     return None
+
+
+_WITH_NOTE = indexes_query(
+    """i.indrelid = pg_catalog.to_regclass(%s)
+    AND pg_catalog.strpos(pg_catalog.obj_description(c.oid, 'pg_class'), %s) > 0"""
+)
 
 
 def aside_words(connection: Connection, spec: IndexSpec) -> tuple[str, str] | None:
@@ -77,20 +76,13 @@ def aside_words(connection: Connection, spec: IndexSpec) -> tuple[str, str] | No
     )
 
 
-def index_to_note_on(connection: Connection, spec: IndexSpec) -> tuple[str, str, str | None] | None:
-    """(schema, name, comment) of the index to write the note on: the primary key's, or another unique one."""
-    row = connection.execute(
-        """
-        SELECT n.nspname, c.relname, pg_catalog.obj_description(c.oid, 'pg_class')
-        FROM pg_catalog.pg_index i
-        JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE i.indrelid = pg_catalog.to_regclass(%s) AND i.indisunique AND i.indisvalid
-        ORDER BY i.indisprimary DESC, c.relname LIMIT 1
-        """,
-        (sql.Identifier(spec.schema, spec.table).as_string(None),),
-    ).fetchone()
-    return None if row is None else (row[0], row[1], row[2])
+def index_to_note_on(connection: Connection, spec: IndexSpec) -> CatalogIndex | None:
+    """The index to write the note on: the primary key's, or another unique one."""
+    rows = connection.execute(_UNIQUE, (sql.Identifier(spec.schema, spec.table).as_string(None),))
+    return min(catalog_indexes(rows), key=lambda index: (not index.is_primary, index.name), default=None)
+
+
+_UNIQUE = indexes_query("i.indrelid = pg_catalog.to_regclass(%s) AND i.indisunique AND i.indisvalid")
 
 
 def split_note(comment: str | None) -> tuple[str | None, dict[str, object] | None]:

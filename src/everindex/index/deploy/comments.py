@@ -37,8 +37,7 @@ def note(deployment: Deployment, connection: Connection, index: ObservedIndex) -
     """Says that `index` is about to be dropped and is to come back. The caller holds the lock `aside`."""
     found = index_to_note_on(connection, deployment.spec)
     assert found is not None  # may_note was asked
-    schema, name, comment = found
-    words, _ = split_note(comment)
+    words, _ = split_note(found.comment)
     before = find_note(
         connection, deployment.spec
     )  # of a load that was killed when the index was back, without its comment
@@ -48,7 +47,7 @@ def note(deployment: Deployment, connection: Connection, index: ObservedIndex) -
         deployment,
         connection,
         f"noting that index {deployment.spec.qualified_name} is set aside",
-        comment_statement(schema, name, with_note(words, line)),
+        comment_statement(found.schema, found.name, with_note(words, line)),
     )
 
 

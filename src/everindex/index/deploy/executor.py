@@ -51,6 +51,7 @@ from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection, connect
+from everindex.pg.index_catalog import find_index
 
 log = logging.getLogger(__name__)
 
@@ -206,9 +207,9 @@ def _wait_for_others(deployment: Deployment, connection: Connection, step: Step)
         case Build() | CreateOnParent():
             wait_for_table(deployment, connection, step.spec.schema, step.spec.table)
         case DropIndex() | Reindex():
-            table = _table_of(connection, step.schema, step.name)
-            if table is not None:
-                wait_for_table(deployment, connection, *table)
+            index = find_index(connection, step.schema, step.name)
+            if index is not None:
+                wait_for_table(deployment, connection, index.table_schema, index.table)
         case WaitForBuild() | Rename() | Attach() | Prove() | Swap():
             pass
         case _:
@@ -283,16 +284,3 @@ def _wait_for_build(deployment: Deployment, connection: Connection, step: WaitFo
         why="it did not end in the time that this process may wait.",
         next_step="wait for it, then run the same command again; nothing was changed by this one.",
     )
-
-
-def _table_of(connection: Connection, schema: str, name: str) -> tuple[str, str] | None:
-    row = connection.execute(
-        """
-        SELECT tn.nspname, t.relname FROM pg_catalog.pg_class c
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
-        JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-        WHERE n.nspname = %s AND c.relname = %s
-        """,
-        (schema, name),
-    ).fetchone()
-    return None if row is None else (row[0], row[1])
