@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from everindex.doctor.compared_vectors import ComparedVectors
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
-from everindex.errors import EverindexError
+from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.doctor.vector_comparison import judge_compared
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
-    try:
-        found = examined.compared_vectors
-    except EverindexError as exc:
-        yield unknown(f"vectors could not be compared with their texts: {exc.why}")
-        return
-    if found is None or not found.recorded:
-        return
-    if found.recorded_other:
-        yield finding(
-            f"{found.recorded_other} of {found.recorded} sampled vectors of {found.quoted} are recorded as made by "
-            f"{found.model}, but of another text than is stored",
-            about=found.quoted,
-            fix=Fix(advice="`everindex embed --check` compares every vector with its text, and makes those anew."),
-        )
-    else:
-        yield good(
+    yield from judge_compared(examined, _judge, compared_with="their texts")
+
+
+def _judge(found: ComparedVectors) -> RuleResult | None:
+    if not found.recorded:
+        return None
+    if not found.recorded_other:
+        return good(
             f"{found.recorded} sampled vectors of {found.quoted} are those that {found.model} gives their texts",
             about=found.quoted,
         )
+    return finding(
+        f"{found.recorded_other} of {found.recorded} sampled vectors of {found.quoted} are recorded as made by "
+        f"{found.model}, but of another text than is stored",
+        about=found.quoted,
+        fix=Fix(advice="`everindex embed --check` compares every vector with its text, and makes those anew."),
+    )
 
 
 RULE = Rule(
