@@ -33,6 +33,7 @@ from everindex.index.deploy import executor as apply
 from everindex.index.plan.planner import make_plan
 from everindex.index.reporter import Reporter
 from everindex.pg.embedded import running as embedded
+from load_kinds import LOAD_KINDS
 from places import open_place
 from plan_kinds import KINDS as VECTOR_KINDS
 from plan_kinds import Kind
@@ -40,7 +41,7 @@ from scene import wait_until
 from warm import PROCESSES
 from word_kinds import WORD_KINDS
 
-KINDS = (*VECTOR_KINDS, *WORD_KINDS)
+KINDS = (*VECTOR_KINDS, *WORD_KINDS, *LOAD_KINDS)
 BY_NAME = {kind.name: kind for kind in KINDS}
 #: Where a step is taken: of a deploy, and of the index of the words.
 TAKING = (apply, keyword_index)

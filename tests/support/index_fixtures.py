@@ -1,14 +1,16 @@
-"""Databases for the index engine: `items` of 300 and of 3,000 vectors, and the chain just before its index."""
+"""Databases for the index engine: `items` of 300 and of 3,000 vectors, the start of each kind of plan, and the chain just
+before its index."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import scene
 from everindex.settings import current_settings
+from plan_kinds import Kind
 
 
 def _clone(cluster: Any, name: str, fill: Any) -> Iterator[str]:
@@ -27,6 +29,21 @@ def items(cluster: Any) -> Iterator[str]:
 def many_items(cluster: Any) -> Iterator[str]:
     """3,000 vectors of 64 dimensions, no vector index."""
     yield from _clone(cluster, "items_many", lambda conninfo: scene.fill_items(conninfo, count=3000))
+
+
+@pytest.fixture
+def starts(cluster: Any) -> Callable[[Kind], str]:
+    """Clones of the starting state of a kind of plan, on the server of the run."""
+
+    def start(kind: Kind) -> str:
+        def fill(conninfo: str) -> None:
+            scene.fill_items(conninfo, count=300)
+            kind.prepare(conninfo)
+
+        conninfo: str = cluster.database(cluster.template(f"kind-{kind.name}", fill))
+        return conninfo
+
+    return start
 
 
 @pytest.fixture

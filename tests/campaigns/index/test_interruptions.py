@@ -23,6 +23,7 @@ import attack
 import scene
 from attack import BY_NAME, KINDS, VECTOR_KINDS, Client, Ended, Victim, client, mended
 from by_hand import rows
+from load_kinds import LOAD_KINDS
 from plan_kinds import Kind
 from scene import wait_until
 from word_kinds import WORD_KINDS
@@ -45,21 +46,6 @@ def one_of_each_step(moments: tuple[str, ...], shift: int) -> list[int]:
             steps.append([])
         steps[-1].append(number)
     return sorted({step[((index + shift) * len(step) // 3) % len(step)] for index, step in enumerate(steps)})
-
-
-@pytest.fixture
-def starts(cluster: Any) -> Callable[[Kind], str]:
-    """Clones of a kind's starting state on the server of the run."""
-
-    def start(kind: Kind) -> str:
-        def fill(conninfo: str) -> None:
-            scene.fill_items(conninfo, count=300)
-            kind.prepare(conninfo)
-
-        conninfo: str = cluster.database(cluster.template(f"kind-{kind.name}", fill))
-        return conninfo
-
-    return start
 
 
 def kill_client(stopped: Client, conninfo: str) -> None:
@@ -115,6 +101,16 @@ def test_a_client_or_backend_that_dies_at_a_step_leaves_what_the_next_run_mends(
         numbers = one_of_each_step(moments, shift)
         # Without its lock the work goes on and must end well: seen once here, and at every statement in the long ring.
         attack_at(cluster, starts, kind, numbers[len(numbers) // 2 :][:1] if kill is kill_lock else numbers, kill)
+
+
+def test_an_index_that_is_set_aside_comes_back_after_a_death_at_each_step_of_its_restore(
+    cluster: Any, starts: Callable[[Kind], str]
+) -> None:
+    kind = BY_NAME["set-aside-by-a-killed-load"]
+    moments = attack.moments_of(starts(kind), kind)
+    assert any("CREATE INDEX CONCURRENTLY" in label for label in moments)
+    assert any("COMMENT ON INDEX" in label for label in moments)
+    attack_at(cluster, starts, kind, one_of_each_step(moments, 1), kill_client)
 
 
 @pytest.mark.long
@@ -176,7 +172,9 @@ def _stop_server_in(server: Victim, plans: list[tuple[Kind, int]]) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("kinds", "least"), [(VECTOR_KINDS, 4), (WORD_KINDS, 2)], ids=["vector", "words"])
+@pytest.mark.parametrize(
+    ("kinds", "least"), [(VECTOR_KINDS, 4), (WORD_KINDS, 2), (LOAD_KINDS, 1)], ids=["vector", "words", "loads"]
+)
 def test_a_server_that_stops_at_a_step_of_any_plan_has_what_the_next_run_mends(
     kinds: tuple[Kind, ...], least: int
 ) -> None:
@@ -184,7 +182,9 @@ def test_a_server_that_stops_at_a_step_of_any_plan_has_what_the_next_run_mends(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("kinds", "least"), [(VECTOR_KINDS, 31), (WORD_KINDS, 4)], ids=["vector", "words"])
+@pytest.mark.parametrize(
+    ("kinds", "least"), [(VECTOR_KINDS, 31), (WORD_KINDS, 4), (LOAD_KINDS, 2)], ids=["vector", "words", "loads"]
+)
 def test_a_server_that_stops_at_any_statement_of_any_plan_has_what_the_next_run_mends(
     kinds: tuple[Kind, ...], least: int
 ) -> None:
@@ -231,6 +231,7 @@ INSIDE = [
         "partitioned-half-done",
         "words-absent",
         "words-of-another-language",
+        "set-aside-by-a-killed-load",
     )
     for phase in (scene.WRITERS, scene.OLD_SNAPSHOT)
     if not (name == "partitioned-half-done" and phase == scene.WRITERS)
@@ -245,6 +246,7 @@ DROPS = [
         "drop-then-deploy",
         "words-invalid",
         "words-with-previous",
+        "load-without-index",
     )
     for is_dead in (False, True)
 ]

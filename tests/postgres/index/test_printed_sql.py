@@ -6,11 +6,9 @@ import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-import scene
 from by_hand import run
 from everindex.index.catalog.drift import differences
 from everindex.index.catalog.effective_spec import effective_spec, store
@@ -34,19 +32,6 @@ PSQL = embedded_binaries().program("psql")
 PRINTED = [kind for kind in KINDS if kind.act is deploy and not kind.ends_without]
 
 
-@pytest.fixture
-def start(cluster: Any) -> Callable[[Kind], str]:
-    def started(kind: Kind) -> str:
-        def fill(conninfo: str) -> None:
-            scene.fill_items(conninfo, count=300)
-            kind.prepare(conninfo)
-
-        conninfo: str = cluster.database(cluster.template(f"kind-{kind.name}", fill))
-        return conninfo
-
-    return started
-
-
 def preview(conninfo: str, kind: Kind) -> PlanPreview:
     policy = replace(DEPLOY, rebuild_because=kind.policy.rebuild_because)
     with connect(conninfo) as connection:
@@ -68,9 +53,9 @@ def by_psql(conninfo: str, found: PlanPreview) -> None:
 
 @pytest.mark.parametrize("kind", PRINTED, ids=lambda kind: kind.name)
 def test_the_printed_sql_of_every_kind_of_plan_leads_to_the_declared_state(
-    start: Callable[[Kind], str], kind: Kind
+    starts: Callable[[Kind], str], kind: Kind
 ) -> None:
-    conninfo = kind.connects_to(start(kind))
+    conninfo = kind.connects_to(starts(kind))
     found = preview(conninfo, kind)
     by_psql(conninfo, found)
     with connect(conninfo) as connection:
@@ -138,10 +123,10 @@ def test_a_previous_generation_that_makes_room_is_not_called_old(items: str) -> 
 
 
 def test_a_plan_shows_the_previous_generation_whose_time_is_over_as_the_deploy_then_drops_it(
-    start: Callable[[Kind], str],
+    starts: Callable[[Kind], str],
 ) -> None:
     (kind,) = [kind for kind in PRINTED if kind.name == "expired-previous"]
-    conninfo = start(kind)
+    conninfo = starts(kind)
     shown = [each.step.sentence for each in preview(conninfo, kind).steps]
     assert len(shown) == 1
     assert "time is over" in shown[0]
