@@ -29,11 +29,8 @@ def _server() -> Iterator[tuple[ThreadingHTTPServer, Endpoint]]:
 @pytest.fixture
 def endpoint(_server: tuple[ThreadingHTTPServer, Endpoint]) -> Endpoint:
     """The server with its good manners restored."""
-    fresh, shared = Endpoint(), _server[1]
-    shared.answer, shared.requests, shared.authorizations, shared.arrivals = (
-        fresh.answer, fresh.requests, fresh.authorizations, fresh.arrivals,
-    )  # fmt: skip
-    return shared
+    _server[1].behave()
+    return _server[1]
 
 
 @pytest.fixture(autouse=True)

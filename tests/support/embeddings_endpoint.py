@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+import numpy as np
 
 from everindex.articles.embedding import OpenAICompatibleEmbedder, RetryPolicy
 
@@ -29,31 +32,70 @@ class Reply:
     """A Content-Length of one's own: with more than the body has, the connection breaks off in the middle."""
 
 
-def vector_of(text: str, width: int = WIDTH) -> list[float]:
-    """A vector that tells which text it is of: the length of the text, then ones."""
-    return [float(len(text))] + [1.0] * (width - 1)
+def vector_of(text: str, width: int = WIDTH, *, model: str = "local") -> np.ndarray:
+    """The vector that the server gives a text, `(width,) float32`: of length 1, another for every text and model."""
+    seed = int.from_bytes(hashlib.sha256(f"{model}\n{text}".encode()).digest()[:8], "big")
+    vector = np.random.default_rng(seed).standard_normal(width)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def numbers_of(text: str, width: int = WIDTH, *, model: str = "local") -> list[float]:
+    """The same as JSON has it."""
+    numbers: list[float] = vector_of(text, width, model=model).tolist()
+    return numbers
 
 
 def good(request: dict[str, Any], width: int = WIDTH) -> Reply:
     """The right answer to a request."""
-    return Reply(
-        body={"data": [{"index": i, "embedding": vector_of(t, width)} for i, t in enumerate(request["input"])]}
-    )
+    vectors = [numbers_of(text, width, model=request["model"]) for text in request["input"]]
+    return Reply(body={"data": [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]})
 
 
 class Endpoint:
-    """The server's behaviour and what it was asked. `answer` gets the request's JSON and how many came before."""
+    """The server's behaviour and its requests. `answer` gets the request's JSON and how many came before."""
 
     def __init__(self) -> None:
-        self.answer: Callable[[dict[str, Any], int], Reply] = lambda request, _: good(request)
+        self.url = ""
+        self.behave()
+
+    def behave(self) -> None:
+        """Forgets what was sent, and answers every text."""
+        self.answer: Callable[[dict[str, Any], int], Reply] = lambda request, _: good(request, self.width)
+        self.width = WIDTH
+        self.is_down = False
+        self.refused: set[str] = set()
+        """Texts for which a request is refused as a whole."""
+
         self.requests: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
         self.arrivals: list[float] = []
-        self.url = ""
 
-    def embedder(self, *, retries: RetryPolicy = QUICK, **others: Any) -> OpenAICompatibleEmbedder:
-        settings = {"width": WIDTH, "model_name": "local", "api_key": "sk-very-secret", "base_url": self.url} | others
-        return OpenAICompatibleEmbedder(retries=retries, **settings)
+    @property
+    def texts(self) -> list[str]:
+        """All that were sent, in order."""
+        return [text for request in self.requests for text in request["input"]]
+
+    def reply(self, request: dict[str, Any], before: int) -> Reply:
+        if self.is_down:
+            return Reply(status=503)
+        if self.refused.intersection(request["input"]):
+            return Reply(status=400)
+        return self.answer(request, before)
+
+    def embedder(
+        self,
+        *,
+        kind: type[OpenAICompatibleEmbedder] = OpenAICompatibleEmbedder,
+        retries: RetryPolicy = QUICK,
+        **others: Any,
+    ) -> OpenAICompatibleEmbedder:
+        settings = {
+            "width": self.width,
+            "model_name": "local",
+            "api_key": "sk-very-secret",
+            "base_url": self.url,
+        } | others
+        return kind(retries=retries, **settings)
 
 
 def handler_of(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
@@ -66,7 +108,7 @@ def handler_of(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
             endpoint.requests.append(request)
             endpoint.authorizations.append(self.headers.get("Authorization"))
             endpoint.arrivals.append(time.monotonic())
-            reply = endpoint.answer(request, len(endpoint.requests) - 1)
+            reply = endpoint.reply(request, len(endpoint.requests) - 1)
             body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             time.sleep(reply.delay_seconds)
             try:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from embedding_fixtures import _server, endpoint
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.settings import Settings
 from golden_answers import Golden, golden_of
-from http_embedder import Endpoint, handler_of
 from places import open_place
 from templates import MANY_ROWS, filled_with
 
@@ -47,18 +45,3 @@ def sql(instance: Instance) -> Iterator[psycopg.Connection]:
     """A connection of somebody else to the database of `instance`."""
     with psycopg.connect(instance.conninfo, autocommit=True) as connection:
         yield connection
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """An HTTP server that embeds as its `width`, `down` and `refused` say."""
-    endpoint = Endpoint()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(endpoint))
-    server.daemon_threads = True
-    endpoint.url = f"http://127.0.0.1:{server.server_port}/v1/embeddings"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield endpoint
-    server.shutdown()
-    server.server_close()
-    thread.join()

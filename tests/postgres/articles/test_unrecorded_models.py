@@ -12,6 +12,7 @@ from pgvector import Vector
 from pgvector.psycopg import register_vector
 
 from by_hand import change
+from embeddings_endpoint import vector_of
 from everindex.articles.embedding import StaticEmbedder
 from everindex.articles.embedding.text_forms import TEXT_FORMS
 from everindex.articles.instance import Instance
@@ -22,7 +23,6 @@ from everindex.errors import (
     EmbeddingModelUnrecorded,
     EmbeddingModelUnusable,
 )
-from http_embedder import vector_of
 
 WIDTH = 1536
 STATIC = StaticEmbedder(width=WIDTH).model
@@ -73,7 +73,7 @@ def store_as_another_program(
 
 
 def foreign(uri: str, title: str, summary: str) -> np.ndarray:
-    return vector_of(uri)
+    return vector_of(uri, WIDTH)
 
 
 def static(form: str = "title and summary") -> Callable[[str, str, str], np.ndarray]:
@@ -105,7 +105,7 @@ def test_a_text_is_searched_by_words_and_the_answer_says_so(fresh: Instance, sch
     assert answer.hits
     assert "embedding-model-unrecorded" in answer.notices[0]
     assert "everindex model declare" in answer.notices[0]
-    many = fresh.search_many(["tiger", vector_of("u3")], k=3)
+    many = fresh.search_many(["tiger", vector_of("u3", WIDTH)], k=3)
     assert (many[0].strategy, many[1].hits[0].uri) == ("keyword", "u3")
     with pytest.raises(EmbeddingModelUnrecorded):
         fresh.search("tiger", mode="semantic", min_similarity=0.5)
@@ -116,7 +116,7 @@ def test_a_text_is_searched_by_words_and_the_answer_says_so(fresh: Instance, sch
 def test_similar_articles_and_ready_vectors_go_on(fresh: Instance) -> None:
     store_as_another_program(fresh, vector=foreign)
     assert len(fresh.similar("u1", k=3).hits) == 3
-    assert fresh.search_vector(vector_of("u7"), k=1).hits[0].uri == "u7"
+    assert fresh.search_vector(vector_of("u7", WIDTH), k=1).hits[0].uri == "u7"
 
 
 def test_nothing_is_embedded_beside_such_vectors_and_none_is_overwritten(fresh: Instance) -> None:
@@ -232,9 +232,9 @@ def test_a_verification_notes_it_beside_the_proofs_until_it_is_known(fresh: Inst
 
 def test_which_models_made_how_many_vectors_is_counted(fresh: Instance) -> None:
     fresh.upsert([{"uri": "ours", "title": "tiger"}, {"uri": "theirs", "title": "lemon"}])
-    fresh.upsert([{"uri": "theirs"}], vectors=np.array([3 * vector_of("x")]), model="mine")
+    fresh.upsert([{"uri": "theirs"}], vectors=np.array([3 * vector_of("x", WIDTH)]), model="mine")
     store_as_another_program(
-        fresh, vector=lambda uri, *_: None if uri == "u0" else np.zeros(WIDTH) if uri == "u1" else vector_of(uri)
+        fresh, vector=lambda uri, *_: None if uri == "u0" else np.zeros(WIDTH) if uri == "u1" else vector_of(uri, WIDTH)
     )
     counts = fresh.models()
     assert counts.as_dict() == {
@@ -257,7 +257,7 @@ def test_the_known_model_of_a_table_is_the_one_that_made_every_vector(fresh: Ins
     assert known() is None
     fresh.declare_model("static")
     assert known() == STATIC
-    fresh.upsert([{"uri": "theirs"}], vectors=np.array([vector_of("x")]), model="mine")
+    fresh.upsert([{"uri": "theirs"}], vectors=np.array([vector_of("x", WIDTH)]), model="mine")
     assert known() is None
 
 
@@ -342,7 +342,7 @@ def test_the_same_model_in_another_padding_is_refused_and_named(fresh: Instance,
 def test_a_mixture_is_refused(fresh: Instance, share: float) -> None:
     made = static()
     store_as_another_program(
-        fresh, 40, vector=lambda uri, *text: made(uri, *text) if int(uri[1:]) < 40 * share else vector_of(uri)
+        fresh, 40, vector=lambda uri, *text: made(uri, *text) if int(uri[1:]) < 40 * share else vector_of(uri, WIDTH)
     )
     with pytest.raises(DeclarationRefused, match=f"{int(40 * share)} of 40"):
         fresh.declare_model("static")

@@ -15,13 +15,19 @@ import psycopg
 import pytest
 
 from by_hand import change
+from embeddings_endpoint import Endpoint, vector_of
 from everindex.articles.connect import connect_instance
+from everindex.articles.embedding import OpenAICompatibleEmbedder
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.errors import ArticleNotFound, EmbeddingModelsMixed, NotMigrated, QueryInvalid, StatementFailed
 from everindex.migrate import runner
 from everindex.settings import Settings
-from http_embedder import Endpoint, HttpEmbedder, vector_of
+
+WIDTH = 1536
+SMALL, LARGE = (f"openai-compatible/{name}@{WIDTH}" for name in ("small", "large"))
+DOWN = "the endpoint answered HTTP 503: Error code: 503"
+REFUSED = "the endpoint answered HTTP 400: Error code: 400"
 
 #: What PostgreSQL must give back to the last character.
 DIFFICULT = (
@@ -53,8 +59,14 @@ def shared(cluster: Any) -> Iterator[Instance]:
 def remote(migrated: str, open_instance: Callable[..., Instance], endpoint: Endpoint) -> Instance:
     """The same, embedding by the HTTP endpoint."""
     opened = open_instance(migrated, EVERINDEX_POOL_SIZE=2)
-    opened.query_embedder.embedder = HttpEmbedder(endpoint)
+    endpoint.width = WIDTH
+    opened.query_embedder.embedder = endpoint.embedder(model_name="small")
     return opened
+
+
+def small(text: str) -> np.ndarray:
+    """The vector of a text by the endpoint's model `small`."""
+    return vector_of(text, WIDTH, model="small")
 
 
 def ask(instance: Instance, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -107,7 +119,7 @@ def test_importing_again_writes_no_row(fresh: Instance) -> None:
 
 
 def test_ones_own_vectors_that_are_there_already_write_no_row(fresh: Instance) -> None:
-    articles, vectors = some(3), np.array([vector_of(str(number)) for number in range(3)])
+    articles, vectors = some(3), np.array([small(str(number)) for number in range(3)])
     fresh.upsert(articles, vectors=vectors, model="mine")
     before = ask(fresh, "SELECT uri, xmin::text FROM articles ORDER BY uri")
     assert counts(fresh.upsert(articles, vectors=vectors, model="mine")) == (0, 0, 3)
@@ -129,7 +141,7 @@ def test_the_last_row_of_one_uri_wins_within_a_call(fresh: Instance) -> None:
     rows = [Article(uri="u", title="first"), Article(uri="v", title="other"), Article(uri="u", title="last")]
     assert counts(fresh.upsert(rows)) == (2, 0, 0)
     assert fresh.article("u").title == "last"
-    vectors = np.array([vector_of("a"), vector_of("b"), vector_of("c")])
+    vectors = np.array([small("a"), small("b"), small("c")])
     fresh.upsert(rows, vectors=vectors)
     assert np.array_equal(stored_vector(fresh, "u"), vectors[2])
 
@@ -218,7 +230,7 @@ def test_an_article_that_cannot_be_stored_is_named_and_nothing_is_stored(shared:
 )
 def test_vectors_that_no_search_could_use_are_refused_and_nothing_is_stored(shared: Instance, spoil: Any) -> None:
     with pytest.raises(QueryInvalid):
-        shared.upsert(some(2), vectors=spoil(np.array([vector_of("a"), vector_of("b")])))
+        shared.upsert(some(2), vectors=spoil(np.array([small("a"), small("b")])))
     assert ask(shared, "SELECT count(*) FROM articles WHERE uri IN ('u0', 'u1', 'b')") == [(0,)]
 
 
@@ -227,11 +239,11 @@ def test_vectors_that_no_search_could_use_are_refused_and_nothing_is_stored(shar
 
 def test_a_changed_text_is_embedded_anew_and_an_unchanged_one_not(remote: Instance, endpoint: Endpoint) -> None:
     remote.upsert(some(3))
-    endpoint.texts.clear()
+    endpoint.requests.clear()
     remote.upsert([Article(uri="u1", title="new", summary="words 1"), Article(uri="u2", category="c"), *some(1)])
     assert endpoint.texts == ["new\n\nwords 1"]
-    assert np.array_equal(stored_vector(remote, "u1"), vector_of("new\n\nwords 1"))
-    assert ask(remote, RECORDS) == [("u0", "small"), ("u1", "small"), ("u2", "small")]
+    assert np.array_equal(stored_vector(remote, "u1"), small("new\n\nwords 1"))
+    assert ask(remote, RECORDS) == [("u0", SMALL), ("u1", SMALL), ("u2", SMALL)]
 
 
 def test_what_cannot_be_embedded_is_stored_without_a_vector_and_completed_later(
@@ -240,10 +252,10 @@ def test_what_cannot_be_embedded_is_stored_without_a_vector_and_completed_later(
     endpoint.is_down = True
     report = remote.upsert(some(3))
     assert counts(report) == (3, 0, 0)
-    assert (report.without_vector, report.failure_reason) == (3, "the endpoint answered 503")
+    assert (report.without_vector, report.failure_reason) == (3, DOWN)
     assert ask(remote, "SELECT count(*), count(embedding) FROM articles") == [(3, 0)]
     assert ask(remote, "SELECT uri, reason, attempts FROM everindex_meta.embedding_failure ORDER BY uri") == [
-        (f"u{number}", "the endpoint answered 503", 1) for number in range(3)
+        (f"u{number}", DOWN, 1) for number in range(3)
     ]
     assert remote.embedding_queue() == 3
     assert remote.embed_missing().without_vector == 3
@@ -253,14 +265,12 @@ def test_what_cannot_be_embedded_is_stored_without_a_vector_and_completed_later(
     endpoint.refused = {"title 1\n\nwords 1"}
     report = remote.embed_missing()
     assert (report.stored.updated, report.without_vector) == (2, 1)
-    assert ask(remote, "SELECT uri, reason FROM everindex_meta.embedding_failure") == [
-        ("u1", "the endpoint refuses this text")
-    ]
+    assert ask(remote, "SELECT uri, reason FROM everindex_meta.embedding_failure") == [("u1", REFUSED)]
     endpoint.refused = set()
     assert remote.embed_missing().stored.updated == 1
     assert remote.embedding_queue() == 0
     assert ask(remote, "SELECT count(*) FROM everindex_meta.embedding_failure") == [(0,)]
-    assert ask(remote, RECORDS) == [("u0", "small"), ("u1", "small"), ("u2", "small")]
+    assert ask(remote, RECORDS) == [("u0", SMALL), ("u1", SMALL), ("u2", SMALL)]
 
 
 def test_a_changed_text_that_cannot_be_embedded_loses_the_vector_of_the_old_one(
@@ -270,18 +280,18 @@ def test_a_changed_text_that_cannot_be_embedded_loses_the_vector_of_the_old_one(
     endpoint.is_down = True
     remote.upsert([Article(uri="u1", summary="changed")])
     assert stored_vector(remote, "u1") is None
-    assert ask(remote, RECORDS) == [("u0", "small")]
+    assert ask(remote, RECORDS) == [("u0", SMALL)]
     assert remote.embedding_queue() == 1
     answer = remote.similar("u1")
     assert (answer.hits, answer.strategy) == ([], "none-match")
     assert "no vector yet" in answer.notices[0]
     endpoint.is_down = False
     assert remote.embed_missing().stored.updated == 1
-    assert np.array_equal(stored_vector(remote, "u1"), vector_of("title 1\n\nchanged"))
+    assert np.array_equal(stored_vector(remote, "u1"), small("title 1\n\nchanged"))
 
 
 def test_ones_own_vectors_are_stored_as_they_are_with_the_model_they_are_of(remote: Instance) -> None:
-    vectors = np.array([vector_of("mine"), 30 * vector_of("yours")])
+    vectors = np.array([small("mine"), 30 * small("yours")])
     remote.upsert(some(2), vectors=vectors, model="my-model")
     assert [np.array_equal(stored_vector(remote, f"u{number}"), vectors[number]) for number in range(2)] == [True, True]
     assert ask(remote, RECORDS) == [("u0", "my-model"), ("u1", "my-model")]
@@ -295,35 +305,35 @@ def test_a_vector_of_an_unknown_model_takes_the_record_of_the_one_before_it_away
 ) -> None:
     endpoint.refused = {"title 1\n\nwords 1"}
     remote.upsert(some(2))
-    assert ask(remote, RECORDS) == [("u0", "small")]
-    remote.upsert(some(2), vectors=np.array([vector_of("a"), vector_of("b")]))
+    assert ask(remote, RECORDS) == [("u0", SMALL)]
+    remote.upsert(some(2), vectors=np.array([small("a"), small("b")]))
     assert ask(remote, RECORDS) == []
     assert ask(remote, "SELECT count(*) FROM everindex_meta.embedding_failure") == [(0,)]
 
 
 def test_vectors_of_two_models_are_never_searched_together(remote: Instance, endpoint: Endpoint) -> None:
     remote.upsert(some(4))
-    remote.query_embedder.embedder = HttpEmbedder(endpoint, "large")
+    remote.query_embedder.embedder = endpoint.embedder(model_name="large")
     remote.invalidate()
-    with pytest.raises(EmbeddingModelsMixed, match="large") as raised:
+    with pytest.raises(EmbeddingModelsMixed, match="openai-compatible/large@1536") as raised:
         remote.search("words", mode="semantic")
-    assert "small (4 rows)" in raised.value.why
-    assert len(remote.search_vector(vector_of("title 0\n\nwords 0"), k=4).hits) == 4
+    assert f"{SMALL} (4 rows)" in raised.value.why
+    assert len(remote.search_vector(small("title 0\n\nwords 0"), k=4).hits) == 4
     assert remote.embedding_queue() == 4
     assert remote.embed_missing().stored.updated == 4
-    assert ask(remote, RECORDS) == [(f"u{number}", "large") for number in range(4)]
+    assert ask(remote, RECORDS) == [(f"u{number}", LARGE) for number in range(4)]
     assert remote.search("title 2\n\nwords 2").hits[0].uri == "u2"
-    assert np.array_equal(stored_vector(remote, "u2"), vector_of("title 2\n\nwords 2", model="large"))
+    assert np.array_equal(stored_vector(remote, "u2"), vector_of("title 2\n\nwords 2", WIDTH, model="large"))
 
 
 def test_records_of_articles_that_are_gone_do_not_stop_a_search(remote: Instance, endpoint: Endpoint) -> None:
     remote.upsert(some(4))
-    remote.query_embedder.embedder = HttpEmbedder(endpoint, "large")
+    remote.query_embedder.embedder = endpoint.embedder(model_name="large")
     change(remote, "DELETE FROM articles WHERE uri <> 'u0'", "UPDATE articles SET embedding = NULL")
     remote.upsert([Article(uri="v", title="another")])
     assert len(ask(remote, RECORDS)) == 5
     assert [hit.uri for hit in remote.search("another").hits] == ["v"]
-    assert remote.query_embedder.embedding_models() == {"large": 1}
+    assert remote.query_embedder.embedding_models() == {LARGE: 1}
 
 
 def test_a_vector_is_not_recorded_where_the_text_has_changed_meanwhile(remote: Instance, endpoint: Endpoint) -> None:
@@ -331,19 +341,19 @@ def test_a_vector_is_not_recorded_where_the_text_has_changed_meanwhile(remote: I
     remote.upsert(some(2))
     endpoint.is_down = False
 
-    class Meanwhile(HttpEmbedder):
+    class Meanwhile(OpenAICompatibleEmbedder):
         def embed(self, texts: Any) -> Any:
             change(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
             return super().embed(texts)
 
-    remote.query_embedder.embedder = Meanwhile(endpoint)
+    remote.query_embedder.embedder = endpoint.embedder(model_name="small", kind=Meanwhile)
     assert remote.embed_missing().stored.updated == 1
     assert stored_vector(remote, "u0") is None
-    assert ask(remote, RECORDS) == [("u1", "small")]
+    assert ask(remote, RECORDS) == [("u1", SMALL)]
     assert ask(remote, "SELECT uri FROM everindex_meta.embedding_failure") == [("u0",)]
-    remote.query_embedder.embedder = HttpEmbedder(endpoint)
+    remote.query_embedder.embedder = endpoint.embedder(model_name="small")
     assert remote.embed_missing().stored.updated == 1
-    assert np.array_equal(stored_vector(remote, "u0"), vector_of("somebody else was here\n\nwords 0"))
+    assert np.array_equal(stored_vector(remote, "u0"), small("somebody else was here\n\nwords 0"))
 
 
 def test_an_article_that_another_importer_changed_in_between_does_not_stay_without_a_vector(
@@ -352,29 +362,29 @@ def test_an_article_that_another_importer_changed_in_between_does_not_stay_witho
     """It is compared, found unchanged and not embedded; then somebody writes another text, and the upsert writes back."""
     remote.upsert(some(1))
 
-    class Meanwhile(HttpEmbedder):
+    class Meanwhile(OpenAICompatibleEmbedder):
         def embed(self, texts: Any) -> Any:
             if texts == ["title 1\n\nwords 1"]:
                 change(remote, "UPDATE articles SET title = 'somebody else was here' WHERE uri = 'u0'")
             return super().embed(texts)
 
-    remote.query_embedder.embedder = Meanwhile(endpoint)
+    remote.query_embedder.embedder = endpoint.embedder(model_name="small", kind=Meanwhile)
     report = remote.upsert(some(2))
     assert (counts(report), report.without_vector) == ((1, 1, 0), 0)
     assert remote.article("u0").title == "title 0"
-    assert np.array_equal(stored_vector(remote, "u0"), vector_of("title 0\n\nwords 0"))
-    assert ask(remote, RECORDS) == [("u0", "small"), ("u1", "small")]
+    assert np.array_equal(stored_vector(remote, "u0"), small("title 0\n\nwords 0"))
+    assert ask(remote, RECORDS) == [("u0", SMALL), ("u1", SMALL)]
 
 
 def test_half_of_a_text_is_embedded_with_the_other_half_that_is_stored(remote: Instance, endpoint: Endpoint) -> None:
     remote.upsert([{"uri": "a", "title": "T", "summary": "S"}, {"uri": "b", "title": "T", "summary": "S"}])
-    endpoint.texts.clear()
+    endpoint.requests.clear()
     remote.upsert([{"uri": "a", "summary": "S2"}, {"uri": "b", "title": "T2"}, {"uri": "c", "summary": "alone"}])
     assert endpoint.texts == ["T\n\nS2", "T2\n\nS", "alone"]
-    assert np.array_equal(stored_vector(remote, "a"), vector_of("T\n\nS2"))
-    assert np.array_equal(stored_vector(remote, "b"), vector_of("T2\n\nS"))
+    assert np.array_equal(stored_vector(remote, "a"), small("T\n\nS2"))
+    assert np.array_equal(stored_vector(remote, "b"), small("T2\n\nS"))
     remote.upsert([{"uri": "c", "title": "later"}])
-    assert np.array_equal(stored_vector(remote, "c"), vector_of("later\n\nalone"))
+    assert np.array_equal(stored_vector(remote, "c"), small("later\n\nalone"))
 
 
 @pytest.mark.parametrize("is_new", [False, True])
@@ -384,7 +394,7 @@ def test_the_other_half_that_somebody_changed_while_this_one_was_embedded_is_emb
     if not is_new:
         remote.upsert([{"uri": "a", "title": "T", "summary": "S"}])
 
-    class Meanwhile(HttpEmbedder):
+    class Meanwhile(OpenAICompatibleEmbedder):
         changes = 1
 
         def embed(self, texts: Any) -> Any:
@@ -397,12 +407,12 @@ def test_the_other_half_that_somebody_changed_while_this_one_was_embedded_is_emb
                 )
             return super().embed(texts)
 
-    remote.query_embedder.embedder = Meanwhile(endpoint)
+    remote.query_embedder.embedder = endpoint.embedder(model_name="small", kind=Meanwhile)
     assert remote.upsert([{"uri": "a", "summary": "S2"}]).without_vector == 0
-    assert np.array_equal(stored_vector(remote, "a"), vector_of("T0\n\nS2"))
-    assert ask(remote, RECORDS) == [("a", "small")]
+    assert np.array_equal(stored_vector(remote, "a"), small("T0\n\nS2"))
+    assert ask(remote, RECORDS) == [("a", SMALL)]
     # Who never comes to rest is left in the queue, and not with the vector of a text that is gone.
-    remote.query_embedder.embedder = Meanwhile(endpoint)
+    remote.query_embedder.embedder = endpoint.embedder(model_name="small", kind=Meanwhile)
     remote.query_embedder.embedder.changes = 9
     remote.upsert([{"uri": "a", "summary": "S3"}])
     assert stored_vector(remote, "a") is None
@@ -443,8 +453,8 @@ def test_everything_works_without_the_schema_of_everindex(remote: Instance, endp
     assert remote.embed_missing().stored.updated == 1
     assert len(remote.search("words").hits) == 3
     assert len(remote.similar("u0").hits) == 2
-    assert remote.query_embedder.embedding_models() == {"small": 3}  # made again, for what is stored from then on
-    assert counts(remote.upsert(some(3), vectors=np.array([vector_of(str(n)) for n in range(3)]), model="m")) == (
+    assert remote.query_embedder.embedding_models() == {SMALL: 3}  # made again, for what is stored from then on
+    assert counts(remote.upsert(some(3), vectors=np.array([small(str(n)) for n in range(3)]), model="m")) == (
         0,
         3,
         0,
@@ -521,7 +531,7 @@ def test_articles_may_lie_in_another_schema_of_the_search_path(fresh: Instance) 
     )
     with connect_instance(fresh.conninfo) as instance:
         assert counts(instance.upsert(some(3, raw_text="full"))) == (3, 0, 0)
-        vectors = np.array([vector_of(str(number)) for number in range(3)])
+        vectors = np.array([small(str(number)) for number in range(3)])
         assert counts(instance.upsert(some(3), vectors=vectors, model=instance.embedder.model)) == (0, 3, 0)
         assert counts(instance.upsert(some(3), vectors=vectors, model=instance.embedder.model)) == (0, 0, 3)
         assert instance.article("u1").raw_text == "full"
@@ -546,7 +556,7 @@ def test_a_database_without_the_table_or_the_column_says_what_to_run(
     change(fresh, "ALTER TABLE articles DROP COLUMN embedding")
     assert counts(fresh.upsert(some(2))) == (2, 0, 0)
     assert fresh.article("u1").title == "title 1"
-    for use in (lambda: fresh.search_vector(vector_of("x")), lambda: fresh.similar("u1")):
+    for use in (lambda: fresh.search_vector(small("x")), lambda: fresh.similar("u1")):
         with pytest.raises(NotMigrated, match="embedding is missing"):
             use()
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import psycopg
 import pytest
 from pgvector import Vector
 from pgvector.psycopg import register_vector
 
 import warm
-from embeddings_endpoint import Endpoint, Reply
+from embeddings_endpoint import Endpoint, vector_of
 from everindex.articles.connect import connect_instance
 from everindex.articles.embedding.text_forms import TEXT_FORMS
 from everindex.articles.instance import Instance
@@ -25,27 +23,17 @@ WIDTH = 1536
 ROWS = 30
 
 
-def vector_of(text: str, model: str) -> list[float]:
-    seed = int.from_bytes(hashlib.sha256(f"{model}\n{text}".encode()).digest()[:8], "big")
-    return [float(number) for number in np.random.default_rng(seed).standard_normal(WIDTH)]
-
-
-def answer(request: dict[str, Any], _: int) -> Reply:
-    data = [{"index": i, "embedding": vector_of(text, request["model"])} for i, text in enumerate(request["input"])]
-    return Reply(body={"data": data})
-
-
 @pytest.fixture
 def theirs(migrated: str, endpoint: Endpoint) -> Iterator[Instance]:
     """Rows that another program filled, with the titles as `their-model` of the endpoint embeds them."""
-    endpoint.answer = answer
+    endpoint.width = WIDTH
     with psycopg.connect(migrated, autocommit=True) as connection:
         register_vector(connection)
         for n in range(ROWS):
             text = TEXT_FORMS["title alone"](f"title {n}", "a summary")
             connection.execute(
                 "INSERT INTO articles (uri, title, summary, embedding) VALUES (%s, %s, 'a summary', %s)",
-                (f"u{n}", f"title {n}", Vector(vector_of(text, "their-model"))),
+                (f"u{n}", f"title {n}", Vector(vector_of(text, WIDTH, model="their-model"))),
             )
     settings = Settings(embedding_model="their-model", openai_base_url=endpoint.url)
     with connect_instance(migrated, settings=settings) as instance:
@@ -108,7 +96,7 @@ def test_another_model_of_the_endpoint_is_refused_with_the_figures(theirs: Insta
 def test_an_endpoint_that_is_down_is_told_in_three_lines_and_nothing_is_recorded(
     theirs: Instance, endpoint: Endpoint, how: str
 ) -> None:
-    endpoint.answer = lambda *_: Reply(status=503)
+    endpoint.is_down = True
     url = "http://127.0.0.1:1/v1" if how == "refuses connections" else endpoint.url
     done = declare(theirs, "their-model", url)
     assert done.returncode == 1

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embeddings_endpoint import QUICK, WIDTH, Endpoint, Reply, good, vector_of
+from embeddings_endpoint import QUICK, WIDTH, Endpoint, Reply, good, numbers_of
 from everindex.articles.embedding import EmbeddingBatch, OpenAICompatibleEmbedder, RetryPolicy, embed_query
 from everindex.articles.embedding.openai_compatible import MAX_BATCH_TEXTS, MAX_REFUSALS_IN_A_ROW, MAX_TEXT_CHARS
 from everindex.errors import EmbeddingFailed, EmbeddingModelUnusable
+
+TEXTS = ["a", "bb", "ccc"]
 
 
 def assert_all_failed(batch: EmbeddingBatch, count: int, *, reason: str) -> None:
@@ -39,10 +41,10 @@ def always(reply: Reply) -> Any:
 
 
 def test_every_text_gets_its_vector(endpoint: Endpoint) -> None:
-    batch = endpoint.embedder().embed(["a", "bb", "ccc"])
+    batch = endpoint.embedder().embed(TEXTS)
     assert batch.failures == {}
     assert batch.vectors.dtype == np.float32
-    assert batch.vectors[:, 0].tolist() == [1, 2, 3]
+    assert batch.vectors.tolist() == [numbers_of(text) for text in TEXTS]
 
 
 def test_no_text_makes_no_request(endpoint: Endpoint) -> None:
@@ -52,24 +54,25 @@ def test_no_text_makes_no_request(endpoint: Endpoint) -> None:
 
 def test_vectors_in_another_order_find_their_texts_by_index(endpoint: Endpoint) -> None:
     endpoint.answer = lambda request, _: Reply(body={"data": good(request).body["data"][::-1]})
-    assert endpoint.embedder().embed(["a", "bb", "ccc"]).vectors[:, 0].tolist() == [1, 2, 3]
+    assert endpoint.embedder().embed(TEXTS).vectors.tolist() == [numbers_of(text) for text in TEXTS]
 
 
 def test_vectors_without_any_index_are_taken_in_order(endpoint: Endpoint) -> None:
-    endpoint.answer = lambda request, _: Reply(body={"data": [{"embedding": vector_of(t)} for t in request["input"]]})
-    assert endpoint.embedder().embed(["a", "bb"]).vectors[:, 0].tolist() == [1, 2]
+    endpoint.answer = lambda request, _: Reply(body={"data": [{"embedding": numbers_of(t)} for t in request["input"]]})
+    assert endpoint.embedder().embed(["a", "bb"]).vectors.tolist() == [numbers_of("a"), numbers_of("bb")]
 
 
 def test_vectors_as_base64_are_read(endpoint: Endpoint) -> None:
-    packed = base64.b64encode(np.array(vector_of("abc"), dtype="<f4").tobytes()).decode()
+    packed = base64.b64encode(np.array(numbers_of("abc"), dtype="<f4").tobytes()).decode()
     endpoint.answer = always(Reply(body=items(packed)))
-    assert endpoint.embedder().embed(["abc"]).vectors[0].tolist() == vector_of("abc")
+    assert endpoint.embedder().embed(["abc"]).vectors[0].tolist() == numbers_of("abc")
 
 
 def test_many_texts_go_in_bounded_batches(endpoint: Endpoint) -> None:
-    batch = endpoint.embedder().embed(["x" * (1 + i % 7) for i in range(600)])
+    texts = ["x" * (1 + i % 7) for i in range(600)]
+    batch = endpoint.embedder().embed(texts)
     assert batch.failures == {}
-    assert batch.vectors[:, 0].tolist() == [1 + i % 7 for i in range(600)]
+    assert batch.vectors.tolist() == [numbers_of(text) for text in texts]
     assert [len(request["input"]) for request in endpoint.requests] == [MAX_BATCH_TEXTS, MAX_BATCH_TEXTS, 88]
 
 
@@ -91,7 +94,7 @@ def test_a_local_server_needs_no_key(endpoint: Endpoint) -> None:
 
 
 def test_a_query_gets_one_vector(endpoint: Endpoint) -> None:
-    assert embed_query(endpoint.embedder(), "abc").tolist() == vector_of("abc")
+    assert embed_query(endpoint.embedder(), "abc").tolist() == numbers_of("abc")
 
 
 # --- texts that cannot be sent, or are refused ---------------------------------------------------------------------
@@ -184,7 +187,7 @@ def test_an_endpoint_that_fails_at_large_batches_gets_smaller_ones_and_their_siz
     texts = ["x" * (1 + number % 7) for number in range(270)]
     batch = embedder.embed(texts)
     assert batch.failures == {}
-    assert [row[0] / row[1] for row in batch.vectors] == pytest.approx([len(text) for text in texts])
+    assert batch.vectors.tolist() == [numbers_of(text) for text in texts]
     failed = [request for request in endpoint.requests if len(request["input"]) > most]
     assert len(failed) <= QUICK.attempts + 9
     endpoint.requests.clear()
@@ -281,7 +284,7 @@ def test_a_failed_query_is_told_in_three_lines_without_the_key(endpoint: Endpoin
 # --- answers that are wrong ----------------------------------------------------------------------------------------
 
 
-def test_a_vector_of_another_width_is_refused(endpoint: Endpoint) -> None:
+def test_a_numbers_of_another_width_is_refused(endpoint: Endpoint) -> None:
     endpoint.answer = lambda request, _: good(request, width=WIDTH + 1)
     assert_all_failed(endpoint.embedder().embed(["a", "b"]), 2, reason=f"answers with {WIDTH + 1} dimensions")
 
@@ -306,12 +309,12 @@ def test_a_vector_of_another_width_is_refused(endpoint: Endpoint) -> None:
     ],
 )
 def test_a_bad_vector_costs_only_its_text(endpoint: Endpoint, bad: Any, reason: str) -> None:
-    endpoint.answer = always(Reply(body=items(vector_of("a"), bad, vector_of("ccc"))))
+    endpoint.answer = always(Reply(body=items(numbers_of("a"), bad, numbers_of("ccc"))))
     batch = endpoint.embedder().embed(["a", "bb", "ccc"])
     assert list(batch.failures) == [1]
     assert reason in batch.failures[1]
     assert np.isnan(batch.vectors[1]).all()
-    assert batch.vectors[[0, 2], 0].tolist() == [1, 3]
+    assert batch.vectors[[0, 2]].tolist() == [numbers_of("a"), numbers_of("ccc")]
 
 
 @pytest.mark.parametrize(
@@ -325,12 +328,12 @@ def test_a_bad_vector_costs_only_its_text(endpoint: Endpoint, bad: Any, reason: 
         b"null",
         b'{"data": null}',
         b'{"data": [1, 2]}',
-        json.dumps(items(vector_of("a"))).encode(),
-        json.dumps(items(*[vector_of("a")] * 3)).encode(),
-        json.dumps({"data": [{"index": 0, "embedding": vector_of("a")}] * 2}).encode(),
-        json.dumps({"data": [{"index": i, "embedding": vector_of("a")} for i in (1, 2)]}).encode(),
-        json.dumps({"data": [{"index": i, "embedding": vector_of("a")} for i in ("0", None)]}).encode(),
-        json.dumps({"data": [{"index": 0, "embedding": vector_of("a")}, {"embedding": vector_of("a")}]}).encode(),
+        json.dumps(items(numbers_of("a"))).encode(),
+        json.dumps(items(*[numbers_of("a")] * 3)).encode(),
+        json.dumps({"data": [{"index": 0, "embedding": numbers_of("a")}] * 2}).encode(),
+        json.dumps({"data": [{"index": i, "embedding": numbers_of("a")} for i in (1, 2)]}).encode(),
+        json.dumps({"data": [{"index": i, "embedding": numbers_of("a")} for i in ("0", None)]}).encode(),
+        json.dumps({"data": [{"index": 0, "embedding": numbers_of("a")}, {"embedding": numbers_of("a")}]}).encode(),
     ],
     ids=range(14),
 )
