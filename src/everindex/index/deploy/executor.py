@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Literal, assert_never
 
 import psycopg
+from psycopg import sql
 
 from everindex.errors import BuildFailed, LockNotObtained
 from everindex.index.build.online import run_watched
@@ -144,23 +145,34 @@ def deploy(
     )
 
 
+#: The empty table that stands in for the declared one; never committed.
+_ACKNOWLEDGED = "everindex_acknowledged"
+
+
 def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
     """Lets PostgreSQL say its "already exists, skipping" for an index that is there, valid and as declared.
 
-    Only after `deploy` returned "already-there": IF NOT EXISTS looks at the name alone.
+    Only after `deploy` returned "already-there": IF NOT EXISTS looks at the name alone. It is said of an empty table beside the
+    declared one, in a transaction that is rolled back: no lock is taken on the declared table, and nothing is built should the
+    index be gone by now.
     """
+    copy = sql.Identifier(spec.schema, _ACKNOWLEDGED)
     with connect(conninfo, application_name="everindex build") as connection:
         connection.add_notice_handler(lambda diagnostic: reporter.notice(notice_text(diagnostic)))
-        # Shorter than deadlock_timeout: another build must never find itself waiting for this courtesy.
         set_session(connection, {"lock_timeout": "500ms", "client_min_messages": "notice"})
-        observed = observe(connection, spec)
-        if observed.is_partitioned:
-            return
         try:
-            connection.execute(create_statement(spec, observed, if_not_exists=True))
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as exc:
-            why = "its table is locked" if exc.sqlstate == "55P03" else "and owned by another role"
-            reporter.say(f"index {spec.qualified_name} is there and valid ({why})")
+            with connection.transaction(force_rollback=True):
+                connection.execute(sql.SQL("CREATE TABLE {} (id int)").format(copy))
+                connection.execute(
+                    sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} (id)").format(sql.Identifier(spec.name), copy)
+                )
+        except (
+            psycopg.errors.DuplicateTable,
+            psycopg.errors.InsufficientPrivilege,
+            psycopg.errors.LockNotAvailable,
+            psycopg.errors.ReadOnlySqlTransaction,
+        ):
+            reporter.say(f"index {spec.qualified_name} is there and valid")
 
 
 def _refuse_other_digest(plan: Plan, expected: str | None) -> None:
