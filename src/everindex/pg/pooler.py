@@ -69,8 +69,13 @@ def look(connection: Session) -> Route:
     )
     if route.is_pooled:
         connection.prepare_threshold = None
-    _ROUTES[connection] = route
+    remember(connection, route)
     return route
+
+
+def remember(connection: Session, route: Route) -> None:
+    """From here on this is how the connection reaches its server, until it is looked at again."""
+    _ROUTES[connection] = route
 
 
 def limit(connection: Session, settings: dict[str, str | int]) -> None:

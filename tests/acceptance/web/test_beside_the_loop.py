@@ -134,9 +134,9 @@ def test_texts_of_many_hits_are_marked_by_one_thread_at_a_time(
 
 
 def test_the_model_of_the_package_is_loaded_before_anybody_asks(web_instance: Instance) -> None:
-    static._read_model.cache_clear()
+    static.read_model.cache_clear()
     prepare_text_search(web_instance)
-    assert static._read_model.cache_info().currsize == 1
+    assert static.read_model.cache_info().currsize == 1
 
 
 def test_a_model_that_is_an_endpoint_is_not_asked_at_the_start(filled: str) -> None:

@@ -204,21 +204,24 @@ def test_a_quick_search_is_not_logged_as_slow(read_only_instance: Instance, capl
 
 
 def test_the_plan_of_a_slow_search_that_cannot_be_had_takes_no_answer_away(
-    filled: str, open_instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+    filled: str,
+    open_instance: Callable[..., Instance],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     instance = open_instance(filled, EVERINDEX_SLOW_QUERY_MS=0, EVERINDEX_POOL_SIZE=1)
     vector = instance.embed_query("anything")
-    engine, taken = instance.engine, []
-    plan = engine._plan
+    explain = engine_module.explain
 
-    def with_a_full_pool(*arguments: Any, **options: Any) -> str:
-        taken.append(instance._pool.getconn())
-        monkeypatch.setattr(instance._pool, "timeout", 0.1)
-        return plan(*arguments, **options)
+    def on_a_lost_connection(connection: Any, *arguments: Any, **options: Any) -> Any:
+        with psycopg.connect(filled) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", (connection.info.backend_pid,))
+        return explain(connection, *arguments, **options)
 
-    monkeypatch.setattr(engine, "_plan", with_a_full_pool)
-    assert len(instance.search_vector(vector).hits) == 10
-    instance._pool.putconn(taken[0])
+    monkeypatch.setattr(engine_module, "explain", on_a_lost_connection)
+    with caplog.at_level(logging.WARNING, logger="everindex.search"):
+        assert len(instance.search_vector(vector).hits) == 10
+    assert "plan: unknown: server-unreachable" in caplog.text
 
 
 def test_connections_that_the_server_ended_are_replaced_and_the_search_is_answered(

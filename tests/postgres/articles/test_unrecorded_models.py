@@ -14,6 +14,8 @@ from pgvector.psycopg import register_vector
 from by_hand import change
 from embeddings_endpoint import vector_of
 from everindex.articles.embedding import StaticEmbedder
+from everindex.articles.embedding.isometry import orthonormal_map
+from everindex.articles.embedding.static import MODEL_DIMENSIONS
 from everindex.articles.embedding.text_forms import TEXT_FORMS
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
@@ -325,11 +327,11 @@ def test_another_model_is_refused_with_the_figures_of_each_text(fresh: Instance)
 
 @pytest.mark.parametrize("padding", ["zeros", "repeated"])
 def test_the_same_model_in_another_padding_is_refused_and_named(fresh: Instance, padding: str) -> None:
-    inner = StaticEmbedder(width=256)._map
+    inner, outer = (orthonormal_map(width, MODEL_DIMENSIONS) for width in (256, WIDTH))
     made = static()
 
     def padded(uri: str, title: str, summary: str) -> np.ndarray:
-        small = inner @ (StaticEmbedder(width=WIDTH)._map.T @ made(uri, title, summary))
+        small = inner @ (outer.T @ made(uri, title, summary))
         return np.tile(small, 6) if padding == "repeated" else np.concatenate([small, np.zeros(WIDTH - 256)])
 
     store_as_another_program(fresh, vector=padded)

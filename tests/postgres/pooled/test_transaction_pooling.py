@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from by_hand import run
 from everindex.articles import incidents
 from everindex.articles.background.keeper import kept_in_background
 from everindex.articles.connect import connect_instance
@@ -186,16 +187,14 @@ def test_the_keeper_beside_the_pages_keeps_through_the_direct_address_or_says_th
             assert len(instance.search("elections").hits) == 10
 
 
-def test_warming_by_searches_leaves_no_time_limit_in_any_session(
-    filled: str, in_transaction_mode: Lead, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        warm._Warming, "_prewarm_schema", lambda self: (None, "none")
-    )  # where pg_prewarm is not installed
+def test_warming_by_searches_leaves_no_time_limit_in_any_session(filled: str, in_transaction_mode: Lead) -> None:
+    run(filled, "DROP SCHEMA everindex_meta CASCADE")  # without it pg_prewarm is not created
     address = in_transaction_mode(filled)
     with connect(address) as connection:
         spec = in_search_path(connection, EMBEDDING_INDEX)
-    assert warm.warm(address, spec, max_seconds=5).searches > 0
+    warmed = warm.warm(address, spec, max_seconds=5)
+    assert warmed.method == "searches"
+    assert warmed.searches > 0
     assert {row["statement_timeout"] for row in of_every_session(address, TOUCHED).values()} == {"0"}
 
 
@@ -294,7 +293,7 @@ def test_a_pooler_that_was_not_noticed_is_noticed_by_its_errors(migrated: str, i
     address = in_transaction_mode(migrated)
     with connect(address) as first, connect(address) as second:
         for connection in (first, second):
-            pooler._ROUTES[connection] = Route(is_pooled=False, server_pid=connection.info.backend_pid)
+            pooler.remember(connection, Route(is_pooled=False, server_pid=connection.info.backend_pid))
         for round_ in range(6):
             with ExitStack() as stack:
                 # Of the pooler's three sessions, transactions of others keep none, one or two: the rest is for us.

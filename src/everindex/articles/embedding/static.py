@@ -53,11 +53,12 @@ class StaticModel:
 def static_model() -> StaticModel:
     """The model, read from the package's files at the first call (some 0.1 s), in one thread only."""
     with _loading:
-        return _read_model()
+        return read_model()
 
 
 @lru_cache(maxsize=1)
-def _read_model() -> StaticModel:
+def read_model() -> StaticModel:
+    """Reads them once in a process; for threads of their own see `static_model`."""
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 

@@ -185,6 +185,11 @@ class Keeper:
                 kept.append(done)
         return Round(role="leads", indexes=tuple(kept), seconds=time.monotonic() - started)
 
+    def failures_of(self, index: str) -> int:
+        """How often in a row keeping an index ("schema.name") has been tried in vain."""
+        failures = self._failures.get(index)
+        return 0 if failures is None else failures.count
+
     def _role(self, connection: Connection, *, asks_who_leads: bool) -> tuple[Role, str | None]:
         row = connection.execute(
             "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only') = 'on'"
