@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
+from everindex.articles.declared import ARTICLES
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import ColumnMismatch, EmbeddingModelUnrecorded, NotMigrated
 from everindex.index.recall.proof import Note
@@ -64,7 +65,7 @@ def read_table_models(
     if table.dimensions is None:
         return TableModels()
     statement = sql.SQL("SELECT {recorded}, {declared}, {unrecorded}").format(
-        recorded=sql.SQL(_RECORDED if table.has_embedding_records else "NULL"),
+        recorded=_recorded(table) if table.has_embedding_records else sql.SQL("NULL"),
         declared=declared_sql(table, "model"),
         unrecorded=unrecorded_exists(table) if has_unrecorded is None else sql.Literal(has_unrecorded),
     )
@@ -74,7 +75,7 @@ def read_table_models(
         recorded: dict[str, int] = row[0] or {}
         if len(recorded) > 1:
             # A record whose article is gone, or has lost its vector, through somebody's SQL counts for nothing.
-            recorded = dict(connection.execute(sql.SQL(_RECORDED_THERE).format(table.identifier)).fetchall())
+            recorded = dict(connection.execute(_recorded_there(table)).fetchall())
     return TableModels(recorded=recorded, declared=row[1], has_unrecorded=row[2])
 
 
@@ -83,23 +84,39 @@ def declared_sql(table: CollectionTable, column: str) -> sql.Composable:
     if not table.has_declared_models:
         return sql.SQL("NULL")
     return sql.SQL(
-        "(SELECT d.{} FROM everindex_meta.declared_model d WHERE d.table_schema = {} AND d.table_name = 'articles')"
-    ).format(sql.Identifier(column), sql.Literal(table.schema))
+        "(SELECT d.{} FROM everindex_meta.declared_model d WHERE d.table_schema = {} AND d.table_name = {})"
+    ).format(sql.Identifier(column), sql.Literal(table.schema), sql.Literal(table.spec.table))
+
+
+def records(table: CollectionTable) -> sql.SQL:
+    """The table of records."""
+    return sql.SQL("everindex_meta.embedding_record" if table.spec is ARTICLES else "everindex_meta.collection_record")
+
+
+def is_record_of(table: CollectionTable, alias: str = "a") -> sql.Composable:
+    """The condition that the record `r` is that of the row `alias`."""
+    if table.spec is ARTICLES:
+        return sql.SQL("r.uri = {}.uri").format(sql.Identifier(alias))
+    return sql.SQL("r.collection = {} AND r.key = {}.{}::pg_catalog.text").format(
+        sql.Literal(table.spec.name), sql.Identifier(alias), table.key
+    )
 
 
 def without_record(table: CollectionTable, alias: str = "a") -> sql.Composable:
     """A condition on a row of the table: nothing is recorded about its vector."""
     if not table.has_embedding_records:
         return sql.SQL("true")
-    return sql.SQL("NOT EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = {}.uri)").format(
-        sql.Identifier(alias)
-    )
+    return sql.SQL("NOT EXISTS (SELECT FROM {} r WHERE {})").format(records(table), is_record_of(table, alias))
 
 
 def is_zero(table: CollectionTable, alias: str = "a") -> sql.Composable:
-    """A condition on a row: its vector is zero, an embedding that failed unseen. Reads the vector."""
-    return sql.SQL("{}({}.embedding) = 0").format(
-        sql.Identifier(table.extension_schema or "public", "vector_norm"), sql.Identifier(alias)
+    """A condition on a row: its vector is zero, an embedding that failed unseen. Reads the vector. Where lengths count, a zero
+    vector is one like any other."""
+    if table.spec.metric != "cosine":
+        return sql.SQL("false")
+    norm = "vector_norm" if table.vector_type == "vector" else "l2_norm"
+    return sql.SQL("{}({}.{}) = 0").format(
+        sql.Identifier(table.extension_schema or "public", norm), sql.Identifier(alias), table.vector
     )
 
 
@@ -107,8 +124,9 @@ def unrecorded_exists(table: CollectionTable) -> sql.Composable:
     """Whether a vector that is not zero has no record. Ends at the first one; without one all rows and records are compared."""
     # OFFSET 0: the length is asked of rows without a record only; as a condition of the scan it would read every vector.
     return sql.SQL(
-        "EXISTS (SELECT FROM (SELECT a.embedding FROM {} a WHERE a.embedding IS NOT NULL AND {} OFFSET 0) AS a WHERE NOT {})"
-    ).format(table.identifier, without_record(table), is_zero(table))
+        "EXISTS (SELECT FROM (SELECT a.{vector} FROM {table} a WHERE a.{vector} IS NOT NULL AND {unrecorded} OFFSET 0) AS a "
+        "WHERE NOT {is_zero})"
+    ).format(vector=table.vector, table=table.identifier, unrecorded=without_record(table), is_zero=is_zero(table))
 
 
 def unrecorded_error(table: CollectionTable) -> EmbeddingModelUnrecorded:
@@ -145,11 +163,21 @@ def notes_of(connection: Connection) -> tuple[Note, ...]:
         return ()
 
 
-_RECORDED = """
-    (SELECT pg_catalog.jsonb_object_agg(m.model, m.vectors)
-     FROM (SELECT model, count(*) AS vectors FROM everindex_meta.embedding_record GROUP BY model) AS m)
-"""
-_RECORDED_THERE = """
-    SELECT r.model, count(*) FROM everindex_meta.embedding_record r JOIN {} a ON a.uri = r.uri
-    WHERE a.embedding IS NOT NULL GROUP BY r.model
-"""
+def _recorded(table: CollectionTable) -> sql.Composable:
+    """Model → vectors that are recorded as made by it, as a JSON object."""
+    return sql.SQL(
+        "(SELECT pg_catalog.jsonb_object_agg(m.model, m.vectors) "
+        "FROM (SELECT r.model, count(*) AS vectors FROM {} r WHERE {} GROUP BY r.model) AS m)"
+    ).format(
+        records(table),
+        sql.SQL("true")
+        if table.spec is ARTICLES
+        else sql.SQL("r.collection = {}").format(sql.Literal(table.spec.name)),
+    )
+
+
+def _recorded_there(table: CollectionTable) -> sql.Composed:
+    """The same, counting only rows that still have a vector."""
+    return sql.SQL(
+        "SELECT r.model, count(*) FROM {records} r JOIN {table} a ON {matches} WHERE a.{vector} IS NOT NULL GROUP BY r.model"
+    ).format(records=records(table), table=table.identifier, matches=is_record_of(table), vector=table.vector)

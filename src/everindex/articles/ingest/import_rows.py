@@ -13,10 +13,11 @@ from psycopg import sql
 from everindex.articles.embedding import Embedder, check_vectors
 from everindex.articles.ingest import upsert as store
 from everindex.articles.ingest.entry_uris import settle_uris
-from everindex.articles.ingest.upsert import MaybeVector, Stored, Texts
+from everindex.articles.ingest.rows import Row, Texts, article_rows, last_of_each, text_to_embed
+from everindex.articles.ingest.upsert import MaybeVector, Stored
 from everindex.articles.model import Article, RowProblem
 from everindex.articles.table import CollectionTable, read_table
-from everindex.articles.table_models import declared_sql, is_zero, without_record
+from everindex.articles.table_models import declared_sql, is_record_of, is_zero, records, without_record
 from everindex.errors import EverindexError, QueryInvalid
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -77,43 +78,57 @@ def import_rows(
     report = ImportReport()
     iterator = iter(rows)
     while batch := list(islice(iterator, BATCH_ROWS)):
-        good = store.last_of_each(settle_uris(connection, table, _note_problems(batch, report)))
+        good = settle_uris(connection, table, _note_problems(batch, report))
         if good:
-            _store(connection, table, good, embedder, report)
+            _store(connection, table, last_of_each(article_rows(table, good)), embedder, report)
         if on_rows is not None:
             on_rows(len(batch))
     return report
 
 
-def upsert_vectors(
-    connection: Connection, articles: Sequence[Article], vectors: np.ndarray, *, model: str | None
+def store_rows(
+    connection: Connection, table: CollectionTable, rows: Sequence[Row], embedder: Embedder | EverindexError
 ) -> ImportReport:
-    """Stores `articles` with `vectors` ((n, dim) float32) unchanged; `model` names the model that made them.
+    """Stores `rows`, each batch in a transaction of its own, with vectors for what is new or changed; as `import_rows`."""
+    report = ImportReport()
+    for start in range(0, len(rows), BATCH_ROWS):
+        _store(connection, table, last_of_each(rows[start : start + BATCH_ROWS]), embedder, report)
+    return report
 
-    Raises QueryInvalid when `vectors` does not fit the articles or contains a vector that no search could use.
+
+def store_vectors(
+    connection: Connection, table: CollectionTable, rows: Sequence[Row], vectors: np.ndarray, *, model: str | None
+) -> ImportReport:
+    """Stores `rows` with `vectors` ((n, dim) float32) unchanged; `model` names the model that made them.
+
+    Raises QueryInvalid when `vectors` does not fit the rows or contains a vector that no search could use.
     """
-    table = read_table(connection)
     array = np.asarray(vectors, dtype=np.float32)
     width = table.dimensions or 0
-    bad = (
-        check_vectors(array, width) if array.ndim == 2 and len(array) == len(articles) else {0: f"shape {array.shape}"}
-    )
+    fits = array.ndim == 2 and len(array) == len(rows)
+    bad = check_vectors(array, width) if fits else {0: f"shape {array.shape}"}
+    if fits and table.spec.metric != "cosine" and array.shape[1:] == (width,):
+        bad = {} if np.isfinite(array).all() else dict.fromkeys(_not_finite(array), "it holds NaN or infinity")
     if bad:
         row, reason = next(iter(bad.items()))
         raise QueryInvalid(
             f"the vectors cannot be stored: row {row}.",
             why=f"{reason}.",
-            next_step=f"pass one finite vector of {width} numbers for each of the {len(articles)} articles; nothing "
-            f"was stored.",
+            next_step=f"pass one finite vector of {width} numbers for each of the {len(rows)} rows; nothing was stored.",
         )
     report = ImportReport()
-    last = {article.uri: number for number, article in enumerate(articles)}
+    last = {row.key: number for number, row in enumerate(rows)}
     for start in range(0, len(last), BATCH_ROWS):
         numbers = list(last.values())[start : start + BATCH_ROWS]
         report.stored += store.upsert(
-            connection, table, [articles[i] for i in numbers], [array[i] for i in numbers], model=model
+            connection, table, [rows[i] for i in numbers], [array[i] for i in numbers], model=model
         )
     return report
+
+
+def _not_finite(array: np.ndarray) -> list[int]:
+    """The rows that hold NaN or infinity."""
+    return [int(number) for number in np.flatnonzero(~np.isfinite(array).all(axis=1))]
 
 
 def embed_missing(
@@ -121,38 +136,41 @@ def embed_missing(
     embedder: Embedder,
     queue: Sequence[str],
     *,
+    table: CollectionTable | None = None,
     overwrite_unrecorded: bool = False,
     on_rows: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Makes a vector for every article of `queue` that still needs one, see `read_queue`. Can be repeated, and
     interrupted at any point: finished work is kept."""
-    table = read_table(connection)
+    table = read_table(connection) if table is None else table
     report = ImportReport()
     due = _due(table, overwrite_unrecorded=overwrite_unrecorded)
     for start in range(0, len(queue), EMBED_ROWS):
-        uris = queue[start : start + EMBED_ROWS]
-        batch = _without_vector(connection, table, due, embedder.model, uris)
-        embedded = embedder.embed([article.text_to_embed for article in batch])
-        rows = [
-            (article.uri, article.title, article.summary, embedded.vectors[i])
-            for i, article in enumerate(batch)
-            if i not in embedded.failures
-        ]
+        keys = queue[start : start + EMBED_ROWS]
+        batch = _without_vector(connection, table, due, embedder.model, keys)
+        embedded = embedder.embed([text_to_embed(texts) for _, texts in batch])
+        rows = [(key, texts, embedded.vectors[i]) for i, (key, texts) in enumerate(batch) if i not in embedded.failures]
         done = store.set_vectors(connection, table, rows, model=embedder.model)
         report.stored += Stored(updated=done)
-        _note_failures(connection, table, {batch[i].uri: why for i, why in embedded.failures.items()}, report)
+        _note_failures(connection, table, {batch[i][0]: why for i, why in embedded.failures.items()}, report)
         if on_rows is not None:
-            on_rows(len(uris))
+            on_rows(len(keys))
     return report
 
 
-def read_queue(connection: Connection, embedder_model: str, *, overwrite_unrecorded: bool = False) -> list[str]:
+def read_queue(
+    connection: Connection,
+    embedder_model: str,
+    *,
+    table: CollectionTable | None = None,
+    overwrite_unrecorded: bool = False,
+) -> list[str]:
     """The uris of articles that have no vector, a zero one, or one of another model; with `overwrite_unrecorded` also
     those whose vector has no record of its model. Changes nothing. Reads every vector once, the only way to find zero
     vectors: 10 ms for 1,000 rows, measured."""
-    table = read_table(connection)
-    statement = sql.SQL("SELECT a.uri FROM {} a WHERE {}").format(
-        table.identifier, _due(table, overwrite_unrecorded=overwrite_unrecorded)
+    table = read_table(connection) if table is None else table
+    statement = sql.SQL("SELECT a.{}::pg_catalog.text FROM {} a WHERE {}").format(
+        table.key, table.identifier, _due(table, overwrite_unrecorded=overwrite_unrecorded)
     )
     with translate_errors("looking for articles without a vector"):
         # Sorted here: with ORDER BY the planner may walk the primary key and read the table's pages out of order.
@@ -161,11 +179,11 @@ def read_queue(connection: Connection, embedder_model: str, *, overwrite_unrecor
 
 def _due(table: CollectionTable, *, overwrite_unrecorded: bool) -> sql.Composable:
     """The condition that a row needs a vector."""
-    due: list[sql.Composable] = [sql.SQL("a.embedding IS NULL")]
+    due: list[sql.Composable] = [sql.SQL("a.{} IS NULL").format(table.vector)]
     if table.has_embedding_records:
         due.append(
-            sql.SQL(
-                "EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = a.uri AND r.model <> %(model)s)"
+            sql.SQL("EXISTS (SELECT FROM {} r WHERE {} AND r.model <> %(model)s)").format(
+                records(table), is_record_of(table)
             )
         )
     unrecorded = without_record(table)
@@ -178,16 +196,25 @@ def _due(table: CollectionTable, *, overwrite_unrecorded: bool) -> sql.Composabl
 
 
 def _without_vector(
-    connection: Connection, table: CollectionTable, due: sql.Composable, model: str, uris: Sequence[str]
-) -> list[Article]:
-    statement = sql.SQL(
-        "SELECT a.uri, a.title, a.summary FROM {} a WHERE a.uri = ANY(%(uris)s) AND {} ORDER BY a.uri"
-    ).format(table.identifier, due)
-    with translate_errors("reading articles without a vector"):
-        return [
-            Article(uri=row[0], title=row[1], summary=row[2])
-            for row in connection.execute(statement, {"model": model, "uris": list(uris)})
-        ]
+    connection: Connection, table: CollectionTable, due: sql.Composable, model: str, keys: Sequence[str]
+) -> list[tuple[str, Texts]]:
+    """Key and texts of those of `keys` that still need a vector."""
+    with translate_errors("reading rows without a vector"):
+        found = connection.execute(
+            sql.SQL("{} AND {} ORDER BY a.{}").format(_texts_of_keys(table), due, table.key),
+            {"model": model, "keys": list(keys)},
+        ).fetchall()
+    return [(row[0], row[1:]) for row in found]
+
+
+def _texts_of_keys(table: CollectionTable) -> sql.Composed:
+    """A statement that reads key and texts of the rows with the keys of parameter `keys`."""
+    return sql.SQL("SELECT a.{key}::pg_catalog.text{texts} FROM {table} a WHERE a.{key} = ANY({keys})").format(
+        key=table.key,
+        texts=sql.Composed([sql.SQL(", a.{}").format(sql.Identifier(column)) for column in table.spec.text]),
+        table=table.identifier,
+        keys=store.keys_parameter(table),
+    )
 
 
 def _note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) -> list[Article]:
@@ -209,87 +236,83 @@ def _note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) 
 def _store(
     connection: Connection,
     table: CollectionTable,
-    articles: list[Article],
+    rows: Sequence[Row],
     embedder: Embedder | EverindexError,
     report: ImportReport,
 ) -> None:
     if isinstance(embedder, EverindexError):
-        _store_texts(connection, table, articles, embedder, report)
+        _store_texts(connection, table, rows, embedder, report)
         return
-    vectors: list[MaybeVector] = [None] * len(articles)
+    vectors: list[MaybeVector] = [None] * len(rows)
     texts: dict[int, Texts] = {}
     failures: dict[str, str] = {}
     if table.dimensions is not None:
-        texts = store.needs_vector(connection, table, articles, model=embedder.model)
+        texts = store.needs_vector(connection, table, rows, model=embedder.model)
         # Outside any transaction: a slow provider must not hold one open.
         if texts:
-            embedded = embedder.embed([_text_of(*texts[number]) for number in texts])
+            embedded = embedder.embed([text_to_embed(texts[number]) for number in texts])
             for position, number in enumerate(texts):
                 if position in embedded.failures:
-                    failures[articles[number].uri] = embedded.failures[position]
+                    failures[rows[number].key] = embedded.failures[position]
                 else:
                     vectors[number] = embedded.vectors[position]
-    stored = store.upsert(connection, table, articles, vectors, model=embedder.model, embedded=texts)
+    stored = store.upsert(connection, table, rows, vectors, model=embedder.model, embedded=texts)
     report.stored += stored
     _note_failures(connection, table, failures, report)
     if table.dimensions is not None and stored.inserted + stored.updated:
-        uris = [article.uri for article in articles if article.uri not in failures]
-        _embed_lost(connection, table, uris, embedder, report)
+        _embed_lost(connection, table, [row.key for row in rows if row.key not in failures], embedder, report)
 
 
 def _store_texts(
-    connection: Connection, table: CollectionTable, articles: list[Article], why: EverindexError, report: ImportReport
+    connection: Connection, table: CollectionTable, rows: Sequence[Row], why: EverindexError, report: ImportReport
 ) -> None:
     """Stores the texts without making vectors. A vector of an unrecorded model stays, even beside a changed text."""
     needed: Mapping[int, Texts] = {}
     if table.dimensions is not None:
-        needed = store.needs_vector(connection, table, articles, model="")
-    report.stored += store.upsert(
-        connection, table, articles, [None] * len(articles), model=None, keeps_unrecorded=True
-    )
+        needed = store.needs_vector(connection, table, rows, model="")
+    report.stored += store.upsert(connection, table, rows, [None] * len(rows), model=None, keeps_unrecorded=True)
     if not needed:
         return
-    with translate_errors("looking for articles without a vector"):
-        uris = [articles[number].uri for number in needed]
-        rows = connection.execute(
-            sql.SQL("SELECT a.uri, a.embedding IS NULL OR {}, {} FROM {} a WHERE a.uri = ANY(%s)").format(
-                is_zero(table), without_record(table), table.identifier
+    with translate_errors("looking for rows without a vector"):
+        found = connection.execute(
+            sql.SQL(
+                "SELECT a.{key}::pg_catalog.text, a.{vector} IS NULL OR {is_zero}, {unrecorded} FROM {table} a "
+                "WHERE a.{key} = ANY({keys})"
+            ).format(
+                key=table.key,
+                vector=table.vector,
+                is_zero=is_zero(table),
+                unrecorded=without_record(table),
+                table=table.identifier,
+                keys=store.keys_parameter(table),
             ),
-            (uris,),
+            {"keys": [rows[number].key for number in needed]},
         ).fetchall()
-    report.kept_vectors += sum(not is_empty and is_unrecorded for _, is_empty, is_unrecorded in rows)
+    report.kept_vectors += sum(not is_empty and is_unrecorded for _, is_empty, is_unrecorded in found)
     reason = f"{why.what.rstrip('.')} ({why.slug})"
     report.next_step = why.next_step
-    _note_failures(connection, table, {uri: reason for uri, is_empty, _ in rows if is_empty}, report)
-
-
-def _text_of(title: str | None, summary: str | None) -> str:
-    return Article(uri="", title=title, summary=summary).text_to_embed
+    _note_failures(connection, table, {key: reason for key, is_empty, _ in found if is_empty}, report)
 
 
 def _embed_lost(
-    connection: Connection, table: CollectionTable, uris: list[str], embedder: Embedder, report: ImportReport
+    connection: Connection, table: CollectionTable, keys: list[str], embedder: Embedder, report: ImportReport
 ) -> None:
-    """Embeds articles that have no vector after their upsert although nothing failed: between comparison and upsert
+    """Embeds rows that have no vector after their upsert although nothing failed: between comparison and upsert
     another writer stored its own text, or the half that this import does not contain. The text is left as found; after
-    LOST_ROUNDS attempts the article stays in the queue."""
+    LOST_ROUNDS attempts the row stays in the queue."""
+    statement = sql.SQL("{} AND a.{} IS NULL ORDER BY a.{}").format(_texts_of_keys(table), table.vector, table.key)
     for _ in range(LOST_ROUNDS):
         with translate_errors("looking for missing vectors"):
-            lost = connection.execute(
-                sql.SQL(
-                    "SELECT uri, title, summary FROM {} WHERE uri = ANY(%s) AND embedding IS NULL ORDER BY uri"
-                ).format(table.identifier),
-                (uris,),
-            ).fetchall()
+            lost = [(row[0], row[1:]) for row in connection.execute(statement, {"keys": keys}).fetchall()]
         if not lost:
             return
-        embedded = embedder.embed([_text_of(row[1], row[2]) for row in lost])
+        embedded = embedder.embed([text_to_embed(texts) for _, texts in lost])
         found = [(*row, embedded.vectors[i]) for i, row in enumerate(lost) if i not in embedded.failures]
         done = store.set_vectors(connection, table, found, model=embedder.model)
         _note_failures(connection, table, {lost[i][0]: why for i, why in embedded.failures.items()}, report)
         if done == len(found):
             return
-        uris = [row[0] for row in found]
+        keys = [row[0] for row in found]
 
 
 def _note_failures(

@@ -98,7 +98,7 @@ def check_all(
             own = [text_of(OWN_FORM, row.title, row.summary) for row in wrong]
             embedded = embedder.embed(own)
             new = [
-                (row.uri, row.title, row.summary, embedded.vectors[i])
+                (row.uri, (row.title, row.summary), embedded.vectors[i])
                 for i, row in enumerate(wrong)
                 if i not in embedded.failures
             ]

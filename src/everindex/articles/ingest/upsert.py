@@ -1,23 +1,22 @@
-"""The upsert of articles: binary COPY into a staging table, then one statement that touches only what changed."""
+"""The upsert of rows: binary COPY into a staging table, then one statement that touches only what changed."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pgvector import Vector
+from pgvector import HalfVector, Vector
 from psycopg import sql
 
-from everindex.articles.model import ARTICLE_COLUMNS, Article
+from everindex.articles.declared import ARTICLES
+from everindex.articles.ingest.rows import Row, Texts
 from everindex.articles.table import CollectionTable
-from everindex.articles.table_models import declared_sql, is_zero, without_record
+from everindex.articles.table_models import declared_sql, is_record_of, is_zero, records, without_record
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
-#: The vector of one article, (dim,) float32, or None where it has none yet.
+#: A vector of one row, (dim,) float32, or None where there is none yet.
 MaybeVector = np.ndarray | None
 
 
@@ -37,136 +36,158 @@ class Stored:
         )
 
 
-#: Title and summary of one article.
-Texts = tuple[str | None, str | None]
-
-
 def needs_vector(
-    connection: Connection, table: CollectionTable, articles: Sequence[Article], *, model: str
+    connection: Connection, table: CollectionTable, rows: Sequence[Row], *, model: str
 ) -> dict[int, Texts]:
-    """The title and summary of each of `articles` that must be embedded: new ones, those with a changed text, without a
-    vector, with a zero vector, or with one known to be of another model.
+    """The texts of each of `rows` that must be embedded: new ones, those with a changed text, without a vector, with a zero
+    vector, or with one known to be of another model.
 
-    The texts are those in the table after the upsert: where an article has only one of the two, the other is the stored
-    one. The keys are indexes into `articles`. Reads only.
+    The texts are those in the table after the upsert: where a row lacks one, it is the stored one. The keys are indexes
+    into `rows`. Reads only.
     """
     record = (
-        sql.SQL("(SELECT r.model FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)")
+        sql.SQL("(SELECT r.model FROM {} r WHERE {})").format(records(table), is_record_of(table))
         if table.has_embedding_records
         else sql.SQL("NULL")
     )
     other_model = sql.SQL("coalesce({}, {}) <> %(model)s").format(record, declared_sql(table, "model"))
-    with translate_errors("comparing articles"):
-        known = {
-            row[0]: (row[1], row[2], row[3])
+    with translate_errors("comparing rows"):
+        known: dict[str, tuple[Texts, bool]] = {
+            row[0]: (row[2:], row[1])
             for row in connection.execute(
                 sql.SQL(
-                    "SELECT a.uri, a.title, a.summary, a.embedding IS NULL OR {is_zero} OR coalesce({other_model}, "
-                    "false) "
-                    "FROM {table} a WHERE a.uri = ANY(%(uris)s)"
-                ).format(is_zero=is_zero(table), other_model=other_model, table=table.identifier),
-                {"uris": [article.uri for article in articles], "model": model},
+                    "SELECT a.{key}::pg_catalog.text, "
+                    "a.{vector} IS NULL OR {is_zero} OR coalesce({other_model}, false){texts} "
+                    "FROM {table} a WHERE a.{key} = ANY({keys})"
+                ).format(
+                    key=table.key,
+                    vector=table.vector,
+                    is_zero=is_zero(table),
+                    other_model=other_model,
+                    texts=sql.Composed([sql.SQL(", a.{}").format(column) for column in _texts(table)]),
+                    table=table.identifier,
+                    keys=keys_parameter(table),
+                ),
+                {"keys": [row.key for row in rows], "model": model},
             )
         }
     needed: dict[int, Texts] = {}
-    for number, article in enumerate(articles):
-        found = known.get(article.uri)
+    for number, row in enumerate(rows):
+        texts = row.texts(table.spec)
+        found = known.get(row.key)
         if found is None:
-            needed[number] = (article.title, article.summary)
-        elif found[2] or _merged(article, found) != (found[0], found[1]):
-            needed[number] = _merged(article, found)
+            needed[number] = texts
+        elif found[1] or _merged(texts, found[0]) != found[0]:
+            needed[number] = _merged(texts, found[0])
     return needed
 
 
-def _merged(article: Article, known: tuple[Any, Any, Any]) -> Texts:
-    """Title and summary as they will be after the upsert: a field that is None leaves the stored one."""
-    return (
-        article.title if article.title is not None else known[0],
-        article.summary if article.summary is not None else known[1],
-    )
+def keys_parameter(table: CollectionTable) -> sql.Composed:
+    """The parameter `keys`, a list of texts, as an array of the key's type."""
+    return sql.SQL("%(keys)s::pg_catalog.text[]::{}[]").format(table.key_type)
+
+
+def _merged(texts: Texts, known: Texts) -> Texts:
+    """The texts as they will be after the upsert: one that is None leaves the stored one."""
+    return tuple(text if text is not None else stored for text, stored in zip(texts, known, strict=True))
 
 
 def upsert(
     connection: Connection,
     table: CollectionTable,
-    articles: Sequence[Article],
+    rows: Sequence[Row],
     vectors: Sequence[MaybeVector],
     *,
     model: str | None,
     embedded: Mapping[int, Texts] | None = None,
     keeps_unrecorded: bool = False,
 ) -> Stored:
-    """Writes `articles` (each uri only once) with their `vectors` in one transaction.
+    """Writes `rows` (each key only once) with their `vectors` in one transaction.
 
-    A field that is None keeps the stored value. A row that would not change is not written. A changed text without a
-    new vector loses its old one: a vector of another text is worse than none. `embedded` gives the title and summary
-    from which each vector was made (index into `articles`); where the stored ones differ in the end, because another
-    writer changed the half that the article does not contain, the row has no vector. With `keeps_unrecorded` a vector
-    without a record stays when its text changes: its model is unknown, so it could not be made again
-    (docs/decisions/0016). `model` is recorded with each new vector (None: unknown). Takes ROW EXCLUSIVE on the tables
-    it writes. Raises PermissionDenied, ReadOnlyServer, StatementFailed.
+    A column that is None keeps the stored value. A row that would not change is not written. A changed text without a
+    new vector loses its old one: a vector of another text is worse than none. `embedded` gives the texts from which each
+    vector was made (index into `rows`); where the stored ones differ in the end, because another writer changed one that
+    the row does not contain, the row has no vector. With `keeps_unrecorded` a vector without a record stays when its text
+    changes: its model is unknown, so it could not be made again (docs/decisions/0016). `model` is recorded with each new
+    vector (None: unknown). Takes ROW EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer,
+    StatementFailed.
     """
-    columns = table.writable_columns
-    with translate_errors("writing articles"), connection.transaction():
-        _stage(connection, table, columns, articles, vectors, embedded or {})
+    columns = _columns(table, rows)
+    with translate_errors(f"writing {table.spec.name}"), connection.transaction():
+        _stage(connection, table, columns, rows, vectors, embedded or {})
         inserted, updated = _merge(connection, table, columns, keeps_unrecorded=keeps_unrecorded)
         if embedded and table.dimensions is not None:
-            connection.execute(sql.SQL(_DROP_OF_OTHER_TEXT).format(table=table.identifier))
-        if table.has_raw_articles and any(article.raw_text is not None for article in articles):
+            connection.execute(_drop_of_other_text(table))
+        if table.has_raw_articles and any(row.raw_text is not None for row in rows):
             connection.execute(_MERGE_RAW)
         if table.has_embedding_records and table.dimensions is not None:
-            connection.execute(_FORGET_RECORDS)
-            connection.execute(_FORGET_UNKNOWN if model is None else _RECORD, {"model": model})
+            connection.execute(_forget_records(table))
+            connection.execute(_forget_unknown(table) if model is None else _record(table), {"model": model})
         connection.execute("DROP TABLE pg_temp.everindex_staging, pg_temp.everindex_written")
-    return Stored(inserted=inserted, updated=updated, unchanged=len(articles) - inserted - updated)
+    return Stored(inserted=inserted, updated=updated, unchanged=len(rows) - inserted - updated)
 
 
-def last_of_each(articles: Iterable[Article]) -> list[Article]:
-    """The articles with each uri once; the last row wins."""
-    return list({article.uri: article for article in articles}.values())
+def _columns(table: CollectionTable, rows: Sequence[Row]) -> tuple[str, ...]:
+    """The columns that the batch writes, the key first."""
+    named = {column for row in rows for column in row.values}
+    return (table.spec.key, *(column for column in table.columns if column in named and column != table.spec.key))
+
+
+def _texts(table: CollectionTable) -> list[sql.Identifier]:
+    return [sql.Identifier(column) for column in table.spec.text]
+
+
+def _embedded(table: CollectionTable) -> list[sql.Identifier]:
+    """The staging table's columns of the texts that a vector was made of."""
+    return [sql.Identifier(f"everindex_embedded_{number}") for number in range(len(table.spec.text))]
+
+
+_VECTOR = sql.Identifier("everindex_vector")
+_RAW = sql.Identifier("everindex_raw_text")
+_HAS_EMBEDDED = sql.Identifier("everindex_has_embedded")
 
 
 def _stage(
     connection: Connection,
     table: CollectionTable,
     columns: Sequence[str],
-    articles: Sequence[Article],
+    rows: Sequence[Row],
     vectors: Sequence[MaybeVector],
     embedded: Mapping[int, Texts],
 ) -> None:
+    texts = [*map(sql.Identifier, columns), _RAW, *_embedded(table), _HAS_EMBEDDED]
+    has_vectors = table.dimensions is not None
     connection.execute(
-        sql.SQL(
-            "CREATE TEMP TABLE everindex_staging ({columns}, raw_text text, embedded_title text, embedded_summary "
-            "text, "
-            "has_embedded text, embedding {vector})"
-        ).format(
-            columns=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column)) for column in columns),
-            vector=table.vector_type_name if table.dimensions is not None else sql.SQL("text"),
+        sql.SQL("CREATE TEMP TABLE everindex_staging ({texts}, {name} {kind})").format(
+            texts=sql.SQL(", ").join(sql.SQL("{} text").format(column) for column in texts),
+            name=_VECTOR,
+            kind=table.vector_type_name if has_vectors else sql.SQL("text"),
         )
     )
-    names = [*columns, "raw_text", "embedded_title", "embedded_summary", "has_embedded", "embedding"]
     copy = sql.SQL("COPY pg_temp.everindex_staging ({}) FROM STDIN (FORMAT binary)").format(
-        sql.SQL(", ").join(map(sql.Identifier, names))
+        sql.SQL(", ").join([*texts, _VECTOR])
     )
+    as_stored = Vector if table.vector_type == "vector" else HalfVector
+    none = (None,) * (len(table.spec.text) + 1)
     with connection.cursor() as cursor, cursor.copy(copy) as writer:
-        vector_oid = connection.adapters.types.get("vector")
-        writer.set_types(["text"] * (len(names) - 1) + [vector_oid.oid if vector_oid else "text"])
-        for number, (article, vector) in enumerate(zip(articles, vectors, strict=True)):
-            values = [_as_text(getattr(article, column)) for column in columns]
-            of_text = (None, None, None) if number not in embedded else (*embedded[number], "yes")
-            writer.write_row([*values, article.raw_text, *of_text, None if vector is None else Vector(vector)])
-
-
-def _as_text(value: Any) -> str | None:
-    match value:
-        case None:
-            return None
-        case tuple():
-            return json.dumps(list(value), ensure_ascii=False)
-        case bool():
-            return "true" if value else "false"
-        case _:
-            return str(value)
+        vector_oid = connection.adapters.types.get(table.vector_type) if has_vectors else None
+        writer.set_types(["text"] * len(texts) + [vector_oid.oid if vector_oid else "text"])
+        for number, (row, vector) in enumerate(zip(rows, vectors, strict=True)):
+            of_texts = (*embedded[number], "yes") if number in embedded else none
+            writer.write_row(
+                [
+                    *(row.values.get(column) for column in columns),
+                    row.raw_text,
+                    *of_texts,
+                    None if vector is None else as_stored(vector),
+                ]
+            )
+    if not table.has_text_key:  # as PostgreSQL writes it, whatever the caller wrote: records are found by it
+        connection.execute(
+            sql.SQL("UPDATE pg_temp.everindex_staging SET {key} = {key}::{key_type}::pg_catalog.text").format(
+                key=table.key, key_type=table.key_type
+            )
+        )
 
 
 def _is_new(table: CollectionTable) -> sql.Composable:
@@ -177,46 +198,50 @@ def _is_new(table: CollectionTable) -> sql.Composable:
     """
     if not table.is_partitioned:
         return sql.SQL("(a.xmax = 0)")
-    return sql.SQL("NOT EXISTS (SELECT FROM {} AS before WHERE before.uri = a.uri)").format(table.identifier)
+    return sql.SQL("NOT EXISTS (SELECT FROM {table} AS before WHERE before.{key} = a.{key})").format(
+        table=table.identifier, key=table.key
+    )
 
 
 def _merge(
     connection: Connection, table: CollectionTable, columns: Sequence[str], *, keeps_unrecorded: bool
 ) -> tuple[int, int]:
     """One INSERT … ON CONFLICT over the staging table; (inserted, updated)."""
-    others = [column for column in columns if column != "uri"]
-    text_changes = sql.SQL(
-        "(a.title, a.summary) IS DISTINCT FROM (coalesce(excluded.title, a.title), coalesce(excluded.summary, "
-        "a.summary))"
-    )
+    others = [column for column in columns if column != table.spec.key]
+    written = [column for column in table.spec.text if column in columns]
+    text_changes: sql.Composable = sql.SQL("false")
+    if written:
+        text_changes = sql.SQL("({}) IS DISTINCT FROM ({})").format(
+            sql.SQL(", ").join(sql.SQL("a.{}").format(sql.Identifier(column)) for column in written),
+            sql.SQL(", ").join(
+                sql.SQL("coalesce(excluded.{0}, a.{0})").format(sql.Identifier(column)) for column in written
+            ),
+        )
     kept = sql.SQL(
-        "CASE WHEN excluded.embedding IS NOT NULL THEN excluded.embedding WHEN {text_changes}{of_known_model} THEN "
-        "NULL "
-        "ELSE a.embedding END"
+        "CASE WHEN excluded.{vector} IS NOT NULL THEN excluded.{vector} WHEN {text_changes}{of_known_model} THEN NULL "
+        "ELSE a.{vector} END"
     ).format(
+        vector=table.vector,
         text_changes=text_changes,
         of_known_model=sql.SQL(" AND NOT {}").format(without_record(table)) if keeps_unrecorded else sql.SQL(""),
     )
     has_vectors = table.dimensions is not None
     # pgvector's own operator by its qualified name: IS DISTINCT FROM resolves `=` by the search_path.
     other_vector = sql.SQL(
-        "(excluded.embedding IS NOT NULL AND (a.embedding IS NULL OR a.embedding OPERATOR({}.<>) excluded.embedding))"
-    ).format(sql.Identifier(table.extension_schema or "public"))
+        "(excluded.{vector} IS NOT NULL AND (a.{vector} IS NULL OR a.{vector} OPERATOR({schema}.<>) excluded.{vector}))"
+    ).format(vector=table.vector, schema=sql.Identifier(table.extension_schema or "public"))
     assignments = [
         sql.SQL("{0} = coalesce(excluded.{0}, a.{0})").format(sql.Identifier(column)) for column in others
-    ] + ([sql.SQL("embedding = {}").format(kept)] if has_vectors else [])
-    changes = [
-        sql.SQL("(excluded.{0} IS NOT NULL AND excluded.{0} IS DISTINCT FROM a.{0})").format(sql.Identifier(column))
-        for column in others
-    ] + ([other_vector] if has_vectors else [])
-    names = list(map(sql.Identifier, columns)) + ([sql.Identifier("embedding")] if has_vectors else [])
+    ] + ([sql.SQL("{} = {}").format(table.vector, kept)] if has_vectors else [])
+    changes = [_differs(table, column) for column in others] + ([other_vector] if has_vectors else [])
+    names = list(map(sql.Identifier, columns)) + ([table.vector] if has_vectors else [])
     values = [
         sql.SQL("s.{}::{}").format(sql.Identifier(column), sql.SQL(table.columns[column])) for column in columns
-    ] + ([sql.SQL("s.embedding")] if has_vectors else [])
+    ] + ([sql.SQL("s.{}").format(_VECTOR)] if has_vectors else [])
     connection.execute(
         sql.SQL(
             """
-            CREATE TEMP TABLE everindex_written ON COMMIT DROP AS SELECT NULL::text AS uri, NULL::boolean AS is_new LIMIT 0;
+            CREATE TEMP TABLE everindex_written ON COMMIT DROP AS SELECT NULL::text AS key, NULL::boolean AS is_new LIMIT 0;
             """
         )
     )
@@ -225,133 +250,213 @@ def _merge(
             """
             WITH merged AS (
                 INSERT INTO {table} AS a ({names}) SELECT {values} FROM pg_temp.everindex_staging s
-                -- In one order everywhere: two importers of the same articles wait for each other and do not deadlock.
-                ORDER BY s.uri
-                ON CONFLICT (uri) DO UPDATE SET {assignments} WHERE {changes}
-                RETURNING a.uri, {is_new} AS is_new
+                -- In one order everywhere: two importers of the same rows wait for each other and do not deadlock.
+                ORDER BY s.{key}
+                ON CONFLICT ({key}) DO {action}
+                RETURNING a.{key}::pg_catalog.text AS key, {is_new} AS is_new
             ), kept AS (
-                INSERT INTO pg_temp.everindex_written SELECT uri, is_new FROM merged RETURNING is_new
+                INSERT INTO pg_temp.everindex_written SELECT key, is_new FROM merged RETURNING is_new
             )
             SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM kept
             """
         ).format(
             table=table.identifier,
+            key=table.key,
             is_new=_is_new(table),
             names=sql.SQL(", ").join(names),
             values=sql.SQL(", ").join(values),
-            assignments=sql.SQL(", ").join(assignments),
-            changes=sql.SQL(" OR ").join(changes),
+            action=sql.SQL("UPDATE SET {} WHERE {}").format(
+                sql.SQL(", ").join(assignments), sql.SQL(" OR ").join(changes)
+            )
+            if assignments
+            else sql.SQL("NOTHING"),
         )
     ).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])
 
 
+def _differs(table: CollectionTable, column: str) -> sql.Composable:
+    """The condition that a column is given, and not what is stored. Type json has no equality."""
+    compared = "::pg_catalog.text" if table.columns[column] == "json" else ""
+    return sql.SQL("(excluded.{0} IS NOT NULL AND excluded.{0}{1} IS DISTINCT FROM a.{0}{1})").format(
+        sql.Identifier(column), sql.SQL(compared)
+    )
+
+
 #: Full texts go into their own table, and only where they changed.
 _MERGE_RAW = """
     INSERT INTO raw_articles AS r (uri, raw_markdown, submission_date, last_updated, topic)
-    SELECT s.uri, s.raw_text, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    SELECT s.uri, s.everindex_raw_text, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
            to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), s.topic
-    FROM pg_temp.everindex_staging s WHERE s.raw_text IS NOT NULL ORDER BY s.uri
+    FROM pg_temp.everindex_staging s WHERE s.everindex_raw_text IS NOT NULL ORDER BY s.uri
     ON CONFLICT (uri) DO UPDATE SET raw_markdown = excluded.raw_markdown, last_updated = excluded.last_updated
     WHERE r.raw_markdown IS DISTINCT FROM excluded.raw_markdown
 """
 
-#: By now the rows of all staged articles are locked, including those that the upsert left unchanged, so the compared
-#: texts cannot change.
-_DROP_OF_OTHER_TEXT = """
-    WITH other AS (
-        UPDATE {table} a SET embedding = NULL FROM pg_temp.everindex_staging s
-        WHERE a.uri = s.uri AND s.embedding IS NOT NULL AND s.has_embedded IS NOT NULL
-          AND (a.title::text, a.summary::text) IS DISTINCT FROM (s.embedded_title, s.embedded_summary)
-        RETURNING a.uri
-    ), unstaged AS (
-        UPDATE pg_temp.everindex_staging s SET embedding = NULL FROM other WHERE other.uri = s.uri
-    )
-    INSERT INTO pg_temp.everindex_written SELECT uri, false FROM other
-"""
 
-#: A vector that was dropped because its text changed has no model any more.
-_FORGET_RECORDS = """
-    DELETE FROM everindex_meta.embedding_record r
-    USING pg_temp.everindex_written w, pg_temp.everindex_staging s
-    WHERE r.uri = w.uri AND s.uri = w.uri AND s.embedding IS NULL AND NOT w.is_new
-      AND EXISTS (SELECT FROM articles a WHERE a.uri = w.uri AND a.embedding IS NULL)
-"""
-
-#: A vector without a named model replaces one that had a record.
-_FORGET_UNKNOWN = """
-    WITH forgotten AS (
-        DELETE FROM everindex_meta.embedding_record r USING pg_temp.everindex_staging s
-        WHERE r.uri = s.uri AND s.embedding IS NOT NULL AND %(model)s::text IS NULL
+def _drop_of_other_text(table: CollectionTable) -> sql.Composed:
+    """By now the rows of all staged keys are locked, including those that the upsert left unchanged, so the compared texts
+    stay as they are."""
+    return sql.SQL(
+        """
+        WITH other AS (
+            UPDATE {table} a SET {vector} = NULL FROM pg_temp.everindex_staging s
+            WHERE a.{key} = s.{key}::{key_type} AND s.everindex_vector IS NOT NULL AND s.everindex_has_embedded IS NOT NULL
+              AND ROW({texts}) IS DISTINCT FROM ROW({embedded})
+            RETURNING a.{key}::pg_catalog.text AS key
+        ), unstaged AS (
+            UPDATE pg_temp.everindex_staging s SET everindex_vector = NULL FROM other WHERE other.key = s.{key}
+        )
+        INSERT INTO pg_temp.everindex_written SELECT key, false FROM other
+        """
+    ).format(
+        table=table.identifier,
+        vector=table.vector,
+        key=table.key,
+        key_type=table.key_type,
+        texts=sql.SQL(", ").join(sql.SQL("a.{}::pg_catalog.text").format(column) for column in _texts(table)),
+        embedded=sql.SQL(", ").join(sql.SQL("s.{}").format(column) for column in _embedded(table)),
     )
-    DELETE FROM everindex_meta.embedding_failure f USING pg_temp.everindex_staging s
-    WHERE f.uri = s.uri AND s.embedding IS NOT NULL
-"""
 
-_RECORD = """
-    WITH recorded AS (
-        INSERT INTO everindex_meta.embedding_record (uri, model)
-        SELECT s.uri, %(model)s FROM pg_temp.everindex_staging s WHERE s.embedding IS NOT NULL ORDER BY s.uri
-        ON CONFLICT (uri) DO UPDATE SET model = excluded.model, embedded_at = now()
-        RETURNING uri
+
+# --- which model made a vector ---------------------------------------------------------------------------------------
+
+
+def _failures(table: CollectionTable) -> sql.SQL:
+    return sql.SQL(
+        "everindex_meta.embedding_failure" if table.spec is ARTICLES else "everindex_meta.collection_failure"
     )
-    DELETE FROM everindex_meta.embedding_failure f USING recorded WHERE f.uri = recorded.uri
-"""
+
+
+def _is_of(table: CollectionTable, alias: str, key: sql.Composable) -> sql.Composed:
+    """The condition that a record or failure is that of a key, given as text."""
+    if table.spec is ARTICLES:
+        return sql.SQL("{}.uri = {}").format(sql.Identifier(alias), key)
+    return sql.SQL("{0}.collection = {1} AND {0}.key = {2}").format(
+        sql.Identifier(alias), sql.Literal(table.spec.name), key
+    )
+
+
+def _place(table: CollectionTable, key: sql.Composable) -> tuple[sql.Composable, sql.Composable]:
+    """The columns that identify a record, and their values for a key, given as text."""
+    if table.spec is ARTICLES:
+        return sql.SQL("uri"), key
+    return sql.SQL("collection, key"), sql.SQL("{}, {}").format(sql.Literal(table.spec.name), key)
+
+
+def _forget_records(table: CollectionTable) -> sql.Composed:
+    """A vector that was dropped because its text changed has no model any more."""
+    return sql.SQL(
+        """
+        DELETE FROM {records} r USING pg_temp.everindex_written w, pg_temp.everindex_staging s
+        WHERE {of_written} AND s.{key} = w.key AND s.everindex_vector IS NULL AND NOT w.is_new
+          AND EXISTS (SELECT FROM {table} a WHERE a.{key} = w.key::{key_type} AND a.{vector} IS NULL)
+        """
+    ).format(
+        records=records(table),
+        of_written=_is_of(table, "r", sql.SQL("w.key")),
+        key=table.key,
+        key_type=table.key_type,
+        table=table.identifier,
+        vector=table.vector,
+    )
+
+
+def _forget_unknown(table: CollectionTable) -> sql.Composed:
+    """A vector without a named model replaces one that had a record."""
+    key = sql.SQL("s.{}").format(table.key)
+    return sql.SQL(
+        """
+        WITH forgotten AS (
+            DELETE FROM {records} r USING pg_temp.everindex_staging s
+            WHERE {of_record} AND s.everindex_vector IS NOT NULL AND %(model)s::text IS NULL
+        )
+        DELETE FROM {failures} f USING pg_temp.everindex_staging s WHERE {of_failure} AND s.everindex_vector IS NOT NULL
+        """
+    ).format(
+        records=records(table),
+        failures=_failures(table),
+        of_record=_is_of(table, "r", key),
+        of_failure=_is_of(table, "f", key),
+    )
+
+
+def _record(table: CollectionTable) -> sql.Composed:
+    place, values = _place(table, sql.SQL("s.{}").format(table.key))
+    return sql.SQL(
+        """
+        WITH recorded AS (
+            INSERT INTO {records} AS r ({place}, model)
+            SELECT {values}, %(model)s FROM pg_temp.everindex_staging s WHERE s.everindex_vector IS NOT NULL ORDER BY s.{key}
+            ON CONFLICT ({place}) DO UPDATE SET model = excluded.model, embedded_at = now()
+            RETURNING r.{key_of_record} AS key
+        )
+        DELETE FROM {failures} f USING recorded WHERE {of_failure}
+        """
+    ).format(
+        records=records(table),
+        place=place,
+        values=values,
+        key=table.key,
+        key_of_record=sql.SQL("uri" if table.spec is ARTICLES else "key"),
+        failures=_failures(table),
+        of_failure=_is_of(table, "f", sql.SQL("recorded.key")),
+    )
 
 
 def record_failures(connection: Connection, table: CollectionTable, failures: dict[str, str]) -> None:
-    """Records why articles (uri → reason) have no vector, for `everindex embed` and the web pages."""
+    """Records why rows (key → reason) have no vector, for `everindex embed` and the web pages."""
     if not failures or not table.has_embedding_records:
         return
+    place, values = _place(table, sql.SQL("%s"))
+    statement = sql.SQL(
+        "INSERT INTO {failures} AS f ({place}, reason) VALUES ({values}, %s) "
+        "ON CONFLICT ({place}) DO UPDATE SET reason = excluded.reason, attempts = f.attempts + 1, failed_at = now()"
+    ).format(failures=_failures(table), place=place, values=values)
     with translate_errors("recording failed embeddings"), connection.cursor() as cursor:
-        cursor.executemany(
-            """
-            INSERT INTO everindex_meta.embedding_failure AS f (uri, reason) VALUES (%s, %s)
-            ON CONFLICT (uri) DO UPDATE SET reason = excluded.reason, attempts = f.attempts + 1, failed_at = now()
-            """,
-            list(failures.items()),
-        )
+        cursor.executemany(statement, list(failures.items()))
 
 
 def set_vectors(
-    connection: Connection,
-    table: CollectionTable,
-    rows: Sequence[tuple[str, str | None, str | None, np.ndarray]],
-    *,
-    model: str,
+    connection: Connection, table: CollectionTable, rows: Sequence[tuple[str, Texts, np.ndarray]], *, model: str
 ) -> int:
-    """Stores the vectors of (uri, title, summary, vector) unless the text has changed meanwhile; returns how many were
-    stored."""
+    """Stores the vectors of (key, texts, vector) unless a text has changed meanwhile; returns how many were stored."""
     if not rows:
         return 0
+    texts = _texts(table)
     update = sql.SQL(
-        "UPDATE {} SET embedding = %s WHERE uri = %s AND (title, summary) IS NOT DISTINCT FROM (%s, %s)"
-    ).format(table.identifier)
+        "UPDATE {table} a SET {vector} = %s WHERE {key} = %s::{key_type} AND ROW({texts}) IS NOT DISTINCT FROM ROW({values})"
+    ).format(
+        table=table.identifier,
+        vector=table.vector,
+        key=table.key,
+        key_type=table.key_type,
+        texts=sql.SQL(", ").join(sql.SQL("{}::pg_catalog.text").format(column) for column in texts),
+        values=sql.SQL(", ").join(sql.SQL("%s::pg_catalog.text") for _ in texts),
+    )
     if table.has_embedding_records:
         # Only updated rows are recorded: a row that has another text, or was deleted, got no vector.
+        place, values = _place(table, sql.SQL("key"))
         update = sql.SQL(
             """
-            WITH done AS ({update} RETURNING uri), solved AS (
-                DELETE FROM everindex_meta.embedding_failure f USING done WHERE f.uri = done.uri
+            WITH done AS ({update} RETURNING {key}::pg_catalog.text AS key), solved AS (
+                DELETE FROM {failures} f USING done WHERE {of_failure}
             )
-            INSERT INTO everindex_meta.embedding_record (uri, model) SELECT uri, {model} FROM done
-            ON CONFLICT (uri) DO UPDATE SET model = excluded.model, embedded_at = now()
+            INSERT INTO {records} ({place}, model) SELECT {values}, {model} FROM done
+            ON CONFLICT ({place}) DO UPDATE SET model = excluded.model, embedded_at = now()
             """
-        ).format(update=update, model=sql.Literal(model))
+        ).format(
+            update=update,
+            key=table.key,
+            failures=_failures(table),
+            of_failure=_is_of(table, "f", sql.SQL("done.key")),
+            records=records(table),
+            place=place,
+            values=values,
+            model=sql.Literal(model),
+        )
+    as_stored = Vector if table.vector_type == "vector" else HalfVector
     with translate_errors("storing vectors"), connection.transaction(), connection.cursor() as cursor:
-        cursor.executemany(update, [(Vector(vector), uri, title, summary) for uri, title, summary, vector in rows])
+        cursor.executemany(update, [(as_stored(vector), key, *of_row) for key, of_row, vector in rows])
         return cursor.rowcount
-
-
-__all__ = [
-    "ARTICLE_COLUMNS",
-    "MaybeVector",
-    "Stored",
-    "Texts",
-    "last_of_each",
-    "needs_vector",
-    "record_failures",
-    "set_vectors",
-    "upsert",
-]

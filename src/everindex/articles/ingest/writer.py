@@ -31,6 +31,7 @@ from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
 from everindex.articles.ingest.coerce import as_articles
 from everindex.articles.ingest.import_rows import ImportReport
+from everindex.articles.ingest.rows import article_rows
 from everindex.articles.model import Article, RowProblem
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
@@ -85,7 +86,10 @@ class ArticleWriter:
             coming = 0 if isinstance(embedder, EverindexError) else len(rows)
             with self._large_load(coming, None):
                 if embedder is None:
-                    report = ingest.upsert_vectors(connection, rows, np.asarray(vectors), model=model)
+                    table = read_table(connection)
+                    report = ingest.store_vectors(
+                        connection, table, article_rows(table, rows), np.asarray(vectors), model=model
+                    )
                 else:
                     report = ingest.import_rows(connection, rows, embedder)
         self._forget_after_write(are_recorded=vectors is None or model is not None)

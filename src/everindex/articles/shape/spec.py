@@ -70,6 +70,9 @@ class CollectionSpec:
     words_index: str | None = None
     """The name of the index of the words; None derives it from the table."""
 
+    rest: str | None = None
+    """The JSON column that takes what a stored row has beyond the declared columns; None refuses such a row."""
+
     is_flat: bool = False
     """See `Columns`: of the articles alone, whose names are known."""
 
