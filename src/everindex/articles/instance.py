@@ -7,39 +7,29 @@ Owns the components and passes each call to the one that does the work: `Article
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import psycopg
 
-from everindex.articles import verification
+from everindex.articles.collections.collection import Collection
+from everindex.articles.collections.creation import new_spec
+from everindex.articles.collections.opening import drop_collection, lay_collection, open_collection
+from everindex.articles.collections.registry import read_collections
 from everindex.articles.connections.pools import Pools
 from everindex.articles.connections.reading import Reading
-from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.articles.embedding import Embedder
+from everindex.articles.declared import ARTICLES
 from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article
-from everindex.articles.model import DEFAULT_MODE, Answer, Article, Filters, Mode, RowProblem
-from everindex.articles.recall_queries import RecallQueries
-from everindex.articles.search.keyword.search import KeywordSearch
-from everindex.articles.search.query_vectors import QueryEmbedder
-from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, as_filters, check_query
-from everindex.articles.search.rerank import Reranker
-from everindex.articles.search.service import SearchService
-from everindex.articles.search.vector.engine import SearchEngine
-from everindex.articles.search.vector.explanation import Explanation
-from everindex.articles.search.vector.short_answers import ShortAnswer
+from everindex.articles.model import Article, RowProblem
+from everindex.articles.searchable import Searchable
+from everindex.articles.shape.spec import CollectionSpec, Metric, VectorType
 from everindex.articles.table import read_table
 from everindex.errors import EverindexError
-from everindex.index.catalog.effective_spec import effective_spec
-from everindex.index.journal import record
-from everindex.index.recall.proof import Verification
 from everindex.index.reporter import Reporter
 from everindex.pg import away
 from everindex.pg.address import Addresses
@@ -48,37 +38,28 @@ from everindex.pg.pooler import limited
 from everindex.settings import Settings
 
 
-class Instance:
+class Instance(Searchable):
     """An open instance; safe to use from many threads. Made by `everindex.connect()`; `close()` when done."""
 
     def __init__(self, addresses: Addresses, settings: Settings) -> None:
-        self.conninfo = addresses.main
-        self.direct_conninfo = addresses.direct
-        """The address of the server itself where `conninfo` leads through a pooler; used for work that needs its own
-        session."""
-
-        self.settings = settings
-        self._recall_queries = RecallQueries(settings)
+        self.addresses = addresses
         self._pools = Pools(addresses, settings)
         self._pool = self._pools.primary
-        self.reading = Reading(self._pool, self._pools.replica)
-        self.engine = SearchEngine(
-            self.reading, slow_query_ms=settings.slow_query_ms, journal=self._journal_short_answer
-        )
-        self.words = KeywordSearch(self.reading, text_search=settings.text_search, slow_query_ms=settings.slow_query_ms)
-        self.query_embedder = QueryEmbedder(self.reading, self.engine, settings)
+        super().__init__(ARTICLES, addresses, settings, reading=Reading(self._pool, self._pools.replica))
         self.writer = ArticleWriter(
             addresses, settings, reading=self.reading, engine=self.engine, words=self.words,
             query_embedder=self.query_embedder, invalidate=self.invalidate,
         )  # fmt: skip
-        self.searches = SearchService(
-            self.reading, self.engine, self.words, self.query_embedder, slow_query_ms=settings.slow_query_ms,
-            reranker=Reranker(settings),
-        )  # fmt: skip
+        self.opened: dict[str, Collection] = {}
+        """The collections that were opened here, by name."""
 
     def close(self) -> None:
         """Closes all connections."""
         self._pools.close()
+
+    def renew_connections(self) -> None:
+        """Replaces the pooled connections as they become free: for use after the extension was created."""
+        self._pool.drain()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -91,10 +72,74 @@ class Instance:
         """The last known reason why the primary is unreachable, or None; does not connect."""
         return away.known_away(self._pool)
 
-    @property
-    def embedder(self) -> Embedder:
-        """The model that embeds queries and articles, loaded at its first use. Raises EmbeddingModelUnusable, NotMigrated."""
-        return self.query_embedder.embedder
+    # --- collections -----------------------------------------------------------------------------------------------
+
+    def collections(self) -> list[CollectionSpec]:
+        """The declarations of the collections beside the articles, by name."""
+        with self.connection() as connection:
+            return read_collections(connection)
+
+    def collection(
+        self,
+        name: str,
+        *,
+        dim: int | None = None,
+        metric: Metric = "cosine",
+        text: Sequence[str] = ("text",),
+        metadata: Mapping[str, str] | Sequence[str] = (),
+        key: str = "id",
+        key_type: str = "text",
+        vector_type: VectorType = "vector",
+        date: str | None = None,
+        table: str | None = None,
+        schema: str | None = None,
+    ) -> Collection:
+        """The collection of that name; with `dim`, made where it does not exist: a table with a key, text columns, typed
+        metadata columns (name → PostgreSQL type), a JSON column `metadata` for the rest, and a column of vectors with its
+        index. Opening it again needs the name alone.
+
+        Raises CollectionNotFound without `dim`, CollectionInvalid where it exists with another declaration, and what making a
+        table raises.
+        """
+        return open_collection(
+            self, name, dim=dim, vector_type=vector_type, key_type=key_type, metadata_types=metadata,
+            spec=None if dim is None else new_spec(
+                name, table=table, schema=schema, key=key, text=text, metadata=metadata, date=date, metric=metric
+            ),
+        )  # fmt: skip
+
+    def collection_of(
+        self,
+        *,
+        table: str,
+        key: str,
+        vector: str,
+        text: Sequence[str] = (),
+        metadata: Sequence[str] = (),
+        schema: str | None = None,
+        name: str | None = None,
+        metric: Metric = "cosine",
+        date: str | None = None,
+        deploys: bool = True,
+    ) -> Collection:
+        """A collection over a table that somebody else owns: no column, trigger or row of it changes. Its index is built online
+        where it lacks one and `deploys`; the declaration is recorded under `name` (by default the table's).
+
+        Raises TableNotFound, ColumnMismatch, CollectionInvalid where another collection has that name or table.
+        """
+        return lay_collection(
+            self,
+            CollectionSpec(
+                name=name or table, table=table, schema=schema, key=key, text=tuple(text), vector=vector,
+                metadata=tuple(metadata), metric=metric, date=date,
+            ),
+            deploys=deploys,
+        )  # fmt: skip
+
+    def drop_collection(self, name: str) -> None:
+        """Forgets a collection; the table goes where everindex made it, and stays as it is where it is somebody else's, with
+        the indexes that were built on it. Raises CollectionNotFound."""
+        drop_collection(self, name)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -149,7 +194,7 @@ class Instance:
 
     def articles_to_embed(self, *, overwrite_unrecorded: bool = False) -> list[str]:
         """The uris of the articles that `embedding_queue` counts. Reads every vector."""
-        return self.writer.articles_to_embed(overwrite_unrecorded=overwrite_unrecorded)
+        return self.writer.keys_to_embed(overwrite_unrecorded=overwrite_unrecorded)
 
     def check_vectors(
         self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
@@ -176,166 +221,7 @@ class Instance:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def search(
-        self,
-        text: str,
-        *,
-        k: int = 10,
-        mode: Mode = DEFAULT_MODE,
-        filters: Filters | Mapping[str, str] | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-        after: str | None = None,
-        min_similarity: float | None = None,
-        diversity: float | None = None,
-        rerank: int | None = None,
-    ) -> Answer:
-        """The k articles that answer `text` best, best first, among those that pass `filters`.
-
-        `mode` is hybrid (by meaning and by words, fused by rank), semantic (the nearest in meaning) or keyword (those
-        that have the words; "quoted phrases", or, and -minus are understood). `after` is an answer's next_cursor and
-        requests the page after it. `min_similarity` (−1 to 1) excludes less similar articles. `diversity` (0 to 1)
-        trades similarity for variety. `rerank` is the number of candidates that the cross-encoder of the settings
-        puts in its order (0 for none; None for EVERINDEX_RERANK); an answer that it could not re-rank says so.
-
-        A hybrid search whose text cannot be embedded is answered by words, and says so; a semantic one raises
-        EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. Where no record says which model made the
-        stored vectors, both are answered by words until `declare_model`, and say so (EmbeddingModelUnrecorded where
-        words cannot answer). All raise QueryInvalid (CursorRefused for a cursor of another search), NotMigrated,
-        ServerUnreachable, StatementTimedOut.
-        """
-        return self.searches.answer(
-            SearchRequest(
-                text=text, mode=mode, k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact, after=after,
-                min_similarity=min_similarity, diversity=diversity, rerank=rerank,
-            )
-        )  # fmt: skip
-
-    def browse(
-        self,
-        filters: Filters | Mapping[str, str] | None = None,
-        *,
-        k: int = 10,
-        after: str | None = None,
-    ) -> Answer:
-        """The k newest articles that pass `filters`, without a search text. The answer's `total` is how many pass;
-        `after` is a next_cursor. Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable,
-        StatementTimedOut."""
-        return self.searches.answer(SearchRequest(mode="browse", k=k, filters=as_filters(filters), after=after))
-
-    def embed_query(self, text: str) -> np.ndarray:
-        """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
-        return self.query_embedder.of_text(check_query(text))
-
-    def search_vector(
-        self,
-        vector: np.ndarray,
-        *,
-        k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-        after: str | None = None,
-        min_similarity: float | None = None,
-        diversity: float | None = None,
-    ) -> Answer:
-        """The k articles nearest to `vector` ((dim,) float32). Options and errors are those of `search`, without the
-        embedding errors."""
-        return self.searches.answer(
-            SearchRequest(
-                vector=vector, mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact,
-                after=after, min_similarity=min_similarity, diversity=diversity,
-            )
-        )  # fmt: skip
-
-    def search_many(
-        self,
-        queries: Sequence[str | np.ndarray] | np.ndarray,
-        *,
-        k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-        min_similarity: float | None = None,
-    ) -> list[Answer]:
-        """A semantic answer for each query (texts, or vectors (dim,) float32), in their order, equal to those of
-        `search_vector` but in one round trip. All texts are embedded in one call. Raises as `search`; then no query is
-        answered.
-        """
-        request = SearchRequest(
-            mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact,
-            min_similarity=min_similarity,
-        )  # fmt: skip
-        return self.searches.answer_many(request, queries)
-
-    def explain(
-        self,
-        vector: np.ndarray,
-        *,
-        k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
-        ef_search: int | None = None,
-        exact: bool = False,
-    ) -> Explanation:
-        """How `search_vector` answers this: strategy and reason, settings, statement, and plan as it ran."""
-        return self.searches.explain(
-            SearchRequest(
-                vector=vector, mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact
-            )
-        )
-
-    def similar(
-        self,
-        uri: str,
-        *,
-        k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
-        after: str | None = None,
-        min_similarity: float | None = None,
-        diversity: float | None = None,
-        without_near_duplicates: bool = False,
-        near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE,
-    ) -> Answer:
-        """The k articles nearest to an article, excluding the article itself.
-
-        `without_near_duplicates` also excludes articles closer than `near_duplicate_distance` to it or to a nearer
-        article of the answer, and fills the answer up to k. Other options are those of `search`. Raises
-        ArticleNotFound; for an article without a vector the answer is empty and says so.
-        """
-        return self.searches.answer(
-            SearchRequest(
-                key=uri, mode="semantic", k=k, filters=as_filters(filters), after=after, min_similarity=min_similarity,
-                diversity=diversity, without_near_duplicates=without_near_duplicates,
-                near_duplicate_distance=near_duplicate_distance,
-            )
-        )  # fmt: skip
-
     def article(self, uri: str) -> Article:
         """One article with all its stored fields. Raises ArticleNotFound."""
         table, _ = self.engine.known()
         return read_article(self.reading, table, uri)
-
-    def verify(self, *, samples: int = 50, max_seconds: float = 10.0) -> Verification:
-        """The three checks of the index, and the schema revision; see `verification.verify`."""
-        return verification.verify(
-            self.direct_conninfo,
-            floor=self.settings.recall_floor,
-            samples=samples,
-            max_seconds=max_seconds,
-            asked=self._recall_queries,
-        )
-
-    def invalidate(self) -> None:
-        """Discards the caches of table, index and models, after this process has changed them."""
-        self.query_embedder.invalidate()
-        self.engine.invalidate()
-        self.words.invalidate()
-        self.searches.invalidate()
-
-    # --- inside ----------------------------------------------------------------------------------------------------
-
-    def _journal_short_answer(self, incident: ShortAnswer, count: int) -> None:
-        """Writes a line to the index's journal if the primary accepts it; the answer does not depend on it."""
-        with suppress(EverindexError, psycopg.Error), self.connection() as connection:
-            details = asdict(incident) | {"at": incident.at.isoformat(), "answers": count}
-            record(connection, effective_spec(connection, EMBEDDING_INDEX), "short answer", **details)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
+from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Article
 from everindex.articles.table import CollectionTable
-from everindex.errors import ArticleNotFound
+from everindex.errors import ArticleNotFound, RowNotFound
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
@@ -25,15 +26,34 @@ def read_article(reading: Reading, table: CollectionTable, uri: str) -> Article:
         raw=raw if table.has_raw_articles else sql.SQL("NULL"),
         table=table.identifier,
     )
-    return stored_article(dict(zip((*columns, "raw_text"), _row(reading, whole, uri), strict=True)))
+    return stored_article(dict(zip((*columns, "raw_text"), _row(reading, table, whole, uri), strict=True)))
 
 
 def read_vector(reading: Reading, table: CollectionTable, uri: str) -> Any:
-    """The vector of the article `uri`, as pgvector gives it; None where it has none yet. Raises ArticleNotFound."""
+    """The vector of the row whose key is `uri`, as pgvector gives it; None where it has none yet. Raises RowNotFound, of the
+    articles ArticleNotFound."""
     statement = sql.SQL("SELECT {} FROM {} WHERE {} = %s::{}").format(
-        table.vector, table.identifier, table.key, table.key_type
+        table.vector_read, table.identifier, table.key, table.key_type
     )
-    return _row(reading, statement, uri, binary=True)[0]
+    return _row(reading, table, statement, uri, binary=True)[0]
+
+
+def read_rows(reading: Reading, table: CollectionTable, keys: Sequence[Any]) -> list[dict[str, Any]]:
+    """The rows with these keys, in their order, each column by its name; a key that no row has is left out."""
+    wanted = [str(key) for key in keys]
+    statement = sql.SQL("SELECT a.{key}::pg_catalog.text, {columns} FROM {table} a WHERE a.{key} = ANY({keys})").format(
+        key=table.key,
+        columns=table.selected,
+        table=table.identifier,
+        keys=sql.SQL("%s::pg_catalog.text[]::{}[]").format(table.key_type),
+    )
+
+    def read(connection: Connection) -> list[tuple[Any, ...]]:
+        with translate_errors(f"reading rows of {table.spec.name}"):
+            return connection.execute(statement, (wanted,)).fetchall()
+
+    found = {row[0]: dict(zip(table.spec.columns.names, row[1:], strict=True)) for row in reading.read(read)}
+    return [found[key] for key in wanted if key in found]
 
 
 def stored_article(values: Mapping[str, Any]) -> Article:
@@ -62,8 +82,10 @@ def _tags(text: Any) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in str(text).split(",") if part.strip())
 
 
-def _row(reading: Reading, statement: sql.Composed, uri: str, *, binary: bool = False) -> tuple[Any, ...]:
-    parameters = (_storable(uri),)
+def _row(
+    reading: Reading, table: CollectionTable, statement: sql.Composed, uri: str, *, binary: bool = False
+) -> tuple[Any, ...]:
+    parameters = (_storable(table, uri),)
 
     def read(connection: Connection) -> tuple[Any, ...] | None:
         with translate_errors("reading an article"):
@@ -71,11 +93,18 @@ def _row(reading: Reading, statement: sql.Composed, uri: str, *, binary: bool = 
 
     row = reading.read(read)
     if row is None:
-        raise _not_found(uri)
+        raise not_found(table, uri)
     return row
 
 
-def _not_found(uri: str) -> ArticleNotFound:
+def not_found(table: CollectionTable, uri: str) -> RowNotFound:
+    """The error of a key that no row has."""
+    if table.spec is not ARTICLES:
+        return RowNotFound(
+            f"collection {table.spec.name!r} has no row {uri[:200]!r}.",
+            why="no row has that key: it was never stored, or was deleted.",
+            next_step="search for it by its text.",
+        )
     return ArticleNotFound(
         f"there is no article {uri[:200]!r}.",
         why="no row has that uri: it was never imported, or was deleted.",
@@ -83,12 +112,12 @@ def _not_found(uri: str) -> ArticleNotFound:
     )
 
 
-def _storable(uri: str) -> str:
+def _storable(table: CollectionTable, uri: str) -> str:
     """The uri, if any row can have it. Raises ArticleNotFound for a NUL or half of a surrogate pair."""
     try:
         uri.encode()
     except UnicodeEncodeError:
-        raise _not_found(uri) from None
+        raise not_found(table, uri) from None
     if "\0" in uri:
-        raise _not_found(uri)
+        raise not_found(table, uri)
     return uri

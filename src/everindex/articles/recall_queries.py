@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 from psycopg import sql
 
+from everindex.articles.declared import ARTICLES
 from everindex.articles.embedding import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.embedding.provider import Embedder
 from everindex.articles.embedding.static import StaticEmbedder
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import EverindexError
@@ -30,6 +32,8 @@ from everindex.settings import Settings
 #: So many queries of a source at most, and of models at most.
 WANTED = 40
 MODELS = 5
+#: A text longer than this is no title: its beginning is used.
+MOST_TITLE_CHARACTERS = 200
 #: A sample of fewer searches says nothing.
 LEAST_SEARCHES = 10
 #: Nobody waits for a proof because an endpoint is slow.
@@ -41,18 +45,20 @@ REMOTE_SECONDS = 24 * 3600.0
 class RecallQueries:
     """The queries to prove recall with, for one process: what an endpoint gave is kept for a day."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, collection: CollectionSpec = ARTICLES) -> None:
         self._settings = settings
+        self._collection = collection
         self._remote: dict[tuple[str, int], tuple[float, np.ndarray | str]] = {}
 
     def __call__(self, connection: Connection, spec: IndexSpec, observed: Observed) -> AskedQueries:
         """Those for the index of `spec`. Raises nothing of its own."""
         width = observed.dimensions
-        if spec.table != "articles" or width is None:
+        if spec.table != self._collection.table or width is None:
             return AskedQueries()
         try:
-            models = _models_of(connection, read_table(connection))
-            texts = _titles(connection, spec) if models else []
+            table = read_table(connection, self._collection)
+            models = _models_of(connection, table)
+            texts = _titles(connection, table) if models and self._collection.text else []
         except EverindexError as exc:
             return AskedQueries(not_tried=(f"titles and searches ({exc.slug})",))
         found: list[Queries] = []
@@ -105,13 +111,19 @@ def _models_of(connection: Connection, table: CollectionTable) -> tuple[str, ...
     return tuple(sorted(read_table_models(connection, table).names)[:MODELS])
 
 
-def _titles(connection: Connection, spec: IndexSpec) -> list[str]:
-    """Titles of articles, those of another sample each time."""
+def _titles(connection: Connection, table: CollectionTable) -> list[str]:
+    """Titles of rows (of a single text column its beginning), those of another sample each time."""
     with translate_errors("sampling titles"):
         rows = connection.execute(
             sql.SQL(
-                "SELECT title FROM {} a WHERE title <> '' AND embedding IS NOT NULL ORDER BY random() LIMIT %s"
-            ).format(sql.Identifier(spec.schema, spec.table)),
+                "SELECT pg_catalog.left({title}::text, {most}) FROM {table} a "
+                "WHERE {title} <> '' AND {vector} IS NOT NULL ORDER BY random() LIMIT %s"
+            ).format(
+                title=sql.Identifier(table.spec.text[0]),
+                most=sql.Literal(MOST_TITLE_CHARACTERS),
+                table=table.identifier,
+                vector=table.vector,
+            ),
             (WANTED,),
         ).fetchall()
     return [row[0] for row in rows]

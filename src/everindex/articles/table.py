@@ -82,8 +82,26 @@ class CollectionTable:
         return sql.SQL('{}::pg_catalog.text COLLATE pg_catalog."C"').format(self.key)
 
     @property
+    def title_and_body(self) -> sql.Composed:
+        """The texts of a row as two expressions: its title, where the collection has one, and the others as one text."""
+        columns = [sql.SQL("a.{}").format(sql.Identifier(column)) for column in self.spec.text]
+        if self.spec.has_title and len(columns) == 2:
+            return sql.SQL("{}, {}").format(*columns)
+        title = columns[0] if self.spec.has_title else sql.SQL("NULL::text")
+        bodies = columns[1:] if self.spec.has_title else columns
+        body = sql.SQL(", ").join([sql.Literal("\n\n"), *(sql.SQL("nullif({}, '')").format(each) for each in bodies)])
+        return sql.SQL("{}, pg_catalog.concat_ws({})").format(title, body)
+
+    @property
     def vector(self) -> sql.Identifier:
         return sql.Identifier(self.spec.vector)
+
+    @property
+    def vector_read(self) -> sql.Composed:
+        """The vector as type vector, which every connection reads."""
+        if self.vector_type == "vector":
+            return sql.Composed([self.vector])
+        return sql.SQL("{}::{}").format(self.vector, sql.Identifier(self.extension_schema or "public", "vector"))
 
     @property
     def selected(self) -> sql.Composed:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from everindex.articles.declared import ARTICLES
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import ColumnMismatch, EmbeddingModelUnrecorded, NotMigrated
 from everindex.index.recall.proof import Note
@@ -114,9 +115,13 @@ def is_zero(table: CollectionTable, alias: str = "a") -> sql.Composable:
     vector is one like any other."""
     if table.spec.metric != "cosine":
         return sql.SQL("false")
-    norm = "vector_norm" if table.vector_type == "vector" else "l2_norm"
-    return sql.SQL("{}({}.{}) = 0").format(
-        sql.Identifier(table.extension_schema or "public", norm), sql.Identifier(alias), table.vector
+    return sql.SQL("{}({}.{}) = 0").format(norm_function(table), sql.Identifier(alias), table.vector)
+
+
+def norm_function(table: CollectionTable) -> sql.Identifier:
+    """pgvector's function that gives the length of a vector of the table."""
+    return sql.Identifier(
+        table.extension_schema or "public", "vector_norm" if table.vector_type == "vector" else "l2_norm"
     )
 
 
@@ -155,10 +160,10 @@ def unrecorded_note(connection: Connection, table: CollectionTable) -> tuple[Not
     return (Note(slug=why.slug, sentence=f"{why.what} Texts are searched by words.", next_step=why.next_step),)
 
 
-def notes_of(connection: Connection) -> tuple[Note, ...]:
+def notes_of(connection: Connection, collection: CollectionSpec = ARTICLES) -> tuple[Note, ...]:
     """What is to be known beside the proofs; nothing where there is no article table to look at. Reads only."""
     try:
-        return unrecorded_note(connection, read_table(connection))
+        return unrecorded_note(connection, read_table(connection, collection))
     except (NotMigrated, ColumnMismatch):
         return ()
 

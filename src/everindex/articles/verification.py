@@ -10,15 +10,16 @@ from typing import Any
 from pgvector import Vector
 from psycopg import sql
 
-from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.declared import ARTICLES, EMBEDDING_INDEX
 from everindex.articles.model import Filters
 from everindex.articles.recall_queries import RecallQueries
+from everindex.articles.search.request import require_width
 from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.state import serving_of
 from everindex.articles.search.vector.strategy import choose
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import notes_of, unrecorded_note
-from everindex.errors import NotMigrated
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
@@ -36,6 +37,7 @@ from everindex.settings import read_settings
 
 def verify(
     conninfo: str,
+    collection: CollectionSpec = ARTICLES,
     *,
     floor: float,
     is_asked_for: bool = False,
@@ -53,16 +55,17 @@ def verify(
     An index that was tuned for less than `floor` is held to that, unless somebody has asked for this very floor.
     """
     with connect(conninfo, application_name="everindex verify") as connection, one_session(connection):
-        revision = prove_revision(connection)
-        spec = effective_spec(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
+        # The migrations are those of the articles; a collection has none.
+        first = (prove_revision(connection),) if collection is ARTICLES else ()
+        spec = effective_spec(connection, replace(_declared(connection, collection), recall_floor=floor))
         index, observed = prove_index(connection, spec)
         catalog = state_of(connection, spec, observed)
         if not index.holds:
             why = "the index does not serve"
-            proofs = (revision, index, unasked("planner", why), unasked("recall", why))
-            return Verification(proofs=proofs, notes=notes_of(connection), catalog=catalog)
+            proofs = (*first, index, unasked("planner", why), unasked("recall", why))
+            return Verification(proofs=proofs, notes=notes_of(connection, collection), catalog=catalog)
         register_vector(connection)
-        table = read_table(connection)
+        table = read_table(connection, collection)
         rows, vector = _rows_and_vector(connection, table)
         # The whole table is read on purpose below: no limit of the role may cut that off half-way.
         lift_time_limits(connection)
@@ -91,11 +94,16 @@ def verify(
             k=DEFAULT_K,
             samples=samples,
             max_seconds=max_seconds,
-            asked=(asked or RecallQueries(read_settings()))(connection, spec, observed),
+            asked=(asked or RecallQueries(read_settings(), collection))(connection, spec, observed),
             on_query=on_query,
         )
-        proofs = (revision, index, planner, recall)
+        proofs = (*first, index, planner, recall)
         return Verification(proofs=proofs, notes=unrecorded_note(connection, table), catalog=catalog)
+
+
+def _declared(connection: Connection, collection: CollectionSpec) -> IndexSpec:
+    """The declared index. That of the articles is known without their table, whose absence is a finding."""
+    return collection.index or read_table(connection, collection).index
 
 
 def read_state(connection: Connection, *, floor: float) -> str:
@@ -113,18 +121,13 @@ def state_of(connection: Connection, spec: IndexSpec, observed: Observed) -> str
 
 def _rows_and_vector(connection: Connection, table: CollectionTable) -> tuple[int, Any]:
     """How many rows have a vector, and one of them (a unit vector where there is none) to ask the planner with."""
-    if table.dimensions is None:
-        raise NotMigrated(
-            "articles.embedding is missing or has no width.",
-            why="revision 8eadb2079747 has not been applied here.",
-            next_step="run  everindex migrate.",
-        )
+    width = require_width(table)
     with translate_errors("counting rows"):
         row = connection.execute(
-            sql.SQL(
-                "SELECT count(embedding), (SELECT embedding FROM {0} WHERE embedding IS NOT NULL LIMIT 1) FROM {0}"
-            ).format(table.identifier),
+            sql.SQL("SELECT count({1}), (SELECT {2} FROM {0} WHERE {1} IS NOT NULL LIMIT 1) FROM {0}").format(
+                table.identifier, table.vector, table.vector_read
+            ),
             binary=True,
         ).fetchone()
     assert row is not None
-    return int(row[0]), row[1] if row[1] is not None else Vector([1.0] + [0.0] * (table.dimensions - 1))
+    return int(row[0]), row[1] if row[1] is not None else Vector([1.0] + [0.0] * (width - 1))

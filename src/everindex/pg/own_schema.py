@@ -131,6 +131,34 @@ VERSIONS = (
     COMMENT ON TABLE everindex_meta.declared_model IS
         'which model made the vectors that have no record, as `everindex model declare` compared and recorded it';
     """,
+    """
+    CREATE TABLE everindex_meta.collection (
+        name text PRIMARY KEY,
+        table_schema text NOT NULL,
+        table_name text NOT NULL,
+        declaration jsonb NOT NULL,
+        made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        UNIQUE (table_schema, table_name)
+    );
+    COMMENT ON TABLE everindex_meta.collection IS 'the collections of this database beside the articles, and their declarations';
+    CREATE TABLE everindex_meta.collection_record (
+        collection text NOT NULL REFERENCES everindex_meta.collection ON UPDATE CASCADE ON DELETE CASCADE,
+        key text NOT NULL,
+        model text NOT NULL,
+        embedded_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (collection, key)
+    );
+    COMMENT ON TABLE everindex_meta.collection_record IS 'which model made the vector of a row';
+    CREATE TABLE everindex_meta.collection_failure (
+        collection text NOT NULL REFERENCES everindex_meta.collection ON UPDATE CASCADE ON DELETE CASCADE,
+        key text NOT NULL,
+        reason text NOT NULL,
+        attempts integer NOT NULL DEFAULT 1,
+        failed_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (collection, key)
+    );
+    COMMENT ON TABLE everindex_meta.collection_failure IS 'why a row has no vector; `everindex embed` tries again';
+    """,
 )
 
 

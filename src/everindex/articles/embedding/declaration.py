@@ -91,12 +91,19 @@ class Sampled:
 def read_unrecorded(connection: Connection, table: CollectionTable, *, rows: int) -> Sampled:
     """A random sample of up to `rows` rows whose vector has no record and is not zero. Reads the keys of the whole table, and
     the vectors of a few times as many rows as it gives."""
-    draw = sql.SQL("SELECT a.uri FROM {} a WHERE a.embedding IS NOT NULL AND {} ORDER BY random() LIMIT {}").format(
-        table.identifier, without_record(table), sql.Literal(4 * rows)
+    draw = sql.SQL("SELECT a.{} FROM {} a WHERE a.{} IS NOT NULL AND {} ORDER BY random() LIMIT {}").format(
+        table.key, table.identifier, table.vector, without_record(table), sql.Literal(4 * rows)
     )
     read = sql.SQL(
-        "SELECT a.title, a.summary, a.embedding FROM {} a WHERE a.uri = ANY(%s) AND NOT {} ORDER BY random() LIMIT {}"
-    ).format(table.identifier, is_zero(table), sql.Literal(rows))
+        "SELECT {texts}, {vector} FROM {table} a WHERE a.{key} = ANY(%s) AND NOT {is_zero} ORDER BY random() LIMIT {rows}"
+    ).format(
+        texts=table.title_and_body,
+        vector=table.vector_read,
+        table=table.identifier,
+        key=table.key,
+        is_zero=is_zero(table),
+        rows=sql.Literal(rows),
+    )
     with translate_errors("sampling vectors"):
         drawn = [row[0] for row in connection.execute(draw)]
         found = connection.execute(read, (drawn,), binary=True).fetchall()

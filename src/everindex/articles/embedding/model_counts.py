@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import sql
 
 from everindex.articles.table import CollectionTable
-from everindex.articles.table_models import declared_sql
+from everindex.articles.table_models import declared_sql, is_record_of, norm_function, records
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 from everindex.pg.vector_type import UNIT_TOLERANCE
@@ -69,16 +69,17 @@ def count_models(connection: Connection, table: CollectionTable) -> ModelCounts:
         """
         SELECT m.model, count(*), count(m.length), count(*) FILTER (WHERE m.length = 0),
                count(*) FILTER (WHERE m.length > 0 AND abs(m.length - 1) > {tolerance})
-        FROM (SELECT {model} AS model, {norm}(a.embedding) AS length FROM {table} a {records}) AS m GROUP BY m.model
+        FROM (SELECT {model} AS model, {norm}(a.{vector}) AS length FROM {table} a {records}) AS m GROUP BY m.model
         """
     ).format(
         tolerance=sql.Literal(UNIT_TOLERANCE),
-        norm=sql.Identifier(table.extension_schema or "public", "vector_norm"),
+        norm=norm_function(table),
+        vector=table.vector,
         table=table.identifier,
         model=sql.SQL("r.model" if table.has_embedding_records else "NULL::text"),
-        records=sql.SQL(
-            "LEFT JOIN everindex_meta.embedding_record r ON r.uri = a.uri" if table.has_embedding_records else ""
-        ),
+        records=sql.SQL("LEFT JOIN {} r ON {}").format(records(table), is_record_of(table))
+        if table.has_embedding_records
+        else sql.SQL(""),
     )
     with translate_errors("counting vectors"):
         found = connection.execute(statement).fetchall()

@@ -18,8 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
-from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.declared import ARTICLES
+from everindex.articles.shape.spec import CollectionSpec
+from everindex.articles.table import read_table
 from everindex.errors import DiskSpaceShort, EverindexError
 from everindex.index.catalog.drift import is_as_declared
 from everindex.index.catalog.effective_spec import effective_spec
@@ -71,14 +74,20 @@ class _Scene:
 
 
 @contextmanager
-def without_index(conninfo: str, *, vectors_coming: int, reporter: Reporter | None = None) -> Iterator[bool]:
+def without_index(
+    conninfo: str,
+    *,
+    vectors_coming: int,
+    collection: CollectionSpec = ARTICLES,
+    reporter: Reporter | None = None,
+) -> Iterator[bool]:
     """Drops the declared index for the duration of the block if that pays, and always rebuilds it afterwards.
 
     Yields whether the index is missing. One that an earlier load left missing is built at the end of this block.
     """
     reporter = reporter or Reporter()
     with connect(conninfo, application_name="everindex import") as connection:
-        scene = _look(connection, vectors_coming, reporter)
+        scene = _look(connection, collection, vectors_coming, reporter)
     if not scene.is_due and not scene.is_missing:
         yield False
         return
@@ -98,14 +107,17 @@ def without_index(conninfo: str, *, vectors_coming: int, reporter: Reporter | No
         _bring_back(conninfo, marking, scene, reporter)
 
 
-def _look(connection: Connection, vectors_coming: int, reporter: Reporter) -> _Scene:
-    spec = effective_spec(connection, EMBEDDING_INDEX)
+def _look(connection: Connection, collection: CollectionSpec, vectors_coming: int, reporter: Reporter) -> _Scene:
+    table = read_table(connection, collection)
+    spec = effective_spec(connection, table.index)
     observed = observe(connection, spec)
     index = declared_index(spec, observed)
     is_there = index is not None and index.is_valid
     with translate_errors("counting vectors"):
         row = connection.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM articles WHERE embedding IS NOT NULL LIMIT %s) AS few",
+            sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} IS NOT NULL LIMIT %s) AS few").format(
+                table.identifier, table.vector
+            ),
             (SMALL_TABLE_ROWS,),
         ).fetchone()
         is_missing = not is_there and find_note(connection, spec) is not None

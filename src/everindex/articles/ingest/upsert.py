@@ -323,13 +323,13 @@ def _drop_of_other_text(table: CollectionTable) -> sql.Composed:
 # --- which model made a vector ---------------------------------------------------------------------------------------
 
 
-def _failures(table: CollectionTable) -> sql.SQL:
+def failures_table(table: CollectionTable) -> sql.SQL:
     return sql.SQL(
         "everindex_meta.embedding_failure" if table.spec is ARTICLES else "everindex_meta.collection_failure"
     )
 
 
-def _is_of(table: CollectionTable, alias: str, key: sql.Composable) -> sql.Composed:
+def is_of(table: CollectionTable, alias: str, key: sql.Composable) -> sql.Composed:
     """The condition that a record or failure is that of a key, given as text."""
     if table.spec is ARTICLES:
         return sql.SQL("{}.uri = {}").format(sql.Identifier(alias), key)
@@ -355,7 +355,7 @@ def _forget_records(table: CollectionTable) -> sql.Composed:
         """
     ).format(
         records=records(table),
-        of_written=_is_of(table, "r", sql.SQL("w.key")),
+        of_written=is_of(table, "r", sql.SQL("w.key")),
         key=table.key,
         key_type=table.key_type,
         table=table.identifier,
@@ -376,9 +376,9 @@ def _forget_unknown(table: CollectionTable) -> sql.Composed:
         """
     ).format(
         records=records(table),
-        failures=_failures(table),
-        of_record=_is_of(table, "r", key),
-        of_failure=_is_of(table, "f", key),
+        failures=failures_table(table),
+        of_record=is_of(table, "r", key),
+        of_failure=is_of(table, "f", key),
     )
 
 
@@ -400,8 +400,8 @@ def _record(table: CollectionTable) -> sql.Composed:
         values=values,
         key=table.key,
         key_of_record=sql.SQL("uri" if table.spec is ARTICLES else "key"),
-        failures=_failures(table),
-        of_failure=_is_of(table, "f", sql.SQL("recorded.key")),
+        failures=failures_table(table),
+        of_failure=is_of(table, "f", sql.SQL("recorded.key")),
     )
 
 
@@ -413,7 +413,7 @@ def record_failures(connection: Connection, table: CollectionTable, failures: di
     statement = sql.SQL(
         "INSERT INTO {failures} AS f ({place}, reason) VALUES ({values}, %s) "
         "ON CONFLICT ({place}) DO UPDATE SET reason = excluded.reason, attempts = f.attempts + 1, failed_at = now()"
-    ).format(failures=_failures(table), place=place, values=values)
+    ).format(failures=failures_table(table), place=place, values=values)
     with translate_errors("recording failed embeddings"), connection.cursor() as cursor:
         cursor.executemany(statement, list(failures.items()))
 
@@ -449,8 +449,8 @@ def set_vectors(
         ).format(
             update=update,
             key=table.key,
-            failures=_failures(table),
-            of_failure=_is_of(table, "f", sql.SQL("done.key")),
+            failures=failures_table(table),
+            of_failure=is_of(table, "f", sql.SQL("done.key")),
             records=records(table),
             place=place,
             values=values,

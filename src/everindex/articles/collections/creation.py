@@ -1,0 +1,126 @@
+"""The making of a collection's table, and the comparison of a declaration with a table that exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from psycopg import sql
+
+from everindex.articles.declared import ARTICLES
+from everindex.articles.shape.spec import (
+    MAX_COLUMN_DIMENSIONS,
+    VECTOR_TYPES,
+    CollectionSpec,
+    Metric,
+    VectorType,
+    invalid,
+)
+from everindex.errors import CollectionInvalid
+from everindex.pg.capabilities import look, require_pgvector
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import translate_errors
+
+#: The JSON column of a table that everindex makes: what a row has beyond the declared columns.
+REST = "metadata"
+#: The name of a type as SQL writes it, with arguments and brackets: no other words of SQL.
+_TYPE = re.compile(r'[A-Za-z_"][A-Za-z0-9_ ".]*(\(\s*\d+\s*(,\s*\d+\s*)?\))?(\s*\[\])?')
+
+
+def new_spec(
+    name: str,
+    *,
+    table: str | None,
+    schema: str | None,
+    key: str,
+    text: Sequence[str],
+    metadata: Mapping[str, str] | Sequence[str],
+    date: str | None,
+    metric: Metric,
+) -> CollectionSpec:
+    """The declaration of a collection whose table everindex makes. Raises CollectionInvalid."""
+    if name == ARTICLES.name:
+        raise invalid(
+            name, "the name is that of the articles", "these are a collection already.", "choose another name."
+        )
+    columns = tuple(column for column in metadata if column != REST)
+    return CollectionSpec(
+        name=name, table=table or name, schema=schema, key=key, text=tuple(text), metadata=(*columns, REST), date=date,
+        metric=metric, rest=REST, is_owned=True,
+    )  # fmt: skip
+
+
+def column_types(spec: CollectionSpec, metadata: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Metadata column → type; text where only names are given. Raises CollectionInvalid for what is no type's name."""
+    given = metadata if isinstance(metadata, Mapping) else dict.fromkeys(metadata, "text")
+    for column, kind in given.items():
+        if not isinstance(kind, str) or not _TYPE.fullmatch(kind.strip()):
+            raise invalid(
+                spec.name, f"column {column} has no type {kind!r}", "it is not the name of a PostgreSQL type."
+            )
+    return {**given, REST: "jsonb"}
+
+
+def require_dimensions(spec: CollectionSpec, dim: int, kind: VectorType) -> None:
+    """Raises CollectionInvalid for a width or a type that pgvector does not store."""
+    if kind not in VECTOR_TYPES:
+        raise invalid(spec.name, f"vectors have no type {kind!r}", f"pgvector's types are {', '.join(VECTOR_TYPES)}.")
+    if not 1 <= dim <= MAX_COLUMN_DIMENSIONS:
+        raise invalid(spec.name, f"dim = {dim}", f"pgvector stores 1 to {MAX_COLUMN_DIMENSIONS} dimensions.")
+
+
+def create_table(
+    connection: Connection,
+    spec: CollectionSpec,
+    *,
+    dim: int,
+    kind: VectorType,
+    key_type: str,
+    types: Mapping[str, str],
+) -> str:
+    """Makes the table, where it does not exist; the schema in which it lies. One short transaction of the caller's.
+
+    Raises ExtensionUnavailable and its kin, CollectionInvalid for a table of that name that something else made.
+    """
+    if not _TYPE.fullmatch(key_type.strip()):
+        raise invalid(spec.name, f"the key has no type {key_type!r}", "it is not the name of a PostgreSQL type.")
+    server = look(connection)
+    require_pgvector(server)
+    if server.extension_version is None:
+        with translate_errors("creating extension vector"):
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        server = look(connection)
+    columns = [
+        sql.SQL("{} {} PRIMARY KEY").format(sql.Identifier(spec.key), sql.SQL(key_type)),
+        *(sql.SQL("{} text").format(sql.Identifier(column)) for column in spec.text),
+        *(sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(types[column])) for column in spec.metadata),
+        sql.SQL("{} {}({})").format(
+            sql.Identifier(spec.vector), sql.Identifier(server.extension_schema or "public", kind), sql.Literal(dim)
+        ),
+    ]
+    name = sql.Identifier(spec.table) if spec.schema is None else sql.Identifier(spec.schema, spec.table)
+    with translate_errors(f"making the table of collection {spec.name}"):
+        found = connection.execute("SELECT pg_catalog.to_regclass(%s)::oid", (name.as_string(None),)).fetchone()
+        if found is not None and found[0] is not None:
+            raise CollectionInvalid(
+                f"collection {spec.name!r} cannot be made.",
+                why=f"something named {spec.table} exists already, and is not a collection of everindex.",
+                next_step=f"lay a collection over it with  instance.collection_of(table={spec.table!r}, …) , or choose another "
+                "name.",
+            )
+        connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(columns)))
+        row = connection.execute(
+            "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.oid = pg_catalog.to_regclass(%s)",
+            (name.as_string(None),),
+        ).fetchone()
+    assert row is not None  # made a moment ago, in this transaction
+    return str(row[0])
+
+
+def drop_table(connection: Connection, spec: CollectionSpec) -> None:
+    """Drops the table of a collection that everindex made."""
+    assert spec.is_owned  # somebody else's table is never dropped
+    assert spec.schema is not None  # as it was recorded
+    with translate_errors(f"dropping the table of collection {spec.name}"):
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(spec.schema, spec.table)))

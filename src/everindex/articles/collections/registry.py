@@ -1,0 +1,114 @@
+"""The collections that this database records beside the articles, and the indexes that all of them declare.
+
+A declaration is stored once, in `everindex_meta.collection`; every process opens the collection from there. Without the schema,
+or the right to read it, there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from everindex.articles.declared import ARTICLES, DECLARED_INDEXES
+from everindex.articles.shape.spec import CollectionSpec, invalid
+from everindex.articles.table import read_table
+from everindex.errors import CollectionInvalid, CollectionNotFound, ColumnMismatch, NotMigrated
+from everindex.index.spec import IndexSpec
+from everindex.migrate.standing import has_article_schema
+from everindex.pg import own_schema
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import translate_errors
+
+#: What a declaration consists of, as it is stored.
+_STORED = ("key", "text", "vector", "metadata", "date", "metric", "rest", "words_index", "is_owned")
+
+
+def read_collections(connection: Connection) -> list[CollectionSpec]:
+    """Those beside the articles, by name. Reads only."""
+    with translate_errors("reading the collections"):
+        if not own_schema.is_readable(connection, "collection"):
+            return []
+        rows = connection.execute(
+            "SELECT name, table_schema, table_name, declaration FROM everindex_meta.collection ORDER BY name"
+        ).fetchall()
+    return [_spec(*row) for row in rows]
+
+
+def find_collection(connection: Connection, name: str) -> CollectionSpec | None:
+    """The collection of that name, the articles among them; None without one. Reads only."""
+    if name == ARTICLES.name:
+        return ARTICLES
+    return next((spec for spec in read_collections(connection) if spec.name == name), None)
+
+
+def require_collection(connection: Connection, name: str) -> CollectionSpec:
+    """The collection of that name. Raises CollectionNotFound, with the names that exist. Reads only."""
+    found = find_collection(connection, name)
+    if found is None:
+        names = [spec.name for spec in read_collections(connection)]
+        if has_article_schema(connection):
+            names.insert(0, ARTICLES.name)
+        raise CollectionNotFound(
+            f"there is no collection {name[:80]!r}.",
+            why=f"this database has: {', '.join(names)}." if names else "this database has none yet.",
+            next_step=f"correct the name, or make it with  instance.collection({name[:80]!r}, dim=…).",
+        )
+    return found
+
+
+def record_collection(connection: Connection, spec: CollectionSpec, *, schema: str) -> None:
+    """Records a collection whose table lies in `schema`. Raises CollectionInvalid where the name or the table is taken."""
+    with translate_errors(f"recording collection {spec.name}"):
+        taken = connection.execute(
+            "SELECT name FROM everindex_meta.collection WHERE name = %s OR (table_schema, table_name) = (%s, %s)",
+            (spec.name, schema, spec.table),
+        ).fetchone()
+        if taken is not None:
+            raise CollectionInvalid(
+                f"collection {spec.name!r} cannot be recorded.",
+                why=f"collection {taken[0]!r} has that name or that table already.",
+                next_step=f"open it with  instance.collection({taken[0]!r}) , or drop it first.",
+            )
+        connection.execute(
+            "INSERT INTO everindex_meta.collection (name, table_schema, table_name, declaration) VALUES (%s, %s, %s, %s)",
+            (spec.name, schema, spec.table, Jsonb(as_stored(spec))),
+        )
+
+
+def forget_collection(connection: Connection, name: str) -> bool:
+    """Deletes the record, and with it who made which vector; False where there was none."""
+    with translate_errors(f"forgetting collection {name}"):
+        return connection.execute("DELETE FROM everindex_meta.collection WHERE name = %s", (name,)).rowcount > 0
+
+
+def declared_indexes(connection: Connection) -> list[IndexSpec]:
+    """The vector indexes that this database declares: that of the articles, where they exist, and those of its collections. A
+    collection whose table is gone declares none. Reads only."""
+    found = list(DECLARED_INDEXES) if has_article_schema(connection) else []
+    for spec in read_collections(connection):
+        try:
+            table = read_table(connection, spec)
+        except (NotMigrated, ColumnMismatch):
+            continue
+        if table.dimensions is not None:
+            found.append(table.index)
+    return found
+
+
+def as_stored(spec: CollectionSpec) -> dict[str, Any]:
+    """The declaration as JSON."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name in _STORED for value in (getattr(spec, name),)
+    }
+
+
+def _spec(name: str, schema: str, table: str, declaration: Mapping[str, Any]) -> CollectionSpec:
+    known = {name: declaration[name] for name in _STORED if name in declaration}
+    for column in ("text", "metadata"):
+        known[column] = tuple(known.get(column, ()))
+    try:
+        return CollectionSpec(name=name, schema=schema, table=table, **known)
+    except TypeError as exc:
+        raise invalid(name, f"its record cannot be read ({exc})", "another version of everindex wrote it.") from None

@@ -1,0 +1,58 @@
+"""The deletion of rows: by key or by filters, with all that is recorded of them, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import sql
+
+from everindex.articles.ingest.upsert import failures_table, is_of
+from everindex.articles.model import Filters
+from everindex.articles.search.filters import where
+from everindex.articles.table import CollectionTable
+from everindex.articles.table_models import records
+from everindex.errors import QueryInvalid
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import translate_errors
+
+
+def delete_rows(
+    connection: Connection, table: CollectionTable, keys: Sequence[Any] | None, *, filters: Filters | None = None
+) -> int:
+    """Deletes the rows with `keys`, or those that pass `filters`; with both, those that are in both. Returns how many.
+
+    Full texts, records and failures go with them. Takes ROW EXCLUSIVE on the tables it writes. Raises QueryInvalid where
+    nothing says which rows, PermissionDenied, ReadOnlyServer, StatementFailed.
+    """
+    if keys is None and (filters is None or filters.is_empty):
+        raise QueryInvalid(
+            "nothing says which rows to delete.",
+            why="a deletion without keys and without filters would delete all of them.",
+            next_step="give keys, or filters; to delete everything, drop the collection.",
+        )
+    condition, parameters = (sql.SQL(""), {}) if filters is None else where(table, filters)
+    values: dict[str, Any] = dict(parameters)
+    by_key: sql.Composable = sql.SQL("true")
+    if keys is not None:
+        by_key = sql.SQL("{} = ANY(%(keys)s::pg_catalog.text[]::{}[])").format(table.key, table.key_type)
+        values["keys"] = [str(key) for key in keys]
+    records_too = table.has_embedding_records
+    parts: list[sql.Composable] = [
+        sql.SQL("gone AS (DELETE FROM {} WHERE {}{} RETURNING {}::pg_catalog.text AS key)").format(
+            table.identifier, by_key, condition, table.key
+        )
+    ]
+    if records_too:
+        parts += [
+            sql.SQL("no_{} AS (DELETE FROM {} {} USING gone WHERE {})").format(
+                sql.SQL(name), where_kept, sql.Identifier("r"), is_of(table, "r", sql.SQL("gone.key"))
+            )
+            for name, where_kept in (("record", records(table)), ("failure", failures_table(table)))
+        ]
+    if table.has_raw_articles:
+        parts.append(sql.SQL("no_text AS (DELETE FROM raw_articles t USING gone WHERE t.uri = gone.key)"))
+    statement = sql.SQL("WITH {} SELECT count(*) FROM gone").format(sql.SQL(", ").join(parts))
+    with translate_errors(f"deleting rows of {table.spec.name}"):
+        row = connection.execute(statement, values).fetchone()
+    return 0 if row is None else int(row[0])
