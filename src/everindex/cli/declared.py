@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.collections.registry import declared_indexes as indexes_here
 from everindex.cli.given_declaration import remember
 from everindex.errors import NothingDeclared, SettingInvalid, UsageError
 from everindex.index.catalog.effective_spec import effective_spec
@@ -57,8 +57,9 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
     """The declarations that the command works on. Raises UsageError for a module, attribute or index that is not there,
     SpecIllegal for a declaration that cannot be, and NothingDeclared where the articles would be meant and are not here."""
     if declared is None:
-        require_article_schema(connection)
-        specs = tuple(effective_spec(connection, spec) for spec in DECLARED_INDEXES)
+        specs = tuple(effective_spec(connection, spec) for spec in indexes_here(connection))
+        if not specs:
+            raise nothing_declared(connection)
     elif declared.endswith(".json") or os.path.isfile(declared):
         specs = read_declarations(Path(declared))
     else:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from everindex.articles.background.declared_model_watch import DeclaredModelTask
-from everindex.articles.declared import ARTICLES, DECLARED_INDEXES
+from everindex.articles.collections.registry import declared_indexes, read_collections
+from everindex.articles.declared import ARTICLES
 from everindex.articles.instance import Instance
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.keyword.index.ensure import ensure_words
@@ -22,7 +23,7 @@ from everindex.index.plan.policy import HEAL, KEEP
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import read_standing
-from everindex.pg.connections import Connection
+from everindex.pg.connections import Connection, connect
 from everindex.pg.locks import holder_of
 from everindex.settings import Settings
 
@@ -33,11 +34,13 @@ STOP_SECONDS = 15.0
 
 
 def article_indexes(settings: Settings) -> Callable[[Connection], Iterable[IndexSpec]]:
-    """The declared indexes of the articles, where they lie on a connection, with the recall floor of the settings."""
+    """The declared indexes of the articles and of every collection, where they lie on a connection, with the recall floor of
+    the settings."""
 
     def declared(connection: Connection) -> list[IndexSpec]:
         return [
-            effective_spec(connection, replace(spec, recall_floor=settings.recall_floor)) for spec in DECLARED_INDEXES
+            effective_spec(connection, replace(spec, recall_floor=settings.recall_floor))
+            for spec in declared_indexes(connection)
         ]
 
     return declared
@@ -93,7 +96,11 @@ def article_keeper(
 
 def article_tasks(conninfo: str, settings: Settings) -> tuple[PeriodicTask, ...]:
     """What the keeper of the articles sees to beside the declared indexes."""
-    return KeywordIndexTask(conninfo, settings.text_search), DeclaredModelTask(conninfo, settings)
+    return (
+        KeywordIndexTask(conninfo, settings.text_search),
+        CollectionWordsTask(conninfo, settings.text_search),
+        DeclaredModelTask(conninfo, settings),
+    )
 
 
 class KeywordIndexTask:
@@ -127,6 +134,29 @@ class KeywordIndexTask:
         if done.reason is not None:
             finding = Finding(index=self.index, slug="left", text=done.reason, is_failure=False)
         return KeptIndex(index=self.index, outcome=done.outcome, did=done.did, finding=finding)
+
+
+class CollectionWordsTask:
+    """The same for every collection beside the articles that has text, as they are recorded at the time."""
+
+    index = "indexes of the collections' words"
+
+    def __init__(self, conninfo: str, text_search: str) -> None:
+        self._conninfo = conninfo
+        self._text_search = text_search
+        self._tasks: dict[CollectionSpec, KeywordIndexTask] = {}
+
+    def __call__(self, stop: threading.Event) -> KeptIndex | None:
+        """Sees to one collection after the other; reports the first that had something to be done. Raises what `ensure_words`
+        raises."""
+        with connect(self._conninfo, application_name="everindex keeper") as connection:
+            collections = [spec for spec in read_collections(connection) if spec.text]
+        for spec in collections:
+            task = self._tasks.setdefault(spec, KeywordIndexTask(self._conninfo, self._text_search, spec))
+            done = task(stop)
+            if done is not None:
+                return done
+        return None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.writer import CollectionWriter
 from everindex.articles.lookup import read_rows
+from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.articles.search.request import as_filters
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.spec import CollectionSpec
@@ -103,7 +104,10 @@ class Collection(Searchable):
             return effective_spec(connection, read_table(connection, self.spec).index)
 
     def deploy(self, *, reporter: Reporter | None = None) -> Deployed:
-        """Brings the vector index to its declaration, online; see `index.deploy.executor.deploy`."""
+        """Brings the vector index, and that of the words, to their declarations, online; see `index.deploy.executor.deploy` and
+        `ensure_words`."""
         done = deploy(self.direct_conninfo, self.index(), reporter=reporter, policy=DEPLOY)
+        if self.spec.text:
+            ensure_words(self.direct_conninfo, self.spec, text_search=self.settings.text_search, reporter=reporter)
         self.invalidate()
         return done
