@@ -31,7 +31,7 @@ from everindex.migrate.standing import prove_revision, read_standing
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import one_session
 from everindex.pg.sqlstate import translate_errors
-from everindex.pg.vector_type import register_vector
+from everindex.pg.vector_type import register_all_types, register_vector
 from everindex.settings import read_settings
 
 
@@ -64,8 +64,8 @@ def verify(
             why = "the index does not serve"
             proofs = (*first, index, unasked("planner", why), unasked("recall", why))
             return Verification(proofs=proofs, notes=notes_of(connection, collection), catalog=catalog)
-        register_vector(connection)
         table = read_table(connection, collection)
+        register_vector(connection) if table.vector_type == "vector" else register_all_types(connection)
         rows, vector = _rows_and_vector(connection, table)
         # The whole table is read on purpose below: no limit of the role may cut that off half-way.
         lift_time_limits(connection)

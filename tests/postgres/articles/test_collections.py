@@ -123,6 +123,7 @@ def test_a_table_that_something_else_made_is_not_taken_over(empty: Instance) -> 
         ({"dim": 3, "text": ("id",)}, "named twice"),
         ({"dim": 3, "date": "published"}, "date column published"),
         ({"dim": 3, "text": ("x" * 64,)}, "cannot be a PostgreSQL name"),
+        ({"dim": 3, "text": ("100 %",)}, "percent sign"),
     ],
 )
 def test_a_declaration_that_cannot_be_is_refused_and_nothing_is_made(
@@ -364,7 +365,7 @@ def test_missing_tables_and_columns_are_named(empty: Instance, notes: psycopg.Co
     with pytest.raises(TableNotFound, match="nowhere"):
         lay(empty, table="nowhere")
     with pytest.raises(ColumnMismatch, match="no such"):
-        lay(empty, metadata=["no such"])
+        lay(empty, metadata=["no such", "made"])
     with pytest.raises(ColumnMismatch, match="has type text"):
         lay(empty, vector="secret")
     assert empty.collections() == []
@@ -414,9 +415,9 @@ def test_a_collection_over_the_articles_finds_what_the_articles_find(
 
 
 def test_hostile_names_are_names(empty: Instance) -> None:
-    name = "a\"b'; DROP TABLE x; --%s{}"
-    made = empty.collection(name, dim=8, key='k"%', text=("t{}", "%(x)s"), metadata={"m'": "text"})
-    made.upsert([{'k"%': "1", "t{}": "tiger", "%(x)s": "grass", "m'": "x"}], vectors=np.ones((1, 8)))
+    name = "a\"b'; DROP TABLE x; --{}"
+    made = empty.collection(name, dim=8, key='k"', text=("t{}", "(x)s"), metadata={"m'": "text"})
+    made.upsert([{'k"': "1", "t{}": "tiger", "(x)s": "grass", "m'": "x"}], vectors=np.ones((1, 8)))
     assert made.search("tiger", mode="keyword").hits[0]["m'"] == "x"
     assert made.search_vector(np.ones(8, dtype=np.float32)).hits[0].key == "1"
     assert made.verify(samples=2, max_seconds=2).proofs[0].holds

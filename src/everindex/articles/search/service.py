@@ -37,7 +37,7 @@ from everindex.articles.search.selection import (
 )
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
-from everindex.errors import EmbeddingModelUnrecorded, EverindexError
+from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable
 
 ENDS_HERE = f"this search shows at most its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
 
@@ -77,6 +77,12 @@ class SearchService:
         return self._found(request, query_vector)
 
     def _found(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
+        if request.min_similarity is not None and self._engine.collection.metric == "l2":
+            raise QueryInapplicable(
+                "this collection has no similarity.",
+                why="its metric is the Euclidean distance, which has no upper bound to count from.",
+                next_step="leave min_similarity out, and compare the distances of the hits.",
+            )
         match request.mode:
             case "semantic":
                 answer = self._by_meaning(request, query_vector)

@@ -128,6 +128,11 @@ class CollectionSpec:
                     self.name, f"its {what} {name[:80]!r} cannot be a PostgreSQL name",
                     f"names have 1 to {MAX_NAME_BYTES} bytes and no NUL.",
                 )  # fmt: skip
+            if "%" in name:
+                raise invalid(
+                    self.name, f"its {what} {name[:80]!r} has a percent sign",
+                    "in a statement with parameters a driver reads it as a placeholder.", "choose another name.",
+                )  # fmt: skip
         if self.metric not in METRICS:
             raise invalid(self.name, f"metric {self.metric!r} is not supported", f"metrics are {', '.join(METRICS)}.")
         if self.date is not None and self.date not in self.metadata:
