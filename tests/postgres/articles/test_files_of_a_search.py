@@ -119,7 +119,7 @@ def test_a_search_over_http_crosses_five_files_more_instead_of_the_instance(
         ) as pool:  # a browser of another test may have left a running event loop in this thread
             pool.submit(lambda: asyncio.run(search())).result()
     assert len(trace.counted()) <= most
-    assert trace.counted() == (drawn(heading) - {"articles/instance.py"}) | drawn(OVER_HTTP)
+    assert trace.counted() == (drawn(heading) - {"articles/searchable.py"}) | drawn(OVER_HTTP)
 
 
 async def get(app: Any, query: str) -> None:
