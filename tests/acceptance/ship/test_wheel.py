@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import re
 import shutil
@@ -79,17 +80,16 @@ def environment(place: Path, wheel: Path) -> Path:
     uv = shutil.which("uv")
     if uv is not None and _by_uv(uv, made, wheel):
         return made
-    venv.create(made, with_pip=True, symlinks=True)
+    has_pip = importlib.util.find_spec("pip") is not None  # an environment that uv has made is without
+    venv.create(made, with_pip=not has_pip, symlinks=True)
     (packages,) = (made / "lib").glob("python*/site-packages")
     for line in (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").splitlines():
         pinned = re.match(r"[a-z0-9][^\\]*", line)
         if pinned is not None:
             _copy_distribution(Requirement(pinned[0].strip()), packages)
-    subprocess.run(
-        [made / "bin" / "python", "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", wheel],
-        check=True,
-        timeout=120,
-    )
+    python = made / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python] if has_pip else [python, "-m", "pip"]
+    subprocess.run([*pip, "install", "-q", "--no-index", "--no-deps", "--no-compile", wheel], check=True, timeout=120)
     return made
 
 
@@ -128,10 +128,12 @@ def _copy_distribution(pinned: Requirement, target: Path) -> None:
         return  # only what builds the project may be missing; anything else fails below, when it is imported
     assert pinned.specifier.contains(found.version), f"{found.version} is installed and not {pinned}: run make test"
     for file in found.files or []:
-        if file.parts[0] != ".." and "__pycache__" not in file.parts:
+        source = Path(str(file.locate()))
+        is_missing = "__pycache__" in file.parts and not source.is_file()
+        if file.parts[0] != ".." and not is_missing:
             to = target.joinpath(*file.parts)
             to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file.locate(), to)
+            shutil.copy2(source, to)  # with its time: the compiled files beside it stay valid
 
 
 def test_the_installed_wheel_migrates_imports_and_searches_on_its_own_server(place: Path, environment: Path) -> None:
