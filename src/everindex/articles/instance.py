@@ -54,8 +54,9 @@ class Instance(Searchable):
         """The collections that were opened here, by name."""
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections, to the database and to the endpoint of the embedding model."""
         self._pools.close()
+        self.query_embedder.close()
 
     def renew_connections(self) -> None:
         """Replaces the pooled connections as they become free: for use after the extension was created."""

@@ -174,6 +174,10 @@ class _Server(uvicorn.Server):
         if self.started and self._on_ready is not None:
             self._telling = asyncio.ensure_future(self._tell(self._on_ready))
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets=sockets)
+        self.config.app.state.site.close()  # type: ignore[union-attr]
+
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # ten ticks are a second
             now = asyncio.get_running_loop().time()

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from everindex.articles.embedding import Embedder
+from everindex.articles.embedding import Embedder, OpenAICompatibleEmbedder
 from everindex.articles.embedding.choose import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.instance import Instance
@@ -64,6 +64,11 @@ class Site:
         self.index: AsyncCache[IndexReport] = AsyncCache(
             lambda: self.in_database(lambda: read_index_report(instance)), seconds=index_seconds
         )
+
+    def close(self) -> None:
+        """Closes the connections to the endpoint of the embedding model; the instance stays open."""
+        if isinstance(self._query_embedder, OpenAICompatibleEmbedder):
+            self._query_embedder.close()
 
     async def catalog(self) -> str:
         """The state of declaration and catalog at this moment, as proofs and report are marked with it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import re
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
@@ -67,7 +67,7 @@ class _AttemptFailed(Exception):
 
 
 class Endpoint:
-    """One model of one endpoint. Thread-safe; connects at the first request."""
+    """One model of one endpoint. Thread-safe; connects at the first request, and closes its connections when it is discarded."""
 
     def __init__(
         self,
@@ -90,6 +90,7 @@ class Endpoint:
         self._timeout_seconds = timeout_seconds
         self._retries = retries
         self._connecting = threading.Lock()
+        self._client: openai.OpenAI | None = None
 
     def ask(self, texts: Sequence[str], *, once: bool = False) -> bytes:
         """The body of the endpoint's answer for `texts`; with `once`, a failure is not tried again, but for a server that is
@@ -129,6 +130,11 @@ class Endpoint:
     def _ask_once(self, texts: Sequence[str]) -> bytes:
         optional: dict[str, Any] = {} if self._dimensions is None else {"dimensions": self._dimensions}
         with self._connecting:
+            if self._client is None:
+                self._client = self._connect()
+                # Not left to the garbage collector, which may end sockets before the client that would have closed them.
+                self._closing = weakref.finalize(self, self._client.close)
+                self._closing.atexit = False
             client = self._client
         # The raw answer: the client's own parsing builds a model of every number and trusts their count and order.
         answer = client.embeddings.with_raw_response.create(
@@ -136,8 +142,14 @@ class Endpoint:
         )
         return answer.http_response.content
 
-    @cached_property
-    def _client(self) -> openai.OpenAI:
+    def close(self) -> None:
+        """Closes the connections to the endpoint; the next request opens others."""
+        with self._connecting:
+            if self._client is not None:
+                self._closing()
+                self._client = None
+
+    def _connect(self) -> openai.OpenAI:
         import openai  # hundreds of modules: only for who uses it
 
         assert self._address is not None  # `ask` has looked

@@ -74,6 +74,10 @@ class OpenAICompatibleEmbedder:
     def __repr__(self) -> str:
         return f"OpenAICompatibleEmbedder(model={self.model!r})"
 
+    def close(self) -> None:
+        """Closes the connections to the endpoint; the next call opens others."""
+        self._endpoint.close()
+
     def embed(self, texts: Sequence[str]) -> EmbeddingBatch:
         """`(len(texts), width)` float32. Every text without a usable vector is a failure; nothing is raised.
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from everindex.articles.connections.reading import Reading
-from everindex.articles.embedding import Embedder, choose_embedder, embed_queries
+from everindex.articles.embedding import Embedder, OpenAICompatibleEmbedder, choose_embedder, embed_queries
 from everindex.articles.embedding.recent import RecentVectors
 from everindex.articles.model import VISIBLE
 from everindex.articles.search.request import SearchRequest, check_query
@@ -72,6 +72,12 @@ class QueryEmbedder:
     def embedder(self, embedder: Embedder) -> None:
         with self._embedder_lock:
             self._embedder = embedder
+
+    def close(self) -> None:
+        """Closes the connections to the model's endpoint where it has one."""
+        with self._embedder_lock:
+            if isinstance(self._embedder, OpenAICompatibleEmbedder):
+                self._embedder.close()
 
     def load(self) -> None:
         """Loads the model where it runs in this process, some 0.2 s; a remote one is not called. Raises as
