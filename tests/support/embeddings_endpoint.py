@@ -56,6 +56,9 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.url = ""
+        self.connections: set[tuple[str, int]] = set()
+        """The clients that are connected at this moment, by their addresses."""
+
         self.behave()
 
     def behave(self) -> None:
@@ -102,6 +105,14 @@ def handler_of(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = 65536  # head and body in one packet: two would wait 40 ms for the delayed ACK of the first
+
+        def setup(self) -> None:
+            endpoint.connections.add(self.client_address)
+            super().setup()
+
+        def finish(self) -> None:
+            super().finish()
+            endpoint.connections.discard(self.client_address)
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
