@@ -104,7 +104,7 @@ def test_words_that_no_article_has_lead_to_a_search_by_meaning(client: httpx2.Cl
     assert "No article contains these words" in page
     assert 'href="/?q=qqqzzz"' in page
     stop_words = client.get("/", params={"q": "the of", "mode": "keyword"}).text
-    assert "No word of the query can be looked for by keyword" in stop_words
+    assert "No word of the query can be searched for by keyword" in stop_words
 
 
 @pytest.mark.parametrize("mode", ["keyword", "hybrid"])

@@ -15,8 +15,8 @@ from everindex.articles.search.keyword.index.script import script
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.errors import CollectionInvalid
 
-NOTES = CollectionSpec(name="notes", schema='Team "A"', table="Notes 100%", key="no", text=('the "body"',))
-TABLE = '"Team ""A"""."Notes 100%"'
+NOTES = CollectionSpec(name="notes", schema='Team "A"', table="Notes 100", key="no", text=('the "body"',))
+TABLE = '"Team ""A"""."Notes 100"'
 LETTERS = CollectionSpec(name="letters", table="letters", key="id", text=("subject", "greeting", "body"))
 
 
