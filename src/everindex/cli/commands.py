@@ -120,6 +120,14 @@ COMMANDS = (
         "Articles",
     ),
     ListedCommand(
+        "evaluate",
+        "evaluate:evaluate",
+        "Measure how well search finds what the judged queries of FILE call relevant: nDCG, MRR and recall of each mode, model "
+        "and re-ranker, with confidence intervals.",
+        "Articles",
+        exits={3: "a judged key is not in the table"},
+    ),
+    ListedCommand(
         "similar",
         "article:similar",
         "Show the articles nearest in meaning to one article, excluding the article itself.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.embedding.openai_compatible import DEFAULT_MODEL, OpenAICompatibleEmbedder
 from everindex.articles.embedding.provider import Embedder
-from everindex.articles.embedding.static import StaticEmbedder
+from everindex.articles.embedding.static import MODEL_DIMENSIONS, StaticEmbedder
 from everindex.errors import EmbeddingModelUnusable
 from everindex.settings import Settings
 
@@ -29,14 +29,7 @@ def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | No
     if name.lower() == STATIC or (not name and not has_endpoint):
         return StaticEmbedder(width=width)
     if name.startswith(LOCAL_PREFIX):
-        from everindex.articles.embedding.local.embedder import LocalEmbedder
-
-        return LocalEmbedder(
-            name.removeprefix(LOCAL_PREFIX).strip(),
-            width=width,
-            query_prompt=settings.query_prompt,
-            document_prompt=settings.document_prompt,
-        )
+        return _local(name, settings, width)
     if not has_endpoint:
         raise EmbeddingModelUnusable(
             f"EMBEDDING_MODEL is {name}, and there is no endpoint to ask for it.",
@@ -52,6 +45,28 @@ def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | No
         base_url=settings.openai_base_url,
         timeout_seconds=settings.embedding_timeout_seconds,
         retries=retries,
+    )
+
+
+def embedder_at_own_width(name: str, settings: Settings, *, width: int) -> Embedder:
+    """The model that somebody names, as `embedder_named`, for vectors that go into no column: a model on this machine at its
+    own width, one of an endpoint at `width`."""
+    wanted = name.strip()
+    if wanted.lower() == STATIC:
+        return StaticEmbedder(width=MODEL_DIMENSIONS)
+    if wanted.startswith(LOCAL_PREFIX):
+        return _local(wanted, settings, None)
+    return embedder_named(name, settings, width=width)
+
+
+def _local(name: str, settings: Settings, width: int | None) -> Embedder:
+    from everindex.articles.embedding.local.embedder import LocalEmbedder
+
+    return LocalEmbedder(
+        name.removeprefix(LOCAL_PREFIX).strip(),
+        width=width,
+        query_prompt=settings.query_prompt,
+        document_prompt=settings.document_prompt,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -80,7 +80,7 @@ class Reranker:
         if isinstance(text, EverindexError):
             raise text
         first, rest = found.hits[:candidates], found.hits[candidates:]
-        scores = model.scores(text, [_text_of(hit) for hit in first])
+        scores = model.scores(text, [text_of(hit) for hit in first])
         if not np.isfinite(scores).all():
             raise ValueError("the model gave a score that is not a finite number")
         # Stable: equal scores stay in the order of the search.
@@ -97,9 +97,14 @@ class Reranker:
             return self._model
 
 
-def _text_of(hit: Hit) -> str:
-    """What the model reads of a row: its text columns, without a title that the text repeats."""
-    parts = [text.strip() for text in hit.texts if text and text.strip()]
+def text_of(hit: Hit) -> str:
+    """What the model reads of a row: its text columns."""
+    return joined_text(hit.texts)
+
+
+def joined_text(texts: Sequence[str | None]) -> str:
+    """The texts of a row as one, without a title that the text after it repeats."""
+    parts = [text.strip() for text in texts if text and text.strip()]
     return "\n\n".join(
         part for part, following in zip(parts, [*parts[1:], ""], strict=True) if not following.startswith(part)
     )

@@ -33,18 +33,19 @@ class LocalEmbedder:
     is_remote = False
 
     def __init__(
-        self, name: str, *, width: int, query_prompt: str | None = None, document_prompt: str | None = None
+        self, name: str, *, width: int | None, query_prompt: str | None = None, document_prompt: str | None = None
     ) -> None:
         """Finds the model and reads its configuration; loads it only where that does not state a width.
 
-        `width` is the column's. Prompts that are None are the model's own. Raises EmbeddingModelUnusable.
+        `width` is the column's; None takes the model's own, as do prompts that are None. Raises EmbeddingModelUnusable.
         """
         self._files = find(name, variable="EMBEDDING_MODEL")
         self._configuration = read_configuration(self._files.folder)
         self.prompts: Prompts = prompts_of(self._configuration, name, query=query_prompt, document=document_prompt)
         self._encoder = _encoder_of(self._files, self._configuration)
-        self.dimensions = width
         inner = self._encoder.width
+        width = inner if width is None else width
+        self.dimensions = width
         if inner > width:
             raise EmbeddingModelUnusable(
                 f"the model {name} cannot fill a column of {width} dimensions.",

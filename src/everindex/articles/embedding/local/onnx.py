@@ -149,6 +149,8 @@ def _session(path: Path) -> InferenceSession:
         ) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors: what it warns of is about its own optimisations
+    # Its threads would spin while they wait, a third of the processor time, beside a database that needs it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     usable = set(onnxruntime.get_available_providers())
     providers = [one for one in ("CUDAExecutionProvider", "CPUExecutionProvider") if one in usable]
     try:

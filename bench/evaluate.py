@@ -1,0 +1,209 @@
+"""How well everindex finds: hybrid against BM25 (bm25s) and meaning, on judged queries. Writes docs/measurements/finding.json.
+
+No Python package was found that ships queries with judgements and the judged texts, so the judgements are made of the sample:
+
+- siblings: the news items of one issue of CPython's tracker. The text of one is the query, the others of the same issue answer
+  it, if their words differ (Jaccard below 0.5). The item itself is taken out of every ranking. Nobody typed these queries.
+- titles: the first eight words of a sibling query, with the same judgements.
+- written: examples/evaluate/queries.jsonl, two dozen queries in a user's words, each written for one item before any search ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import logging
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environments import python_of
+
+from everindex.articles.connect import connect_instance
+from everindex.articles.evaluation.judgements import JudgedQuery, read_judgements
+from everindex.articles.evaluation.measures import Values, compare, estimate, measure, measure_names
+from everindex.articles.evaluation.systems import Evaluated, System, systems_of
+from everindex.articles.importers import read_source, sample_source
+from everindex.articles.instance import Instance
+from everindex.articles.model import MODES, Article
+from everindex.migrate import runner
+from everindex.pg.embedded import running as embedded
+from everindex.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+RAW = ROOT / "docs" / "measurements" / "finding.json"
+WRITTEN = ROOT / "examples" / "evaluate" / "queries.jsonl"
+K = 10
+#: Words of a title that somebody would type.
+TYPED = 8
+#: Two texts with more words in common are one news item written twice: any search finds it.
+SAME_WORDS = 0.5
+#: Run in the environment of bench/requirements/bm25s.txt: texts and queries in, rankings out.
+BM25 = """
+import json, sys, bm25s, Stemmer
+given = json.load(sys.stdin)
+stemmer = Stemmer.Stemmer("english")
+def words(texts): return bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, show_progress=False)
+index = bm25s.BM25()
+index.index(words(given["texts"]), show_progress=False)
+found, scores = index.retrieve(words(given["queries"]), k=given["k"], show_progress=False)
+json.dump([[int(n) for n, s in zip(row, values) if s > 0] for row, values in zip(found, scores)], sys.stdout)
+"""
+
+
+def sample() -> list[Article]:
+    """The distinct texts of the sample, the first item of each."""
+    seen: dict[str, Article] = {}
+    for article in read_source(str(sample_source())):
+        if isinstance(article, Article):
+            seen.setdefault(article.text_to_embed, article)
+    return list(seen.values())
+
+
+def siblings(articles: Sequence[Article]) -> list[JudgedQuery]:
+    """One query for each issue with items of different words."""
+    of_issue = collections.defaultdict(list)
+    for article in articles:
+        of_issue[article.uri.partition("#")[0]].append(article)
+    chooser = random.Random(11)
+    queries = []
+    for items in of_issue.values():
+        query = chooser.choice(items)
+        others = [item.uri for item in items if item is not query and _likeness(item, query) < SAME_WORDS]
+        # A catch-all issue, as "miscellaneous", says nothing about its items.
+        if others and len(items) <= 6:
+            queries.append(
+                JudgedQuery(
+                    id=query.uri, text=query.text_to_embed, grades=dict.fromkeys(others, 1), line=len(queries) + 1
+                )
+            )
+    return queries
+
+
+def _likeness(one: Article, other: Article) -> float:
+    first, second = (set(re.findall(r"\w+", article.text_to_embed.lower())) for article in (one, other))
+    return len(first & second) / max(1, len(first | second))
+
+
+def typed(queries: Sequence[JudgedQuery]) -> list[JudgedQuery]:
+    return [
+        JudgedQuery(id=query.id, text=" ".join(query.text.split()[:TYPED]), grades=query.grades, line=query.line)
+        for query in queries
+    ]
+
+
+def bm25(articles: Sequence[Article], queries: Sequence[JudgedQuery], environments: Path) -> dict[str, list[str]]:
+    given = {
+        "texts": [article.text_to_embed for article in articles], "queries": [query.text for query in queries], "k": 5 * K
+    }  # fmt: skip
+    done = subprocess.run(
+        [str(python_of("bm25s", environments)), "-c", BM25],
+        input=json.dumps(given),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    rankings = json.loads(done.stdout)
+    return {query.id: [articles[n].uri for n in row] for query, row in zip(queries, rankings, strict=True)}
+
+
+def judged(
+    evaluated: Evaluated, articles: Sequence[Article], queries: Sequence[JudgedQuery], systems: Sequence[System],
+    environments: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Figures of each system and of BM25, and the paired comparisons of hybrid with each of them."""
+    known = {query.id for query in queries} & {article.uri for article in articles}
+    values: dict[str, Mapping[str, Values]] = {}
+    milliseconds: dict[str, float] = {}
+    for system in systems:
+        run = evaluated.run(system, queries)
+        values[system.name] = measure(queries, _without_own(run.rankings, known), k=K)
+        milliseconds[system.name] = round(float(np.median(run.milliseconds)), 1)
+    values["BM25 (bm25s)"] = measure(queries, _without_own(bm25(articles, queries, environments), known), k=K)
+    first = measure_names(K)[0]
+    return {
+        "queries": len(queries),
+        "relevant": sum(len(query.relevant) for query in queries),
+        "systems": {
+            name: {measured: estimate(found).as_dict() for measured, found in each.items()}
+            | ({"median_ms": milliseconds[name]} if name in milliseconds else {})
+            for name, each in values.items()
+        },
+        "hybrid_against": [
+            compare("hybrid", values["hybrid"][first], name, each[first], measure_name=first).as_dict()
+            for name, each in values.items()
+            if name != "hybrid"
+        ],
+    }
+
+
+def _without_own(rankings: Mapping[str, Sequence[str]], known: set[str]) -> dict[str, list[str]]:
+    """Without the article whose text is the query."""
+    return {name: [key for key in keys if key != name or name not in known] for name, keys in rankings.items()}
+
+
+def opened(folder: Path) -> Iterator[Instance]:
+    folder.chmod(0o755)
+    with embedded.running(folder / "server") as conninfo:
+        runner.upgrade(conninfo, wait_seconds=0)
+        settings = Settings(EVERINDEX_STATEMENT_TIMEOUT_MS=0)
+        with connect_instance(conninfo, settings=settings) as instance:
+            instance.import_rows(sample())
+        runner.upgrade(conninfo, wait_seconds=0)
+        with connect_instance(conninfo, settings=settings) as instance:
+            yield instance
+
+
+def measured(models: Sequence[str], rerankers: Sequence[str], environments: Path) -> dict[str, Any]:
+    articles = sample()
+    load = os.getloadavg()[0]
+    systems = systems_of(MODES, models, rerankers, candidates=50)
+    long = siblings(articles)
+    sets = {"siblings": long, "titles": typed(long), "written": list(read_judgements(WRITTEN).queries)}
+    with tempfile.TemporaryDirectory() as place:
+        for instance in opened(Path(place)):
+            # Of the own item taken out of a ranking, others take the place.
+            evaluated = Evaluated(instance, k=2 * K)
+            return {
+                "date": date.today().isoformat(),
+                "machine": {
+                    "cores": os.cpu_count(),
+                    "load_average_at_start": round(load, 2),
+                    "python": sys.version.split()[0],
+                },
+                "articles": len(articles),
+                "k": K,
+                "sets": {
+                    name: judged(evaluated, articles, queries, systems, environments) for name, queries in sets.items()
+                },
+            }
+    raise AssertionError("there is one instance")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure how well everindex finds, against BM25 and meaning.")
+    parser.add_argument("--model", action="append", default=[], help="also this embedding model, as local:DIRECTORY")
+    parser.add_argument("--reranker", action="append", default=[], help="also this cross-encoder, as local:DIRECTORY")
+    parser.add_argument(
+        "--environments", type=Path, default=ROOT / "build" / "bench", help="where environments are made"
+    )
+    parser.add_argument("--write", action="store_true", help=f"write the numbers to {RAW.name} beside the page")
+    asked = parser.parse_args()
+    logging.disable(logging.WARNING)
+    told = json.dumps(measured(asked.model, asked.reranker, asked.environments), indent=2) + "\n"
+    if asked.write:
+        RAW.write_text(told, encoding="utf-8")
+    print(told)
+
+
+if __name__ == "__main__":
+    main()
