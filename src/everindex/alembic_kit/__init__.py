@@ -1,5 +1,5 @@
 """Vector index operations and autogenerate support for the Alembic migrations of any application.
 
-Applications import from `alembic_kit.env`, their revisions use `op`. Imports fall to `index`, `pg` and `errors`;
-nothing here knows of articles or of everindex's own migrations (`migrate`).
+Applications import from `alembic_kit.env`, and their revisions use `op`. Imports only `index`, `pg` and `errors`; nothing here
+depends on articles or on everindex's own migrations (`migrate`).
 """

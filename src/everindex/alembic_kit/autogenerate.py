@@ -1,8 +1,8 @@
 """Comparison and rendering of declared vector indexes for `alembic revision --autogenerate`.
 
-Alembic compares an index by its name, columns and uniqueness. `register()` takes HNSW indexes out of its hands and compares
-what makes them: method, operator class, m and ef_construction, expression, predicate, validity. The indexes that a build
-or a replacement leaves beside the declared one are nobody's to drop here.
+Alembic compares an index by its name, columns and uniqueness. `register()` excludes HNSW indexes from that comparison and
+compares their full definition: method, operator class, m and ef_construction, expression, predicate, validity. The generations
+that a build or a replacement leaves next to the declared index are never dropped here.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.connections import connect
 from everindex.pg.index_catalog import CatalogIndex
 
-#: Below Alembic's own, so that what shows its findings shows these.
+#: A child of Alembic's own logger, so that its findings are shown along with Alembic's.
 log = logging.getLogger("alembic.autogenerate.everindex")
 
 
 @dataclass(slots=True)
 class _Run:
-    """What one run of autogenerate has come across: filled table by table, evaluated at the end."""
+    """The findings of one run of autogenerate: collected table by table, evaluated at the end."""
 
     tables: list[_ComparedTable] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class _Run:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ComparedTable:
     schema: str | None
-    """As Alembic has it: None for the default schema."""
+    """As in Alembic: None for the default schema."""
 
     name: str
     declared: Table | None
@@ -66,12 +66,12 @@ _runs: WeakKeyDictionary[AutogenContext, _Run] = WeakKeyDictionary()
 def register() -> None:
     """Adds comparison and rendering to Alembic; calling it again changes nothing.
 
-    No entry point does it: a plugin that imports Alembic while Alembic is being imported breaks it (1.18 to 1.20).
+    There is no entry point for this: a plugin that imports Alembic while Alembic is being imported breaks it (1.18 to 1.20).
     """
     implementations.register()
     if getattr(register, "is_done", False):
         return
-    importlib.import_module(VECTOR_TYPES)  # from then on SQLAlchemy reflects columns of these types
+    importlib.import_module(VECTOR_TYPES)  # makes SQLAlchemy reflect columns of these types
     for target, priority, function in (
         ("table", DispatchPriority.FIRST, _keep_away),
         ("table", DispatchPriority.LAST, _take_over),
@@ -98,9 +98,9 @@ def _keep_away(
     conn_table: Table | None,
     metadata_table: Table | None,
 ) -> PriorityDispatchResult:
-    """Before Alembic compares a table's indexes: hides those from it that are compared here, and remembers the table.
+    """Runs before Alembic compares a table's indexes: hides the indexes that are compared here, and remembers the table.
 
-    To compare them it would have to read operator classes and casts, which it warns of and passes over.
+    To compare them Alembic would have to read operator classes and casts, which it skips with a warning.
     """
     found: tuple[CatalogIndex, ...] = ()
     if conn_table is not None:
@@ -129,7 +129,7 @@ def _keep_away(
         return kind != "index" or str(name) not in ours
 
     def passes_object(item: Any, name: object, kind: str, is_reflected: bool, _compared: object) -> bool:
-        # What the catalog has was hidden by its name: what is declared would be reported and created as missing.
+        # The existing index was hidden by its name, so the declared one would be reported as missing and created.
         return kind != "index" or is_reflected or not isinstance(item, Index) or str(name_of(item)) not in ours
 
     _add_filters(context, passes_name, passes_object)
@@ -137,7 +137,7 @@ def _keep_away(
 
 
 def _take_over(context: AutogenContext, changes: ops.ModifyTableOps, *_: object) -> PriorityDispatchResult:
-    """After it: shows them again, and removes what Alembic would create, as it took them for missing."""
+    """Runs after it: shows them again, and removes the creations of indexes that Alembic considered missing."""
     run = _runs[context]
     _remove_filters(context)
     ours = run.tables[-1].ours
@@ -146,11 +146,11 @@ def _take_over(context: AutogenContext, changes: ops.ModifyTableOps, *_: object)
 
 
 def _add_filters(context: AutogenContext, passes_name: Callable[..., bool], passes_object: Callable[..., bool]) -> None:
-    """Until `_remove_filters`, what these refuse is no part of Alembic's comparison.
+    """Excludes what the filters reject from Alembic's comparison, until `_remove_filters`.
 
     Alembic 1.20 gives a comparator no way to leave an index to another comparator: `include_name` and `include_object` are read
     before the first one runs, and STOP ends the comparison of all indexes and unique constraints of the table. The two
-    methods that it asks for each index are public, so this context's are replaced, and not the lists behind them.
+    methods that it calls for each index are public, so these are replaced on this context, and not the lists behind them.
     """
     replaced: Any = context
     names, objects = context.run_name_filters, context.run_object_filters
@@ -159,7 +159,7 @@ def _add_filters(context: AutogenContext, passes_name: Callable[..., bool], pass
 
 
 def _remove_filters(context: AutogenContext) -> None:
-    """The context has the methods of its class again."""
+    """Restores the methods of the context's class."""
     del context.run_name_filters, context.run_object_filters
 
 
@@ -170,9 +170,9 @@ def _is_about(change: MigrateOperation, names: frozenset[str]) -> bool:
 def _compare_all(
     context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
-    """Adds what is to be done to vector indexes: new and other definitions after the tables' changes, and after them drops.
+    """Adds the operations on vector indexes: creations and alterations after the tables' changes, and drops after these.
 
-    So a successor is there before what it replaces goes. Only an index whose column or table goes is dropped before.
+    So a successor exists before its predecessor is dropped. Only an index whose column or table is dropped is dropped first.
     """
     run = _runs.pop(context, _Run())
     first: list[MigrateOperation] = []
@@ -194,7 +194,7 @@ def _compare_all(
 
 
 def _tell(change: MigrateOperation) -> None:
-    """A line as Alembic has one for each thing that it finds."""
+    """Logs a line like those of Alembic for its findings."""
     match change:
         case CreateVectorIndexOp(repairs=None):
             log.info("Detected added vector index %r on %r", *change.named)
@@ -226,13 +226,13 @@ def _declared(context: AutogenContext, table: _ComparedTable) -> list[IndexSpec]
 def _compare_declared(
     context: AutogenContext, table: _ComparedTable, spec: IndexSpec
 ) -> tuple[list[MigrateOperation], list[MigrateOperation]]:
-    """What is to be done for one declared index, before and after the changes of the tables."""
+    """The operations for one declared index, before and after the changes of the tables."""
     schema = None if table.declared is None else table.declared.schema
     existing = next((index for index in table.found if index.name == spec.name), None)
     if existing is None:
         return [], [CreateVectorIndexOp(spec, schema=schema)]
     if _column_changes_type(table, spec) and (found := as_spec(existing)) is not None:
-        # PostgreSQL would build it again under ACCESS EXCLUSIVE, and an index of a cast still with the old width.
+        # PostgreSQL would rebuild it under ACCESS EXCLUSIVE, and an index on a cast still with the old dimensions.
         because = ("the type of its column changes",)
         return [DropVectorIndexOp(found, schema=schema, because=because)], [CreateVectorIndexOp(spec, schema=schema)]
     if differing := differing_from(context, spec):
@@ -245,13 +245,13 @@ def _compare_declared(
         )
         return [], [alteration]
     if not existing.is_valid and not existing.is_being_built:
-        repairs = "it is INVALID: an interrupted build left it, writers pay for it and no search uses it"
+        repairs = "it is INVALID: an interrupted build left it, every write maintains it and no search uses it"
         return [], [CreateVectorIndexOp(spec, schema=schema, repairs=repairs)]
     return [], []
 
 
 def _column_changes_type(table: _ComparedTable, spec: IndexSpec) -> bool:
-    """True where Alembic changes the type of the indexed column; of an expression, that of any column that it names."""
+    """True when Alembic changes the type of the indexed column; for an expression, that of any column that it names."""
     return any(
         isinstance(change, ops.AlterColumnOp)
         and change.modify_type is not None
@@ -261,7 +261,7 @@ def _column_changes_type(table: _ComparedTable, spec: IndexSpec) -> bool:
 
 
 def _before(spec: IndexSpec, existing: CatalogIndex, differing: list[str]) -> IndexSpec | None:
-    """What was there, in the words of the declaration where they mean the same, else in those of the catalog."""
+    """The existing definition, with the text of the declaration where it means the same, otherwise with that of the catalog."""
     found = as_spec(existing)
     if found is None:
         return None
@@ -294,8 +294,8 @@ def _drops(context: AutogenContext, table: _ComparedTable, declared: set[str]) -
 
 
 def differing_from(context: AutogenContext, spec: IndexSpec) -> list[str]:
-    """In what the index of that name differs from its declaration, one phrase each; asked of the server, which alone can
-    tell whether two expressions are the same. What `everindex tune` has put in its place here is no difference."""
+    """How the index of that name differs from its declaration, one phrase each. The server compares expressions, since only it
+    can tell whether two are the same. A definition that `everindex tune` chose in this database is not a difference."""
     with connect(address_of(context.migration_context), application_name="everindex autogenerate") as connection:
         observed = observe(connection, spec)
         found = declared_index(spec, observed)
@@ -306,13 +306,13 @@ def differing_from(context: AutogenContext, spec: IndexSpec) -> list[str]:
 
 
 def _stand_in(table: _ComparedTable) -> Table:
-    """A table to which an index of the catalog can be attached for the filters of env.py, and not the application's own."""
+    """A separate table object to which an index of the catalog can be attached for the filters of env.py."""
     columns = [] if table.declared is None else [Column(column.name, column.type) for column in table.declared.c]
     return Table(table.name, MetaData(), *columns, schema=table.schema)
 
 
 def _schema_here(context: AutogenContext, schema: str | None) -> str:
-    """Where what the metadata has in `schema` (None: without one) is in this database."""
+    """The schema in this database of objects that the metadata has in `schema` (None: without one)."""
     named = translated(schema, context.migration_context)
     if named is not None:
         return named

@@ -1,9 +1,9 @@
 """Restoration of an index that a revision dropped online before it failed.
 
-DROP INDEX CONCURRENTLY runs in no transaction, so a rollback does not undo it: a revision that drops an index, alters its
-column and fails would leave neither. What was dropped is therefore remembered until the revision is stamped and committed
-(outside of `run_migrations`: until the next commit), and built again, online, when its transaction is rolled back first.
-Not guaranteed where the process is killed in between: the same revision, run again, goes on without the index.
+DROP INDEX CONCURRENTLY does not run in a transaction, so a rollback does not undo it: if a revision drops an index, alters its
+column and fails, neither would be left. Therefore the dropped index is remembered until the revision is stamped and committed
+(outside `run_migrations`: until the next commit), and rebuilt online if the transaction is rolled back before that. This is not
+guaranteed if the process is killed in between: the same revision, run again, continues without the index.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from everindex.pg.sqlstate import translate_errors
 
 @dataclass(slots=True, kw_only=True)
 class _Remembered:
-    """What of one migration context has been dropped and is not stamped yet."""
+    """The indexes of one migration context that were dropped and whose revision is not stamped yet."""
 
     indexes: dict[tuple[str, str], tuple[CatalogIndex, IndexSpec, str]]
     """By schema and name: the index, the operation's declaration, and the address of the engine."""
@@ -50,7 +50,7 @@ _remembered: WeakKeyDictionary[MigrationContext, _Remembered] = WeakKeyDictionar
 
 
 def remember(context: MigrationContext, bind: Connection, spec: IndexSpec, conninfo: str) -> None:
-    """Remembers the valid index of that name as it is now, to bring it back if the revision fails. Reads only."""
+    """Remembers the valid index of that name in its current state, to restore it if the revision fails. Reads only."""
     found = next((index for index in found_indexes(bind, spec.schema, spec.table) if index.name == spec.name), None)
     if found is None or not found.is_valid:
         return
@@ -64,7 +64,7 @@ def remember(context: MigrationContext, bind: Connection, spec: IndexSpec, conni
 
 @contextmanager
 def commits_are_ours(context: MigrationContext) -> Iterator[None]:
-    """Inside the block a commit is the one that an online statement needs, and not the end of the revision."""
+    """Inside the block a commit belongs to an online statement, and does not mean the end of the revision."""
     remembered = _remembered.get(context)
     if remembered is None:
         yield
@@ -87,7 +87,7 @@ def _watch(context: MigrationContext, bind: Connection, remembered: _Remembered)
             remembered.indexes.clear()
 
     def on_rollback(connection: Connection) -> None:
-        # Where each statement commits itself, what is stamped is stamped.
+        # If each statement commits itself, the stamp is already final.
         if remembered.indexes and not (remembered.is_stamped and connection.get_isolation_level() == "AUTOCOMMIT"):
             _give_locks_back(connection)
             for found, spec, conninfo in remembered.indexes.values():
@@ -101,7 +101,7 @@ def _watch(context: MigrationContext, bind: Connection, remembered: _Remembered)
 
 
 def _give_locks_back(connection: Connection) -> None:
-    """The event comes before the rollback, and a failed transaction keeps its locks until then."""
+    """Releases the locks of a failed transaction, since the event comes before the rollback."""
     try:
         connection.dialect.do_rollback(connection.connection)
     except Exception:
@@ -109,9 +109,9 @@ def _give_locks_back(connection: Connection) -> None:
 
 
 def _bring_back(conninfo: str, found: CatalogIndex, spec: IndexSpec, reporter: Reporter) -> None:
-    """Builds the index again. An error must not hide that of the revision: it is logged with the statement to run."""
+    """Rebuilds the index. An error must not hide that of the revision: it is logged with the statement to run."""
     name = f"{found.schema}.{found.name}"
-    reporter.say(f"the revision failed after it had dropped index {name}: it is built again")
+    reporter.say(f"the revision failed after it had dropped index {name}: rebuilding the index")
     try:
         declared = as_spec(found)
         if declared is None:
@@ -121,11 +121,11 @@ def _bring_back(conninfo: str, found: CatalogIndex, spec: IndexSpec, reporter: R
         _comment(conninfo, found)
     except (EverindexError, psycopg.Error, KeyboardInterrupt) as exc:
         why = exc.why if isinstance(exc, EverindexError) else type(exc).__name__
-        reporter.say(f"warning: index {name} could not be brought back ({why}) Run:  {found.definition}")
+        reporter.say(f"warning: index {name} could not be restored ({why}) Run:  {found.definition}")
 
 
 def _build_as_it_was(conninfo: str, found: CatalogIndex, spec: IndexSpec, reporter: Reporter) -> None:
-    """An index that no declaration can describe, such as an ivfflat one, by its own definition."""
+    """Builds an index that no declaration can describe, such as an ivfflat one, from its own definition."""
     operation = Operation(conninfo=conninfo, spec=spec, reporter=reporter)
     statement = sql.SQL(found.definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1))
     with operation_session(operation, application_name="everindex migrate") as connection, build_lock(operation):

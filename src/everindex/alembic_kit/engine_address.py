@@ -1,8 +1,8 @@
 """The libpq address of an SQLAlchemy connection's server, whatever driver the application uses.
 
-The index engine works on connections of its own (psycopg). It takes what the application's driver connected with where
-that driver is libpq's (psycopg, psycopg2: a password may have come from a hook, a service file or the environment), and
-the URL of the engine where it is not (asyncpg, pg8000). No message here has an address or a password in it.
+The index engine uses separate connections (psycopg). If the application's driver is based on libpq (psycopg, psycopg2), it
+takes the parameters of that driver's connection, since a password may have come from a hook, a service file or the
+environment; otherwise (asyncpg, pg8000) it takes the URL of the engine. No message here contains an address or a password.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy import URL, Connection, text
 from everindex.errors import SettingInvalid
 from everindex.pg.address_text import why_unusable
 
-#: Query options that are of asyncpg, pg8000 or SQLAlchemy and that libpq calls otherwise, or has no use for.
+#: Query options of asyncpg, pg8000 or SQLAlchemy that have another name in libpq, or none.
 _RENAMED = {"ssl": "sslmode", "timeout": "connect_timeout", "database": "dbname", "username": "user"}
 _NOT_OF_LIBPQ = {
     "async_fallback",
@@ -33,25 +33,25 @@ _NOT_OF_LIBPQ = {
     "plugin",
     "tcp_keepalive",
 }
-#: What asyncpg and pg8000 say for sslmode beside libpq's own words.
+#: Values of asyncpg and pg8000 for sslmode, in addition to libpq's own.
 _SSL_WORDS = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable", "off": "disable"}
 
 
 def address_of(context: MigrationContext) -> str:
-    """The address for the engine's own connections: what env.py passed, else that of Alembic's connection."""
+    """The address for the engine's own connections: the one that env.py passed, otherwise that of Alembic's connection."""
     given = context.opts.get("everindex_conninfo")
     assert context.bind is not None
     return str(given) if given is not None else _as_role_of(context.bind, conninfo_of(context.bind))
 
 
 def conninfo_of(connection: Connection) -> str:
-    """The libpq connection string of the server that this connection is to. Raises SettingInvalid."""
+    """The libpq connection string of this connection's server. Raises SettingInvalid."""
     asked = _of_driver(connection)
     return make_conninfo("", **asked) if asked else conninfo_of_url(connection.engine.url)
 
 
 def _as_role_of(connection: Connection, conninfo: str) -> str:
-    """The address, with the role that the connection has taken (SET ROLE) where that is not the one that logged in."""
+    """The address, with the role that the connection has assumed (SET ROLE) if that is not the login role."""
     row = connection.execute(text("SELECT current_user::text, session_user::text")).one()
     if row[0] == row[1]:
         return conninfo
@@ -62,14 +62,14 @@ def _as_role_of(connection: Connection, conninfo: str) -> str:
 
 
 def conninfo_of_url(url: URL) -> str:
-    """A SQLAlchemy URL as libpq reads it: without the driver, with hosts, options and password as they were meant.
+    """A SQLAlchemy URL as a libpq connection string: without the driver, with the same hosts, options and password.
 
-    Raises SettingInvalid for a URL of another database, or one that libpq cannot read; never shows it.
+    Raises SettingInvalid for a URL of another database, or one that libpq cannot read; never shows the URL.
     """
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise SettingInvalid(
-            f"the engine's address is one of {url.get_backend_name()}, not of PostgreSQL.",
-            why="vector indexes of this kind are pgvector's.",
+            f"the engine's address is for {url.get_backend_name()}, not for PostgreSQL.",
+            why="these vector indexes need pgvector.",
             next_step="run these revisions on PostgreSQL only.",
         )
     hosts, ports = _hosts(url)
@@ -86,18 +86,18 @@ def conninfo_of_url(url: URL) -> str:
         last = value if isinstance(value, str) else value[-1]
         name = _RENAMED.get(key, key)
         given[name] = _SSL_WORDS.get(last.lower(), last) if name == "sslmode" else last
-    if "@" in f"{url.host}{url.database}":  # SQLAlchemy took the first of several @ for the one before the host
+    if "@" in f"{url.host}{url.database}":  # with several @, SQLAlchemy took the first for the one before the host
         raise _not_usable()
     try:
         conninfo = make_conninfo("", **{name: value for name, value in given.items() if value not in (None, "")})
     except ProgrammingError:
         known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-        # Only what looks like an option: behind an unescaped ? it may be a part of a password.
+        # Only names that look like options: text after an unescaped ? may be part of a password.
         unknown = [name for name in sorted(set(given) - known) if re.fullmatch(r"[a-z_]{3,}", name)]
         raise SettingInvalid(
             "the engine's address cannot be used for an index build.",
-            why="libpq cannot read it (it is not shown here, since it may hold a password): "
-            f"of its options libpq does not know {', '.join(unknown) or 'the values'}.",
+            why="it is not shown here, since it may hold a password: libpq "
+            + (f"does not know its options {', '.join(unknown)}." if unknown else "rejects the values of its options."),
             next_step="pass the address in env.py:  context.configure(…, everindex_conninfo='postgresql://…').",
         ) from None
     if why_unusable(conninfo) is not None:
@@ -108,14 +108,14 @@ def conninfo_of_url(url: URL) -> str:
 def _not_usable() -> SettingInvalid:
     return SettingInvalid(
         "the engine's address does not name a server.",
-        why="SQLAlchemy took it apart in another way than it was meant (its text is not shown here, since it may hold a "
-        "password): an @, : or / in the password is not escaped.",
-        next_step="make it with  sqlalchemy.URL.create(…) , which escapes by itself, or write %40, %3A and %2F.",
+        why="SQLAlchemy parsed it in an unintended way (it is not shown here, since it may hold a password): an @, : or / in "
+        "the password is not escaped.",
+        next_step="create it with  sqlalchemy.URL.create(…) , which escapes automatically, or write %40, %3A and %2F.",
     )
 
 
 def _hosts(url: URL) -> tuple[list[str], list[str]]:
-    """Hosts and ports: of the URL itself, of `?host=a:1&host=b:2`, of `?host=a,b&port=1,2`, or a socket's directory."""
+    """Hosts and ports, from the URL itself, `?host=a:1&host=b:2`, `?host=a,b&port=1,2`, or a socket directory."""
     asked = url.query.get("host", ())
     hosts = [part for value in ((asked,) if isinstance(asked, str) else asked) for part in value.split(",")]
     asked = url.query.get("port", ())
@@ -144,7 +144,7 @@ def _split(host: str) -> tuple[str, str]:
 
 
 def _of_driver(connection: Connection) -> dict[str, Any]:
-    """What psycopg or psycopg2 connected with, password included; empty for other drivers."""
+    """The connection parameters of psycopg or psycopg2, including the password; empty for other drivers."""
     driver: Any = connection.connection.driver_connection
     info: Any = getattr(driver, "info", None)
     if connection.dialect.driver in ("psycopg", "psycopg_async") and hasattr(info, "get_parameters"):
@@ -154,7 +154,7 @@ def _of_driver(connection: Connection) -> dict[str, Any]:
     else:
         return {}
     for ours in ("application_name", "fallback_application_name", "client_encoding", "replication"):
-        asked.pop(ours, None)  # those of our connections are everindex's own
+        asked.pop(ours, None)  # our connections set these themselves
     if info.password:
         asked["password"] = info.password
     return asked

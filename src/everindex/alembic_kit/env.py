@@ -1,7 +1,7 @@
 """The names that an application's `env.py` imports: registration with Alembic, the check for one head, errors in three lines.
 
-They are public and stay here; the modules that they come from may change. Importing this loads Alembic and SQLAlchemy and
-changes nothing: only `register` and `register_operations` add to Alembic.
+These names are public and stable; the modules that define them may change. Importing this module loads Alembic and SQLAlchemy
+and has no other effect: only `register` and `register_operations` extend Alembic.
 """
 
 from __future__ import annotations

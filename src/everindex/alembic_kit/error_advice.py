@@ -1,7 +1,7 @@
 """Next steps of the engine's errors for users of `alembic`: a revision, env.py or an alembic command.
 
-The engine's own texts speak to the user of the `everindex` command, whose declaration, migrations and address are everindex's.
-The slug, what happened and why stay. Nothing is caught here that is not an EverindexError.
+The engine's own texts address the user of the `everindex` command, whose declaration, migrations and address are everindex's.
+The slug, what happened and why stay the same. Only EverindexError is caught here.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from everindex.errors import (
 )
 
 _ADDRESS = (
-    "everindex connects on its own to where the connection of env.py is; where that does not work, pass an address in env.py: "
+    "everindex opens its own connection to the server of env.py's connection; if that fails, pass an address in env.py: "
     " context.configure(…, everindex_conninfo='postgresql://…')."
 )
-#: What to do next, for errors whose cure lies elsewhere in an application of its own.
+#: The next step for errors whose remedy is different in other applications.
 _NEXT: tuple[tuple[type[EverindexError], str], ...] = (
     (
         NotMigrated,
-        "correct the names and `schema` in the revision, or make the table and its column before this operation.",
+        "correct the names and `schema` in the revision, or create the table and its column before this operation.",
     ),
     (CredentialsRefused, _ADDRESS),
     (DatabaseMissing, _ADDRESS),
@@ -46,19 +46,18 @@ _NEXT: tuple[tuple[type[EverindexError], str], ...] = (
     (PostgresTooOld, "upgrade the server (pg_upgrade); nothing was changed."),
     (StatementTimedOut, "raise statement_timeout for this role or database, then run the same alembic command again."),
 )
-#: Commands that the engine names, and what is the same in a revision. By the texts of errors whose other half says what was
-#: left behind.
+#: Commands in the engine's texts, and their equivalents in a revision, for errors whose text also says what was left behind.
 _COMMANDS = (
     (
-        "run  everindex deploy , which builds the declared index beside it, proves it and swaps the two;",
-        "use op.alter_vector_index, or op.create_vector_index(…, replace=True): the declared index is built beside it and "
-        "proven, and then they are swapped;",
+        "run  everindex deploy , which builds the declared index next to it, tests it and swaps the two;",
+        "use op.alter_vector_index, or op.create_vector_index(…, replace=True), which builds the declared index next to it, "
+        "tests it and swaps the two;",
     ),
     (
         "Change the declaration (a larger m or ef_construction), then run  everindex deploy.",
         "Change the revision (a larger m or ef_construction), then run the same alembic command again.",
     ),
-    ("The next start, or  everindex heal , goes on", "The same alembic command goes on"),
+    ("The next start, or  everindex heal , continues", "The same alembic command continues"),
     ("the next deploy removes it", "the same alembic command removes it when it is run again"),
     ("run the same command again", "run the same alembic command again"),
 )
@@ -66,9 +65,9 @@ _COMMANDS = (
 
 @contextmanager
 def advise_for_alembic(context: MigrationContext) -> Iterator[None]:
-    """Inside the block an EverindexError gets the next step of an application with its own migrations and address.
+    """Inside the block an EverindexError gets the next step for an application with its own migrations and address.
 
-    Where env.py has passed `everindex_conninfo` and a reporter, as everindex's own does, it stays as it is.
+    If env.py has passed `everindex_conninfo` and a reporter, as everindex's own does, the error is unchanged.
     """
     try:
         yield
@@ -79,7 +78,7 @@ def advise_for_alembic(context: MigrationContext) -> Iterator[None]:
 
 
 def _next_step(exc: EverindexError) -> str:
-    # The first sentence of some says what became of an unfinished index; an index of another width is no such case.
+    # The first sentence of some says what happened to an unfinished index; mismatched dimensions are not such a case.
     for kind, step in _NEXT:
         if isinstance(exc, kind):
             return step

@@ -1,8 +1,7 @@
 """Errors of everindex in an `alembic` command: three lines on stderr and exit status 1, without a traceback.
 
-`errors_in_three_lines` is for the end of an env.py. `install` does the same for an env.py that knows nothing of it, when an
-error would otherwise leave the process. Where Python called Alembic (`alembic.command.upgrade`), the error goes to the
-caller as it is.
+`errors_in_three_lines` is for the end of an env.py. `install` does the same for an env.py that does not use it, when an error
+would otherwise leave the process. If Python called Alembic (`alembic.command.upgrade`), the caller gets the error unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from everindex.errors import EverindexError, ExtensionNotCreated
 
-#: How PostgreSQL says that the extension is missing, or not where the search_path leads.
+#: PostgreSQL's messages when the extension is missing, or not in the search_path.
 _NO_TYPES = tuple(f'type "{name}" does not exist' for name in ("vector", "halfvec", "sparsevec"))
 
 
@@ -36,7 +35,7 @@ def errors_in_three_lines(config: Config) -> Iterator[None]:
 
 
 def install() -> None:
-    """In a process of the `alembic` command: an error of everindex that nobody catches is three lines."""
+    """In a process of the `alembic` command, makes an uncaught error of everindex print three lines."""
     try:
         is_command = context.config.cmd_opts is not None
     except (AttributeError, NameError):  # no env.py is running
@@ -57,14 +56,14 @@ def install() -> None:
 
 
 def as_ours(exc: BaseException) -> EverindexError | None:
-    """The error as one of everindex; None for any other. A type of pgvector that is not found is one."""
+    """The error as one of everindex; None for any other. A missing type of pgvector is translated."""
     if isinstance(exc, EverindexError):
         return exc
     if isinstance(exc, DBAPIError):
         first = str(exc.orig).splitlines()[0] if str(exc.orig) else ""
         if any(text in first for text in _NO_TYPES):
             return ExtensionNotCreated(
-                "a statement of this revision needs pgvector, which is not there.",
+                "a statement of this revision needs pgvector, which was not found.",
                 why=f"PostgreSQL: {first.rpartition('>: ')[2]}; the extension is not created in this database, or its schema is "
                 "not in the search_path.",
                 next_step="put  op.execute('CREATE EXTENSION IF NOT EXISTS vector')  before the first table, or let a superuser "

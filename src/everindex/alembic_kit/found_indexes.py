@@ -1,4 +1,4 @@
-"""Existing indexes of a table, read on the connection that autogenerate compares with, and as what they can be declared.
+"""Existing indexes of a table, read on the connection that autogenerate uses, and their equivalent declarations.
 
 Reads only.
 """
@@ -23,7 +23,7 @@ from everindex.pg.reindex_leftovers import reindex_leftover
 
 
 def found_indexes(connection: Connection, schema: str, table: str) -> tuple[CatalogIndex, ...]:
-    """Every index of the table, of whatever method: one of another may have a declared index's name."""
+    """Every index of the table, with any method, since one with another method may have the name of a declared index."""
     rows: Any = connection.execute(text(_OF_TABLE), {"schema": schema, "table": table})
     return catalog_indexes(rows)
 
@@ -35,17 +35,17 @@ _OF_TABLE: LiteralString = indexes_query(
 
 
 def is_left_over(name: str) -> bool:
-    """True for a generation beside a declared index, and for what an interrupted REINDEX CONCURRENTLY leaves."""
+    """True for a generation of a declared index, and for a leftover of an interrupted REINDEX CONCURRENTLY."""
     return name.endswith(GENERATION_SUFFIXES) or reindex_leftover(name) is not None
 
 
 def is_expressible(index: CatalogIndex) -> bool:
-    """True for an HNSW index of the types that a declaration can have."""
+    """True for an HNSW index with a type that a declaration can have."""
     return index.method == "hnsw" and index.opclass in OPCLASSES
 
 
 def as_spec(index: CatalogIndex) -> IndexSpec | None:
-    """The declaration that would make this index; None where no declaration can."""
+    """The declaration that would create this index; None if no declaration can."""
     if not is_expressible(index):
         return None
     column, expression, width = index.column, index.expression, None

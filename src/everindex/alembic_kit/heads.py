@@ -1,6 +1,6 @@
 """The single-head check of a migration history, for an env.py, an entrypoint or CI. Connects to no database.
 
-`python -m everindex.alembic_kit.heads [alembic.ini]` is the same gate for a shell: exit status 1 unless there is one head.
+`python -m everindex.alembic_kit.heads [alembic.ini]` is the same check for a shell: exit status 1 unless there is one head.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from alembic.util import CommandError
 
 from everindex.errors import ChainBroken
 
-#: Commands that only read, or that repair the history: they run env.py too (the second kind with revision_environment = true).
+#: Commands that only read or repair the history; they run env.py too (the latter with revision_environment = true).
 UNGATED_COMMANDS = {"merge", "heads", "branches", "history", "show", "current"}
 
 
 def require_single_head(config: Config) -> str | None:
-    """The one head of the migrations; None without revisions. Raises ChainBroken with all heads and the cure.
+    """The one head of the migrations; None without revisions. Raises ChainBroken with all heads and the remedy.
 
-    Reads revision files only. Two heads are what two merged branches leave that each added a revision: `upgrade head`
-    then fails in the middle of a deployment, and `upgrade heads` runs them in an order that nobody has tried.
+    Reads revision files only. Two heads appear when two branches that each added a revision are merged: `upgrade head` then
+    fails in the middle of a deployment, and `upgrade heads` runs them in an untested order.
     """
     scripts = ScriptDirectory.from_config(config)
     try:
@@ -32,28 +32,28 @@ def require_single_head(config: Config) -> str | None:
         raise ChainBroken(
             "the migration history cannot be read.",
             why=f"{(str(exc).strip() or type(exc).__name__).splitlines()[0]}.",
-            next_step=f"mend the revision file in {scripts.dir}; no database was touched.",
+            next_step=f"repair the revision file in {scripts.dir}; no database was changed.",
         ) from exc
     if len(heads) > 1 and _command(config) not in UNGATED_COMMANDS:
         after = sorted({parent for head in heads for parent in _parents(scripts, head)})
         raise ChainBroken(
             f"the migration history has {len(heads)} heads: {', '.join(heads)}.",
-            why=f"these revisions follow {' and '.join(after) or 'nothing'}, and none of them follows the others.",
+            why=f"these revisions follow {' and '.join(after) or 'nothing'}, but none of them follows the others.",
             next_step=f'run  alembic merge -m "merge heads" {" ".join(heads)}  and commit the file, or give one of them '
-            "another down_revision; no database was touched.",
+            "another down_revision; no database was changed.",
         )
     return heads[0] if heads else None
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The gate as a command: prints the head, or the three lines of the error, and returns the exit status."""
+    """The check as a command: prints the head, or the three lines of the error, and returns the exit status."""
     ini = Path(arguments[0]) if arguments else Path("alembic.ini")
     try:
         if not ini.is_file():
             raise ChainBroken(
                 f"there is no {ini} here.",
-                why="the gate reads the migrations that an alembic.ini names.",
-                next_step="run it where alembic.ini is, or name the file: python -m everindex.alembic_kit.heads PATH.",
+                why="the check reads the migrations of an alembic.ini.",
+                next_step="run it in the directory of alembic.ini, or name the file: python -m everindex.alembic_kit.heads PATH.",
             )
         head = require_single_head(Config(str(ini)))
     except ChainBroken as exc:

@@ -1,8 +1,8 @@
-"""The bodies of the vector index operations, and their registration with Alembic.
+"""The implementations of the vector index operations, and their registration with Alembic.
 
-Online they hand over to the index engine, which works on connections of its own (in which transaction:
-alembic_kit/transaction.py); offline they write SQL that psql runs unchanged (alembic_kit/script.py). Running one again
-changes nothing more. An online statement is not undone by a rollback of the revision.
+Online they call the index engine, which uses separate connections (for the transactions see alembic_kit/transaction.py);
+offline they write SQL that psql runs unchanged (alembic_kit/script.py). Running an operation again changes nothing. A rollback
+of the revision does not undo an online statement.
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ def _bring_to(operations: Operations, operation: VectorIndexOp, *, replaces: boo
         else:
             _make_here(operations.get_bind(), spec, replaces=replaces)
             reporter.say(
-                f"built index {spec.qualified_name} in the transaction of the migration: nobody else works on its table"
+                f"built index {spec.qualified_name} in the transaction of the migration, since no other session uses its table"
             )
 
 
 def _deploy(conninfo: str, spec: IndexSpec, *, replaces: bool, reporter: Reporter) -> None:
     if not replaces:
-        # A revision that is run again finds what was tuned since, or makes it, and does not take it for somebody else's.
+        # A revision that is run again after tuning must recognise or build the tuned index as the declared one.
         with connect(conninfo, application_name="everindex migrate") as connection:
             spec = as_tuned(connection, spec)
     if is_left_to_keeper(conninfo, spec, reporter=reporter, replaces=replaces):
@@ -107,7 +107,7 @@ def _deploy(conninfo: str, spec: IndexSpec, *, replaces: bool, reporter: Reporte
 
 
 def _make_here(bind: Connection, spec: IndexSpec, *, replaces: bool) -> None:
-    """CREATE INDEX inside the open transaction, on a table without rows or one that nobody else sees: SHARE lock."""
+    """CREATE INDEX inside the open transaction, on a table without rows or one that no other session sees: SHARE lock."""
     index = quoted(spec.name, schema=spec.schema)
     observed = _observed_here(bind, spec)
     check_column(spec, observed)
@@ -122,7 +122,7 @@ def _make_here(bind: Connection, spec: IndexSpec, *, replaces: bool) -> None:
             if "index-definition-differs" not in told and "INVALID" not in told:
                 raise
             raise IndexDefinitionDiffers(
-                f"index {spec.qualified_name} is there and not as declared.",
+                f"index {spec.qualified_name} exists, but not as declared.",
                 why=f"PostgreSQL: {told}",
                 next_step="use op.alter_vector_index to replace it, or give the declared index another name; "
                 "nothing was changed.",
@@ -139,7 +139,7 @@ def _make_here(bind: Connection, spec: IndexSpec, *, replaces: bool) -> None:
 
 
 def _observed_here(bind: Connection, spec: IndexSpec) -> Observed:
-    """Type and width of the column as the open transaction sees them; enough to write CREATE INDEX."""
+    """Type and dimensions of the column as the open transaction sees them; enough to write CREATE INDEX."""
     literal = script.literal
     row: Any = run_as_it_is(
         bind,
@@ -161,7 +161,7 @@ def _observed_here(bind: Connection, spec: IndexSpec) -> Observed:
 
 
 def _write(operations: Operations, statements: list[str]) -> None:
-    """Adds statements to the script as they are: `execute` would take `:word` in a name for a parameter, and double each %."""
+    """Adds statements to the script unchanged: `execute` would take `:word` in a name for a parameter, and double each %."""
     context = operations.migration_context
     with context.autocommit_block():
         for statement in statements:

@@ -1,8 +1,8 @@
 """Conversion between SQLAlchemy `Index` objects and index declarations (`IndexSpec`), in both directions.
 
-An `Index(..., postgresql_using="hnsw", postgresql_with=..., postgresql_ops=...)` is a declaration as it stands. What
-SQLAlchemy has no word for is in its `info`: `info={"everindex": {"recall_floor": 0.97, "build": {...}}}`; with
-`info={"everindex": False}` an index is left to Alembic. No database is touched here.
+An `Index(..., postgresql_using="hnsw", postgresql_with=..., postgresql_ops=...)` is a complete declaration. Properties that
+SQLAlchemy does not have go into its `info`: `info={"everindex": {"recall_floor": 0.97, "build": {...}}}`; with
+`info={"everindex": False}` an index is left to Alembic. No database is used here.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, OPCLASSES, 
 from everindex.index.spec_json import from_row, to_json
 
 METHOD = "hnsw"
-#: The key in `Index.info`, and what may stand under it.
+#: The key in `Index.info`, and the keys of its value.
 INFO = "everindex"
 EXTRA_KEYS = ("recall_floor", "ef_search", "candidates", "build")
 INFO_KEYS = (*EXTRA_KEYS, "column", "dimensions")
 
-#: paramstyle: those of the drivers double each percent sign, and this text goes to no driver.
+#: paramstyle: those of the drivers double each percent sign, but this text is not passed to a driver.
 _DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _TYPE = re.compile(r'(?:[\w"]+\.)?"?(?P<type>vector|halfvec|bit)"?(?:\s*\(\s*(?P<width>\d+)\s*\))?', re.IGNORECASE)
 _NAME = r'(?P<column>"(?:[^"]|"")+"|[^\W\d][\w$]*)'
@@ -37,7 +37,7 @@ _SCHEMA = r'(?:(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)\.)?'
 _HALFVEC = rf"{_SCHEMA}halfvec\s*\(\s*(?P<width>\d+)\s*\)"
 _QUANTIZED = rf"{_SCHEMA}binary_quantize\s*\(\s*{_NAME}\s*\)"
 _BIT = r"bit\s*\(\s*(?P<width>\d+)\s*\)"
-#: The expressions that the engine derives from column and opclass, in all the ways to write them.
+#: The expressions that the engine derives from column and opclass, in all spellings.
 _DERIVED = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -63,19 +63,19 @@ def specs_of(metadata: MetaData | Sequence[MetaData], *, default_schema: str = "
 
 
 def declares_vector_index(index: Index) -> bool:
-    """True for an index that is ours to compare: HNSW, and not given to Alembic by `info={"everindex": False}`."""
+    """True for an index that is compared here: HNSW, and not left to Alembic by `info={"everindex": False}`."""
     return _option(index, "using") == METHOD and index.info.get(INFO) is not False
 
 
 def spec_of(index: Index, *, default_schema: str = "public") -> IndexSpec | None:
-    """The declaration that an `Index` is; None for one of another method. Raises SpecIllegal."""
+    """The declaration of an `Index`; None for an index with another method. Raises SpecIllegal."""
     if not declares_vector_index(index):
         return None
     table = index.table
     name = name_of(index)
     what = f"index {name!r}"
     if table is None or name is None:
-        raise _refused(what, "it has no name or no table", "only then is it told from others.", "give it both.")
+        raise _refused(what, "it has no name or no table", "these identify an index.", "give it both.")
     _refuse_what_hnsw_lacks(what, index)
     column, expression, width, opclass = _key_of(what, index, table)
     extra = _extra(what, index)
@@ -96,7 +96,7 @@ def spec_of(index: Index, *, default_schema: str = "public") -> IndexSpec | None
 
 
 def index_of(spec: IndexSpec, table: Table | None = None) -> Index:
-    """The declaration as an `Index`, on `table` where it is given; a cast has the width that the spec declares."""
+    """The declaration as an `Index`, on `table` if given; a cast has the dimensions that the spec declares."""
     column = None if table is None else _column(table, spec.column)
     key = key_text(spec, None if column is None else _type_of(column)[0])
     extra = {name: value for name, value in to_json(spec).items() if name in EXTRA_KEYS}
@@ -118,9 +118,9 @@ def index_of(spec: IndexSpec, table: Table | None = None) -> Index:
 
 
 def key_text(spec: IndexSpec, column_type: str | None) -> str | None:
-    """The expression in parentheses that an index on a column of that type holds; None for the column itself.
+    """The expression, in parentheses, of an index on a column of that type; None for the column itself.
 
-    Where the type is not known, a declared width tells that the column is cast.
+    If the type is unknown, declared dimensions mean that the column is cast.
     """
     if spec.expression is not None:
         return f"({spec.expression})"
@@ -134,12 +134,12 @@ def key_text(spec: IndexSpec, column_type: str | None) -> str | None:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL reads it back, always in quotes."""
+    """A name as a quoted SQL identifier."""
     return sql.Identifier(name).as_string(None)
 
 
 def name_of(index: Index) -> str | None:
-    """The name as it will be in the database: resolved by the naming convention, cut as SQLAlchemy cuts it."""
+    """The name in the database: resolved by the naming convention, and truncated as SQLAlchemy does."""
     if index.name is None:
         return None
     preparer = _DIALECT.identifier_preparer
@@ -151,13 +151,13 @@ def name_of(index: Index) -> str | None:
 
 
 def _key_of(what: str, index: Index, table: Table) -> tuple[str | None, str | None, int | None, str]:
-    """(column, expression, width, opclass) of the one thing that the index holds."""
+    """(column, expression, width, opclass) of the index key."""
     if len(index.expressions) != 1:
         raise _refused(
             what,
             f"it has {len(index.expressions)} columns",
-            "an HNSW index holds one column or expression (pgvector).",
-            "declare one index for each.",
+            "an HNSW index has one column or expression (pgvector).",
+            "declare a separate index for each.",
         )
     element: Any = index.expressions[0]
     ops: Mapping[str, str] = _option(index, "ops") or {}
@@ -185,7 +185,7 @@ def _key_of(what: str, index: Index, table: Table) -> tuple[str | None, str | No
 
 
 def derived_column(written: str) -> tuple[str, int] | None:
-    """(column, width) of an expression that the engine derives of a column: its cast to halfvec, or its sign bits."""
+    """(column, width) of an expression that the engine derives from a column: its cast to halfvec, or its sign bits."""
     written = _without_parentheses(written)
     for pattern in _DERIVED:
         if found := pattern.fullmatch(written):
@@ -200,7 +200,7 @@ def _opclass(what: str, opclass: str | None, key: str, ops: Mapping[str, str]) -
             what,
             f"it has no operator class for {key}",
             f"{given}, and pgvector has no default for hnsw.",
-            'say postgresql_ops={"…": "vector_cosine_ops"} with the column\'s key, or the label of the expression.',
+            'write postgresql_ops={"…": "vector_cosine_ops"} with the column\'s key, or the label of the expression.',
         )
     return opclass.rpartition(".")[2].strip('"')
 
@@ -211,14 +211,14 @@ def _refuse_another_width(what: str, table: Table, name: str, width: int) -> Non
     if declared is not None and declared != width:
         raise _refused(
             what,
-            f"it casts to {width} dimensions, and column {name} has {declared}",
-            "a cast does not shorten a vector: every row would be an error.",
-            f"cast to {declared} dimensions; for a part of the vector index subvector({name}, 1, {width})::vector({width}).",
+            f"it casts to {width} dimensions, but column {name} has {declared}",
+            "a cast does not shorten a vector: every row would cause an error.",
+            f"cast to {declared} dimensions; for a part of the vector, index subvector({name}, 1, {width})::vector({width}).",
         )
 
 
 def _fitting(spec: IndexSpec, table: Table) -> IndexSpec:
-    """The declaration, checked against its column; with a width only where the column is cast to it."""
+    """The declaration, checked against its column; with dimensions only if the column is cast to them."""
     column = _column(table, spec.column)
     if column is None:
         return spec
@@ -228,21 +228,21 @@ def _fitting(spec: IndexSpec, table: Table) -> IndexSpec:
     if kind != spec.key_type and (kind, spec.key_type) not in DERIVED:
         raise _refused(
             f"index {spec.name!r}",
-            f"opclass {spec.opclass} is of type {spec.key_type}, and column {spec.column} is a {kind}",
+            f"opclass {spec.opclass} is of type {spec.key_type}, but column {spec.column} is a {kind}",
             f"a {kind} cannot be indexed as {spec.key_type}.",
-            f"take one of {', '.join(name for name, (of, _) in OPCLASSES.items() if of == kind)}.",
+            f"use one of {', '.join(name for name, (of, _) in OPCLASSES.items() if of == kind)}.",
         )
     check_dimensions(spec, width)
     return replace(spec, dimensions=None) if kind == spec.key_type else spec
 
 
 def _column(table: Table, name: str | None) -> Column[Any] | None:
-    """The column that has that name in the database; its key in the table may be another."""
+    """The column with that name in the database; its key in the table may be different."""
     return next((column for column in table.c if column.name == name), None)
 
 
 def _type_of(column: Column[Any]) -> tuple[str | None, int | None]:
-    """(vector, halfvec or bit; width) of a column's type, as its DDL says; (None, None) for another type."""
+    """(vector, halfvec or bit; dimensions) of a column's type, from its DDL; (None, None) for another type."""
     try:
         found = _TYPE.fullmatch(column.type.compile(dialect=_DIALECT))
     except CompileError:
@@ -258,7 +258,7 @@ def _type_of(column: Column[Any]) -> tuple[str | None, int | None]:
 
 
 def _graph(what: str, index: Index) -> dict[str, int]:
-    """m and ef_construction of `postgresql_with`; SQLAlchemy takes numbers and texts alike."""
+    """m and ef_construction of `postgresql_with`; SQLAlchemy accepts numbers and texts."""
     graph = {"m": DEFAULT_M, "ef_construction": DEFAULT_EF_CONSTRUCTION}
     for key, value in (_option(index, "with") or {}).items():
         if key not in graph:
@@ -266,11 +266,13 @@ def _graph(what: str, index: Index) -> dict[str, int]:
                 what,
                 f"postgresql_with has {key!r}",
                 "an HNSW index has the options m and ef_construction (pgvector).",
-                "take it away.",
+                "remove it.",
             )
         written = str(value).strip()
         if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", written):
-            raise _refused(what, f"its {key} is {value!r}", f"{key} is a whole number.", "correct postgresql_with.")
+            raise _refused(
+                what, f"its {key} is {value!r}", f"{key} must be a whole number.", "correct postgresql_with."
+            )
         graph[key] = int(written)
     return graph
 
@@ -289,7 +291,7 @@ def _extra(what: str, index: Index) -> dict[str, Any]:
         raise _refused(
             what,
             f'its info["{INFO}"] has {told}',
-            f"it is a dictionary with any of {', '.join(INFO_KEYS)}, or False to leave the index to Alembic.",
+            f"it must be a dictionary with any of {', '.join(INFO_KEYS)}, or False to leave the index to Alembic.",
             "correct it.",
         )
     return dict(given)
@@ -307,8 +309,8 @@ def _refuse_what_hnsw_lacks(what: str, index: Index) -> None:
             raise _refused(
                 what,
                 f"it has {option}",
-                "an HNSW index has nothing of that kind, or everindex does not keep it.",
-                f'take it away, or leave the index to Alembic with info={{"{INFO}": False}}.',
+                "an HNSW index does not support it, or everindex does not preserve it.",
+                f'remove it, or leave the index to Alembic with info={{"{INFO}": False}}.',
             )
 
 
@@ -323,7 +325,7 @@ def _sql(what: str, element: Any) -> str:
     if isinstance(element, str):
         return element
     if not isinstance(element, ClauseElement):
-        raise _refused(what, f"it holds {element!r}", "that is no SQL expression.", "correct the index.")
+        raise _refused(what, f"it holds {element!r}", "that is not an SQL expression.", "correct the index.")
     try:
         return str(element.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True, "include_table": False}))
     except CompileError as exc:
@@ -333,7 +335,7 @@ def _sql(what: str, element: Any) -> str:
 
 
 def _escaped(written: str) -> str:
-    """For text(): a colon that begins no parameter. `::` is none."""
+    """The text for text(), with colons escaped so that they do not begin a parameter; `::` never does."""
     return re.sub(r"(?<!:):(?=[A-Za-z_])(?!:)", r"\\:", written)
 
 
@@ -360,7 +362,7 @@ def _closes_at_end(written: str) -> bool:
 
 
 def _folded(name: str) -> str:
-    """A name as PostgreSQL reads it: bare ones in lower case."""
+    """A name as PostgreSQL reads it: unquoted names in lower case."""
     return _unquoted(name) if name.startswith('"') else name.lower()
 
 

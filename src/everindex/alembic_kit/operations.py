@@ -1,8 +1,7 @@
-"""Vector index operations as Alembic knows them: objects that are compared, reversed and rendered, and then run.
+"""Vector index operations as Alembic's operation objects, which are compared, reversed and rendered, and then run.
 
-`op.create_vector_index`, `op.alter_vector_index` and `op.drop_vector_index` make them. What they do is in
-alembic_kit/implementations.py, which also registers them; here nothing is read or changed, but for the schema of a table
-(`resolved`).
+`op.create_vector_index`, `op.alter_vector_index` and `op.drop_vector_index` create them. They are implemented and registered in
+alembic_kit/implementations.py; this module reads nothing but the schema of a table (`resolved`), and changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ DEFAULT_RECALL_FLOOR = 0.95
 
 
 class VectorIndexOp(MigrateOperation):
-    """What all operations hold: the declaration of one HNSW index, and its schema where the revision names one."""
+    """Base of all operations: the declaration of one HNSW index, and its schema if the revision names one."""
 
     def __init__(self, spec: IndexSpec, *, schema: str | None) -> None:
         refuse_generation_name(spec.name)
@@ -39,7 +38,7 @@ class VectorIndexOp(MigrateOperation):
         return (f"{schema}{self.spec.name}", f"{schema}{self.spec.table}")
 
     def resolved(self, context: MigrationContext) -> IndexSpec:
-        """The declaration in the schema where the table is: translated by the connection, or found by its search_path."""
+        """The declaration in the schema of its table: translated by the connection, or found by its search_path."""
         schema = translated(self.schema, context)
         if schema is None:
             assert context.bind is not None
@@ -48,14 +47,14 @@ class VectorIndexOp(MigrateOperation):
 
 
 class CreateVectorIndexOp(VectorIndexOp):
-    """Brings an index to its declaration."""
+    """Brings an index to its declared state."""
 
     def __init__(
         self, spec: IndexSpec, *, schema: str | None, replaces: bool = False, repairs: str | None = None
     ) -> None:
         super().__init__(spec, schema=schema)
         self.replaces = replaces
-        #: Why an index that is declared already is made again; its reverse makes sure of it, and does not drop it.
+        #: Why an existing declared index is built again; the reverse operation does the same, and does not drop it.
         self.repairs = repairs
 
     @classmethod
@@ -77,10 +76,10 @@ class CreateVectorIndexOp(VectorIndexOp):
         build: Mapping[str, float | None] | None = None,
         replace: bool = False,
     ) -> Any:
-        """Brings the HNSW index to its declaration online; an index that is there and as declared is left alone.
+        """Brings the HNSW index to its declared state online; an index that exists and is as declared is left alone.
 
-        One of another definition is an error, or with `replace=True` goes on serving until its successor is proven.
-        `dimensions` are needed only offline, where an opclass of halfvec or bit casts the column.
+        An index with another definition is an error, or with `replace=True` serves until its successor is proven.
+        `dimensions` are needed only offline, when an opclass of halfvec or bit casts the column.
         """
         spec = IndexSpec(
             name=name,
@@ -108,7 +107,7 @@ class CreateVectorIndexOp(VectorIndexOp):
 
 
 class AlterVectorIndexOp(VectorIndexOp):
-    """Gives an index another definition: the new one is built and proven beside the old one, which serves until then."""
+    """Changes the definition of an index: the new index is built and proven next to the old one, which serves until then."""
 
     def __init__(
         self,
@@ -121,7 +120,7 @@ class AlterVectorIndexOp(VectorIndexOp):
     ) -> None:
         super().__init__(spec, schema=schema)
         self.existing = existing
-        #: The CREATE INDEX of the catalog, for an index that no IndexSpec describes.
+        #: The CREATE INDEX of the catalog, for an index that no IndexSpec can describe.
         self.existing_definition = existing_definition
         self.because = because
 
@@ -150,10 +149,10 @@ class AlterVectorIndexOp(VectorIndexOp):
         existing_predicate: str | Literal[False] | None = False,
         existing_dimensions: int | Literal[False] | None = False,
     ) -> Any:
-        """Replaces the HNSW index by one of this definition, online; the old one serves until the new one is proven.
+        """Replaces the HNSW index with one that has this definition, online; the old one serves until the new one is proven.
 
-        What is not given has its default, as in `create_vector_index`. `existing_…` say what was there, where that
-        differs, as in `alter_column`: they serve to reverse the operation and change nothing.
+        Omitted arguments have their defaults, as in `create_vector_index`. As in `alter_column`, `existing_…` describe the
+        previous definition where it differs: they are used to reverse the operation and have no other effect.
         """
         spec = IndexSpec(
             name=name,
@@ -199,7 +198,7 @@ class AlterVectorIndexOp(VectorIndexOp):
 
 
 class DropVectorIndexOp(VectorIndexOp):
-    """Drops an index; holds its definition for the way back."""
+    """Drops an index; holds its definition so that the operation can be reversed."""
 
     def __init__(self, spec: IndexSpec, *, schema: str | None, because: tuple[str, ...] = ()) -> None:
         super().__init__(spec, schema=schema)
@@ -221,14 +220,14 @@ class DropVectorIndexOp(VectorIndexOp):
         predicate: str | None = None,
         dimensions: int | None = None,
     ) -> Any:
-        """Drops the HNSW index online (DROP INDEX CONCURRENTLY); one that is not there is no error.
+        """Drops the HNSW index online (DROP INDEX CONCURRENTLY); a missing index is no error.
 
-        Its definition is for the way back; name and table are what is dropped.
+        Only name and table determine what is dropped; the definition is for reversing the operation.
         """
         spec = IndexSpec(
             name=name,
             table=table,
-            # Only name and table tell what is dropped, and a spec has a key.
+            # Only name and table determine what is dropped, but a spec needs a key.
             column=name if column is None and expression is None else column,
             schema=schema or "public",
             opclass=opclass,

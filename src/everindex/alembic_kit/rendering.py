@@ -1,7 +1,7 @@
 """Rendering of vector index operations in revision files, with every argument that the definition needs.
 
-A revision is frozen: what is left out would change with a later default, so operator class, m and ef_construction are
-always written. Nothing is needed in script.py.mako.
+A revision is frozen: an omitted argument would change with a later default, so operator class, m and ef_construction are
+always written. script.py.mako needs no change.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from everindex.alembic_kit.operations import (
 from everindex.index.spec import IndexSpec
 from everindex.index.spec_json import to_json
 
-#: Alembic writes pgvector's column types with their module and without its import.
+#: Alembic writes pgvector's column types with their module, but does not import it.
 VECTOR_TYPES = "pgvector.sqlalchemy"
 _Renderer = Callable[[AutogenContext, Any], "list[str] | str"]
 
 
 def render_create(context: AutogenContext, operation: CreateVectorIndexOp) -> list[str]:
-    """`op.create_vector_index(…)`, with a comment where it repairs."""
+    """`op.create_vector_index(…)`, with a comment if it repairs an index."""
     arguments = [*_definition(operation), *_policy(operation.spec)]
     if operation.replaces:
         arguments.append("replace=True")
-    comment = [] if operation.repairs is None else [f"{operation.spec.name}: {operation.repairs}; it is built anew"]
+    comment = [] if operation.repairs is None else [f"{operation.spec.name}: {operation.repairs}; it is rebuilt"]
     return _call(context, "create_vector_index", arguments, comments=comment)
 
 
 def render_alter(context: AutogenContext, operation: AlterVectorIndexOp) -> list[str]:
-    """`op.alter_vector_index(…)`, with what differs as comments and `existing_…` for what is changed."""
+    """`op.alter_vector_index(…)`, with the differences as comments and `existing_…` for what is changed."""
     arguments = [*_definition(operation), *_policy(operation.spec)]
     if operation.existing is not None:
         for name in ("column", "opclass", "m", "ef_construction", "expression", "predicate", "dimensions"):
@@ -49,13 +49,13 @@ def render_alter(context: AutogenContext, operation: AlterVectorIndexOp) -> list
 
 
 def render_drop(context: AutogenContext, operation: DropVectorIndexOp) -> list[str]:
-    """`op.drop_vector_index(…)`, with the definition for the way back."""
+    """`op.drop_vector_index(…)`, with the definition for reversing it."""
     comments = [f"{operation.spec.name}: {reason}" for reason in operation.because]
     return _call(context, "drop_vector_index", _definition(operation), comments=comments)
 
 
 def with_vector_imports(known: _Renderer) -> _Renderer:
-    """A renderer of Alembic's, which adds `import pgvector.sqlalchemy` where its text needs it."""
+    """Wraps a renderer of Alembic so that it adds `import pgvector.sqlalchemy` if its text needs it."""
 
     def render(context: AutogenContext, operation: MigrateOperation) -> list[str] | str:
         rendered = known(context, operation)

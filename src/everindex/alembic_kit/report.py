@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("everindex.build")
 
-#: Where nobody watches, one line of progress in so many seconds is enough.
+#: Seconds between two lines of progress in a log.
 LOG_EVERY_SECONDS = 5.0
 
 
 def describe_progress(progress: BuildProgress) -> str:
-    """One line: phase, blocks, rows a second, time left."""
+    """One line: phase, blocks, rows per second, time left."""
     parts = [progress.phase]
     if progress.blocks_total:
         parts.append(f"block {progress.blocks_done}/{progress.blocks_total}")
@@ -37,8 +37,8 @@ def describe_progress(progress: BuildProgress) -> str:
 
 @contextmanager
 def terminal_reporter(console: Console | None = None) -> Iterator[Reporter]:
-    """A reporter for a person: sentences and notices on stderr, a bar while an index is built."""
-    from rich.console import Console  # 40 ms that only a terminal pays
+    """A reporter for a terminal: sentences and notices on stderr, and a progress bar while an index is built."""
+    from rich.console import Console  # takes 40 ms, needed only on a terminal
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = console or Console(stderr=True, highlight=False)
@@ -71,7 +71,7 @@ def terminal_reporter(console: Console | None = None) -> Iterator[Reporter]:
 
 @contextmanager
 def log_reporter() -> Iterator[Reporter]:
-    """A reporter for a log: the same sentences as INFO lines, progress every few seconds."""
+    """A reporter for a log: the same sentences as INFO records, and progress every few seconds."""
     last = time.monotonic()
 
     def show(progress: BuildProgress) -> None:
@@ -85,7 +85,7 @@ def log_reporter() -> Iterator[Reporter]:
 
 @contextmanager
 def reporter_for(opts: Mapping[str, Any]) -> Iterator[Reporter]:
-    """The caller's own reporter where it passed one (`everindex_reporter`), else what fits stderr."""
+    """The reporter that the caller passed (`everindex_reporter`), otherwise one that suits stderr."""
     given = opts.get("everindex_reporter")
     if given is not None:
         yield given

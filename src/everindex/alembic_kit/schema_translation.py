@@ -1,8 +1,8 @@
-"""The schema of an operation: named in the revision, and translated where the application's connection translates schemas.
+"""The schema of an operation: named in the revision, and translated if the application's connection translates schemas.
 
-SQLAlchemy's `schema_translate_map` is read where SQLAlchemy has it, in the execution options of the connection or of its
-engine. A script (`--sql`) has no connection: env.py passes the same map to `context.configure(schema_translate_map=…)`,
-which counts online as well. Reads no database.
+SQLAlchemy's `schema_translate_map` is read from the execution options of the connection or of its engine. A script (`--sql`)
+has no connection: env.py passes the same map to `context.configure(schema_translate_map=…)`, which also applies online. Reads
+no database.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OPTION = "schema_translate_map"
 
 
 def translated(schema: str | None, context: MigrationContext) -> str | None:
-    """Where objects of `schema` (None: without one) are; None where the search_path tells."""
+    """The schema to which `schema` (None: without one) is translated; None if the search_path determines it."""
     found = _translate_map(context).get(schema, schema)
     return None if found is None else str(found)
 
@@ -27,7 +27,7 @@ def _translate_map(context: MigrationContext) -> Mapping[str | None, str | None]
         return dict(given)
     bind: Any = None if context.as_sql else context.bind
     if bind is None and context.environment_context is not None:
-        # Alembic's recipe for sharing a connection; a script is written for what it translates.
+        # Alembic's recipe for sharing a connection; a script is written for the translated schema.
         bind = context.environment_context.config.attributes.get("connection")
     options: Mapping[str, Any] = getattr(bind, "get_execution_options", dict)()
     return options.get(OPTION) or {}

@@ -1,7 +1,7 @@
 """Vector index operations as a script (`alembic upgrade --sql`): SQL that psql runs unchanged.
 
-A script cannot look and then decide what to do, as the engine does; it can look and stop. So before each CREATE INDEX
-CONCURRENTLY IF NOT EXISTS stands a guard that stops where an INVALID index, or one of another definition, has the name.
+Unlike the engine, a script cannot observe and then decide what to do; it can only check and stop. So each CREATE INDEX
+CONCURRENTLY IF NOT EXISTS is preceded by a guard that stops if an INVALID index, or one with another definition, has the name.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M, IndexSpec
 
 
 def create_script(spec: IndexSpec, *, schema: str | None) -> list[str]:
-    """Guard and CREATE INDEX. Outside of a transaction; SHARE UPDATE EXCLUSIVE on the table."""
+    """Guard and CREATE INDEX. Runs outside a transaction; SHARE UPDATE EXCLUSIVE on the table."""
     return [guard(spec, schema=schema), create_text(spec, schema=schema)]
 
 
 def drop_script(spec: IndexSpec, *, schema: str | None) -> list[str]:
-    """DROP INDEX of the declared name. Outside of a transaction; SHARE UPDATE EXCLUSIVE on the table."""
+    """DROP INDEX of the declared name. Runs outside a transaction; SHARE UPDATE EXCLUSIVE on the table."""
     return [drop_text(spec.name, schema=schema)]
 
 
 def alter_script(spec: IndexSpec, *, schema: str | None) -> list[str]:
-    """The new definition is built beside the old one, takes its name in one transaction, and then the old one is dropped.
+    """Builds the new definition next to the old one, gives it the name in one transaction, and then drops the old one.
 
-    Outside of a transaction but for the renames (SHARE UPDATE EXCLUSIVE on the indexes). Run again after a failure, it
-    goes on: what was built stays.
+    Runs outside a transaction, except for the renames (SHARE UPDATE EXCLUSIVE on the indexes). If it is run again after a
+    failure, it continues: what was built remains.
     """
     successor, previous = next_name(spec.name), previous_name(spec.name)
     return [
@@ -64,10 +64,10 @@ def _rename_text(old: str, new: str, *, schema: str | None, if_exists: bool = Fa
 
 
 def guard(spec: IndexSpec, *, schema: str | None, name: str | None = None) -> str:
-    """A DO block that stops a script where IF NOT EXISTS would step over an INVALID or a different index.
+    """A DO block that stops a script where IF NOT EXISTS would skip an INVALID or a different index.
 
-    Whether two definitions are the same only PostgreSQL can tell, so the declared one is made on an empty temporary copy
-    of the table, and what the catalog says of the two is compared.
+    Only PostgreSQL can tell whether two definitions are the same, so the declared one is created on an empty temporary copy
+    of the table, and the catalog's entries of the two are compared.
     """
     made = name or spec.name
     where = "" if spec.predicate is None else f" WHERE {spec.predicate_text}"
@@ -92,7 +92,7 @@ def guard(spec: IndexSpec, *, schema: str | None, name: str | None = None) -> st
 
 
 def _owner_guard(spec: IndexSpec, *, schema: str | None) -> str:
-    """A DO block that stops a script where the declared name is that of something else: it would be renamed and dropped."""
+    """A DO block that stops a script if the declared name belongs to something else, which would be renamed and dropped."""
     tag = "everindex"
     while f"${tag}$" in spec.name + spec.table + spec.schema:
         tag += "_"
@@ -105,7 +105,7 @@ def _owner_guard(spec: IndexSpec, *, schema: str | None) -> str:
 
 
 def literal(text: str) -> str:
-    """A text as SQL reads it back."""
+    """A text as an SQL literal."""
     return sql.Literal(text).as_string(None)
 
 

@@ -1,15 +1,15 @@
-"""The place of a vector index operation: inside the transaction of its revision, beside it, or after its commit.
+"""The place of a vector index operation: inside the transaction of its revision, in parallel with it, or after its commit.
 
-CREATE INDEX CONCURRENTLY runs in no transaction, and the engine works on connections of its own, which do not see what a
-transaction has not committed, and whose build waits for those who have written to the table. So:
+CREATE INDEX CONCURRENTLY cannot run in a transaction, and the engine uses separate connections, which do not see uncommitted
+changes, and whose build waits for sessions that have written to the table. So:
 
-- Where a transaction has made the table, or has locked it and it is empty, the index is made in that very transaction,
-  at once: nobody waits for it, and a refused build takes the table back with it.
-- Else Alembic's own transaction (any `transaction_per_migration`, `transactional_ddl`, AUTOCOMMIT engines) is committed,
-  as `autocommit_block` does for every such statement, and goes on afterwards.
-- A transaction that env.py began before `context.configure` is env.py's to commit. Where it has left the table alone, the
-  engine works beside it. Else the operation is refused: beside the transaction it would wait for it for ever, inside it
-  would stop every writer.
+- If the transaction has created the table, or has locked it and it is empty, the index is created in the same transaction:
+  no other session waits for it, and a failed build rolls the table back as well.
+- Otherwise Alembic's own transaction (any `transaction_per_migration`, `transactional_ddl`, AUTOCOMMIT engines) is committed,
+  as `autocommit_block` does for every such statement, and a new one is begun afterwards.
+- Only env.py may commit a transaction that it began before `context.configure`. If that transaction has not used the table,
+  the engine works in parallel with it. Otherwise the operation is rejected: in parallel it would wait for the transaction for
+  ever, and inside it would block every writer.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from everindex.pg.index_catalog import table_oid_of
 
 Place = Literal["own connections", "this transaction"]
 
-#: Locks that neither a build nor its waiting for writers minds.
+#: Locks that conflict neither with a build nor with its waiting for writers.
 _HARMLESS_LOCKS = {"AccessShareLock", "RowShareLock"}
-#: Locks under which nobody else writes to the table.
+#: Locks under which no other session can write to the table.
 _LOCKS_OF_OWNERS = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
-#: Limits under which PostgreSQL would end the session of the migration while it waits for the engine.
+#: Timeouts with which PostgreSQL would end the session of the migration while it waits for the engine.
 _IDLE_LIMITS = ("idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """What the transaction of the migration has to do with the table."""
+    """How the transaction of the migration uses the table."""
 
     oid: int | None
     locks: frozenset[str]
@@ -54,7 +54,7 @@ class _Look:
 def place_of_work(operations: Operations, spec: IndexSpec, conninfo: str, *, drops: bool = False) -> Iterator[Place]:
     """Inside the block the work on `spec`'s index can be done, at the place that it yields.
 
-    Raises TransactionInTheWay. The time limits of the migration's session are lifted meanwhile.
+    Raises TransactionInTheWay. The timeouts of the migration's session are lifted meanwhile.
     """
     context = operations.migration_context
     bind = operations.get_bind()
@@ -66,7 +66,7 @@ def place_of_work(operations: Operations, spec: IndexSpec, conninfo: str, *, dro
         if drops:
             remember(context, bind, spec, conninfo)
         with commits_are_ours(context), context.autocommit_block(), _without_idle_limits(operations.get_bind()):
-            yield "own connections"  # in no transaction: nothing here keeps a snapshot
+            yield "own connections"  # outside a transaction, so no snapshot is held here
         return
     with _without_idle_limits(bind):
         place = _beside_or_inside(bind, spec, conninfo, drops=drops)
@@ -78,16 +78,16 @@ def place_of_work(operations: Operations, spec: IndexSpec, conninfo: str, *, dro
 
 
 def _alembic_began_transaction(context: MigrationContext) -> bool:
-    """Whether the open transaction is one that Alembic began, and will commit, and not one of env.py.
+    """Whether Alembic began the open transaction, and will commit it, as opposed to env.py.
 
-    Alembic 1.20 does not say so in public: `autocommit_block()` asserts that it is, without a word, and `begin_transaction()`
+    Alembic 1.20 has no public API for this: `autocommit_block()` asserts it without a message, and `begin_transaction()`
     returns an object "without a guaranteed API". This is the only private name that the kit reads.
     """
     return context._transaction is not None
 
 
 def schema_in_search_path(bind: Connection, table: str) -> str | None:
-    """The schema where a bare table name leads on this connection, its own uncommitted tables included."""
+    """The schema that an unqualified table name resolves to on this connection, including uncommitted tables."""
     found: str | None = bind.execute(
         text(
             "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
@@ -99,7 +99,7 @@ def schema_in_search_path(bind: Connection, table: str) -> str | None:
 
 
 def _is_its_own(bind: Connection, spec: IndexSpec, conninfo: str) -> bool:
-    """Whether the open transaction has made the table, or keeps all others from writing to one without rows."""
+    """Whether the open transaction has created the table, or prevents all others from writing to it while it has no rows."""
     modes = ", ".join(f"'{mode}'" for mode in _LOCKS_OF_OWNERS)
     oid = bind.execute(
         text(
@@ -123,14 +123,14 @@ def _beside_or_inside(bind: Connection, spec: IndexSpec, conninfo: str, *, drops
         return "this transaction"
     raise TransactionInTheWay(
         f"index {spec.name} on {spec.table} cannot be {'dropped' if drops else 'built'} online here.",
-        why="env.py handed a connection to Alembic on which a transaction was open already, and that transaction "
+        why="env.py passed a connection to Alembic on which a transaction was already open, and that transaction "
         + (
             f"has locks on the table ({', '.join(sorted(in_the_way))})."
             if in_the_way
-            else "keeps a snapshot (REPEATABLE READ, or an open cursor)."
+            else "holds a snapshot (REPEATABLE READ, or an open cursor)."
         ),
-        next_step="in env.py, commit before context.configure(connection=…), open the connection with engine.connect() and "
-        "not engine.begin(), and take locks on another connection (docs/alembic-kit.md); nothing was built or dropped.",
+        next_step="in env.py, commit before context.configure(connection=…), open the connection with engine.connect() instead "
+        "of engine.begin(), and take locks on another connection (docs/alembic-kit.md); nothing was built or dropped.",
     )
 
 
@@ -155,7 +155,7 @@ _LOOK: LiteralString = f"""
 
 
 def _keeps_snapshot(bind: Connection, conninfo: str) -> bool:
-    """Whether a build would wait for this transaction: REPEATABLE READ, or an open cursor. Asked on another connection."""
+    """Whether a build would wait for this transaction (REPEATABLE READ, or an open cursor). Queried on another connection."""
     pid = bind.execute(text("SELECT pg_catalog.pg_backend_pid()")).scalar()
     _close_portal(bind)
     with connect(conninfo, application_name="everindex migrate") as connection:
@@ -166,12 +166,13 @@ def _keeps_snapshot(bind: Connection, conninfo: str) -> bool:
 
 
 def _close_portal(bind: Connection) -> None:
-    """A SELECT of the extended protocol keeps its snapshot until the next statement, and builds wait for that; a SET has none."""
+    """Runs a SET, which has no snapshot: a SELECT of the extended protocol holds its snapshot until the next statement, and
+    builds wait for that."""
     bind.execute(text("SET idle_in_transaction_session_timeout = 0"))
 
 
 def _is_committed(conninfo: str, oid: int) -> bool:
-    """Whether others see the table: asked on a connection of its own. Nobody can be writing to one that nobody sees."""
+    """Whether other sessions see the table, queried on another connection; no session can write to a table that it cannot see."""
     with connect(conninfo, application_name="everindex migrate") as connection:
         return connection.execute("SELECT FROM pg_catalog.pg_class WHERE oid = %s::oid", (oid,)).fetchone() is not None
 
@@ -183,19 +184,19 @@ def _has_rows(bind: Connection, spec: IndexSpec) -> bool:
 
 
 def run_as_it_is(bind: Connection, statement: str) -> Any:
-    """Runs a statement without parameters, whose colons and percent signs are its own."""
+    """Runs a statement without parameters, so that its colons and percent signs are literal."""
     return bind.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 @contextmanager
 def _without_idle_limits(bind: Connection) -> Iterator[None]:
-    """The session is idle while the engine works for hours elsewhere; its own limits come back afterwards."""
+    """Lifts the idle timeouts while the engine works for hours on other connections; they are restored afterwards."""
     names = ", ".join(f"'{name}'" for name in _IDLE_LIMITS)
     asked = f"SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ({names}) AND setting <> '0'"  # noqa: S608
     limits = [(name, setting) for name, setting in bind.execute(text(asked))]
     for name, _ in limits:
         bind.execute(text(f"SET {name} = 0"))
     yield
-    # Only after success: in a failed transaction nothing can be set, and a rolled back one takes its settings along.
+    # Only after success: a failed transaction accepts no SET, and a rolled-back one reverts its settings anyway.
     for name, setting in limits:
         bind.execute(text(f"SET {name} = {int(setting)}"))

@@ -1,6 +1,6 @@
 """The doctor: rules that examine one database for faults of pgvector and its indexes.
 
-Reads only; `fix` alone runs statements, and only those that a rule calls safe.
-Imports fall: examine and fix, then rules, then `rule`, then `examined`, then what is read (details, samples, settings).
-Everything below comes from `index`, `pg` and `errors`.
+Reads only, except `fix`, which runs the statements that a rule marks as safe.
+Imports point downwards: examine and fix, then the rules, then `rule`, then `examined`, then the readers (details, samples,
+settings). Below these are `index`, `pg` and `errors`.
 """

@@ -1,4 +1,4 @@
-"""What a comparison of stored vectors with their texts has found, as it is passed to the doctor: it has no model of its own."""
+"""Results of comparing stored vectors with their texts; a caller passes them to the doctor, which has no model of its own."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from everindex.pg.connections import Connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedVectors:
-    """Counts of a random sample of one table, in vectors; zero vectors and those of other models left out."""
+    """Counts of vectors in a random sample of one table, without zero vectors and vectors of other models."""
 
     quoted: str
     """The table."""
 
     model: str
     recorded: int
-    """Compared, and recorded as made by the model."""
+    """Compared vectors that are recorded as made by the model."""
 
     recorded_other: int
-    """Of these, not the vector that the model gives the text that is stored."""
+    """Of these, the ones that differ from the model's vector of the stored text."""
 
     declared: int
-    """Compared, without a record, and declared as made by the model."""
+    """Compared vectors without a record that are declared as made by the model."""
 
     declared_other: int
     is_remote: bool = False
-    """Declared, and nothing of it compared: the model is behind an endpoint."""
+    """True when a model is declared but nothing was compared, because the model is behind an endpoint."""
 
 
-#: Compares a sample over a connection, no statement of it longer than so many seconds; None where no model can be compared.
-#: Raises EverindexError.
+#: Compares a sample over a connection; the number is the time limit of each statement, in seconds. None when no model can be
+#: compared. Raises EverindexError.
 CompareVectors = Callable[[Connection, float], ComparedVectors | None]

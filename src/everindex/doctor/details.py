@@ -16,14 +16,14 @@ Read = Callable[[sql.Composed], list[tuple[Any, ...]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableDetails:
-    """One table. What is counted (pg_stat_get_*) begins with the last reset of the statistics."""
+    """One table. The counters (pg_stat_get_*) start at the last reset of the statistics."""
 
     size_bytes: int
-    """The main part; long vectors lie in the TOAST part."""
+    """Size of the main part; long vectors are stored in the TOAST part."""
 
     toast_bytes: int
     options: dict[str, str]
-    """Storage parameters; those of the TOAST part begin with `toast.`."""
+    """Storage parameters; names of those of the TOAST part begin with `toast.`."""
 
     is_unlogged: bool
     live_rows: int
@@ -33,27 +33,27 @@ class TableDetails:
     hot_updates: int
     inserts: int
     has_statistics: bool | None
-    """Has the planner statistics of a column? None where this role may not see them."""
+    """Whether the planner has statistics of a column; None when this role may not see them."""
 
     @property
     def was_counted(self) -> bool:
-        """False after a crash, a reset or a copy of the database, until something is written: zero then means nothing."""
+        """False after a crash, a reset or a copy of the database, until something is written; until then, zero means nothing."""
         return bool(self.live_rows or self.dead_rows or self.modified_since_analyze or self.updates or self.inserts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexDetails:
-    """One vector index. What is counted begins with the last reset of the statistics, on this server only."""
+    """One vector index. The counters start at the last reset of the statistics and cover this server only."""
 
     columns: frozenset[str]
-    """Every column that the index depends on, also those of its expression and its predicate."""
+    """Every column that the index depends on, including those in its expression and predicate."""
 
     element_type: str
-    """vector, halfvec, bit or sparsevec: what the index holds, after a cast."""
+    """vector, halfvec, bit or sparsevec: the type that the index holds, after a cast."""
 
     dimensions: int | None
     rows: int | None
-    """Entries at the last VACUUM, ANALYZE or build; None where unknown."""
+    """Number of entries at the last VACUUM, ANALYZE or build; None when unknown."""
 
     scans: int
     blocks_read: int
@@ -120,8 +120,8 @@ def read_index_details(read: Read, oids: Sequence[int]) -> dict[int, IndexDetail
             tail=row[8],
         )
         for row in read(
-            # pg_get_indexdef begins with the index's and the table's names, quoted as %I quotes them: what is cut off
-            # there can hold any name, also one with "USING" in it.
+            # pg_get_indexdef begins with the names of the index and the table, quoted as by %I. Cutting the prefix off by its
+            # length is safe for any name, including one that contains "USING".
             sql.SQL(
                 """
                 SELECT c.oid,

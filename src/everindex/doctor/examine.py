@@ -1,4 +1,4 @@
-"""One examination of a database: every rule runs on its own, and one that cannot run is unknown, never good."""
+"""The examination of a database: rules run independently, and the result of a rule that cannot run is unknown, never good."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def examine(
 
 
 def run_rules(examined: Examined, rules: Collection[Rule]) -> Report:
-    """The answers of these rules, worst first: findings by severity, then what is unknown, then what is good."""
+    """The results of these rules, worst first: findings by severity, then unknown, then good results."""
     pairs = [(rule, answer) for rule in rules for answer in _run(rule, examined)]
     return Report(answers=tuple(sorted(pairs, key=_rank)))
 
 
 def chosen_rules(slugs: Collection[str]) -> tuple[Rule, ...]:
-    """The rules of these slugs; all of them where none is named. Raises UsageError for a slug that does not exist."""
+    """The rules with these slugs; all rules when none is named. Raises UsageError for a slug that does not exist."""
     known = {rule.slug: rule for rule in all_rules()}
     for slug in slugs:
         if slug not in known:
             close = get_close_matches(slug, known, n=1, cutoff=0.5)
             raise UsageError(
                 f"there is no rule {slug!r}.",
-                why=f"the doctor has {len(known)} rules, and none of that name.",
+                why=f"the doctor has {len(known)} rules, but none with that name.",
                 next_step=f"did you mean {close[0]}?" if close else "docs/doctor.md lists them all.",
             )
     return tuple(rule for slug, rule in known.items() if not slugs or slug in slugs)
@@ -70,7 +70,7 @@ def _run(rule: Rule, examined: Examined) -> Iterator[RuleResult]:
     except psycopg.Error as exc:
         if examined.connection.closed:
             raise statement_error(exc, doing="examining the database") from exc
-        yield unknown(f"{rule.title}: could not be asked, {_why(exc, examined)}")
+        yield unknown(f"{rule.title}: could not be checked, {_why(exc, examined)}")
 
 
 def _why(exc: psycopg.Error, examined: Examined) -> str:
@@ -84,6 +84,6 @@ def _why(exc: psycopg.Error, examined: Examined) -> str:
 
 def _rank(pair: tuple[Rule, RuleResult]) -> tuple[int, int, str, str]:
     rule, answer = pair
-    # Severity orders findings only: what is good or unknown has none.
+    # Severity orders findings only: good and unknown results have none.
     severity = _SEVERITIES.index(rule.severity) if answer.status == "finding" else 0
     return _STATUSES.index(answer.status), severity, rule.slug, answer.about

@@ -1,6 +1,6 @@
-"""One database under examination: its server, its vector indexes and their tables, each read at its first use and kept.
+"""One database under examination: its server, its vector indexes and their tables, each read on first use and cached.
 
-Reads only, each statement within a time limit. What is read once is not read again: a later change is not noticed.
+Reads only, each statement within a time limit. Cached values are never read again, so later changes go unnoticed.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from everindex.units import count_text
 
 @dataclass(kw_only=True)
 class Examined:
-    """A database under examination. Every property is read at its first use and cached; all of them only read."""
+    """A database under examination. Every property is read on first use and cached; all of them only read."""
 
     connection: Connection
     capabilities: Capabilities
     declared: tuple[IndexSpec, ...] = ()
-    """The indexes that the application declares; empty where none are known."""
+    """The indexes that the application declares; empty when none are known."""
 
     max_seconds: float = 2.0
     """Time limit of one statement: a rule that reads rows samples them, and says so."""
 
     compare_vectors: CompareVectors | None = None
-    """Compares stored vectors with their texts, where somebody brings a model along."""
+    """Compares stored vectors with their texts; None when the caller has no model."""
 
     _settings: dict[str, str] = field(default_factory=dict)
     _samples: dict[tuple[int, str], ColumnSample | str] = field(default_factory=dict)
     _timed_out: dict[str, psycopg.Error] = field(default_factory=dict)
 
     def setting(self, name: str) -> str | None:
-        """A server setting as SHOW prints it; None where this server has no setting of that name."""
+        """A server setting as SHOW prints it; None when this server has no setting with that name."""
         if name not in self._settings:
             row = self.connection.execute("SELECT current_setting(%s, true)", (name,)).fetchone()
             self._settings[name] = "" if row is None or row[0] is None else str(row[0])
         return self._settings[name] or None
 
     def rows(self, statement: str | sql.Composed, parameters: Any = None) -> list[tuple[Any, ...]]:
-        """The rows of a reading statement within the time limit. Raises psycopg.Error; the caller of the rule makes
-        `unknown` of it."""
-        asked = repr((statement, parameters))
-        if asked in self._timed_out:
-            # A lock that somebody holds would cost the time limit once for every rule that asks the same.
-            raise self._timed_out[asked]
+        """The rows of a reading statement within the time limit. Raises psycopg.Error; the caller of the rule turns it into
+        an `unknown` result."""
+        key = repr((statement, parameters))
+        if key in self._timed_out:
+            # If another session held a lock, every rule that runs the same query would wait for the whole time limit.
+            raise self._timed_out[key]
         try:
             return self._rows(statement, parameters)
         except psycopg.errors.QueryCanceled as exc:
-            self._timed_out[asked] = exc
+            self._timed_out[key] = exc
             raise
 
     def _rows(self, statement: str | sql.Composed, parameters: Any) -> list[tuple[Any, ...]]:
@@ -75,23 +75,23 @@ class Examined:
             return self.connection.execute(statement, parameters).fetchall()
 
     def row(self, statement: str | sql.Composed, parameters: Any = None) -> tuple[Any, ...]:
-        """The first row. Raises psycopg.Error as `rows`, and psycopg.DataError where there is none."""
+        """The first row. Raises psycopg.Error as `rows` does, and psycopg.DataError when there is no row."""
         found = self.rows(statement, parameters)
         if not found:
             raise psycopg.DataError("no row")
         return found[0]
 
     def bytes_of(self, name: str) -> int:
-        """A setting of memory or storage in bytes, or its special value (-1). Raises psycopg.Error where this server has no
-        such setting."""
+        """A memory or storage setting in bytes, or its special value (-1). Raises psycopg.Error when this server has no such
+        setting."""
         return int(self.row("SELECT pg_catalog.pg_size_bytes(current_setting(%s))", (name,))[0])
 
     def number_of(self, name: str) -> float:
-        """A setting that is a number. Raises psycopg.Error where this server has no such setting."""
+        """A numeric setting. Raises psycopg.Error when this server has no such setting."""
         return float(self.row("SELECT current_setting(%s)", (name,))[0])
 
     def is_default(self, name: str) -> bool:
-        """True where nobody chose the value: neither the server's files nor the database, the role or the connection."""
+        """True when the value is PostgreSQL's default: neither the server's files nor the database, role or connection set it."""
         found = self.rows(
             "SELECT source IN ('default', 'override') FROM pg_catalog.pg_settings WHERE name = %s", (name,)
         )
@@ -99,7 +99,7 @@ class Examined:
 
     @cached_property
     def stored_settings(self) -> tuple[MadeSetting, ...]:
-        """What ALTER ROLE … SET and ALTER DATABASE … SET keep for this database."""
+        """The settings that ALTER ROLE … SET and ALTER DATABASE … SET store for this database."""
         return read_stored_settings(self.rows, self.capabilities.database)
 
     @cached_property
@@ -110,14 +110,14 @@ class Examined:
 
     @cached_property
     def sees_other_sessions(self) -> bool:
-        """May this role see what sessions of other roles do? Without it their columns read as NULL."""
+        """Whether this role may see the activity of other roles' sessions; without that privilege their columns are NULL."""
         return bool(self.row("SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")[0])
 
     @cached_property
     def library_settings(self) -> frozenset[str]:
         """The names of the settings that the loaded pgvector knows, such as hnsw.ef_search; empty without pgvector.
 
-        Loads the library by using its type: until then every name with a dot is a placeholder that takes any value.
+        Uses the type so that the library is loaded: until then every name with a dot is a placeholder that takes any value.
         """
         schema = self.capabilities.extension_schema
         if schema is None:
@@ -133,7 +133,7 @@ class Examined:
 
     @cached_property
     def tables(self) -> tuple[VectorTable, ...]:
-        """Every table with a vector column outside of the system's schemas, by name."""
+        """Every table with a vector column outside the system schemas, by name."""
         return tuple(
             VectorTable(
                 oid=row[0],
@@ -179,13 +179,13 @@ class Examined:
         return tuple(sorted(catalog_indexes(rows), key=lambda index: (index.table_schema, index.table, index.name)))
 
     def table_of(self, index: CatalogIndex) -> VectorTable | None:
-        """The table of an index, where its column is of a vector type."""
+        """The table of an index if its column has a vector type, else None."""
         found = [table for table in self.tables if table.oid == index.table_oid]
         return next((table for table in found if table.column == index.column), found[0] if found else None)
 
     @cached_property
     def settled_indexes(self) -> tuple[CatalogIndex, ...]:
-        """The valid indexes, without a generation that is being proven or that is kept for a rollback."""
+        """The valid indexes, without generations that are being tested or kept for a rollback."""
         proven = {next_name(spec.name) for spec in self.declared}
         return tuple(
             index
@@ -195,7 +195,7 @@ class Examined:
 
     @cached_property
     def heaps(self) -> tuple[VectorTable, ...]:
-        """Every table that has rows of its own (no partitioned one), once, with the first of its vector columns."""
+        """Every table that stores rows itself (not partitioned ones), once, with the first of its vector columns."""
         return tuple({table.oid: table for table in reversed(self.tables) if table.relkind != "p"}.values())[::-1]
 
     @cached_property
@@ -210,10 +210,10 @@ class Examined:
 
     @cached_property
     def counting_since(self) -> datetime | None:
-        """Since when this server counts scans and updates of this database; None where it does not say.
+        """The time at which this server started to count scans and updates of this database; None when it does not say.
 
-        pg_stat_database.stats_reset is empty until somebody resets it and again after a crash; the crash also resets the
-        counters that are shared by all databases, so theirs is the earliest possible beginning.
+        pg_stat_database.stats_reset is NULL until the statistics are reset, and again after a crash; a crash also resets the
+        counters that all databases share, so their reset is the earliest possible start.
         """
         since = self.row(
             """
@@ -225,34 +225,34 @@ class Examined:
 
     @property
     def counted_seconds(self) -> float | None:
-        """For how long this server has counted; None where it does not say."""
+        """For how long this server has counted; None when it does not say."""
         return None if self.counting_since is None else (self.now - self.counting_since).total_seconds()
 
     @cached_property
     def tables_at_work(self) -> frozenset[int]:
-        """Tables on which a session builds, reindexes, drops or vacuums. The lock is seen by every role, the progress only by
-        some."""
+        """Tables on which a session builds, reindexes, drops or vacuums. Every role sees the lock, only some see the
+        progress."""
         return frozenset(row[0] for row in self.rows(TABLES_AT_WORK))
 
     @cached_property
     def compared_vectors(self) -> ComparedVectors | None:
-        """A sample of the article table's vectors beside those of their texts; None where nothing can be compared. Raises
-        EverindexError."""
+        """A sample of the article table's vectors, compared with the vectors of their texts; None when nothing can be
+        compared. Raises EverindexError."""
         if self.compare_vectors is None or not any(spec.table == "articles" for spec in self.declared):
             return None
         return self.compare_vectors(self.connection, self.max_seconds)
 
     @property
     def extension_schema(self) -> str:
-        """Where pgvector's types and functions lie."""
+        """The schema of pgvector's types and functions."""
         return self.capabilities.extension_schema or "public"
 
     def of_pgvector(self, name: str) -> str:
-        """A type, function or opclass of pgvector's, quoted, in the schema where the extension lies."""
+        """The quoted name of a pgvector type, function or opclass, qualified with the extension's schema."""
         return sql.Identifier(self.extension_schema, name).as_string(None)
 
     def indexes_on(self, table: VectorTable) -> tuple[CatalogIndex, ...]:
-        """The vector indexes that read the table's vector column, plainly or in an expression, valid or not."""
+        """The vector indexes on the table's vector column, directly or in an expression, valid or not."""
         return tuple(
             index
             for index in self.indexes
@@ -260,9 +260,9 @@ class Examined:
         )
 
     def samples(self, tables: Iterable[VectorTable]) -> Iterator[tuple[VectorTable, ColumnSample | str]]:
-        """A sample of each column, the biggest tables first, or the reason why there is none. One forbidden, locked or
-        slow table takes no other with it; those beyond SAMPLED_COLUMNS come as one, named by the biggest of them. A lost
-        connection raises psycopg.Error."""
+        """A sample of each column, the largest tables first, or the reason why there is none. A table that is forbidden,
+        locked or slow does not affect the others; all columns beyond SAMPLED_COLUMNS yield one result, named after the
+        largest of their tables. A lost connection raises psycopg.Error."""
         left_out = []
         for table in sorted(tables, key=lambda table: -(table.estimated_rows or 0)):
             key = (table.oid, table.column)
@@ -275,8 +275,8 @@ class Examined:
         if left_out:
             yield (
                 left_out[0],
-                f"{count_text(len(left_out), 'column')}, the biggest in {left_out[0].quoted}, were not sampled: "
-                f"rows of {SAMPLED_COLUMNS} columns are read",
+                f"not sampled: {count_text(len(left_out), 'column')}, the largest in {left_out[0].quoted}; "
+                f"at most {SAMPLED_COLUMNS} columns are sampled",
             )
 
     def _sample(self, table: VectorTable) -> ColumnSample | str:
@@ -288,5 +288,5 @@ class Examined:
             why = exc.diag.message_primary or type(exc).__name__
             return f"table {table.quoted} could not be sampled: {why}"
         if sample.rows == 0 and table.estimated_rows:
-            return f"of table {table.quoted} no row was seen (row security, or its statistics are old)"
+            return f"the sample of table {table.quoted} has no rows (because of row security or old statistics)"
         return sample

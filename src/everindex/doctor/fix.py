@@ -1,4 +1,4 @@
-"""The safe fixes of a report, run one statement at a time; each finding is examined again just before.
+"""The safe fixes of a report, run one statement at a time; each finding is checked again just before.
 
 Builds are left to `everindex heal`. A statement that fails is reported and never repeated.
 """
@@ -18,17 +18,17 @@ from everindex.message_text import with_backticks
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.index_catalog import table_oid_of
 
-#: How long a statement may wait for its lock: every session behind it in the queue waits as long.
+#: How long a statement may wait for its lock; every session behind it in the queue waits as long.
 LOCK_TIMEOUT_MS = 5_000
 
 Outcome = Literal["done", "failed", "left"]
-"""left: not tried, because another session works on the table, the finding is gone already, or it is a build, which
+"""left: not tried, because another session is working on the table, the finding no longer exists, or it is a build, which
 `everindex heal` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixResult:
-    """What became of one safe statement."""
+    """The outcome of one safe statement."""
 
     slug: str
     about: str
@@ -53,10 +53,10 @@ def apply_fixes(
     declared: tuple[IndexSpec, ...] = (),
     on_result: Callable[[FixResult], None] = lambda result: None,
 ) -> tuple[FixResult, ...]:
-    """Runs the safe fixes of a report, each statement on a session of its own, and says what became of each.
+    """Runs the safe fixes of a report, each statement in a session of its own, and yields the outcome of each.
 
-    Nothing is repeated: a statement that fails is reported, and the next run of the rule finds what is left. Builds
-    (CREATE INDEX, REINDEX) are left to `everindex heal`, which can wait for snapshots and clean up behind itself.
+    Nothing is retried: a statement that fails is reported, and the next run of the rule finds what remains. Builds
+    (CREATE INDEX, REINDEX) are left to `everindex heal`, which can wait for snapshots and clean up after itself.
     """
     results = []
     for rule, answer in report.findings:
@@ -76,7 +76,7 @@ def _apply_one(conninfo: str, rule: Rule, answer: RuleResult, declared: tuple[In
         reason = _reason_to_leave(connection, rule, answer, declared)
     for statement in answer.fix.statements:
         if reason is None and statement.upper().startswith(("CREATE INDEX", "REINDEX")):
-            reason = "a build is the business of `everindex heal`"
+            reason = "builds are done by `everindex heal`"
         if reason is not None:
             yield FixResult(slug=rule.slug, about=answer.about, statement=statement, outcome="left", why=reason)
             continue
@@ -94,10 +94,10 @@ def _run(conninfo: str, statement: str) -> str | None:
     """Runs one statement; why it failed, or None."""
     with connect(conninfo, application_name="everindex doctor") as connection:
         lift_time_limits(connection)
-        # What is cut off here leaves nothing new behind: an index whose drop is cut off stays as INVALID as it was.
+        # A statement that times out leaves nothing new behind: an index whose drop is cancelled remains INVALID as before.
         connection.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", (str(LOCK_TIMEOUT_MS),))
         try:
-            # Bytes are sent as they are; a name with a % in it is no parameter.
+            # Bytes are sent unchanged, so that a % in a name is not taken for a placeholder.
             connection.execute(statement.encode())
         except psycopg.Error as exc:
             return exc.diag.message_primary or str(exc).strip().partition("\n")[0]
@@ -107,16 +107,17 @@ def _run(conninfo: str, statement: str) -> str | None:
 def _reason_to_leave(
     connection: Connection, rule: Rule, answer: RuleResult, declared: tuple[IndexSpec, ...]
 ) -> str | None:
-    """Why this finding is better left alone now: repaired meanwhile, or another session works on its table. Reads only."""
+    """Why this finding should be left alone now: it was repaired meanwhile, or another session is working on its table. Reads
+    only."""
     again = examine(connection, declared, slugs=(rule.slug,))
     if not any(now.about == answer.about and now.fix == answer.fix for _, now in again.findings):
-        return "it is no longer found"
+        return "the problem no longer exists"
     if not answer.about:
         return None
     # A build whose progress this role may not see makes its index look INVALID; its lock is visible to every role.
-    # PostgreSQL cancels autovacuum, which has no user, in favour of a session that waits.
+    # Autovacuum, which has no user, is ignored: PostgreSQL cancels it in favour of a session that waits.
     row = connection.execute(_AT_WORK, {"about": answer.about}).fetchone()
-    return None if row is None else f"pid {row[0]} ({row[1] or 'no name'}) is at work on the table"
+    return None if row is None else f"pid {row[0]} ({row[1] or 'no name'}) is working on the table"
 
 
 _AT_WORK: LiteralString = f"""

@@ -1,4 +1,4 @@
-"""The places that give a setting its value: a role, a database, the server's files, or this connection itself. Reads only."""
+"""The places that set a value for a setting: a role, a database, the server's files, or this connection itself. Reads only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from psycopg import sql
 from everindex.doctor.examined import Examined
 from everindex.doctor.stored_settings import MadeSetting, setting_name
 
-#: pg_settings.source of what holds for the whole server.
+#: Values of pg_settings.source for settings of the whole server.
 _OF_THE_SERVER = ("configuration file", "command line", "environment variable")
 
 
 def made_settings(examined: Examined, names: Iterable[str]) -> tuple[MadeSetting, ...]:
-    """Every place that makes one of these settings for this database; defaults are not among them. Reads only.
+    """Every place that sets one of these settings for this database; defaults are not included. Reads only.
 
-    What the server's files say is seen only where neither this role nor the database overrides it.
+    A value from the server's files is visible only when neither this role nor the database overrides it.
     """
     wanted = tuple(names)
     made = [setting for setting in examined.stored_settings if setting.name.lower() in wanted]
@@ -32,14 +32,14 @@ def made_settings(examined: Examined, names: Iterable[str]) -> tuple[MadeSetting
                     name=name,
                     value=value,
                     where="by the options of this connection",
-                    undo_advice="take it out of the connection string or of PGOPTIONS.",
+                    undo_advice="remove it from the connection string or from PGOPTIONS.",
                 )
             )
     return tuple(made)
 
 
 def set_for_database(database: str, name: str, value: str) -> str:
-    """`ALTER DATABASE … SET name = 'value'`; it holds for connections made from then on."""
+    """`ALTER DATABASE … SET name = 'value'`, which applies to new connections."""
     return (
         sql.SQL("ALTER DATABASE {} SET {} = {}")
         .format(sql.Identifier(database), setting_name(name), sql.Literal(value))
@@ -48,7 +48,7 @@ def set_for_database(database: str, name: str, value: str) -> str:
 
 
 def set_for_server(name: str, value: str) -> tuple[str, str]:
-    """ALTER SYSTEM and the reload that makes it hold, where the setting does not want a restart."""
+    """ALTER SYSTEM and the reload that applies it, for settings that need no restart."""
     return (
         sql.SQL("ALTER SYSTEM SET {} = {}").format(setting_name(name), sql.Literal(value)).as_string(None),
         "SELECT pg_reload_conf()",
@@ -66,5 +66,5 @@ def _of_the_server(name: str, value: str, source: str, file: str | None) -> Made
         name=name,
         value=value,
         where=f"for the server ({where})",
-        undo_advice=f"take it out of {where}, then  SELECT pg_reload_conf()  (or a restart, as the setting wants).",
+        undo_advice=f"remove it from {where}, then  SELECT pg_reload_conf()  (or restart, if the setting requires it).",
     )

@@ -13,17 +13,17 @@ from everindex.doctor.examined import Examined
 from everindex.message_text import with_backticks
 
 Severity = Literal["critical", "warning", "notice"]
-"""critical: wrong or missing answers, data in danger, or an index that does not serve. warning: will hurt, or hurts
-already in speed or memory. notice: worth knowing."""
+"""critical: wrong or missing results, data at risk, or an index that does not serve. warning: already costs speed or memory,
+or will. notice: worth knowing."""
 
-#: A transaction, running or prepared, that has been open for longer holds up every concurrent build and VACUUM; a coordinator
-#: finishes what it prepared within seconds.
+#: A transaction, running or prepared, that has been open for longer than this holds up every concurrent build and VACUUM; a
+#: coordinator finishes its prepared transactions within seconds.
 LONG_OPEN_SECONDS = 300.0
-#: Counters that are younger say nothing about use: a weekly job may be the only user.
+#: Counters that are younger say nothing about usage: a weekly job may be the only user.
 COUNTED_ENOUGH_SECONDS = 7 * 86400
 
 Status = Literal["good", "finding", "unknown"]
-"""unknown: could not be checked, for lack of a privilege, a version or statistics. It never reads as good."""
+"""unknown: could not be checked, because a privilege, a version or statistics are missing. It never counts as good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,43 +31,43 @@ class Fix:
     """What to do about a finding."""
 
     statements: tuple[str, ...] = ()
-    """SQL, each one a statement of its own outside any transaction, names quoted and qualified."""
+    """SQL statements, each run separately outside any transaction, with quoted and qualified names."""
 
     is_safe: bool = False
-    """True when `--fix` may run it: online, reversible, nothing lost, no choice of the operator's in it."""
+    """True when `--fix` may run it: online, reversible, without loss, and without a decision that belongs to the operator."""
 
     advice: str = ""
-    """What no statement can do, or what to think of before running one."""
+    """What no statement can do, or what to consider before running one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleResult:
-    """What one rule says about one thing (an index, a table, the server)."""
+    """The result of one rule for one object (an index, a table, the server)."""
 
     status: Status
     sentence: str
-    """In the user's own names, with the figures that were read."""
+    """A sentence with the user's own names and the numbers that were read."""
 
     about: str = ""
-    """The quoted name of the index or table that it is about; empty for the server."""
+    """The quoted name of the index or table concerned; empty for the server."""
 
     fix: Fix | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One check of a database. Its slug is also its file's name (with underscores) and that of its page docs/doctor/<slug>.md."""
+    """One check of a database. Its slug is also the name of its file (with underscores) and of its page docs/doctor/<slug>.md."""
 
     slug: str
     severity: Severity
     title: str
-    """The good state in a few words, such as `no vector index is INVALID`."""
+    """The healthy state in a few words, such as `no vector index is INVALID`."""
 
     reason: str
     """Why it matters, with its source."""
 
     check: Callable[[Examined], Iterable[RuleResult]]
-    """Reads only. No result at all means that the rule does not apply here (no such table, no such index)."""
+    """Reads only. No result means that the rule does not apply here (no such table, no such index)."""
 
 
 def good(sentence: str, *, about: str = "") -> RuleResult:
@@ -94,7 +94,7 @@ class Report:
 
     @property
     def is_healthy(self) -> bool:
-        """No finding that is critical or a warning. What is unknown does not count, and is shown."""
+        """True when there is no critical finding and no warning. Unknown results do not count, but are shown."""
         return all(rule.severity == "notice" for rule, _ in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Report:
 
 @cache
 def all_rules() -> tuple[Rule, ...]:
-    """The rule of every file of `everindex.doctor.rules`, by slug."""
+    """The rules of all files in `everindex.doctor.rules`, by slug."""
     from everindex.doctor import rules
 
     found = [

@@ -11,9 +11,9 @@ from psycopg import sql
 from everindex.doctor.vector_objects import VectorTable
 from everindex.pg.vector_type import UNIT_TOLERANCE
 
-#: Rows that are read of one column. A share of one in a hundred is then seen with a probability of 99.99 %.
+#: Number of rows that are read of one column. A share of one in a hundred is then detected with a probability of 99.99 %.
 SAMPLE_ROWS = 1000
-#: Columns that are sampled in one examination, the biggest tables first: a database of 2,000 tenants has as many tables.
+#: Number of columns sampled in one examination, the largest tables first: a database with 2,000 tenants may have that many.
 SAMPLED_COLUMNS = 50
 
 _LENGTH = {"vector": "vector_norm", "halfvec": "l2_norm", "sparsevec": "l2_norm"}
@@ -23,20 +23,20 @@ _BYTES = {"vector": "vector_send", "halfvec": "halfvec_send", "sparsevec": "spar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnSample:
-    """Counts of one sample, in rows."""
+    """Row counts of one sample."""
 
     rows: int
     without_vector: int
     zero: int
     not_unit: int
-    """Neither of length 0 nor of length 1."""
+    """Vectors whose length is neither 0 nor 1."""
 
     repeated: int
-    """The rows that bear the vector seen most often; 1 where all are different, zero vectors left out."""
+    """Number of rows with the most frequent vector, zero vectors excluded; 1 when all are different."""
 
     narrowest: int | None
     widest: int | None
-    """Dimensions; None where there is no vector, and for sparsevec."""
+    """Dimensions; None when there is no vector, and for sparsevec."""
 
     @property
     def with_vector(self) -> int:
@@ -46,9 +46,9 @@ class ColumnSample:
 def read_sample(
     read: Callable[[sql.Composed], list[tuple[Any, ...]]], table: VectorTable, *, extension_schema: str
 ) -> ColumnSample:
-    """Reads up to SAMPLE_ROWS rows of whole blocks, picked at random; ACCESS SHARE. Raises psycopg.Error."""
+    """Reads up to SAMPLE_ROWS rows of whole blocks, picked at random; takes ACCESS SHARE. Raises psycopg.Error."""
     estimated = table.estimated_rows or 0
-    # A fifth more blocks than needed: rows are not spread evenly over them.
+    # A fifth more blocks than needed, because rows are not distributed evenly over them.
     percent = min(100.0, 100.0 * 1.2 * SAMPLE_ROWS / estimated) if estimated else 100.0
     width = _WIDTH.get(table.column_type)
     (row,) = read(

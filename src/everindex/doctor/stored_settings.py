@@ -1,4 +1,4 @@
-"""Settings that ALTER ROLE … SET and ALTER DATABASE … SET keep, and the statements that take them back. Reads only."""
+"""Settings stored by ALTER ROLE … SET and ALTER DATABASE … SET, and the statements that reset them. Reads only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Read = Callable[[str], list[tuple[Any, ...]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeSetting:
-    """One place that gives a setting its value, and what takes it back."""
+    """One place that sets a value for a setting, and how to undo it."""
 
     name: str
     value: str
@@ -23,14 +23,14 @@ class MadeSetting:
     """For people: `for role "web" in database "shop"`."""
 
     role: str | None = None
-    """The one role that it holds for; None where it holds for all."""
+    """The role that it applies to; None when it applies to all roles."""
 
     undo: tuple[str, ...] = ()
     undo_advice: str = ""
 
 
 def read_stored_settings(read: Read, database_name: str) -> tuple[MadeSetting, ...]:
-    """What ALTER ROLE … SET and ALTER DATABASE … SET keep for this database, whatever the names. Reads only."""
+    """The settings that ALTER ROLE … SET and ALTER DATABASE … SET store for this database, whatever their names. Reads only."""
     found = read(
         """
         SELECT s.setrole = 0, r.rolname, s.setdatabase = 0, entry
@@ -58,7 +58,7 @@ def read_stored_settings(read: Read, database_name: str) -> tuple[MadeSetting, .
 
 
 def reset_statement(name: str, *, role: str | None, database: str | None) -> str:
-    """The statement that takes back what is kept for a role, for a database, or for both."""
+    """The statement that resets a setting stored for a role, for a database, or for both."""
     return sql.SQL("{} RESET {}").format(owner_of_setting(role, database), setting_name(name)).as_string(None)
 
 
@@ -71,7 +71,7 @@ def owner_of_setting(role: str | None, database: str | None) -> sql.Composed:
 
 
 def setting_name(name: str) -> sql.Composable:
-    """The name as SET takes it: bare where it can be, each part quoted where not."""
+    """The name in the form that SET takes: unquoted if possible, otherwise with each part quoted."""
     if re.fullmatch(r"[a-z_]+(\.[a-z_]+)?", name):
         return sql.SQL(name)
     return sql.Identifier(*name.split("."))

@@ -1,4 +1,4 @@
-"""Tables with a vector column, as the doctor's rules see them: data, read by `Examined`."""
+"""Tables with a vector column, as the doctor's rules use them: plain data, read by `Examined`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VectorTable:
 
     is_partition: bool
     estimated_rows: int | None
-    """None where the table was never analyzed."""
+    """None when the table was never analyzed."""
 
     @property
     def quoted(self) -> str:

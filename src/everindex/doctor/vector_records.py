@@ -1,4 +1,4 @@
-"""Vectors of article tables that have no record of their model, counted up to a bound, and the model declared for them."""
+"""Vectors of article tables without a record of their model, counted up to a limit, and the model declared for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg import sql
 from everindex.doctor.examined import Examined
 from everindex.pg.own_schema import is_readable
 
-#: Vectors that are counted at most.
+#: Maximum number of vectors that are counted.
 COUNTED = 1000
 
 
@@ -20,13 +20,14 @@ class Unrecorded:
 
     quoted: str
     unrecorded: int
-    """Vectors other than zero without a record, up to COUNTED."""
+    """Non-zero vectors without a record, up to COUNTED."""
 
     declared: str | None
 
 
 def read_unrecorded(examined: Examined) -> Iterator[Unrecorded]:
-    """For every declared table whose rows are articles: only of these everindex records models. Raises psycopg.Error."""
+    """One result for every declared table of articles, the only tables for which everindex records models. Raises
+    psycopg.Error."""
     has_records = is_readable(examined.connection, "embedding_record")
     has_declared = is_readable(examined.connection, "declared_model")
     for schema, name, column in dict.fromkeys((spec.schema, spec.table, spec.column) for spec in examined.declared):
@@ -44,7 +45,7 @@ def read_unrecorded(examined: Examined) -> Iterator[Unrecorded]:
         record = (
             "AND NOT EXISTS (SELECT FROM everindex_meta.embedding_record r WHERE r.uri = a.uri)" if has_records else ""
         )
-        # OFFSET 0: the length, for which the vector is read, is asked of rows without a record only.
+        # OFFSET 0 makes sure that the vector is read, for its length, only from rows without a record.
         unrecorded = examined.row(
             sql.SQL(
                 "SELECT count(*) FROM (SELECT FROM (SELECT a.{column} AS v FROM {table} a WHERE a.{column} IS NOT NULL {record} "

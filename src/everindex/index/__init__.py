@@ -1,6 +1,6 @@
-"""The index engine: a declared vector index observed, planned, built, verified and kept as declared, on any table.
+"""The index engine: it observes, plans, builds, verifies and maintains declared vector indexes on any table.
 
-Imports fall: keeper and tuning, then deploy, then build and recall, then plan, then catalog, then activity, journal and
-privileges, then `spec`. Only `build`, `deploy` and what calls them change an index; nothing here imports from
+Imports point downwards: keeper and tuning, then deploy, then build and recall, then plan, then catalog, then activity, journal
+and privileges, then `spec`. Only `build`, `deploy` and their callers change an index; nothing here imports from
 `articles`, `web` or `cli`.
 """

@@ -1,6 +1,6 @@
-"""The journal of index operations, in everindex_meta.journal: history for people, on which nothing depends.
+"""The journal of index operations, in everindex_meta.journal: a history for people, which nothing else depends on.
 
-Where the schema is missing or may not be written, nothing is recorded, and everything else works the same.
+If the schema is missing or may not be written, nothing is recorded, and everything else works the same.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
 
-#: The line before an index with a comment of others goes: it says what the comment was.
+#: Recorded before an index with a comment of others is dropped; contains the comment.
 DROPPING = "dropping"
-#: The last act of a build under the name of an index that had such a comment: the comment is on the new index.
+#: Recorded at the end of a build under the name of such an index: the comment is on the new index.
 COMMENT_RESTORED = "comment restored"
 #: A build of fewer rows says little about the time of a larger one.
 LEAST_PAST_ROWS = 1000
-#: Whether the last word of the journal is that everindex built index `i`, a row of `indexes_query`. A line about a
-#: generation that was dropped has the declared name in `index_name`, and says nothing of the index that bears that name.
+#: True when, according to the last entry of the journal, everindex built index `i`, a row of `indexes_query`. An entry about a
+#: dropped generation has the declared name in `index_name`, but does not concern the index with that name.
 BUILT_HERE = sql.SQL(
     """
     coalesce((SELECT j.event FROM {journal} j
@@ -42,7 +42,7 @@ JOURNAL = sql.SQL("everindex_meta.journal")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of the journal."""
+    """One entry of the journal."""
 
     at: datetime
     schema: str
@@ -52,7 +52,7 @@ class Entry:
 
 
 def record(connection: Connection, spec: NamedIndex, event: str, /, **details: Any) -> None:
-    """Writes one line, if it can. The connection must be in autocommit mode."""
+    """Writes one entry, if possible. The connection must be in autocommit mode."""
     try:
         connection.execute(
             "INSERT INTO everindex_meta.journal (index_schema, index_table, index_name, event, details) "
@@ -64,7 +64,7 @@ def record(connection: Connection, spec: NamedIndex, event: str, /, **details: A
 
 
 def entries(connection: Connection, spec: NamedIndex, *, limit: int = 50) -> list[Entry]:
-    """The latest lines about an index, newest first; none where there is no journal. Reads only."""
+    """The latest entries about an index, newest first; empty if there is no journal. Reads only."""
     if not own_schema.is_readable(connection, "journal"):
         return []
     rows = connection.execute(
@@ -76,9 +76,9 @@ def entries(connection: Connection, spec: NamedIndex, *, limit: int = 50) -> lis
 
 
 def dropped_comment(connection: Connection, spec: NamedIndex, *, was_built_here: bool = False) -> str | None:
-    """The comment that others had written on the index of that name when it was dropped before the present one was built;
-    None for none, for one that the present one has had already, and where there is no journal. With `was_built_here`, only
-    where everindex began a build after that drop. Reads only."""
+    """The comment of others on the index of that name when it was dropped, before the current one was built; None if there was
+    none, if the current index has already had it, and if there is no journal. With `was_built_here`, only if everindex started
+    a build after that drop. Reads only."""
     builds = starts = 0
     for entry in entries(connection, spec, limit=20):
         if entry.event == COMMENT_RESTORED:
@@ -94,7 +94,7 @@ def dropped_comment(connection: Connection, spec: NamedIndex, *, was_built_here:
 
 
 def last_build(connection: Connection, spec: IndexSpec, *, dimensions: int | None) -> tuple[int, float] | None:
-    """(rows, seconds) of the latest build of this shape in this database, of any table; None where there is none."""
+    """(rows, seconds) of the latest build of this shape in this database, on any table; None if there is none."""
     if not own_schema.is_readable(connection, "journal"):
         return None
     row = connection.execute(

@@ -9,10 +9,10 @@ from everindex.pg.connections import Connection
 
 
 def what_would_permit_a_build(connection: Connection, spec: NamedIndex) -> str | None:
-    """The privilege that the current role lacks, with the statement that gives it; None where it lacks none of these.
+    """The privilege that the current role lacks, with the statement that grants it; None if it lacks none of these.
 
-    CREATE INDEX wants the ownership of the table, and CREATE on its schema for the role that asks (PostgreSQL,
-    DefineIndex). Reads only.
+    CREATE INDEX requires ownership of the table, and CREATE on its schema for the current role (PostgreSQL, DefineIndex).
+    Reads only.
     """
     row = connection.execute(
         """

@@ -13,7 +13,7 @@ log = logging.getLogger("everindex.index")
 
 @dataclass(slots=True, kw_only=True)
 class Reporter:
-    """Three places to tell to; the default is the log."""
+    """Three callbacks for sentences, notices and progress; the default is the log."""
 
     say: Callable[[str], None] = log.info
     notice: Callable[[str], None] = log.info

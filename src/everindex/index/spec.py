@@ -1,4 +1,4 @@
-"""The declaration of a vector index, checked against pgvector's limits before any database is touched."""
+"""The declaration of a vector index, checked against pgvector's limits before any database is used."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from everindex.errors import SpecIllegal
 #: pgvector, src/hnsw.h: HNSW_MIN_M … HNSW_MAX_EF_CONSTRUCTION; README "Index Options" for the defaults.
 M_RANGE = range(2, 101)
 EF_CONSTRUCTION_RANGE = range(4, 1001)
-#: hnsw.h, HNSW_DEFAULT_EF_SEARCH, HNSW_MIN_EF_SEARCH and HNSW_MAX_EF_SEARCH; a scan that does not iterate finds no more
-#: candidates than that.
+#: hnsw.h, HNSW_DEFAULT_EF_SEARCH, HNSW_MIN_EF_SEARCH and HNSW_MAX_EF_SEARCH; a scan that does not iterate finds at most
+#: that many candidates.
 DEFAULT_EF_SEARCH = 40
 MAX_EF_SEARCH = 1000
 EF_SEARCH_RANGE = range(1, MAX_EF_SEARCH + 1)
-#: The neighbours of a search that names no number: ef_search and candidates of a declaration are for so many, and so is
-#: every recall that is measured, proven or recorded.
+#: The default number of neighbours of a search. The ef_search and candidates of a declaration apply to this number, and so
+#: does every recall that is measured, proven or recorded.
 DEFAULT_K = 10
 CANDIDATES_RANGE = range(DEFAULT_K, MAX_EF_SEARCH + 1)
 DEFAULT_M = 16
 DEFAULT_EF_CONSTRUCTION = 64
 #: pgvector, src/hnsw.h: HNSW_MAX_DIM 2000 for vector, twice that for halfvec, 32 times for bit.
 MAX_DIMENSIONS = {"vector": 2000, "halfvec": 4000, "bit": 64000}
-#: PostgreSQL, NAMEDATALEN - 1: longer names are cut silently, and then the declared name is not the made one.
+#: PostgreSQL, NAMEDATALEN - 1: longer names are silently truncated, so that the index would not have the declared name.
 MAX_NAME_BYTES = 63
-#: What a generation beside the declared index is called: the declared name with one of these.
+#: Suffixes of the names of generations next to the declared index.
 GENERATION_SUFFIXES = ("__next", "__prev")
 WEEK_SECONDS = 7 * 24 * 3600.0
 
-#: Opclass → (type of what is indexed, distance operator). pgvector README, "HNSW" and "Querying". halfvec and bit came
-#: with pgvector 0.7.0, and so did l1 for vector.
+#: Opclass → (type of the index key, distance operator). pgvector README, "HNSW" and "Querying". halfvec, bit and l1 for vector
+#: need pgvector 0.7.0.
 OPCLASSES = {
     "vector_cosine_ops": ("vector", "<=>"),
     "vector_l2_ops": ("vector", "<->"),
@@ -44,7 +44,7 @@ OPCLASSES = {
     "bit_hamming_ops": ("bit", "<~>"),
     "bit_jaccard_ops": ("bit", "<%>"),
 }
-#: Candidates that are re-ranked for each neighbour asked for: bit codes lose much of a vector, halfvec hardly any.
+#: Candidates that are re-ranked for each requested neighbour: bit codes lose much of a vector, halfvec hardly any.
 CANDIDATES_PER_NEIGHBOUR = {"vector": 1, "halfvec": 2, "bit": 20}
 #: The opclasses of pgvector 0.5 and 0.6.
 OLD_OPCLASSES = ("vector_cosine_ops", "vector_l2_ops", "vector_ip_ops")
@@ -52,19 +52,19 @@ OLD_OPCLASSES = ("vector_cosine_ops", "vector_l2_ops", "vector_ip_ops")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPolicy:
-    """How an index may be built and kept. Times in seconds; None means no limit."""
+    """Limits for building and keeping an index. Times are in seconds; None means no limit."""
 
     give_up_after_seconds: float | None = None
-    """A build that has not ended by then is cancelled and removed."""
+    """A build that has not finished by then is cancelled and removed."""
 
     wait_for_transactions_seconds: float | None = None
-    """How long a build may wait for one other transaction; longer, and it is cancelled and removed, with who it was."""
+    """How long a build may wait for one other transaction; after that it is cancelled and removed, and the blocker is named."""
 
     keep_previous_seconds: float = WEEK_SECONDS
-    """For how long the previous generation is kept for a rollback; 0 drops it once its successor is proven."""
+    """How long the previous generation is kept for a rollback; 0 drops it once its successor is proven."""
 
     memory_share: float = 0.5
-    """The share of what the server has for caching (effective_cache_size) that one build may take."""
+    """The share of the server's memory for caching (effective_cache_size) that one build may use."""
 
     @property
     def has_limits(self) -> bool:
@@ -73,7 +73,7 @@ class BuildPolicy:
 
 
 class NamedIndex(Protocol):
-    """Where an index lies: what a lock, a line of the journal or a DROP INDEX has to know of it."""
+    """The location of an index: what a lock, a journal entry or a DROP INDEX must know about it."""
 
     @property
     def schema(self) -> str: ...
@@ -84,7 +84,7 @@ class NamedIndex(Protocol):
 
 
 class OnlineIndex(NamedIndex, Protocol):
-    """An index that everindex builds online, a vector index or that of the words, and how long that may take."""
+    """An index that everindex builds online, a vector index or the keyword index, and the limits of its build."""
 
     @property
     def build(self) -> BuildPolicy: ...
@@ -96,14 +96,14 @@ class OnlineIndex(NamedIndex, Protocol):
 class IndexSpec:
     """A declared HNSW index. Raises SpecIllegal, with the limit and its source, when no server could build it.
 
-    It indexes `column` itself where the opclass is of the column's type; the column cast to halfvec, or binary-quantized,
-    where the opclass is one of halfvec or bit and the column a vector; or `expression`, any SQL over the table's columns.
+    It indexes `column` itself if the opclass has the column's type; the column cast to halfvec, or binary-quantized, if the
+    opclass is one of halfvec or bit and the column is a vector; or `expression`, any SQL on the table's columns.
     """
 
     name: str
     table: str
     column: str | None = None
-    """The vector column. With an expression: whose vectors recall is measured on, if given."""
+    """The vector column. With an expression: the column whose vectors recall is measured on, if given."""
 
     schema: str = "public"
     opclass: str = "vector_cosine_ops"
@@ -116,16 +116,16 @@ class IndexSpec:
     """SQL of a partial index, such as `topic = 'news'`."""
 
     dimensions: int | None = None
-    """The declared width; None takes that of the column. Needed by offline scripts that cast."""
+    """The declared dimensions; None means those of the column. Needed by offline scripts that cast."""
 
     recall_floor: float = 0.95
-    """The recall@10 that `verify` demands, 0 to 1."""
+    """The recall@10 that `verify` requires, 0 to 1."""
 
     ef_search: int | None = None
-    """hnsw.ef_search of its searches for 10 neighbours, as proofs ask them; None follows k. No part of the definition."""
+    """hnsw.ef_search of searches for 10 neighbours, as proofs run them; None follows k. Not part of the definition."""
 
     candidates: int | None = None
-    """Of halfvec and bit: how many candidates a search for 10 neighbours re-ranks; None follows k."""
+    """For halfvec and bit: how many candidates a search for 10 neighbours re-ranks; None follows k."""
 
     build: BuildPolicy = field(default=BuildPolicy())
 
@@ -149,18 +149,21 @@ class IndexSpec:
         self._check_key()
         if self.m not in M_RANGE:
             raise illegal(
-                self, f"m = {self.m}", "pgvector takes 2 to 100 (hnsw.h).", "16 is the default and a good start."
+                self, f"m = {self.m}", "pgvector accepts 2 to 100 (hnsw.h).", "16 is the default and a good start."
             )
         if self.ef_construction not in EF_CONSTRUCTION_RANGE or self.ef_construction < 2 * self.m:
             raise illegal(
                 self,
                 f"ef_construction = {self.ef_construction} with m = {self.m}",
-                "pgvector takes 4 to 1000 and at least 2 × m (hnswbuild.c).",
+                "pgvector accepts 4 to 1000 and at least 2 × m (hnswbuild.c).",
                 "64 is the default for m = 16.",
             )
         if not 0 < self.recall_floor <= 1:
             raise illegal(
-                self, f"recall_floor = {self.recall_floor}", "recall is a share, above 0 to 1.", "0.95 is usual."
+                self,
+                f"recall_floor = {self.recall_floor}",
+                "recall is a share, above 0 and at most 1.",
+                "0.95 is usual.",
             )
         for what, given, limits in (
             ("ef_search", self.ef_search, EF_SEARCH_RANGE),
@@ -170,14 +173,14 @@ class IndexSpec:
                 raise illegal(
                     self,
                     f"{what} = {given}",
-                    f"it is a number from {limits.start} to {limits.stop - 1} (hnsw.h: HNSW_MAX_EF_SEARCH).",
-                    f"leave {what} out: it then follows k.",
+                    f"it must be a number from {limits.start} to {limits.stop - 1} (hnsw.h: HNSW_MAX_EF_SEARCH).",
+                    f"omit {what}: it then follows k.",
                 )
         if not 0 < self.build.memory_share <= 1:
             raise illegal(
                 self,
                 f"memory_share = {self.build.memory_share}",
-                "it is a share of the server's cache, above 0 to 1.",
+                "it is a share of the server's cache, above 0 and at most 1.",
                 "0.5 is the default.",
             )
         if self.dimensions is not None:
@@ -190,18 +193,18 @@ class IndexSpec:
             )
         for what, text in (("expression", self.expression), ("predicate", self.predicate)):
             if text is not None and (not text.strip() or "\0" in text):
-                raise illegal(self, f"its {what} is empty", f"an empty {what} means nothing.", f"leave the {what} out.")
+                raise illegal(self, f"its {what} is empty", f"an empty {what} has no meaning.", f"omit the {what}.")
         if self.opclass not in OPCLASSES:
             raise illegal(
                 self,
                 f"opclass {self.opclass!r} is not one of {', '.join(OPCLASSES)}",
-                "pgvector has no HNSW operator class of that name for vector, halfvec and bit.",
+                "pgvector has no HNSW operator class with that name for vector, halfvec or bit.",
                 "correct the opclass.",
             )
 
     @property
     def key_type(self) -> str:
-        """The type of what is indexed: vector, halfvec or bit."""
+        """The type of the index key: vector, halfvec or bit."""
         return OPCLASSES[self.opclass][0]
 
     @property
@@ -211,14 +214,14 @@ class IndexSpec:
 
     @property
     def definition_digest(self) -> str:
-        """12 hex digits that stand for what is indexed and how; neither name nor policy is in it."""
+        """12 hex digits that identify what is indexed and how; independent of name and policy."""
         parts = (self.schema, self.table, self.column, self.expression, self.predicate, self.opclass)
         text = repr((*parts, self.m, self.ef_construction))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def predicate_text(self) -> str | None:
-        """The predicate as it can stand in the middle of a statement: a comment (`--`) ends with its own line."""
+        """The predicate in a form that can be embedded in a statement: a comment (`--`) ends with its own line."""
         return ends_its_line(self.predicate)
 
     @property
@@ -237,14 +240,14 @@ def ends_its_line(text: str | None) -> str | None:
 
 
 def check_dimensions(spec: IndexSpec, dimensions: int | None) -> None:
-    """Raises SpecIllegal when an HNSW index of that opclass cannot hold such a width (None: a column without one)."""
+    """Raises SpecIllegal when an HNSW index with that opclass cannot hold these dimensions (None: a column without them)."""
     limit = MAX_DIMENSIONS[spec.key_type]
     if dimensions is None:
         raise illegal(
             spec,
-            f"column {spec.column} has no fixed width",
-            "pgvector indexes only columns with a width, such as vector(1536).",
-            f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE vector(N)  with the width of your model.",
+            f"column {spec.column} has no fixed dimensions",
+            "pgvector indexes only columns with dimensions, such as vector(1536).",
+            f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE vector(N)  with the dimensions of your model.",
         )
     if dimensions > limit:
         raise illegal(
@@ -260,10 +263,10 @@ def _narrower(key_type: str, dimensions: int) -> str:
     return (
         f"declare it with {' or '.join(ways)}, or use a model with fewer dimensions."
         if ways
-        else ("use a model, or its `dimensions` option, with fewer dimensions.")
+        else ("use a model with fewer dimensions, or its `dimensions` option.")
     )
 
 
 def illegal(spec: IndexSpec, what: str, why: str, next_step: str) -> SpecIllegal:
-    """The error of a declaration, in its three lines."""
+    """The error for a declaration, with its three lines."""
     return SpecIllegal(f"index {spec.name!r} cannot be declared: {what}.", why=why, next_step=next_step)

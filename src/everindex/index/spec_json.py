@@ -1,7 +1,8 @@
 """Index declarations as JSON objects or table rows, for applications without SQLAlchemy.
 
 A file holds one object or a list of them. `null`, as in a row with empty columns, means that nothing is declared and the
-default holds. What is unknown, of another type or out of range is refused by name before any database is touched.
+default applies. Keys that are unknown, have the wrong type or are out of range are rejected by name before any database is
+used.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from everindex.errors import SourceUnreadable, SpecIllegal
 from everindex.index.spec import GENERATION_SUFFIXES, MAX_DIMENSIONS, OPCLASSES, BuildPolicy, IndexSpec
 
-#: The opclass of a declaration that names only the type: cosine, as IndexSpec; Hamming for bits.
+#: The opclass of a declaration that names only the type: cosine, as in IndexSpec; Hamming for bits.
 OPCLASS_OF_TYPE = {"vector": "vector_cosine_ops", "halfvec": "halfvec_cosine_ops", "bit": "bit_hamming_ops"}
 
 _TEXT = ("name", "table", "column", "schema", "opclass", "expression", "predicate", "type")
@@ -31,7 +32,7 @@ def from_json(document: object) -> tuple[IndexSpec, ...]:
         return (from_row(document),)
     if not isinstance(document, Sequence) or isinstance(document, str | bytes):
         raise _refused(
-            "the declaration", f"it is {_kind(document)}", "a declaration is an object, or a list of objects."
+            "the declaration", f"it is {_kind(document)}", "a declaration must be an object or a list of objects."
         )
     specs = tuple(from_row(row, place=f"declaration {number}") for number, row in enumerate(document, start=1))
     seen: set[tuple[str, str]] = set()
@@ -40,8 +41,8 @@ def from_json(document: object) -> tuple[IndexSpec, ...]:
             raise _refused(
                 f"index {spec.name!r}",
                 f"{spec.qualified_name} is declared twice",
-                "a name can stand for one index of a schema only.",
-                "take one of the two away, or give it another name.",
+                "a name can identify only one index in a schema.",
+                "remove one of the two, or give it another name.",
             )
         seen.add((spec.schema, spec.name))
     return specs
@@ -50,7 +51,7 @@ def from_json(document: object) -> tuple[IndexSpec, ...]:
 def from_row(row: object, *, place: str = "the declaration") -> IndexSpec:
     """The declared index of one object, or of one row of a table. Raises SpecIllegal; `place` names it until it has a name."""
     if not isinstance(row, Mapping):
-        raise _refused(place, f"it is {_kind(row)}", "an index is declared by an object with names and values.")
+        raise _refused(place, f"it is {_kind(row)}", "an index is declared as an object with names and values.")
     name = row.get("name")
     what = f"index {name!r}" if isinstance(name, str) else place
     _refuse_unknown(what, row, _KEYS)
@@ -68,7 +69,7 @@ def from_row(row: object, *, place: str = "the declaration") -> IndexSpec:
             given[key] = policy(what, value)
     for key in ("name", "table"):
         if key not in given:
-            raise _refused(what, f"it has no {key}", f"an index is declared with at least {_listed(_NEEDED)}.")
+            raise _refused(what, f"it has no {key}", f"a declaration needs at least {_listed(_NEEDED)}.")
     refuse_generation_name(given["name"])
     kind = given.pop("type", None)
     if kind is not None:
@@ -77,12 +78,12 @@ def from_row(row: object, *, place: str = "the declaration") -> IndexSpec:
 
 
 def refuse_generation_name(name: str) -> None:
-    """Raises SpecIllegal for a name that everindex gives to the generations beside a declared index."""
+    """Raises SpecIllegal for a name that everindex gives to the generations of a declared index."""
     if name.endswith(GENERATION_SUFFIXES):
         raise _refused(
             f"index {name!r}",
             f"its name ends with {' or '.join(GENERATION_SUFFIXES)}",
-            "so are the generations named that stand beside a declared index.",
+            "the generations of a declared index have such names.",
             "choose another index name.",
         )
 
@@ -102,7 +103,7 @@ def policy(what: str, value: object) -> BuildPolicy:
 
 
 def to_json(spec: IndexSpec) -> dict[str, object]:
-    """The declaration as an object for JSON, with all that is not left out; `from_json` reads it back as it was."""
+    """The declaration as an object for JSON, without omitted values; `from_json` restores the same declaration."""
     document = {key: value for key, value in dataclasses.asdict(spec).items() if value is not None and key != "build"}
     given = {
         field.name: getattr(spec.build, field.name)
@@ -129,11 +130,11 @@ _NEEDED = ("name", "table", "column or expression")
 
 
 def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """JSON lets a key stand twice and Python takes the last: which of the two was meant, nobody knows."""
+    """Rejects repeated keys: JSON allows them and Python takes the last, so it is unclear which one applies."""
     document: dict[str, object] = {}
     for key, value in pairs:
         if key in document:
-            raise ValueError(f"key {key!r} stands twice in one object")
+            raise ValueError(f"key {key!r} appears twice in one object")
         document[key] = value
     return document
 
@@ -145,40 +146,38 @@ def _refuse_unknown(what: str, row: Mapping[Any, object], known: Sequence[str], 
             what,
             f"it has unknown {'keys' if len(unknown) > 1 else 'key'} {_listed([inside + key for key in unknown])}",
             f"the known ones are {_listed([inside + key for key in known])}.",
-            "correct the spelling, or take it away: nothing is passed over in silence.",
+            "correct the spelling, or remove it: unknown keys are never ignored.",
         )
 
 
 def _opclass_of(what: str, kind: str, opclass: str | None) -> str:
     if kind not in MAX_DIMENSIONS:
-        raise _refused(
-            what, f"its type is {kind!r}", f"HNSW indexes here are of type {_listed(tuple(MAX_DIMENSIONS))}."
-        )
+        raise _refused(what, f"its type is {kind!r}", f"an HNSW index here has type {_listed(tuple(MAX_DIMENSIONS))}.")
     if opclass is not None and opclass in OPCLASSES and OPCLASSES[opclass][0] != kind:
         raise _refused(
             what,
             f"its type is {kind} and its opclass {opclass}",
             f"{opclass} is of type {OPCLASSES[opclass][0]}.",
-            "leave one of the two out, or make them agree.",
+            "omit one of the two, or make them agree.",
         )
     return opclass or OPCLASS_OF_TYPE[kind]
 
 
 def _text(what: str, key: str, value: object) -> str:
     if not isinstance(value, str):
-        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} is a text.")
+        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} must be a text.")
     return value
 
 
 def _whole(what: str, key: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} is a whole number.")
+        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} must be a whole number.")
     return value
 
 
 def _number(what: str, key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value != value:
-        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} is a number.")
+        raise _refused(what, f"its {key} is {_kind(value)}", f"{key} must be a number.")
     return float(value)
 
 

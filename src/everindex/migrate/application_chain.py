@@ -1,8 +1,8 @@
 """Recognition of another application's migrations before everindex's own continue on its database.
 
-At the revision before the vector index the upgrade goes on, as the deployment guide promises, and says what follows from
-it. Earlier, ours would make stand-ins for what the application's later revisions make, and stamp past them: refused
-(docs/decisions/0019).
+At the revision before the vector index the upgrade continues, as the deployment guide promises, and warns about the
+consequences. At earlier revisions it is rejected: everindex would create substitutes for what the application's later
+revisions create, and stamp past them (docs/decisions/0019).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from everindex.units import count_text
 
 log = logging.getLogger(__name__)
 
-#: The revision that makes `articles`: its module names the columns.
+#: The revision that creates `articles`: its module names the columns.
 FIRST = "d8d9cdcec340"
 OUR_TABLES = ["articles", "raw_articles", "article_analysis_cache", "incident_status", "alembic_version"]
-#: What the first revision leaves behind even where all tables were there before, and comments were lost in a dump.
+#: Traces of the first revision that exist even if all tables existed before it, and comments were lost in a dump.
 OUR_INDEXES = ["articles_news_source_idx", "articles_publication_date_idx"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSchema:
-    """What an application has that no revision of ours makes."""
+    """The objects of an application that no revision of ours creates."""
 
     tables: tuple[str, ...]
     columns: tuple[str, ...]
-    """Of `articles`."""
+    """Columns of `articles`."""
 
     @property
     def words(self) -> str:
@@ -46,7 +46,7 @@ class ForeignSchema:
 
 
 def look_before_upgrade(connection: Connection, standing: Standing) -> None:
-    """Before a revision is applied. Raises ApplicationChainFirst; warns where the upgrade goes on. Reads only."""
+    """Called before a revision is applied. Raises ApplicationChainFirst, or warns and lets the upgrade continue. Reads only."""
     if standing.kind not in ("behind", "head"):
         return
     found = foreign_schema(connection)
@@ -55,46 +55,47 @@ def look_before_upgrade(connection: Connection, standing: Standing) -> None:
     revision = ", ".join(standing.current)
     if standing.kind == "head":
         log.info(
-            "another application's migrations made this database (%s): when they go on, run  everindex attach",
+            "another application's migrations created this database (%s): before they continue, run  everindex attach",
             found.words,
         )
     elif standing.current == [BEFORE_INDEX]:
         log.warning(
-            "another application's own migrations made this database: it is at revision %s, with %s. The upgrade adds revision "
-            "%s to it. When that application's next release migrates the database further, everindex does not know its revision "
-            "any more, and its container stops; and a release of it without %s cannot migrate at all. To stay out of its "
-            "migrations run  everindex attach  instead (after this upgrade:  alembic downgrade -1  first); docs/attaching.md",
+            "another application's own migrations created this database: it is at revision %s, with %s. The upgrade adds "
+            "revision %s to it. When that application's next release migrates the database further, everindex will no longer "
+            "know its revision, and its container will stop; and a release of it without %s cannot migrate at all. To leave its "
+            "migrations alone run  everindex attach  instead (after this upgrade:  alembic downgrade -1  first); "
+            "docs/attaching.md",
             revision, found.words, standing.head, standing.head,
         )  # fmt: skip
     else:
         raise ApplicationChainFirst(
-            f"another application's own migrations made this database, up to revision {revision} only.",
-            why=f"it has {found.words}; everindex would put its own tables in the place of what the application's next "
-            f"revisions make, and mark those as applied.",
-            next_step=f"run the application's own migrations to {BEFORE_INDEX} or later first, then this again; or run  "
+            f"another application's own migrations created this database, but only up to revision {revision}.",
+            why=f"it has {found.words}; everindex would create its own tables in place of those of the application's next "
+            f"revisions, and mark these revisions as applied.",
+            next_step=f"first run the application's own migrations to {BEFORE_INDEX} or later, then this again; or run  "
             "everindex attach , which leaves its migrations alone. Nothing was changed.",
         )
 
 
 def foreign_schema(connection: Connection) -> ForeignSchema | None:
-    """What is there that no revision of ours makes, on a database that has no trace of them; None elsewhere. Reads only."""
+    """The objects that no revision of ours creates, if the database has no trace of our revisions; None otherwise. Reads only."""
     is_traced, found = _beside_ours(connection)
     return None if is_traced or not (found.tables or found.columns) else found
 
 
 def is_everindex_alone(connection: Connection) -> bool:
-    """Whether the database is at a revision of ours and holds nothing beside what that makes. Reads only."""
+    """Whether the database is at a revision of ours and holds nothing but what that creates. Reads only."""
     _, found = _beside_ours(connection)
-    if found.tables or found.columns:  # an application's own: whose revision it is does not matter, and is not read
+    if found.tables or found.columns:  # an application's own database, so its revision does not matter and is not read
         return False
     current = current_revisions(connection)
     return bool(current) and set(current) <= known_revisions()
 
 
 def _beside_ours(connection: Connection) -> tuple[bool, ForeignSchema]:
-    """Whether our migrations have left a trace, and what is there that they do not make."""
+    """Whether our migrations have left a trace, and the objects that they do not create."""
     ours = script_directory().get_revision(FIRST).module.ARTICLE_COLUMNS
-    with translate_errors("looking whose migrations made this database"):
+    with translate_errors("finding out whose migrations created this database"):
         row = connection.execute(
             """
             WITH place AS (SELECT relnamespace AS oid FROM pg_catalog.pg_class WHERE oid = to_regclass('alembic_version')),

@@ -1,7 +1,7 @@
-"""The declared indexes, brought to their declaration at the end of a migration or of an attachment.
+"""The deploy of the declared indexes at the end of a migration or of an attachment.
 
-Where no migration runs, an index may still be gone or INVALID: it is brought back here, at every start. An index
-that serves with another definition is somebody's choice: it is reported and left alone.
+Even if there is nothing to migrate, an index may be missing or INVALID: it is restored here, at every start. An index that
+serves with another definition may be intentional: it is reported and left alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def keep_declared(
     attributes: dict[str, Any], conninfo: str, declared: Sequence[IndexSpec], *, is_attached: bool = False
 ) -> None:
-    """Raises what deploying raises; but on an attached database a role that may not build only gets a warning."""
+    """Raises what deploying raises, except that a role that may not build on an attached database only gets a warning."""
     with reporter_for(attributes) as reporter:
         for declaration in declared:
             spec = declaration

@@ -1,6 +1,6 @@
-"""The former import path of `everindex.alembic_kit.metadata.specs_of`, kept for applications that name it.
+"""The former import path of `everindex.alembic_kit.metadata.specs_of`, for applications that still use it.
 
-New code imports from everindex.alembic_kit (docs/alembic-kit.md). Only the public names are here.
+New code imports from everindex.alembic_kit (docs/alembic-kit.md). This module has only the public names.
 """
 
 from __future__ import annotations

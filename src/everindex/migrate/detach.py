@@ -1,8 +1,8 @@
-"""Detachment from a database: everindex's objects are found, shown and dropped; the application's own stay.
+"""Detachment from a database: everindex's objects are found, shown and dropped; the application's own remain.
 
-Ours are the indexes that everindex built, the lines that it wrote into comments, and the schema `everindex_meta`, which goes
-last: killed anywhere, a second run finishes. An index that was there before `everindex attach` stays, and where another
-generation took its name and it is still kept, it serves again.
+Ours are the indexes that everindex built, the lines that it wrote into comments, and the schema `everindex_meta`, which is
+dropped last, so that a second run finishes if the first is killed. An index that existed before `everindex attach` remains;
+if another generation took its name and it still exists, it serves again.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from everindex.pg.index_catalog import OF_TABLE_AND_PARTITIONS, CatalogIndex, ca
 from everindex.pg.locks import advisory_lock, holder_of
 from everindex.pg.sqlstate import translate_errors
 from everindex.settings import current_settings
+from everindex.units import count_text
 
-#: How long other builders and migrations are waited for.
+#: How long to wait for other builders and migrations.
 WAIT_SECONDS = 3600.0
 _NO_JOURNAL = sql.SQL(
     "(SELECT 0 AS id, '' AS event, '' AS index_schema, '' AS index_name, '{}'::jsonb AS details WHERE false)"
@@ -45,17 +46,17 @@ _NO_JOURNAL = sql.SQL(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnSchema:
-    """What lies in everindex_meta."""
+    """The contents of everindex_meta."""
 
     tables: tuple[str, ...]
     extensions: tuple[str, ...]
-    """pg_prewarm, where everindex made it to warm indexes (index/deploy/warm.py)."""
+    """pg_prewarm, if everindex created it to warm indexes (index/deploy/warm.py)."""
 
     @property
     def sentences(self) -> tuple[str, ...]:
         return (
-            *(f"drop extension {name}, which everindex made in everindex_meta" for name in self.extensions),
-            f"drop schema everindex_meta with its {len(self.tables)} tables",
+            *(f"drop extension {name}, which everindex created in everindex_meta" for name in self.extensions),
+            f"drop schema everindex_meta with its {count_text(len(self.tables), 'table')}",
         )
 
 
@@ -64,14 +65,14 @@ class Detachment:
     """What detaching would do."""
 
     returns: tuple[IndexSpec, ...] = ()
-    """Of these names the application's own definition serves again."""
+    """The names under which the application's own definition will serve again."""
 
     drops: tuple[CatalogIndex, ...] = ()
     comments: tuple[CatalogIndex, ...] = ()
-    """Indexes of theirs whose comment has a line of ours."""
+    """Indexes of the application whose comment has a line of ours."""
 
     own: OwnSchema | None = None
-    """None where there is no everindex_meta."""
+    """None when there is no everindex_meta."""
 
     stays: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -82,11 +83,11 @@ class Detachment:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What is done, in order, with its SQL."""
+        """The actions in order, with their SQL."""
         return (
-            *(f"let the application's own index {spec.name} serve again, in place of ours" for spec in self.returns),
+            *(f"let the application's own index {spec.name} serve again instead of ours" for spec in self.returns),
             *(f"drop index: {_drop_text(index)}" for index in self.drops),
-            *(f"take our line out of the comment on index {index.schema}.{index.name}" for index in self.comments),
+            *(f"remove our line from the comment on index {index.schema}.{index.name}" for index in self.comments),
             *(() if self.own is None else self.own.sentences),
         )  # fmt: skip
 
@@ -95,21 +96,22 @@ class Detachment:
 
 
 def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: Sequence[str] = ()) -> Detachment:
-    """Looks at what is ours; `also` are names of other indexes that everindex builds on these tables. Reads only.
+    """Finds what is ours; `also` are names of other indexes that everindex builds on these tables. Reads only.
 
-    Raises DatabaseNotAttached where everindex's own migrations made the database.
+    Raises DatabaseNotAttached if everindex's own migrations created the database.
     """
     standing = read_standing(connection)
     attachment = read_attachment(connection)
     own = _own_schema(connection)
     if attachment is None and standing.kind == "unreadable":
-        require_known(standing)  # whether our migrations made the database is unknown: nothing is dropped
+        require_known(standing)  # if it is unknown whether our migrations created the database, nothing is dropped
     if attachment is None and standing.kind in ("head", "behind") and own is not None:
         raise DatabaseNotAttached(
             "this database is not attached.",
-            why=f"it is at revision {', '.join(standing.current)} of everindex's migrations, which made or adopted its tables.",
-            next_step="`alembic downgrade -1` takes the vector index away, `everindex migrate --down base` all that the "
-            "migrations made, with its rows; `everindex attach` stops using the migrations from now on.",
+            why=f"it is at revision {', '.join(standing.current)} of everindex's migrations, which created or adopted its "
+            "tables.",
+            next_step="`alembic downgrade -1` removes the vector index, `everindex migrate --down base` everything that the "
+            "migrations created, with its rows; `everindex attach` stops using the migrations from now on.",
         )
     is_recorded = attachment is not None and attachment.is_recorded
     found = {(index.schema, index.name): index for index in adopted_indexes(connection)}
@@ -131,16 +133,18 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
                     is_returned = returned and index.name == here.name
                     stays.append(_told_as_theirs(index, found[key], is_returned=is_returned))
             elif returned and index.name == previous_name(here.name):
-                continue  # theirs: it takes its name back
+                continue  # the application's own, which gets its name back
             elif not _has_our_name(index, (spec, here), also):
                 continue
             elif not is_recorded and index.oid not in built_here:
-                stays.append(f"index {index.name}: nothing says who made it; was it everindex?  {_drop_text(index)}")
+                stays.append(
+                    f"index {index.name}: its creator is not recorded; if it was everindex:  {_drop_text(index)}"
+                )
             elif index.is_partitioned and any(
                 child.parent_oid == index.oid and (child.schema, child.name) in found for child in there.values()
             ):
                 stays.append(
-                    f"index {index.name}: an index of yours on a partition is attached to it, and would go with it"
+                    f"index {index.name}: an index of yours on a partition is attached to it, and would be dropped with it"
                 )
             elif not index.is_attached:
                 drops.append(index)
@@ -163,10 +167,10 @@ def plan_detach(connection: Connection, declared: Sequence[IndexSpec], *, also: 
 def detach(
     conninfo: str, declared: Sequence[IndexSpec], *, also: Sequence[str] = (), reporter: Reporter | None = None
 ) -> Detachment:
-    """Removes what `plan_detach` shows; what was done. Indexes are dropped online, one migration or detachment at a time.
+    """Removes what `plan_detach` shows, and returns it. Indexes are dropped online, one migration or detachment at a time.
 
-    Raises DatabaseNotAttached, PermissionDenied, LockNotObtained; StatementFailed where something of others depends on a
-    table of everindex_meta.
+    Raises DatabaseNotAttached, PermissionDenied, LockNotObtained; StatementFailed if an object of others depends on a table of
+    everindex_meta.
     """
     reporter = reporter or Reporter()
     with (
@@ -179,7 +183,7 @@ def detach(
             write_attachment(connection, "detaching")  # from here on no keeper builds anything
         for spec in plan.returns:
             rollback(conninfo, spec, reporter=reporter, wait_seconds=WAIT_SECONDS)
-        # With that, ours is the previous generation.
+        # After that, ours is the previous generation.
         now = plan_detach(connection, declared, also=also) if plan.returns else plan
         for index in now.drops:
             _drop(conninfo, connection, declared[0], index, reporter)
@@ -219,7 +223,7 @@ def _has_our_name(index: CatalogIndex, specs: Sequence[IndexSpec], also: Sequenc
 
 
 def _is_of_concern(index: CatalogIndex, specs: Sequence[IndexSpec], also: Sequence[str]) -> bool:
-    """True for an index that somebody might take for ours: a vector index, or one with our name."""
+    """True for an index that could be mistaken for ours: a vector index, or one with our name."""
     return (
         " USING hnsw " in index.definition or " USING ivfflat " in index.definition or _has_our_name(index, specs, also)
     )
@@ -228,7 +232,7 @@ def _is_of_concern(index: CatalogIndex, specs: Sequence[IndexSpec], also: Sequen
 def _returned(
     here: IndexSpec, found: dict[tuple[str, str], AdoptedIndex], there: dict[tuple[str, str], CatalogIndex]
 ) -> bool:
-    """True when an index of theirs was replaced by a generation of ours, and is kept as the previous one."""
+    """True when a generation of ours replaced an index of the application, which still exists as the previous one."""
     theirs = found.get((here.schema, here.name))
     serving, kept = there.get((here.schema, here.name)), there.get((here.schema, previous_name(here.name)))
     if theirs is None or serving is None or kept is None:
@@ -238,15 +242,15 @@ def _returned(
 
 def _told_as_theirs(index: CatalogIndex, was: AdoptedIndex, *, is_returned: bool) -> str:
     if is_returned or _what(index.definition) == _what(was.definition):
-        return f"index {index.name}: it was there before everindex"
+        return f"index {index.name}: it existed before everindex"
     return (
-        f"index {index.name}: it was there before everindex, as  {was.definition} ; it is  {index.definition}  now, and stays "
-        "so until you build it anew"
+        f"index {index.name}: it existed before everindex, as  {was.definition} ; now it is  {index.definition} , and stays "
+        "so until you rebuild it"
     )
 
 
 def _words(index: CatalogIndex) -> str | None:
-    """What others have written in its comment: a line of ours is the last one."""
+    """The text of others in its comment, in which a line of ours is the last one."""
     words, _, last = (index.comment or "").rpartition("\n")
     return (words or None) if last.startswith((PREVIOUS, SERVING, BEGINNING)) else index.comment
 
@@ -273,14 +277,14 @@ def _warnings(connection: Connection) -> list[str]:
     told = []
     keeper = holder_of(connection, "keeper")
     if keeper is not None:
-        told.append(f"everindex is running here, {keeper}: end it first, or it may build the index again")
+        told.append(f"everindex is running here, {keeper}: stop it first, or it may build the index again")
     if current_settings().attached:
-        told.append("EVERINDEX_ATTACHED is set: take it away, or the next start attaches again")
+        told.append("EVERINDEX_ATTACHED is set: unset it, or the next start attaches again")
     return told
 
 
 def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: CatalogIndex, reporter: Reporter) -> None:
-    """Online; that of a partitioned table in a moment."""
+    """Drops an index online; that of a partitioned table under a short lock."""
     deployment = Deployment(conninfo=conninfo, spec=spec, reporter=reporter, deadline=time.monotonic() + WAIT_SECONDS)
     with (
         advisory_lock(conninfo, "build", wait_seconds=WAIT_SECONDS),
@@ -292,7 +296,7 @@ def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: Catalog
 
 
 def drop_schema(connection: Connection, own: OwnSchema) -> None:
-    """In one transaction, and never CASCADE: a view of others on our tables is theirs."""
+    """Drops the schema in one transaction, and never with CASCADE, since a view of others on our tables is theirs."""
     try:
         with translate_errors("dropping schema everindex_meta"), connection.transaction():
             for extension in own.extensions:
@@ -307,7 +311,7 @@ def drop_schema(connection: Connection, own: OwnSchema) -> None:
             raise
         detail = (cause.diag.message_detail or exc.why).splitlines()[0]
         raise StatementFailed(
-            "schema everindex_meta was not dropped; the indexes are gone.",
+            "schema everindex_meta was not dropped, but the indexes were.",
             why=f"{detail}.",
             next_step="drop or move what depends on it, then run  everindex detach  again.",
         ) from exc

@@ -1,4 +1,4 @@
-"""The run of a migration as `alembic/env.py` performs it, so that every way to migrate is the same way."""
+"""The execution of a migration, called by `alembic/env.py`, so that all ways to migrate use the same code."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ from everindex.settings import current_settings
 
 log = logging.getLogger(__name__)
 
-#: What else is done once the indexes exist, with a reporter for its sentences.
+#: Further work once the indexes exist, with a reporter for its sentences.
 AtHead = Callable[[str, Reporter], None]
 
 #: Alembic commands that only read; all others take the migration lock.
 READING_COMMANDS = {"current", "history", "heads", "show", "branches", "check"}
-#: Short DDL of the revisions waits this long for its table lock: a waiting ACCESS EXCLUSIVE blocks all who come later.
+#: How long short DDL of the revisions waits for its table lock; a waiting ACCESS EXCLUSIVE blocks all later statements.
 DDL_LOCK_TIMEOUT = "10s"
-#: How long to wait for another process that migrates the same database: its index build may take hours.
+#: How long to wait for another process that migrates the same database, whose index build may take hours.
 LOCK_WAIT_SECONDS = 24 * 3600.0
 
 
 def run_offline(context: Any, *, at_head: Callable[[], Sequence[str]] = lambda: ()) -> None:
-    """Writes the SQL of the migrations (`--sql`), and behind its head the statements of `at_head`; connects to nothing."""
+    """Writes the SQL of the migrations (`--sql`), and after the head the statements of `at_head`; connects to nothing."""
     implementations.register()
     if current_settings().attached:
         raise no_chain_here("SQL of everindex's migrations")
-    script_directory(context.config)  # one line with one head, or nothing is written
+    script_directory(context.config)  # nothing is written unless there is one line with one head
     context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
     try:
-        # psql's default is to go on after an error; a script that builds and stamps must not.
+        # By default psql continues after an error; a script that builds and stamps must not.
         context.static_output("\\set ON_ERROR_STOP on")
         with context.begin_transaction():
             context.run_migrations()
@@ -66,7 +66,7 @@ def run_offline(context: Any, *, at_head: Callable[[], Sequence[str]] = lambda: 
             for statement in at_head():
                 context.static_output(f"{statement};\n")
         sys.stdout.flush()
-    except BrokenPipeError:  # its reader has seen enough (`alembic upgrade head --sql | head`)
+    except BrokenPipeError:  # the reader has closed the pipe (`alembic upgrade head --sql | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -76,10 +76,9 @@ def run_online(
     declared: Sequence[IndexSpec],
     at_head: AtHead = lambda conninfo, reporter: None,
 ) -> None:
-    """Waits for the server, takes the lock, migrates, brings the declared indexes to their declaration, and at head does
-    what else there is to do.
+    """Waits for the server, takes the lock, migrates, deploys the declared indexes, and at head does the further work.
 
-    Errors reach a caller in Python as they are; for the `alembic` command they are printed and the exit status is 1.
+    Errors are passed unchanged to a caller in Python; for the `alembic` command they are printed and the exit status is 1.
     """
     config: Config = context.config
     called_by_alembic = "everindex_conninfo" not in config.attributes
@@ -132,7 +131,7 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: At
 
 
 def _log_current(conninfo: str, config: Config) -> None:
-    """`alembic current` prints the revision's id alone on stdout; its message is a line of the log."""
+    """Logs the revision's message, since `alembic current` prints only its id on stdout."""
     chain = script_directory(config)
     with connect(conninfo) as connection:
         for revision in read_standing(connection).current:
@@ -145,7 +144,7 @@ def _migration_lock(conninfo: str) -> AbstractContextManager[None]:
         conninfo,
         "migrate",
         wait_seconds=LOCK_WAIT_SECONDS,
-        on_wait=lambda holder: log.warning("waiting: another process migrates this database: %s", holder),
+        on_wait=lambda holder: log.warning("waiting: another process is migrating this database: %s", holder),
     )
 
 
@@ -162,7 +161,7 @@ def _migrate(context: Any, conninfo: str, *, is_reading: bool = False) -> None:
         )
         driver.autocommit = True
         if not is_reading:
-            lift_time_limits(driver, "idle_session_timeout")  # idle while the engine builds on a connection of its own
+            lift_time_limits(driver, "idle_session_timeout")  # idle while the engine builds on a separate connection
             driver.execute("SELECT set_config('lock_timeout', %s, false)", (DDL_LOCK_TIMEOUT,))
         driver.autocommit = False
         context.configure(
@@ -177,21 +176,21 @@ def _migrate(context: Any, conninfo: str, *, is_reading: bool = False) -> None:
         except Exception as exc:
             cause = getattr(exc, "orig", exc)  # SQLAlchemy wraps the driver's error
             if isinstance(cause, psycopg.Error):
-                told = statement_error(cause, doing="a statement of a revision")
+                error = statement_error(cause, doing="a statement of a revision")
                 raise MigrationFailed(
                     "the migration stopped in the middle; the revisions before the failing one are applied.",
-                    why=told.why,
-                    next_step=f"{told.next_step} `everindex migrate --current` shows where the database is.",
+                    why=error.why,
+                    next_step=f"{error.next_step} `everindex migrate --current` shows where the database is.",
                 ) from exc
             raise
 
 
 def _ensure_own_schema(conninfo: str) -> None:
-    """What everindex keeps for itself is a help and no condition: a role that may not create schemas migrates all the same."""
+    """Creates our own schema if possible. It is optional: a role that may not create schemas can still migrate."""
     try:
         own_schema.ensure(conninfo)
     except PermissionDenied as exc:
-        log.warning("without schema everindex_meta nothing is recorded about who made a vector: %s", exc)
+        log.warning("without schema everindex_meta the model of a vector is not recorded: %s", exc)
 
 
 def _is_at_head(conninfo: str) -> bool:
@@ -200,10 +199,10 @@ def _is_at_head(conninfo: str) -> bool:
 
 
 def _attached(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: AtHead) -> None:
-    """What is left of a migration where the application has its own migrations: the indexes. alembic_version is not read."""
+    """A migration of an attached database, which only covers the indexes. alembic_version is not read."""
     command, attributes = _command(context.config), context.config.attributes
     if command == "current":
-        context.config.print_stdout("attached: its revision is that of the application's own migrations")
+        context.config.print_stdout("attached: the revision is that of the application's own migrations")
         return
     if command != "upgrade":
         raise no_chain_here(f"{command} of everindex's migrations")

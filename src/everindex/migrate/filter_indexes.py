@@ -1,4 +1,4 @@
-"""The path of `migrate.frozen.filter_indexes` in copies of alembic/versions that were made before it moved."""
+"""The former import path of `migrate.frozen.filter_indexes`, for copies of alembic/versions from before it moved."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from everindex.pg.sqlstate import translate_errors
 
 
 def current_revisions(connection: Connection) -> list[str]:
-    """What the database's alembic_version says; empty where there is none, or it may not be read. Reads only."""
+    """The content of the database's alembic_version; empty if there is none, or it may not be read. Reads only."""
     with translate_errors("reading the revision"):
         row = connection.execute(
             "SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('alembic_version'), 'SELECT'), false)"
@@ -18,8 +18,8 @@ def current_revisions(connection: Connection) -> list[str]:
 
 
 def grant_to_read(connection: Connection) -> str | None:
-    """The GRANT that lets this role read alembic_version; None where it may, or there is none. Reads only."""
-    with translate_errors("reading who may read alembic_version"):
+    """The GRANT that lets this role read alembic_version; None if it may already, or there is no such table. Reads only."""
+    with translate_errors("reading the privileges on alembic_version"):
         row = connection.execute(
             """
             SELECT pg_catalog.format('GRANT SELECT ON %I.%I TO %I', n.nspname, c.relname, current_user)

@@ -1,7 +1,7 @@
-"""The heads of the migrations, read from its files as text: Alembic takes longer to load than `everindex status` to run.
+"""The heads of the migrations, read from the files as text: Alembic takes longer to load than `everindex status` to run.
 
-Only the plain case is answered: a line of files that each say `revision` and `down_revision` as a literal, from one base to
-one head. Everything else is left to Alembic, which says what is wrong.
+Only the simple case is handled: a line of files that each have `revision` and `down_revision` as literals, from one base to
+one head. Everything else is left to Alembic, which reports what is wrong.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def only_head(versions: Path) -> str | None:
-    """The head of the line of revisions in this directory; None where they are no such line."""
+    """The head of the line of revisions in this directory; None if they do not form such a line."""
     before: dict[str, str | None] = {}
     for path in sorted(versions.glob("*.py")):
         try:
@@ -33,7 +33,7 @@ def only_head(versions: Path) -> str | None:
 
 
 def revisions(versions: Path) -> frozenset[str]:
-    """The revisions that the files say, whether they are a line or not; a file that cannot be read is passed over."""
+    """The revisions in the files, whether or not they form a line; a file that cannot be read is skipped."""
     found = set()
     for path in versions.glob("*.py"):
         try:
@@ -46,7 +46,7 @@ def revisions(versions: Path) -> frozenset[str]:
 
 
 def _assigned(module: ast.Module) -> dict[str, object]:
-    """The names that the file gives a literal to. Raises ValueError for another expression after one that counts."""
+    """The names to which the file assigns a literal. Raises ValueError if a relevant name gets any other expression."""
     values: dict[str, object] = {}
     for statement in module.body:
         match statement:

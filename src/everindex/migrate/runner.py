@@ -1,4 +1,4 @@
-"""Alembic's commands over everindex's own revisions, with errors as everindex's own."""
+"""Alembic's commands for everindex's own revisions, with everindex's errors."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from everindex.migrate.chain import chain_config, script_directory
 from everindex.migrate.standing import Standing, read_standing
 from everindex.pg.connections import connect
 
-# As in `chain`: imported where it is used, for the commands that do without.
+# As in `chain`, imported where it is used, so that other commands need not load it.
 if TYPE_CHECKING:
     from alembic.config import Config
 
 
 def attach(conninfo: str, *, wait_seconds: float = 60.0, reporter: Reporter | None = None) -> None:
-    """Records that the database's application has its own migrations, and sees to the declared indexes; see `attach`.
+    """Records that the database's application has its own migrations, and deploys the declared indexes; see `attach`.
 
-    The same path as an upgrade of an attached database.
+    This is the same code path as an upgrade of an attached database.
     """
     from alembic import command
 
     config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
     config.attributes["everindex_attach"] = True
-    with _told(config):
+    with _alembic_errors_translated(config):
         command.upgrade(config, "head")
 
 
@@ -36,7 +36,7 @@ def upgrade(
     from alembic import command
 
     config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
-    with _told(config):
+    with _alembic_errors_translated(config):
         command.upgrade(config, revision)
 
 
@@ -45,7 +45,7 @@ def downgrade(conninfo: str, revision: str, *, wait_seconds: float = 60.0, repor
     from alembic import command
 
     config = _config(conninfo, "downgrade", wait_seconds=wait_seconds, reporter=reporter)
-    with _told(config):
+    with _alembic_errors_translated(config):
         command.downgrade(config, revision)
 
 
@@ -56,7 +56,7 @@ def offline_sql(revision: str = "head", *, down: bool = False) -> str:
     buffer = io.StringIO()
     config = chain_config()
     config.output_buffer = buffer
-    with _told(config):
+    with _alembic_errors_translated(config):
         if down:
             command.downgrade(config, revision, sql=True)
         else:
@@ -65,13 +65,13 @@ def offline_sql(revision: str = "head", *, down: bool = False) -> str:
 
 
 def state(conninfo: str, *, wait_seconds: float = 0.0) -> Standing:
-    """How everindex stands to the database. Reads only."""
+    """The state of the database relative to everindex's migrations. Reads only."""
     with connect(conninfo, wait_seconds=wait_seconds) as connection:
         return read_standing(connection)
 
 
 def history() -> list[tuple[str, str | None, str]]:
-    """The migrations from the head down: (revision, the one before it, what it is called)."""
+    """The migrations from the head down: (revision, the previous one, its message)."""
     return [
         (script.revision, script.down_revision if isinstance(script.down_revision, str) else None, script.doc)
         for script in script_directory().walk_revisions()
@@ -90,8 +90,8 @@ def _config(conninfo: str, name: str, *, wait_seconds: float, reporter: Reporter
     return config
 
 
-class _told:  # noqa: N801 reads as a word of the with statement
-    """Inside the block, Alembic's CommandError leaves as one of ours."""
+class _alembic_errors_translated:  # noqa: N801 reads as a word of the with statement
+    """Inside the block, Alembic's CommandError is translated into one of ours."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -1,6 +1,6 @@
-"""The state of a database relative to everindex's own revisions, and what each command says about it.
+"""The state of a database relative to everindex's own revisions, and how commands describe it.
 
-Attached to another application, at head, behind, at an unknown revision, unreadable, or at none. On an attached
+It is attached to another application, at head, behind, at an unknown revision, unreadable, or at no revision. On an attached
 database `alembic_version` is not read.
 """
 
@@ -23,19 +23,19 @@ Kind = Literal["attached", "head", "behind", "unknown", "unreadable", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One database, as this release sees it."""
+    """The state of one database, from the point of view of this release."""
 
     kind: Kind
-    """unknown: at a revision that this release does not have; unreadable: alembic_version is there, and this role may not
-    read it; none: at no revision, and not attached."""
+    """unknown: at a revision that this release does not know; unreadable: alembic_version exists, but this role may not read
+    it; none: at no revision, and not attached."""
 
     current: list[str]
-    """What alembic_version says; empty where it is attached, whatever it says."""
+    """The content of alembic_version; always empty when attached."""
 
     head: str
     attachment: Attachment | None = None
     grant: str | None = None
-    """What lets the role read alembic_version, where it may not."""
+    """The statement that lets the role read alembic_version, if it may not."""
 
     @property
     def is_attached(self) -> bool:
@@ -52,7 +52,7 @@ class Standing:
 
     @property
     def words(self) -> str:
-        """In a few words: `attached`, `e0aa2eb4fa0a (head)`, a revision, or that there is none."""
+        """A short form: `attached`, `e0aa2eb4fa0a (head)`, a revision, or that there is none."""
         match self.kind:
             case "attached":
                 return "attached"
@@ -67,7 +67,7 @@ class Standing:
 
     @property
     def sentence(self) -> str:
-        """As a proof says it, without its full stop."""
+        """The sentence of a proof, without its full stop."""
         revision = ", ".join(self.current)
         match self.kind:
             case "attached":
@@ -80,11 +80,11 @@ class Standing:
                 return f"the database is at revision {self.head} (head)"
             case "unknown":
                 return (
-                    f"the database is at revision {revision}, which this release of everindex does not have: its "
+                    f"the database is at revision {revision}, which this release of everindex does not know: its "
                     "application has newer migrations, or a later release of everindex has migrated it"
                 )
             case "unreadable":
-                return "the revision of the database is not known: this role may not read alembic_version"
+                return "the revision of the database is unknown: this role may not read alembic_version"
             case _:
                 return f"the database is at revision {revision or 'none'}; head is {self.head}"
 
@@ -95,8 +95,8 @@ class Standing:
                 return None
             case "unknown":
                 return (
-                    "run  everindex attach  where those migrations are an application's own: index, search, pages and keeper "
-                    "then work without it. Was it a later release of everindex? Then deploy that release."
+                    "if those migrations are an application's own, run  everindex attach : index, search, pages and keeper then "
+                    "work without the revision. If it was a later release of everindex, deploy that release."
                 )
             case "unreadable":
                 return f"let its owner run  {self.grant} ; searches do not need it."
@@ -123,16 +123,17 @@ def read_standing(connection: Connection) -> Standing:
 
 
 def prove_revision(connection: Connection) -> Proof:
-    """The database is at the head of the migrations, or attached; not asked where the role may not read it. Reads only."""
+    """Proves that the database is at the head of the migrations, or attached; skipped if the role may not read the revision.
+    Reads only."""
     standing = read_standing(connection)
     holds = None if standing.kind == "unreadable" else standing.is_right
     return Proof(name="revision", holds=holds, sentence=standing.sentence, next_step=standing.next_step)
 
 
 def has_article_schema(connection: Connection) -> bool:
-    """Whether this database is one of articles: it has their table, is attached, or at a revision of everindex. Reads only.
+    """Whether this database has articles: it has their table, is attached, or is at a revision of everindex. Reads only.
 
-    A table of that name without `uri` is another application's.
+    A table with that name but without `uri` belongs to another application.
     """
     with translate_errors("looking for the article schema"):
         row = connection.execute(
@@ -147,17 +148,17 @@ def has_article_schema(connection: Connection) -> bool:
 
 
 def require_known(standing: Standing) -> None:
-    """Raises RevisionUnknown for a database that this release's migrations cannot say anything about, and PermissionDenied where
-    the role may not read its revision."""
+    """Raises RevisionUnknown for a database at a revision that this release does not know, and PermissionDenied if the role may
+    not read its revision."""
     if standing.kind == "unreadable":
         raise PermissionDenied(
-            "this role may not read alembic_version, so the revision of the database is not known.",
+            "this role may not read alembic_version, so the revision of the database is unknown.",
             why="alembic_version belongs to another role, which migrates this database.",
             next_step=f"nothing was changed. Connect as its owner, or let the owner run  {standing.grant} .",
         )
     if standing.kind == "unknown":
         raise RevisionUnknown(
-            f"the database is at revision {', '.join(standing.current)}, which this release of everindex does not have.",
+            f"the database is at revision {', '.join(standing.current)}, which this release of everindex does not know.",
             why="its application has newer migrations, or a later release of everindex has migrated it.",
             next_step=f"nothing was changed. {str(standing.next_step)[:1].upper()}{str(standing.next_step)[1:]}",
         )

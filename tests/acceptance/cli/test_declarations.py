@@ -206,7 +206,7 @@ def test_the_doctor_examines_a_database_without_a_declaration_and_says_so(foreig
     assert "declared-index" not in done.stdout
     assert "migrate" not in done.stdout + done.stderr
     declared = on(foreign, place, "doctor", "--declared", "app.models:Base", "--all")
-    assert 'declared index "public"."items_idx" is there' in declared.stdout
+    assert 'declared index "public"."items_idx" exists' in declared.stdout
 
 
 def test_an_empty_database_and_another_application_s_articles_are_no_instance(empty: str, place: Path) -> None:

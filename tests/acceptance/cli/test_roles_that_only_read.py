@@ -40,7 +40,7 @@ def test_a_revision_that_may_not_be_read_is_not_called_none(
         done = reading(*command)
         assert done.status == 3, "what could not be asked is not proven"
         first, advice, *rest = done.stdout[done.stdout.index("– ") :].splitlines()
-        assert first == "– the revision of the database is not known: this role may not read alembic_version"
+        assert first == "– the revision of the database is unknown: this role may not read alembic_version"
         assert advice.strip() == f"next: let its owner run  {GRANT} ; searches do not need it."
         assert any(line.startswith("✓ index") for line in rest), rest
         assert not any(line.startswith("✗") for line in rest), rest

@@ -80,7 +80,7 @@ def test_a_builder_that_an_administrator_ends_leaves_what_it_says(
         expected = "removed" if phase == scene.OLD_SNAPSHOT else "may be left"
         assert claims(raised.value.next_step, before_index) == expected
     assert len(str(raised.value).split("\n")) == 3
-    assert ("cancelled it" in raised.value.next_step) == (how == "pg_cancel_backend")
+    assert ("was cancelled" in raised.value.next_step) == (how == "pg_cancel_backend")
     assert articles(before_index) == before
     upgrade_ends_well(before_index)
     assert articles(before_index) == before
@@ -153,7 +153,7 @@ def test_our_interrupt_never_drops_the_index_that_somebody_else_is_building(befo
         )
         pid = builder_in_phase(before_index, scene.OLD_SNAPSHOT)
         unfinished = Operation(conninfo=before_index, spec=EMBEDDING_INDEX, reporter=Heard().reporter)
-        assert f"being built by pid {pid}, and was left alone" in online.clean_up(unfinished, EMBEDDING_INDEX, pid + 1)
+        assert f"being built by pid {pid} and was left alone" in online.clean_up(unfinished, EMBEDDING_INDEX, pid + 1)
     foreign.finish()
     assert state(before_index, "articles") == [(INDEX, True)]
 

@@ -105,7 +105,7 @@ def test_the_next_import_brings_back_what_a_killed_one_set_aside(
     assert state(database)[3]  # the note outlives the process
     left = verify(migrated, floor=0.9).proofs[1]
     if not left.holds:
-        assert left.sentence == f"index {INDEX} was set aside for a load, which ended before it was brought back"
+        assert left.sentence == f"index {INDEX} was set aside for a load, which ended before it was restored"
         assert "everindex heal" in str(left.next_step)
     told: list[str] = []
     with connect_instance(migrated, settings=Settings()) as instance:
@@ -186,7 +186,7 @@ def test_of_two_loads_the_one_that_ends_last_brings_it_back(database: psycopg.Co
         assert any("is still set aside: pid" in line for line in told)
         during = verify(migrated, floor=0.9).proofs[1]
         assert f"index {INDEX} is set aside for a load by pid " in during.sentence
-        assert during.next_step == "wait for the load: searches read every row meanwhile."
+        assert during.next_step == "wait for the load; until then searches read every row."
         with connect(migrated) as connection:
             ready = read_readiness(connection)
             assert ready.is_ready

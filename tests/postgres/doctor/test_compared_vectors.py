@@ -79,7 +79,7 @@ def test_zero_vectors_and_those_of_a_model_that_is_not_asked_are_none_of_another
     change(articles, "UPDATE articles SET embedding = array_fill(0, ARRAY[1536])::vector WHERE uri = 'u1'")
     change(articles, "UPDATE everindex_meta.embedding_record SET model = 'another' WHERE uri = 'u2'")
     change(articles, "UPDATE articles SET title = 'changed' WHERE uri = 'u2'")
-    assert answers(articles)[OTHER_TEXT].sentence.startswith("38 sampled vectors")
+    assert answers(articles)[OTHER_TEXT].sentence.startswith("all 38 sampled vectors")
     assert answers(articles, embedding_model="other", openai_base_url="http://127.0.0.1:9/v1") == {}
     change(articles, "DELETE FROM everindex_meta.embedding_record")  # nobody's to judge
     assert answers(articles) == {}

@@ -109,7 +109,7 @@ def test_vectors_of_two_models_are_told(empty: str) -> None:
     assert is_good(empty, "model-mixture")
     run(empty, "INSERT INTO everindex_meta.embedding_record (uri, model) VALUES ('a', 'new'), ('b', 'another')")
     found = the_finding(empty, "model-mixture")
-    assert "3 models are recorded: another (1 rows), new (1 rows), old (1000 or more rows)" in found.sentence
+    assert "3 models are recorded: another (1 row), new (1 row), old (1000 or more rows)" in found.sentence
     run(empty, "UPDATE everindex_meta.embedding_record SET model = 'new'")
     assert is_good(empty, "model-mixture")
 
@@ -142,7 +142,7 @@ def test_vectors_of_which_nothing_says_the_model_are_told_and_are_no_single_mode
     run(empty, "INSERT INTO everindex_meta.embedding_record (uri, model) VALUES ('u1', 'new')")
     assert "made 4 vectors" in the_finding(empty, slug, declared=(articles,)).sentence
     found = the_finding(empty, "model-mixture", declared=(articles,))
-    assert "of new (1 rows), stand beside 4 vectors" in found.sentence
+    assert "mixes recorded vectors of new (1 row) with 4 vectors" in found.sentence
     declare = "INSERT INTO everindex_meta.declared_model VALUES (current_schema, 'articles', '{}', '', 4, 4, 1, 1)"
     run(empty, declare.format("old"))
     assert is_good(empty, slug, declared=(articles,))
@@ -192,7 +192,7 @@ def test_of_many_tables_the_biggest_are_read_and_the_others_told_in_one(
     first, others = ask(indexed, "null-vectors")
     assert (first.about, first.status) == ('"public"."items"', "good")
     assert others.status == "unknown"
-    assert others.sentence.startswith('2 columns, the biggest in "public"."second", were not sampled')
+    assert others.sentence.startswith('not sampled: 2 columns, the largest in "public"."second"')
 
 
 def test_a_table_in_use_by_an_alter_is_unknown_and_takes_no_other_with_it(indexed: str) -> None:

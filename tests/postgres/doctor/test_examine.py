@@ -182,7 +182,7 @@ def test_a_safe_fix_is_run_and_the_finding_is_gone(misspelled: str) -> None:
     assert mended.statement.endswith("RESET hnsw.ef_serch")
     assert examined(misspelled, MISSPELLED).findings == ()
     (again,) = apply_fixes(misspelled, report)
-    assert (again.outcome, again.why) == ("left", "it is no longer found")
+    assert (again.outcome, again.why) == ("left", "the problem no longer exists")
 
 
 def test_what_is_not_safe_is_never_run(items: str) -> None:
@@ -201,7 +201,7 @@ def test_an_invalid_index_is_dropped_and_one_that_somebody_works_on_is_left(item
         holder.execute("LOCK TABLE items IN SHARE ROW EXCLUSIVE MODE")
         (left,) = apply_fixes(items, report)
         assert left.outcome == "left"
-        assert left.why == f"pid {holder.info.backend_pid} (builder) is at work on the table"
+        assert left.why == f"pid {holder.info.backend_pid} (builder) is working on the table"
         holder.rollback()
     (done,) = apply_fixes(items, report)
     assert done.outcome == "done", done

@@ -54,7 +54,7 @@ def test_recall_below_its_floor_is_found_and_above_it_is_good(measured: str) -> 
 
 def test_a_few_samples_say_nothing_and_so_does_another_graph(measured: str) -> None:
     (answer,) = ask(measured, "recall-below-floor", declared=(DECLARED,))
-    assert (answer.status, "0 queries were measured so far" in answer.sentence) == ("unknown", True)
+    assert (answer.status, "too few queries have been measured" in answer.sentence) == ("unknown", True)
     sampled(measured, found=50, times=1)
     assert [answer.status for answer in ask(measured, "recall-below-floor", declared=(DECLARED,))] == ["unknown"]
     sampled(measured, found=50)

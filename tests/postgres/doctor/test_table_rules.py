@@ -76,14 +76,14 @@ def test_statistics_are_stale_after_many_changes(empty: str) -> None:
     assert is_good(empty, "statistics-stale")
     run(empty, "UPDATE items SET n = 1 WHERE id < 100")
     found = the_finding(empty, "statistics-stale")
-    assert '200 rows of "public"."items" changed' in found.sentence
+    assert '200 of about 1000 rows of "public"."items" changed' in found.sentence
     assert found.fix is not None
     assert found.fix.is_safe
     apply_fix(empty, found)
     assert is_good(empty, "statistics-stale")
 
 
-@pytest.mark.parametrize(("deleted", "urgency"), [(50, "soon to be felt"), (150, "act now")])
+@pytest.mark.parametrize(("deleted", "urgency"), [(50, "searches will soon suffer"), (150, "act now")])
 def test_dead_rows_are_told_by_how_much_they_hurt_and_vacuumed(empty: str, deleted: int, urgency: str) -> None:
     make_items(empty, count=400)
     run(empty, HNSW)
@@ -91,7 +91,7 @@ def test_dead_rows_are_told_by_how_much_they_hurt_and_vacuumed(empty: str, delet
     run(empty, f"DELETE FROM items WHERE id <= {deleted}")
     found = the_finding(empty, "dead-tuples")
     assert urgency in found.sentence
-    assert f"({deleted + 1}, beside" in found.sentence
+    assert f"({deleted + 1} dead," in found.sentence
     apply_fix(empty, found)
     assert is_good(empty, "dead-tuples")
 
@@ -164,13 +164,13 @@ def test_a_vacuum_at_work_is_told_with_its_phase_and_when_it_takes_long(
     assert is_good(empty, "vacuum-running-long")
     vacuum = patient.InBackground(empty, "SET vacuum_cost_delay = 100", "SET vacuum_cost_limit = 1", "VACUUM items")
     try:
-        patient.wait_until(lambda: "at work on" in ask(empty, "vacuum-running-long")[0].sentence)
+        patient.wait_until(lambda: "working on" in ask(empty, "vacuum-running-long")[0].sentence)
         assert is_good(empty, "vacuum-running-long")
         monkeypatch.setattr(vacuum_running_long, "LONG_SECONDS", 0.01)
         found = the_finding(empty, "vacuum-running-long")
     finally:
         vacuum.cancel()
-    assert f"VACUUM (pid {vacuum.pid}) has been at work on" in found.sentence
+    assert f"VACUUM (pid {vacuum.pid}) has been working on" in found.sentence
     assert found.fix is not None
     assert f"pg_cancel_backend({vacuum.pid})" in found.fix.advice
     assert is_good(empty, "vacuum-running-long")

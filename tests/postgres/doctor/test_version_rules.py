@@ -28,7 +28,7 @@ def pretend_version(conninfo: str, version: str) -> None:
 
 def test_a_database_without_the_extension_is_found_and_created_by_the_fix(empty: str) -> None:
     finding = the_finding(empty, "extension-not-created")
-    assert "0.8.6 is installed and not created" in finding.sentence
+    assert "0.8.6 is installed, but not created" in finding.sentence
     good_after_its_fix(empty, "extension-not-created", finding)
 
 

@@ -73,7 +73,7 @@ def test_the_doctor_says_that_later_rows_are_not_compared_and_sends_no_text(
     done = warm.run(rule, env=environment)
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert "those that were written since are not compared" in said
+    assert "vectors written since then are not compared" in said
     assert f"`everindex model declare openai-compatible/their-model@{WIDTH}` compares a new sample" in said
     assert len(endpoint.requests) == asked
     again = declare(theirs, f"openai-compatible/their-model@{WIDTH}", endpoint.url)

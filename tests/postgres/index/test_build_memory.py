@@ -183,7 +183,7 @@ with embedded.running(pathlib.Path({home!r}), settings={{"dynamic_shared_memory_
 LITTLE = {"posix": "64m", "mmap": "260m"}
 SAID = {
     "posix": "shared memory (/dev/shm) is too small for a parallel build",
-    "mmap": "shared memory (pg_dynshmem, on the data disk: dynamic_shared_memory_type is mmap) has no room",
+    "mmap": "shared memory (pg_dynshmem, on the data disk: dynamic_shared_memory_type is mmap) has no space",
 }
 REFUSED = "could not resize shared memory segment"
 

@@ -41,7 +41,7 @@ def test_an_absent_index_is_built_and_planning_again_is_empty(items: str) -> Non
     assert deployed.outcome == "built"
     assert state(items) == DECLARED
     assert nothing_left_to_do(items)
-    assert "building index public.items_embedding_idx over 300 rows, online" in heard.text
+    assert "building index public.items_embedding_idx on 300 rows, online" in heard.text
     assert deploy(items, SPEC).outcome == "already-there"
 
 
@@ -110,7 +110,7 @@ def test_a_duplicate_under_another_name_stays_and_is_warned_of_with_the_statemen
 def test_an_ivfflat_index_beside_is_left_alone(items: str) -> None:
     run(items, "CREATE INDEX old ON items USING ivfflat (embedding vector_cosine_ops) WITH (lists = 5)")
     (warning,) = deploy(items, SPEC).warnings
-    assert "the planner takes the cheaper one" in warning
+    assert "the planner chooses the cheaper one" in warning
     assert state(items) == [("items_embedding_idx", True), ("old", True)]
 
 
@@ -133,7 +133,7 @@ def test_rows_without_a_vector_do_not_count_and_do_not_hinder(items: str) -> Non
     run(items, "UPDATE items SET embedding = NULL WHERE id < 100")
     heard = Heard()
     deploy(items, SPEC, reporter=heard.reporter)
-    assert "over 200 rows" in heard.text
+    assert "on 200 rows" in heard.text
 
 
 def test_dropping_is_online_and_dropping_again_says_that_there_was_none(items: str) -> None:
@@ -141,7 +141,10 @@ def test_dropping_is_online_and_dropping_again_says_that_there_was_none(items: s
     heard = Heard()
     assert drop(items, SPEC, reporter=heard.reporter) is True
     assert drop(items, SPEC, reporter=heard.reporter) is False
-    assert heard.lines == ["dropped index public.items_embedding_idx", "index public.items_embedding_idx was not there"]
+    assert heard.lines == [
+        "dropped index public.items_embedding_idx",
+        "index public.items_embedding_idx does not exist",
+    ]
     assert state(items) == []
 
 

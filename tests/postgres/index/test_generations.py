@@ -64,7 +64,7 @@ def comment_on(conninfo: str, name: str) -> str | None:
 
 
 def is_noted(conninfo: str, spec: IndexSpec) -> bool:
-    """The serving index says of this definition that it was taken back, or did not prove itself."""
+    """The serving index says of this definition that it was rolled back, or failed its acceptance test."""
     observed = look(conninfo, spec)
     serving = declared_index(spec, observed)
     return serving is not None and is_rejected(spec, observed, serving)
@@ -238,7 +238,7 @@ def test_a_previous_generation_whose_time_is_over_goes_with_the_next_heal(items:
     run(items, f"COMMENT ON INDEX {PREVIOUS} IS '{yesterday}'")
     assert deploy(items, OTHER_M).outcome == "already-there"  # a migration drops nothing
     healed = heal(items, OTHER_M)
-    assert "time is over" in "; ".join(healed.did)
+    assert "retention time has passed" in "; ".join(healed.did)
     assert state(items) == [(NAME, True)]
 
 
@@ -394,7 +394,7 @@ def test_where_nothing_serves_the_declaration_the_best_that_could_be_built_takes
 
 def test_a_generation_below_the_floor_that_serves_still_outranks_a_worse_one_of_a_smaller_type(items: str) -> None:
     run(items, f"CREATE INDEX {NAME} ON items USING hnsw ((embedding::halfvec(64)) halfvec_cosine_ops)")
-    with pytest.raises(GenerationUnproven, match="did not prove itself"):
+    with pytest.raises(GenerationUnproven, match="failed its acceptance test"):
         heal(items, BLUNT)
     assert is_served_as(items, HALFVEC)
 
@@ -414,7 +414,7 @@ def test_below_the_floor_and_no_worse_than_before_is_an_improvement_and_is_warne
     run(many_items, f"{DECLARED} WITH (m = 2, ef_construction = 4)")
     deployed = heal(many_items, replace(SPEC, m=3, ef_construction=8, recall_floor=1.0))
     assert deployed.outcome == "replaced"
-    assert any("below the floor of 1.00, and no worse than before" in warning for warning in deployed.warnings)
+    assert any("below the floor of 1.00, but no worse than before" in warning for warning in deployed.warnings)
 
 
 def test_evidence_against_the_serving_index_replaces_it_once_by_the_same_definition(items: str) -> None:

@@ -352,7 +352,7 @@ def test_a_successor_that_was_refused_leaves_no_index_of_a_partition(parts: str)
     )
     heal(parts)
     before = vector_indexes(parts)
-    with pytest.raises(GenerationUnproven, match="did not prove itself") as raised:
+    with pytest.raises(GenerationUnproven, match="failed its acceptance test") as raised:
         heal(parts, replace(SPEC, m=2, ef_construction=4, recall_floor=1.0))
     assert "that of the serving one" in raised.value.why
     assert vector_indexes(parts) == before
@@ -461,7 +461,7 @@ def test_an_invalid_part_under_a_valid_whole_is_seen_and_rebuilt_in_its_place(pa
     index, planner, recall = proofs_of(parts)
     assert index == (
         False,
-        f"index parts_idx is not whole: its part {child} on public.parts_low is INVALID",
+        f"index parts_idx is incomplete: its part {child} on public.parts_low is INVALID",
     )
     assert planner[0] is recall[0] is None
     assert Reindex(schema="public", name=child) in steps(parts)

@@ -118,8 +118,8 @@ def test_a_previous_generation_that_makes_room_is_not_called_old(items: str) -> 
     deploy(items, replace(SPEC, m=8), policy=MIGRATE_CHANGED)
     found = preview(items, Kind(name="third", prepare=lambda conninfo: None))
     (dropped,) = [each.step for each in found.steps if isinstance(each.step, DropIndex)]
-    assert "one is kept, and the one that serves now takes its place" in dropped.sentence
-    assert "time is over" not in dropped.sentence
+    assert "only one is kept, and the current one takes its place" in dropped.sentence
+    assert "retention time has passed" not in dropped.sentence
 
 
 def test_a_plan_shows_the_previous_generation_whose_time_is_over_as_the_deploy_then_drops_it(
@@ -129,7 +129,7 @@ def test_a_plan_shows_the_previous_generation_whose_time_is_over_as_the_deploy_t
     conninfo = starts(kind)
     shown = [each.step.sentence for each in preview(conninfo, kind).steps]
     assert len(shown) == 1
-    assert "time is over" in shown[0]
+    assert "retention time has passed" in shown[0]
     assert list(deploy(conninfo, kind.spec, policy=DEPLOY).did) == shown
 
 
@@ -138,7 +138,7 @@ def test_a_plan_says_why_its_time_is_an_assumption(items: str) -> None:
     found = preview(items, kind)
     told = found.steps[0].estimate
     assert told is not None
-    assert "no trial was asked for" in told.seconds_from
+    assert "no trial was requested" in told.seconds_from
     with connect(items) as connection:
         tried = preview_plan(connection, SPEC, policy=HEAL).steps[0].estimate
         assert tried is not None
@@ -146,4 +146,4 @@ def test_a_plan_says_why_its_time_is_an_assumption(items: str) -> None:
         connection.execute("DELETE FROM items WHERE id >= 150")
         few = preview_plan(connection, SPEC, policy=HEAL).steps[0].estimate
     assert few is not None
-    assert "a trial takes 200 vectors, and 150 are there" in few.seconds_from
+    assert "a trial needs 200 vectors, but there are only 150" in few.seconds_from

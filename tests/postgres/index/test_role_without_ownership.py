@@ -73,7 +73,7 @@ def test_an_index_that_is_there_is_all_it_needs(items: str, writer: str) -> None
     assert deploy(writer, SPEC).outcome == "already-there"
     heard = Heard()
     acknowledge(writer, SPEC, reporter=heard.reporter)
-    assert "there and valid" in heard.text
+    assert "exists and is valid" in heard.text
 
 
 def test_without_the_right_to_read_it_is_told_so(items: str, writer: str) -> None:

@@ -50,7 +50,7 @@ def test_the_curve_of_what_serves_rises_with_ef_search(indexed: str) -> None:
         assert 0 <= point.low <= point.recall <= point.high <= 1
         assert 0 < point.median_ms <= point.p95_ms
         assert point.queries == 20
-    assert found.queries == "20 stored rows, each left out of its own answer"
+    assert found.queries == "20 stored rows, each excluded from its own result"
     assert found.rows == 300
 
 
@@ -141,7 +141,7 @@ def test_without_an_index_only_the_sample_is_measured_and_without_rows_nothing(i
 
 def test_the_time_is_kept_and_what_was_left_out_is_said(indexed: str) -> None:
     found = survey(indexed, SPEC, budget=replace(QUICK, sample_rows=300, max_seconds=0.1))
-    assert any("the time was over" in each.why or "could not be built" in each.why for each in found.left_out)
+    assert any("the time limit was reached" in each.why or "could not be built" in each.why for each in found.left_out)
 
 
 def test_sampled_searches_are_taken_where_there_are_enough(indexed: str) -> None:

@@ -147,7 +147,7 @@ def test_reset_goes_back_to_the_declaration_at_once(indexed: str, advice: Advice
 
 def test_a_deploy_that_fails_leaves_what_was_tuned_before(indexed: str, advice: Advice) -> None:
     """Here the new generation does not prove itself."""
-    with pytest.raises(GenerationUnproven, match="did not prove itself"):
+    with pytest.raises(GenerationUnproven, match="failed its acceptance test"):
         apply_advice(indexed, SPEC, replace(advice, floor=0.99), budget=QUICK)
     with connect(indexed) as connection:
         assert stored(connection, SPEC) is None
@@ -159,7 +159,7 @@ def test_a_deploy_that_fails_leaves_what_was_tuned_before(indexed: str, advice: 
 def test_what_does_not_hold_over_all_rows_is_taken_back(indexed: str, advice: Advice) -> None:
     """A sample may promise more than all rows keep: here the floor rises between the two."""
     lenient, too_high = replace(SPEC, recall_floor=0.1), replace(advice, floor=1.0)
-    with pytest.raises(GenerationUnproven, match="does not hold recall 1 over all 300 rows"):
+    with pytest.raises(GenerationUnproven, match="does not hold recall 1 on all 300 rows"):
         apply_advice(indexed, lenient, too_high, budget=QUICK)
     assert "vector_cosine_ops" in serving(indexed)
     with connect(indexed) as connection:

@@ -372,7 +372,7 @@ def test_a_database_of_our_own_chain_alone_is_not_attached(
     monkeypatch.setenv("EVERINDEX_ATTACHED", str(by_setting).lower())
     current_settings.cache_clear()
     before = snapshot(migrated)
-    with pytest.raises(UsageError, match="nothing was attached: everindex's own migrations made this database"):
+    with pytest.raises(UsageError, match="nothing was attached: everindex's own migrations created this database"):
         runner.attach(migrated)
     assert snapshot(migrated) == before
 

@@ -134,7 +134,7 @@ def test_another_definition_is_left_only_to_a_keeper_that_replaces(filled: str, 
     assert not is_left_to_keeper(filled, wanted, reporter=Reporter(say=told.append), replaces=True)
     mode("background", EVERINDEX_KEEP_DRIFT="replace")
     assert is_left_to_keeper(filled, wanted, reporter=Reporter(say=told.append), replaces=True)
-    assert "searches go on as before" in told[-1]
+    assert "searches continue as before" in told[-1]
     with connect(filled) as connection:
         assert not build_now(connection, wanted, observe(connection, wanted), replaces=True)
 

@@ -14,12 +14,12 @@ from repository import REPOSITORY
 PAGES = REPOSITORY / "docs" / "doctor"
 OVERVIEW = REPOSITORY / "docs" / "doctor.md"
 FILES = Path(everindex.doctor.rules.__path__[0])
-SECTIONS = ["When it is found", "Why it matters", "What to do", "Source"]
+SECTIONS = ["When it is reported", "Why it matters", "What to do", "Source"]
 
 
 def table() -> str:
     """The table of docs/doctor.md, worst first, as the rules are."""
-    lines = ["| rule | severity | good is |", "| --- | --- | --- |"]
+    lines = ["| rule | severity | healthy when |", "| --- | --- | --- |"]
     for severity in ("critical", "warning", "notice"):
         lines += [
             f"| [{rule.slug}](doctor/{rule.slug}.md) | {severity} | {rule.title} |"
@@ -43,7 +43,7 @@ def test_the_overview_lists_every_rule_with_its_severity_and_title() -> None:
 @pytest.mark.parametrize("rule", all_rules(), ids=lambda rule: rule.slug)
 def test_a_page_says_when_why_what_to_do_and_where_that_comes_from(rule: Rule) -> None:
     text = (PAGES / f"{rule.slug}.md").read_text(encoding="utf-8")
-    assert text.startswith(f"# {rule.slug}\n\nSeverity: {rule.severity}. Good is: {rule.title}.\n")
+    assert text.startswith(f"# {rule.slug}\n\nSeverity: {rule.severity}. Healthy when: {rule.title}.\n")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
     for section in re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]:
         assert len(section.strip()) > 10

@@ -202,7 +202,7 @@ def test_a_definition_that_was_taken_back_is_remarked_upon_and_built_only_when_a
         (replace(TABLE, column_type=None, dimensions=None), NotMigrated, "no column e"),
         (replace(TABLE, column_type="text", dimensions=None), ColumnMismatch, "type text"),
         (replace(TABLE, column_type="halfvec"), ColumnMismatch, "type halfvec"),
-        (replace(TABLE, dimensions=None), SpecIllegal, "no fixed width"),
+        (replace(TABLE, dimensions=None), SpecIllegal, "no fixed dimensions"),
         (replace(TABLE, dimensions=2001), SpecIllegal, "2001"),
         (replace(TABLE, name_taken_by="a table"), IndexDefinitionDiffers, "a table"),
         (with_indexes(replace(AS_DECLARED, m=8)), IndexDefinitionDiffers, "m is 8, declared 16"),
@@ -321,7 +321,7 @@ BROKEN: dict[str, tuple[Observed, tuple[Step, ...], DeployPolicy, str]] = {
         with_indexes(replace(AS_DECLARED, is_valid=False)),
         (BUILD,),
         HEAL,
-        "there already",
+        "already exists",
     ),
     "an index is built twice": (TABLE, (BUILD, BUILD), HEAL, "twice"),
     "a build of somebody else is dropped": (
@@ -341,7 +341,7 @@ BROKEN: dict[str, tuple[Observed, tuple[Step, ...], DeployPolicy, str]] = {
         with_indexes(AS_DECLARED, BY_HAND),
         (dropped("by_hand", "duplicate"), dropped("by_hand", "duplicate")),
         HEAL,
-        "not there",
+        "does not exist",
     ),
     "what was dropped takes over": (
         with_indexes(OTHER_M, NEXT),

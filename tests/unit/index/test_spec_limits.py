@@ -29,9 +29,9 @@ ILLEGAL: list[tuple[dict[str, Any], str, str]] = [
     ({"ef_construction": 1001}, "ef_construction = 1001", "4 to 1000"),
     ({"m": 16, "ef_construction": 31}, "ef_construction = 31 with m = 16", "at least 2 × m"),
     ({"m": 100}, "ef_construction = 64 with m = 100", "at least 2 × m"),
-    ({"recall_floor": 0.0}, "recall_floor = 0.0", "above 0 to 1"),
-    ({"recall_floor": 1.01}, "recall_floor = 1.01", "above 0 to 1"),
-    ({"recall_floor": float("nan")}, "recall_floor = nan", "above 0 to 1"),
+    ({"recall_floor": 0.0}, "recall_floor = 0.0", "above 0 and at most 1"),
+    ({"recall_floor": 1.01}, "recall_floor = 1.01", "above 0 and at most 1"),
+    ({"recall_floor": float("nan")}, "recall_floor = nan", "above 0 and at most 1"),
 ]
 
 
@@ -66,7 +66,7 @@ def test_the_limits_themselves_are_legal(changed: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "what"), [(None, "no fixed width"), (2001, "2001 dimensions"), (16000, "16000")]
+    ("dimensions", "what"), [(None, "no fixed dimensions"), (2001, "2001 dimensions"), (16000, "16000")]
 )
 def test_a_column_that_no_hnsw_index_holds_is_refused_in_three_lines(dimensions: int | None, what: str) -> None:
     with pytest.raises(SpecIllegal, match=what) as raised:

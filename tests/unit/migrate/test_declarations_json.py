@@ -148,7 +148,7 @@ def test_a_file_holds_one_declaration_or_a_list_of_them(tmp_path: Path) -> None:
         (None, "No such file"),
         (b"{", "Expecting property name"),
         (b"\xff\xfe", "codec can't decode"),
-        (b'{"name": "i", "name": "j", "table": "t", "column": "e"}', "'name' stands twice"),
+        (b'{"name": "i", "name": "j", "table": "t", "column": "e"}', "'name' appears twice"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_so(tmp_path: Path, content: bytes | None, told: str) -> None:

@@ -204,8 +204,8 @@ def test_a_name_comes_of_the_naming_convention_and_is_cut_as_sqlalchemy_cuts_it(
         ({"info": {"everindex": {"recall_floor": "high"}}}, "recall_floor is the text 'high'"),
         ({"info": {"everindex": "no"}}, "'no'"),
         ({"width": 2001}, "2001 dimensions"),
-        ({"width": None}, "no fixed width"),
-        ({"kind": HALFVEC}, "opclass vector_cosine_ops is of type vector, and column embedding is a halfvec"),
+        ({"width": None}, "no fixed dimensions"),
+        ({"kind": HALFVEC}, "opclass vector_cosine_ops is of type vector, but column embedding is a halfvec"),
         ({"kind": SPARSEVEC, "postgresql_ops": {"embedding": "sparsevec_l2_ops"}}, "sparsevec_l2_ops"),
     ],
 )
@@ -218,7 +218,7 @@ def test_an_index_that_no_server_could_build_is_refused_by_name(options: dict[st
 def test_two_columns_and_a_cast_to_another_width_are_refused() -> None:
     with pytest.raises(SpecIllegal, match="it has 2 columns"):
         declared("embedding", "topic")
-    with pytest.raises(SpecIllegal, match="casts to 32 dimensions, and column embedding has 64") as refused:
+    with pytest.raises(SpecIllegal, match="casts to 32 dimensions, but column embedding has 64") as refused:
         declared(text("(embedding::halfvec(32)) halfvec_l2_ops"))
     assert "subvector(embedding, 1, 32)::vector(32)" in refused.value.next_step
 

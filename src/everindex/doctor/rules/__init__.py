@@ -1,1 +1,1 @@
-"""The rules, one file each; `everindex.doctor.rule.all_rules` finds them by their files."""
+"""The rules, one per file; `everindex.doctor.rule.all_rules` discovers the files."""

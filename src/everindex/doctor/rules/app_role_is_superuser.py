@@ -14,10 +14,10 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good(f'role "{found.role}" is not a superuser')
         return
     yield finding(
-        f'role "{found.role}" is a superuser: who reaches its SQL has the whole server, and row security is not for it',
+        f'role "{found.role}" is a superuser: SQL injection would give access to the whole server, and row security is bypassed',
         fix=Fix(
             advice="let a superuser create the extension once, then connect as a role that owns the application's tables only. "
-            "On a private server of one application, such as the embedded one, it may stay."
+            "On a private server for one application, such as the embedded one, a superuser is acceptable."
         ),
     )
 
@@ -26,7 +26,7 @@ RULE = Rule(
     slug="app-role-is-superuser",
     severity="notice",
     title="the application's role is not a superuser",
-    reason="a superuser passes every check of privileges and may run programs on the server (PostgreSQL documentation, Role "
-    "Attributes; row security, too, is bypassed).",
+    reason="a superuser bypasses every privilege check and row security, and may run programs on the server (PostgreSQL "
+    "documentation, Role Attributes).",
     check=check,
 )

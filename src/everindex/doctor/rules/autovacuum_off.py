@@ -1,4 +1,4 @@
-"""Rule: autovacuum and the statistics that it works by (track_counts) are on for the server."""
+"""Rule: autovacuum and the statistics that it depends on (track_counts) are on for the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         f"autovacuum does not run: {' and '.join(f'{name} is off' for name in off)}",
         fix=Fix(
             statements=tuple(dict.fromkeys(line for name in off for line in set_for_server(name, "on"))),
-            advice="then VACUUM (ANALYZE) the tables with vectors once; of a large HNSW index it takes long.",
+            advice="then VACUUM (ANALYZE) the tables with vectors once; with a large HNSW index that takes long.",
         ),
     )
 
@@ -27,7 +27,7 @@ RULE = Rule(
     slug="autovacuum-off",
     severity="warning",
     title="autovacuum is on",
-    reason="dead rows stay in the graph and eat the candidates of a search (60 % deleted: 16 of 40 rows, recall 0.41, measured), "
-    "and the planner works with old statistics (PostgreSQL documentation, Routine Vacuuming).",
+    reason="dead rows stay in the graph and use up the candidates of a search (60 % deleted: 16 of 40 rows, recall 0.41, "
+    "measured), and the planner works with old statistics (PostgreSQL documentation, Routine Vacuuming).",
     check=check,
 )

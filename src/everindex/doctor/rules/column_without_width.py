@@ -20,18 +20,19 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             )
         elif examined.indexes_on(table):
             yield good(
-                f"column {table.quoted_column} of {table.quoted} has no width, and is indexed by an expression that gives one",
+                f"column {table.quoted_column} of {table.quoted} has no dimensions, but is indexed by an expression that has "
+                "them",
                 about=table.quoted,
             )
         else:
             without.append(table)
     samples = {(table.oid, table.column): sample for table, sample in examined.samples(without)}
     for table in without:
-        # Not every one is sampled, and every one is reported.
-        seen, statements = _seen(samples.get((table.oid, table.column)))
+        # Not every column is sampled, but every one is reported.
+        found_dimensions, statements = _dimensions_found(samples.get((table.oid, table.column)))
         yield finding(
-            f"column {table.quoted_column} of {table.quoted} is {table.column_type} without a width{seen}: no index can be "
-            "built on it",
+            f"column {table.quoted_column} of {table.quoted} is {table.column_type} without dimensions{found_dimensions}: no "
+            "index can be built on it",
             about=table.quoted,
             fix=Fix(
                 statements=tuple(
@@ -39,14 +40,14 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                     f"{examined.of_pgvector(table.column_type)}({width})"
                     for width in statements
                 ),
-                advice="ALTER TABLE locks the table against everybody and rewrites it; on a big table add a new column with "
-                "a width and fill it in batches. Vectors of several models belong into a column each, or under "
-                "partial indexes on an expression with a width.",
+                advice="ALTER TABLE blocks all access to the table and rewrites it; on a large table add a new column with "
+                "dimensions and fill it in batches. Vectors of several models belong in separate columns, or under "
+                "partial indexes on an expression with dimensions.",
             ),
         )
 
 
-def _seen(sample: ColumnSample | str | None) -> tuple[str, tuple[int, ...]]:
+def _dimensions_found(sample: ColumnSample | str | None) -> tuple[str, tuple[int, ...]]:
     if not isinstance(sample, ColumnSample) or sample.narrowest is None or sample.widest is None:
         return "", ()
     if sample.narrowest == sample.widest:
@@ -57,8 +58,8 @@ def _seen(sample: ColumnSample | str | None) -> tuple[str, tuple[int, ...]]:
 RULE = Rule(
     slug="column-without-width",
     severity="warning",
-    title="every vector column has a width",
-    reason="pgvector refuses to index a column without one (`column does not have dimensions`, hnswbuild.c), and nothing then "
-    "keeps the vectors of two models apart.",
+    title="every vector column has dimensions",
+    reason="pgvector refuses to index a column without them (`column does not have dimensions`, hnswbuild.c), and nothing "
+    "prevents vectors of different models from being mixed.",
     check=check,
 )

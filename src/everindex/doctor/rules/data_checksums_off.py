@@ -1,4 +1,4 @@
-"""Rule: data pages have checksums, so that damage on the disk is noticed."""
+"""Rule: data pages have checksums, so that corruption on disk is detected."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good("data pages have checksums")
         return
     yield finding(
-        "data pages have no checksums: what the disk damages in a vector or a graph is read as if it were right",
+        "data pages have no checksums: a vector or a graph that is corrupted on disk is read as if it were intact",
         fix=Fix(
-            advice="stop the server, run  pg_checksums --enable --pgdata DIRECTORY  on its machine, start it. Providers with "
-            "checksums of their own in the storage need it less."
+            advice="stop the server, run  pg_checksums --enable --pgdata DIRECTORY  on its machine, start it. Providers whose "
+            "storage has its own checksums need it less."
         ),
     )
 
@@ -26,7 +26,7 @@ RULE = Rule(
     slug="data-checksums-off",
     severity="notice",
     title="data pages have checksums",
-    reason="a damaged vector is still a vector: without checksums nothing tells (PostgreSQL documentation, Data Checksums; the "
-    "default since PostgreSQL 18).",
+    reason="a corrupted vector is still a valid vector: without checksums the corruption goes unnoticed (PostgreSQL "
+    "documentation, Data Checksums; the default since PostgreSQL 18).",
     check=check,
 )

@@ -11,7 +11,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg.date_text import NOT_ISO, normalise
 
 COLUMN = "publication_date"
-#: So many rows are looked at.
+#: Number of rows that are checked.
 LOOKED_AT = 200_000
 
 
@@ -33,15 +33,15 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             ).format(column=sql.Identifier(COLUMN), not_iso=sql.SQL(NOT_ISO), table=table, most=sql.Literal(LOOKED_AT))
         )
         if not strange:
-            yield good(f"{counted:,} dates that were looked at begin with YYYY-MM-DD", about=quoted)
+            yield good(f"all {counted:,} dates that were checked begin with YYYY-MM-DD", about=quoted)
             continue
         yield finding(
-            f"{strange:,} of {counted:,} dates in {COLUMN} are texts that do not begin with YYYY-MM-DD",
+            f"{strange:,} of {counted:,} dates in {COLUMN} do not begin with YYYY-MM-DD",
             about=quoted,
             fix=Fix(
                 statements=(normalise(table, COLUMN),),
-                advice="the statement turns times with a zone into UTC and empty texts into NULL, and leaves what it "
-                "cannot tell, as 3/4/2024. It writes each such row: look at a few of them before.",
+                advice="the statement converts times with a zone to UTC and empty texts to NULL, and leaves ambiguous dates "
+                "such as 3/4/2024 unchanged. It updates every row that it converts: look at a few of them first.",
             ),
         )
 
@@ -50,7 +50,7 @@ RULE = Rule(
     slug="date-not-iso",
     severity="warning",
     title="dates that are stored as text are ISO-8601 dates",
-    reason="since and until compare text as text, which orders dates by day only where they begin with YYYY-MM-DD; others are "
-    "passed or left out wrongly (PostgreSQL: Collation Support).",
+    reason="since and until compare dates as text, which orders them by day only if they begin with YYYY-MM-DD; others are "
+    "wrongly included or left out (PostgreSQL: Collation Support).",
     check=check,
 )

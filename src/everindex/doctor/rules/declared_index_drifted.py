@@ -23,7 +23,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             yield unknown(f"declared index {about}: {exc.what} {exc.why}", about=about)
             continue
         found = declared_index(spec, observed)
-        # Missing and other distance are rules of their own.
+        # Missing indexes and other distances have rules of their own.
         if found is None or found.opclass != spec.opclass:
             continue
         differing = differences(spec, observed, found)
@@ -34,8 +34,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                 f"declared index {about} has another definition: {'; '.join(differing)}",
                 about=about,
                 fix=Fix(
-                    advice="`everindex deploy` builds the declared one beside it and takes over when it is proven; or "
-                    "correct the declaration, when the index is right."
+                    advice="`everindex deploy` builds the declared index next to it, tests it and swaps the two; or correct "
+                    "the declaration if the index is right."
                 ),
             )
 
@@ -44,7 +44,7 @@ RULE = Rule(
     slug="declared-index-drifted",
     severity="warning",
     title="every declared index is as declared",
-    reason="an index is known by its name only, also to Alembic, which compares neither method, opclass nor options of it "
-    "(sqlalchemy/alembic#1603): a change of the declaration then never reaches the database.",
+    reason="tools identify an index only by its name, including Alembic, which compares neither method, opclass nor options "
+    "(sqlalchemy/alembic#1603): a changed declaration then never reaches the database.",
     check=check,
 )

@@ -24,15 +24,15 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         if found is None:
             continue
         if found.opclass == spec.opclass:
-            yield good(f"declared index {about} is for {spec.operator}, as its searches are", about=about)
+            yield good(f"declared index {about} serves {spec.operator}, which its searches use", about=about)
         else:
             yield finding(
-                f"declared index {about} is of {found.opclass}, declared {spec.opclass}: a search by {spec.operator} cannot "
-                "use it and reads the whole table",
+                f"declared index {about} has opclass {found.opclass}, but {spec.opclass} is declared: a search by "
+                f"{spec.operator} cannot use it and reads the whole table",
                 about=about,
                 fix=Fix(
-                    advice="`everindex deploy` builds the declared one beside it; no option changes the distance of an "
-                    "index that is there."
+                    advice="`everindex deploy` builds the declared one next to it; the distance of an existing index cannot "
+                    "be changed."
                 ),
             )
 
@@ -40,8 +40,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="declared-index-for-other-distance",
     severity="critical",
-    title="every declared index is for the distance that its searches ask for",
-    reason="an index answers only the operator of its opclass: an L2 index under cosine searches is there, valid, written "
-    "to, and never used (vectorize-io/hindsight#1667).",
+    title="every declared index has the distance that its searches use",
+    reason="an index serves only the operator of its opclass: an L2 index on a column with cosine searches is valid and "
+    "written to, but never used (vectorize-io/hindsight#1667).",
     check=check,
 )

@@ -28,23 +28,21 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                 f"declared index {about}: its table {table} "
                 + (f"is not a table: {observed.table_is} has that name" if observed.table_is else "does not exist"),
                 about=about,
-                fix=Fix(advice="correct table and schema in the declaration, or make the table first."),
+                fix=Fix(advice="correct table and schema in the declaration, or create the table first."),
             )
         elif found is not None:
-            state = "is there" if found.is_valid else "is there, INVALID (rule index-is-invalid)"
+            state = "exists" if found.is_valid else "exists, but is INVALID (rule index-is-invalid)"
             yield good(f"declared index {about} {state}", about=about)
         elif (serving := serving_index(spec, observed)) is not None:
             yield finding(
-                f"declared index {about} is not there; {serving.name} has its definition and serves under another name",
+                f"declared index {about} does not exist; {serving.name} has its definition and serves under another name",
                 about=about,
-                fix=Fix(
-                    advice="rename it (ALTER INDEX … RENAME TO …): building the declared one beside it costs twice."
-                ),
+                fix=Fix(advice="rename it (ALTER INDEX … RENAME TO …): building the declared one as well costs twice."),
             )
         else:
             taken = f"; its name is taken by {observed.name_taken_by}" if observed.name_taken_by else ""
             yield finding(
-                f"declared index {about} on {table} is not there: every search reads the whole table{taken}",
+                f"declared index {about} on {table} does not exist: every search reads the whole table{taken}",
                 about=about,
                 fix=Fix(advice="`everindex heal` builds it online."),
             )
@@ -53,8 +51,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="declared-index-missing",
     severity="critical",
-    title="every declared index is there",
-    reason="without it every search sorts the whole table; a restore, a hand or a migration tool that does not know HNSW "
-    "drops it unseen (prisma/orm#27770).",
+    title="every declared index exists",
+    reason="without it every search sorts the whole table; a restore, a person or a migration tool that does not know HNSW "
+    "can drop it unnoticed (prisma/orm#27770).",
     check=check,
 )

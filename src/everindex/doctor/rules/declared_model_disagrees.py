@@ -1,4 +1,4 @@
-"""Rule: vectors without a record of their model are those that the declared model gives their texts."""
+"""Rule: vectors without a record of their model equal the declared model's vectors of their texts."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 def _judge(found: ComparedVectors) -> RuleResult | None:
     if found.is_remote:
         return unknown(
-            f"vectors of {found.quoted} without a record are declared as made by {found.model}, and those that were written "
-            "since are not compared with it: its endpoint would be sent stored texts that nobody has asked to send; "
+            f"vectors of {found.quoted} without a record are declared as made by {found.model}; vectors written since then "
+            "are not compared automatically, because that would send stored texts to its endpoint; "
             f"`everindex model declare {found.model}` compares a new sample"
         )
     if not found.declared:
         return None
     if not found.declared_other:
         return good(
-            f"{found.declared} sampled vectors of {found.quoted} without a record are of the declared model {found.model}",
+            f"all {found.declared} sampled vectors of {found.quoted} without a record are of the declared model {found.model}",
             about=found.quoted,
         )
     return finding(
-        f"{found.declared_other} of {found.declared} sampled vectors of {found.quoted} without a record are not those that "
-        f"the declared model {found.model} gives their texts",
+        f"{found.declared_other} of {found.declared} sampled vectors of {found.quoted} without a record differ from the "
+        f"vectors of the declared model {found.model} for their texts",
         about=found.quoted,
         fix=Fix(
-            advice="`everindex embed --check` makes these anew with that model. A program that goes on to write vectors of "
-            "another model, or texts without embedding them, has to be stopped first."
+            advice="`everindex embed --check` embeds these again with that model. First stop any program that writes vectors "
+            "of another model, or changes texts without embedding them."
         ),
     )
 
@@ -43,7 +43,7 @@ RULE = Rule(
     slug="declared-model-disagrees",
     severity="critical",
     title="vectors without a record are of the declared model",
-    reason="a declaration covers the rows that another program adds later, whatever it embeds them with; a search compares them "
-    "all (docs/decisions/0016).",
+    reason="a declaration also covers rows that another program adds later, whatever model it uses, and a search compares all "
+    "of them (docs/decisions/0016).",
     check=check,
 )

@@ -18,9 +18,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             continue
         column = f"column {table.quoted_column} of {table.quoted}"
         if table.dimensions <= limit:
-            yield good(
-                f"{column} has {table.dimensions} dimensions, at most {limit} can be indexed", about=table.quoted
-            )
+            yield good(f"{column} has {table.dimensions} dimensions; up to {limit} can be indexed", about=table.quoted)
         elif examined.indexes_on(table):
             yield good(
                 f"{column} has {table.dimensions} dimensions and is indexed by an expression", about=table.quoted
@@ -36,30 +34,30 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 def _fix(table: VectorTable, examined: Examined) -> Fix:
     assert table.dimensions is not None
     if (examined.capabilities.extension_version or (0,)) < HALFVEC_AND_BIT_PGVECTOR:
-        return Fix(advice="update pgvector: 0.7.0 brought halfvec (4,000 dimensions) and bit (64,000).")
+        return Fix(advice="update pgvector: 0.7.0 added indexes on halfvec (4,000 dimensions) and bit (64,000).")
     concurrently = "" if table.relkind == "p" else "CONCURRENTLY "
     create = f"CREATE INDEX {concurrently}ON {table.quoted} USING hnsw "
     if table.dimensions <= MAX_DIMENSIONS["halfvec"]:
         key = f"({table.quoted_column}::{examined.of_pgvector('halfvec')}({table.dimensions}))"
         return Fix(
             statements=(f"{create}({key} {examined.of_pgvector('halfvec_cosine_ops')})",),
-            advice="an index in half precision, for cosine; take the opclass of your searches. Searches must cast their "
+            advice="an index in half precision, for cosine distance; use the opclass of your searches. Searches must cast their "
             "column and vector in the same way. " + _partitioned(table),
         )
     if table.dimensions <= MAX_DIMENSIONS["bit"]:
         key = f"(({examined.of_pgvector('binary_quantize')}({table.quoted_column}))::bit({table.dimensions}))"
         return Fix(
             statements=(f"{create}({key} {examined.of_pgvector('bit_hamming_ops')})",),
-            advice="an index over one bit per dimension: searches take some hundred candidates by <~> and order them by the "
+            advice="an index on one bit per dimension: searches fetch some hundred candidates by <~> and order them by the "
             "exact distance. Or index the first dimensions with subvector(), for models that allow it. "
             + _partitioned(table),
         )
-    return Fix(advice="take a model, or its `dimensions` option, with fewer dimensions, or index a subvector().")
+    return Fix(advice="use a model with fewer dimensions, or its `dimensions` option, or index a subvector().")
 
 
 def _partitioned(table: VectorTable) -> str:
     return (
-        "On a partitioned table this locks out writers: build on each partition and attach."
+        "On a partitioned table this blocks writers: build on each partition and attach."
         if table.relkind == "p"
         else ""
     )
@@ -68,8 +66,8 @@ def _partitioned(table: VectorTable) -> str:
 RULE = Rule(
     slug="dimensions-beyond-limit",
     severity="warning",
-    title="every vector column can be indexed at its width",
+    title="every vector column can be indexed with its dimensions",
     reason="an HNSW index holds at most 2,000 dimensions of vector, 4,000 of halfvec and 64,000 of bit (pgvector, hnsw.h): "
-    "such a column is always read in full, and the migration that indexes it fails half-way (maxkuminov/obsidian-mcp#6).",
+    "a wider column is always read in full, and the migration that indexes it fails half-way (maxkuminov/obsidian-mcp#6).",
     check=check,
 )

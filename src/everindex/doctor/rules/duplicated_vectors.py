@@ -1,4 +1,4 @@
-"""Rule: no single vector is stored in many rows, as a failing embedding provider leaves it."""
+"""Rule: no single vector is stored in many rows, as happens when an embedding provider fails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
-#: A few copies are the same text twice; this many in a sample are a constant that something stores in place of a vector.
+#: A few copies come from repeated texts; this many in a sample mean that a constant is stored instead of real vectors.
 SHARE = 0.05
 ROWS = 10
 
@@ -19,16 +19,16 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             yield unknown(sample, about=table.quoted)
             continue
         column = f"column {table.quoted_column} of {table.quoted}"
-        told = f"the vector seen most often in {column} is in {sample.repeated} of {sample.with_vector} sampled rows"
+        sentence = f"the most frequent vector in {column} is in {sample.repeated} of {sample.with_vector} sampled rows"
         if sample.repeated < ROWS or sample.repeated < SHARE * sample.with_vector:
-            yield good(told, about=table.quoted)
+            yield good(sentence, about=table.quoted)
         else:
             yield finding(
-                told,
+                sentence,
                 about=table.quoted,
                 fix=Fix(
-                    advice="look at these rows: the same text many times (keep one), or a fallback of the embedding provider. "
-                    "Grouping by the vector shows them, and reads every one."
+                    advice="look at these rows: either the same text is stored many times (keep one), or the embedding provider "
+                    "returned a fallback. GROUP BY on the vector column lists them, but reads every vector."
                 ),
             )
 
@@ -36,8 +36,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="duplicated-vectors",
     severity="warning",
-    title="no vector stands in many rows",
-    reason="a provider that fails and answers with a constant or cached vector poisons the index: these rows come first together "
-    "or never, and look like answers (topoteretes/cognee-rs#91, elizaOS/eliza#6562).",
+    title="no vector is stored in many rows",
+    reason="a failing provider that returns a constant or cached vector poisons the index: a search returns either all of these "
+    "rows first or none of them, and they look like real results (topoteretes/cognee-rs#91, elizaOS/eliza#6562).",
     check=check,
 )

@@ -1,4 +1,4 @@
-"""Rule: the extension is created in this database where the server has its files."""
+"""Rule: if the server has the files of the extension, it is created in this database."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     elif found.available_version is not None:
         who = "" if found.is_superuser else f"; role {found.role} may not create it"
         yield finding(
-            f"extension vector {version_text(found.available_version)} is installed and not created in database "
+            f"extension vector {version_text(found.available_version)} is installed, but not created in database "
             f"{found.database}{who}",
             fix=Fix(
                 statements=("CREATE EXTENSION vector",),
-                advice="once, as superuser or in the provider's own way; `everindex migrate` does it where the role may.",
+                advice="once, as superuser or in the provider's own way; `everindex migrate` does it if the role may.",
             ),
         )
 
@@ -29,7 +29,7 @@ RULE = Rule(
     slug="extension-not-created",
     severity="critical",
     title="pgvector is created in this database",
-    reason="an extension is created in each database by itself, and vector is not a trusted one: only a superuser or the "
-    "provider's role may (vector.control has no `trusted`; evoila/meho#558).",
+    reason="an extension must be created in each database separately, and vector is not a trusted one: only a superuser or the "
+    "provider's role may create it (vector.control has no `trusted`; evoila/meho#558).",
     check=check,
 )

@@ -27,7 +27,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good(f"schema {schema.as_string(None)} of pgvector is in the search_path")
     elif not may_use:
         yield finding(
-            f'role "{found.role}" may not use schema {schema.as_string(None)}, where pgvector is: no vector operator is found',
+            f'role "{found.role}" has no USAGE on schema {schema.as_string(None)}, where pgvector is: no vector operator is '
+            "found",
             fix=Fix(
                 statements=(
                     sql.SQL("GRANT USAGE ON SCHEMA {} TO {}")
@@ -42,12 +43,12 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             f"pgvector is in schema {schema.as_string(None)}, which is not in the search_path ({path}): `<=>` is not found",
             fix=Fix(
                 statements=(
-                    # search_path is a list: its parts are given as they are shown, and the schema as a further one.
+                    # search_path is a list: its parts are repeated as shown, and the schema is appended.
                     sql.SQL("ALTER DATABASE {} SET search_path = {}, {}")
                     .format(sql.Identifier(found.database), sql.SQL(str(path) or "''"), schema)
                     .as_string(None),
                 ),
-                advice=f"or write OPERATOR({found.extension_schema}.<=>); a search_path of the role goes before the database's.",
+                advice=f"or write OPERATOR({found.extension_schema}.<=>); a search_path of the role overrides the database's.",
             ),
         )
 
@@ -56,7 +57,7 @@ RULE = Rule(
     slug="extension-schema-not-in-search-path",
     severity="warning",
     title="pgvector's operators are in the search_path",
-    reason="operators are looked up in the search_path; without the extension's schema `operator does not exist: vector <=> "
-    "vector` (pgvector#417; bytechef#5386).",
+    reason="operators are looked up in the search_path; without the extension's schema, searches fail with `operator does not "
+    "exist: vector <=> vector` (pgvector#417; bytechef#5386).",
     check=check,
 )

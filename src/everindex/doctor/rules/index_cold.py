@@ -1,4 +1,4 @@
-"""Rule: blocks of vector indexes are found in shared_buffers, by the server's own counters."""
+"""Rule: blocks of vector indexes are found in shared_buffers, according to the server's counters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.units import size_text
 
 HIT_SHARE = 0.99
-#: A search with ef_search = 40 visits some hundred blocks: fewer than this are the first searches after a start.
+#: A search with ef_search = 40 visits some hundred blocks; fewer visits than this are the first searches after a start.
 ENOUGH_BLOCKS = 10_000
 
 
@@ -20,7 +20,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         details = examined.index_details[index.oid]
         visits = details.blocks_found + details.blocks_read
         if visits < ENOUGH_BLOCKS:
-            yield unknown(f"index {index.quoted}: only {visits} of its blocks were visited so far", about=index.quoted)
+            yield unknown(f"index {index.quoted}: only {visits} block visits so far", about=index.quoted)
             continue
         share = details.blocks_found / visits
         found = f"{share:.1%} of {visits} visits to index {index.quoted} found the block in shared_buffers"
@@ -40,8 +40,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                     if has_prewarm
                     else "everindex warm , or CREATE EXTENSION pg_prewarm and pg_prewarm(…) of the index,"
                 )
-                + " after each start; give shared_buffers more than the index takes, or tune it for less (everindex tune). The "
-                "counters also hold the build's own visits: pg_stat_reset_single_table_counters() begins anew.",
+                + " after each start; make shared_buffers larger than the index, or make the index smaller (everindex tune). The "
+                "counters include the build's own visits; pg_stat_reset_single_table_counters() resets them.",
             ),
         )
 
@@ -50,7 +50,7 @@ RULE = Rule(
     slug="index-cold",
     severity="warning",
     title="vector indexes are read from memory",
-    reason="a graph search jumps from block to block: below 99 % in shared_buffers the disk sets its pace (5 searches a second "
-    "cold, 110 warm: pgvector/pgvector#455).",
+    reason="a graph search jumps from block to block: below 99 % in shared_buffers the disk limits its speed (5 searches a "
+    "second cold, 110 warm: pgvector/pgvector#455).",
     check=check,
 )

@@ -13,7 +13,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     indexes = [index for index in examined.settled_indexes if not index.is_partitioned]
     if not indexes:
         return
-    # What the operator says that this server and the system's cache have together.
+    # The operator's figure for the memory of this server and the system's cache together.
     memory = examined.bytes_of("effective_cache_size")
     total = sum(index.size_bytes for index in indexes)
     largest = max(indexes, key=lambda index: index.size_bytes)
@@ -21,16 +21,16 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good(f"the vector indexes ({size_text(total)}) fit into the server's cache ({size_text(memory)})")
     elif examined.is_default("effective_cache_size"):
         yield unknown(
-            f"the vector indexes have {size_text(total)}, and nobody has said what this server has for caching: "
+            f"the vector indexes take {size_text(total)}, but the memory for caching is not configured: "
             f"effective_cache_size is at its default of {size_text(memory)}"
         )
     else:
         yield finding(
-            f"the vector indexes of this database have {size_text(total)}, the server {size_text(memory)} for caching "
+            f"the vector indexes of this database take {size_text(total)}, and the server has {size_text(memory)} for caching "
             f"(effective_cache_size); the largest is {largest.quoted} with {size_text(largest.size_bytes)}",
             fix=Fix(
-                advice="everindex tune  finds a configuration that holds its recall in less: an index of halfvec has half the "
-                "size, one of bit codes with re-ranking a sixteenth. Else the server wants more memory; "
+                advice="everindex tune  finds a smaller configuration that holds its recall: an index on halfvec has half the "
+                "size, one on bit codes with re-ranking a sixteenth. Otherwise the server needs more memory; "
                 "effective_cache_size should say how much it has."
             ),
         )
@@ -40,7 +40,7 @@ RULE = Rule(
     slug="index-larger-than-memory",
     severity="warning",
     title="vector indexes fit into the server's memory",
-    reason="a graph search jumps from block to block: where they do not fit into memory the disk sets its pace (5 searches a "
+    reason="a graph search jumps from block to block: if they do not fit into memory, the disk limits its speed (5 searches a "
     "second cold, 110 warm: pgvector/pgvector#455).",
     check=check,
 )

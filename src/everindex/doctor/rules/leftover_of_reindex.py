@@ -1,4 +1,4 @@
-"""Rule: no REINDEX CONCURRENTLY that failed has left an index behind, which every write maintains."""
+"""Rule: no failed REINDEX CONCURRENTLY has left behind an index that every write maintains."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             continue
         if index.is_being_built or index.table_oid in examined.tables_at_work:
             yield good(
-                f"index {index.quoted} belongs to work on {index.quoted_table} that goes on now", about=index.quoted
+                f"index {index.quoted} belongs to an operation in progress on {index.quoted_table}", about=index.quoted
             )
             continue
         if leftover.kind == "new":
-            meaning = "the new one was never finished; the index that it should have replaced still serves"
+            meaning = "it is the new index, never finished; the index that it should have replaced still serves"
         else:
-            meaning = "the old one was never dropped; the index that replaced it serves"
+            meaning = "it is the old index, never dropped; the index that replaced it serves"
         cost = ", and every write maintains it" if index.is_ready else ""
         yield finding(
             f"index {index.quoted} was left INVALID by a REINDEX CONCURRENTLY that failed: {meaning}{cost}",
@@ -30,7 +30,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             fix=Fix(
                 statements=(f"DROP INDEX CONCURRENTLY {index.quoted}",),
                 is_safe=True,
-                advice="then repeat the REINDEX, if its reason still holds." if leftover.kind == "new" else "",
+                advice="then repeat the REINDEX if it is still needed." if leftover.kind == "new" else "",
             ),
         )
 

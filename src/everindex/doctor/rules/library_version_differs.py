@@ -1,4 +1,4 @@
-"""Rule: pgvector has one version in the catalog, in the server's files and in the loaded library."""
+"""Rule: pgvector has the same version in the catalog, in the server's files and in the loaded library."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 
 
 def _loaded(examined: Examined, created: Version, installed: Version) -> Iterator[RuleResult]:
-    """What this session has loaded: PostgreSQL 18 says it, before it shows in the settings that the library knows."""
+    """Checks the library that this session has loaded: PostgreSQL 18 reports its version; before that, the settings that the
+    library knows reveal it."""
     names = examined.library_settings
     if examined.capabilities.server_version_num >= 180000:
         rows = examined.rows(
@@ -46,7 +47,7 @@ def _loaded(examined: Examined, created: Version, installed: Version) -> Iterato
         loaded = parse_version(rows[0][0]) if rows else None
         if loaded is not None and loaded != installed:
             yield _other_library(
-                f"pgvector {version_text(loaded)}", f"the server's files say {version_text(installed)}"
+                f"pgvector {version_text(loaded)}", f"the server's files have {version_text(installed)}"
             )
         elif loaded is not None:
             yield good(f"the loaded library is pgvector {version_text(loaded)}")
@@ -68,7 +69,7 @@ RULE = Rule(
     slug="library-version-differs",
     severity="warning",
     title="one version of pgvector is in use",
-    reason="settings follow the loaded library, functions and types the catalog: half an upgrade switches new behaviour on "
-    "that the catalog does not have (gke-labs/kube-agents#1182; pgvector README, Upgrading).",
+    reason="settings come from the loaded library, functions and types from the catalog: an incomplete upgrade enables new "
+    "behaviour that the catalog does not have (gke-labs/kube-agents#1182; pgvector README, Upgrading).",
     check=check,
 )

@@ -1,4 +1,4 @@
-"""Rule: no table with a vector index is replicated logically, because indexes do not travel with the rows."""
+"""Rule: no table with a vector index is replicated logically, because indexes are not replicated with the rows."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good("no table with a vector index is replicated logically")
     for oid, how, name in rows:
         yield finding(
-            f'table {tables[oid]} is {how} "{name}": its index is not replicated, and approximate answers of the copies differ',
+            f'table {tables[oid]} is {how} "{name}": its index is not replicated, and approximate results of the copies differ',
             about=tables[oid],
             fix=Fix(
-                advice="declare, build and verify the index on every subscriber by itself, and compare copies by recall, not by "
-                "equal answers. The first copy of the rows is faster without the index."
+                advice="declare, build and verify the index on every subscriber separately, and compare copies by recall, not by "
+                "equal results. The initial copy of the rows is faster without the index."
             ),
         )
 
@@ -43,8 +43,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="logical-replication",
     severity="notice",
-    title="vector indexes are on the one copy of their table",
-    reason="logical replication carries rows, not indexes, and two graphs over the same rows differ (pgvector#853; PostgreSQL "
+    title="tables with a vector index are not replicated logically",
+    reason="logical replication copies rows, not indexes, and two graphs on the same rows differ (pgvector#853; PostgreSQL "
     "documentation, Logical Replication Restrictions).",
     check=check,
 )

@@ -9,7 +9,7 @@ from everindex.doctor.made_settings import set_for_server
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.units import GIB, MIB, size_setting, size_text
 
-#: Of what the operator says the machine has (effective_cache_size): the rest is for sessions and the page cache.
+#: Share of the memory that the operator has configured (effective_cache_size); the rest is for sessions and the page cache.
 SHARE = 0.6
 
 
@@ -19,25 +19,25 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     inherits = worker < 0
     worker = build if inherits else worker
     if examined.capabilities.server_version_num < 170000:
-        worker = min(worker, GIB)  # VACUUM could not use more before PostgreSQL 17 (its release notes)
+        worker = min(worker, GIB)  # before PostgreSQL 17, VACUUM could not use more (release notes)
     workers = int(examined.number_of("autovacuum_max_workers"))
     cache = examined.bytes_of("effective_cache_size")
     wanted = build + workers * worker
-    told = (
+    sentence = (
         f"one build may take {size_text(build)} and {workers} autovacuum workers {size_text(worker)} each, together "
         f"{size_text(wanted)}"
     )
     if wanted <= SHARE * cache:
-        yield good(f"{told}: below 60 % of effective_cache_size ({size_text(cache)})")
+        yield good(f"{sentence}: below 60 % of effective_cache_size ({size_text(cache)})")
     elif examined.is_default("effective_cache_size"):
-        yield unknown(f"{told}; effective_cache_size was never set, so nobody said what memory the machine has")
+        yield unknown(f"{sentence}; effective_cache_size is not set, so the memory of the machine is unknown")
     else:
         fair = max(64 * MIB, int((SHARE * cache - build) / max(1, workers)))
         yield finding(
-            f"{told}: above 60 % of effective_cache_size ({size_text(cache)})",
+            f"{sentence}: above 60 % of effective_cache_size ({size_text(cache)})",
             fix=Fix(
                 statements=set_for_server("autovacuum_work_mem", size_setting(min(fair, 256 * MIB))),
-                advice="keep maintenance_work_mem small for the server and raise it in the session that builds.",
+                advice="set maintenance_work_mem low for the server and raise it in the session that builds.",
             ),
         )
 
@@ -46,7 +46,7 @@ RULE = Rule(
     slug="maintenance-memory-multiplies",
     severity="warning",
     title="builds and autovacuum workers fit into memory together",
-    reason="maintenance_work_mem counts once for each build, and autovacuum_work_mem = -1 gives it to each worker as well "
+    reason="each build may use maintenance_work_mem, and with autovacuum_work_mem = -1 each autovacuum worker may, too "
     "(PostgreSQL documentation, Resource Consumption).",
     check=check,
 )

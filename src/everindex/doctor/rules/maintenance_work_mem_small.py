@@ -15,7 +15,7 @@ from everindex.units import size_setting, size_text
 
 def check(examined: Examined) -> Iterator[RuleResult]:
     declared = {(spec.schema, spec.name) for spec in examined.declared}
-    # For a declared index everindex sets the memory of each build by itself.
+    # For declared indexes everindex sets the memory of each build itself.
     indexes = [
         index for index in examined.indexes if index.method == "hnsw" and (index.schema, index.name) not in declared
     ]
@@ -26,8 +26,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         needed = needed_bytes(examined, index)
         if needed is None:
             yield unknown(
-                f"index {index.quoted}: how much memory a build needs is not known; ANALYZE {index.quoted_table} counts "
-                "its rows",
+                f"index {index.quoted}: the memory of a build is unknown; run ANALYZE {index.quoted_table} to count its rows",
                 about=index.quoted,
             )
         elif needed <= memory:
@@ -42,19 +41,19 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                 about=index.quoted,
                 fix=Fix(
                     statements=(f"SET maintenance_work_mem = '{size_setting(needed)}'",),
-                    advice="in the session that rebuilds it, if the machine has so much free: at most half of it.",
+                    advice="in the session that rebuilds it, if that is at most half of the machine's free memory.",
                 ),
             )
 
 
 def needed_bytes(examined: Examined, index: CatalogIndex) -> int | None:
-    """Memory of a build of this index, with room to grow; None where rows or width are not known."""
+    """Memory of a build of this index, with room to grow; None when rows or dimensions are unknown."""
     table = examined.table_of(index)
     if table is None or table.dimensions is None or index.estimated_rows is None:
         return None
     kind = index.opclass.partition("_")[0]
     if kind not in ("vector", "halfvec", "bit"):
-        return None  # of a sparsevec every value has its own width
+        return None  # the values of a sparsevec column differ in size
     m = index.option("m", DEFAULT_M)
     graph = graph_bytes(rows=index.estimated_rows, dimensions=table.dimensions, m=m, key_type=kind)
     return int(graph * HEADROOM)
@@ -64,7 +63,7 @@ RULE = Rule(
     slug="maintenance-work-mem-small",
     severity="warning",
     title="HNSW graphs fit into maintenance_work_mem",
-    reason="a graph that no longer fits is built on disk, two to five times slower: it takes the bytes of the vector + 32 × m + "
-    "205 for each row (measured within 1 %; pgvector README, Indexing Progress and `hnsw graph no longer fits`).",
+    reason="a graph that no longer fits is built on disk, two to five times slower: each row takes the bytes of its vector + 32 "
+    "× m + 205 (measured within 1 %; pgvector README, Indexing Progress and `hnsw graph no longer fits`).",
     check=check,
 )

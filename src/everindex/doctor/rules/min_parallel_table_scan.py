@@ -11,7 +11,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.units import size_text
 
-#: Below that a build takes seconds.
+#: Below this many rows a build takes seconds.
 FEW_ROWS = 10_000
 
 
@@ -20,7 +20,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     tables = {
         table.oid: table
         for table in examined.tables
-        # For a declared index everindex sets min_parallel_table_scan_size itself.
+        # For declared indexes everindex sets min_parallel_table_scan_size itself.
         if table.relkind in "rm"
         and (table.estimated_rows or 0) >= FEW_ROWS
         and (table.schema, table.name) not in declared
@@ -41,12 +41,13 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             yield good(f"an index on {table.quoted} would be built in parallel", about=table.quoted)
             continue
         yield finding(
-            f"an index on {table.quoted} would be built by one process: {table.estimated_rows} rows, and its main part has "
-            f"{size_text(heap)}, below min_parallel_table_scan_size ({size_text(limit)}), because vectors are stored apart",
+            f"an index on {table.quoted} would be built by one process: the table has {table.estimated_rows} rows, but its main "
+            f"part takes only {size_text(heap)}, less than min_parallel_table_scan_size ({size_text(limit)}), because vectors "
+            "are stored out of line",
             about=table.quoted,
             fix=Fix(
                 statements=("SET min_parallel_table_scan_size = 0",),
-                advice="in the session that builds by hand; everindex sets it for its own builds.",
+                advice="in the session that builds manually; everindex sets it for its own builds.",
             ),
         )
 
@@ -54,8 +55,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="min-parallel-table-scan",
     severity="notice",
-    title="builds by hand run in parallel, too",
-    reason="values of about 2 kB and more are stored out of line (TOAST), and PostgreSQL decides by the size of the rest "
+    title="manual builds run in parallel, too",
+    reason="values of about 2 kB and more are stored out of line (TOAST), and PostgreSQL decides by the size of the main part "
     "(PostgreSQL documentation, min_parallel_table_scan_size; measured: 23.5 s serially, 16.8 s in parallel).",
     check=check,
 )

@@ -44,14 +44,14 @@ def _answer(made: MadeSetting, names: frozenset[str]) -> RuleResult:
     if made.name.lower() in KNOWN_LATER:
         return finding(
             f"{made.name} = {made.value} {made.where} has no effect: this pgvector does not know it yet",
-            fix=Fix(advice="it will hold after an upgrade of pgvector."),
+            fix=Fix(advice="it will take effect after an upgrade of pgvector."),
         )
     close = get_close_matches(made.name.lower(), names, n=1, cutoff=0.6)
-    meant = f"; {close[0]} is meant" if close else ""
+    meant = f"; did you mean {close[0]}?" if close else ""
     return finding(
-        f"{made.name} = {made.value} {made.where} has no effect: pgvector has no setting of that name{meant}",
-        # It never had an effect, and what was set is in the sentence above.
-        fix=Fix(statements=made.undo, is_safe=True, advice="then set the one that was meant, if it is still wanted."),
+        f"{made.name} = {made.value} {made.where} has no effect: pgvector has no setting with that name{meant}",
+        # It never had an effect, and its value is in the sentence above.
+        fix=Fix(statements=made.undo, is_safe=True, advice="then set the intended one, if it is still wanted."),
     )
 
 
@@ -59,7 +59,7 @@ RULE = Rule(
     slug="misspelled-hnsw-setting",
     severity="warning",
     title="stored settings of pgvector have names that it knows",
-    reason="until its library is loaded PostgreSQL takes any name with a dot; on loading the unknown ones are dropped with a "
-    "WARNING that nobody sees (measured; PostgreSQL documentation, Customized Options).",
+    reason="until pgvector's library is loaded, PostgreSQL accepts any name with a dot; on loading, unknown ones are dropped "
+    "with a WARNING that is easily missed (measured; PostgreSQL documentation, Customized Options).",
     check=check,
 )

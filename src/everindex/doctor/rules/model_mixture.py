@@ -1,4 +1,4 @@
-"""Rule: the recorded and declared vectors of the database come from one model."""
+"""Rule: all recorded and declared vectors of the database come from one model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.doctor.vector_records import read_unrecorded
 from everindex.pg.own_schema import is_readable
+from everindex.units import count_text
 
-#: Models that are distinguished, and rows that are counted of each.
+#: Number of models that are distinguished, and of rows that are counted for each.
 MODELS = 10
 COUNTED = 1000
 
@@ -20,7 +21,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     if not is_readable(examined.connection, "embedding_record"):
         return
     models = examined.rows(
-        # From model to model along the index, instead of through every row.
+        # Jumps from model to model along the index instead of reading every row.
         sql.SQL(
             """
             WITH RECURSIVE found(model, number) AS (
@@ -40,7 +41,10 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     )
     if not models:
         return
-    named = ", ".join(f"{model} ({count if count < COUNTED else f'{COUNTED} or more'} rows)" for model, count in models)
+    named = ", ".join(
+        f"{model} ({count_text(count, 'row') if count < COUNTED else f'{COUNTED} or more rows'})"
+        for model, count in models
+    )
     beside = [one for one in read_unrecorded(examined) if one.unrecorded]
     strangers = [one for one in beside if one.declared not in {model for model, _ in models}]
     if strangers:
@@ -50,7 +54,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             for one in strangers
         )
         yield finding(
-            f"vectors that are recorded, of {named}, stand beside {others}",
+            f"the database mixes recorded vectors of {named} with {others}",
             fix=Fix(
                 advice="`everindex model declare NAME` says which model made those without a record, after a comparison."
             ),
@@ -62,13 +66,13 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     yield finding(
         f"vectors of {len(models)} models are recorded: {named}",
         fix=Fix(
-            advice="`everindex embed` makes the others anew with the current model, and goes on where it was interrupted."
+            advice="`everindex embed` embeds the others again with the current model; after an interruption it continues."
         ),
     )
 
 
 def _belongs(examined: Examined) -> sql.Composable:
-    """A condition on record `r`: its row is still there. The record of a deleted row stays, and does no harm."""
+    """A condition on record `r`: its row still exists. The record of a deleted row remains and does no harm."""
     for spec in examined.declared:
         table = sql.Identifier(spec.schema, spec.table)
         if examined.rows(
@@ -85,7 +89,7 @@ RULE = Rule(
     slug="model-mixture",
     severity="critical",
     title="all vectors are of one model",
-    reason="each model has a space of its own: distances between vectors of two mean nothing, and searches silently return the "
-    "wrong rows (vectorize-io/hindsight#1884, ZJU-REAL/Polaris#208).",
+    reason="each model has its own vector space: distances between vectors of different models mean nothing, and searches "
+    "silently return the wrong rows (vectorize-io/hindsight#1884, ZJU-REAL/Polaris#208).",
     check=check,
 )

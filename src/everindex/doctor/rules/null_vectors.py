@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 
-#: One in a hundred may be on its way to be embedded.
+#: One row in a hundred may be waiting to be embedded.
 SHARE = 0.01
 
 
@@ -18,16 +18,16 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             yield unknown(sample, about=table.quoted)
             continue
         column = f"column {table.quoted_column} of {table.quoted}"
-        told = f"{sample.without_vector} of {sample.rows} sampled rows have no vector in {column}"
+        sentence = f"{sample.without_vector} of {sample.rows} sampled rows have no vector in {column}"
         if sample.without_vector <= SHARE * sample.rows:
-            yield good(told, about=table.quoted)
+            yield good(sentence, about=table.quoted)
         else:
             yield finding(
-                told,
+                sentence,
                 about=table.quoted,
                 fix=Fix(
-                    advice="embed them (`everindex embed` for the articles), or count them where the application tells "
-                    "its users what a search covers."
+                    advice="embed them (`everindex embed` for the articles), or have the application tell its users that "
+                    "searches do not cover these rows."
                 ),
             )
 
@@ -36,7 +36,7 @@ RULE = Rule(
     slug="null-vectors",
     severity="notice",
     title="nearly every row has a vector",
-    reason="a row without a vector is in no vector index and is never found by a search through it (measured: 20 of 22 rows), "
-    "without any error.",
+    reason="a row without a vector is in no vector index, and a search through the index never finds it (measured: 20 of 22 "
+    "rows), without any error.",
     check=check,
 )

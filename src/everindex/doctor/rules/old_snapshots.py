@@ -1,4 +1,4 @@
-"""Rule: no session holds an old snapshot, for which concurrent builds and VACUUM wait."""
+"""Rule: no session holds an old snapshot, which holds up concurrent builds and VACUUM."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def check(examined: Examined, *, older_than_seconds: float = LONG_OPEN_SECONDS) 
     old = [row for row in rows if not row[6] and (row[4] or 0) >= older_than_seconds]
     for pid, application, role, state, seconds, query, _ in old:
         yield finding(
-            f"pid {pid} ({application or 'no name'}, role {role}) is {state} in a transaction of "
+            f"pid {pid} ({application or 'no name'}, role {role}) is {state}, in a transaction open for "
             f"{duration_text(seconds)}: {query}",
             fix=Fix(
                 statements=(f"SELECT pg_terminate_backend({int(pid)})",),
-                advice="end it in the application if you can; the statement rolls its transaction back.",
+                advice="end the transaction in the application if you can; the statement ends the session and rolls it back.",
             ),
         )
     if hidden and not examined.sees_other_sessions:
@@ -45,6 +45,6 @@ RULE = Rule(
     severity="warning",
     title="no session holds an old snapshot",
     reason="CREATE INDEX CONCURRENTLY waits for every transaction of the database with a snapshot older than its own, and VACUUM "
-    "keeps the dead rows that it could see (measured in six cases; PostgreSQL documentation, CREATE INDEX).",
+    "cannot remove dead rows that such a snapshot could see (measured in six cases; PostgreSQL documentation, CREATE INDEX).",
     check=check,
 )

@@ -8,7 +8,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.index.spec import DEFAULT_EF_CONSTRUCTION, DEFAULT_M
 
-#: Half of pgvector's default m; below it a node has fewer than 16 links in the lowest layer.
+#: Half of pgvector's default m; with a smaller m a node has fewer than 16 links in the lowest layer.
 FEW_LINKS = 8
 
 
@@ -24,7 +24,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             continue
         options = f"m = {max(m, DEFAULT_M)}, ef_construction = {max(ef_construction, DEFAULT_EF_CONSTRUCTION)}"
         yield finding(
-            f"{has}; the defaults are {DEFAULT_M} and {DEFAULT_EF_CONSTRUCTION}: less finds fewer of the nearest rows",
+            f"{has}; the defaults are {DEFAULT_M} and {DEFAULT_EF_CONSTRUCTION}: smaller values find fewer of the nearest rows",
             about=index.quoted,
             fix=Fix(
                 statements=()
@@ -33,8 +33,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                     f"ALTER INDEX {index.quoted} SET ({options})",
                     f"REINDEX INDEX CONCURRENTLY {index.quoted}",
                 ),
-                advice="measure first (`everindex verify`): small may be enough. The graph changes with the rebuild only; "
-                "ALTER INDEX needs an ACCESS EXCLUSIVE lock for a moment.",
+                advice="measure first (`everindex verify`): small values may be enough. Only the rebuild changes the graph; "
+                "ALTER INDEX takes an ACCESS EXCLUSIVE lock for a moment.",
             ),
         )
 
@@ -43,7 +43,7 @@ RULE = Rule(
     slug="option-below-default",
     severity="notice",
     title="no HNSW index is built with unusually small options",
-    reason="m and ef_construction bound the recall that any ef_search can reach; they are part of the graph, so that only a "
-    "rebuild changes them (pgvector, README, Index Options; hnswbuild.c).",
+    reason="m and ef_construction limit the recall that any ef_search can reach; they are part of the graph, so only a rebuild "
+    "changes them (pgvector, README, Index Options; hnswbuild.c).",
     check=check,
 )

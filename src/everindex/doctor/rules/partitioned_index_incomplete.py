@@ -13,7 +13,7 @@ from everindex.index.spec import MAX_NAME_BYTES
 from everindex.pg.index_catalog import CatalogIndex
 from everindex.units import count_text
 
-#: Named in the sentence; more are counted.
+#: Number of partitions named in the sentence; the rest are counted.
 NAMED = 3
 
 
@@ -50,8 +50,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             names = ", ".join(f"{part.quoted_index} on {part.quoted}" for part in invalid[:NAMED])
             more = f" and {len(invalid) - NAMED} more" if len(invalid) > NAMED else ""
             yield finding(
-                f"index {index.quoted} on {index.quoted_table} is valid, and has INVALID parts, {len(invalid)} of {len(parts)} "
-                f"({names}{more}): searches read these partitions in full",
+                f"index {index.quoted} on {index.quoted_table} is valid, but has INVALID parts ({len(invalid)} of "
+                f"{len(parts)}: {names}{more}): searches read these partitions in full",
                 about=index.quoted,
                 fix=Fix(
                     statements=tuple(f"REINDEX INDEX CONCURRENTLY {part.quoted_index}" for part in invalid),
@@ -60,39 +60,36 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             )
             continue
         if index.is_valid and not missing:
-            yield good(
-                f"index {index.quoted} is complete over {count_text(len(parts), 'partition')}", about=index.quoted
-            )
+            yield good(f"index {index.quoted} covers all {count_text(len(parts), 'partition')}", about=index.quoted)
             continue
         if missing:
             names = ", ".join(part.quoted for part in missing[:NAMED])
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
             yield finding(
-                f"index {index.quoted} on {index.quoted_table} is incomplete: {len(missing)} of "
-                f"{count_text(len(parts), 'partition')} "
-                f"have no part of it ({names}{more}), and are read in full",
+                f"index {index.quoted} on {index.quoted_table} is incomplete: it has no part on {len(missing)} of "
+                f"{count_text(len(parts), 'partition')} ({names}{more}), and searches read these in full",
                 about=index.quoted,
                 fix=Fix(
                     statements=tuple(statement for part in missing for statement in _statements(examined, index, part)),
-                    advice="each build is online; ATTACH locks only the index. The parent turns valid with the last one.",
+                    advice="each build is online; ATTACH locks only the index. The parent becomes valid with the last part.",
                 ),
             )
         elif any(part.is_partitioned and not part.is_valid for part in parts):
-            continue  # an incomplete part is a partitioned index itself, and makes this one valid when it turns so
+            continue  # an incomplete part is itself a partitioned index, and makes this one valid when it becomes valid
         else:
             broken = [part.quoted_index for part in parts if not part.is_valid]
-            why = f"its parts {', '.join(broken)} are INVALID" if broken else "all of its parts are there and valid"
+            why = f"its parts {', '.join(broken)} are INVALID" if broken else "all of its parts exist and are valid"
             yield finding(
                 f"index {index.quoted} on {index.quoted_table} is INVALID as a whole: {why}",
                 about=index.quoted,
                 fix=Fix(
                     statements=(
                         *(f"REINDEX INDEX CONCURRENTLY {part}" for part in broken),
-                        # Looks at all parts again and marks the whole valid.
+                        # Makes PostgreSQL check all parts again and mark the whole index valid.
                         *(f"ALTER INDEX {index.quoted} ATTACH PARTITION {part.quoted_index}" for part in parts[:1]),
                     ),
-                    advice="where the whole stays INVALID after that (an older PostgreSQL may not look again), "
-                    "make a new one with CREATE INDEX ON ONLY and attach new parts to it.",
+                    advice="if the index as a whole remains INVALID after that (an older PostgreSQL may not check again), "
+                    "create a new one with CREATE INDEX ON ONLY and attach new parts to it.",
                 ),
             )
 
@@ -119,7 +116,7 @@ def _partitions(examined: Examined, index: CatalogIndex) -> list[_Part]:
 
 
 def _statements(examined: Examined, index: CatalogIndex, part: _Part) -> Iterator[str]:
-    """Builds the missing part online, or takes a valid index of the same definition, and attaches it."""
+    """Statements that build the missing part online, or reuse a valid index with the same definition, and attach it."""
     tail = examined.index_details[index.oid].tail
     own = [
         other
@@ -137,7 +134,7 @@ def _statements(examined: Examined, index: CatalogIndex, part: _Part) -> Iterato
         made = _quoted(part.schema, name)
         new = sql.Identifier(name).as_string(None)
         if part.is_partitioned:
-            # Nothing is built by it: its own partitions are the next finding.
+            # This builds nothing: the partitions below it are the next finding.
             yield f"CREATE INDEX {new} ON ONLY {part.quoted} {tail}"
         else:
             yield f"CREATE INDEX CONCURRENTLY {new} ON {part.quoted} {tail}"
@@ -152,7 +149,7 @@ RULE = Rule(
     slug="partitioned-index-incomplete",
     severity="critical",
     title="every partitioned vector index covers all partitions",
-    reason="CREATE INDEX ON ONLY the parent makes an INVALID index that turns valid when every partition's own is attached "
-    "(PostgreSQL documentation, CREATE INDEX): until then searches read the partitions without one in full.",
+    reason="CREATE INDEX ON ONLY the parent creates an INVALID index that becomes valid when an index of every partition is "
+    "attached (PostgreSQL documentation, CREATE INDEX): until then searches read the partitions without an index in full.",
     check=check,
 )

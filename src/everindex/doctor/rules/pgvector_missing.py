@@ -16,15 +16,15 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         return
     major = found.server_version_num // 10000
     lost = (
-        f"; database {found.database} was made with pgvector {version_text(found.extension_version)}, whose files are gone"
+        f"; database {found.database} was created with pgvector {version_text(found.extension_version)}, whose files are gone"
         if found.extension_version
         else ""
     )
     yield finding(
         f"the server has no pgvector: pg_available_extensions has no vector{lost}",
         fix=Fix(
-            advice=f"install it on the server's machine (Debian: apt install postgresql-{major}-pgvector; container: an "
-            "image of pgvector/pgvector), then CREATE EXTENSION vector."
+            advice=f"install it on the server's machine (Debian: apt install postgresql-{major}-pgvector; container: a "
+            "pgvector/pgvector image), then CREATE EXTENSION vector."
         ),
     )
 

@@ -31,6 +31,6 @@ RULE = Rule(
     slug="pgvector-too-old",
     severity="critical",
     title="pgvector is new enough for HNSW",
-    reason="HNSW came with pgvector 0.5.0 (pgvector CHANGELOG).",
+    reason="pgvector 0.5.0 introduced HNSW (pgvector CHANGELOG).",
     check=check,
 )

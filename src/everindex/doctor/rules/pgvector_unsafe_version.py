@@ -12,7 +12,7 @@ from everindex.pg.capabilities import Version, version_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advisory:
-    """Versions from `since` up to, and without, `fixed_in`."""
+    """A security advisory; it applies to versions from `since` up to, but not including, `fixed_in`."""
 
     name: str
     since: Version
@@ -50,7 +50,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     is_32_bit = "32-bit" in str(examined.row("SELECT version()")[0])
     hit = [one for one in ADVISORIES if one.since <= version < one.fixed_in and (is_32_bit or not one.only_32_bit)]
     if not hit:
-        yield good(f"no known advisory is against pgvector {version_text(version)} on this server")
+        yield good(f"no known advisory applies to pgvector {version_text(version)} on this server")
     for advisory in hit:
         yield finding(
             f"pgvector {version_text(version)} has {advisory.name}: {advisory.what} ({advisory.source})",
@@ -62,7 +62,7 @@ def _fix(advisory: Advisory, installed: Version | None) -> Fix:
     if installed is not None and installed >= advisory.fixed_in:
         return Fix(
             statements=("ALTER EXTENSION vector UPDATE",),
-            advice="then end the sessions that run: they keep the old one.",
+            advice="then end the running sessions: they keep the old library.",
         )
     return Fix(
         advice=f"install pgvector {version_text(advisory.fixed_in)} or later on the server, then ALTER EXTENSION vector UPDATE. "
@@ -73,7 +73,7 @@ def _fix(advisory: Advisory, installed: Version | None) -> Fix:
 RULE = Rule(
     slug="pgvector-unsafe-version",
     severity="critical",
-    title="no advisory is against this pgvector",
+    title="no advisory applies to this pgvector",
     reason="CVE-2026-3172 is fixed in pgvector 0.8.2, CVE-2026-18022 in 0.8.6 (pgvector CHANGELOG).",
     check=check,
 )

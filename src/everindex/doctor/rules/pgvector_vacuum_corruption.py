@@ -20,7 +20,9 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         return
     indexes = [index for index in examined.indexes if index.method == "hnsw"]
     if not indexes:
-        yield good(f"pgvector {version_text(version)} can damage an HNSW index in VACUUM, and there is none here")
+        yield good(
+            f"pgvector {version_text(version)} can damage an HNSW index during VACUUM, but this database has none"
+        )
         return
     rebuilds = tuple(
         sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(index.schema, index.name)).as_string(None)
@@ -31,13 +33,13 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         f"database: pgvector is {version_text(version)}, the first safe one is {version_text(SAFE_PGVECTOR)}",
         fix=Fix(
             statements=("ALTER EXTENSION vector UPDATE", *rebuilds),
-            advice="A damaged index stays damaged after the upgrade: rebuild each one from which rows were ever deleted or "
+            advice="A damaged index stays damaged after the upgrade: rebuild each index whose rows were ever deleted or "
             "updated.",
         )
         if (examined.capabilities.available_version or ()) >= SAFE_PGVECTOR
         else Fix(
             advice="install pgvector 0.8.4 or later on the server, then ALTER EXTENSION vector UPDATE, and REINDEX INDEX "
-            "CONCURRENTLY each index from which rows were ever deleted or updated: a damaged one stays damaged."
+            "CONCURRENTLY each index whose rows were ever deleted or updated: a damaged one stays damaged."
         ),
     )
 
@@ -46,7 +48,7 @@ RULE = Rule(
     slug="pgvector-vacuum-corruption",
     severity="critical",
     title="VACUUM is safe for HNSW indexes",
-    reason="pgvector 0.8.3 fixes possible corruption of an HNSW index by VACUUM, 0.8.4 `hnsw graph not repaired` and failing "
-    "inserts during VACUUM (pgvector CHANGELOG).",
+    reason="pgvector 0.8.3 fixes possible corruption of an HNSW index by VACUUM; 0.8.4 fixes `hnsw graph not repaired` and "
+    "failing inserts during VACUUM (pgvector CHANGELOG).",
     check=check,
 )

@@ -1,4 +1,4 @@
-"""Rule: no planner method that vector searches need is switched off beyond a session."""
+"""Rule: no planner method that vector searches need is switched off outside a session."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import made_settings
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
-#: The setting and what comes of it. Without the first one no search uses a vector index.
+#: Each setting and the consequence of switching it off. Without the first one no search uses a vector index.
 METHODS = {
     "enable_indexscan": "no search uses a vector index",
-    "enable_seqscan": "plans for small tables and exact searches are worse, and tests of the index prove nothing",
-    "enable_sort": "exact searches and filters get odd plans",
-    "enable_bitmapscan": "filters beside the vector search get odd plans",
+    "enable_seqscan": "small tables and exact searches get worse plans, and tests of the index prove nothing",
+    "enable_sort": "exact searches and filters get poor plans",
+    "enable_bitmapscan": "filters combined with a vector search get poor plans",
     "enable_incremental_sort": "ORDER BY distance, id cannot use the index",
 }
 
@@ -25,7 +25,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     for made in off:
         yield finding(
             f"{made.name} is off {made.where}: {METHODS[made.name.lower()]}",
-            fix=Fix(statements=made.undo, advice=made.undo_advice or "it holds for new connections."),
+            fix=Fix(statements=made.undo, advice=made.undo_advice or "the change applies to new connections."),
         )
 
 
@@ -33,7 +33,7 @@ RULE = Rule(
     slug="planner-methods-off",
     severity="warning",
     title="no planner method is switched off",
-    reason="these are for a session that tests something; left in a role or database they change every plan in silence "
+    reason="these settings are meant for tests in a session; stored for a role or database they silently change every plan "
     "(pgvector#853; PostgreSQL documentation, Planner Method Configuration).",
     check=check,
 )

@@ -14,10 +14,10 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good("this connection goes to the server itself")
         return
     yield finding(
-        "this connection goes through a pooler: its session at the server has another process number than it was told",
+        "this connection goes through a pooler: the process ID of its server session differs from the one reported on connecting",
         fix=Fix(
-            advice="set DATABASE_URL_DIRECT to the server's own address, for migrate, doctor, the keeper and whatever builds; "
-            "searches go through the pooler."
+            advice="set DATABASE_URL_DIRECT to the server's own address, for migrate, doctor, the keeper and all builds; "
+            "searches continue to use the pooler."
         ),
     )
 
@@ -26,7 +26,7 @@ RULE = Rule(
     slug="pooler-in-between",
     severity="warning",
     title="no pooler is between everindex and the server",
-    reason="in transaction mode a pooler gives each transaction another session: SET, session locks and what a concurrent build "
-    "needs between its transactions are lost or leak (PgBouncer documentation, Features; hindsight#2817).",
+    reason="in transaction mode a pooler can run each transaction in a different session: SET, session locks and what a "
+    "concurrent build needs between its transactions are lost or leak (PgBouncer documentation, Features; hindsight#2817).",
     check=check,
 )

@@ -24,7 +24,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     major = found.server_version_num // 10000
     last = date.min if major < min(LAST_DAY) else LAST_DAY.get(major)
     if last is None:
-        yield unknown(f"PostgreSQL {found.server_version} is newer than this everindex knows")
+        yield unknown(f"PostgreSQL {found.server_version} is newer than the versions that this everindex knows")
     elif examined.now.date() > last:
         when = "long ago" if last == date.min else f"on {last}"
         yield finding(
@@ -42,6 +42,6 @@ RULE = Rule(
     slug="postgres-end-of-life",
     severity="warning",
     title="this PostgreSQL is supported",
-    reason="after five years a major version gets no fixes, of security holes neither (postgresql.org, Versioning Policy).",
+    reason="after five years a major version gets no more fixes, not even for security (postgresql.org, Versioning Policy).",
     check=check,
 )

@@ -1,4 +1,4 @@
-"""Rule: no prepared transaction is left unfinished; it would hold up builds and VACUUM across restarts."""
+"""Rule: no prepared transaction is left unfinished, because it holds up builds and VACUUM even across restarts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def check(examined: Examined, *, older_than_seconds: float = LONG_OPEN_SECONDS) 
     for gid, owner, seconds in old:
         yield finding(
             f"transaction {gid!r} of role {owner} was prepared {duration_text(seconds)} ago and not finished: it keeps its locks "
-            "and its snapshot, over restarts too",
+            "and its snapshot, even across restarts",
             fix=Fix(
                 statements=(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)).as_string(None),),
-                advice="or COMMIT PREPARED: ask its coordinator (the transaction manager) first.",
+                advice="or COMMIT PREPARED: check with its coordinator (the transaction manager) first.",
             ),
         )
 
@@ -36,7 +36,7 @@ RULE = Rule(
     slug="prepared-transactions",
     severity="warning",
     title="no prepared transaction is left over",
-    reason="a prepared transaction has no session: pg_stat_activity lacks it, and a concurrent build waits for it without end "
-    "(PostgreSQL documentation, PREPARE TRANSACTION).",
+    reason="a prepared transaction has no session: pg_stat_activity does not show it, and a concurrent build waits for it "
+    "indefinitely (PostgreSQL documentation, PREPARE TRANSACTION).",
     check=check,
 )

@@ -8,9 +8,9 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import set_for_database
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 
-#: What PostgreSQL ships, as a multiple of seq_page_cost.
+#: PostgreSQL's default, as a multiple of seq_page_cost.
 SPINNING = 4.0
-#: From about this width on a value is stored out of line, and the table looks cheap to scan. Source: PostgreSQL, TOAST.
+#: Values of about this size and more are stored out of line, and the table looks cheap to scan. Source: PostgreSQL, TOAST.
 TOASTED_BYTES = 2000
 
 
@@ -30,11 +30,11 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good(f"random_page_cost is {cost:g}")
         return
     yield finding(
-        f"random_page_cost is {cost:g}: with vectors stored out of line ({wide[0].quoted_table}) the planner leaves the index "
-        "as ef_search or LIMIT grows",
+        f"random_page_cost is {cost:g}: with vectors stored out of line ({wide[0].quoted_table}) the planner stops using the "
+        "index as ef_search or LIMIT grows",
         fix=Fix(
             statements=(set_for_database(examined.capabilities.database, "random_page_cost", "1.1"),),
-            advice="right for SSD and network storage; it holds for new connections.",
+            advice="suits SSD and network storage; the change applies to new connections.",
         ),
     )
 
@@ -42,7 +42,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="random-page-cost-default",
     severity="warning",
-    title="random_page_cost is that of the storage",
+    title="random_page_cost fits the storage",
     reason="with the default of 4 a search of 63,166 × 1536 used the index at ef_search 80 and read the whole table at 100, 100 "
     "times slower; with 1.1 it did not (measured).",
     check=check,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from everindex.doctor.examined import Examined
 from everindex.doctor.made_settings import set_for_database
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
+from everindex.units import count_text
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
@@ -27,18 +28,18 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     for oid, policies in secured:
         table = indexed[oid].quoted_table
         if mode != "off":
-            yield good(f"row security of {table} filters an iterative scan ({mode}), which goes on", about=table)
+            yield good(f"row security of {table} filters an iterative scan ({mode}), which continues", about=table)
             continue
         fix = Fix(
             statements=(set_for_database(examined.capabilities.database, "hnsw.iterative_scan", "strict_order"),)
             if knows
             else (),
-            advice="or a partial index or a partition for each large tenant. How many rows come, and how fast, tells about "
-            "other tenants' rows either way.",
+            advice="or a partial index or a partition for each large tenant. The number of rows and the time of a search reveal "
+            "something about other tenants' rows either way.",
         )
         yield finding(
-            f"table {table} has row security ({policies} policies): the index finds its candidates among everybody's rows, and "
-            "the policy then removes those of others, so that searches return too few",
+            f"table {table} has row security ({count_text(policies, 'policy', 'policies')}): the index finds candidates among "
+            "all rows, and the policy then removes those of other users, so searches return too few",
             about=table,
             fix=fix,
         )
@@ -47,7 +48,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="rls-post-filter",
     severity="warning",
-    title="row security does not thin out searches",
+    title="row security does not shorten search results",
     reason="a policy is a filter after the index scan, like any other WHERE (pgvector README, Filtering; "
     "pgEdge/pgedge-rag-server#50).",
     check=check,

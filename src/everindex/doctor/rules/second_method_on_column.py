@@ -1,4 +1,4 @@
-"""Rule: no ivfflat index answers the same searches as an hnsw index of its table."""
+"""Rule: no ivfflat index serves the same searches as an hnsw index of its table."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             continue
         beside = hnsw.get(_searches(index))
         if beside is None:
-            yield good(f"ivfflat index {index.quoted} has no hnsw index beside it", about=index.quoted)
+            yield good(f"ivfflat index {index.quoted} has no hnsw counterpart", about=index.quoted)
             continue
         yield finding(
-            f"ivfflat index {index.quoted} ({size_text(index.size_bytes)}) stands beside hnsw index {beside.quoted} on the "
-            "same key and for the same operator: the planner takes the cheaper one, writers pay for both",
+            f"ivfflat index {index.quoted} ({size_text(index.size_bytes)}) has the same key and operator as hnsw index "
+            f"{beside.quoted}: the planner chooses the cheaper one, and every write maintains both",
             about=index.quoted,
             fix=Fix(
                 statements=(f"DROP INDEX {'' if index.is_partitioned else 'CONCURRENTLY '}{index.quoted}",),
-                advice="see with EXPLAIN which one the application's searches use before dropping either.",
+                advice="check with EXPLAIN which one the application's searches use before you drop either.",
             ),
         )
 
@@ -38,8 +38,8 @@ def _searches(index: CatalogIndex) -> tuple[object, ...]:
 RULE = Rule(
     slug="second-method-on-column",
     severity="warning",
-    title="no ivfflat index stands beside an hnsw index for the same searches",
-    reason="with both on one column the planner takes the cheaper, usually hnsw, and the other is only written to "
+    title="no ivfflat index serves the same searches as an hnsw index",
+    reason="with both on one column the planner chooses the cheaper, usually hnsw, and the other is only written to "
     "(pgvector/pgvector#420, pgvector/pgvector#743).",
     check=check,
 )

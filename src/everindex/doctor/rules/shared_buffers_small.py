@@ -21,12 +21,12 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good(f"the vector indexes ({size_text(total)}) fit into shared_buffers ({size_text(buffers)})")
         return
     yield finding(
-        f"the vector indexes of this database have {size_text(total)}, shared_buffers {size_text(buffers)}; the largest is "
-        f"{largest.quoted} with {size_text(largest.size_bytes)}",
+        f"the vector indexes of this database take {size_text(total)}, but shared_buffers is {size_text(buffers)}; the largest "
+        f"is {largest.quoted} with {size_text(largest.size_bytes)}",
         fix=Fix(
             statements=set_for_server("shared_buffers", size_setting(total + total // 4))[:1],
-            advice="it wants a restart, and about a quarter of the machine's memory is usual; a halfvec index has half the "
-            "size. After a restart pg_prewarm loads an index before the first search.",
+            advice="changing it requires a restart; about a quarter of the machine's memory is usual. A halfvec index has half "
+            "the size. After a restart pg_prewarm loads an index before the first search.",
         ),
     )
 
@@ -35,7 +35,7 @@ RULE = Rule(
     slug="shared-buffers-small",
     severity="warning",
     title="vector indexes fit into shared_buffers",
-    reason="a search jumps through the whole graph: median 3.8 ms with 128 MB under an index of 493 MB, 1.5 ms when it fits and "
-    "is warm (measured on 63,166 × 1536; pgvector#455).",
+    reason="a search jumps through the whole graph: median 3.8 ms with 128 MB for an index of 493 MB, 1.5 ms when the index fits "
+    "and is warm (measured on 63,166 × 1536; pgvector#455).",
     check=check,
 )

@@ -1,6 +1,6 @@
-"""Rule: a parallel build gets its memory from /dev/shm.
+"""Rule: /dev/shm is large enough for a parallel build.
 
-The size is read only where the server's process runs on this machine; elsewhere the result is unknown.
+The size can be read only if the server's process runs on this machine; otherwise the result is unknown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from everindex.pg.pooler import route_of
 from everindex.units import MIB, size_text
 
 SHARED_MEMORY = Path("/dev/shm")
-#: Room above maintenance_work_mem; with both at 64 MB it still fails (als-apg/osprey#1026).
+#: Space needed above maintenance_work_mem; with both at 64 MB a build still fails (als-apg/osprey#1026).
 HEADROOM_BYTES = 64 * MIB
 
 
@@ -27,7 +27,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         return
     kind = examined.setting("dynamic_shared_memory_type")
     if kind != "posix":
-        where = {"mmap": " and take it from the data disk", "sysv": " but on kernel.shmmax and kernel.shmall"}
+        where = {"mmap": " and use the data disk", "sysv": " but on kernel.shmmax and kernel.shmall"}
         yield good(
             f"dynamic_shared_memory_type is {kind}: builds do not depend on the size of /dev/shm{where.get(str(kind), '')}"
         )
@@ -36,27 +36,27 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     size = shared_memory_bytes(examined)
     if size is None:
         yield unknown(
-            f"the server is not on this machine: its /dev/shm should have {size_text(needed)}; containers start with 64 MB "
+            f"the server is not on this machine: its /dev/shm should have {size_text(needed)}; containers have 64 MB by default "
             "(docker run --shm-size, shm_size in compose, a memory emptyDir in Kubernetes)"
         )
     elif size < needed:
         yield finding(
-            f"/dev/shm has {size_text(size)}, a parallel build with maintenance_work_mem of "
-            f"{size_text(needed - HEADROOM_BYTES)} wants {size_text(needed)}",
+            f"/dev/shm has {size_text(size)}, but a parallel build with maintenance_work_mem of "
+            f"{size_text(needed - HEADROOM_BYTES)} needs {size_text(needed)}",
             fix=Fix(
                 statements=("SET max_parallel_maintenance_workers = 0",),
                 advice="in the session that builds; or give the server's container more (--shm-size, shm_size).",
             ),
         )
     else:
-        yield good(f"/dev/shm has {size_text(size)}, a parallel build wants {size_text(needed)}")
+        yield good(f"/dev/shm has {size_text(size)}, a parallel build needs {size_text(needed)}")
 
 
 def shared_memory_bytes(examined: Examined) -> int | None:
-    """The size of the server's /dev/shm; None unless the server's process is seen to run on this very machine."""
+    """The size of the server's /dev/shm; None unless the server's process is found on this machine."""
     if not examined.connection.info.host.startswith("/"):
         return None
-    # A socket may be shared with a container: then its process has another number here, and another /dev/shm.
+    # A socket may be shared with a container, whose process then has a different PID here and a different /dev/shm.
     try:
         name = Path(f"/proc/{route_of(examined.connection).server_pid}/comm").read_text(
             encoding="utf-8", errors="replace"
@@ -72,8 +72,8 @@ def shared_memory_bytes(examined: Examined) -> int | None:
 RULE = Rule(
     slug="shared-memory-small",
     severity="warning",
-    title="a parallel build gets its shared memory",
-    reason="a parallel HNSW build asks for its whole maintenance_work_mem at once in /dev/shm, and fails with `could not resize "
+    title="a parallel build has enough shared memory",
+    reason="a parallel HNSW build allocates its whole maintenance_work_mem at once in /dev/shm, and fails with `could not resize "
     "shared memory segment` in the 64 MB of a container (pgvector#453, #714; pgvector README).",
     check=check,
 )

@@ -1,4 +1,4 @@
-"""Rule: no standby or replication slot holds back the primary's VACUUM or keeps its WAL."""
+"""Rule: no standby or replication slot holds back VACUUM on the primary or retains its WAL."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         bad = True
         drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name)).as_string(None)
         yield finding(
-            f"replication slot {name!r} ({'in use' if active else 'unused'}) keeps {' and '.join(held)}",
+            f"replication slot {name!r} ({'in use' if active else 'unused'}) holds {' and '.join(held)}",
             fix=Fix(
                 statements=() if active else (drop,),
-                advice="only when its standby or subscriber is gone for good: it can never catch up afterwards."
+                advice="only if its standby or subscriber is gone for good: it can never catch up afterwards."
                 if not active
                 else "end the long search on that standby, or switch hot_standby_feedback off there.",
             ),
         )
     if not bad:
-        yield good(f"no replication slot holds back VACUUM or WAL ({len(slots)} slots)")
+        yield good(f"no replication slot holds back VACUUM or WAL ({count_text(len(slots), 'slot')})")
 
 
 RULE = Rule(
     slug="standby-holds-snapshot",
     severity="warning",
     title="no standby or slot holds the primary back",
-    reason="hot_standby_feedback and unused slots keep dead rows, which eat the candidates of a search (60 % dead: recall 0.41, "
-    "measured), and WAL, of which every build writes a whole index (PostgreSQL documentation, Replication Slots).",
+    reason="hot_standby_feedback and unused slots retain dead rows, which use up the candidates of a search (60 % dead: recall "
+    "0.41, measured), and WAL, to which every build adds a whole index (PostgreSQL documentation, Replication Slots).",
     check=check,
 )

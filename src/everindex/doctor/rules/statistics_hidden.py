@@ -16,8 +16,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         yield good(f'role "{role}" sees the sessions and builds of every role')
         return
     yield finding(
-        f'role "{role}" does not see sessions and builds of other roles: who holds up a build cannot be named, and how far '
-        "a build is cannot be seen",
+        f'role "{role}" cannot see sessions and builds of other roles: everindex cannot name the session that holds up a build, '
+        "nor show the progress of a build",
         fix=Fix(
             statements=(sql.SQL("GRANT pg_read_all_stats TO {}").format(sql.Identifier(role)).as_string(None),),
             advice="as superuser or a role that has it WITH ADMIN OPTION.",
@@ -28,8 +28,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="statistics-hidden",
     severity="notice",
-    title="the role sees sessions and builds of others",
-    reason="pg_stat_activity and pg_stat_progress_create_index show rows of other roles as NULL without pg_read_all_stats "
+    title="the role sees the sessions and builds of other roles",
+    reason="pg_stat_activity and pg_stat_progress_create_index show other roles' rows as NULL without pg_read_all_stats "
     "(PostgreSQL documentation, Predefined Roles).",
     check=check,
 )

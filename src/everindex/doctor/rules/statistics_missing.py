@@ -16,7 +16,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             yield good(f"table {table.quoted} is empty", about=table.quoted)
         elif table.estimated_rows is None or details.has_statistics is False:
             yield finding(
-                f"table {table.quoted} was never analyzed: the planner guesses how many rows it has and what is in them",
+                f"table {table.quoted} was never analyzed: the planner guesses the number and contents of its rows",
                 about=table.quoted,
                 fix=Fix(statements=(f"ANALYZE {table.quoted}",), is_safe=True),
             )
@@ -33,7 +33,7 @@ RULE = Rule(
     slug="statistics-missing",
     severity="warning",
     title="every table with vectors was analyzed",
-    reason="without row counts the planner takes the whole table instead of the index; ANALYZE after a bulk load "
+    reason="without row counts the planner reads the whole table instead of the index; run ANALYZE after a bulk load "
     "(PostgreSQL documentation, Populating a Database; reltuples is -1 until then).",
     check=check,
 )

@@ -9,7 +9,7 @@ from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.units import duration_text
 
-#: A week has every job of the week in it.
+#: A week includes every weekly job.
 LONG_ENOUGH = timedelta(days=7)
 
 
@@ -22,12 +22,12 @@ def check(examined: Examined, *, now: datetime | None = None) -> Iterator[RuleRe
         return
     age = (now or examined.now) - reset
     if age >= LONG_ENOUGH:
-        yield good(f"the usage counters count since {duration_text(age.total_seconds())}")
+        yield good(f"the usage counters are {duration_text(age.total_seconds())} old")
     else:
         yield finding(
-            f"the usage counters count since {duration_text(age.total_seconds())} only: an index without scans may still be used",
+            f"the usage counters are only {duration_text(age.total_seconds())} old: an index without scans may still be used",
             fix=Fix(
-                advice="drop no index as unused before they are seven days old; every standby has counters of its own."
+                advice="do not drop an index as unused before they are seven days old; every standby has its own counters."
             ),
         )
 
@@ -35,8 +35,8 @@ def check(examined: Examined, *, now: datetime | None = None) -> Iterator[RuleRe
 RULE = Rule(
     slug="statistics-young",
     severity="notice",
-    title="usage counters are a week old",
-    reason="idx_scan counts from stats_reset on, and a crash or pg_stat_reset() starts anew; plans shown by EXPLAIN do not count "
+    title="usage counters are at least a week old",
+    reason="idx_scan counts from stats_reset on, and a crash or pg_stat_reset() resets it; plans shown by EXPLAIN do not count "
     "(PostgreSQL documentation, The Cumulative Statistics System).",
     check=check,
 )

@@ -1,4 +1,4 @@
-"""Rule: no table with a vector column is UNLOGGED, and so empty after a crash."""
+"""Rule: no table with a vector column is UNLOGGED, because a crash empties such a table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             about=table.quoted,
             fix=Fix(
                 statements=(f"ALTER TABLE {table.quoted} SET LOGGED",),
-                advice="it rewrites the table and its indexes, locked against everybody. A table that can be filled anew at "
-                "any time may stay as it is.",
+                advice="this rewrites the table and its indexes, and blocks all access meanwhile. A table that can be refilled "
+                "at any time may remain UNLOGGED.",
             ),
         )
 
@@ -27,8 +27,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="table-is-unlogged",
     severity="warning",
-    title="tables of vectors survive a crash",
+    title="tables with vectors survive a crash",
     reason="an unlogged table is truncated after a crash and not replicated (PostgreSQL documentation, CREATE TABLE, UNLOGGED); "
-    "pgvector before 0.7.2 also had a fault in HNSW indexes on them (CHANGELOG).",
+    "pgvector before 0.7.2 also had a bug in HNSW indexes on them (CHANGELOG).",
     check=check,
 )

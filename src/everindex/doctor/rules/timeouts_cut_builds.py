@@ -1,4 +1,4 @@
-"""Rule: no stored time limit cuts off a manual build by the owner of a vector table."""
+"""Rule: no stored timeout interrupts a manual build by the owner of a vector table."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             ([table.oid for table in examined.tables],),
         )
     }
-    # Limits of roles that own no vector table cut no build: they are good practice.
+    # Timeouts of roles that own no vector table do not interrupt builds: they are good practice.
     limits = [
         made
         for made in made_settings(examined, TIME_LIMITS)
         if made.value not in _OFF and (made.role is None or made.role in owners)
     ]
     if not limits:
-        yield good("no time limit is set for those who build the vector indexes")
+        yield good("no timeout is set for the roles that own the tables with vectors")
     for made in limits:
         yield finding(
-            f"{made.name} is {made.value} {made.where}: it cuts off a CREATE INDEX CONCURRENTLY or REINDEX by hand, and leaves "
-            "an INVALID index",
+            f"{made.name} is {made.value} {made.where}: it interrupts a manual CREATE INDEX CONCURRENTLY or REINDEX, which "
+            "leaves an INVALID index behind",
             fix=Fix(
                 statements=(f"SET {made.name} = 0",),
-                advice="in the session that builds by hand; the limit itself may stay. everindex lifts it for its own builds.",
+                advice="in the session that builds manually; the timeout itself may stay. everindex lifts it for its own builds.",
             ),
         )
 
@@ -44,8 +44,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="timeouts-cut-builds",
     severity="notice",
-    title="no time limit cuts a build off",
-    reason="lock_timeout counts the waits of a concurrent build for old snapshots, too; when it strikes, an INVALID index stays "
-    "(measured: SQLSTATE 55P03; yetone/cumora#236).",
+    title="no timeout interrupts a build",
+    reason="lock_timeout also applies while a concurrent build waits for old snapshots; when it expires, an INVALID index "
+    "remains (measured: SQLSTATE 55P03; yetone/cumora#236).",
     check=check,
 )

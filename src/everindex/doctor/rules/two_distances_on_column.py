@@ -31,11 +31,11 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         )
         yield finding(
             f"{key} of {first.quoted_table} is indexed for {len(opclasses)} distances: {described}; a search uses only the "
-            "one of its own operator, writers pay for all",
+            "index for its own operator, but every write maintains all of them",
             about=first.quoted_table,
             fix=Fix(
                 advice="find the operator of the application's searches (<=> cosine, <-> L2, <#> inner product, <+> L1) and "
-                "drop the indexes of the others with DROP INDEX CONCURRENTLY."
+                "drop the indexes for the others with DROP INDEX CONCURRENTLY."
             ),
         )
 
@@ -43,8 +43,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="two-distances-on-column",
     severity="notice",
-    title="a column is indexed for one distance",
-    reason="an index answers only the operator of its opclass; an L2 index under cosine searches is written to and never "
-    "read (vectorize-io/hindsight#1667).",
+    title="every column is indexed for one distance",
+    reason="an index serves only the operator of its opclass; an L2 index on a column with cosine searches is written to but "
+    "never read (vectorize-io/hindsight#1667).",
     check=check,
 )

@@ -27,8 +27,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             about=table.quoted,
             fix=Fix(
                 statements=(f"ALTER TABLE {table.quoted} RESET ({', '.join(off)})",),
-                advice="somebody switched it off, perhaps for a bulk load that has ended. The first VACUUM afterwards goes "
-                "through the whole graph.",
+                advice="it was switched off on purpose, perhaps for a bulk load that has ended. The first VACUUM afterwards "
+                "processes the whole graph.",
             ),
         )
 
@@ -37,7 +37,7 @@ RULE = Rule(
     slug="vacuum-off-for-table",
     severity="warning",
     title="autovacuum is on for every table with a vector index",
-    reason="dead rows then stay among the candidates of every search and take the places of living ones (pgvector, README, "
-    "Vacuuming), and statistics grow old.",
+    reason="dead rows then stay among the candidates of every search and take the place of live ones (pgvector, README, "
+    "Vacuuming), and statistics become stale.",
     check=check,
 )

@@ -9,8 +9,8 @@ from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
 from everindex.index.spec import MAX_DIMENSIONS
 from everindex.units import count_text
 
-#: From about 2,000 rows on the planner takes the index (measured, 384 and 1536 dimensions); at 10,000 a search that reads
-#: everything is felt.
+#: From about 2,000 rows on the planner uses the index (measured, 384 and 1536 dimensions); at 10,000 rows a search that reads
+#: the whole table is noticeably slow.
 MANY_ROWS = 10_000
 
 
@@ -20,7 +20,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             table.column_type, table.dimensions
         )
         if table.relkind == "p" or table.dimensions is None or too_wide:
-            continue  # column-without-width and dimensions-beyond-limit answer for these
+            continue  # rules column-without-width and dimensions-beyond-limit cover these
         column = f"column {table.quoted_column} of {table.quoted}"
         details = examined.table_details[table.oid]
         rows = details.live_rows if table.estimated_rows is None else table.estimated_rows
@@ -28,7 +28,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         if indexes:
             yield good(f"{column} has a vector index ({indexes[0].quoted})", about=table.quoted)
         elif table.estimated_rows is None and rows == 0 and details.size_bytes > 0:
-            yield unknown(f"{column}: how many rows it has is not known, ANALYZE {table.quoted}", about=table.quoted)
+            yield unknown(f"{column}: the number of rows is unknown; run ANALYZE {table.quoted}", about=table.quoted)
         elif rows < MANY_ROWS:
             yield good(f"{column} needs no index for about {count_text(rows, 'row')}", about=table.quoted)
         else:
@@ -40,8 +40,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                     statements=(
                         f"CREATE INDEX CONCURRENTLY ON {table.quoted} USING hnsw ({table.quoted_column} {opclass})",
                     ),
-                    advice="that is for cosine (<=>): take the opclass of the application's operator. An application that "
-                    "always filters down to a few thousand rows is better off with an index on its filter.",
+                    advice="the statement is for cosine (<=>): use the opclass of the application's operator. An application "
+                    "that always filters down to a few thousand rows is better off with an index on its filter.",
                 ),
             )
 
@@ -50,7 +50,7 @@ RULE = Rule(
     slug="vector-column-without-index",
     severity="warning",
     title="every column with many vectors has a vector index",
-    reason="without one each search computes the distance to every row; the planner prefers an index from about 2,000 rows on "
+    reason="without one every search computes the distance to every row; the planner prefers an index from about 2,000 rows on "
     "(measured).",
     check=check,
 )

@@ -34,11 +34,11 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         storage, of_type = storages.get((table.oid, table.column), ("", ""))
         if storage == EXTENDED and of_type == EXTERNAL:
             yield finding(
-                f"{column} has storage EXTENDED: every vector is tried to be compressed, and vectors do not compress",
+                f"{column} has storage EXTENDED: PostgreSQL tries to compress every vector, but vectors do not compress",
                 about=table.quoted,
                 fix=Fix(
                     statements=(f"ALTER TABLE {table.quoted} ALTER COLUMN {table.quoted_column} SET STORAGE EXTERNAL",),
-                    advice="for what is written from then on; it needs an ACCESS EXCLUSIVE lock for a moment.",
+                    advice="it affects values written from then on, and takes an ACCESS EXCLUSIVE lock for a moment.",
                 ),
             )
         else:
@@ -49,7 +49,7 @@ RULE = Rule(
     slug="vectors-compressed",
     severity="notice",
     title="vectors are stored uncompressed",
-    reason="pgvector 0.6.0 made EXTERNAL the storage of vector (CHANGELOG); columns from before, and those that a dump of such "
-    "a database made, keep EXTENDED and pay for compressing at every write and read.",
+    reason="pgvector 0.6.0 made EXTERNAL the storage of vector (CHANGELOG); older columns, and columns restored from a dump of "
+    "such a database, keep EXTENDED, which costs time at every write and read.",
     check=check,
 )

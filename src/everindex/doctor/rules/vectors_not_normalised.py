@@ -1,4 +1,4 @@
-"""Rule: the vectors under an inner product index have length 1."""
+"""Rule: the vectors in an inner product index have length 1."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def check(examined: Examined) -> Iterator[RuleResult]:
             yield unknown(sample, about=table.quoted)
             continue
         column = f"column {table.quoted_column} of {table.quoted}"
-        lengths = f"{sample.not_unit} of {sample.with_vector} sampled vectors in {column} are not of length 1 ± {UNIT_TOLERANCE}"
+        lengths = f"{sample.not_unit} of {sample.with_vector} sampled vectors in {column} do not have length 1 ± {UNIT_TOLERANCE}"
         if for_inner_product[table.oid, table.column] and sample.not_unit:
             yield finding(
-                f"{lengths}, and an inner product index orders them: longer vectors come first, whatever they mean",
+                f"{lengths}, but an inner product index orders them: longer vectors come first, whatever their meaning",
                 about=table.quoted,
                 fix=Fix(
-                    advice="if the model means it so, all is well. Else search by cosine (<=>, with an index for it), or "
-                    "store unit vectors (l2_normalize)."
+                    advice="if the model is meant for that, all is well. Otherwise search by cosine (<=>, with an index for it), "
+                    "or store unit vectors (l2_normalize)."
                 ),
             )
         elif (
@@ -46,7 +46,7 @@ RULE = Rule(
     slug="vectors-not-normalised",
     severity="notice",
     title="an inner product index holds unit vectors",
-    reason="inner product gives the order of cosine, and faster, for vectors of length 1 only (pgvector, README, Performance); "
-    "for others it prefers the long ones.",
+    reason="only for vectors of length 1 does the inner product give the same order as cosine, and faster (pgvector, README, "
+    "Performance); otherwise it prefers long vectors.",
     check=check,
 )

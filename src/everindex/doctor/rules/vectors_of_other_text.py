@@ -1,4 +1,4 @@
-"""Rule: recorded vectors are those that their model gives the text that is stored now."""
+"""Rule: recorded vectors equal their model's vectors of the stored texts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def _judge(found: ComparedVectors) -> RuleResult | None:
         return None
     if not found.recorded_other:
         return good(
-            f"{found.recorded} sampled vectors of {found.quoted} are those that {found.model} gives their texts",
+            f"all {found.recorded} sampled vectors of {found.quoted} equal those of {found.model} for their texts",
             about=found.quoted,
         )
     return finding(
         f"{found.recorded_other} of {found.recorded} sampled vectors of {found.quoted} are recorded as made by "
-        f"{found.model}, but of another text than is stored",
+        f"{found.model}, but from a text other than the stored one",
         about=found.quoted,
-        fix=Fix(advice="`everindex embed --check` compares every vector with its text, and makes those anew."),
+        fix=Fix(advice="`everindex embed --check` compares every vector with its text, and embeds these again."),
     )
 
 
 RULE = Rule(
     slug="vectors-of-other-text",
     severity="warning",
-    title="vectors are of the texts that are stored",
-    reason="a row is then found by a text that is gone, and not by its own: left by programs that edit a text and do not embed, "
-    "and by partial upserts of early releases (251 of 400 rows of a writers' test).",
+    title="vectors belong to the texts that are stored",
+    reason="such a row is found by a text that no longer exists instead of its own: caused by programs that edit a text without "
+    "embedding it, and by partial upserts of early releases (251 of 400 rows in a test with concurrent writers).",
     check=check,
 )

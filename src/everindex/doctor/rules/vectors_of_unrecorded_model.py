@@ -10,7 +10,7 @@ from everindex.doctor.vector_records import COUNTED, read_unrecorded
 
 DECLARE = (
     "`everindex model declare NAME` compares a sample with that model (static, or a name at the endpoint) and records it; "
-    "`everindex embed --overwrite-unrecorded` makes them anew where nobody knows it."
+    "`everindex embed --overwrite-unrecorded` replaces the vectors if the model is unknown."
 )
 
 
@@ -19,13 +19,13 @@ def check(examined: Examined) -> Iterator[RuleResult]:
         counted = f"{found.unrecorded}" if found.unrecorded < COUNTED else f"{COUNTED} or more"
         if found.unrecorded and found.declared is None:
             yield finding(
-                f"nothing says which model made {counted} vectors of {found.quoted}: texts are searched by words",
+                f"nothing says which model made {counted} vectors of {found.quoted}: texts are searched by keywords only",
                 about=found.quoted,
                 fix=Fix(advice=DECLARE),
             )
         elif found.unrecorded:
             yield good(
-                f"{counted} vectors of {found.quoted} have no record, and are declared as made by {found.declared}",
+                f"{counted} vectors of {found.quoted} have no record, but are declared as made by {found.declared}",
                 about=found.quoted,
             )
         else:
@@ -36,7 +36,7 @@ RULE = Rule(
     slug="vectors-of-unrecorded-model",
     severity="critical",
     title="the model of every vector is known",
-    reason="a text embedded with one model and compared with vectors of another finds noise (similarity 0.07 at best, "
+    reason="comparing a text embedded with one model to vectors of another returns noise (similarity 0.07 at best, "
     "measured on a table that another program had filled).",
     check=check,
 )

@@ -18,16 +18,16 @@ def check(examined: Examined) -> Iterator[RuleResult]:
     largest = max(indexes, key=lambda index: index.size_bytes)
     if largest.size_bytes <= limit:
         yield good(
-            f"the largest vector index ({size_text(largest.size_bytes)}) is below max_wal_size ({size_text(limit)})"
+            f"the largest vector index ({size_text(largest.size_bytes)}) is smaller than max_wal_size ({size_text(limit)})"
         )
         return
     yield finding(
-        f"a rebuild of {largest.quoted} writes {size_text(largest.size_bytes)} of WAL at its end, max_wal_size is "
-        f"{size_text(limit)}: checkpoints follow each other and standbys fall behind",
+        f"a rebuild of {largest.quoted} writes {size_text(largest.size_bytes)} of WAL at its end, but max_wal_size is "
+        f"{size_text(limit)}: checkpoints follow one another and standbys fall behind",
         about=largest.quoted,
         fix=Fix(
             statements=set_for_server("max_wal_size", size_setting(2 * largest.size_bytes)),
-            advice="if the disk has the room; otherwise rebuild at a quiet hour.",
+            advice="if the disk has the space; otherwise rebuild at a quiet time.",
         ),
     )
 
@@ -35,7 +35,7 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="wal-smaller-than-index",
     severity="notice",
-    title="max_wal_size holds a rebuild",
+    title="max_wal_size is large enough for a rebuild",
     reason="an HNSW build writes the whole index to WAL when the graph is done (pgvector, hnswbuild.c; PostgreSQL documentation, "
     "WAL Configuration).",
     check=check,

@@ -1,4 +1,4 @@
-"""Rule: no zero vectors are stored under a cosine index, which leaves them out."""
+"""Rule: no zero vectors are stored in a column with a cosine index, which leaves them out."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def check(examined: Examined) -> Iterator[RuleResult]:
                 ),
             )
             yield finding(
-                f"{sample.zero} of {sample.with_vector} sampled vectors in {column} are zero: a cosine index does not hold "
-                "them, no search finds these rows",
+                f"{sample.zero} of {sample.with_vector} sampled vectors in {column} are zero: a cosine index leaves them out, "
+                "and no search finds these rows",
                 about=table.quoted,
                 fix=Fix(
                     statements=(empty_them.as_string(None),),
-                    advice="a zero vector is an embedding that failed unseen: stop whatever stores it, empty these and embed "
-                    "them again. The UPDATE reads every vector, and a column that is NOT NULL refuses it.",
+                    advice="a zero vector is an embedding that failed unnoticed: stop whatever stores it, set these vectors to "
+                    "NULL and embed them again. The UPDATE reads every vector, and fails if the column is NOT NULL.",
                 ),
             )
 
@@ -45,8 +45,8 @@ def check(examined: Examined) -> Iterator[RuleResult]:
 RULE = Rule(
     slug="zero-vectors",
     severity="critical",
-    title="no zero vectors lie under a cosine index",
+    title="no column with a cosine index contains zero vectors",
     reason="the cosine distance to a zero vector is NaN, so pgvector leaves it out of the index (hnswutils.c): of 22 rows a "
-    "search through the index saw 20 (measured). They come from failed embeddings (UpayanGhosh/Synapse-OSS#46).",
+    "search through the index found 20 (measured). They come from failed embeddings (UpayanGhosh/Synapse-OSS#46).",
     check=check,
 )

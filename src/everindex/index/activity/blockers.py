@@ -1,8 +1,8 @@
-"""The blockers of an online build: old snapshots, writers on the table and prepared transactions, each named.
+"""The blockers of an online build: the sessions with old snapshots, the writers on the table and the prepared transactions.
 
 CREATE INDEX CONCURRENTLY waits for every transaction that may still write to its table without knowing the index, and
-at its end for every snapshot of the database that is older than the index. A session that is idle in a READ COMMITTED
-transaction and has not touched the table holds up neither.
+finally for every snapshot in the database that is older than the index. A session that is idle in a READ COMMITTED
+transaction and has not used the table does not block it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Blocker:
 
     kind: Literal["snapshot", "writer", "prepared"]
     pid: int | None
-    """None for a prepared transaction, which belongs to no session."""
+    """None for a prepared transaction, which has no session."""
 
     seconds: float | None
-    """For how long its transaction has been open; None where this role may not see it."""
+    """How long its transaction has been open; None when this role may not see it."""
 
     application: str
     query: str
-    """The beginning of its last statement; empty where this role may not see it."""
+    """The beginning of its last statement; empty when this role may not see it."""
 
     @property
     def sentence(self) -> str:
@@ -37,7 +37,7 @@ class Blocker:
         what = {
             "snapshot": "has held a snapshot",
             "writer": "has had an open transaction that writes to the table",
-            "prepared": "is a prepared transaction that has been left",
+            "prepared": "is a prepared transaction that was never finished",
         }[self.kind]
         who = f"pid {self.pid}" if self.pid is not None else self.application
         text = f"{who} {what}" + ("" if self.seconds is None else f" for {duration_text(self.seconds)}")
@@ -47,8 +47,8 @@ class Blocker:
 
 
 def find_blockers(connection: Connection, spec: NamedIndex) -> tuple[Blocker, ...]:
-    """Who would hold up a build on `spec`'s table if it began now, longest first. Reads only."""
-    with translate_errors("reading who is at work"):
+    """The blockers of a build on `spec`'s table if it began now, the longest first. Reads only."""
+    with translate_errors("reading the activity of other sessions"):
         rows = connection.execute(
             """
             SELECT CASE WHEN w.pid IS NOT NULL THEN 'writer' ELSE 'snapshot' END, a.pid,
@@ -66,7 +66,7 @@ def find_blockers(connection: Connection, spec: NamedIndex) -> tuple[Blocker, ..
             WHERE a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL
               AND a.application_name NOT LIKE 'everindex progress%%' AND a.leader_pid IS NULL
               AND (w.pid IS NOT NULL OR a.backend_xmin IS NOT NULL)
-              -- VACUUM's snapshot is not waited for (PostgreSQL, WaitForOlderSnapshots, PROC_IN_VACUUM).
+              -- A build does not wait for VACUUM's snapshot (PostgreSQL, WaitForOlderSnapshots, PROC_IN_VACUUM).
               AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = a.pid)
             UNION ALL
             SELECT 'prepared', NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8, 'transaction ' || p.gid, ''
@@ -84,16 +84,16 @@ def find_blockers(connection: Connection, spec: NamedIndex) -> tuple[Blocker, ..
 
 
 def prepared_on(connection: Connection, spec: NamedIndex) -> tuple[str, ...]:
-    """The prepared transactions that have a lock on the table, in words that stay the same. Reads only."""
+    """The prepared transactions that have a lock on the table, as sentences that do not change over time. Reads only."""
     return tuple(
-        f"transaction {gid} is a prepared transaction that has been left: COMMIT PREPARED or ROLLBACK PREPARED ends it"
+        f"transaction {gid} is a prepared transaction that was never finished: COMMIT PREPARED or ROLLBACK PREPARED ends it"
         for gid in _prepared_gids(connection, spec)
     )
 
 
 def _prepared_gids(connection: Connection, spec: NamedIndex) -> list[str]:
-    """Of the prepared transactions, those that a build waits for: they have no snapshot, and so only those with a lock."""
-    # The locks of a prepared transaction have no pid; they are told by the virtual id of the lock on its transaction id.
+    """The prepared transactions that a build waits for: those with a lock on the table, since they have no snapshot."""
+    # The locks of a prepared transaction have no pid; they are identified by the virtual id of the lock on its transaction id.
     rows = connection.execute(
         """
         SELECT DISTINCT p.gid FROM pg_catalog.pg_prepared_xacts p
@@ -110,8 +110,8 @@ def _prepared_gids(connection: Connection, spec: NamedIndex) -> list[str]:
 
 
 def vacuums_on(connection: Connection, spec: NamedIndex) -> tuple[str, ...]:
-    """The VACUUMs of the table, in words: a build waits for each, but for autovacuum, which gives way (unless it prevents
-    a wraparound). Reads only."""
+    """The VACUUMs of the table, as sentences: a build waits for each, except autovacuum, which is cancelled for it (unless it
+    prevents a wraparound). Reads only."""
     rows = connection.execute(
         """
         SELECT v.pid, v.phase, a.query LIKE '%%to prevent wraparound%%', a.usesysid IS NULL
@@ -125,14 +125,20 @@ def vacuums_on(connection: Connection, spec: NamedIndex) -> tuple[str, ...]:
     ).fetchall()
     return tuple(
         f"pid {pid} vacuums the table ({phase}"
-        + (", to prevent a wraparound" if to_prevent else ", autovacuum: it gives way" if is_auto else "")
+        + (
+            ", to prevent a wraparound"
+            if to_prevent
+            else ", autovacuum: it is cancelled for the build"
+            if is_auto
+            else ""
+        )
         + ")"
         for pid, phase, to_prevent, is_auto in rows
     )
 
 
 def blocker_of(connection: Connection, pid: int) -> str:
-    """Who `pid` is, in the same words, while a build waits for it. Reads only."""
+    """Describes `pid`, in the same form, while a build waits for it. Reads only."""
     row = connection.execute(
         """
         SELECT extract(epoch FROM clock_timestamp() - coalesce(xact_start, query_start))::float8,

@@ -18,7 +18,7 @@ from everindex.pg.pooler import route_of
 
 log = logging.getLogger(__name__)
 
-#: The rate is that of the last so many seconds: once the graph has outgrown its memory, an older rate promises too much.
+#: The window of the rate, in seconds: once the graph has outgrown its memory, an older rate is too optimistic.
 RATE_WINDOW_SECONDS = 10.0
 POLL_SECONDS = 0.25
 CANCEL_TIMEOUT_SECONDS = 5.0
@@ -26,24 +26,24 @@ CANCEL_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One look at a running build."""
+    """One reading of the progress of a build."""
 
     phase: str
     """PostgreSQL's own words, such as `building index: loading tuples`; `waiting for locks` before the build has begun, and
-    `building index` where this role may not see more (after SET ROLE to a role that is not a member of the login role)."""
+    `building index` when this role may not see more (after SET ROLE to a role that is not a member of the login role)."""
 
     blocks_done: int
     blocks_total: int
-    """Heap blocks of the phase; 0 while a phase does not count any."""
+    """Heap blocks of the phase; 0 in a phase that does not count blocks."""
 
     rows_done: int
     rows_total: int
-    """Estimate of the statistics; 0 when the table was never analyzed."""
+    """Estimate from the statistics; 0 when the table was never analyzed."""
 
     elapsed_seconds: float
     rows_per_second: float | None
     seconds_left: float | None
-    """None where nothing honest can be said: phases without a count, and before the first rate."""
+    """None when there is no reliable estimate: in phases without a count, and before the first rate."""
 
     waits_for: tuple[int, ...] = ()
     """Backends whose transactions the build waits for."""
@@ -54,10 +54,10 @@ class Progress:
 
 
 class Watchdog(Protocol):
-    """What can put an end to a build."""
+    """Something that can end a build."""
 
     def verdict(self, connection: Connection, progress: Progress) -> str | None:
-        """Why to cancel the build now; None to let it go on."""
+        """The reason to cancel the build now; None to let it continue."""
 
 
 class ProgressMeter:
@@ -105,7 +105,7 @@ class ProgressMeter:
 
 
 def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, rows_total: int) -> Progress | None:
-    """The progress of the build that backend `pid` runs, or whom it waits for without having begun one; else None.
+    """The progress of the build that backend `pid` runs, or the backends that it waits for before it has begun one; else None.
 
     Reads only.
     """
@@ -140,7 +140,7 @@ def read_progress(connection: Connection, meter: ProgressMeter, *, pid: int, row
 
 
 class Watch:
-    """A thread with a connection of its own that looks at the backend of `builder` while it builds or drops."""
+    """A thread with its own connection that watches the backend of `builder` while it builds or drops."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Watch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="everindex-progress", daemon=True)
         self.gave_up: str | None = None
-        """Why the watchdog cancelled the build; None while it has not."""
+        """Why the watchdog cancelled the build; None if it has not."""
 
     def __enter__(self) -> Watch:
         if self._on_progress is not None or self._watchdog is not None:
@@ -185,8 +185,8 @@ class Watch:
                     if self._watchdog is not None and self.gave_up is None:
                         self.gave_up = self._watchdog.verdict(connection, progress)
                         if self.gave_up is not None:
-                            # Not by pg_cancel_backend: a role that was taken on by SET ROLE may not cancel its own login role.
+                            # pg_cancel_backend would not do: after SET ROLE, the role may not cancel its own login role.
                             self._builder.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
         except (psycopg.Error, EverindexError) as exc:
-            # Progress is a courtesy: the build goes on without it, and its own connection tells what is wrong.
+            # Progress is optional: the build continues without it, and its own connection reports what is wrong.
             log.debug("no more progress of backend %s: %s", self._pid, type(exc).__name__)

@@ -9,8 +9,8 @@ from everindex.pg.sqlstate import translate_errors
 def conflicting_session(connection: Connection, schema: str, table: str) -> str | None:
     """The session whose lock on the table conflicts with an online build, as `pid 4121 (psql: VACUUM articles)`; or None.
 
-    Autovacuum does not count: PostgreSQL cancels it for a session that waits. It is known by having no user, which every role
-    may see. Reads only.
+    Autovacuum does not count: PostgreSQL cancels it for a waiting session. It is recognised by having no user, which every
+    role may see. Reads only.
     """
     with translate_errors("reading the locks"):
         row = connection.execute(
@@ -31,5 +31,5 @@ def conflicting_session(connection: Connection, schema: str, table: str) -> str 
         ).fetchone()
     if row is None:
         return None
-    told = ": ".join(part for part in (row[1], row[2]) if part)
-    return f"pid {row[0]} ({told})" if told else f"pid {row[0]}"
+    activity = ": ".join(part for part in (row[1], row[2]) if part)
+    return f"pid {row[0]} ({activity})" if activity else f"pid {row[0]}"

@@ -1,4 +1,4 @@
 """The build of one index: footprint, memory, estimate and preflight, and `online`, which runs and watches it.
 
-Imports fall to `plan`, `catalog`, `activity` and `spec`; what is built under which name is decided by the plan.
+Imports only `plan`, `catalog`, `activity` and `spec`; the plan decides what is built and under which name.
 """

@@ -1,4 +1,4 @@
-"""The estimated cost of a step: rows, memory, disk, WAL and time. Pure; an estimate, not a limit."""
+"""The estimated cost of a build step: rows, memory, disk, WAL and time. Pure; an estimate, not a limit."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from everindex.index.build.memory import BuildSettings
 from everindex.index.build.rate import Rate
 from everindex.index.spec import IndexSpec
 
-#: What a row costs that no longer fits into maintenance_work_mem, against one that does: 20,000 × 1536 took 52.5 s with
-#: room for 9,700 of them, 23.5 s with room for all.
+#: Relative cost of a row that no longer fits into maintenance_work_mem: 20,000 × 1536 took 52.5 s with room for 9,700 of
+#: them, 23.5 s with room for all.
 SLOW_PHASE_FACTOR = 4.0
-#: What each further process adds to a build, as a share of the first: 60,000 rows by one process took 1.75 times as long
-#: as by two (docs/measurements/build.md).
+#: Speed that each additional process adds to a build, relative to the first: 60,000 rows took one process 1.75 times as long
+#: as two (docs/measurements/build.md).
 PARALLEL_SHARE = 0.75
-#: Rows a second of one process at 1536 float32, m = 16, ef_construction = 64, on the slowest machine measured: only
-#: where neither the journal nor a trial could tell.
+#: Rows a second of one process at 1536 float32, m = 16, ef_construction = 64, on the slowest machine measured; used
+#: only when neither the journal nor a trial gives a rate.
 ASSUMED_ROWS_PER_SECOND = 850.0
 ASSUMED_VALUE_BYTES = 6144
 
@@ -30,12 +30,12 @@ class Estimate:
     memory_needed_bytes: int
     memory_given_bytes: int
     disk_bytes: int
-    """Of the new index; while a generation is built the old one exists beside it."""
+    """Size of the new index; while a generation is built, the old one still exists."""
 
     wal_bytes: int
     seconds: float
     seconds_from: str
-    """Where the time comes from: a past build, a trial, or an assumption."""
+    """The source of the time: a past build, a trial, or an assumption."""
 
 
 def estimate_build(
@@ -48,8 +48,8 @@ def estimate_build(
     rate: Rate | None,
     why_assumed: str | None = None,
 ) -> Estimate:
-    """The cost of building `spec` over `rows` with `settings`. `processors` of the server's machine, None if unknown;
-    `why_assumed` says why there is no `rate`."""
+    """The cost of building `spec` on `rows` rows with `settings`. `processors`: those of the server's machine, None if
+    unknown; `why_assumed` says why there is no `rate`."""
     size = index_bytes(rows=rows, dimensions=dimensions, m=spec.m, key_type=spec.key_type)
     processes = 1 + settings.parallel_workers
     if processors is not None:
@@ -59,7 +59,7 @@ def estimate_build(
         memory_needed_bytes=settings.needed_bytes,
         memory_given_bytes=settings.maintenance_work_mem_bytes,
         disk_bytes=size,
-        wal_bytes=size,  # pgvector logs the finished pages, whole
+        wal_bytes=size,  # pgvector logs the finished pages in full
         seconds=build_seconds(
             rows=rows,
             share_in_memory=min(1.0, settings.maintenance_work_mem_bytes / max(1, settings.needed_bytes)),
@@ -71,7 +71,7 @@ def estimate_build(
 
 
 def build_seconds(*, rows: int, share_in_memory: float, processes: int, rate: Rate) -> float:
-    """Seconds of a build from a measured one of the same shape: a row costs as the logarithm of those before it.
+    """Seconds of a build, from a measured one of the same shape: a row costs as much as the logarithm of the rows before it.
 
     Source: Malkov and Yashunin, arXiv:1603.09320, section 4.2.2 (insertion is O(log n)).
     """
@@ -84,7 +84,7 @@ def build_seconds(*, rows: int, share_in_memory: float, processes: int, rate: Ra
 
 
 def assumed_rate(spec: IndexSpec, *, dimensions: int) -> Rate:
-    """The rate of a machine of which nothing is known, for this shape."""
+    """The rate assumed for this shape on an unknown machine."""
     value = {"vector": 4.0, "halfvec": 3.0, "bit": 0.5}[spec.key_type] * dimensions
     work = (0.25 + 0.75 * value / ASSUMED_VALUE_BYTES) * spec.ef_construction / 64 * spec.m / 16
     rows = 20_000

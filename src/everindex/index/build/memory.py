@@ -1,4 +1,4 @@
-"""The session settings of a build: memory and workers, from the footprint of its graph and what the server allows."""
+"""The session settings of a build: memory and workers, from the footprint of its graph and the limits of the server."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
 from everindex.units import MIB
 
-#: Room above the formula for a table that grows while it is being indexed.
+#: Factor on top of the formula, for a table that grows while it is being indexed.
 HEADROOM = 1.15
-#: What a build may take of a server of which nothing is known but its defaults.
+#: Memory that a build may use on a server that only has PostgreSQL's default settings.
 CAP_UNCONFIGURED = 1024 * MIB
 #: CVE-2026-3172: parallel HNSW builds of pgvector 0.6.0 to 0.8.1 may read other relations' memory; 0.8.2 has the fix.
 UNSAFE_PARALLEL = ((0, 6, 0), (0, 8, 2))
@@ -19,7 +19,7 @@ UNSAFE_PARALLEL = ((0, 6, 0), (0, 8, 2))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSettings:
-    """Session settings of one build, with the estimate that they come from."""
+    """Session settings of one build, with the estimate that they are based on."""
 
     maintenance_work_mem_bytes: int
     needed_bytes: int
@@ -34,7 +34,7 @@ class BuildSettings:
         return {
             "maintenance_work_mem": f"{self.maintenance_work_mem_bytes // 1024}kB",
             "max_parallel_maintenance_workers": str(self.parallel_workers),
-            # TOASTed vectors leave a small heap, below the 8 MB from which PostgreSQL builds in parallel.
+            # With TOASTed vectors the heap is small, often below the 8 MB from which on PostgreSQL builds in parallel.
             "min_parallel_table_scan_size": "0",
             "client_min_messages": "notice",
         }
@@ -51,10 +51,10 @@ def choose_settings(
     server_workers: int,
     parallel_is_safe: bool,
 ) -> BuildSettings:
-    """What this build should run with; never less memory than the server's own setting, never more than the cap."""
+    """The settings for this build; never less memory than the server's own setting, never more than the cap."""
     needed = int(graph_bytes(rows=rows, dimensions=dimensions, m=m, key_type=key_type) * HEADROOM) + 4 * MIB
     chosen = max(current_bytes, min(needed, cap_bytes))
-    # pgvector wants 32 MB of maintenance_work_mem for each participant, the leader included.
+    # pgvector needs 32 MB of maintenance_work_mem for each participant, including the leader.
     workers = min(server_workers, max(0, chosen // (32 * MIB) - 1)) if parallel_is_safe else 0
     return BuildSettings(maintenance_work_mem_bytes=chosen, needed_bytes=needed, parallel_workers=workers)
 
@@ -81,7 +81,7 @@ def settings_for(
     ).fetchone()
     assert row is not None
     current, cache, cache_is_configured, workers, parallel_limit = row
-    # effective_cache_size is what the operator says the machine has for this server: a share of it for one build.
+    # effective_cache_size is the operator's figure for this server's memory; one build may use a share of it.
     cap = int(cache * memory_share) if cache_is_configured else CAP_UNCONFIGURED
     version = found.extension_version or (0,)
     return choose_settings(

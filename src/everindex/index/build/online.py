@@ -1,9 +1,9 @@
 """The online build and drop of one index of any kind: the only code that runs CREATE and DROP INDEX CONCURRENTLY.
 
-Readers and writers continue. The statement is watched (progress, and the transactions it waits for) and ends when its
-policy says so or the operation is stopped. However it ends, the INVALID index that it leaves is dropped over another
-connection, or named where that cannot be done. A killed process or server leaves an INVALID index or none, for the next
-reader of the catalog to find. A failed statement is never repeated here: the caller observes and plans anew.
+Readers and writers continue. The statement is watched (its progress, and the transactions it waits for) and ends when its
+policy says so or the operation is stopped. However it ends, an INVALID index that it leaves is dropped over another
+connection, or named if that is not possible. A killed process or server leaves an INVALID index or none, which the next
+operation finds in the catalog. A failed statement is never repeated here: the caller observes and plans again.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from everindex.pg.sqlstate import statement_error
 
 log = logging.getLogger(__name__)
 
-#: PostgreSQL, dsm_impl.c: "could not resize shared memory segment" (posix, mmap) or "could not get" one (sysv). Nothing is
-#: free there (53100, 53200), or a limit of the kernel is smaller than a parallel build asks for (XX000).
+#: PostgreSQL, dsm_impl.c: "could not resize shared memory segment" (posix, mmap) or "could not get" one (sysv). Either no
+#: space is left there (53100, 53200), or a kernel limit is smaller than a parallel build needs (XX000).
 NO_SHARED_MEMORY = ("53100", "53200", "XX000")
-#: PostgreSQL: "relation already exists": somebody made it between our look and our statement.
+#: PostgreSQL: "relation already exists": another session created it between our observation and our statement.
 ALREADY_EXISTS = "42P07"
 CANCELLED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
-#: A session that was ended gives its locks back a moment after its client has learned of it.
+#: A terminated session releases its locks a moment after its client is notified.
 LAST_LOCKS_SECONDS = 5.0
-#: Cleaning up is done in passing: what a long transaction holds up is left to the next operation.
+#: A clean-up does not wait long: if a long transaction holds it up, it is left to the next operation.
 CLEAN_UP_LOCK_TIMEOUT = "3s"
 
 
@@ -55,12 +55,12 @@ def create_online(
     rows_total: int = 0,
     settings: Mapping[str, str] | None = None,
 ) -> float | None:
-    """Runs a CREATE INDEX CONCURRENTLY of `index`, with session settings; its seconds. SHARE UPDATE EXCLUSIVE on the table.
+    """Runs a CREATE INDEX CONCURRENTLY of `index` with session settings. Takes SHARE UPDATE EXCLUSIVE on the table.
 
-    None when the index is not there by our doing, and a new look at the catalog may help: somebody else has made it
-    meanwhile, or shared memory was too small for a parallel build (the operation is serial from then on). `announcement`
-    is said when it begins; `rows_total` is for the progress. Raises BuildFailed, PermissionDenied, LockNotObtained (given
-    up by policy), DeployStopped, with nothing left behind or the sentence that something is.
+    Returns the seconds that it took. Returns None when this call did not create the index and observing again may help:
+    another session has created it meanwhile, or shared memory was too small for a parallel build (the operation is serial
+    from then on). `announcement` is reported at the start; `rows_total` is for the progress. Raises BuildFailed,
+    PermissionDenied, LockNotObtained (given up by policy) or DeployStopped; nothing is left behind, or the error says what.
     """
     for warning in warnings_before(connection, index):
         operation.reporter.say(warning)
@@ -83,7 +83,7 @@ def create_online(
         return None
     seconds = time.monotonic() - started
     operation.build_seconds = (operation.build_seconds or 0.0) + seconds
-    # A build has its policy; what comes after it, such as the swap, may wait for others as long as what came before.
+    # The build has its own policy; steps after it, such as the swap, may wait for others as long as those before it.
     operation.deadline += seconds
     return seconds
 
@@ -91,7 +91,7 @@ def create_online(
 def create_at_once(operation: Operation, connection: Connection, index: OnlineIndex, statement: sql.Composed) -> bool:
     """Runs the plain CREATE INDEX on a table that is still empty; False when it is not, or is in use.
 
-    SHARE on the table for a moment. Raises BuildFailed, PermissionDenied, with nothing left behind.
+    Takes SHARE on the table for a moment. Raises BuildFailed or PermissionDenied, with nothing left behind.
     """
     table = sql.Identifier(index.schema, index.table)
     started = time.monotonic()
@@ -112,20 +112,20 @@ def create_at_once(operation: Operation, connection: Connection, index: OnlineIn
             return True
         _raise_failed(operation, index, exc, "Nothing was left behind.")
     operation.build_seconds = (operation.build_seconds or 0.0) + time.monotonic() - started
-    operation.reporter.say(f"built index {index.qualified_name} at once: its table is empty")
+    operation.reporter.say(f"built index {index.qualified_name} without waiting: its table is empty")
     return True
 
 
 def drop_online(
     operation: Operation, connection: Connection, schema: str, name: str, *, lock_timeout: str = "0"
 ) -> None:
-    """DROP INDEX CONCURRENTLY; waits for every session with a lock on the table, and reports which. One that is gone is fine."""
+    """DROP INDEX CONCURRENTLY; waits for every session with a lock on the table and reports it. A missing index is no error."""
     set_session(connection, {"lock_timeout": lock_timeout})
     run_watched(operation, connection, f"dropping index {schema}.{name}", drop_statement(schema, name, if_exists=True))
 
 
 def run_watched(operation: Operation, connection: Connection, doing: str, statement: sql.Composed) -> None:
-    """A statement that waits for other transactions: whom is reported, and the build's policy says for how long."""
+    """Runs a statement that waits for other transactions; they are reported, and the build's policy limits the wait."""
     spec = operation.spec
     watch = Watch(
         operation.conninfo,
@@ -143,12 +143,13 @@ def run_watched(operation: Operation, connection: Connection, doing: str, statem
         raise LockNotObtained(
             f"{doing} was given up.",
             why=f"{watch.gave_up}.",
-            next_step="wait for that to end or end it, then run the same command again: it goes on from what is there.",
+            next_step="wait for that to end or end it, then run the same command again: it continues from the current state.",
         ) from exc
 
 
 def clean_up(operation: Operation, index: OnlineIndex, pid: int) -> str:
-    """Drops the INVALID index that backend `pid` left and says what became of it; never one that somebody else builds."""
+    """Drops the INVALID index that backend `pid` left and returns the outcome as a sentence. An index that another session is
+    building is left alone."""
     try:
         with connect(operation.conninfo, application_name="everindex clean-up", wait_seconds=5) as connection:
             lift_time_limits(connection)
@@ -160,9 +161,9 @@ def clean_up(operation: Operation, index: OnlineIndex, pid: int) -> str:
             if found is None:
                 return "Nothing was left behind."
             if found.is_valid:
-                return "The index is there and valid."
+                return "The index exists and is valid."
             if found.builder_pid is not None and found.builder_pid != pid:
-                return f"The index is being built by pid {found.builder_pid}, and was left alone."
+                return f"The index is being built by pid {found.builder_pid} and was left alone."
             if conflicting_session(connection, index.schema, index.table) is None:
                 drop_online(operation, connection, index.schema, index.name, lock_timeout=CLEAN_UP_LOCK_TIMEOUT)
                 return "The unfinished index was removed."
@@ -172,7 +173,7 @@ def clean_up(operation: Operation, index: OnlineIndex, pid: int) -> str:
 
 
 def turn_serial(operation: Operation, shared: SharedMemory) -> None:
-    """From here on the operation builds without parallel workers, and warns of it."""
+    """Makes the operation build without parallel workers from here on, and adds a warning."""
     operation.is_serial = True
     operation.warn(shared.shortage())
 
@@ -180,9 +181,9 @@ def turn_serial(operation: Operation, shared: SharedMemory) -> None:
 def _after_failure(
     operation: Operation, index: OnlineIndex, exc: BaseException, pid: int, *, gave_up: str | None
 ) -> None:
-    """Removes what the failed build of backend `pid` left; returns when a new plan may help, else raises."""
+    """Removes what the failed build of backend `pid` left; returns if planning again may help, otherwise raises."""
     if isinstance(exc, psycopg.Error) and exc.sqlstate == ALREADY_EXISTS:
-        operation.reporter.say(f"index {index.qualified_name} was made by somebody else meanwhile")
+        operation.reporter.say(f"index {index.qualified_name} was created by another session meanwhile")
         return
     left = clean_up(operation, index, pid)
     if not isinstance(exc, psycopg.Error):
@@ -214,7 +215,7 @@ def _raise_failed(operation: Operation, index: OnlineIndex, exc: psycopg.Error, 
             remedy = what_would_permit_a_build(connection, index) or cause.next_step
         raise PermissionDenied(what, why=cause.why, next_step=f"{left} Then: {remedy}") from exc
     if exc.sqlstate == CANCELLED:
-        next_step = f"{left} Then: run the same command again; somebody cancelled it (pg_cancel_backend)."
+        next_step = f"{left} Then: run the same command again; the statement was cancelled (pg_cancel_backend)."
     else:
         next_step = f"{left} Then: {cause.next_step}"
     raise BuildFailed(what, why=cause.why, next_step=next_step) from exc

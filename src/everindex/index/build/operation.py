@@ -1,7 +1,7 @@
-"""One operation on an index: its limits of time, whom it reports to, who may stop it, and how it waits for others.
+"""One operation on an index: its time limits, its reporter, its cancellation, and its waiting for other sessions.
 
-A wait here holds no lock and no snapshot, and reports what it waits for. That nobody takes the table between the
-wait and the statement after it is not guaranteed: that statement then waits, watched (`online`).
+A wait here holds no lock and no snapshot, and reports what it waits for. It does not guarantee that no other session locks
+the table between the wait and the statement after it: that statement then waits, and is watched (`online`).
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
 POLL_SECONDS = 0.3
-#: A statement that wants more than SHARE UPDATE EXCLUSIVE waits this long for it: others queue up behind it.
+#: A statement that needs a stronger lock than SHARE UPDATE EXCLUSIVE waits this long for it, since others queue up behind it.
 SHORT_LOCK_TIMEOUT = "300ms"
 
 
 @dataclass(slots=True, kw_only=True)
 class Operation:
-    """One operation on one index, from its start to its end: a deploy, a drop, a rollback, the build of the words' index."""
+    """One operation on one index, from start to end: a deploy, a drop, a rollback, the build of the keyword index."""
 
     conninfo: str
     spec: OnlineIndex
     reporter: Reporter
     deadline: float = field(default_factory=lambda: time.monotonic() + 3600.0)
-    """On the monotonic clock: waiting for others ends then. A build of our own has its policy."""
+    """When waiting for others ends, on the monotonic clock. A build of our own is limited by its policy instead."""
 
     is_serial: bool = False
     """True once shared memory was too small for a parallel build."""
@@ -44,7 +44,7 @@ class Operation:
     warnings: list[str] = field(default_factory=list)
 
     stop: threading.Event | None = None
-    """Set by who wants the work to end now: nothing is waited for any more, and running statements are cancelled."""
+    """Set to end the operation now: it no longer waits for anything, and its running statements are cancelled."""
 
     @property
     def is_stopped(self) -> bool:
@@ -52,30 +52,30 @@ class Operation:
 
     @property
     def is_out_of_time(self) -> bool:
-        """True when nothing may be waited for any more."""
+        """True when the operation may no longer wait for anything."""
         return self.is_stopped or time.monotonic() >= self.deadline
 
     def warn(self, text: str) -> None:
-        """Told now and again at the end, once each."""
+        """Reports a warning now and again at the end, each text once."""
         if text not in self.warnings:
             self.warnings.append(text)
 
 
 def stopped(spec: OnlineIndex, left: str = "") -> DeployStopped:
-    """The error of an operation that was stopped; `left` says what became of an unfinished index."""
+    """The error for an operation that was stopped; `left` says what happened to an unfinished index."""
     return DeployStopped(
         f"the work on index {spec.qualified_name} was stopped.",
-        why="the process that did it was told to end.",
-        next_step=f"{left} The next start, or  everindex heal , goes on from what is there.".strip(),
+        why="its process was asked to stop.",
+        next_step=f"{left} The next start, or  everindex heal , continues from the current state.".strip(),
     )
 
 
 def wait_for_table(operation: Operation, connection: Connection, schema: str, table: str) -> None:
-    """Waits until no other session builds, drops or vacuums on the table, by polling.
+    """Waits, by polling, until no other session builds, drops or vacuums on the table.
 
     Waiting inside CREATE INDEX would hold a snapshot, and the other build waits for every older snapshot: PostgreSQL
-    then ends one of the two as a deadlock, and not always ours. Raises LockNotObtained when the deadline has passed,
-    or the patience of the build's policy with one of them.
+    would then end one of the two as a deadlock, and not always ours. Raises LockNotObtained when the deadline has passed,
+    or when one of them takes longer than the build's policy allows.
     """
     told: str | None = None
     since = time.monotonic()
@@ -90,7 +90,7 @@ def wait_for_table(operation: Operation, connection: Connection, schema: str, ta
         if operation.is_out_of_time or (limits and time.monotonic() - since >= min(limits)):
             raise LockNotObtained(
                 f"table {schema}.{table} is in use by another builder or maintenance command.",
-                why=f"{worker} did not end in the time that this process may wait.",
+                why=f"{worker} did not end within the time that this process may wait.",
                 next_step="wait for it or end it, then run the same command again; nothing was changed by this one.",
             )
         time.sleep(POLL_SECONDS)
@@ -103,10 +103,10 @@ def run_briefly(
     *statements: sql.Composed,
     then: Callable[[Connection], None] | None = None,
 ) -> None:
-    """The statements, and `then`, in one transaction that never waits long for a lock, tried until the deadline.
+    """Runs the statements, and `then`, in one transaction that never waits long for a lock, and retries until the deadline.
 
-    A statement that waits for ACCESS EXCLUSIVE stops all who come after it; so it waits for a moment only, lets them
-    pass, and asks again. Raises LockNotObtained when the deadline has passed, and what the statements raise.
+    A statement that waits for ACCESS EXCLUSIVE blocks all later ones; so it waits only for a moment, lets them pass, and
+    tries again. Raises LockNotObtained when the deadline has passed, and whatever the statements raise.
     """
     pause = 0.05
     while True:
@@ -122,11 +122,12 @@ def run_briefly(
             if operation.is_out_of_time:
                 raise LockNotObtained(
                     f"{doing} did not get its lock.",
-                    why="other transactions held the table or the index all the time.",
-                    next_step="see who in pg_stat_activity, end it, then run the same command again; nothing was changed.",
+                    why="other transactions kept the table or the index locked.",
+                    next_step="find them in pg_stat_activity and end them, then run the same command again; nothing was "
+                    "changed.",
                 ) from exc
             if pause > 1:
-                operation.reporter.say(f"{doing}: waiting for a moment without other transactions")
+                operation.reporter.say(f"{doing}: waiting until no other transaction holds a lock")
             time.sleep(pause * random.uniform(0.7, 1.3))  # jitter, not security
             pause = min(pause * 2, 2.0)
         except psycopg.Error as exc:

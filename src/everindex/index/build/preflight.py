@@ -1,7 +1,7 @@
 """The preflight check of a build: the sessions that it will wait for, and whether disk and shared memory suffice.
 
-Reads only. Raises only where the index certainly does not fit; where nothing is known about the machine, it stays
-silent.
+Reads only. Raises only when the index certainly does not fit; when nothing is known about the machine, it reports
+nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from everindex.pg.connections import Connection
 from everindex.pg.pooler import route_of
 from everindex.units import size_text
 
-#: A parallel build takes its maintenance_work_mem from shared memory at once, and PostgreSQL has more in there.
+#: A parallel build allocates its maintenance_work_mem in shared memory at once, and PostgreSQL has other data in there.
 SHARED_MEMORY_HEADROOM = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerMachine:
-    """What can be seen of the server's machine; None where it is another one, or hidden from this user."""
+    """What is known about the server's machine; None for values that are hidden from this user or on another machine."""
 
     disk_free_bytes: int | None
     shared_memory: SharedMemory
@@ -34,7 +34,7 @@ class ServerMachine:
 
 
 def see_machine(connection: Connection) -> ServerMachine:
-    """Looks through /proc at the backend of this connection, where it runs on this very machine. Reads only."""
+    """Inspects the backend of this connection through /proc, if it runs on this machine. Reads only."""
     pid = route_of(connection).server_pid
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -50,7 +50,7 @@ def see_machine(connection: Connection) -> ServerMachine:
 
 
 def warnings_before(connection: Connection, spec: NamedIndex) -> list[str]:
-    """Who the build will wait for, a sentence each. Reads only."""
+    """The sessions that the build will wait for, one sentence each. Reads only."""
     return [
         *(f"the build waits for this to end: {blocker.sentence}" for blocker in find_blockers(connection, spec)),
         *vacuums_on(connection, spec),
@@ -58,18 +58,20 @@ def warnings_before(connection: Connection, spec: NamedIndex) -> list[str]:
 
 
 def require_disk(spec: IndexSpec, machine: ServerMachine, *, needed_bytes: int) -> None:
-    """Raises DiskSpaceShort when the index will certainly not fit; where nothing is known, nothing is said."""
+    """Raises DiskSpaceShort when the index will certainly not fit; does nothing when the free space is unknown."""
     free = machine.disk_free_bytes
     if free is not None and free < needed_bytes:
         raise DiskSpaceShort(
-            f"index {spec.qualified_name} needs about {size_text(needed_bytes)} of disk, and {size_text(free)} are free.",
+            f"index {spec.qualified_name} needs about {size_text(needed_bytes)} of disk space, but only {size_text(free)} is "
+            "free.",
             why="a build that fills the disk stops the whole server.",
             next_step="free some space, or move the data directory, then run the same command again; nothing was changed.",
         )
 
 
 def _is_ours(connection: Connection, pid: int) -> bool:
-    """True when the process of that pid here is the backend, by its age: another machine's pid may be anybody's here."""
+    """True when the local process with that pid is the backend. Its age is compared, since a pid of another machine may belong
+    to any process here."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             ticks = int(file.read().rpartition(")")[2].split()[19])
@@ -82,5 +84,5 @@ def _is_ours(connection: Connection, pid: int) -> bool:
         "SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 FROM pg_catalog.pg_stat_activity WHERE pid = %s",
         (pid,),
     ).fetchone()
-    # NULL where the session's current role may not see its own row: after SET ROLE, say, to a role that is not a member.
+    # NULL when the session's current role may not see its own row, for example after SET ROLE to a role that is not a member.
     return age_there is not None and age_there[0] is not None and abs(age_here - age_there[0]) < 2.0

@@ -15,18 +15,18 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.units import count_text
 
-#: A trial with so many rows takes a second at the most; with fewer than the least it would say nothing.
+#: A trial with this many rows takes a second at most; with fewer than the minimum it would say nothing.
 TRIAL_ROWS = 1000
 LEAST_TRIAL_ROWS = 200
 TRIAL_TIMEOUT = "5s"
-#: A trial's graph lies in the processor's cache, that of a build does not: by so much a build took longer than its trial
-#: promised, 60,000 × 1536 on two shared cores (docs/measurements/build.md).
+#: A trial's graph fits into the processor's cache, that of a build does not. This is the factor by which a build of 60,000 ×
+#: 1536 on two shared cores took longer than its trial predicted (docs/measurements/build.md).
 CACHE_FACTORS = {"vector": 2.2, "halfvec": 2.2, "bit": 1.2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """A measured build: so many rows in so many seconds, by one process or, in a past build, by those it had."""
+    """A measured build: its rows and seconds, with one process or, for a past build, with the processes it had."""
 
     rows: int
     seconds: float
@@ -46,7 +46,7 @@ class NoRate:
 def measured_rate(
     connection: Connection, spec: IndexSpec, observed: Observed, *, with_trial: bool = True
 ) -> Rate | NoRate:
-    """The last build of the same shape in the journal, else a trial; where neither can be had, why not.
+    """The rate of the last build of the same shape in the journal, else of a trial; if neither is available, the reason.
 
     The trial copies up to TRIAL_ROWS vectors into a temporary table, builds the index on it, and rolls both back: no
     other session sees or waits for it. Needs the right to make temporary tables.
@@ -59,11 +59,11 @@ def measured_rate(
             is_serial=False,
             source=f"its last build here, of {count_text(past[0], 'row')}",
         )
-    no_past = f"no build of this shape over {LEAST_PAST_ROWS} rows or more is in the journal"
+    no_past = f"no build of this shape on {LEAST_PAST_ROWS} rows or more is in the journal"
     if not with_trial:
-        return NoRate(why=f"{no_past}, and no trial was asked for (everindex plan makes one)")
+        return NoRate(why=f"{no_past}, and no trial was requested (everindex plan runs one)")
     if observed.is_partitioned:
-        return NoRate(why=f"{no_past}, and a partitioned table is not tried")
+        return NoRate(why=f"{no_past}, and there are no trials on partitioned tables")
     tried = _trial(connection, spec, observed)
     return tried if isinstance(tried, Rate) else NoRate(why=f"{no_past}, and {tried}")
 
@@ -91,7 +91,7 @@ def _trial(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate 
                 )
             ).rowcount
             if copied < LEAST_TRIAL_ROWS:
-                return f"a trial takes {LEAST_TRIAL_ROWS} vectors, and {max(copied, 0)} are there"
+                return f"a trial needs {LEAST_TRIAL_ROWS} vectors, but there are only {max(copied, 0)}"
             started = time.perf_counter()
             connection.execute(
                 sql.SQL(
@@ -100,7 +100,7 @@ def _trial(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate 
             )
             seconds = time.perf_counter() - started
     except psycopg.Error as exc:
-        # No right to temporary tables, a standby, a slow server: then there is no trial.
+        # No privilege for temporary tables, a standby, a slow server: then there is no trial.
         told = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
         return f"a trial failed: {told}"
     seconds *= CACHE_FACTORS[spec.key_type]

@@ -1,7 +1,7 @@
-"""Where a server takes the shared memory of a parallel build from, and how much is left there.
+"""The source of the shared memory of a parallel build on a server, and the free space there.
 
-`dynamic_shared_memory_type` says it: `posix` is /dev/shm, `mmap` are files of pg_dynshmem in the data directory, so that a
-build takes them from the disk beside its index, `sysv` are segments within the kernel's limits. Reads only.
+`dynamic_shared_memory_type` determines it: `posix` is /dev/shm; `mmap` is files in pg_dynshmem of the data directory, which
+take disk space in addition to the index; `sysv` is segments within the kernel's limits. Reads only.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ Kind = Literal["posix", "mmap", "sysv"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedMemory:
-    """What is known of it; `free_bytes` is None where it cannot be seen."""
+    """What is known about it; `free_bytes` is None when that cannot be determined."""
 
     kind: Kind
     free_bytes: int | None
     is_on_data_disk: bool = False
-    """True where what it takes is missing on the disk of the data directory."""
+    """True when it uses space on the disk of the data directory."""
 
     def holds(self, needed_bytes: int, *, beside_bytes: int) -> bool:
-        """Whether a build gets `needed_bytes` while its index takes `beside_bytes` of the data disk; True where unknown."""
+        """Whether a build gets `needed_bytes` while its index takes `beside_bytes` of the data disk; True when unknown."""
         if self.free_bytes is None:
             return True
         return self.free_bytes - (beside_bytes if self.is_on_data_disk else 0) >= needed_bytes
 
     def shortage(self) -> str:
-        """What is too small for a parallel build, and what to do about it."""
+        """Describes what is too small for a parallel build, and what to do about it."""
         match self.kind:
             case "posix":
                 return (
-                    "shared memory (/dev/shm) is too small for a parallel build, so it was built by one process; "
+                    "shared memory (/dev/shm) is too small for a parallel build, so one process built the index; "
                     "give the container shm_size of at least maintenance_work_mem + 64 MB"
                 )
             case "mmap":
                 return (
-                    "shared memory (pg_dynshmem, on the data disk: dynamic_shared_memory_type is mmap) has no room for a "
-                    "parallel build beside the index, so it was built by one process; free some disk, or lower "
+                    "shared memory (pg_dynshmem, on the data disk: dynamic_shared_memory_type is mmap) has no space for a "
+                    "parallel build in addition to the index, so one process built the index; free some disk space, or lower "
                     "maintenance_work_mem"
                 )
             case "sysv":
                 return (
                     "shared memory (System V, within kernel.shmmax and kernel.shmall) is too small for a parallel build, so "
-                    "it was built by one process; raise these limits, or set dynamic_shared_memory_type = posix"
+                    "one process built the index; raise these limits, or set dynamic_shared_memory_type = posix"
                 )
 
 
 def see_shared_memory(connection: Connection, *, pid: int | None) -> SharedMemory:
-    """That of the server; what is free is seen where its backend `pid` runs on this very machine (None: it does not)."""
+    """The shared memory of the server; the free space is known only if its backend `pid` runs on this machine (None if not)."""
     row = connection.execute("SELECT pg_catalog.current_setting('dynamic_shared_memory_type')").fetchone()
     name = "posix" if row is None else str(row[0])
     match name:
@@ -68,11 +68,11 @@ def see_shared_memory(connection: Connection, *, pid: int | None) -> SharedMemor
                 kind="posix", free_bytes=None if pid is None else free_bytes(f"/proc/{pid}/root/dev/shm")
             )
         case _:
-            return SharedMemory(kind="posix", free_bytes=None)  # another system's, such as Windows'
+            return SharedMemory(kind="posix", free_bytes=None)  # another operating system, such as Windows
 
 
 def free_bytes(path: str) -> int | None:
-    """What is free where `path` lies; None where that cannot be seen."""
+    """The free space on the file system of `path`; None when that cannot be determined."""
     try:
         found = os.statvfs(path)
     except OSError:
@@ -88,8 +88,8 @@ def _device(path: str) -> int | None:
 
 
 def _sysv_free(pid: int) -> int | None:
-    """The largest segment that the kernel gives now. Limits and segments are those of an IPC namespace: ours is looked at,
-    and says something where the server's is the same."""
+    """The largest segment that the kernel would grant now. Limits and segments belong to an IPC namespace: ours is inspected,
+    and the result is meaningful only if the server is in the same one."""
     try:
         if os.stat(f"/proc/{pid}/ns/ipc").st_ino != os.stat("/proc/self/ns/ipc").st_ino:
             return None

@@ -1,6 +1,6 @@
-"""The Build step of a deploy: one vector index, with the memory, workers and disk that its formula asks for, then ANALYZE.
+"""The Build step of a deploy: one vector index, with the memory, workers and disk that its footprint requires, then ANALYZE.
 
-How a build waits, is watched, ends and cleans up after itself is the same for every index, and stands in `online`.
+How a build waits, is watched, ends and cleans up after itself is the same for every index; see `online`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from everindex.units import count_text, size_text
 
 
 def build(operation: Operation, connection: Connection, step: Build, observed: Observed) -> None:
-    """Runs the step; returns when the index is there, or when a new plan may help. SHARE UPDATE EXCLUSIVE on the table.
+    """Runs the step; returns when the index exists, or when planning again may help. SHARE UPDATE EXCLUSIVE on the table.
 
-    Raises BuildFailed, PermissionDenied, DiskSpaceShort, LockNotObtained (given up by policy), with nothing left behind
-    or the sentence that something is.
+    Raises BuildFailed, PermissionDenied, DiskSpaceShort or LockNotObtained (given up by policy); nothing is left behind, or
+    the error says what.
     """
     if not step.is_online:
         statement = create_statement(step.spec, observed, concurrently=False)
@@ -46,7 +46,7 @@ def _build_online(operation: Operation, connection: Connection, step: Build, obs
         connection,
         spec,
         create_statement(spec, observed),
-        announcement=f"building index {spec.qualified_name} over {count_text(rows, 'row')}, online, with "
+        announcement=f"building index {spec.qualified_name} on {count_text(rows, 'row')}, online, with "
         f"{size_text(1024 * int(wanted['maintenance_work_mem'].removesuffix('kB')))} and "
         f"{count_text(int(wanted['max_parallel_maintenance_workers']), 'worker')}",
         rows_total=rows,
@@ -72,10 +72,10 @@ def _build_online(operation: Operation, connection: Connection, step: Build, obs
 
 
 def _has_fresh_statistics(connection: Connection, spec: IndexSpec, *, rows: int, rows_before: int) -> bool:
-    """True when the table was analyzed and the planner knew its `rows` before the build (which counts them), within a tenth.
+    """True when the table was analyzed and the planner's row count before the build was within a tenth of `rows`.
 
-    ANALYZE reads tens of thousands of vectors and, for a derived key, computes each anew: seconds that nobody wins where
-    the planner knows the table already. Whether statistics went stale otherwise is the doctor's question.
+    ANALYZE reads tens of thousands of vectors and, for a derived key, computes each of them: that wastes seconds if the
+    planner knows the table already. Other kinds of stale statistics are left to the doctor.
     """
     row = connection.execute(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_stats WHERE schemaname = %s AND tablename = %s)",
@@ -85,7 +85,7 @@ def _has_fresh_statistics(connection: Connection, spec: IndexSpec, *, rows: int,
 
 
 def _settings(operation: Operation, connection: Connection, step: Build, rows: int) -> dict[str, str]:
-    """The session settings of the build, from the formula, the policy and what can be seen of the machine."""
+    """The session settings of the build, from the formula, the policy and what is known about the machine."""
     spec = step.spec
     machine = see_machine(connection)
     size = index_bytes(rows=rows, dimensions=step.dimensions, m=spec.m, key_type=spec.key_type)
@@ -115,13 +115,13 @@ def _settings(operation: Operation, connection: Connection, step: Build, rows: i
 
 
 def count_rows(connection: Connection, spec: IndexSpec) -> int:
-    """Rows that the index will hold. One pass over the heap; vectors are TOASTed and not read."""
+    """The number of rows that the index will hold. One pass over the heap; TOASTed vectors are not read."""
     counted = sql.SQL("*") if spec.column is None else sql.Identifier(spec.column)
     where = sql.SQL("") if spec.predicate is None else sql.SQL(" WHERE {}").format(sql.SQL(spec.predicate_text or ""))
     with translate_errors("counting rows"):
         row = connection.execute(
             sql.SQL("SELECT count({}) FROM {}").format(counted, sql.Identifier(spec.schema, spec.table)) + where,
-            binary=True,  # one statement and no more, whatever the predicate says
+            binary=True,  # allows a single statement only, whatever the predicate contains
         ).fetchone()
     assert row is not None
     return int(row[0])

@@ -1,7 +1,7 @@
-"""The watchdog of a build: cancels it when its policy's time is over or one transaction blocks it too long.
+"""The watchdog of a build: cancels it when its policy's time has passed or one transaction blocks it for too long.
 
-Not by lock_timeout or statement_timeout: those strike in the last second of a build of hours as well as in the first,
-and leave an INVALID index that nobody removes. The watchdog says whom the build waited for, and who cancels cleans up.
+It does not use lock_timeout or statement_timeout: these can expire in the last second of a build of hours, and leave an
+INVALID index that is not removed. The watchdog reports what the build waited for, and the caller cleans up after a cancel.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from everindex.units import duration_text
 
 
 class PolicyWatchdog:
-    """Judges each look at a build by its policy."""
+    """Judges each progress reading of a build by its policy."""
 
     def __init__(self, policy: BuildPolicy, *, spec: NamedIndex) -> None:
-        """`spec` says on which table the work is done."""
+        """`spec` names the table that is worked on."""
         self._policy = policy
         self._spec = spec
         self._waiting_since: float | None = None
         self._waiting_for: tuple[int | str, ...] = ()
 
     def verdict(self, connection: Connection, progress: Progress) -> str | None:
-        """Why to give up, naming who stood in the way; None to go on."""
+        """The reason to give up, naming the blockers; None to continue."""
         limit = self._policy.give_up_after_seconds
         if limit is not None and progress.elapsed_seconds >= limit:
             who = self._who(connection, self._blockers(connection, progress))
-            told = f"it waited for {who}" if who else f"its phase: {progress.phase}"
-            return f"it had not ended after {duration_text(limit)} ({told})"
+            detail = f"it waited for {who}" if who else f"its phase: {progress.phase}"
+            return f"it had not finished after {duration_text(limit)} ({detail})"
         limit = self._policy.wait_for_transactions_seconds
         if limit is None:
             return None
@@ -45,7 +45,7 @@ class PolicyWatchdog:
 
     def _blockers(self, connection: Connection, progress: Progress) -> tuple[int | str, ...]:
         if not progress.waits_for and progress.phase.startswith("waiting for"):
-            # A prepared transaction belongs to no process, so PostgreSQL tells none.
+            # A prepared transaction has no process, so PostgreSQL reports none.
             return prepared_on(connection, self._spec)
         return progress.waits_for
 

@@ -1,7 +1,7 @@
-"""Indexes that were there before everindex was attached: an application's own, which are used, never renamed or dropped.
+"""Adopted indexes: an application's own, which existed before everindex was attached; they are used, never renamed or dropped.
 
-What was found is kept in everindex_meta.found_index, so that detaching can tell ours from theirs. One that is as declared
-under a name of theirs stands for the declared index. On a database that is not attached nothing here changes anything.
+They are recorded in everindex_meta.found_index, so that detaching can tell them from ours. An adopted index that is as
+declared stands for the declared index, under its own name. On a database that is not attached this module has no effect.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from everindex.pg.sqlstate import translate_errors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptedIndex:
-    """One index of theirs, as it was when everindex was attached."""
+    """An index of the application, as it was when everindex was attached."""
 
     schema: str
     name: str
     table: str
     definition: str
     stands_for: str | None
-    """The declared name that it is used in place of."""
+    """The declared name that it is used instead of."""
 
 
 def adopted_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
-    """`spec` under the name that its index bears here: on an attached database an index of theirs that is as declared
-    stands for one of the declared name, as long as there is none. Reads only."""
+    """`spec` under the name that its index has in this database: on an attached database an adopted index that is as declared
+    stands for the declared one, as long as no index has the declared name. Reads only."""
     if read_attachment(connection) is None:
         return spec
     recorded = [
@@ -59,7 +59,7 @@ def adopted_here(connection: Connection, spec: IndexSpec) -> IndexSpec:
 
 
 def adopted_indexes(connection: Connection) -> tuple[AdoptedIndex, ...]:
-    """What was there when everindex was attached; nothing where that is not recorded or may not be read. Reads only."""
+    """The indexes that existed when everindex was attached; empty when that is not recorded or may not be read. Reads only."""
     with translate_errors("reading everindex_meta.found_index"):
         readable = connection.execute(
             "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') "
@@ -78,9 +78,9 @@ def adopted_indexes(connection: Connection) -> tuple[AdoptedIndex, ...]:
 
 
 def record_found(connection: Connection, declared: Sequence[IndexSpec]) -> None:
-    """Keeps every index of the declared tables and their partitions but those that the journal says everindex built.
+    """Records every index of the declared tables and their partitions, except those that everindex built (by the journal).
 
-    To be called once, before anything is built. Raises PermissionDenied.
+    Must be called once, before anything is built. Raises PermissionDenied.
     """
     with translate_errors("recording the indexes of others"):
         for spec in declared:

@@ -1,9 +1,9 @@
-"""The declared expression and predicate of an index as the catalog would print them.
+"""The declared expression and predicate of an index, in the form that the catalog would print.
 
-PostgreSQL parses what CREATE INDEX says and prints the parsed form, with its own parentheses, casts and names. Whether
-two texts mean the same only it can tell, so it is asked: an empty copy of the table gets the index, its printed form
-is read, and all of it is rolled back. The copy is a temporary table; where the role may make none, a table beside the
-declared one, which every role that may build the index may make.
+PostgreSQL parses the text of CREATE INDEX and prints the parsed form, with its own parentheses, casts and names. Only
+PostgreSQL can tell whether two texts mean the same: so the index is created on an empty copy of the table, its printed form
+is read, and everything is rolled back. The copy is a temporary table; if the role may not create one, it is a table in the
+schema of the declared one, which every role that may build the index can create.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from everindex.pg.connections import Connection
 from everindex.pg.index_catalog import catalog_indexes, indexes_query
 
 COPY = "everindex_canonical"
-#: Where the answer cannot be had: no right to make a table, a standby, a read-only session, a missing table, which the plan
-#: tells better, or one that bears the copy's name.
+#: Errors that leave the form unknown: no privilege to create a table, a standby, a read-only session, a missing table (which
+#: the plan reports better), or a table that already has the copy's name.
 _NOT_HERE = (
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.ReadOnlySqlTransaction,
@@ -31,20 +31,20 @@ _NOT_HERE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canonical:
-    """What pg_get_expr prints for the declaration."""
+    """The output of pg_get_expr for the declaration."""
 
     expression: str | None
     predicate: str | None
     dimensions: int | None
-    """The width of the indexed value."""
+    """Dimensions of the indexed value."""
 
 
 def canonical_texts(
     connection: Connection, spec: IndexSpec, *, column_type: str | None, extension_schema: str
 ) -> Canonical | None:
-    """Asks the server; None where it cannot be asked. Leaves nothing behind; takes ACCESS SHARE on the table.
+    """The canonical form, from the server; None when it cannot tell. Leaves nothing behind; takes ACCESS SHARE on the table.
 
-    Raises SpecIllegal, with PostgreSQL's own reason, when it cannot make an index of that.
+    Raises SpecIllegal, with PostgreSQL's own reason, when it cannot create such an index.
     """
     key = (
         key_sql(spec, column_type=column_type or "", dimensions=0, extension_schema=extension_schema)
@@ -62,17 +62,17 @@ def canonical_texts(
     try:
         printed = print_index(connection, spec.schema, spec.table, index)
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.InternalError) as exc:
-        told = exc.diag.message_primary or "no reason given"
+        reason = exc.diag.message_primary or "no reason given"
         what = f"PostgreSQL cannot use its {'expression' if spec.expression else 'predicate'}"
-        raise illegal(spec, what, f"{told}.", "correct the declaration; nothing was changed.") from exc
+        raise illegal(spec, what, f"{reason}.", "correct the declaration; nothing was changed.") from exc
     if printed is None or spec.expression is not None:
         return printed
     return replace(printed, expression=None, dimensions=None)
 
 
 def print_index(connection: Connection, schema: str, table: str, index: sql.Composable) -> Canonical | None:
-    """What pg_get_expr prints of `CREATE INDEX ON table` followed by `index` (method, key, predicate), of whatever method;
-    None where the server cannot be asked. Raises psycopg.Error when it cannot make an index of that."""
+    """The output of pg_get_expr for `CREATE INDEX ON table` followed by `index` (any method, key, predicate); None when the
+    server cannot tell. Raises psycopg.Error when it cannot create such an index."""
     for place in ("pg_temp", schema):
         try:
             return _printed(connection, sql.Identifier(schema, table), index, schema=place)
@@ -82,11 +82,11 @@ def print_index(connection: Connection, schema: str, table: str, index: sql.Comp
 
 
 def _printed(connection: Connection, table: sql.Identifier, index: sql.Composable, *, schema: str) -> Canonical:
-    """The same of an empty copy of the table in `schema`; nothing of it stays."""
+    """The same for an empty copy of the table in `schema`; nothing remains."""
     copy = sql.Identifier(schema, COPY)
     with connection.transaction(force_rollback=True):
         connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(copy, table))
-        # Binary, since PostgreSQL then takes one statement and no more: a declaration cannot bring a second one along.
+        # Binary, so that PostgreSQL accepts only one statement: a declaration cannot smuggle in a second one.
         connection.execute(sql.SQL("CREATE INDEX ON {} ").format(copy) + index, binary=True)
         [found] = catalog_indexes(connection.execute(_OF_COPY, (copy.as_string(None),)))
     return Canonical(expression=found.expression, predicate=found.predicate, dimensions=found.dimensions)

@@ -1,4 +1,4 @@
-"""The differences between an index and its declaration, one phrase each, in the words of the catalog. Pure."""
+"""The differences between an index and its declaration, one phrase each, in the catalog's terms. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from everindex.index.spec import IndexSpec
 
 
 def differences(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> list[str]:
-    """What of `found` is not as declared, one phrase each; empty when the definitions are the same.
+    """What is not as declared in `found`, one phrase each; empty when the definitions are the same.
 
-    Options that were left out count with pgvector's defaults (m = 16, ef_construction = 64). Validity is a state and
-    not part of the definition.
+    Omitted options have pgvector's defaults (m = 16, ef_construction = 64). Validity is a state and not part of the
+    definition.
     """
     differing = []
     if found.method != "hnsw":
@@ -36,19 +36,19 @@ def differences(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> li
 
 
 def is_as_declared(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> bool:
-    """True when the definition is the declared one, valid or not."""
+    """True when the definition is the declared one, whether or not the index is valid."""
     return not differences(spec, observed, found)
 
 
 def index_digest(found: ObservedIndex) -> str:
-    """12 hex digits that stand for the definition of an index, whatever its name, table or declaration."""
+    """12 hex digits that identify the definition of an index, independent of its name, table or declaration."""
     return _digest(
         found.method, found.column, found.expression, found.predicate, found.opclass, found.m, found.ef_construction
     )
 
 
 def declared_digests(spec: IndexSpec, observed: Observed) -> frozenset[str]:
-    """The digests that an index of the declared definition can have: the catalog may print a derived key in two ways."""
+    """The digests that an index with the declared definition can have: the catalog may print a derived key in two ways."""
     predicate = None if spec.predicate is None else observed.canonical_predicate or spec.predicate
     return frozenset(
         _digest("hnsw", column, expression, predicate, spec.opclass, spec.m, spec.ef_construction)
@@ -57,7 +57,7 @@ def declared_digests(spec: IndexSpec, observed: Observed) -> frozenset[str]:
 
 
 def is_rejected(spec: IndexSpec, observed: Observed, serving: ObservedIndex) -> bool:
-    """True when the declared definition was rolled back here, or did not prove itself."""
+    """True when the declared definition was rolled back here, or failed its acceptance test."""
     return not declared_digests(spec, observed).isdisjoint(read_note(serving.comment).rejected_definitions)
 
 

@@ -1,8 +1,8 @@
-"""The declaration as it holds in one database: in its schema there, under the name of the index that stands for it, as tuned.
+"""The effective declaration in one database: with its schema there, the name of an adopted index, and the result of tuning.
 
-What tuning chose is kept in everindex_meta.tuned and honoured wherever a declaration is read: by plan, deploy, verify, keeper,
-migrations and searches, so that none of them undoes it. Where the schema is missing or may not be read, what the code
-declares holds; so it does where the catalog says that the tuned generation was rolled back, or did not prove itself.
+The result of tuning is stored in everindex_meta.tuned and applied wherever a declaration is read: by plan, deploy, verify,
+keeper, migrations and searches, so that none of them reverts it. If the schema is missing or may not be read, the code's
+declaration is used; so it is if the catalog says that the tuned generation was rolled back or failed its acceptance test.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from everindex.pg.sqlstate import translate_errors
 
 
 def effective_spec(connection: Connection, spec: IndexSpec) -> IndexSpec:
-    """`spec` as it holds in this database: in the schema where its bare table name leads, under the name of the index of
-    others that stands for it, and as it was tuned. Reads only."""
+    """`spec` as it applies to this database: with the schema that its unqualified table name resolves to, the name of the
+    adopted index that stands for it, and the result of tuning. Reads only."""
     return as_tuned(connection, adopted_here(connection, in_search_path(connection, spec)))
 
 
 def as_tuned(connection: Connection, spec: IndexSpec) -> IndexSpec:
-    """`spec` with what was tuned in its place, where that holds. Reads only."""
+    """`spec` with the result of tuning, if that applies. Reads only."""
     tuned = stored(connection, spec)
     if tuned is None or tuned.declared_digest != spec.definition_digest:
         return spec
@@ -42,14 +42,14 @@ def as_tuned(connection: Connection, spec: IndexSpec) -> IndexSpec:
 
 
 def read_tuned(connection: Connection, spec: IndexSpec, generation: ObservedIndex) -> Tuned | None:
-    """The tuning that `generation`, the index that serves, was built by; None where it was not tuned. Reads only."""
+    """The tuning that `generation`, the serving index, was built with; None if it was not tuned. Reads only."""
     tuned = stored(connection, spec)
     return tuned if tuned is not None and tuned.is_of(generation) else None
 
 
 def stored(connection: Connection, spec: IndexSpec) -> Tuned | None:
-    """What is kept for the index of that name; None for nothing, and where it may not be read. Reads only."""
-    with translate_errors("reading what was tuned"):
+    """The tuning stored for the index of that name; None if there is none or it may not be read. Reads only."""
+    with translate_errors("reading the result of tuning"):
         if not own_schema.is_readable(connection, "tuned"):
             return None
         row = connection.execute(
@@ -71,9 +71,9 @@ def stored(connection: Connection, spec: IndexSpec) -> Tuned | None:
 
 
 def store(connection: Connection, spec: IndexSpec, tuned: Tuned) -> None:
-    """Keeps it for the index of that name, in place of what was kept. Raises PermissionDenied, StatementFailed."""
+    """Stores it for the index of that name, replacing the previous one. Raises PermissionDenied, StatementFailed."""
     points = [{"k": p.k, "ef_search": p.ef_search, "candidates": p.candidates} for p in tuned.points]
-    with translate_errors("keeping what was tuned"):
+    with translate_errors("storing the result of tuning"):
         connection.execute(
             """
             INSERT INTO everindex_meta.tuned
@@ -92,8 +92,8 @@ def store(connection: Connection, spec: IndexSpec, tuned: Tuned) -> None:
 
 
 def delete_tuned(connection: Connection, spec: IndexSpec) -> bool:
-    """Deletes what was kept for the index of that name; False when there was nothing. Raises PermissionDenied."""
-    with translate_errors("deleting what was tuned"):
+    """Deletes the tuning stored for the index of that name; False when there was none. Raises PermissionDenied."""
+    with translate_errors("deleting the result of tuning"):
         try:
             done = connection.execute(
                 "DELETE FROM everindex_meta.tuned WHERE index_schema = %s AND index_name = %s", (spec.schema, spec.name)

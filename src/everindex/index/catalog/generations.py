@@ -1,9 +1,9 @@
-"""The generations of a declared index, recognised by name and comment alone, whatever interrupted the last deploy.
+"""The generations of a declared index, recognised only by name and comment, whatever interrupted the last deploy.
 
-Beside the declared index stand at most two others: `<name>__next`, which is being built or proven, and `<name>__prev`,
-the one that served before and is kept for a rollback. The catalog alone says so: a comment on the index holds what its
-name cannot (until when it is kept; which definition was taken back), changes in the same transaction as the name, and is
-carried along by a dump of the schema.
+Next to the declared index there are at most two others: `<name>__next`, which is being built or tested, and `<name>__prev`,
+which served before and is kept for a rollback. The catalog is the only source of this: a comment on the index holds what its
+name cannot (until when it is kept; which definition was rejected), changes in the same transaction as the name, and is
+included in a dump of the schema.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from everindex.index.spec import MAX_NAME_BYTES
 
-#: How the line of a comment begins that is ours; after it stands JSON. What somebody else has written stands above it.
+#: The beginning of our line in a comment, followed by JSON. Text that others have written precedes that line.
 PREVIOUS = "everindex: previous generation "
 SERVING = "everindex: serving "
 
@@ -25,42 +25,42 @@ _CHILD_TAIL = re.compile(r"_[0-9a-f]{8}_hnsw$")
 
 
 def next_name(name: str) -> str:
-    """What the generation is called that shall take over from index `name`."""
+    """The name of the generation that is to take over from index `name`."""
     return _with_suffix(name, "__next")
 
 
 def previous_name(name: str) -> str:
-    """What the generation is called that served under `name` before."""
+    """The name of the generation that served under `name` before."""
     return _with_suffix(name, "__prev")
 
 
 def aside_name(name: str) -> str:
-    """What the serving generation is called in the middle of the transaction that swaps two; nobody ever sees it."""
+    """The temporary name of the serving generation within the transaction that swaps two; never visible outside it."""
     return _with_suffix(name, "__swap")
 
 
 def _with_suffix(name: str, suffix: str) -> str:
     if len(name.encode()) + len(suffix) <= MAX_NAME_BYTES:
         return name + suffix
-    # Two long names may begin alike: what is cut off stays distinct by its hash.
+    # Two long names may begin alike: a hash of the part that is cut off makes them distinct.
     tail = "_" + hashlib.sha256(name.encode()).hexdigest()[:8] + suffix
     return name.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
 def child_name(partition: str, name: str, digest: str, attempt: int = 0) -> str:
-    """What the index of a partition is called, for the generation `digest` of the parent's index `name`.
+    """The name of the index of a partition, for the generation `digest` of the parent's index `name`.
 
-    A generation is renamed when it takes over, its parts are not: the next one of the same definition needs another
-    `attempt`.
+    A generation is renamed when it takes over, but its parts are not: the next generation with the same definition needs
+    another `attempt`.
     """
-    # The whole of the partition's name is in the hash: two long ones may begin alike.
+    # The hash covers the whole name of the partition, since two long names may begin alike.
     hashed = f"{name} {digest} {partition}" + (f" {attempt}" if attempt else "")
     tail = "_" + hashlib.sha256(hashed.encode()).hexdigest()[:8] + "_hnsw"
     return partition.encode()[: MAX_NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
 def has_child_name(found: str, partition: str) -> bool:
-    """True when index `found` of `partition` was named by `child_name`, whatever it was for."""
+    """True when index `found` of `partition` was named by `child_name`, for whichever parent."""
     tail = _CHILD_TAIL.search(found)
     return tail is not None and partition.startswith(found[: tail.start()])
 
@@ -72,10 +72,10 @@ def has_generation_name(found: str, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortfall:
-    """What a generation came to that took over below its floor, because nothing better served."""
+    """The measured recall of a generation that took over below its floor, because nothing better served."""
 
     generation: str
-    """The very graph (`recall_history.generation_of`): whatever is built later under the same comment is another one."""
+    """Identifies the graph (`history.graph_of`): a graph built later under the same comment is another one."""
 
     k: int
     queries: int
@@ -87,19 +87,19 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationNote:
-    """What the comment on a generation says."""
+    """The content of the comment on a generation."""
 
     keep_until: datetime | None = None
-    """Of a previous generation: when it may be dropped."""
+    """For a previous generation: when it may be dropped."""
 
     is_hidden: bool = False
-    """Of a previous generation: its `indisvalid` was switched off, so that the planner passes it over."""
+    """For a previous generation: its `indisvalid` was switched off, so that the planner ignores it."""
 
     rejected_definitions: tuple[str, ...] = ()
-    """Of the serving one: definitions (digests) that were tried and taken back, and are not tried again by themselves."""
+    """For the serving one: definitions (digests) that were rejected, and are not tried again automatically."""
 
     shortfall: Shortfall | None = None
-    """Of one that took over below its floor: what was measured then."""
+    """For one that took over below its floor: what was measured then."""
 
 
 def previous_note(*, keep_until: datetime, is_hidden: bool, shortfall: Shortfall | None = None) -> str:
@@ -119,7 +119,7 @@ def _said_of(shortfall: Shortfall | None) -> dict[str, Any]:
 
 
 def read_note(comment: str | None) -> GenerationNote:
-    """What a comment says; nothing for a missing one, for one of somebody else and for one that makes no sense."""
+    """The content of a comment; empty for a missing, foreign or unreadable one."""
     _, line = _parted(comment)
     for beginning in (PREVIOUS, SERVING):
         if line.startswith(beginning):
@@ -138,17 +138,17 @@ def read_note(comment: str | None) -> GenerationNote:
 
 
 def words_of_others(comment: str | None) -> str | None:
-    """What somebody else has written in a comment; None where it says nothing but ours."""
+    """The text that others have written in a comment; None if it contains only ours."""
     return _parted(comment)[0] or None
 
 
 def with_note(words: str | None, note: str | None) -> str | None:
-    """The comment that says both; None for no comment."""
+    """The comment that combines both; None for no comment."""
     return "\n".join(part for part in (words, note) if part) or None
 
 
 def _parted(comment: str | None) -> tuple[str, str]:
-    """What others have written, and our last line."""
+    """The text of others, and our last line."""
     words, newline, last = (comment or "").rpartition("\n")
     if last.startswith((PREVIOUS, SERVING)):
         return words, last

@@ -1,4 +1,4 @@
-"""The parts of an index: itself, and what hangs on it on the partitions of its table, with their names and sizes. Pure."""
+"""The parts of an index: itself, and the indexes attached to it on the partitions of its table; their names and sizes. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from everindex.index.spec import IndexSpec
 
 
 def index_names(observed: Observed, index: ObservedIndex) -> frozenset[str]:
-    """Under which names the planner may show a scan of `index`: its own, or those of its partitions."""
+    """The names that a plan may show for a scan of `index`: its own, or those of its partitions."""
     return frozenset(part.name for part in index_parts(observed, index))
 
 
 def index_parts(observed: Observed, index: ObservedIndex) -> tuple[ObservedIndex, ...]:
-    """`index`, and what hangs on it on the partitions, at whatever depth."""
+    """`index`, and the indexes attached to it on the partitions, at any depth."""
     parts = [index]
     parents = {index.oid}
     for part in observed.partitions:  # parents come before their partitions
@@ -25,11 +25,11 @@ def index_parts(observed: Observed, index: ObservedIndex) -> tuple[ObservedIndex
 
 
 def size_of(observed: Observed, found: ObservedIndex) -> int:
-    """Bytes of the index, with those of its partitions."""
+    """Bytes of the index, including those on its partitions."""
     return sum(part.size_bytes for part in index_parts(observed, found))
 
 
 def names_of(spec: IndexSpec, observed: Observed) -> frozenset[str]:
-    """Under which names the planner may show the declared index."""
+    """The names that a plan may show for the declared index."""
     found = declared_index(spec, observed)
     return frozenset({spec.name}) if found is None else index_names(observed, found)

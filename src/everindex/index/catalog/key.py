@@ -1,6 +1,6 @@
 """The key of an index: the column itself, a cast of it, or an expression.
 
-As SQL for CREATE INDEX and for a search, and in the words in which the catalog gives it back.
+As SQL for CREATE INDEX and for a search, and in the forms that the catalog prints.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from everindex.index.spec import IndexSpec
 if TYPE_CHECKING:
     from everindex.index.catalog.observed import Observed
 
-#: What can be made of a column of the first type for an index of the second: a cast, or its sign bits.
+#: Conversions from a column of the first type to an index of the second: a cast, or the sign bits.
 DERIVED = {("vector", "halfvec"), ("vector", "bit"), ("halfvec", "bit")}
 _QUOTED = re.compile(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')""")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
 def is_plain_column(spec: IndexSpec, column_type: str | None) -> bool:
-    """True when the column is indexed as it is."""
+    """True when the column itself is indexed."""
     return spec.expression is None and column_type == spec.key_type
 
 
 def key_sql(spec: IndexSpec, *, column_type: str, dimensions: int, extension_schema: str | None) -> sql.Composable:
-    """The key as it stands in CREATE INDEX and in a search's ORDER BY. Raises ColumnMismatch for an impossible cast."""
+    """The key as written in CREATE INDEX and in a search's ORDER BY. Raises ColumnMismatch for an impossible cast."""
     if spec.expression is not None:
         return sql.SQL("({})").format(sql.SQL(spec.expression_text or ""))
     assert spec.column is not None  # a spec has a column or an expression
@@ -70,15 +70,15 @@ def is_predicate(spec: IndexSpec, observed: Observed, predicate: str | None) -> 
 
 
 def _means(printed: str, declared: str, canonical: str | None) -> bool:
-    """True when the catalog's text is the declared one. Where the server could not say how it prints the declaration (a
-    standby, a role that may make no table), what it adds in printing is left out of the comparison."""
+    """True when the catalog's text is the declared one. If it is unknown how the server prints the declaration (a standby, a
+    role that may not create a table), the comparison ignores what printing adds."""
     if canonical is not None:
         return stripped(printed) == stripped(canonical)
     return _bare(printed) == _bare(declared)
 
 
 def key_texts(spec: IndexSpec, observed: Observed) -> set[tuple[str | None, str | None]]:
-    """The ways in which the catalog may show the declared key: (column, None) or (None, expression)."""
+    """The forms in which the catalog may show the declared key: (column, None) or (None, expression)."""
     if spec.expression is not None:
         return {(None, observed.canonical_expression or spec.expression)}
     if is_plain_column(spec, observed.column_type):
@@ -87,7 +87,7 @@ def key_texts(spec: IndexSpec, observed: Observed) -> set[tuple[str | None, str 
 
 
 def _derived_texts(spec: IndexSpec, observed: Observed) -> set[str]:
-    """The ways in which PostgreSQL may print the derived key, which depend on the reader's search_path."""
+    """The forms in which PostgreSQL may print the derived key, which depend on the reader's search_path."""
     if observed.dimensions is None or (observed.column_type, spec.key_type) not in DERIVED:
         return set()
     assert spec.column is not None
@@ -107,7 +107,7 @@ def _as_printed(name: str) -> str:
 
 
 def stripped(text: str) -> str:
-    """Without spaces outside of quotes and without parentheses that hold the whole."""
+    """The text without spaces outside quotes and without parentheses around the whole."""
     parts = _QUOTED.split(text.strip())
     joined = "".join(part if number % 2 else re.sub(r"\s+", "", part) for number, part in enumerate(parts))
     while joined.startswith("(") and _closes_at_end(joined):
@@ -116,7 +116,7 @@ def stripped(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """Without spaces, parentheses, schemas, casts to a type without a width, and upper case outside of quotes."""
+    """The text without spaces, parentheses, schemas, casts to a type without a width, and upper case outside quotes."""
     parts = _QUOTED.split(text)
     for number in range(0, len(parts), 2):
         part = re.sub(r"::\s*[a-z_. ]+(?![a-z_.(\s])", "", re.sub(r"[a-z_0-9]+\.(?=[a-z_])", "", parts[number].lower()))
@@ -134,10 +134,10 @@ def _closes_at_end(text: str) -> bool:
 
 
 def mismatch(spec: IndexSpec, column_type: str) -> ColumnMismatch:
-    """The error for a column that cannot carry the declared opclass."""
+    """The error for a column whose type does not fit the declared opclass."""
     return ColumnMismatch(
         f"column {spec.table}.{spec.column} has type {column_type}.",
-        why=f"opclass {spec.opclass} indexes columns of type {spec.key_type} only, or what can be cast to it.",
+        why=f"opclass {spec.opclass} indexes only columns of type {spec.key_type}, or of a type that can be cast to it.",
         next_step=f"ALTER TABLE {spec.table} ALTER COLUMN {spec.column} TYPE {spec.key_type}(N) "
-        f"USING {spec.column}::{spec.key_type}(N)  with the width of your model; nothing was changed here.",
+        f"USING {spec.column}::{spec.key_type}(N)  with the dimensions of your model; nothing was changed.",
     )

@@ -1,4 +1,4 @@
-"""Observation: the declared table, its column and every vector index on it, as the catalog has them. Reads only."""
+"""Observation: the declared table, its column and every vector index on it, as the catalog describes them. Reads only."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from everindex.pg.connections import Connection
 from everindex.pg.index_catalog import CatalogIndex, catalog_indexes, indexes_query, table_oid_of
 from everindex.pg.sqlstate import translate_errors
 
-#: An index that is dropped in the middle of a look is gone at the next one; several may go one after the other.
+#: An index that is dropped during an observation is gone at the next attempt; several may disappear one after the other.
 LOOKS = 5
 
 
 def observe(connection: Connection, spec: IndexSpec) -> Observed:
-    """Looks at `spec`'s table in the current database. Reads only; takes ACCESS SHARE.
+    """Observes `spec`'s table in the current database. Reads only; takes ACCESS SHARE.
 
-    For a declared expression or predicate that the catalog prints in other words, an empty temporary table is made and
-    taken back, to learn how it would print them. Raises SpecIllegal when PostgreSQL cannot read them.
+    For a declared expression or predicate that the catalog prints differently, an empty temporary table is created and
+    rolled back, to find out how the catalog would print them. Raises SpecIllegal when PostgreSQL cannot parse them.
     """
     for _ in range(LOOKS - 1):
         try:
@@ -63,7 +63,7 @@ def _look(connection: Connection, spec: IndexSpec) -> Observed:
             "LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'vector' "
             "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
         ).fetchone()
-        assert extension is not None  # one row, whatever is installed
+        assert extension is not None  # always one row
         observed = Observed(
             table_exists=True,
             is_partitioned=is_partitioned,
@@ -99,7 +99,7 @@ def _with_canonical(connection: Connection, spec: IndexSpec, observed: Observed)
 
 
 def in_search_path(connection: Connection, spec: IndexSpec) -> IndexSpec:
-    """`spec` in the schema where its bare table name leads on this connection; unchanged where it leads nowhere.
+    """`spec` in the schema that its unqualified table name resolves to on this connection; unchanged if it does not resolve.
 
     Reads only.
     """

@@ -1,7 +1,7 @@
-"""What was observed of a declared table: its column, its partitions and every vector index on it, as data.
+"""The observed state of a declared table: its column, its partitions and every vector index on it, as data.
 
-`digest` and `state_digest` say whether two looks saw the same. It does not say what plays which part (`catalog/roles.py`) or what
-differs from the declaration (`catalog/drift.py`).
+`digest` and `state_digest` tell whether two observations are the same. The roles of the indexes are determined in
+`catalog/roles.py`, the differences from the declaration in `catalog/drift.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedIndex:
-    """What a plan depends on of one index of the catalog (`pg/index_catalog.py`), pgvector's defaults filled in: the digest
-    is made of these fields."""
+    """The properties of one index of the catalog (`pg/index_catalog.py`) that a plan depends on, with pgvector's defaults filled
+    in; the digest covers these fields."""
 
     oid: int
     name: str
@@ -34,30 +34,30 @@ class ObservedIndex:
     size_bytes: int
     definition: str
     builder_pid: int | None
-    """The backend that is building it now, where one is."""
+    """The backend that is building it now, if any."""
 
     is_partitioned: bool = False
-    """The index of a partitioned parent: it holds nothing itself, and is valid when all partitions are attached."""
+    """True for the index of a partitioned parent: it holds nothing itself, and is valid when all partitions are attached."""
 
     parent_oid: int | None = None
     """The index of the parent that this one is attached to."""
 
     comment: str | None = None
     filenode: int = 0
-    """The file that holds it: another one after every rebuild."""
+    """The file that holds it, which changes with every rebuild."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedPartition:
-    """A partition of the declared table, at whatever depth, with its vector indexes."""
+    """A partition of the declared table, at any depth, with its vector indexes."""
 
     schema: str
     table: str
     parent: tuple[str, str]
-    """(schema, table) of what it is a partition of."""
+    """(schema, table) of its parent."""
 
     is_partitioned: bool
-    """True for one that has partitions itself."""
+    """True for a partition that has partitions itself."""
 
     is_foreign: bool
     is_empty: bool
@@ -67,35 +67,35 @@ class ObservedPartition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """The declared table with all that concerns a vector index on it, in one look."""
+    """One observation of the declared table and everything that concerns a vector index on it."""
 
     table_exists: bool
     table_is: str | None = None
-    """What bears the table's name without being a table ("a view")."""
+    """What has the table's name without being a table ("a view")."""
 
     is_partitioned: bool = False
     is_empty: bool = False
-    """True when the table's file has no page: a plain CREATE INDEX is done at once."""
+    """True when the table's file has no pages, so that a plain CREATE INDEX takes no time."""
 
     column_type: str | None = None
     dimensions: int | None = None
-    """Width of the column; with an expression, that of the expression."""
+    """Dimensions of the column or, with an expression, of the expression."""
 
     estimated_rows: int = 0
     table_bytes: int = 0
     indexes: tuple[ObservedIndex, ...] = ()
-    """Every hnsw and ivfflat index of the table, and the one of the declared name whatever it is."""
+    """Every hnsw and ivfflat index of the table, and the one with the declared name, whatever its kind."""
 
     partitions: tuple[ObservedPartition, ...] = ()
     """Parents before their partitions; empty for an ordinary table."""
 
     name_taken_by: str | None = None
-    """What bears the declared name without being an index of this table ("table public.x")."""
+    """What has the declared name without being an index of this table ("table public.x")."""
 
     canonical_expression: str | None = None
     canonical_predicate: str | None = None
-    """Expression and predicate of the declaration as the catalog would print them; None where it declares none, or where
-    the server could not be asked."""
+    """Expression and predicate of the declaration in the form that the catalog would print; None when it declares none, or
+    when the server could not tell."""
 
     extension_schema: str | None = None
     extension_version: tuple[int, ...] | None = None
@@ -104,12 +104,12 @@ class Observed:
 
     @property
     def digest(self) -> str:
-        """12 hex digits of everything here that a plan depends on; sizes and row counts are not in it."""
+        """12 hex digits of everything here that a plan depends on, which excludes sizes and row counts."""
         return _digest_of(self, _steady)
 
     @property
     def state_digest(self) -> str:
-        """The same, of everything here that a proof depends on: an index that was rebuilt has to be proven anew."""
+        """The same for everything here that a proof depends on: a rebuilt index must be proven again."""
         return _digest_of(self, _same_file)
 
 

@@ -1,7 +1,7 @@
-"""The roles of the observed indexes for one declaration: the declared one, the one that serves, the previous one, duplicates.
+"""The roles of the observed indexes for one declaration: the declared index, the serving one, the previous one, duplicates.
 
-While a generation of another type is on its way (vector, halfvec, bit codes), the one that serves is not as declared, and
-searches must go on through it. Pure; decides nothing about what becomes of them.
+While a generation of another type (vector, halfvec, bit codes) is being built, the serving index is not as declared, and
+searches must continue to use it. Pure; does not decide what happens to them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from everindex.index.spec import OPCLASSES, IndexSpec
 
 
 def serving_spec(spec: IndexSpec, observed: Observed) -> tuple[IndexSpec, ObservedIndex] | None:
-    """The valid index that answers the declared searches, and `spec` as it would declare that index; None for none.
+    """The valid index that serves the declared searches, and `spec` adapted to that index; None if there is none.
 
-    The index of the declared name comes first, then one as declared under another name, then the others. ef_search and
-    candidates are only kept where the index is of the declared definition. Pure.
+    The index with the declared name is preferred, then one as declared under another name, then the others. ef_search and
+    candidates are retained only if the index has the declared definition. Pure.
     """
     named = declared_index(spec, observed)
     kinds = [spec, *(replace(spec, opclass=opclass) for opclass in same_distance(spec) if opclass != spec.opclass)]
@@ -34,9 +34,9 @@ def serving_spec(spec: IndexSpec, observed: Observed) -> tuple[IndexSpec, Observ
 
 
 def same_distance(spec: IndexSpec) -> tuple[str, ...]:
-    """The opclasses whose indexes can answer the searches of `spec`: its own, and those of a smaller type of its column.
+    """The opclasses whose indexes can serve the searches of `spec`: its own, and those of a smaller type of its column.
 
-    Sign bits stand for the angle: they answer cosine searches, by re-ranking, and no others.
+    Sign bits represent the angle: they serve cosine searches, with re-ranking, and no others.
     """
     if spec.expression is not None:
         return (spec.opclass,)
@@ -52,18 +52,18 @@ def same_distance(spec: IndexSpec) -> tuple[str, ...]:
 
 
 def declared_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
-    """The index of the declared name on the declared table, valid or not."""
+    """The index with the declared name on the declared table, valid or not."""
     return next((index for index in observed.indexes if index.name == spec.name), None)
 
 
 def serving_index(spec: IndexSpec, observed: Observed) -> ObservedIndex | None:
-    """A valid index that answers the declared operator on the declared key, under whatever name."""
+    """A valid index that serves the declared operator on the declared key, under any name."""
     fits = [index for index in observed.indexes if index.is_valid and answers_declared(spec, observed, index)]
     return next((index for index in fits if index.name == spec.name), fits[0] if fits else None)
 
 
 def answers_declared(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> bool:
-    """True when an index answers the declared search, whatever its m and ef_construction, and valid or not."""
+    """True when an index can serve the declared search, whatever its m and ef_construction, and valid or not."""
     return (
         found.method == "hnsw"
         and is_key(spec, observed, column=found.column, expression=found.expression)
@@ -81,12 +81,12 @@ def previous_generation(spec: IndexSpec, observed: Observed) -> ObservedIndex | 
 
 
 def is_hidden(found: ObservedIndex) -> bool:
-    """True for a previous generation that is whole and kept up to date, and whose `indisvalid` we switched off."""
+    """True for a previous generation that is complete and kept up to date by writers, but whose `indisvalid` we switched off."""
     return found.is_ready and not found.is_valid and read_note(found.comment).is_hidden
 
 
 def duplicates(spec: IndexSpec, observed: Observed) -> list[ObservedIndex]:
-    """Valid indexes of exactly the declared definition under names of others: writers pay for each of them."""
+    """Valid indexes with exactly the declared definition under other names; every write maintains each of them."""
     ours = (spec.name, next_name(spec.name), previous_name(spec.name))
     return [
         index

@@ -1,9 +1,9 @@
 """The note that an index was dropped for a bulk load and is to be restored; it survives a crash.
 
-It is the last line of the comment on the table's unique index (what others have written there stays above it), and so
-needs no schema of ours, no object of its own and no pass over the table, is carried along by a dump, and is gone with the
-table (docs/decisions/0017). It is written before the index is dropped, and removed by the process that has restored it
-(`deploy/comments.py`). Reads only, and takes no lock.
+It is the last line of the comment on the table's unique index (text of others precedes it). So it needs no schema of ours,
+no object of its own and no pass over the table, is included in a dump, and disappears with the table (docs/decisions/0017).
+It is written before the index is dropped, and removed by the process that has restored the index (`deploy/comments.py`).
+Reads only, and takes no lock.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ BEGINNING = "everindex: set aside "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """An index that was dropped, or was about to be, for a load."""
+    """An index that was dropped, or was about to be dropped, for a load."""
 
     noted_on: tuple[str, str]
-    """(schema, name) of the unique index whose comment says so."""
+    """(schema, name) of the unique index whose comment has the note."""
 
     words: str | None
-    """What else that comment says."""
+    """The rest of that comment."""
 
     comment: str | None
-    """The comment that was on the index itself."""
+    """The comment that was on the dropped index itself."""
 
 
 def may_note(connection: Connection, spec: IndexSpec) -> bool:
-    """True when the table has an index to write the note on. Reads only."""
+    """True when the table has an index whose comment can hold the note. Reads only."""
     return index_to_note_on(connection, spec) is not None
 
 
 def find_note(connection: Connection, spec: IndexSpec) -> SetAside | None:
-    """What was set aside of this declaration and not brought back yet. Reads only."""
+    """The index of this declaration that was set aside and not restored yet. Reads only."""
     rows = connection.execute(_WITH_NOTE, (sql.Identifier(spec.schema, spec.table).as_string(None), BEGINNING))
     for index in catalog_indexes(rows):
         words, kept = split_note(index.comment)
@@ -60,19 +60,18 @@ _WITH_NOTE = indexes_query(
 
 
 def aside_words(connection: Connection, spec: IndexSpec) -> tuple[str, str] | None:
-    """Why a declared index that is not there is away, and what to do about it; None where no load has set it aside. Reads
-    only."""
+    """Why a declared index is missing, and what to do about it; None if no load has set it aside. Reads only."""
     if find_note(connection, spec) is None:
         return None
     holder = holder_of(connection, "aside")
     if holder is None:
         return (
-            f"index {spec.name} was set aside for a load, which ended before it was brought back",
-            "run  everindex heal : it builds the index, as would the next import, migration or round of the keeper.",
+            f"index {spec.name} was set aside for a load, which ended before it was restored",
+            "run  everindex heal : it builds the index. The next import, migration or round of the keeper would do the same.",
         )
     return (
-        f"index {spec.name} is set aside for a load by {holder}, and is built when all rows are there",
-        "wait for the load: searches read every row meanwhile.",
+        f"index {spec.name} is set aside for a load by {holder}, and will be built when all rows are loaded",
+        "wait for the load; until then searches read every row.",
     )
 
 
@@ -86,7 +85,7 @@ _UNIQUE = indexes_query("i.indrelid = pg_catalog.to_regclass(%s) AND i.indisuniq
 
 
 def split_note(comment: str | None) -> tuple[str | None, dict[str, object] | None]:
-    """What others have written, and what the note says; None for either that is not there."""
+    """The text of others and the content of the note; None for either that is missing."""
     words, _, last = (comment or "").rpartition("\n")
     if last.startswith(BEGINNING):
         try:

@@ -1,6 +1,6 @@
-"""What tuning chose for one declared index: a definition and an ef_search, and what a search for k neighbours sets by it. Pure.
+"""The result of tuning one declared index: a definition, an ef_search, and the settings of a search for k neighbours. Pure.
 
-Where it is kept, and when it takes the place of what the code declares, stands in `effective_spec.py`.
+Where it is stored, and when it replaces what the code declares, is in `effective_spec.py`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from everindex.index.spec import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunedPoint:
-    """What a search for k neighbours has to set to hold the recall that was asked for."""
+    """What a search for k neighbours must set to hold the requested recall."""
 
     k: int
     ef_search: int
     candidates: int | None = None
-    """How many are re-ranked, where the index holds codes."""
+    """How many candidates are re-ranked, if the index holds codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,10 @@ class Tuned:
     ef_construction: int
     recall_floor: float
     points: tuple[TunedPoint, ...]
-    """At least one; by k, smallest first."""
+    """At least one point; sorted by k, smallest first."""
 
     declared_digest: str
-    """`definition_digest` of the declaration that it stands in for; another declaration is not replaced by it."""
+    """`definition_digest` of the declaration that it replaces; it does not apply to any other declaration."""
 
     tuned_at: datetime | None = None
 
@@ -51,13 +51,13 @@ class Tuned:
         return OPCLASSES[self.opclass][0]
 
     def is_of(self, index: ObservedIndex) -> bool:
-        """True when `index` is built as this was tuned."""
+        """True when `index` has the tuned definition."""
         return (index.opclass, index.m, index.ef_construction) == (self.opclass, self.m, self.ef_construction)
 
     def as_declared(self, spec: IndexSpec) -> IndexSpec:
-        """`spec` with what was tuned in place of what was declared.
+        """`spec` with the tuned values instead of the declared ones.
 
-        Who tunes for less than the declared recall has chosen less: proofs and the keeper ask for no more then.
+        If it was tuned for less than the declared recall, proofs and the keeper require no more than that.
         """
         return replace(
             spec,
@@ -71,9 +71,9 @@ class Tuned:
 
 
 def ef_search_for(k: int, tuned: Tuned | None) -> int:
-    """hnsw.ef_search of a search for k neighbours: by the tuned curve, else twice k and pgvector's default at least.
+    """hnsw.ef_search of a search for k neighbours: from the tuned curve, otherwise twice k and at least pgvector's default.
 
-    Between two tuned k it is interpolated, beyond the last it grows in proportion; 1 to 1000. Pure.
+    Between two tuned k it is interpolated, beyond the last it grows proportionally; 1 to 1000. Pure.
     """
     if tuned is None:
         return min(max(DEFAULT_EF_SEARCH, 2 * k), MAX_EF_SEARCH)
@@ -82,14 +82,14 @@ def ef_search_for(k: int, tuned: Tuned | None) -> int:
 
 
 def candidates_for(k: int, key_type: str, tuned: Tuned | None) -> int:
-    """How many candidates an index of that type gives for re-ranking k neighbours: k for vector. Pure."""
+    """How many candidates an index of that type returns for re-ranking k neighbours: k for vector. Pure."""
     known = [] if tuned is None else [(p.k, p.candidates) for p in tuned.points if p.candidates is not None]
     chosen = _at(k, known) if known else k * CANDIDATES_PER_NEIGHBOUR[key_type]
     return max(k, min(chosen, MAX_EF_SEARCH))
 
 
 def _at(k: int, points: list[tuple[int, int]]) -> int:
-    """The value at k of a line through the points: level before the first, through the origin after the last."""
+    """The value at k of a line through the points: constant before the first, through the origin after the last."""
     before = [point for point in points if point[0] <= k]
     after = [point for point in points if point[0] > k]
     if not before:

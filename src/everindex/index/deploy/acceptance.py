@@ -1,9 +1,9 @@
 """The acceptance of a new generation: the planner can use it and its recall holds the floor, or it is rejected.
 
-Only an index that serves the declared search outranks it: where none does, the best that could be built takes over
-below its floor, and the comment on it says so (`generations.Shortfall`).
-Two valid indexes on the same key leave the choice to the planner's costs. So the test hides all others of the same key
-from the planner (visibility.py).
+It is rejected only in favour of an index that serves the declared search: if none does, the best that could be built takes
+over below its floor, and the comment on it says so (`generations.Shortfall`).
+Between two valid indexes on the same key the planner chooses by cost. So the test hides all others with the same key from
+the planner (visibility.py).
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ PROOF_SECONDS = 20.0
 
 
 def prove(deployment: Deployment, connection: Connection, step: Prove, observed: Observed) -> None:
-    """The generation `step.name` is usable, and its recall is at the floor or no worse than the one that serves.
+    """Tests that generation `step.name` is usable, and that its recall is at the floor or no worse than that of the serving one.
 
-    Reads only, and ACCESS SHARE; ACCESS EXCLUSIVE for moments where others are hidden by a lock. Otherwise the new one
-    is dropped, the refusal is noted on the serving index, and GenerationUnproven is raised.
+    Reads only, with ACCESS SHARE; ACCESS EXCLUSIVE for moments if others must be hidden by a lock. If the test fails, the new
+    generation is dropped, the rejection is recorded on the serving index, and GenerationUnproven is raised.
     """
     spec = deployment.spec
     successor = named(observed, step.name)
     register_all_types(connection)
-    with translate_errors("proving the new generation"):
+    with translate_errors("testing the new generation"):
         vectors = sample_queries(connection, spec, observed, samples=PROOF_QUERIES)
         if len(vectors) >= 2:
             truth = find_truth(connection, spec, observed, vectors, k=DEFAULT_K, max_seconds=PROOF_SECONDS)
             measured = _measure(deployment, connection, observed, successor, truth)
             if measured is None:
-                _reject(deployment, connection, observed, successor, "the planner cannot use it, even when it must")
+                _reject(deployment, connection, observed, successor, "the planner cannot use it, even when forced to")
             else:
                 _judge(deployment, connection, observed, successor, measured, truth)
     deployment.proven.add(successor.oid)
@@ -86,16 +86,14 @@ def _judge(
         return
     before = _best_that_serves(deployment, connection, observed, successor, truth)
     if before is None:
-        why = "nothing else serves the declared search, so it takes over all the same"
+        why = "but nothing else serves the declared search, so it takes over anyway"
     elif measured.recall < before.recall:
-        compared = f"that of the serving one {before.recall:.3f}, the floor is {spec.recall_floor:.2f}"
+        compared = f"that of the serving one is {before.recall:.3f}, and the floor is {spec.recall_floor:.2f}"
         _reject(deployment, connection, observed, successor, f"{text}, {compared}")
     elif deployment.rebuild_because is not None and measured.recall <= before.recall:
-        _reject(
-            deployment, connection, observed, successor, f"{text}, no better than before: building anew does not help"
-        )
+        _reject(deployment, connection, observed, successor, f"{text}, no better than before: a rebuild does not help")
     else:
-        why = "and no worse than before"
+        why = "but no worse than before"
     deployment.shortfalls[successor.oid] = Shortfall(
         generation=graph_of(connection, successor),
         k=measured.k,
@@ -112,10 +110,10 @@ def _judge(
 def _best_that_serves(
     deployment: Deployment, connection: Connection, observed: Observed, successor: ObservedIndex, truth: Truth
 ) -> Recall | None:
-    """The best recall of the other indexes that answer the declared search now; None where none does, whatever its name.
+    """The best recall of the other indexes, whatever their names, that serve the declared search now; None if there are none.
 
-    An index of another column, expression, method or distance answers other searches: it outranks nobody. One of all rows
-    answers for a partial one too.
+    An index on another column or expression, or with another method or distance, serves other searches and does not count. An
+    index on all rows can also serve the searches of a partial one.
     """
     spec = deployment.spec
     found = []
@@ -142,7 +140,7 @@ def _reject(
         run_briefly(
             deployment,
             connection,
-            "noting the refusal",
+            "recording the rejection",
             comment_statement(
                 spec.schema,
                 spec.name,
@@ -154,9 +152,9 @@ def _reject(
     drop_generation(deployment, connection, spec.schema, successor.name, is_partitioned=successor.is_partitioned)
     record(connection, spec, "refused", why=why)
     raise GenerationUnproven(
-        f"the new generation of index {spec.qualified_name} did not prove itself and was removed.",
+        f"the new generation of index {spec.qualified_name} failed its acceptance test and was removed.",
         why=f"{why}.",
-        next_step="the index that served goes on serving. Change the declaration (a larger m or ef_construction), "
+        next_step="the current index continues to serve. Change the declaration (a larger m or ef_construction), "
         "then run  everindex deploy.",
     )
 
@@ -170,9 +168,9 @@ def _measure(
     *,
     kind: IndexSpec | None = None,
 ) -> Recall | None:
-    """Recall of one index with all others of its key hidden from the planner; None when even so it is not taken.
+    """Recall of one index with all others of its key hidden from the planner; None if the planner still does not use it.
 
-    `kind`: the declaration as it would be for an index of that type.
+    `kind`: the declaration adapted to an index of that type.
     """
     spec = kind or deployment.spec
     others = competitors(observed, index)

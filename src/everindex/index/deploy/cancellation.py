@@ -1,6 +1,6 @@
-"""The cancellation of an operation: its running statement is cancelled, and its owner removes what is left.
+"""The cancellation of an operation: its running statement is cancelled, and its owner removes what is left behind.
 
-A signal handler may stop it from outside the main thread (`beside`).
+A signal handler can stop it from outside the main thread (`beside`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
 
-#: A request to cancel that finds no statement running is lost; so it is made again and again until the work has ended.
+#: A cancel request is lost if no statement is running, so it is repeated until the operation has ended.
 CANCEL_AGAIN_SECONDS = 0.5
 CANCEL_TIMEOUT_SECONDS = 5.0
 
@@ -26,8 +26,8 @@ CANCEL_TIMEOUT_SECONDS = 5.0
 def ended_by(stop: threading.Event | None, connection: Connection) -> Iterator[None]:
     """Inside the block, statements of `connection` are cancelled once `stop` is set; they raise QueryCanceled.
 
-    A thread waits for the event meanwhile; without an event the block is an ordinary one. Other connections of the same
-    work, such as that of a clean-up, go on.
+    A thread waits for the event meanwhile; without an event the block has no effect. Other connections of the same
+    operation, such as that of a clean-up, are not affected.
     """
     if stop is None:
         yield
@@ -55,10 +55,10 @@ def _cancel(stop: threading.Event, has_ended: threading.Event, connection: Conne
 
 
 def beside(function: Callable[[], None]) -> None:
-    """Calls `function` in a thread of its own, for signal handlers: it may set an event, and take locks.
+    """Calls `function` in a separate thread, for signal handlers, so that it may set an event and take locks.
 
-    A handler runs in the main thread, between any two steps of it: `Event.set` there waits for ever for a lock that the
-    interrupted thread holds, be it in `Event.wait` or in the handler of a signal just before (`make` and `timeout` send
-    theirs in addition to that of the terminal). `threading.Thread.start` takes locks itself; this takes none.
+    A handler runs in the main thread, between any two of its steps: `Event.set` there would wait for ever for a lock that the
+    interrupted thread holds, either in `Event.wait` or in the handler of an earlier signal (`make` and `timeout` send signals
+    in addition to the terminal's). `threading.Thread.start` takes locks itself; this function takes none.
     """
     _thread.start_new_thread(function, ())

@@ -1,7 +1,7 @@
 """Comments on indexes beyond generation notes: the set-aside note of a load, and others' own text after a rebuild.
 
-Writers take SHARE UPDATE EXCLUSIVE on the index alone, and never wait long for it. A role that may not change comments leaves
-them to the next one that may. What the note says, and who reads it, stands in `catalog/set_aside.py`.
+Writing takes SHARE UPDATE EXCLUSIVE on the index alone, and never waits long for it. A role that may not change comments
+leaves them to the next one that may. The content of the note and its readers are in `catalog/set_aside.py`.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ _LEFT_TO_OTHERS = (
 
 
 def note(deployment: Deployment, connection: Connection, index: ObservedIndex) -> None:
-    """Says that `index` is about to be dropped and is to come back. The caller holds the lock `aside`."""
+    """Writes that `index` is about to be dropped and is to be restored. The caller holds the lock `aside`."""
     found = index_to_note_on(connection, deployment.spec)
-    assert found is not None  # may_note was asked
+    assert found is not None  # the caller has checked may_note
     words, _ = split_note(found.comment)
     before = find_note(
         connection, deployment.spec
-    )  # of a load that was killed when the index was back, without its comment
+    )  # left by a load that was killed after the index was restored, but before its comment was
     kept = index.comment or (before and before.comment)
     line = BEGINNING + json.dumps({"index": deployment.spec.name, "comment": kept}, ensure_ascii=False)
     run_briefly(
         deployment,
         connection,
-        f"noting that index {deployment.spec.qualified_name} is set aside",
+        f"recording that index {deployment.spec.qualified_name} is set aside",
         comment_statement(found.schema, found.name, with_note(words, line)),
     )
 
 
 def settle(connection: Connection, spec: IndexSpec, found: ObservedIndex | None = None) -> None:
-    """The note goes, unless a load is at work that has set the index aside; `found`, which is back, gets its comment again.
+    """Removes the note, unless a running load has set the index aside; the restored index `found` gets its comment back.
 
-    One query where there is no note. A role that may not change comments leaves both to the next one.
+    Takes one query if there is no note. A role that may not change comments leaves both to the next one.
     """
     kept = find_note(connection, spec)
     if kept is None or not try_lock(connection, "aside"):
@@ -72,8 +72,8 @@ def settle(connection: Connection, spec: IndexSpec, found: ObservedIndex | None 
 
 
 def restore_words(connection: Connection, spec: NamedIndex, words: str | None) -> None:
-    """Gives an index that was built anew the comment `words` that others had written on the one that was dropped before it;
-    one that has a comment keeps it. The journal says that it was done: who removes that comment later is not overruled."""
+    """Gives a rebuilt index the comment `words` that others had written on its dropped predecessor, unless it has a comment.
+    The journal records this, so that the comment is not restored again if somebody removes it later."""
     if words is None:
         return
     with suppress(*_LEFT_TO_OTHERS):

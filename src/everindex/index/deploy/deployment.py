@@ -1,4 +1,4 @@
-"""The state of one deploy of a declared vector index: its results so far, as its later steps need them.
+"""The state of one deploy of a declared vector index: the results so far that its later steps need.
 
 In memory only: after a kill, the next deploy plans from the catalog.
 """
@@ -18,18 +18,18 @@ class Deployment(Operation):
 
     spec: IndexSpec
     did: list[str] = field(default_factory=list)
-    """The steps that were done, in sentences."""
+    """The completed steps, as sentences."""
 
     has_rebuilt: bool = False
     has_swapped: bool = False
     proven: set[int] = field(default_factory=set)
-    """Oids of new generations that have been proven by this deploy."""
+    """Oids of new generations that this deploy has proven."""
 
     shortfalls: dict[int, Shortfall] = field(default_factory=dict)
-    """Of those, the ones that are below their floor and take over all the same."""
+    """Those of them that are below their floor and take over anyway."""
 
     rebuild_because: str | None = None
     """Evidence against the serving index; cleared once it has been replaced."""
 
     words: dict[str, str] = field(default_factory=dict)
-    """What others had written in the comment on an index that was dropped: what is built under its name gets it again."""
+    """The text of others in the comment on a dropped index; the index built under its name gets it back."""

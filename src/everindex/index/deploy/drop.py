@@ -1,6 +1,6 @@
-"""What is done to a deployed index beside a deploy: dropping it or its previous generation, rolling back to that.
+"""Operations on a deployed index other than a deploy: dropping it or its previous generation, and rolling back.
 
-Each waits for other builders up to a limit and leaves the catalog as it is when it may not go on. Nothing is built here.
+Each waits for other builders up to a limit and leaves the catalog unchanged if it cannot proceed. Nothing is built here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def drop(
 ) -> bool:
     """Drops the declared index and its generations online (SHARE UPDATE EXCLUSIVE); False when there was none.
 
-    With `comes_back` a note that it is set aside for a load stays; else it is meant to be gone, and so is the note.
+    With `comes_back`, a note that it is set aside for a load remains; otherwise the index is dropped for good, and so is the
+    note.
     """
     if not comes_back:
         with connect(conninfo, application_name="everindex drop") as connection:
@@ -49,7 +50,7 @@ def drop(
 def drop_previous(
     conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 3600.0
 ) -> bool:
-    """Drops the previous generation, which was kept for a rollback; False when there was none."""
+    """Drops the previous generation, which is kept for a rollback; False when there was none."""
     return _drop_those(
         conninfo,
         spec,
@@ -60,9 +61,9 @@ def drop_previous(
 
 
 def rollback(conninfo: str, spec: IndexSpec, *, reporter: Reporter | None = None, wait_seconds: float = 60.0) -> str:
-    """Lets the previous generation serve again and keeps the present one in its place; its definition.
+    """Makes the previous generation serve again and keeps the current one as the previous; returns the restored definition.
 
-    Two names change in one short transaction; nothing is built, and a running build is not waited for. Raises
+    Swaps two names in one short transaction; builds nothing, and does not wait for a running build. Raises
     NothingToRollBack, LockNotObtained, PermissionDenied.
     """
     deployment = Deployment(
@@ -86,7 +87,7 @@ def _drop_those(
     with operation_session(deployment, application_name="everindex drop") as connection, build_lock(deployment):
         found = [index for index in observe(connection, spec).indexes if are_meant(index)]
         if not found:
-            deployment.reporter.say(f"index {spec.qualified_name} was not there")
+            deployment.reporter.say(f"index {spec.qualified_name} does not exist")
         for index in found:
             wait_for_table(deployment, connection, spec.schema, spec.table)
             drop_generation(deployment, connection, spec.schema, index.name, is_partitioned=index.is_partitioned)
@@ -95,7 +96,7 @@ def _drop_those(
                 spec,
                 "dropped",
                 name=index.name,
-                why="asked for",
+                why="requested",
                 definition=index.definition,
                 comment=words_of_others(index.comment),
             )

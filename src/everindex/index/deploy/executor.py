@@ -1,9 +1,9 @@
-"""The deploy of a declared vector index: observe, plan, take the first step, observe again, until nothing is left.
+"""The deploy of a declared vector index: observe, plan, take the first step, and observe again, until no step is left.
 
-The only code that changes a vector index; what its steps run online, `index/build/online.py` runs for every index. A failed
-statement is never repeated: after a failure the catalog is read anew, what the failure left behind is removed, and a new
-plan is made (an exit status proves nothing: CREATE INDEX CONCURRENTLY leaves an INVALID index behind, over which IF NOT
-EXISTS would succeed).
+This is the only code that changes a vector index; its online statements run in `index/build/online.py`, as for every index. A
+failed statement is never repeated: after a failure the catalog is read again, leftovers of the failure are removed, and a new
+plan is made (an exit status proves nothing: CREATE INDEX CONCURRENTLY leaves an INVALID index behind, for which IF NOT
+EXISTS would report success).
 """
 
 from __future__ import annotations
@@ -56,25 +56,25 @@ from everindex.pg.index_catalog import find_index
 
 log = logging.getLogger(__name__)
 
-#: More rounds than any chain of states needs, beside one for each step of the first plan; ends a fight with somebody who
-#: keeps undoing the work.
+#: More rounds than any sequence of states needs, in addition to one for each step of the first plan; ends the loop if another
+#: tool keeps undoing the work.
 MORE_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """How the declared index came to be there."""
+    """The result of a deploy."""
 
     outcome: Literal["already-there", "built", "rebuilt", "replaced", "mended"]
-    """mended: nothing was built, but something renamed, attached or dropped."""
+    """mended: nothing was built, but something was renamed, attached or dropped."""
 
     build_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-    """What was left as it is, and why."""
+    """What was left unchanged, and why."""
 
     did: tuple[str, ...] = ()
-    """The steps that were done, in sentences."""
+    """The completed steps, as sentences."""
 
 
 def deploy(
@@ -87,18 +87,18 @@ def deploy(
     expected_digest: str | None = None,
     stop: threading.Event | None = None,
 ) -> Deployed:
-    """Brings the declared index to its declaration, online; returns when it is there, valid and as declared.
+    """Brings the declared index to its declared state, online; returns when it exists, is valid and as declared.
 
-    One builder a database (advisory lock `build` on a connection of its own); others are waited for, up to
-    `wait_seconds`. Readers and writers go on: SHARE UPDATE EXCLUSIVE, and for swaps of partitioned tables and on empty
-    tables a stronger lock for moments. `policy` says what it may do beside building, the default as little as possible; on
-    an attached database it spares what others made. With `expected_digest`
-    (of a plan) nothing is done to a catalog that has changed since. Setting `stop` ends it within seconds: the running
-    statement is cancelled, and what a build has left is removed.
+    There is one builder per database (advisory lock `build` on a separate connection); it waits for others up to
+    `wait_seconds`. Readers and writers continue: it takes SHARE UPDATE EXCLUSIVE, and a stronger lock for moments to swap
+    indexes of partitioned tables and on empty tables. `policy` says what it may do besides building, by default as little as
+    possible; on an attached database it never touches objects of others. With `expected_digest` (from a plan) it does nothing
+    if the catalog has changed since. Setting `stop` ends it within seconds: the running statement is cancelled, and the
+    leftovers of a build are removed.
 
     Raises ExtensionUnavailable/NotPermitted/TooOld, IndexDefinitionDiffers, NotMigrated, ColumnMismatch, SpecIllegal,
-    BuildFailed, DiskSpaceShort, GenerationUnproven, PlanOutOfDate, PermissionDenied, LockNotObtained (another builder
-    for longer than `wait_seconds`, or given up by the build's policy), DeployStopped.
+    BuildFailed, DiskSpaceShort, GenerationUnproven, PlanOutOfDate, PermissionDenied, LockNotObtained (another builder took took
+    longer than `wait_seconds`, or the build was given up by its policy), DeployStopped.
     """
     deployment = Deployment(
         conninfo=conninfo,
@@ -141,7 +141,7 @@ def deploy(
     raise BuildFailed(
         f"index {spec.qualified_name} did not reach its declared state in {rounds} rounds.",
         why="something else keeps changing it: another tool or a script that drops or rebuilds the same index.",
-        next_step="find it in pg_stat_activity, end it, then run the same command again.",
+        next_step="find it in pg_stat_activity and end it, then run the same command again.",
     )
 
 
@@ -150,9 +150,9 @@ _ACKNOWLEDGED = "everindex_acknowledged"
 
 
 def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
-    """Lets PostgreSQL say its "already exists, skipping" for an index that is there, valid and as declared.
+    """Makes PostgreSQL print its "already exists, skipping" for an index that exists, is valid and as declared.
 
-    Only after `deploy` returned "already-there": IF NOT EXISTS looks at the name alone. It is said of an empty table beside the
+    Call it only after `deploy` returned "already-there": IF NOT EXISTS checks only the name. It is said of an empty table beside the
     declared one, in a transaction that is rolled back: no lock is taken on the declared table, and nothing is built should the
     index be gone by now.
     """
@@ -205,8 +205,8 @@ def _finished(deployment: Deployment, connection: Connection, plan: Plan, observ
 
 
 def _words_before(deployment: Deployment, connection: Connection) -> str | None:
-    """What others had written on the index that had the name before, and that this deploy, or one that died after its build,
-    has dropped."""
+    """The text of others on the previous index of that name, which was dropped by this deploy, or by one that died after its
+    build."""
     words = deployment.words.get(deployment.spec.name)
     if words is None and (deployment.build_seconds is not None or not deployment.did):
         words = dropped_comment(connection, deployment.spec, was_built_here=not deployment.did)
@@ -214,7 +214,7 @@ def _words_before(deployment: Deployment, connection: Connection) -> str | None:
 
 
 def _wait_for_others(deployment: Deployment, connection: Connection, step: Step) -> None:
-    """Before a statement that would wait for a builder's lock, with a snapshot in hand."""
+    """Waits before a statement that would otherwise wait for a builder's lock while holding a snapshot."""
     match step:
         case Build() | CreateOnParent():
             wait_for_table(deployment, connection, step.spec.schema, step.spec.table)
@@ -238,7 +238,7 @@ def take_step(deployment: Deployment, connection: Connection, step: Step, observ
             rename(deployment, connection, step, observed)
         case Build():
             build(deployment, connection, step, observed)
-            if step.spec.name in deployment.words:  # of a partition's index, too
+            if step.spec.name in deployment.words:  # for a partition's index, too
                 restore_words(connection, step.spec, deployment.words[step.spec.name])
         case CreateOnParent():
             statement = create_statement(step.spec, observed, concurrently=False, on_only=True)
@@ -261,7 +261,7 @@ def _drop(deployment: Deployment, connection: Connection, step: DropIndex, obser
     if step.why == "invalid":
         deployment.has_rebuilt = True
         deployment.reporter.say(
-            f"index {step.schema}.{step.name} is INVALID (left by an interrupted build): rebuilding it"
+            f"index {step.schema}.{step.name} is INVALID (left by an interrupted build); rebuilding it"
         )
     else:
         deployment.reporter.say(step.sentence)
@@ -269,7 +269,7 @@ def _drop(deployment: Deployment, connection: Connection, step: DropIndex, obser
     comment = next((index.comment for index in everywhere if index.name == step.name), None)
     words = words_of_others(comment)
     if words is not None:
-        # Before it is gone: a process that dies in between leaves it to the next deploy.
+        # Before the drop, so that the next deploy finds it if this process dies in between.
         deployment.words[step.name] = words
         record(connection, deployment.spec, DROPPING, name=step.name, comment=words)
     drop_generation(deployment, connection, step.schema, step.name, is_partitioned=step.is_partitioned)
@@ -279,7 +279,7 @@ def _drop(deployment: Deployment, connection: Connection, step: DropIndex, obser
 
 
 def _wait_for_build(deployment: Deployment, connection: Connection, step: WaitForBuild) -> None:
-    deployment.reporter.say(f"index {step.schema}.{step.name} is being built by pid {step.pid}: waiting for it")
+    deployment.reporter.say(f"index {step.schema}.{step.name} is being built by pid {step.pid}; waiting for it")
     while not deployment.is_out_of_time:
         observed = observe(connection, deployment.spec)
         found = [
@@ -293,6 +293,6 @@ def _wait_for_build(deployment: Deployment, connection: Connection, step: WaitFo
         time.sleep(POLL_SECONDS)
     raise LockNotObtained(
         f"index {step.schema}.{step.name} is still being built by pid {step.pid}.",
-        why="it did not end in the time that this process may wait.",
+        why="it did not finish within the time that this process may wait.",
         next_step="wait for it, then run the same command again; nothing was changed by this one.",
     )

@@ -1,4 +1,4 @@
-"""The policy of a deploy as it holds in one database: on an attached one it spares what others made."""
+"""The policy of a deploy for one database: on an attached one, objects of others are left alone."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from everindex.pg.connections import Connection
 
 
 def policy_here(connection: Connection, policy: DeployPolicy) -> DeployPolicy:
-    """`policy`, which on an attached database spares what others made. Reads only."""
+    """`policy`, restricted on an attached database to leave objects of others alone. Reads only."""
     return policy if read_attachment(connection) is None else replace(policy, spare_others=True)

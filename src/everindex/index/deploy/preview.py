@@ -28,7 +28,7 @@ from everindex.pg.connections import Connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewedStep:
-    """One step with its SQL and, where it builds, its cost."""
+    """One step with its SQL and, if it builds, its cost."""
 
     step: Step
     statements: tuple[str, ...]
@@ -43,11 +43,11 @@ class PlanPreview:
     observed: Observed
     steps: tuple[PreviewedStep, ...]
     blockers: tuple[Blocker, ...]
-    """Who an online build would wait for if it began now; empty when nothing is to be built."""
+    """The sessions that an online build would wait for if it began now; empty when there is nothing to build."""
 
     vacuums: tuple[str, ...]
     beside: tuple[Beside, ...]
-    """Other vector indexes on the column, which no step touches."""
+    """Other vector indexes on the column that no step touches."""
 
     machine: ServerMachine
 
@@ -91,7 +91,7 @@ class PlanPreview:
 def preview_plan(
     connection: Connection, spec: IndexSpec, *, policy: DeployPolicy, with_trial: bool = True
 ) -> PlanPreview:
-    """Plans and estimates. Reads only, but for the trial (a temporary table of a second's life; see `rate`).
+    """Plans and estimates. Reads only, except for the trial (a temporary table that exists for a second; see `rate`).
 
     Raises what planning raises.
     """
@@ -121,7 +121,7 @@ def preview_plan(
 
 
 def _touched(plan: Plan) -> frozenset[str]:
-    """The indexes that a step drops, renames or lets take over."""
+    """The indexes that a step drops, renames or swaps in."""
     return frozenset(
         name
         for step in plan.steps
@@ -133,7 +133,7 @@ def _touched(plan: Plan) -> frozenset[str]:
 def _estimate(connection: Connection, step: Build, machine: ServerMachine, rate: Rate | NoRate | None) -> Estimate:
     rows = step.estimated_rows
     if rows == 0 and step.is_online:
-        rows = count_rows(connection, step.spec)  # never analyzed: statistics say nothing
+        rows = count_rows(connection, step.spec)  # never analyzed: there are no statistics
     settings = settings_for(
         connection,
         look(connection),

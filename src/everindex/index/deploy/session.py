@@ -1,7 +1,7 @@
-"""The session of an operation: one connection without limits of time, which can be stopped and reports PostgreSQL's notices.
+"""The session of an operation: one connection without time limits, which can be stopped and reports PostgreSQL's notices.
 
-A driver's error leaves it as one of ours, and whatever fails because the operation was stopped as DeployStopped. One
-operation at a time builds or drops in a database: the one that does holds the advisory lock `build` (`build_lock`).
+Driver errors are translated into ours, and every failure caused by stopping the operation into DeployStopped. Only one
+operation at a time builds or drops in a database: the one that holds the advisory lock `build` (`build_lock`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def operation_session(operation: Operation, *, application_name: str) -> Iterato
         connect(operation.conninfo, application_name=application_name) as connection,
         ended_by(operation.stop, connection),
     ):
-        # A lock_timeout, for one, also counts the waits for old snapshots and leaves an INVALID index behind.
+        # A lock_timeout, for example, also applies while waiting for old snapshots, and leaves an INVALID index behind.
         lift_time_limits(connection)
         connection.add_notice_handler(lambda diagnostic: _on_notice(operation, diagnostic))
         yield connection

@@ -1,9 +1,9 @@
 """The swap: a successor takes the name of the serving index in one short transaction; rollback swaps them back.
 
-Two valid indexes on the same key leave the choice to the planner's costs, which prefer the one with the smaller m or the
-fewer pages, whatever their names. So the generation that is kept for a rollback is hidden from the planner where
-the role may do that: its `indisvalid` is switched off; writers keep it up to date, searches pass it over. Where the role
-may not, it is kept only while the planner prefers its successor (docs/decisions/0008).
+Between two valid indexes on the same key the planner chooses by cost, which favours the smaller m or fewer pages, whatever
+their names. So the generation that is kept for a rollback is hidden from the planner if the role may do that: its
+`indisvalid` is switched off; writers keep it up to date, searches ignore it. If the role may not, it is kept only while the
+planner prefers its successor (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from everindex.pg.vector_type import register_all_types
 
 
 def swap(deployment: Deployment, connection: Connection, step: Swap, observed: Observed) -> None:
-    """The successor takes the declared name, the serving one becomes the previous. Nothing changes if it fails."""
+    """Gives the successor the declared name; the serving index becomes the previous one. Nothing changes if it fails."""
     spec = deployment.spec
     serving, successor = named(observed, step.serving), named(observed, step.successor)
-    # Before the names change: should we die right after, the note says already that this one is not to be kept.
+    # Before the names change, so that the note already says that it is not to be kept if we die right afterwards.
     is_preferred = not _hides(observed, serving, successor) and _is_preferred(
         connection, spec, observed, serving, successor
     )
@@ -68,7 +68,7 @@ def swap(deployment: Deployment, connection: Connection, step: Swap, observed: O
     if is_preferred and step.keep_seconds > 0:
         deployment.warn(
             f"the planner prefers the previous generation {step.previous}, and only a superuser can hide it: it is "
-            "dropped, and a rollback would have to build it again"
+            "dropped, so a rollback would have to rebuild it"
         )
     if keep_seconds <= 0:
         drop_generation(deployment, connection, spec.schema, step.previous, is_partitioned=serving.is_partitioned)
@@ -77,7 +77,7 @@ def swap(deployment: Deployment, connection: Connection, step: Swap, observed: O
 def _is_preferred(
     connection: Connection, spec: IndexSpec, observed: Observed, serving: ObservedIndex, successor: ObservedIndex
 ) -> bool:
-    """True when the planner, which sees both, takes the one that is to be replaced: to keep it would make the change vain."""
+    """True when the planner, which sees both, chooses the replaced one: keeping it would defeat the change."""
     if not _same_key(serving, successor):
         return False
     register_all_types(connection)
@@ -94,7 +94,7 @@ def _is_preferred(
 
 
 def rename(deployment: Deployment, connection: Connection, step: Rename, observed: Observed) -> None:
-    """An index of the declared definition gets the declared name, and is shown to the planner if it was hidden."""
+    """Gives an index with the declared definition the declared name, and shows it to the planner if it was hidden."""
     found = named(observed, step.old)
     rename_together(
         deployment,
@@ -108,14 +108,14 @@ def rename(deployment: Deployment, connection: Connection, step: Rename, observe
         shown=[found.oid] if step.is_hidden else [],
     )
     record(connection, deployment.spec, "renamed", old=step.old)
-    deployment.reporter.say(f"index {step.old} is as declared: it is {step.new} now")
+    deployment.reporter.say(f"index {step.old} is as declared; renamed to {step.new}")
 
 
 def roll_back(deployment: Deployment, connection: Connection) -> str:
-    """Swaps the serving and the previous generation without building anything; the definition that serves again.
+    """Swaps the serving and the previous generation without building anything; returns the definition that serves again.
 
-    The definition that is taken back is noted, so that no keeper and no migration builds it again by itself. Raises
-    NothingToRollBack; PermissionDenied where the previous one is hidden and the role may not show it.
+    The definition that is rolled back is recorded, so that no keeper or migration builds it again by itself. Raises
+    NothingToRollBack, and PermissionDenied if the previous one is hidden and the role may not show it.
     """
     spec = deployment.spec
     observed = observe(connection, spec)
@@ -123,8 +123,8 @@ def roll_back(deployment: Deployment, connection: Connection) -> str:
     if serving is None or previous is None:
         raise NothingToRollBack(
             f"index {spec.qualified_name} has no previous generation.",
-            why="none was kept: it was never replaced, its time is over, or the planner would have preferred it.",
-            next_step="declare what you want and run  everindex deploy ; it is built beside the one that serves.",
+            why="it was never replaced, the retention time has passed, or the planner would have preferred the previous one.",
+            next_step="declare what you want and run  everindex deploy , which builds it next to the one that serves.",
         )
     exchange_names(
         deployment,
@@ -154,10 +154,10 @@ def exchange_names(
     rejected: tuple[str, ...],
     shortfall: Shortfall | None = None,
 ) -> None:
-    """The successor gets the declared name and the serving one that of the previous, with all that goes with it, at once.
+    """Gives the successor the declared name and the serving index that of the previous one, with comments, in one transaction.
 
-    The successor may be the previous one itself. What others have written in the comment on the serving one is said of
-    its successor too, if nothing is said of that. Nothing changes when it fails.
+    The successor may be the previous one itself. The text of others in the comment on the serving index is copied to its
+    successor, if that has none. Nothing changes if it fails.
     """
     spec, schema = deployment.spec, deployment.spec.schema
     back = previous_name(spec.name)
@@ -196,7 +196,7 @@ def exchange_names(
 
 
 def _words_of_partitions(observed: Observed, serving: ObservedIndex, successor: ObservedIndex) -> list[sql.Composed]:
-    """What others have written on the index of a partition is said of its successor there, if nothing is said of that."""
+    """Copies the text of others on the index of a partition to its successor there, if that has none."""
     old, new = index_names(observed, serving), index_names(observed, successor)
     statements = []
     for part in observed.partitions:
@@ -208,14 +208,14 @@ def _words_of_partitions(observed: Observed, serving: ObservedIndex, successor: 
 
 
 def _hides(observed: Observed, serving: ObservedIndex, successor: ObservedIndex) -> bool:
-    """Whether the replaced generation is hidden from the planner: where the two compete and the role may."""
+    """Whether the replaced generation is hidden from the planner: when the two compete and the role may hide it."""
     return observed.is_superuser and _same_key(serving, successor)
 
 
 def drop_generation(
     deployment: Deployment, connection: Connection, schema: str, name: str, *, is_partitioned: bool
 ) -> None:
-    """Drops an index online; that of a partitioned table in a moment without other transactions."""
+    """Drops an index online; that of a partitioned table while no other transaction has a lock."""
     if is_partitioned:
         statement = drop_statement(schema, name, concurrently=False, if_exists=True)
         run_briefly(deployment, connection, f"dropping index {name}", statement)
@@ -224,7 +224,7 @@ def drop_generation(
 
 
 def _same_key(one: ObservedIndex, other: ObservedIndex) -> bool:
-    """True when the planner would weigh the two against each other for the same statements."""
+    """True when the planner would choose between the two for the same statements."""
     return (one.column, one.expression, one.opclass, one.predicate) == (
         other.column,
         other.expression,
@@ -243,7 +243,7 @@ def rename_together(
     hidden: list[int] | None = None,
     shown: list[int] | None = None,
 ) -> None:
-    """Runs the statements, tried until the deadline for their locks; PlanOutOfDate if the names then are not `expected`."""
+    """Runs the statements, retrying for their locks until the deadline; PlanOutOfDate if the names then are not `expected`."""
     visibility = [(oid, False) for oid in hidden or []] + [(oid, True) for oid in shown or []]
 
     def check(inner: Connection) -> None:
@@ -262,7 +262,7 @@ def rename_together(
 
 
 def out_of_date(spec: OnlineIndex) -> PlanOutOfDate:
-    """The error for a catalog that is not the one the plan was made from."""
+    """The error for a catalog other than the one that the plan was made from."""
     return PlanOutOfDate(
         f"the plan for index {spec.qualified_name} is out of date.",
         why="the table or its indexes have changed since it was made.",
@@ -274,4 +274,4 @@ def named(observed: Observed, name: str) -> ObservedIndex:
     for index in observed.indexes:
         if index.name == name:
             return index
-    raise KeyError(name)  # a step names only what the plan has seen
+    raise KeyError(name)  # a step names only indexes that the plan has observed

@@ -1,7 +1,7 @@
 """The visibility of indexes to the planner while one of them is measured, in transactions that are rolled back.
 
-Two valid indexes on the same key leave the choice to the planner's costs, so all but one have to be hidden: for a
-superuser by their `indisvalid`, for the table's owner by dropping them in the transaction (docs/decisions/0008).
+Between two valid indexes on the same key the planner chooses by cost, so all but one must be hidden: a superuser switches
+off their `indisvalid`, the table's owner drops them in the transaction (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from everindex.index.plan.ddl import drop_statement
 from everindex.index.recall.measurement import Inside
 from everindex.pg.connections import Connection
 
-#: The index itself and, of a partitioned one, those of its partitions.
+#: The index itself and, for a partitioned one, those of its partitions.
 SHOW_OR_HIDE = """
     UPDATE pg_catalog.pg_index SET indisvalid = %(shown)s
     WHERE indexrelid = %(oid)s OR indexrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(%(oid)s))
@@ -29,8 +29,8 @@ SHOW_OR_HIDE = """
 
 
 def competitors(observed: Observed, index: ObservedIndex) -> list[ObservedIndex]:
-    """The other valid indexes that the planner weighs against `index`: of its key, whatever their predicate, since an
-    index of all rows answers for a partial one too."""
+    """The other valid indexes that the planner could choose instead of `index`: with its key, whatever their predicate, since
+    an index on all rows can serve the searches of a partial one too."""
     return [
         other
         for other in observed.indexes
@@ -41,8 +41,7 @@ def competitors(observed: Observed, index: ObservedIndex) -> list[ObservedIndex]
 
 
 def hidden(others: Sequence[ObservedIndex], *, shown: Sequence[ObservedIndex] = ()) -> Inside:
-    """Surroundings in which the planner passes `others` over, and sees `shown`: a superuser's change of pg_index that is
-    rolled back."""
+    """A context in which the planner ignores `others` and sees `shown`: a superuser changes pg_index and rolls back."""
 
     @contextmanager
     def inside(connection: Connection) -> Iterator[None]:
@@ -55,7 +54,7 @@ def hidden(others: Sequence[ObservedIndex], *, shown: Sequence[ObservedIndex] = 
 
 
 def dropped_for_a_moment(deployment: Deployment, others: list[ObservedIndex]) -> Inside:
-    """The same for the table's owner: they are dropped, and it is rolled back. ACCESS EXCLUSIVE for a few queries' time."""
+    """The same for the table's owner: they are dropped and rolled back. ACCESS EXCLUSIVE for the time of a few queries."""
 
     @contextmanager
     def inside(connection: Connection) -> Iterator[None]:
@@ -75,8 +74,8 @@ def dropped_for_a_moment(deployment: Deployment, others: list[ObservedIndex]) ->
                     return
             if deployment.is_out_of_time:
                 raise LockNotObtained(
-                    f"the new generation of index {deployment.spec.qualified_name} could not be proven.",
-                    why="the old one has to be out of sight for a moment, and other transactions held the table.",
+                    f"the new generation of index {deployment.spec.qualified_name} could not be tested.",
+                    why="the old one must be hidden for a moment, but other transactions kept the table locked.",
                     next_step="end them, then run the same command again; the new generation is kept until then.",
                 )
             time.sleep(pause * random.uniform(0.7, 1.3))  # jitter, not security

@@ -1,7 +1,7 @@
-"""The warm-up of an index: its blocks brought into memory by pg_prewarm where that exists, else by searches.
+"""The warm-up of an index: its blocks are read into memory by pg_prewarm if available, otherwise by searches.
 
-After a restart every search jumps through an index that is on disk only. No correct answer depends on it, so nothing
-here raises but a lost connection, and all of it ends in time.
+After a restart every search jumps through an index that is only on disk. Correct results do not depend on the warm-up, so
+only a lost connection raises an error here, and everything ends in time.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from everindex.units import count_text, size_text
 
 log = logging.getLogger(__name__)
 
-#: Blocks that pg_prewarm reads at a time: 16 MB, between two looks at the clock.
+#: Blocks that pg_prewarm reads at a time (16 MB) before the deadline is checked again.
 BLOCKS_AT_ONCE = 2048
-#: Searches that warm what pg_prewarm does not: the table's own pages, and the catalog. And those that do all of it.
+#: Number of searches that warm what pg_prewarm does not (the table's pages, the catalog), and that do all of the warm-up.
 FEW_SEARCHES = 20
 MANY_SEARCHES = 500
 
@@ -42,19 +42,19 @@ Method = Literal["pg_prewarm", "searches", "nothing"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warmed:
-    """What was brought into memory of one declared index."""
+    """What was read into memory of one declared index."""
 
     index: str
     method: Method
     read_bytes: int = 0
-    """By pg_prewarm; searches do not say what they read."""
+    """By pg_prewarm; unknown for searches."""
 
     index_bytes: int = 0
     buffers_bytes: int = 0
     searches: int = 0
     seconds: float = 0.0
     why: str | None = None
-    """Why it is not all, or not by pg_prewarm."""
+    """Why it is not everything, or not by pg_prewarm."""
 
     @property
     def sentence(self) -> str:
@@ -74,14 +74,14 @@ class Warmed:
 
 
 def warm(conninfo: str, spec: IndexSpec, *, max_seconds: float, stop: threading.Event | None = None) -> Warmed:
-    """Brings the index that serves `spec` into memory, for at most about `max_seconds`.
+    """Reads the index that serves `spec` into memory, for at most about `max_seconds`.
 
-    Reads only, but for CREATE EXTENSION pg_prewarm in schema everindex_meta, where that schema is there and the role may.
-    Never more than shared_buffers holds. Raises what connecting raises.
+    Reads only, except for CREATE EXTENSION pg_prewarm in schema everindex_meta, if that schema exists and the role may.
+    Never reads more than shared_buffers holds. Raises what connecting raises.
     """
     started = time.monotonic()
     with connect(conninfo, application_name="everindex warm") as connection:
-        if keeps_session(connection):  # else a limit of the role may end it early, and nothing depends on it
+        if keeps_session(connection):  # otherwise a limit of the role may end it early, which does no harm
             lift_time_limits(connection)
         work = _Warming(connection, deadline=started + max_seconds, stop=stop or threading.Event())
         try:
@@ -99,7 +99,7 @@ def warm(conninfo: str, spec: IndexSpec, *, max_seconds: float, stop: threading.
 def warm_in_background(
     conninfo: str, spec: IndexSpec, *, max_seconds: float, stop: threading.Event | None = None
 ) -> threading.Thread:
-    """The same in a thread that does not keep the process alive; what came of it is logged. Raises nothing."""
+    """The same in a thread that does not keep the process alive; the result is logged. Raises nothing."""
 
     def run() -> None:
         try:
@@ -107,7 +107,7 @@ def warm_in_background(
         except EverindexError as exc:
             log.info("index %s was not warmed: %s", spec.name, exc.slug)
         except Exception:
-            log.exception("warming ended with a fault of the program; nothing depends on it")
+            log.exception("warm-up failed with an internal error; it has no other effect")
 
     thread = threading.Thread(target=run, name="everindex-warm", daemon=True)
     thread.start()
@@ -127,7 +127,7 @@ class _Warming:
         return self.stop.is_set() or time.monotonic() >= self.deadline
 
     def warmed(self, spec: IndexSpec, index: ObservedIndex, observed: Observed) -> Warmed:
-        """What was done; its seconds are the caller's to count."""
+        """The result, without its duration, which the caller measures."""
         buffers = self._number(
             "SELECT setting::bigint * 8192 FROM pg_catalog.pg_settings WHERE name = 'shared_buffers'"
         )
@@ -143,7 +143,7 @@ class _Warming:
         elif total > buffers:
             why = f"shared_buffers hold {size_text(buffers)}"
         elif was_over:
-            why = "the time was over"
+            why = "the time limit was reached"
         method: Method = "pg_prewarm" if read else "searches" if searches else "nothing"
         return Warmed(
             index=spec.name,
@@ -156,7 +156,7 @@ class _Warming:
         )
 
     def _prewarm_schema(self) -> tuple[str | None, str | None]:
-        """Where pg_prewarm is, after it was created if need be and if that is possible; else why there is none to use."""
+        """The schema of pg_prewarm, after creating it if necessary and possible; otherwise the reason why it is unavailable."""
         row = self.connection.execute(
             """
             SELECT n.nspname, pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
@@ -168,7 +168,7 @@ class _Warming:
             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
             """
         ).fetchone()
-        assert row is not None  # one row, whatever is installed
+        assert row is not None  # always one row
         schema, may_use, is_available, has_own_schema, is_superuser, is_standby = row
         if schema is not None:
             return (
@@ -195,7 +195,7 @@ class _Warming:
         return "everindex_meta", None
 
     def _parts(self, index: ObservedIndex) -> list[tuple[int, int]]:
-        """(oid, bytes) of the index, or of those of its partitions."""
+        """(oid, bytes) of the index, or of the indexes of its partitions."""
         rows = self.connection.execute(
             """
             SELECT c.oid, pg_catalog.pg_relation_size(c.oid) FROM pg_catalog.pg_class c
@@ -207,7 +207,7 @@ class _Warming:
         return [(row[0], row[1]) for row in rows]
 
     def _read(self, schema: str, parts: list[tuple[int, int]], *, limit_bytes: int) -> int:
-        """Reads the parts into shared_buffers, no more than `limit_bytes`; the bytes that were read."""
+        """Reads the parts into shared_buffers, up to `limit_bytes`; returns the bytes that were read."""
         block = self._number("SELECT current_setting('block_size')::bigint")
         statement = sql.SQL("SELECT {}(%s::oid::regclass, 'buffer', 'main', %s, %s)").format(
             sql.Identifier(schema, "pg_prewarm")
@@ -223,7 +223,7 @@ class _Warming:
         return read * block
 
     def _search(self, spec: IndexSpec, observed: Observed, *, searches: int) -> int:
-        """Searches from stored rows, until the deadline; how many there were."""
+        """Runs searches for stored rows until the deadline; returns their number."""
         if self.is_over:
             return 0
         register_all_types(self.connection)
@@ -240,11 +240,11 @@ class _Warming:
                     self.connection.execute(statement, {"vector": vector}).fetchall()
                 done += 1
         except (psycopg.errors.QueryCanceled, EverindexError):
-            pass  # the time was over; what was read is in memory
+            pass  # the time limit was reached; what was read is in memory
         return done
 
     def _until_deadline(self) -> tuple[tuple[str, str], ...]:
-        """The time limit of a transaction: what is left of the time."""
+        """The time limit of a transaction: the remaining time."""
         return (("statement_timeout", str(max(1, int((self.deadline - time.monotonic()) * 1000)))),)
 
     def _number(self, statement: str | sql.Composed, parameters: Any = None) -> int:

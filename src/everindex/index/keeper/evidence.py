@@ -1,6 +1,6 @@
 """The evidence against a serving index: measured recall and size per row, never its age. The judgement is pure.
 
-How samples of recall are judged stands in `recall/judgement.py`. A measurement reads only, and ends when its time is over.
+Samples of recall are judged in `recall/judgement.py`. A measurement reads only, and ends when its time limit is reached.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from everindex.pg.connections import Connection
 from everindex.pg.vector_type import register_all_types
 from everindex.units import count_text, size_text
 
-#: Queries of one measurement, at most; fewer where exact scans are dear.
+#: Maximum number of queries of one measurement; fewer if exact scans are expensive.
 QUERIES_AT_A_TIME = 10
-#: What an exact scan costs before one was measured: every vector is fetched from TOAST (docs/measurements/search.md).
+#: Assumed cost of an exact scan before one is measured: every vector is fetched from TOAST (docs/measurements/search.md).
 EXACT_SECONDS_PER_ROW = 10e-6
-#: A table that turns out this much slower than thought: the measurement is cut off.
+#: If a table turns out to be slower than expected by this factor, the measurement is aborted.
 SLOWER = 4
 
-#: An index is too big when it takes this many times what its rows need; as pg_index_watch has it.
+#: An index is too big when it takes this many times the size that its rows need, as in pg_index_watch.
 TIMES_TOO_BIG = 2.0
-#: Below these, a few half-empty pages make any ratio.
+#: Below these sizes, a few half-empty pages dominate the ratio.
 BIG_BYTES = 4 * 1024 * 1024
 BIG_ROWS = 1000
 
@@ -42,7 +42,7 @@ BIG_ROWS = 1000
 
 
 def queries_within(seconds: float, *, rows: int, past: Sequence[RecallSample]) -> int:
-    """How many queries can be measured in that time; 0 where not even one exact scan fits."""
+    """How many queries can be measured in that time; 0 if not even one exact scan fits."""
     exact_seconds = past[-1].exact_ms / 1000 if past else rows * EXACT_SECONDS_PER_ROW
     return min(QUERIES_AT_A_TIME, int(seconds / max(exact_seconds, 1e-6)))
 
@@ -57,11 +57,11 @@ def measure(
     seed: str,
     asked: Queries | None = None,
 ) -> RecallSample | None:
-    """Recall of the serving index on `queries` of `asked`, else on as many stored vectors, chosen by `seed`, against exact
-    scans.
+    """Recall of the serving index on `queries` of `asked`, or else on as many stored vectors, chosen by `seed`, compared with
+    exact scans.
 
-    None where there is nothing to compare, where the planner does not take the index even when it must (`verify` tells
-    why), and where it would take several times `seconds`. Reads only.
+    None when there is nothing to compare, when the planner does not use the index even when forced to (`verify` reports
+    why), and when it would take several times `seconds`. Reads only.
     """
     register_all_types(connection)
     limit_ms = int(max(1.0, seconds) * SLOWER * 1000)
@@ -109,7 +109,7 @@ def measure(
 
 
 def is_worth_measuring(observed: Observed) -> bool:
-    """False for a table so small that the planner reads the whole of it."""
+    """False for a table so small that the planner reads all of it."""
     return observed.estimated_rows >= SMALL_TABLE_ROWS
 
 
@@ -125,9 +125,9 @@ def judge_size(
     graph: str,
     baseline: Baseline | None,
 ) -> Evidence | None:
-    """Evidence when the index takes more than TIMES_TOO_BIG of what its rows need, by pgvector's page layout.
+    """Evidence when the index takes more than TIMES_TOO_BIG times the size that its rows need, by pgvector's page layout.
 
-    A graph that was built on such evidence is compared with its own size at first: no formula knows better.
+    A graph that was built on such evidence is compared with its own initial size, which is better than any formula.
     """
     if rows < BIG_ROWS or size_bytes < BIG_BYTES:
         return None
@@ -138,8 +138,8 @@ def judge_size(
         return None
     return Evidence(
         kind="size",
-        sentence=f"the serving index takes {size_text(size_bytes)} for {count_text(rows, 'row')}, where {size_text(expected)} "
-        "would do",
+        sentence=f"the serving index takes {size_text(size_bytes)} for {count_text(rows, 'row')}, but needs only "
+        f"{size_text(expected)}",
     )
 
 
@@ -152,7 +152,7 @@ def see_size(
     graph: str,
     baseline: Baseline | None,
 ) -> Evidence | None:
-    """The same for what is there. Reads only; counts the rows where the statistics' number would be evidence."""
+    """The same for the existing index. Reads only; counts the rows if the statistics suggest that it is too big."""
     if observed.dimensions is None:
         return None
     size = size_of(observed, found)
@@ -168,7 +168,7 @@ def see_size(
             baseline=baseline,
         )
 
-    # Statistics may be older than a load: what they say is only a reason to count.
+    # Statistics may be older than a load, so they are only a reason to count.
     if judged(max(BIG_ROWS, observed.estimated_rows)) is None:
         return None
     return judged(count_rows(connection, spec))

@@ -1,6 +1,6 @@
-"""The keeper's record of one index: the samples of its graph, when the next is due, and its own builds.
+"""The keeper's record of one index: the samples of its graph, the time of the next one, and the keeper's own builds.
 
-All of it is read back from everindex_meta after a restart; without that schema it lasts as long as the process.
+It is read back from everindex_meta after a restart; without that schema it lasts only as long as the process.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from everindex.pg.connections import Connection
 log = logging.getLogger(__name__)
 
 REBUILT = "keeper: rebuilt"
-#: Where measuring is impossible (the table is too large for the budget), that is asked again after so long.
+#: If measuring is impossible (the table is too large for the budget), it is tried again after this time.
 ASK_AGAIN_SECONDS = 3600.0
 
 
 class IndexRecord:
-    """One index, as its keeper remembers it."""
+    """The keeper's memory of one index."""
 
     def __init__(self) -> None:
         self._graph: str | None = None
@@ -41,7 +41,7 @@ class IndexRecord:
         self._due_at = 0.0
 
     def look_at(self, connection: Connection, spec: IndexSpec, found: ObservedIndex) -> None:
-        """Begins anew where the graph is another one than at the last look. Reads only."""
+        """Starts over if the graph has changed since the last observation. Reads only."""
         graph = graph_of(connection, found)
         if graph == self._graph:
             return
@@ -49,7 +49,7 @@ class IndexRecord:
         self._samples = samples_of(connection, spec, graph)
         shortfall = read_note(found.comment).shortfall
         if shortfall is not None and shortfall.generation == graph:
-            # It took over below its floor: a build reaches no more here, and it is judged by its own beginnings.
+            # It took over below its floor: a build cannot reach more, so it is judged by its own first measurements.
             self._baseline = Baseline(kind="recall", graph=graph, bytes_per_row=0.0)
             return
         for entry in entries(connection, spec, limit=200):
@@ -78,14 +78,14 @@ class IndexRecord:
         share: float,
         asked: Callable[[], AskedQueries] = AskedQueries,
     ) -> None:
-        """Measures a few queries for at most about `seconds`, and not again before that was `share` of the time: stored rows
+        """Measures a few queries for at most about `seconds`, and not more often than `share` of the time allows; stored rows
         and each source of `asked` take turns."""
         assert self._graph is not None
         if time.monotonic() < self._due_at or not is_worth_measuring(observed):
             return
         queries = queries_within(seconds, rows=observed.estimated_rows, past=self._samples)
         if queries == 0:
-            log.debug("recall of %s is not measured: one exact scan takes longer than %g s", spec.name, seconds)
+            log.debug("recall of %s is not measured: a single exact scan takes longer than %g s", spec.name, seconds)
             self._due_at = time.monotonic() + ASK_AGAIN_SECONDS
             return
         started = time.monotonic()
@@ -100,22 +100,24 @@ class IndexRecord:
             return
         self._samples.append(sample)
         if len(self._samples) > KEPT_SAMPLES:
-            del self._samples[len(self._samples) // 2]  # the first ones are its baseline, the last ones are judged
+            del self._samples[
+                len(self._samples) // 2
+            ]  # keeps the first ones as the baseline and the last ones to judge
         remember(connection, spec, self._graph, sample)
 
     def _next_source(self, asked: AskedQueries) -> Queries | None:
-        """The source that fewest queries were measured of; None for stored rows."""
+        """The source with the fewest measured queries; None for stored rows."""
         measured = {source: sum(one.queries for one in samples) for source, samples in by_source(self._samples).items()}
         sources = [None, *(queries for queries in asked.queries if queries.vectors)]
         return min(sources, key=lambda one: measured.get(STORED_ROWS if one is None else one.source, 0))
 
     def recall_evidence(self, spec: IndexSpec) -> Evidence | None:
-        """Evidence of the samples there are."""
+        """Evidence from the existing samples."""
         assert self._graph is not None
         return judge_recall(self._samples, floor=spec.recall_floor, graph=self._graph, baseline=self._baseline)
 
     def note_rebuilt(self, connection: Connection, spec: IndexSpec, evidence: Evidence) -> None:
-        """Remembers that the graph which serves now was built on evidence, and what it takes."""
+        """Remembers that the current graph was built on evidence, and its size."""
         try:
             observed = observe(connection, spec)
             found = declared_index(spec, observed)
@@ -124,7 +126,7 @@ class IndexRecord:
             graph = graph_of(connection, found)
             rows = count_rows(connection, spec)
         except EverindexError as exc:
-            log.debug("the rebuilt index was not looked at: %s", exc.slug)
+            log.debug("the rebuilt index was not observed: %s", exc.slug)
             return
         bytes_per_row = size_of(observed, found) / max(1, rows)
         self._graph, self._samples, self._due_at = graph, [], 0.0

@@ -1,7 +1,7 @@
 """The keeper's loop: one leader among all replicas observes the declared indexes on a timer and deploys what is missing.
 
-It runs at its start and on a timer, and does what a deploy would do: the catalog says what is missing. Its lock is held
-by a session of its own, so that another replica takes over from a keeper that dies. No error ends it.
+A round runs at the start and then on a timer, and does what a deploy would do: the catalog says what is missing. A separate
+session holds its lock, so that another replica takes over from a keeper that dies. No error ends the loop.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ from everindex.pg.locks import holder_of, try_lock
 log = logging.getLogger(__name__)
 
 
-#: Who does not lead asks so often whether it may: one statement that takes no time.
+#: How often a keeper that does not lead tries to take the lead: one statement that takes no time.
 FOLLOWER_SECONDS = 5.0
-#: A deploy of the keeper waits so long for other builders, then lets them be until the next round.
+#: How long a deploy of the keeper waits for other builders before it leaves them until the next round.
 PATIENCE_SECONDS = 20.0
-#: The longest pause after failures, be it of the connection or of a build that fails again and again.
+#: The longest pause after failures, either of the connection or of a build that fails repeatedly.
 LONGEST_CONNECT_PAUSE_SECONDS = 30.0
 LONGEST_RETRY_PAUSE_SECONDS = 3600.0
-#: A keeper whose machine is gone without a word keeps its lock no longer than about a minute.
+#: A keeper whose machine disappears holds its lock for about a minute at most.
 KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 
-#: What is left as it is on purpose, and told: no failure of the keeper.
+#: Errors that are reported but deliberately left to a person; they do not count as failures of the keeper.
 _LEFT_ALONE = (IndexDefinitionDiffers, GenerationUnproven, NotMigrated)
 
 
 @dataclass(slots=True)
 class _Failures:
-    """How often in a row healing one index has failed, and when it is tried again (monotonic clock)."""
+    """How many times in a row healing one index has failed, and when it is tried again (monotonic clock)."""
 
     count: int = 0
     retry_at: float = 0.0
@@ -73,17 +73,17 @@ class _Failures:
 
 
 class PeriodicTask(Protocol):
-    """What a leader sees to in each round beside the declared indexes."""
+    """A task that the leader runs in each round, in addition to the declared indexes."""
 
     @property
     def index(self) -> str: ...
 
     def __call__(self, stop: threading.Event) -> KeptIndex | None:
-        """Does it; None where there is nothing to be told. Raises EverindexError."""
+        """Runs the task; None when there is nothing to report. Raises EverindexError."""
 
 
 class Keeper:
-    """Keeps the indexes that `declared(connection)` names; `run` returns only when it is told to stop."""
+    """Maintains the indexes that `declared(connection)` names; `run` returns only when it is asked to stop."""
 
     def __init__(
         self,
@@ -101,10 +101,10 @@ class Keeper:
         tasks: Sequence[PeriodicTask] = (),
         asked: Callable[[Connection, IndexSpec, Observed], AskedQueries] = lambda *_: NOTHING_ASKED,
     ) -> None:
-        """`recall_seconds` a measurement and `recall_share` of all time bound what measuring costs; 0 seconds is never.
-        `policy` is that of its deploys; the default leaves a valid index of another definition as it is. What was built is
-        warmed for `warm_seconds`. While `reason_to_wait` gives a reason, nothing is touched. `asked` gives queries as they
-        are asked, to measure recall with beside stored rows."""
+        """`recall_seconds` per measurement and `recall_share` of all time limit the cost of measuring; 0 seconds means never.
+        `policy` is that of its deploys; the default leaves a valid index with another definition unchanged. A newly built
+        index is warmed for `warm_seconds`. While `reason_to_wait` returns a reason, nothing is changed. `asked` returns
+        queries of real searches, to measure recall with in addition to stored rows."""
         self._conninfo = conninfo
         self._declared = declared
         self._interval_seconds = interval_seconds
@@ -123,7 +123,7 @@ class Keeper:
         self._leads = False
 
     def run(self, stop: threading.Event) -> None:
-        """Keeps until `stop` is set; then ends within seconds, also in the middle of a build. Raises nothing."""
+        """Runs until `stop` is set; then ends within seconds, even in the middle of a build. Raises nothing."""
         failures = 0
         while not stop.is_set():
             try:
@@ -136,8 +136,8 @@ class Keeper:
                         self._on_round(round_)
                         seconds = self._interval_seconds
                         if round_.role != "leads":
-                            # A session keeps the defaults that it began with: whether a database may be written to is
-                            # asked on a new one.
+                            # A session keeps the defaults that it started with, so a new session is needed to find out
+                            # whether the database is writable again.
                             if round_.role == "waits" and not self._leads:
                                 break
                             seconds = min(seconds, FOLLOWER_SECONDS)
@@ -145,15 +145,15 @@ class Keeper:
             except (EverindexError, psycopg.Error) as exc:
                 self._tell("", f"{exc.slug}: {exc.what}" if isinstance(exc, EverindexError) else type(exc).__name__)
             except Exception:
-                log.exception("keeper: a fault of the program; it goes on")
+                log.exception("keeper: internal error; it continues")
             self._leads = False
             failures += 1
             pause = min(0.5 * 2 ** min(failures - 1, 10), LONGEST_CONNECT_PAUSE_SECONDS)
             stop.wait(pause * random.uniform(0.7, 1.3))  # jitter, not security
 
     def once(self, stop: threading.Event | None = None) -> Round:
-        """One round, whoever leads: two that build exclude each other by the lock of builders. Raises ServerUnreachable
-        and its kin."""
+        """One round, whichever keeper leads: the lock of builders prevents two simultaneous builds. Raises ServerUnreachable
+        and similar errors."""
         with connect(self._conninfo, application_name="everindex keeper") as connection:
             self._prepare(connection)
             round_ = self._round(connection, stop or threading.Event(), asks_who_leads=False)
@@ -195,18 +195,18 @@ class Keeper:
             "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only') = 'on'"
         ).fetchone()
         if row is not None and any(row):
-            return "waits", "this server is read only" + (" (a standby)" if row[0] else "")
+            return "waits", "this server is read-only" + (" (a standby)" if row[0] else "")
         if asks_who_leads and not self._leads:
             if not try_lock(connection, "keeper"):
                 return "follows", f"{_without_age(holder_of(connection, 'keeper') or 'another keeper')} leads"
             self._leads = True
-            log.info("keeper leads: this process keeps the declared indexes")
+            log.info("keeper leads: this process maintains the declared indexes")
         reason = self._reason_to_wait(connection)
         if reason is not None:
             return "waits", reason
         loader = holder_of(connection, "aside")
         if loader is not None:
-            return "waits", f"{_without_age(loader)} loads rows with the index set aside, and builds it when it is done"
+            return "waits", f"{_without_age(loader)} is loading rows with the index set aside, and builds it afterwards"
         return "leads", None
 
     def _keep(self, connection: Connection, spec: IndexSpec, stop: threading.Event) -> KeptIndex:
@@ -214,7 +214,7 @@ class Keeper:
         done = self._tried(
             failures, spec.qualified_name, spec.name, lambda: self._bring(connection, spec, failures.kept, stop)
         )
-        assert done is not None  # _bring always tells
+        assert done is not None  # _bring always returns a result
         return done
 
     def _do(self, task: PeriodicTask, stop: threading.Event) -> KeptIndex | None:
@@ -224,7 +224,7 @@ class Keeper:
     def _tried(
         self, failures: _Failures, key: str, index: str, work: Callable[[], KeptIndex | None]
     ) -> KeptIndex | None:
-        """`work` on one index; what fails is tried again after longer and longer pauses, and told once."""
+        """Runs `work` on one index; failures are retried after increasingly long pauses, and reported once."""
         if time.monotonic() < failures.retry_at:
             return KeptIndex(index=index, outcome="left", finding=failures.finding)
         try:
@@ -251,7 +251,7 @@ class Keeper:
         return done
 
     def _bring(self, connection: Connection, spec: IndexSpec, kept: IndexRecord, stop: threading.Event) -> KeptIndex:
-        """What this index needs now: nothing, a deploy, or a new build on evidence. Raises what deploying raises."""
+        """Does what this index needs now: nothing, a deploy, or a rebuild on evidence. Raises what deploying raises."""
         observed = observe(connection, spec)
         policy = policy_here(connection, self._policy)
         plan = make_plan(spec, observed, policy=policy, now=datetime.now(UTC))
@@ -280,7 +280,7 @@ class Keeper:
         kept: IndexRecord,
         stop: threading.Event,
     ) -> KeptIndex:
-        """It serves and is as declared: is it any good?"""
+        """Checks the quality of an index that serves and is as declared."""
         kept.look_at(connection, spec, found)
         evidence = kept.size_evidence(connection, spec, observed, found)
         if evidence is None and self._recall_seconds > 0:
@@ -296,10 +296,10 @@ class Keeper:
         if evidence is None:
             return KeptIndex(index=spec.name, outcome="already-there", finding=_below_floor(connection, spec, observed))
         if is_rejected(spec, observed, found):
-            text = f"{evidence.sentence}: building it anew was tried and did not help"
+            text = f"{evidence.sentence}: a rebuild was tried and did not help"
             finding = Finding(index=spec.name, slug="generation-unproven", text=text, is_failure=False)
             return KeptIndex(index=spec.name, outcome="left", finding=finding)
-        log.info("keeper: index %s is built anew: %s", spec.qualified_name, evidence.sentence)
+        log.info("keeper: index %s is being rebuilt: %s", spec.qualified_name, evidence.sentence)
         record(connection, spec, "keeper: evidence", kind=evidence.kind, sentence=evidence.sentence)
         done = self._deploy(spec, stop, rebuild_because=evidence.sentence)
         kept.note_rebuilt(connection, spec, evidence)
@@ -321,21 +321,21 @@ class Keeper:
             ]
         return done
 
-    # --- telling -----------------------------------------------------------------------------------------------------
+    # --- reporting ---------------------------------------------------------------------------------------------------
 
     def _tell(self, key: str, text: str | None, *, level: int = logging.WARNING, same: str | None = None) -> None:
-        """Logs what is so once, until it changes; and once that it is over. `same` stands for a text with figures in it,
-        which differ every time."""
+        """Logs a condition once, until it changes, and once when it ends. `same` identifies a text whose numbers differ every
+        time."""
         if text is None:
             if self._told.pop(key, None) is not None and level >= logging.WARNING:
-                log.info("keeper: what was told about %s is over", key or "the server")
+                log.info("keeper: the reported problem with %s is resolved", key or "the server")
         elif (same or text) != self._told.get(key):
             self._told[key] = same or text
             log.log(level, "%s", text if text.startswith("keeper") else f"keeper: {text}")
 
 
 def _below_floor(connection: Connection, spec: IndexSpec, observed: Observed) -> Finding | None:
-    """That the best which could be built serves below its floor: told, and not built anew by itself."""
+    """The finding that the best possible build serves below its floor; it is reported, and not rebuilt automatically."""
     shortfall = standing_shortfall(connection, spec, observed)
     if shortfall is None:
         return None
@@ -358,5 +358,5 @@ def _finding(index: str, exc: EverindexError) -> Finding:
 
 
 def _without_age(holder: str) -> str:
-    """A holder without the seconds since when, so that the same one is told once."""
+    """A lock holder without its age, so that the same one is reported once."""
     return holder.split(", since")[0] + (")" if ", since" in holder else "")

@@ -1,4 +1,4 @@
-"""What one round of the keeper came to: its role, each index, and what it found and did not heal, as data and as JSON."""
+"""The result of one round of the keeper: its role, each index, and unresolved findings, as data and as JSON."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Role = Literal["leads", "follows", "waits"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What is not as declared, and is not healed."""
+    """Something that is not as declared and was not healed."""
 
     index: str
     slug: str
     text: str
     is_failure: bool
-    """True where healing was tried and failed; False where it is left to a person."""
+    """True when healing was tried and failed; False when it is left to a person."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptIndex:
-    """What one round came to for one declared index."""
+    """The result of one round for one declared index."""
 
     index: str
     outcome: str
@@ -40,18 +40,18 @@ class KeptIndex:
     did: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     because: str | None = None
-    """The evidence on which it was built anew."""
+    """The evidence on which it was rebuilt."""
 
     finding: Finding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One look at everything."""
+    """One round over all indexes."""
 
     role: Role
     reason: str | None = None
-    """Why it does not lead, or waits."""
+    """Why the keeper does not lead, or waits."""
 
     indexes: tuple[KeptIndex, ...] = ()
     seconds: float = 0.0

@@ -1,6 +1,6 @@
 """The DDL of vector indexes: every statement that creates, drops, renames or comments one, quoted and qualified.
 
-Texts only; nothing here runs them.
+Composes statements only; nothing here runs them.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def rename_statement(schema: str, old: str, new: str) -> sql.Composed:
 
 
 def swap_statements(schema: str, name: str, *, successor: str, previous: str) -> list[sql.Composed]:
-    """The successor gets the name, and the index that has it that of the previous one, which may be the successor's own."""
+    """Statements that give the successor the name, and the index that has it the previous name (perhaps the successor's own)."""
     aside = aside_name(name)
     return [
         rename_statement(schema, name, aside),
@@ -109,7 +109,7 @@ def comment_statement(schema: str, name: str, comment: str | None) -> sql.Compos
 
 
 def visibility_statement(schema: str, name: str, *, is_shown: bool) -> sql.Composed:
-    """Shows an index with those of its partitions to the planner, or hides them; a superuser's."""
+    """Shows an index and those of its partitions to the planner, or hides them; only a superuser may run it."""
     index = sql.Literal(sql.Identifier(schema, name).as_string(None))
     return sql.SQL(
         "UPDATE pg_catalog.pg_index SET indisvalid = {shown} WHERE indexrelid = {index}::regclass "
@@ -118,7 +118,7 @@ def visibility_statement(schema: str, name: str, *, is_shown: bool) -> sql.Compo
 
 
 def create_text(spec: IndexSpec, *, concurrently: bool = True, if_not_exists: bool = False) -> str:
-    """The CREATE INDEX of the declaration as text, for people: a derived key is named by its column."""
+    """The CREATE INDEX of the declaration as text, for people: a derived key is shown as its column."""
     key = (
         sql.SQL("({})").format(sql.SQL(spec.expression_text or ""))
         if spec.expression
@@ -135,9 +135,9 @@ def create_text(spec: IndexSpec, *, concurrently: bool = True, if_not_exists: bo
 
 
 def script_create_text(spec: IndexSpec, *, schema: str | None, key: sql.Composable | None = None) -> str:
-    """The online CREATE INDEX for a script; without a schema it goes where its reader's search_path leads.
+    """The online CREATE INDEX for a script; without a schema, the search_path of whoever runs it decides.
 
-    With IF NOT EXISTS: the script's guard has looked at definition and validity before.
+    With IF NOT EXISTS, since a guard in the script has checked definition and validity before.
     """
     table = sql.Identifier(spec.table) if schema is None else sql.Identifier(schema, spec.table)
     if key is None:
@@ -150,11 +150,11 @@ def script_create_text(spec: IndexSpec, *, schema: str | None, key: sql.Composab
 
 
 def quoted(name: str, *, schema: str | None = None) -> str:
-    """A name as SQL reads it back, always in quotes."""
+    """A name as a quoted SQL identifier."""
     return (sql.Identifier(name) if schema is None else sql.Identifier(schema, name)).as_string(None)
 
 
 def rename_text(spec: IndexSpec) -> str:
-    """The statement that moves an index of the declared name out of the way, as text for people."""
+    """The statement that renames an index that has the declared name, as text for people."""
     old = spec.name.encode()[: MAX_NAME_BYTES - 4].decode(errors="ignore") + "_old"
     return rename_statement(spec.schema, spec.name, old).as_string(None)

@@ -1,17 +1,18 @@
-"""The invariants of every plan, and their check: a plan that breaks one is a fault of the planner and is never carried out.
+"""The invariants of every plan, and their check: a plan that breaks one is a bug in the planner and is never executed.
 
-1. A valid index is dropped only while another one serves under the declared name, or after one of an earlier step does.
-2. The serving index gives up its name only to a successor that has been proven: in this plan, earlier in this deploy, or by
-   having served before; or to a valid index of the declared definition.
-3. An INVALID index is dropped, or its builder waited for, before anything is built under its name.
+1. A valid index is dropped only while another one serves under the declared name, or after an earlier step made one serve.
+2. The serving index gives up its name only to a successor that has been proven (in this plan, earlier in this deploy, or by
+   having served before), or to a valid index with the declared definition.
+3. Before anything is built under the name of an INVALID index, that index is dropped, or the plan waits for its builder.
 4. One build at a time: steps are taken one by one, and a plan builds each index once.
-5. An index that another backend is building is waited for, never dropped.
-6. What others made is dropped as a duplicate, or takes the declared name, only where the policy allows it.
+5. If another backend is building an index, the plan waits for it and never drops it.
+6. An index made by others is dropped as a duplicate, or gets the declared name, only if the policy allows it.
 7. An index is dropped once, and no later step uses it.
 8. A part of a partitioned index is never dropped alone: PostgreSQL refuses that, and its parent needs it.
 
-Not checked here, since it needs the catalog after the last step: planning again is then empty, and whatever step a deploy is
-interrupted at, the next one reaches the same end. tests/campaigns/index/test_plan_properties.py does that on a server.
+Two properties need the catalog after the last step and are not checked here: planning again gives no steps, and after an
+interruption at any step the next deploy reaches the same end. tests/campaigns/index/test_plan_properties.py checks them on a
+server.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def check_invariants(
     if broken is not None:
         raise InternalError(
             f"the plan of index {situation.spec.qualified_name} is wrong: {broken}.",
-            why="the planner broke one of its own invariants for the state that it found; this is a fault of everindex.",
+            why="the planner broke one of its own invariants for the observed state; this is a bug in everindex.",
             next_step="nothing was changed. Report it with the output of  everindex doctor --json .",
         )
 
@@ -40,7 +41,7 @@ def check_invariants(
 def broken_invariant(
     situation: Situation, steps: Sequence[Step], *, policy: DeployPolicy, proven: frozenset[int]
 ) -> str | None:
-    """The first invariant that the steps break, in words; None where they keep all of them. Pure."""
+    """The first invariant that the steps break, in words; None if they break none. Pure."""
     spec, observed = situation.spec, situation.observed
     found = {(spec.schema, index.name): index for index in observed.indexes}
     found |= {(part.schema, index.name): index for part in observed.partitions for index in part.indexes}
@@ -54,12 +55,12 @@ def broken_invariant(
         match step:
             case WaitForBuild(schema=schema, name=name):
                 waited.add((schema, name))
-                # Whatever comes of that build, what follows is planned anew before it is done.
+                # Whatever the result of that build, the following steps are planned again before they run.
                 is_served = is_served or name == spec.name
             case DropIndex(schema=schema, name=name, why=why):
                 index = found.get((schema, name))
                 if index is None or (schema, name) in gone:
-                    return f"it drops {name}, which is not there"
+                    return f"it drops {name}, which does not exist"
                 if index.builder_pid is not None:
                     return f"it drops {name}, which pid {index.builder_pid} is building"
                 if index.is_valid and not is_served:
@@ -77,7 +78,7 @@ def broken_invariant(
                 if place in built:
                     return f"it builds {step.spec.name} twice"
                 if place in found and place not in gone and place not in waited:
-                    return f"it builds {step.spec.name}, which is there already"
+                    return f"it builds {step.spec.name}, which already exists"
                 built.add(place)
                 gone.discard(place)
                 is_served = is_served or step.spec.name == spec.name
@@ -85,7 +86,7 @@ def broken_invariant(
                 proofs.add(name)
             case Rename(schema=schema, old=old):
                 if (schema, old) in gone or (schema, old) not in found:
-                    return f"it renames {old}, which is not there"
+                    return f"it renames {old}, which does not exist"
                 if found[schema, old] in situation.duplicates and not policy.takes_others:
                     return f"it renames {old}, which others made"
                 if situation.serves:
@@ -100,7 +101,7 @@ def broken_invariant(
                 if index is not None and index in situation.duplicates and not policy.takes_others:
                     return f"{name} takes over, which others made"
                 if (spec.schema, name) in gone:
-                    return f"{name} takes over and is dropped before"
+                    return f"{name} takes over but is dropped before"
             case _:
-                pass  # Attach and Reindex take nothing away
+                pass  # Attach and Reindex remove nothing
     return None

@@ -1,6 +1,6 @@
-"""Other vector indexes on the declared column: which of them the planner may take for the declared searches, which only cost.
+"""Other vector indexes on the declared column: those that may serve the declared searches, and those that only cost.
 
-They are other people's: nothing here drops them, but for exact duplicates, which a deploy does. Pure.
+They belong to others: everindex does not drop them, except that a deploy drops exact duplicates. Pure.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from everindex.units import size_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """One of them."""
+    """One other index."""
 
     name: str
     names: frozenset[str]
-    """Under which the planner may show it: its own, and those of its partitions."""
+    """The names that a plan may show for it: its own, and those of its partitions."""
 
     method: str
     opclass: str
     size_bytes: int
     is_valid: bool
     competes: bool
-    """True where it answers the declared searches too: the planner takes the one that it thinks cheaper."""
+    """True when it can serve the declared searches too: the planner chooses the one that it considers cheaper."""
 
     is_duplicate: bool
-    """True where its definition is the declared one."""
+    """True when its definition is the declared one."""
 
     drop_text: str
 
@@ -43,12 +43,12 @@ class Beside:
     def sentence(self) -> str:
         of = f"index {self.name} ({self.method}, {self.opclass}, {size_text(self.size_bytes)}) on the same column"
         if not self.is_valid:
-            return f"{of} is INVALID: no search uses it, and writers may pay for it"
+            return f"{of} is INVALID: no search uses it, but writes may maintain it"
         if self.is_duplicate:
-            return f"{of} has the same definition under another name: writers pay for both"
+            return f"{of} has the same definition under another name: every write maintains both"
         if self.competes:
-            return f"{of} answers the same searches: the planner takes the cheaper one, and writers pay for both"
-        return f"{of} answers other searches: the declared ones never use it, and writers pay for it"
+            return f"{of} serves the same searches: the planner chooses the cheaper one, and every write maintains both"
+        return f"{of} serves other searches: the declared ones never use it, but every write maintains it"
 
     @property
     def advice(self) -> str:
@@ -69,15 +69,15 @@ class Beside:
 
 
 def indexes_beside(spec: IndexSpec, observed: Observed) -> tuple[Beside, ...]:
-    """The vector indexes on the declared column that are neither the declared one nor a generation of it, nor being built;
-    by name. Exact duplicates are among them."""
+    """The vector indexes on the declared column that are neither the declared one nor a generation of it, nor being built,
+    sorted by name. Exact duplicates are included."""
     return tuple(
         _beside(spec, observed, index)
         for index in observed.indexes
         if index.name != spec.name
         and not has_generation_name(index.name, spec.name)
         and index.builder_pid is None
-        and reindex_leftover(index.name) is None  # a matter of its own
+        and reindex_leftover(index.name) is None  # handled separately
         and _is_on_column(spec, observed, index)
     )
 
@@ -93,7 +93,7 @@ def _is_on_column(spec: IndexSpec, observed: Observed, index: ObservedIndex) -> 
 
 
 def _beside(spec: IndexSpec, observed: Observed, index: ObservedIndex) -> Beside:
-    # The opclasses of hnsw and ivfflat have the same names; an index of all rows answers for a partial one too.
+    # The opclasses of hnsw and ivfflat have the same names; an index on all rows can serve the searches of a partial one too.
     competes = (
         index.is_valid
         and index.opclass == spec.opclass

@@ -1,6 +1,6 @@
 """The plan for a partitioned table: ON ONLY its parents, concurrently on each partition, then attach.
 
-PostgreSQL has no CREATE INDEX CONCURRENTLY for a partitioned parent. Pure: from what was observed to steps.
+PostgreSQL has no CREATE INDEX CONCURRENTLY for a partitioned parent. Pure: from the observed state to steps.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from everindex.index.catalog.observed import Observed, ObservedIndex, ObservedPa
 from everindex.index.plan.steps import Attach, Build, CreateOnParent, DropIndex, Reindex, Step, WaitForBuild
 from everindex.index.spec import IndexSpec
 
-#: So many parts are named in a sentence; the rest is counted.
+#: Number of parts that are named in a sentence; the rest are counted.
 NAMED = 3
 
 
 def partition_steps(spec: IndexSpec, observed: Observed, there: ObservedIndex | None) -> list[Step]:
-    """What is left to do until the parent's index `spec.name` (`there`, if it exists) is valid with all its partitions.
+    """The remaining steps until the parent's index `spec.name` (`there`, if it exists) is valid with all its partitions.
 
-    A partition's own index of the declared definition is attached and not built again. Raises SpecIllegal for a
-    foreign table among the partitions, which can have no index; one that came to an index that is valid is left alone.
+    A partition's own index with the declared definition is attached instead of built. Raises SpecIllegal for a foreign table
+    among the partitions, which cannot have an index; a foreign table that was added under a valid index is ignored.
     """
     for part in observed.partitions:
         if part.is_foreign and (there is None or not there.is_valid):
             raise SpecIllegal(
                 f"index {spec.name!r} cannot be built on the partitioned table {spec.table}.",
-                why=f"its partition {part.schema}.{part.table} is a foreign table, which can have no index.",
+                why=f"its partition {part.schema}.{part.table} is a foreign table, which cannot have an index.",
                 next_step="detach that partition, or declare the index on the other partitions one by one.",
             )
     steps: list[Step] = []
@@ -52,25 +52,25 @@ def partition_steps(spec: IndexSpec, observed: Observed, there: ObservedIndex | 
             parents[(part.schema, part.table)] = (name, None if mine is None else mine.oid)
         is_attached = mine is not None and parent_oid is not None and mine.parent_oid == parent_oid
         all_attached = all_attached and is_attached
-        # Attaching again what is attached makes PostgreSQL look whether the parent is valid by now.
+        # Attaching an attached index again makes PostgreSQL check whether the parent is valid by now.
         if not is_attached or not mine or not mine.is_valid:
             attachments.append(
                 Attach(parent_schema=part.parent[0], parent=parent_name, child_schema=part.schema, child=name)
             )
     if there is not None and all_attached and not steps:
         attachments = _look_again(spec, observed, there) or attachments
-    # The deepest first: an index is attached to its parent when it is whole itself.
+    # The deepest first: an index is attached to its parent when it is complete itself.
     return [*steps, *reversed(attachments)]
 
 
 def _index_of(
     spec: IndexSpec, observed: Observed, part: ObservedPartition, parent_oid: int | None
 ) -> tuple[ObservedIndex | None, list[Step]]:
-    """The partition's index for this parent, if it has one, and what has to be done before it can be attached."""
+    """The partition's index for this parent, if it has one, and the steps before it can be attached."""
     own_name = _own_name(spec, part)
     target = replace(spec, schema=part.schema, table=part.table, name=own_name)
     fitting = [index for index in part.indexes if is_as_declared(spec, observed, index)]
-    # Whatever its m: another one cannot be attached beside it.
+    # Whatever its m, since a second one cannot be attached.
     attached = [index for index in part.indexes if index.parent_oid is not None and index.parent_oid == parent_oid]
     free = [index for index in fitting if index.parent_oid is None and (index.is_valid or part.is_partitioned)]
     found = next(iter([*attached, *sorted(free, key=lambda index: index.name != own_name)]), None)
@@ -101,8 +101,8 @@ def _index_of(
 
 
 def _own_name(spec: IndexSpec, part: ObservedPartition) -> str:
-    """The name of the partition's index for this generation: of what is there for it already, else the first that no part of
-    another generation has. A rebuild on evidence has the definition of the index that serves, whose parts keep their names."""
+    """The name of the partition's index for this generation: that of an existing one, else the first that no part of another
+    generation has. A rebuild on evidence has the same definition as the serving index, whose parts keep their names."""
     attached = {index.name for index in part.indexes if index.parent_oid is not None}
     names = [
         child_name(part.table, spec.name, spec.definition_digest, attempt) for attempt in range(len(part.indexes) + 1)
@@ -113,8 +113,8 @@ def _own_name(spec: IndexSpec, part: ObservedPartition) -> str:
 
 
 def broken_parts(observed: Observed, found: ObservedIndex) -> tuple[tuple[ObservedPartition, ObservedIndex], ...]:
-    """The partitions whose part of `found` is INVALID, with that part, at whatever depth: searches read them in full, also
-    where the whole is valid (PostgreSQL marks that once, when the last part is attached, and never looks again)."""
+    """The partitions whose part of `found` is INVALID, with that part, at any depth: searches read them in full, even if the
+    whole is valid (PostgreSQL marks the whole valid when the last part is attached, and never checks again)."""
     parents = {found.oid}
     broken = []
     for part in observed.partitions:  # parents come before their partitions
@@ -127,7 +127,7 @@ def broken_parts(observed: Observed, found: ObservedIndex) -> tuple[tuple[Observ
 
 
 def broken_words(observed: Observed, found: ObservedIndex) -> str | None:
-    """The same for people; None where the index is whole."""
+    """The same as text for people; None if the index is complete."""
     broken = broken_parts(observed, found)
     if not broken:
         return None
@@ -139,8 +139,8 @@ def broken_words(observed: Observed, found: ObservedIndex) -> str | None:
 
 
 def drifted_parts(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> list[tuple[str, str]]:
-    """Valid parts of `found` that were built with other options than declared (they can be attached all the same), a sentence
-    and what to do for each. Nothing replaces them by itself: the whole serves."""
+    """Valid parts of `found` that were built with other options than declared (which does not prevent attaching), a sentence
+    and an advice for each. They are not replaced automatically, since the whole serves."""
     parents = {found.oid}
     told = []
     for part in observed.partitions:  # parents come before their partitions
@@ -162,8 +162,8 @@ def drifted_parts(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> 
 
 
 def _look_again(spec: IndexSpec, observed: Observed, there: ObservedIndex) -> list[Step]:
-    """Where all of a whole is attached and valid, and the whole is INVALID all the same, at whatever depth: any attachment
-    made again lets PostgreSQL look."""
+    """Steps for an index that is INVALID although all its parts are attached and valid, at any depth: repeating any attachment
+    makes PostgreSQL check again."""
     wholes = [(spec.schema, there)]
     wholes += [(part.schema, index) for part in observed.partitions for index in part.indexes if part.is_partitioned]
     again: list[Step] = []

@@ -1,8 +1,8 @@
 """The planner: from a declaration and the observed catalog to typed steps. Pure data; no driver, clock or logging.
 
-Every plan keeps the invariants of plan/invariants.py, which `make_plan` checks: above all, no serving index is dropped before
-its successor is verified, what we left INVALID is removed before a build, and after all steps planning again gives none. It
-does not say how long a step takes, and it is only good for the catalog that it was made from (`Plan.digest`).
+Every plan satisfies the invariants of plan/invariants.py, which `make_plan` checks: above all, no serving index is dropped
+before its successor is verified, our INVALID leftovers are removed before a build, and after all steps planning again gives
+none. A plan does not say how long a step takes, and applies only to the catalog that it was made from (`Plan.digest`).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from everindex.pg.reindex_leftovers import reindex_leftover
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The steps in their order, and the state of the catalog that they were made from."""
+    """The steps in order, and the state of the catalog that they were made from."""
 
     spec: IndexSpec
     steps: tuple[Step, ...]
     digest: str
-    """Of declaration and catalog; another digest at the time of applying is another plan."""
+    """Of declaration and catalog; a different digest at the time of applying means a different plan."""
 
     situation: Situation
-    """What it was made from."""
+    """The situation that it was made from."""
 
     remarks: tuple[str, ...] = ()
     """What is not done, and why."""
@@ -50,12 +50,12 @@ def make_plan(
     now: datetime | None = None,
     proven: frozenset[int] = frozenset(),
 ) -> Plan:
-    """From what is there to what is declared; without steps when nothing is left to do.
+    """The plan from the observed to the declared state; without steps when nothing is left to do.
 
-    `now` tells which previous generation has had its time; without it none has. `proven` are the oids of new generations
-    that have been proven since they were built. Raises TableNotFound (no table), ColumnMismatch, SpecIllegal and
-    ExtensionTooOld (a column or server that cannot carry the index), and IndexDefinitionDiffers when the name belongs to
-    something else, or to another definition that may not be replaced.
+    `now` decides which previous generations have expired; without it, none. `proven` are the oids of new generations that
+    have been proven since they were built. Raises TableNotFound (no table), ColumnMismatch, SpecIllegal and ExtensionTooOld
+    (a column or server that cannot have the index), and IndexDefinitionDiffers when the name belongs to something else, or to
+    another definition that may not be replaced.
     """
     check_column(spec, observed)
     steps: list[Step] = []
@@ -72,7 +72,7 @@ def make_plan(
     if current is None and observed.name_taken_by is not None:
         raise differs(spec, observed.name_taken_by, "the name belongs to something else")
     if current is None or not situation.serves:
-        # Where nothing bears the declared name, even an older declaration's successor may be all that serves: it goes last.
+        # If no index has the declared name, even an older declaration's successor may be the only one that serves: drop it last.
         steps += [*_make(situation, successor, policy), *stale]
     else:
         steps += stale
@@ -82,8 +82,8 @@ def make_plan(
         stays = not policy.retry_rejected and is_rejected(spec, observed, current)
         if differing and stays:
             remarks.append(
-                f"index {spec.name} stays as it is ({'; '.join(differing)}): the declared definition was taken back "
-                "or did not prove itself here; `everindex deploy` tries it again"
+                f"index {spec.name} is left unchanged ({'; '.join(differing)}): the declared definition was rolled back "
+                "or failed its acceptance test here; `everindex deploy` tries it again"
             )
             if successor is not None:
                 steps += _drop_whole(spec, observed, successor, "superseded")
@@ -104,10 +104,10 @@ def make_plan(
         steps += [
             _drop(spec, index, "duplicate")
             for index in situation.duplicates
-            # The index of a partition that hangs on its parent's cannot be dropped alone.
+            # The index of a partition that is attached to its parent's cannot be dropped alone.
             if index.name not in taken and index.parent_oid is None
         ]
-    steps = list(dict.fromkeys(steps))  # two generations of one definition can have the same part left over
+    steps = list(dict.fromkeys(steps))  # two generations with one definition can have the same leftover part
     check_invariants(situation, steps, policy=policy, proven=proven)
     return Plan(
         spec=spec, steps=tuple(steps), digest=_digest(spec, observed), remarks=tuple(remarks), situation=situation
@@ -115,7 +115,7 @@ def make_plan(
 
 
 def _make(situation: Situation, successor: ObservedIndex | None, policy: DeployPolicy) -> list[Step]:
-    """No index serves under the declared name: take one that is as declared, else build."""
+    """Steps when no index serves under the declared name: use one that is as declared, otherwise build."""
     spec, observed, current = situation.spec, situation.observed, situation.current
     steps: list[Step] = []
     if current is not None:
@@ -143,18 +143,18 @@ def _replace(
     *,
     rebuilds: bool,
 ) -> list[Step]:
-    """An index serves and is not what it should be: its successor is built beside it, proven, and takes over."""
+    """Steps when an index serves but must be replaced: build its successor next to it, prove it, and swap."""
     spec, observed, previous, kept = situation.spec, situation.observed, situation.previous, situation.restorable
     steps: list[Step] = []
     name = next_name(spec.name)
     if kept is not None and not rebuilds and is_as_declared(spec, observed, kept):
-        # It has served before: it was proven then, and has been kept up to date since.
+        # It has served before: it was proven then, and writers have kept it up to date since.
         return [
             *([] if successor is None else _drop_whole(spec, observed, successor, "superseded")),
             _swap(spec, successor=kept.name),
         ]
     if not rebuilds and policy.takes_others and not _is_served_by(spec, observed, current):
-        # What bears the name answers other searches: one as declared under another name serves already.
+        # The index with the declared name serves other searches; one that is as declared already serves under another name.
         beside = [index for index in situation.duplicates if index.parent_oid is None]
         if beside:
             return [
@@ -172,7 +172,7 @@ def _replace(
 
 
 def _is_served_by(spec: IndexSpec, observed: Observed, current: ObservedIndex) -> bool:
-    """Whether the searches of the declaration go through `current`, if of another type."""
+    """Whether the searches of the declaration use `current`, perhaps with another type."""
     return any(answers_declared(replace(spec, opclass=opclass), observed, current) for opclass in same_distance(spec))
 
 
@@ -206,7 +206,7 @@ def _build(spec: IndexSpec, observed: Observed, there: ObservedIndex | None) -> 
 
 
 def _left_overs(spec: IndexSpec, observed: Observed, policy: DeployPolicy) -> list[Step]:
-    """What a failed REINDEX CONCURRENTLY of the declared index, or of a partition's, left: INVALID, and never of use."""
+    """Drops the leftovers of a failed REINDEX CONCURRENTLY of the declared index, or of a partition's: INVALID and useless."""
     if not policy.remove_leftovers:
         return []
     places = [(spec.schema, observed.indexes), *((part.schema, part.indexes) for part in observed.partitions)]
@@ -235,9 +235,9 @@ def _wait_or_drop_whole(spec: IndexSpec, observed: Observed, found: ObservedInde
 
 
 def _drop_whole(spec: IndexSpec, observed: Observed, found: ObservedIndex, why: DropReason) -> list[Step]:
-    """Drops an index with all of it. Those of partitions go with the parent's that they hang on; what was made for it there
-    and never attached, because the declaration changed in the middle of the build, would stay for ever. It goes first:
-    without the parent nobody could tell any more what it was for."""
+    """Drops an index with all its parts. Attached indexes of partitions are dropped with the parent's; parts that were built
+    for it but never attached, because the declaration changed during the build, would remain for ever. They are dropped
+    first: without the parent they could no longer be recognised."""
     steps: list[Step] = []
     if found.is_partitioned:
         steps += [
@@ -258,7 +258,7 @@ def _expired(situation: Situation, now: datetime | None) -> list[Step]:
     if previous is None:
         return []
     if not previous.is_valid and not previous.is_partitioned and not is_hidden(previous):
-        # DROP INDEX CONCURRENTLY that was interrupted: nobody can be served by it any more.
+        # Left by an interrupted DROP INDEX CONCURRENTLY: it can no longer serve.
         return [_wait_or_drop(spec, previous)]
     if now is None:
         return []
@@ -288,9 +288,9 @@ def _digest(spec: IndexSpec, observed: Observed) -> str:
 def differs(spec: IndexSpec, found: str, why: str) -> IndexDefinitionDiffers:
     """The error for a name that belongs to something else, or to another definition."""
     return IndexDefinitionDiffers(
-        f"{spec.qualified_name!r} exists with another definition; it was not touched.\n"
+        f"{spec.qualified_name!r} exists with another definition; it was not changed.\n"
         f"  found:    {found}\n  declared: {create_text(spec)}",
         why=f"{why}.",
-        next_step=f"run  everindex deploy , which builds the declared index beside it, proves it and swaps the two; or "
-        f"rename what bears the name yourself (an index: {rename_text(spec)}).",
+        next_step=f"run  everindex deploy , which builds the declared index next to it, tests it and swaps the two; or "
+        f"rename the existing one yourself (an index: {rename_text(spec)}).",
     )

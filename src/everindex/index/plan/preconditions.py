@@ -1,4 +1,4 @@
-"""The preconditions of a plan: a table, a column and a server that can carry the declared index. Pure; changes nothing."""
+"""The preconditions of a plan: a table, a column and a server that can have the declared index. Pure; changes nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from everindex.index.spec import GENERATION_SUFFIXES, OLD_OPCLASSES, IndexSpec, 
 
 
 def check_column(spec: IndexSpec, observed: Observed) -> None:
-    """Raises TableNotFound, ColumnMismatch, SpecIllegal or ExtensionTooOld when the column or the server cannot carry it."""
+    """Raises TableNotFound, ColumnMismatch, SpecIllegal or ExtensionTooOld when the column or the server cannot have it."""
     if spec.name.endswith(GENERATION_SUFFIXES):
         raise illegal(
             spec,
             f"its name ends with {' or '.join(GENERATION_SUFFIXES)}",
-            "so are the generations named that stand beside a declared index.",
+            "the generations of a declared index have such names.",
             "choose another index name.",
         )
     if not observed.table_exists:
@@ -22,13 +22,13 @@ def check_column(spec: IndexSpec, observed: Observed) -> None:
             f"there is no table {spec.schema}.{spec.table} in this database.",
             why=f"{observed.table_is} has that name, and only a table or a materialized view can have an index."
             if observed.table_is
-            else "it is misspelt, in another schema or database, or not made yet.",
-            next_step=f"correct table and schema in the declaration of index {spec.name}, or make the table first.",
+            else "it is misspelt, in another schema or database, or not created yet.",
+            next_step=f"correct table and schema in the declaration of index {spec.name}, or create the table first.",
         )
     if spec.column is not None and observed.column_type is None:
         raise TableNotFound(
             f"table {spec.schema}.{spec.table} has no column {spec.column}.",
-            why="it is misspelt, or not made yet.",
+            why="it is misspelt, or not created yet.",
             next_step=f"correct the column in the declaration of index {spec.name}, or add it to the table first.",
         )
     if spec.expression is None:
@@ -47,16 +47,16 @@ def _require_old_opclass(spec: IndexSpec, version: tuple[int, ...]) -> None:
     if spec.opclass not in OLD_OPCLASSES:
         raise ExtensionTooOld(
             f"pgvector {'.'.join(map(str, version))} has no opclass {spec.opclass}.",
-            why="halfvec, bit and the l1 distance came to HNSW with pgvector 0.7.0.",
+            why="pgvector 0.7.0 introduced HNSW for halfvec, bit and the l1 distance.",
             next_step="install a newer pgvector on the server and run  ALTER EXTENSION vector UPDATE , "
             "or declare an opclass of type vector.",
         )
 
 
 def mismatch_of_width(spec: IndexSpec, found: int | None) -> IndexDefinitionDiffers:
-    """The error for a column whose width is not the declared one."""
+    """The error for a column whose dimensions are not the declared ones."""
     return IndexDefinitionDiffers(
-        f"column {spec.table}.{spec.column} has {found} dimensions, declared are {spec.dimensions}.",
-        why="an index over vectors of another width would be an index over another model's vectors.",
-        next_step="correct `dimensions` in the declaration, or bring the column to that width; nothing was changed.",
+        f"column {spec.table}.{spec.column} has {found} dimensions, but {spec.dimensions} are declared.",
+        why="vectors with other dimensions come from another model.",
+        next_step="correct `dimensions` in the declaration, or change the column to those dimensions; nothing was changed.",
     )

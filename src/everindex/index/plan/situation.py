@@ -1,6 +1,6 @@
-"""The situation that a plan starts from: which observed index plays which part for one declaration. Pure.
+"""The situation that a plan starts from: the role of each observed index for one declaration. Pure.
 
-Computed once, before planning. It decides nothing: what becomes of each index is the planner's and the policy's.
+Computed once, before planning. It decides nothing: the planner and the policy determine what happens to each index.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from everindex.index.spec import IndexSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """One declaration and what is there of it."""
+    """One declaration and its existing indexes."""
 
     spec: IndexSpec
     observed: Observed
 
     current: ObservedIndex | None
-    """The index of the declared name, valid or not."""
+    """The index with the declared name, valid or not."""
 
     successor: ObservedIndex | None
     """The next generation, whatever its state and definition."""
 
     previous: ObservedIndex | None
-    """The generation that was kept for a rollback, whatever its state."""
+    """The generation that is kept for a rollback, whatever its state."""
 
     duplicates: tuple[ObservedIndex, ...]
-    """Valid indexes of the declared definition under names of others."""
+    """Valid indexes with the declared definition under other names."""
 
     @property
     def serves(self) -> bool:
@@ -39,7 +39,7 @@ class Situation:
 
     @property
     def restorable(self) -> ObservedIndex | None:
-        """The previous generation where it can take over: it is valid, or we hid it and the role may show it again."""
+        """The previous generation, if it can take over: it is valid, or we hid it and the role may show it again."""
         if self.previous is None:
             return None
         is_usable = self.previous.is_valid or (is_hidden(self.previous) and self.observed.is_superuser)
@@ -47,7 +47,7 @@ class Situation:
 
 
 def situation_of(spec: IndexSpec, observed: Observed) -> Situation:
-    """Sorts what was observed by the part that it plays."""
+    """Sorts the observed indexes by their roles."""
     return Situation(
         spec=spec,
         observed=observed,

@@ -1,7 +1,7 @@
-"""The SQL of each step of a plan as a person runs it by hand: whole, in order, in transactions where that matters.
+"""The SQL of each step of a plan, for running it manually: complete, in order, in transactions where that matters.
 
-It is what a deploy does, with its comments and what the planner sees. What a deploy does besides is not in it: it waits for
-others, proves a generation before it takes over, and sets memory and workers of a build. Pure.
+It does what a deploy does, including comments and visibility to the planner. Not included are waiting for others, proving a
+generation before it takes over, and the memory and workers of a build. Pure.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BEGIN, COMMIT = sql.SQL("BEGIN"), sql.SQL("COMMIT")
 
 
 def step_texts(step: Step, observed: Observed, *, spec: IndexSpec, now: datetime) -> list[str]:
-    """The statements of a step of the plan for `spec`, each ended; empty for one that runs none of its own."""
+    """The statements of a step of the plan for `spec`, each with its semicolon; empty for a step without SQL."""
     match step:
         case WaitForBuild() | Prove():
             composed: list[sql.Composable] = []
@@ -81,7 +81,7 @@ def _rename(step: Rename, observed: Observed) -> list[sql.Composable]:
 
 def _swap(step: Swap, observed: Observed, spec: IndexSpec, now: datetime) -> list[sql.Composable]:
     serving, successor = _named(observed, step.serving), _named(observed, step.successor)
-    assert serving is not None  # the plan has seen it
+    assert serving is not None  # the plan has observed it
     words = words_of_others(serving.comment)
     hides = observed.is_superuser and answers_declared(spec, observed, serving) and step.keep_seconds > 0
     keep_until = now + timedelta(seconds=step.keep_seconds)
@@ -113,7 +113,7 @@ def _named(observed: Observed, name: str) -> ObservedIndex | None:
 
 
 def _on_one_line(text: str) -> str:
-    """A statement without line breaks: those in the words of a comment are written as escapes."""
+    """A statement without line breaks: those in the text of a comment are written as escapes."""
     if "\n" not in text and "\r" not in text:
         return text
     beginning, _, literal = text.partition(" IS ")

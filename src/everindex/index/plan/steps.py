@@ -1,4 +1,4 @@
-"""The steps of a plan: each as data with what it does, the lock it takes, and how it is reversed."""
+"""The steps of a plan, as data: what each does, the lock it takes, and how to reverse it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Literal
 
 from everindex.index.spec import IndexSpec
 
-ONLINE = "SHARE UPDATE EXCLUSIVE on the table: reads and writes go on"
-MOMENT = "ACCESS EXCLUSIVE for a moment, asked for again and again with a time limit: nobody waits long behind it"
+ONLINE = "SHARE UPDATE EXCLUSIVE on the table: reads and writes continue"
+MOMENT = "ACCESS EXCLUSIVE for a moment, retried with a short lock timeout so that no session waits long behind it"
 DropReason = Literal["invalid", "left-over", "duplicate", "previous", "displaced", "superseded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitForBuild:
-    """Another backend is building this very index: wait for it to end."""
+    """Another backend is building this index: wait for it to finish."""
 
     schema: str
     name: str
     pid: int
 
     lock = "none"
-    reverse = "nothing to take back"
+    reverse = "nothing to reverse"
 
     @property
     def sentence(self) -> str:
@@ -30,7 +30,7 @@ class WaitForBuild:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropIndex:
-    """DROP INDEX CONCURRENTLY of an index that serves no search and has no further use."""
+    """DROP INDEX CONCURRENTLY of an index that serves no search and is no longer needed."""
 
     schema: str
     name: str
@@ -51,26 +51,26 @@ class DropIndex:
 
     @property
     def sentence(self) -> str:
-        told = {
+        reasons = {
             "invalid": "which is INVALID: an interrupted build left it",
             "left-over": "which an interrupted rebuild left",
-            "duplicate": "a duplicate: writers pay for it, and no search needs it",
-            "previous": "the previous generation, whose time is over",
-            "displaced": "the previous generation: one is kept, and the one that serves now takes its place",
-            "superseded": "a generation that is not wanted any more",
+            "duplicate": "a duplicate: every write maintains it, and no search needs it",
+            "previous": "the previous generation, whose retention time has passed",
+            "displaced": "the previous generation: only one is kept, and the current one takes its place",
+            "superseded": "a generation that is no longer wanted",
         }
-        return f"drop index {self.name}, {told[self.why]}"
+        return f"drop index {self.name}, {reasons[self.why]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rename:
-    """An index of the declared definition has another name: it gets the declared one, and nothing is built."""
+    """An index with the declared definition has another name: it gets the declared one, and nothing is built."""
 
     schema: str
     old: str
     new: str
     is_hidden: bool = False
-    """True for a previous generation that has to be shown to the planner again."""
+    """True for a previous generation that must be shown to the planner again."""
 
     lock = "SHARE UPDATE EXCLUSIVE on the index, for a moment"
 
@@ -85,10 +85,10 @@ class Rename:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """CREATE INDEX CONCURRENTLY; on a table without rows the plain statement, which is done at once."""
+    """CREATE INDEX CONCURRENTLY; on a table without rows the plain statement, which takes no time."""
 
     spec: IndexSpec
-    """What is built, under which name and on which table; of a partition, that of the partition."""
+    """The index to build, with its name and table; for a partition, those of the partition."""
 
     is_online: bool
     estimated_rows: int
@@ -108,16 +108,16 @@ class Build:
 
     @property
     def sentence(self) -> str:
-        how = "online" if self.is_online else "at once: the table is empty"
+        how = "online" if self.is_online else "without waiting: the table is empty"
         return f"build index {self.spec.name} on {self.spec.schema}.{self.spec.table}, {how}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateOnParent:
-    """CREATE INDEX ON ONLY a partitioned table: no data, not valid until every partition is attached."""
+    """CREATE INDEX ON ONLY a partitioned table: no data, and not valid until every partition is attached."""
 
     spec: IndexSpec
-    lock = "SHARE on the partitioned table, for a moment, asked for again and again with a time limit"
+    lock = "SHARE on the partitioned table, for a moment, retried with a short lock timeout"
 
     @property
     def name(self) -> str:
@@ -148,7 +148,7 @@ class Attach:
 
     @property
     def reverse(self) -> str:
-        return f"none alone: PostgreSQL detaches no index; dropping {self.parent} drops both"
+        return f"not possible alone: PostgreSQL cannot detach an index; dropping {self.parent} drops both"
 
     @property
     def sentence(self) -> str:
@@ -162,7 +162,7 @@ class Reindex:
     schema: str
     name: str
     lock = ONLINE
-    reverse = "nothing to take back: the definition stays"
+    reverse = "nothing to reverse: the definition stays the same"
 
     @property
     def sentence(self) -> str:
@@ -171,21 +171,21 @@ class Reindex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prove:
-    """The new generation is usable, and finds what it must, before it takes over."""
+    """Tests that the new generation is usable and accurate, before it takes over."""
 
     name: str
     floor: float
-    lock = "ACCESS SHARE; where the role may not hide the old generation, ACCESS EXCLUSIVE for moments"
-    reverse = "nothing to take back"
+    lock = "ACCESS SHARE; if the role may not hide the old generation, ACCESS EXCLUSIVE for moments"
+    reverse = "nothing to reverse"
 
     @property
     def sentence(self) -> str:
-        return f"prove index {self.name}: the planner can use it, recall@10 at least {self.floor:.2f}"
+        return f"prove index {self.name}: the planner can use it, and recall@10 is at least {self.floor:.2f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
-    """The new generation takes over the name; the old one is kept for a rollback. One short transaction."""
+    """Gives the new generation the name; the old one is kept for a rollback. One short transaction."""
 
     schema: str
     serving: str
@@ -201,8 +201,10 @@ class Swap:
 
     @property
     def sentence(self) -> str:
-        kept = f"kept {self.keep_seconds / 86400:.1f} days as {self.previous}" if self.keep_seconds else "dropped then"
-        return f"swap: {self.successor} takes the name {self.serving}; the old one is {kept}"
+        kept = (
+            f"kept for {self.keep_seconds / 86400:.1f} days as {self.previous}" if self.keep_seconds else "then dropped"
+        )
+        return f"swap: {self.successor} takes the name {self.serving}; the old index is {kept}"
 
 
 Step = WaitForBuild | DropIndex | Rename | Build | CreateOnParent | Attach | Reindex | Prove | Swap

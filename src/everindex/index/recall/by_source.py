@@ -1,7 +1,7 @@
-"""Recall of one index by several kinds of queries, each measured on its own: the worst of them decides.
+"""Recall of one index for several kinds of queries, each measured separately: the worst of them decides.
 
-Stored rows alone say nothing about queries that lie elsewhere: on a table of two models' vectors they gave 1.000 where a
-search by words shared none of its answers with the exact one. Reads only.
+Stored rows alone say nothing about queries in other regions: on a table with vectors of two models they gave 1.000, while a
+search for a text had no result in common with the exact one. Reads only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.units import count_text
 
-#: Of fewer queries than these, the whole of the interval has to be below the floor before it counts as below.
+#: With fewer queries than this, the whole interval must be below the floor to count as below.
 DECIDING_QUERIES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRecall:
-    """What was measured with the queries of one source."""
+    """The recall measured with the queries of one source."""
 
     source: str
     recall: Recall
@@ -55,7 +55,7 @@ class SourceRecall:
 
 
 def worst_of(measured: Sequence[SourceRecall], *, floor: float) -> SourceRecall:
-    """The one that decides: of those below the floor, else of all, the one with the least recall."""
+    """The one that decides: the lowest recall among those below the floor, otherwise among all."""
     return min(measured, key=lambda one: (not one.is_below(floor), one.recall.recall))
 
 
@@ -75,7 +75,7 @@ def measure_by_source(
 ) -> list[SourceRecall] | IndexUnused | None:
     """Recall for stored rows and for each source of `asked`, in about `max_seconds`; see `measure_recall`.
 
-    `on_query` receives how many queries of all sources are done, of how many; of a source that its time ends, the rest goes.
+    `on_query` receives the number of finished queries and the total; the rest of a source that runs out of time is subtracted.
     """
     counted = _Counted(on_query, left=sum(len(queries.vectors) for queries in asked.queries))
     stored = measure_recall(
@@ -114,17 +114,17 @@ def measure_by_source(
 
 
 class _Counted:
-    """The queries of one source after the other, counted through."""
+    """Counts the queries of all sources, which are measured one after the other."""
 
     def __init__(self, report: Callable[[int, int], None] | None, *, left: int) -> None:
-        """`left`: how many queries the sources have that are not begun yet."""
+        """`left`: the number of queries of the sources that have not begun yet."""
         self._report = report or (lambda done, of: None)
         self._left = left
         self._before = 0
         self._here = 0
 
     def begin(self, queries: int) -> None:
-        """The next source, of those that were left."""
+        """Starts the next of the remaining sources."""
         self._before, self._here = self._before + self._here, 0
         self._left -= queries
 

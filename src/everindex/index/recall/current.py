@@ -1,6 +1,6 @@
-"""The present recall of the serving index: its latest samples combined and compared with the floor.
+"""The current recall of the serving index: its latest samples combined and compared with the floor.
 
-Reads what was measured; measures nothing.
+Reads past measurements; measures nothing.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from everindex.units import count_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallNow:
-    """The samples of the graph that serves now; `queries` is 0 where none are kept."""
+    """The samples of the graph that serves now; `queries` is 0 if there are none."""
 
     queries: int
     floor: float
-    """The declared one, or the one that it was tuned for."""
+    """The declared floor, or the one that it was tuned for."""
 
     recall: float = 0.0
     low: float = 0.0
     high: float = 1.0
     is_below: bool = False
-    """True where recall is certainly below the floor: the upper end of its interval is."""
+    """True when recall is certainly below the floor, that is, when the upper end of its interval is."""
 
     source: str = STORED_ROWS
-    """Which queries: those with the worst recall."""
+    """The source of the queries with the worst recall."""
 
     others: tuple[RecallNow, ...] = ()
-    """The same for other queries."""
+    """The same for the other sources."""
 
     @property
     def is_enough(self) -> bool:
-        """False where so few queries were measured that they say nothing."""
+        """False when too few queries were measured to judge."""
         return self.queries >= LEAST_QUERIES
 
     @property
     def sentence(self) -> str:
-        """Empty where nothing is known."""
+        """Empty when nothing is known."""
         if self.queries == 0:
             return ""
-        state = "below the floor" if self.is_below else "against a floor"
+        state = "below the floor" if self.is_below else "compared with a floor"
         return (
             f"recall@{DEFAULT_K} of the index that serves is {self.recall:.3f} ({self.low:.3f} to {self.high:.3f}) in the latest "
             f"{count_text(self.queries, 'query', 'queries')} that the keeper measured ({self.source}), {state} of {self.floor:g}"
@@ -72,7 +72,7 @@ def recall_now(connection: Connection, spec: IndexSpec, observed: Observed) -> R
     ]
     if not found_now:
         return RecallNow(queries=0, floor=floor)
-    # The worst decides: one that is certainly below, else of those that say something the one with the least recall.
+    # The worst source decides: one that is certainly below, otherwise the lowest recall among those with enough queries.
     worst = min(found_now, key=lambda now: (not now.is_below, not now.is_enough, now.recall))
     return replace(worst, others=tuple(now for now in found_now if now is not worst))
 

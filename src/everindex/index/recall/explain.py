@@ -1,4 +1,4 @@
-"""The planner's choice for a statement: EXPLAIN under given settings, parsed as data."""
+"""The planner's choice for a statement: EXPLAIN under given settings, parsed into data."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from everindex.pg.sqlstate import translate_errors
 
 Settings = tuple[tuple[str, str], ...]
 
-#: The planner rightly reads the whole of a table with fewer rows (measured with LIMIT 10 at 384 and 1,536 dimensions: 1,000
-#: rows are scanned, 2,000 go through the index); there usability is proven instead of use.
+#: The planner rightly reads all of a table with fewer rows (measured with LIMIT 10 at 384 and 1,536 dimensions: with 1,000
+#: rows it scans the table, with 2,000 it uses the index); there the proof is that the index is usable, not that it is used.
 SMALL_TABLE_ROWS = 2000
-#: What makes the planner take the index where it is not the cheapest way: the proof that it could.
+#: Settings that make the planner use the index even if that is not the cheapest plan, to prove that it could.
 FORCED: Settings = (("enable_seqscan", "off"), ("enable_sort", "off"), ("enable_indexscan", "on"))
-#: Each execution is planned under its own settings: a plan that was kept would be that of another ef_search.
+#: Each execution is planned under its own settings: a cached plan would be that of another ef_search.
 PLANNED_ANEW: Settings = (("plan_cache_mode", "force_custom_plan"),)
-#: So many scans of a plan are named (it may have one for each partition); the rest is counted.
+#: Number of scans of a plan that are named (it may have one per partition); the rest are counted.
 NAMED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What the planner chose."""
+    """The planner's choice."""
 
     scans: tuple[str, ...]
     """The scan nodes in words: `Index Scan using articles_embedding_hnsw_idx`, `Seq Scan on articles`."""
 
     index_names: tuple[str, ...]
     ordering_indexes: tuple[str, ...] = ()
-    """Of these, the indexes that give their rows in the order of a distance."""
+    """The indexes among these that return their rows ordered by a distance."""
 
     reads: tuple[tuple[str, str | None, int], ...] = ()
-    """Each table that is read: its name, the index that gives its rows in the order of a distance (None for any other way),
-    and how many rows the planner expects of it."""
+    """Each table that is read: its name, the index that returns its rows ordered by a distance (None for any other scan), and
+    how many rows the planner expects from it."""
 
     total_cost: float
 
@@ -51,12 +51,12 @@ class Explained:
 def explain(
     connection: Connection, statement: str | sql.Composed, parameters: Mapping[str, Any], *, settings: Settings = ()
 ) -> Explained:
-    """The plan of `statement` under transaction-local `settings`. Takes what planning takes: ACCESS SHARE."""
+    """The plan of `statement` under transaction-local `settings`. Takes ACCESS SHARE, as planning does."""
     return _read(_explain(connection, "EXPLAIN (FORMAT JSON) ", statement, parameters, settings)[0][0][0]["Plan"])
 
 
 def explain_here(connection: Connection, statement: sql.Composed, parameters: Mapping[str, Any]) -> Explained:
-    """The same inside the transaction that is open, under the settings that hold there."""
+    """The same inside the open transaction, under its settings."""
     text = "EXPLAIN (FORMAT JSON) " + statement.as_string(connection)
     return _read(connection.execute(text, parameters, prepare=False).fetchall()[0][0][0]["Plan"])
 
@@ -69,9 +69,9 @@ def explain_text(
     settings: Settings = (),
     as_run: bool = False,
 ) -> list[str]:
-    """The same as the lines that EXPLAIN prints; parameters stand in them as literals.
+    """The same as the lines that EXPLAIN prints, with parameters as literals.
 
-    `as_run` runs the statement and prints what each node took and read.
+    `as_run` executes the statement and prints the time and reads of each node.
     """
     verb = "EXPLAIN (ANALYZE, BUFFERS) " if as_run else "EXPLAIN "
     return [str(row[0]) for row in _explain(connection, verb, statement, parameters, settings)]
@@ -91,15 +91,15 @@ def _explain(
 
 
 def set_local(connection: Connection, settings: Settings) -> None:
-    """Settings that end with the transaction that is open."""
+    """Applies settings until the end of the open transaction."""
     for name, value in settings:
         connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", (name, value))
 
 
 @contextmanager
 def under_settings(connection: Connection, settings: Settings = ()) -> Iterator[None]:
-    """A transaction with settings that end with it. Inside another one, as behind a pooler, it is a savepoint, which ends its
-    settings only when it is taken back: what it reads stays read."""
+    """A transaction with settings that end with it. Inside another transaction, as behind a pooler, it is a savepoint, which
+    ends its settings only when it is rolled back; results that were read remain valid."""
     is_inside = connection.info.transaction_status != pq.TransactionStatus.IDLE
     with connection.transaction(force_rollback=is_inside):
         set_local(connection, settings)

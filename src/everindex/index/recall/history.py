@@ -1,6 +1,6 @@
 """The recall history of built graphs: small samples in everindex_meta.recall_history.
 
-Where the schema is missing or may not be written, nothing is kept, and everything else works the same.
+If the schema is missing or may not be written, nothing is stored, and everything else works the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger(__name__)
 
-#: So many samples are kept of an index: at one a minute, the last days; the last weeks where a sample is dearer.
+#: Number of samples stored per index: at one a minute they cover days, or weeks if a sample is more expensive.
 KEPT_SAMPLES = 2000
 
 
@@ -36,13 +36,13 @@ class RecallSample:
 
     approximate_ms: float
     source: str = STORED_ROWS
-    """Which queries: stored rows, or those of a kind that is asked."""
+    """The source of the queries: stored rows, or a kind of real searches."""
 
 
 def graph_of(connection: Connection, found: ObservedIndex) -> str:
-    """What stands for this very graph: another text after every rebuild, be it by REINDEX, VACUUM FULL or a swap.
+    """Identifies this graph: the text changes with every rebuild, whether by REINDEX, VACUUM FULL or a swap.
 
-    The file numbers of the index, or of its partitions. Reads only.
+    It consists of the file numbers of the index, or of its partitions. Reads only.
     """
     with translate_errors("reading the catalog"):
         row = connection.execute(
@@ -58,7 +58,7 @@ def graph_of(connection: Connection, found: ObservedIndex) -> str:
 
 
 def remember(connection: Connection, spec: IndexSpec, graph: str, sample: RecallSample) -> None:
-    """Keeps one sample, if it can, and drops the oldest beyond KEPT_SAMPLES. The connection must be in autocommit mode."""
+    """Stores one sample, if possible, and deletes the oldest beyond KEPT_SAMPLES. The connection must be in autocommit mode."""
     try:
         connection.execute(
             """
@@ -83,12 +83,12 @@ def remember(connection: Connection, spec: IndexSpec, graph: str, sample: Recall
             {"schema": spec.schema, "name": spec.name, "kept": KEPT_SAMPLES},
         )
     except psycopg.Error as exc:
-        log.debug("recall not kept: %s", type(exc).__name__)
+        log.debug("recall sample not stored: %s", type(exc).__name__)
 
 
 def samples_of(connection: Connection, spec: IndexSpec, graph: str) -> list[RecallSample]:
-    """All kept samples of one graph, oldest first; none where there is no history. Reads only."""
-    # The schema of an earlier release has no sources, until the next migration.
+    """All stored samples of one graph, oldest first; empty if there is no history. Reads only."""
+    # The schema of an earlier release has no sources until the next migration.
     if not own_schema.is_readable(connection, "recall_history", column="source"):
         return []
     rows = connection.execute(

@@ -1,7 +1,7 @@
-"""The judgement of samples of recall: whether the latest queries are certainly below the floor. Pure.
+"""The judgement of recall samples: whether the latest queries are certainly below the floor. Pure.
 
-Churn alone is no reason: five cycles of deleting 60 % of the rows and VACUUM left recall where a fresh build has it. What
-counts is what is measured, with its uncertainty: the upper end of the Wilson interval has to be below the floor.
+Churn alone is no reason to rebuild: five cycles of deleting 60 % of the rows and VACUUM left recall where a fresh build has it.
+Only measurements count, with their uncertainty: the upper end of the Wilson interval must be below the floor.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Literal
 from everindex.index.recall.history import RecallSample
 from everindex.index.recall.measurement import wilson
 
-#: So many of the latest queries are judged together, and fewer than the least are no evidence.
+#: Number of latest queries that are judged together; fewer than the minimum are no evidence.
 JUDGED_QUERIES = 50
 LEAST_QUERIES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Why the serving index should be built anew."""
+    """Why the serving index should be rebuilt."""
 
     kind: Literal["recall", "size"]
     sentence: str
@@ -28,7 +28,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What is known of a graph that was built on evidence: what such a build can reach, and no rebuild can better."""
+    """What is known about a graph that was built on evidence: the recall that a build can reach here, and no rebuild exceeds."""
 
     kind: Literal["recall", "size"]
     graph: str
@@ -36,7 +36,7 @@ class Baseline:
 
 
 def by_source(samples: Sequence[RecallSample]) -> dict[str, list[RecallSample]]:
-    """Samples by what their queries were, in their order."""
+    """Samples grouped by the source of their queries, in order."""
     found: dict[str, list[RecallSample]] = {}
     for sample in samples:
         found.setdefault(sample.source, []).append(sample)
@@ -59,7 +59,7 @@ def _judge_one(
 ) -> Evidence | None:
     """The same for samples of one source.
 
-    A graph that was itself built on such evidence shows what a build reaches here: it is judged by its own beginnings.
+    A graph that was itself built on such evidence shows what a build can reach: it is judged by its own first samples.
     """
     found, wanted, queries = latest_together(samples)
     if queries < LEAST_QUERIES:
@@ -73,7 +73,7 @@ def _judge_one(
             return None
     return Evidence(
         kind="recall",
-        sentence=f"recall@{samples[-1].k} of the serving index was measured as {found / wanted:.3f} (at most {high:.3f}, "
+        sentence=f"recall@{samples[-1].k} of the serving index is {found / wanted:.3f} (at most {high:.3f}, "
         f"{queries} queries: {samples[-1].source}), and the floor is {floor:.2f}",
     )
 

@@ -1,4 +1,4 @@
-"""The measurement of recall@k: an index search against a scan that is checked to be exact."""
+"""The measurement of recall@k: an index search is compared with a scan that is verified to be exact."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
-#: Without index scans PostgreSQL can only read every row: that is what makes the exact side exact.
+#: Without index scans PostgreSQL must read every row, which makes the exact side exact.
 EXACT_SETTINGS: Settings = (
     ("enable_indexscan", "off"),
     ("enable_indexonlyscan", "off"),
     ("enable_bitmapscan", "off"),
-    # Behind a pooler all is one transaction, in which the settings of an index search stay.
+    # Behind a pooler everything is one transaction, in which the settings of an index search remain.
     ("enable_seqscan", "on"),
     ("enable_sort", "on"),
 )
-#: Two float32 distances nearer than this are a tie; either neighbour is a true one.
+#: Two float32 distances that differ by less than this are a tie; either neighbour counts as a true one.
 TIE = 1e-6
-#: At least so many queries are measured, however slow an exact scan is.
+#: Minimum number of queries that are measured, however slow an exact scan is.
 MIN_QUERIES = 5
-#: Queries of one transaction of the approximate side: where an older generation is hidden by a lock, it is held no longer.
+#: Queries per transaction of the approximate side, which limits the time that an older generation is hidden by a lock.
 QUERIES_AT_ONCE = 5
 
 Inside = Callable[[Connection], AbstractContextManager[None]]
@@ -40,7 +40,7 @@ Inside = Callable[[Connection], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
-    """A measured recall@k with its 95 % confidence interval (Wilson, over what the neighbours asked for are worth)."""
+    """A measured recall@k with its 95 % confidence interval (Wilson, on the effective number of neighbours)."""
 
     k: int
     queries: int
@@ -52,12 +52,12 @@ class Recall:
 
     approximate_ms: float
     p95_ms: float
-    """Of the approximate side: 95 % of the queries took no longer."""
+    """95th percentile of the approximate side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexUnused:
-    """Nothing was measured, because the approximate side would not have gone through the index: `plan` says how."""
+    """Nothing was measured, because the approximate side would not have used the index; `plan` has the planner's choice."""
 
     plan: str
 
@@ -68,7 +68,7 @@ class Truth:
 
     k: int
     own_rows: int
-    """1 where the queries are stored rows, which do not count as their own neighbours; 0 for those of searches."""
+    """1 when the queries are stored rows, which do not count as their own neighbours; 0 for queries of searches."""
 
     queries: tuple[tuple[Any, tuple[float, ...]], ...]
     exact_ms: float
@@ -76,7 +76,7 @@ class Truth:
 
 @contextmanager
 def one_transaction(connection: Connection) -> Iterator[None]:
-    """The ordinary surroundings of a measured query."""
+    """The usual context of a measured query."""
     with under_settings(connection):
         yield
 
@@ -98,8 +98,8 @@ def measure_recall(
     """Compares `statement` (its last column the distance, `%(vector)b` the query, LIMIT k + 1) with an exact scan.
 
     The queries are the vectors of `samples` stored rows, chosen by `seed`; the row itself does not count as a neighbour.
-    Stops early, but not before MIN_QUERIES, when `max_seconds` are over. None for a table with fewer than two vectors;
-    IndexUnused when `settings` do not lead the planner to one of `names`: a scan would be compared with a scan, recall 1.
+    Stops after `max_seconds`, but not before MIN_QUERIES. None for a table with fewer than two vectors; IndexUnused if the
+    planner uses none of `names` under `settings`: a scan would be compared with a scan, and recall would be 1.
     Reads only; an exact scan reads every vector. Raises StatementFailed if the exact side would not be exact.
     """
     vectors = sample_queries(connection, spec, observed, samples=samples, seed=seed)
@@ -134,9 +134,9 @@ def find_truth(
     are_stored: bool = True,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Truth:
-    """The true neighbours of each vector, until `max_seconds` are over (but of MIN_QUERIES at least).
+    """The true neighbours of each vector, until `max_seconds` have passed (but of at least MIN_QUERIES).
 
-    `are_stored`: the vectors are those of rows, and each row is left out of its own answer.
+    `are_stored`: the vectors are those of rows, and each row is excluded from its own result.
     """
     own_rows = int(are_stored)
     exact = exact_statement(spec, observed, k=k + own_rows)
@@ -165,9 +165,9 @@ def compare(
     names: frozenset[str],
     inside: Inside = one_transaction,
 ) -> Recall | IndexUnused:
-    """What `statement` finds of the truth, a few queries in each transaction that `inside` opens.
+    """How much of the truth `statement` finds, with a few queries in each transaction that `inside` opens.
 
-    Looks at the plan in the first of them: IndexUnused unless it goes through one of `names`.
+    Checks the plan in the first transaction: IndexUnused unless it uses one of `names`.
     """
     counted: list[tuple[int, int]] = []
     times: list[float] = []
@@ -211,16 +211,16 @@ def _require_exact(connection: Connection, exact: sql.Composed, parameters: dict
     if plan.index_names:
         raise StatementFailed(
             "recall cannot be measured: the exact side would not be exact.",
-            why=f"PostgreSQL plans it with {plan.summary} although index scans are off.",
-            next_step=f"look at the plan of a search of {spec.table} and report it.",
+            why=f"PostgreSQL plans it with {plan.summary}, although index scans are off.",
+            next_step=f"please report this with the plan of a search of {spec.table}.",
         )
 
 
 def interval(counted: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """The 95 % interval of the share in (found, wanted) of each query: Wilson's, over what the neighbours are worth.
+    """The 95 % interval of the share in (found, wanted) of each query: Wilson's, on the effective number of neighbours.
 
-    What one query misses it misses together, so that its neighbours say less than as many of different queries: their
-    number is divided by the design effect. Source: Kish, Survey Sampling (1965), 8.2.
+    Misses within one query are correlated, so its neighbours carry less information than as many neighbours of different
+    queries: their number is divided by the design effect. Source: Kish, Survey Sampling (1965), 8.2.
     """
     found, wanted = sum(number for number, _ in counted), sum(number for _, number in counted)
     if len(counted) < 2 or found in (0, wanted):

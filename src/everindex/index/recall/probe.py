@@ -1,7 +1,7 @@
 """Probe statements of a declared index: the search through the index and the exact search that it is compared with.
 
-A search over halfvec or bit codes finds candidates, and these are ordered by their true distance; so is what a probe
-returns. `%(vector)b` is the query, of the column's own type; the last column is the true distance.
+A search on halfvec or bit codes finds candidates and orders them by their true distance, and so does a probe. `%(vector)b` is
+the query, of the column's own type; the last column is the true distance.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ VALUE_TYPES = ("vector", "halfvec", "bit")
 
 
 def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: int | None = None) -> sql.Composed:
-    """The k nearest rows through the index. Its plan is an index scan where the planner takes the index.
+    """The k nearest rows through the index. Its plan is an index scan if the planner uses the index.
 
-    `candidates`: how many are re-ranked; None as declared, or so many for each neighbour.
+    `candidates`: how many are re-ranked; None for the declared number, or CANDIDATES_PER_NEIGHBOUR for each neighbour.
     """
     value, value_type, operator = _value(spec, observed)
     key, asked = _key_and_query(spec, observed, value_type)
-    # A partial index serves only statements that say its predicate.
+    # A partial index serves only statements that contain its predicate.
     where = (
         sql.SQL("")
         if spec.predicate is None
@@ -53,7 +53,8 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: 
 
 
 def codes_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Composed:
-    """Of the k truly nearest rows, nearest first: how many rows have a nearer key, and how many one as near. Reads all."""
+    """For each of the k truly nearest rows, nearest first: how many rows have a nearer key, and how many an equally near one.
+    Reads all rows."""
     value, value_type, operator = _value(spec, observed)
     key, asked = _key_and_query(spec, observed, value_type)
     return sql.SQL(
@@ -76,7 +77,7 @@ def codes_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Compo
 
 
 def exact_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Composed:
-    """The k truly nearest rows, where the settings keep the planner from any index."""
+    """The k truly nearest rows, if the settings prevent the planner from using any index."""
     value, _, operator = _value(spec, observed)
     return sql.SQL(
         "SELECT {value} {operator} %(vector)b AS distance FROM {table} WHERE {value} IS NOT NULL{predicate} "
@@ -85,7 +86,7 @@ def exact_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Compo
 
 
 def sample_statement(spec: IndexSpec, observed: Observed) -> sql.Composed:
-    """`%(samples)s` stored vectors, in an order that follows from `%(seed)s`. Reads the table's row addresses."""
+    """`%(samples)s` stored vectors, in an order determined by `%(seed)s`. Reads the table's row addresses."""
     value, _, _ = _value(spec, observed)
     return sql.SQL(
         "SELECT {value} FROM {table} t WHERE {value} IS NOT NULL{predicate} "
@@ -94,14 +95,14 @@ def sample_statement(spec: IndexSpec, observed: Observed) -> sql.Composed:
 
 
 def probe_settings(spec: IndexSpec, observed: Observed, *, k: int) -> Settings:
-    """What a search of that k sets: the declared ef_search, or one that finds as many candidates as are re-ranked."""
+    """The settings of a search for k: the declared ef_search, or one that finds as many candidates as are re-ranked."""
     declared = None if spec.ef_search is None else _for_k(spec.ef_search, k)
     chosen = declared or max(DEFAULT_EF_SEARCH, declared_candidates(spec, observed, k=k))
     return (("hnsw.ef_search", str(min(chosen, MAX_EF_SEARCH))),)
 
 
 def declared_candidates(spec: IndexSpec, observed: Observed, *, k: int) -> int:
-    """How many candidates a search of that k takes from the index: k where it holds the true distances."""
+    """How many candidates a search for k takes from the index: k if it holds the true distances."""
     by_neighbour = candidates_per_neighbour(spec, observed)
     if by_neighbour > 1 and spec.candidates is not None:
         return _for_k(spec.candidates, k)
@@ -109,20 +110,20 @@ def declared_candidates(spec: IndexSpec, observed: Observed, *, k: int) -> int:
 
 
 def candidates_per_neighbour(spec: IndexSpec, observed: Observed) -> int:
-    """How many candidates are re-ranked for each neighbour, unless declared: 1 where the index has the true distances."""
+    """How many candidates are re-ranked for each neighbour, unless declared: 1 if the index has the true distances."""
     return _candidates(spec, _value(spec, observed)[1])
 
 
 def _for_k(declared: int, k: int) -> int:
-    """What is declared for DEFAULT_K neighbours, for k: never less, and more in proportion."""
+    """The value declared for DEFAULT_K neighbours, scaled to k: proportionally more, and never less."""
     return max(declared, -(-declared * k // DEFAULT_K))
 
 
 def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sql.Composable]:
-    """What true distances are measured on: (its SQL, its type, the operator)."""
+    """The value that true distances are computed from: (its SQL, its type, the operator)."""
     if spec.column is not None and observed.column_type in VALUE_TYPES:
         column = _literally(sql.Identifier(spec.column))
-        # Sign bits have no distance that their vectors have too: what bit codes stand for is the angle.
+        # Sign bits and vectors have no distance in common: bit codes represent the angle.
         symbol = spec.operator if (spec.key_type == "bit") == (observed.column_type == "bit") else "<=>"
         return column, observed.column_type, _operator(symbol, observed)
     expression = sql.SQL("({})").format(_literally(sql.SQL(spec.expression_text or "")))
@@ -130,7 +131,7 @@ def _value(spec: IndexSpec, observed: Observed) -> tuple[sql.Composable, str, sq
 
 
 def _key_and_query(spec: IndexSpec, observed: Observed, value_type: str) -> tuple[sql.Composable, sql.Composable]:
-    """What the index holds of a row, and the same of the query."""
+    """The index key of a row, and the same for the query."""
     key = _literally(
         key_sql(
             spec,
@@ -143,7 +144,7 @@ def _key_and_query(spec: IndexSpec, observed: Observed, value_type: str) -> tupl
         sql.SQL("%(vector)b"), value_type, spec.key_type, observed.dimensions or 0, observed.extension_schema
     )
     if _is_of_column(spec, observed):
-        # What the expression makes of the column it makes of the query, under the column's name.
+        # Applies the expression to the query instead of the column, under the column's name.
         asked = sql.SQL("(SELECT {} FROM (SELECT %(vector)b AS {}) AS {})").format(
             key, _literally(sql.Identifier(spec.column or "")), _literally(sql.Identifier(spec.table))
         )
@@ -153,7 +154,7 @@ def _key_and_query(spec: IndexSpec, observed: Observed, value_type: str) -> tupl
 
 
 def _is_of_column(spec: IndexSpec, observed: Observed) -> bool:
-    """True for an expression whose neighbours are told by the distances of a column."""
+    """True for an expression whose true neighbours are determined by the distances of a column."""
     return spec.expression is not None and spec.column is not None and observed.column_type in VALUE_TYPES
 
 

@@ -1,4 +1,4 @@
-"""A proof of `everindex verify`: one statement about an index with its outcome, as data and as JSON."""
+"""A proof of `everindex verify`: one claim about an index with its outcome, as data and as JSON."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ ProofName = Literal["revision", "index", "planner", "recall"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """One answered question. `holds` is None where it could not be asked: an earlier proof failed, or the role may not read
-    what it needs."""
+    """One checked claim. `holds` is None when it could not be checked: an earlier proof failed, or the role may not read what
+    it needs."""
 
     name: ProofName
     holds: bool | None
     sentence: str
     next_step: str | None = None
     recall: Recall | None = None
-    """Of the queries that decide."""
+    """The source of the queries that decide."""
 
     by_source: tuple[SourceRecall, ...] = ()
-    """What was measured with which queries."""
+    """The measurements by source of queries."""
 
     not_tried: tuple[str, ...] = ()
-    """Queries that could not be had, and why."""
+    """Sources of queries that were not available, and why."""
 
     def as_dict(self) -> dict[str, Any]:
         measured = self.recall
@@ -61,7 +61,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A remark beside the proofs, which makes none of them fail."""
+    """A remark in addition to the proofs, which makes none of them fail."""
 
     slug: str
     sentence: str
@@ -81,9 +81,9 @@ class Verification:
 
     proofs: tuple[Proof, ...]
     catalog: str | None = None
-    """The state of declaration and catalog that was proven; another state is not."""
+    """The state of declaration and catalog that was proven; the proofs do not apply to any other state."""
     notes: tuple[Note, ...] = ()
-    """What the proofs do not ask, and the reader ought to know."""
+    """What the proofs do not cover, but the reader should know."""
 
     @property
     def holds(self) -> bool:

@@ -1,7 +1,7 @@
 """The sample of query vectors that recall is measured with: recorded searches, else stored rows.
 
-everindex_meta.query_sample keeps vectors only: no text, no time, no user, in an order that says nothing. Where the schema
-is missing or may not be written, nothing is kept.
+everindex_meta.query_sample stores vectors only: no text, no time, no user, in an order that reveals nothing. If the schema
+is missing or may not be written, nothing is stored.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
 
-#: The names of the two kinds that this layer knows; others bring the name of theirs along.
+#: The names of the two sources that this layer knows; callers pass the names of others.
 STORED_ROWS = "stored rows"
 SAMPLED_SEARCHES = "sampled searches"
-#: With fewer than these, an interval is too wide to decide by: stored rows are taken instead.
+#: With fewer queries than this, the interval is too wide for a decision: stored rows are used instead.
 LEAST_QUERIES = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queries:
-    """The query vectors of a measurement, and where they are from."""
+    """The query vectors of a measurement, and their source."""
 
     vectors: tuple[Any, ...]
     are_stored: bool
     """True for the vectors of stored rows; False for those of searches."""
 
     source: str = STORED_ROWS
-    """What they are, in the words that proofs and history tell it with."""
+    """The source, in the words that proofs and history use."""
 
     @property
     def words(self) -> str:
-        return f"{len(self.vectors)} {self.source}{', each left out of its own answer' if self.are_stored else ''}"
+        return f"{len(self.vectors)} {self.source}{', each excluded from its own result' if self.are_stored else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedQueries:
-    """Queries as they are asked, beside stored rows: recall has to hold for each of them."""
+    """Queries of real searches, in addition to stored rows: recall must hold for each source."""
 
     queries: tuple[Queries, ...] = ()
     not_tried: tuple[str, ...] = ()
-    """Which could not be had, and why, a phrase each."""
+    """The sources that were not available, and why, one phrase each."""
 
 
 NOTHING_ASKED = AskedQueries()
 
 
 def choose_queries(connection: Connection, spec: IndexSpec, observed: Observed, *, wanted: int) -> Queries:
-    """Up to `wanted` query vectors for the index of `spec`; those of searches where LEAST_QUERIES are kept. Reads only."""
+    """Up to `wanted` query vectors for the index of `spec`; those of searches if LEAST_QUERIES are stored. Reads only."""
     asked = kept_queries(connection, spec, dimensions=observed.dimensions or 0, limit=wanted)
     if len(asked) >= min(wanted, LEAST_QUERIES):
         return as_queries(asked, observed, source=SAMPLED_SEARCHES)
@@ -79,8 +79,8 @@ def stored_queries(connection: Connection, spec: IndexSpec, observed: Observed, 
 def kept_queries(
     connection: Connection, spec: IndexSpec, *, dimensions: int, limit: int, models: Sequence[str] | None = None
 ) -> list[list[float]]:
-    """Up to `limit` kept query vectors of that width, made by one of `models` if given; none where nothing is kept. Reads
-    only."""
+    """Up to `limit` stored query vectors with those dimensions, made by one of `models` if given; empty if there are none.
+    Reads only."""
     if spec.column is None or not own_schema.is_readable(connection, "query_sample"):
         return []
     rows = connection.execute(
@@ -96,7 +96,7 @@ def kept_queries(
 def keep_queries(
     connection: Connection, spec: IndexSpec, vectors: Sequence[Sequence[float]], *, model: str, budget: int
 ) -> None:
-    """Adds query vectors made by `model`, and drops others at random beyond `budget`; those of other models go.
+    """Adds query vectors made by `model`, deletes random ones beyond `budget` and all those of other models.
 
     The connection must be in autocommit mode.
     """
@@ -120,4 +120,4 @@ def keep_queries(
                 {**name, "model": model, "budget": budget},
             )
     except psycopg.Error as exc:
-        log.debug("query vectors not kept: %s", type(exc).__name__)
+        log.debug("query vectors not stored: %s", type(exc).__name__)

@@ -1,7 +1,7 @@
-"""An index that serves below its recall floor because nothing better could be built: whether that is still so, in words.
+"""The shortfall of an index that serves below its recall floor because nothing better could be built: is it current, in words.
 
-The comment on the index says what was measured when it took over (`generations.Shortfall`). It holds for that very graph,
-while the floor is above it, and until the keeper has measured enough queries that say otherwise. It does not measure.
+The comment on the index has the recall that was measured when it took over (`generations.Shortfall`). It applies to that graph
+only, while the floor is above it, and until the keeper has measured enough queries that disagree. Measures nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.units import count_text
 
-#: What can be done about it.
+#: Advice for a shortfall.
 SHORTFALL_NEXT = (
     "declare a larger m or ef_construction, or a lower recall_floor, and run  everindex deploy ; everindex tune  shows "
     "what would reach the floor"
@@ -23,7 +23,7 @@ SHORTFALL_NEXT = (
 
 
 def standing_shortfall(connection: Connection, spec: IndexSpec, observed: Observed) -> Shortfall | None:
-    """What the declared index falls short by; None where it does not, or where nothing was noted. Reads only."""
+    """The shortfall of the declared index; None if it has none, or none was recorded. Reads only."""
     found = declared_index(spec, observed)
     shortfall = None if found is None else read_note(found.comment).shortfall
     if found is None or shortfall is None or shortfall.recall >= spec.recall_floor:

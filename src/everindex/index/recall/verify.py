@@ -32,10 +32,10 @@ from everindex.units import count_text, size_text
 
 
 def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observed]:
-    """It exists, is valid and as declared. Reads only."""
+    """Proves that the index exists, is valid and as declared. Reads only."""
     observed = observe(connection, spec)
     found = declared_index(spec, observed)
-    mend = "run  everindex heal : it builds what is missing and rebuilds what is INVALID."
+    remedy = "run  everindex heal : it builds a missing index and rebuilds an INVALID one."
     if found is None:
         try:
             check_column(spec, observed)
@@ -48,11 +48,11 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
         aside = aside_words(connection, spec)
         if aside is not None:
             return fails("index", *aside), observed
-        return fails("index", f"index {spec.name} does not exist", mend), observed
+        return fails("index", f"index {spec.name} does not exist", remedy), observed
     if not found.is_valid and found.builder_pid is not None:
         return fails("index", f"index {spec.name} is being built by pid {found.builder_pid}", "wait for it."), observed
     if not found.is_valid:
-        return fails("index", f"index {spec.name} is INVALID: an interrupted build left it", mend), observed
+        return fails("index", f"index {spec.name} is INVALID: an interrupted build left it", remedy), observed
     drift = differences(spec, observed, found)
     if drift:
         sentence = f"index {spec.name} is not as declared: {'; '.join(drift)}"
@@ -61,13 +61,13 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
         ), observed
     broken = broken_words(observed, found)
     if broken is not None:
-        return fails("index", f"index {spec.name} is not whole: {broken}", mend), observed
+        return fails("index", f"index {spec.name} is incomplete: {broken}", remedy), observed
     sentence = (
         f"index {spec.name} exists, is valid and as declared (hnsw, {spec.opclass}, m = {found.m}, "
         f"ef_construction = {found.ef_construction}, {size_text(size_of(observed, found))})"
     )
     beside = indexes_beside(spec, observed)
-    parts = drifted_parts(spec, observed, found)[:3]  # a sentence has room for so many
+    parts = drifted_parts(spec, observed, found)[:3]  # as many as fit into a sentence
     return Proof(
         name="index",
         holds=True,
@@ -86,19 +86,19 @@ def prove_planner(
     settings: Settings,
     rows: int,
 ) -> Proof:
-    """The planner uses the index for the application's own `statement` under its own `settings`.
+    """Proves that the planner uses the index for the application's own `statement` under its own `settings`.
 
-    On a table of fewer than SMALL_TABLE_ROWS rows it rightly may not: then that it can is proven.
+    On a table with fewer than SMALL_TABLE_ROWS rows it may rightly not use it; then the proof is that it could.
     """
     names = names_of(spec, observed)
     chosen = explain(connection, statement, parameters, settings=settings)
     switched_off = _where_switched_off(connection)
     if switched_off is not None:
-        # A search of this application may get by, since it switches sequential scans off too; other statements do not.
+        # This application's searches may still work, since they switch sequential scans off too; other statements do not.
         return fails(
             "planner",
             f"enable_indexscan is off (set by: {switched_off}); the application's search is planned as {chosen.summary}",
-            "take it back where it was set: ALTER DATABASE or ALTER ROLE ... RESET enable_indexscan, or postgresql.conf.",
+            "reset it where it was set: ALTER DATABASE or ALTER ROLE ... RESET enable_indexscan, or postgresql.conf.",
         )
     if observed.is_partitioned and names & set(chosen.index_names) and _beside(chosen, names):
         return _prove_parts(connection, observed, chosen, names, statement, parameters, settings)
@@ -119,9 +119,9 @@ def prove_planner(
     if rival is not None:
         return fails(
             "planner",
-            f"the planner takes another index: {chosen.summary if rival.names & set(chosen.index_names) else forced.summary}; "
+            f"the planner uses another index: {chosen.summary if rival.names & set(chosen.index_names) else forced.summary}; "
             f"{rival.sentence}",
-            f"{rival.advice}  Then the planner has the declared one alone.",
+            f"{rival.advice}  Then the planner has only the declared one to choose.",
         )
     able = "though it could be used" if names & set(forced.index_names) else "and cannot use it at all"
     if unusable:
@@ -129,12 +129,12 @@ def prove_planner(
     return fails(
         "planner",
         f"the planner does not use it: {chosen.summary}, {able}",
-        "run ANALYZE on the table, then verify again; a plan that stays so comes from the planner's cost settings.",
+        "run ANALYZE on the table, then verify again; if the plan stays the same, the planner's cost settings are the reason.",
     )
 
 
 def _beside(plan: Explained, names: frozenset[str]) -> tuple[tuple[str, int], ...]:
-    """The tables that are read otherwise than through the index of `names`, with their rows as the planner expects them."""
+    """The tables that are read by other means than an index of `names`, with the number of rows that the planner expects."""
     return tuple((table, rows) for table, index, rows in plan.reads if index not in names)
 
 
@@ -147,8 +147,8 @@ def _prove_parts(
     parameters: Mapping[str, Any],
     settings: Settings,
 ) -> Proof:
-    """Some partitions go through the index, and some are read in full: rightly where they are small and could be searched
-    through it."""
+    """Proof for partitions of which some use the index and some are read in full, which is right if these are small and could
+    be searched through it."""
     forced = explain(connection, statement, parameters, settings=(*settings, *FORCED))
     unusable = dict(_beside(forced, names))
     beside = _beside(chosen, names)
@@ -161,14 +161,15 @@ def _prove_parts(
                 f"every search reads partition {table} in full (about {count_text(rows, 'row')}), and cannot use "
                 "the index there: "
                 f"{chosen.summary}",
-                "run  everindex doctor , which names what that partition lacks; a foreign table can have no index: detach it.",
+                "run  everindex doctor , which says what that partition lacks; a foreign table cannot have an index: detach it.",
             )
         if rows >= SMALL_TABLE_ROWS:
             return fails(
                 "planner",
                 f"the planner reads partition {table} in full (about {count_text(rows, 'row')}), though it could use the index: "
                 f"{chosen.summary}",
-                f"run ANALYZE on {table}, then verify again; a plan that stays so comes from the planner's cost settings.",
+                f"run ANALYZE on {table}, then verify again; if the plan stays the same, the planner's cost settings are the "
+                "reason.",
             )
     small = ", ".join(table for table, _ in beside[:NAMED]) + ("…" if len(beside) > NAMED else "")
     return Proof(
@@ -180,12 +181,12 @@ def _prove_parts(
 
 
 def _rival(spec: IndexSpec, observed: Observed, taken: Sequence[str]) -> Beside | None:
-    """The other index of the same searches that a plan goes through."""
+    """The other index for the same searches that a plan uses."""
     return next((other for other in indexes_beside(spec, observed) if other.names & set(taken)), None)
 
 
 def _where_switched_off(connection: Connection) -> str | None:
-    """Where enable_indexscan = off comes from, in PostgreSQL's word ("database", "user"); None while it is on."""
+    """The source of enable_indexscan = off, in PostgreSQL's terms ("database", "user"); None while it is on."""
     row = connection.execute(
         "SELECT source FROM pg_catalog.pg_settings WHERE name = 'enable_indexscan' AND setting = 'off'"
     ).fetchone()
@@ -206,8 +207,8 @@ def prove_recall(
     asked: AskedQueries = NOTHING_ASKED,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Proof:
-    """recall@k is at or above `floor`, for rows sampled from the table and for each source of `asked`; the worst of them
-    decides. The index is forced, so that it is measured."""
+    """Proves that recall@k is at or above `floor`, for rows sampled from the table and for each source of `asked`; the worst of
+    them decides. The planner is forced to use the index, so that the index is measured."""
     measured = measure_by_source(
         connection,
         spec,
@@ -226,8 +227,8 @@ def prove_recall(
     if isinstance(measured, IndexUnused):
         return fails(
             "recall",
-            f"recall was not measured: even when it is forced, the planner does not take the index ({measured.plan})",
-            "see the proof of the planner.",
+            f"recall was not measured: even when forced to, the planner does not use the index ({measured.plan})",
+            "see the planner proof.",
         )
     worst = worst_of(measured, floor=floor)
     others = [one for one in measured if one is not worst]
@@ -244,20 +245,20 @@ def prove_recall(
         return proof
     if worst.source != STORED_ROWS and not measured[0].is_below(floor):
         next_step = (
-            "the index finds stored rows and not what these queries ask for: see  everindex doctor  (vectors of several "
-            "models in one column lie apart), then raise ef_search;  everindex tune  shows what it gives."
+            "the index finds stored rows, but not the neighbours of these queries: see  everindex doctor  (vectors of several "
+            "models in one column lie far apart), then raise ef_search;  everindex tune  shows the effect."
         )
     elif standing_shortfall(connection, spec, observed) is not None:
         next_step = f"{SHORTFALL_NEXT}; it was no better when it was built."
     else:
         next_step = (
-            "raise ef_search for your searches; if the table has changed much, REINDEX INDEX CONCURRENTLY the index."
+            "raise ef_search for your searches; if the table has changed a lot, REINDEX INDEX CONCURRENTLY the index."
         )
     return replace(proof, holds=False, next_step=next_step)
 
 
 def note_of_shortfall(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[Proof, ...]:
-    """What the catalog says without a measurement: that the index serves below its floor; empty where it does not say so."""
+    """A proof from the catalog, without a measurement, that the index serves below its floor; empty if there is no such note."""
     noted = standing_shortfall(connection, spec, observed)
     if noted is None:
         return ()
@@ -267,8 +268,8 @@ def note_of_shortfall(connection: Connection, spec: IndexSpec, observed: Observe
 def prove_all(
     connection: Connection, spec: IndexSpec, *, samples: int = 50, max_seconds: float = 10.0
 ) -> tuple[Proof, ...]:
-    """The three proofs for any declared index, by the plainest statement that asks it. For an application's own
-    statements see `everindex check`. Reads only."""
+    """The three proofs for any declared index, with the simplest statement that uses it. For an application's own statements
+    see `everindex check`. Reads only."""
     index, observed = prove_index(connection, spec)
     if not index.holds:
         why = "the index does not serve"
@@ -308,5 +309,5 @@ def _nothing_to_ask(name: ProofName, why: str) -> Proof:
 
 
 def unasked(name: ProofName, why: str) -> Proof:
-    """A proof that makes no sense while an earlier one fails."""
+    """A proof that is skipped because an earlier one failed."""
     return Proof(name=name, holds=None, sentence=f"{name} was not examined: {why}")

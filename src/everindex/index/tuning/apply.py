@@ -1,8 +1,7 @@
-"""The application of a recommendation: stored, deployed through generations, and measured again over all rows.
+"""The application of a recommendation: it is stored, deployed through generations, and measured again on all rows.
 
-What is chosen is stored first and deployed then: every reader of the declaration meanwhile (a keeper, another deploy)
-wants the same. When the deploy fails, or the new generation does not hold the floor over all rows, the earlier choice
-is restored.
+The choice is stored first and then deployed, so that every other reader of the declaration (a keeper, another deploy) uses
+the same. If the deploy fails, or the new generation does not hold the floor on all rows, the previous choice is restored.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from everindex.units import count_text
 
 log = logging.getLogger(__name__)
 
-#: Searches for so many times k are measured as well, once the choice serves: ef_search is interpolated between the two.
+#: Once the choice serves, searches for this multiple of k are measured as well: ef_search is interpolated between the two.
 FURTHER_TIMES = 10
 MOST_K = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What came of applying a recommendation."""
+    """The result of applying a recommendation."""
 
     tuned: Tuned
     deployed: Deployed
     curve: Curve
-    """Of the index that serves now, over all rows."""
+    """The survey of the index that serves now, on all rows."""
 
     point: Point
 
@@ -72,11 +71,11 @@ def apply_advice(
     reporter: Reporter | None = None,
     say: Say = lambda text: None,
 ) -> Applied:
-    """Makes the recommended configuration the one that serves, online, and keeps it in place of `declared`.
+    """Makes the recommended configuration serve, online, and stores it as the replacement of `declared`.
 
-    `declared` is what the code declares, in its schema. Needs everindex_meta. Raises what `deploy` raises, with what was
-    kept before in its place; GenerationUnproven when the new generation does not hold the floor over all rows, and then
-    the one that served before serves again.
+    `declared` is what the code declares, in its schema. Needs everindex_meta. Raises what `deploy` raises, after restoring
+    what was stored before; GenerationUnproven when the new generation does not hold the floor on all rows, in which case the
+    previous one serves again.
     """
     own_schema.ensure(conninfo)
     chosen = recommended(declared, advice)
@@ -89,7 +88,7 @@ def apply_advice(
     except BaseException:
         _put_back(conninfo, declared, before)
         raise
-    say("measuring the index that serves now, over all rows")
+    say("measuring the index that serves now, on all rows")
     found = _over_all_rows(conninfo, wanted, budget, say)
     held = None if found.serving is None else found.serving.at_floor(advice.floor)
     if found.serving is None or held is None:
@@ -116,8 +115,8 @@ def apply_advice(
 
 
 def recommended(declared: IndexSpec, advice: Advice) -> Tuned:
-    """What is recommended, in place of `declared`. Pure."""
-    assert advice.choice is not None  # the caller has asked
+    """The recommendation as a replacement of `declared`. Pure."""
+    assert advice.choice is not None  # the caller has checked
     shape, point = advice.choice.curve.shape, advice.choice.point
     return Tuned(
         opclass=shape.opclass,
@@ -130,25 +129,25 @@ def recommended(declared: IndexSpec, advice: Advice) -> Tuned:
 
 
 def reset(conninfo: str, declared: IndexSpec, *, reporter: Reporter | None = None) -> tuple[bool, Deployed]:
-    """Goes back to what the code declares: whether anything was tuned, and what the deploy came to.
+    """Goes back to what the code declares; returns whether anything was tuned, and the result of the deploy.
 
-    A previous generation of that definition takes over at once, else it is built. Raises what `deploy` raises.
+    A previous generation with that definition takes over at once, otherwise it is built. Raises what `deploy` raises.
     """
     with connect(conninfo, application_name="everindex tune") as connection:
         was_tuned = delete_tuned(connection, declared)
         if was_tuned:
-            record(connection, declared, "tuning taken back")
+            record(connection, declared, "tuning reset")
     done = deploy(conninfo, declared, reporter=reporter, policy=DEPLOY)
     return was_tuned, done
 
 
 def _over_all_rows(conninfo: str, spec: IndexSpec, budget: Budget, say: Say) -> Survey:
-    """What serves now, and only that."""
+    """A survey of the serving index only."""
     return survey(conninfo, spec, budget=replace(budget, sample_rows=0, other_generations=False), say=say)
 
 
 def further_point(conninfo: str, spec: IndexSpec, budget: Budget, floor: float, say: Say) -> TunedPoint | None:
-    """What searches for many more neighbours need; None where that is not measured."""
+    """The point for searches for many more neighbours; None if that is not measured."""
     k = min(MOST_K, FURTHER_TIMES * budget.k)
     if k <= budget.k:
         return None
@@ -173,7 +172,7 @@ def further_point(conninfo: str, spec: IndexSpec, budget: Budget, floor: float, 
 
 
 def _with_choice(found: Survey, before: Survey, ef_search: int) -> Survey:
-    """For the page: what serves now, and what it was chosen from."""
+    """For the web page: the serving index, and the curves that it was chosen from."""
     others = tuple(
         replace(curve, source="generation") if curve.source == "serving" else curve
         for curve in before.curves
@@ -190,11 +189,13 @@ def _put_back(conninfo: str, declared: IndexSpec, before: Tuned | None) -> None:
             else:
                 store(connection, declared, before)
     except EverindexError as exc:
-        log.warning("what was tuned before could not be put back: %s; `everindex tune --reset` does it", exc.slug)
+        log.warning(
+            "the previous tuning could not be restored: %s; `everindex tune --reset` goes back to the code's", exc.slug
+        )
 
 
 def _go_back(conninfo: str, spec: IndexSpec, deployed: Deployed, reporter: Reporter | None) -> None:
-    """The generation that served before serves again, if another one has taken over."""
+    """Makes the previous generation serve again, if another one has taken over."""
     if deployed.outcome != "already-there":
         deploy(conninfo, spec, reporter=reporter, policy=DEPLOY)
 
@@ -208,8 +209,8 @@ def _unproven(spec: IndexSpec, found: Survey, floor: float) -> GenerationUnprove
         f"{best.point.low:.3f} with confidence"
     )
     return GenerationUnproven(
-        f"the tuned generation of index {spec.qualified_name} does not hold recall {floor:g} over all "
+        f"the tuned generation of index {spec.qualified_name} does not hold recall {floor:g} on all "
         f"{count_text(found.rows, 'row')}.",
         why=f"{told}.",
-        next_step="what served before serves again. Tune with a larger --sample, or a lower --recall.",
+        next_step="the previous index serves again. Tune with a larger --sample, or a lower --recall.",
     )

@@ -1,8 +1,8 @@
 """The choice among measured configurations: the cheapest that holds a recall floor. Pure.
 
-The rule: of all whose recall is at the floor with confidence (the lower end of its 95 % interval is), the smallest index;
-what is within SIZE_TIE of it counts as as small. Among those the fastest search; the index that serves is left in place
-where no other one is faster by more than WORTH_A_BUILD.
+The rule: among all indexes whose recall reaches the floor with confidence (the lower end of the 95 % interval does), choose
+the smallest; sizes within SIZE_TIE of it count as equal. Among those, choose the fastest search; the serving index stays in
+place unless another one is faster by more than WORTH_A_BUILD.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Choice:
 
 
 def choose(curves: Sequence[Curve], *, floor: float) -> Choice | None:
-    """The cheapest that holds `floor`; None where none does."""
+    """The cheapest that holds `floor`; None if none does."""
     fit = [Choice(curve=curve, point=point) for curve in curves if (point := curve.at_floor(floor)) is not None]
     if not fit:
         return None
@@ -38,7 +38,7 @@ def choose(curves: Sequence[Curve], *, floor: float) -> Choice | None:
     serving = next((choice for choice in small if choice.curve.source == "serving"), None)
     if serving is None:
         return fastest
-    # Searches of a sample are faster than those of all rows: like is compared with like.
+    # Searches on a sample are faster than on all rows, so a sample is only compared with a sample.
     twins = [choice for choice in small if choice.curve.shape == serving.curve.shape]
     own_ms = min(choice.point.median_ms for choice in twins)
     is_worth_it = fastest not in twins and fastest.point.median_ms < (1 - WORTH_A_BUILD) * own_ms
@@ -46,7 +46,7 @@ def choose(curves: Sequence[Curve], *, floor: float) -> Choice | None:
 
 
 def only_cheaper(observed: Observed, *, rows: int, floor: float) -> IsNeeded:
-    """Whether a shape may still be chosen: until a smaller one is found to hold `floor`, every one may."""
+    """A predicate for shapes that may still be chosen: every shape, until a smaller one is found to hold `floor`."""
 
     def is_needed(shape: Shape, curves: list[Curve]) -> bool:
         found = choose(curves, floor=floor)
@@ -57,6 +57,6 @@ def only_cheaper(observed: Observed, *, rows: int, floor: float) -> IsNeeded:
 
 
 def nearest_miss(curves: Sequence[Curve]) -> Choice | None:
-    """The point that came nearest to a floor which none held: with the highest lower end."""
+    """The point that came nearest to a floor that none reached: the one with the highest lower end."""
     points = [Choice(curve=curve, point=point) for curve in curves for point in curve.points]
     return max(points, key=lambda choice: choice.point.low, default=None)

@@ -1,4 +1,4 @@
-"""The curve of one index: recall and latency, a point for each ef_search. Pure data."""
+"""The curve of one index: recall and latency, one point per ef_search. Pure data."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from everindex.index.spec import OPCLASSES, IndexSpec
 from everindex.units import count_text
 
 Source = Literal["serving", "generation", "sample", "former"]
-"""former: it served when it was measured, and what serves now is another index, or none."""
+"""former: it served when it was measured; now another index serves, or none."""
 
-#: The values of ef_search that are tried: close together where recall still rises.
+#: The values of ef_search that are tried, closer together where recall still rises.
 EF_STEPS = (10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What searches find, and how long they take, at one ef_search."""
+    """Recall and latency of searches at one ef_search."""
 
     ef_search: int
     candidates: int | None
-    """How many of the index's candidates are ordered anew by their true distance; None where it has that itself."""
+    """How many of the index's candidates are re-ranked by their true distance; None if the index has the true distances."""
 
     recall: float
     low: float
@@ -32,7 +32,7 @@ class Point:
     median_ms: float
     p95_ms: float
     is_planned: bool
-    """False where PostgreSQL takes the index only when sorting is switched off beside sequential scans."""
+    """False if PostgreSQL uses the index only when sorting is switched off in addition to sequential scans."""
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -40,7 +40,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What of an index's definition tuning may choose."""
+    """The parts of an index's definition that tuning may choose."""
 
     opclass: str
     m: int
@@ -56,7 +56,7 @@ class Shape:
         return f"{kind}, m = {self.m}, ef_construction = {self.ef_construction}"
 
     def applied_to(self, spec: IndexSpec) -> IndexSpec:
-        """`spec` in this shape, with no ef_search of another one."""
+        """`spec` with this shape, and without the ef_search of another one."""
         return replace(
             spec,
             opclass=self.opclass,
@@ -78,22 +78,22 @@ class Curve:
     shape: Shape
     source: Source
     index: str | None
-    """The index that was measured; None for one that was built on a sample and dropped."""
+    """The name of the measured index; None for one that was built on a sample and dropped."""
 
     rows: int
-    """Over so many rows it was measured."""
+    """The number of rows on which it was measured."""
 
     size_bytes: int
-    """Of the index over all rows: as it is, or as pgvector's page layout has it."""
+    """Size of the index on all rows: actual, or computed from pgvector's page layout."""
 
     build_seconds: float | None
-    """Expected for building it over all rows; None for one that is there."""
+    """Expected time to build it on all rows; None for an existing index."""
 
     points: tuple[Point, ...]
 
     @property
     def words(self) -> str:
-        """Which index this is, in words."""
+        """Describes which index this is."""
         where = {
             "serving": "serves",
             "generation": "another generation",
@@ -103,14 +103,14 @@ class Curve:
         return f"{self.shape.words} ({where[self.source]})"
 
     def at_floor(self, floor: float) -> Point | None:
-        """The point with the smallest ef_search whose recall is at `floor` with confidence: its interval's lower end is.
+        """The point with the smallest ef_search whose recall reaches `floor` with confidence: the lower end of its interval does.
 
-        One that searches would not reach through the index, since PostgreSQL plans them otherwise, holds nothing.
+        A point at which PostgreSQL would not use the index for searches does not count.
         """
         return next((point for point in self.points if point.low >= floor and point.is_planned), None)
 
     def at(self, ef_search: int) -> Point | None:
-        """The point of that ef_search, or the next smaller one."""
+        """The point at that ef_search, or at the next smaller one."""
         return next((point for point in reversed(self.points) if point.ef_search <= ef_search), None)
 
     @property
@@ -133,7 +133,7 @@ class Curve:
 
 
 def curve_from(document: dict[str, Any]) -> Curve:
-    """The curve of such a dictionary. Raises KeyError or TypeError for another one."""
+    """The curve from such a dictionary. Raises KeyError or TypeError for any other."""
     return Curve(
         shape=Shape(opclass=document["opclass"], m=document["m"], ef_construction=document["ef_construction"]),
         source=document["place"],
@@ -146,5 +146,5 @@ def curve_from(document: dict[str, Any]) -> Curve:
 
 
 def steps(*, k: int, also: int | None = None) -> tuple[int, ...]:
-    """The values of ef_search for searches of k: none below k, since no search could find k with it."""
+    """The values of ef_search for searches for k: none below k, with which no search could find k."""
     return tuple(sorted({step for step in (*EF_STEPS, k, also or k) if step >= k}))

@@ -1,6 +1,6 @@
-"""The latest measured curves, stored in everindex_meta.curve for the page and the command line.
+"""The latest measured curves, stored in everindex_meta.curve for the web page and the command line.
 
-Where the schema is missing or may not be written, nothing is stored, and everything else works the same.
+If the schema is missing or may not be written, nothing is stored, and everything else works the same.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
 
-#: So many measurements of an index are kept.
+#: Number of measurements that are stored per index.
 KEPT_SURVEYS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptCurves:
-    """One measurement, as it was kept."""
+    """One stored measurement."""
 
     at: datetime
     k: int
@@ -37,7 +37,7 @@ class KeptCurves:
 
 
 def keep(connection: Connection, found: Survey) -> bool:
-    """Keeps the curves, and drops the oldest beyond KEPT_SURVEYS; False where it cannot. Autocommit only."""
+    """Stores the curves, and deletes the oldest beyond KEPT_SURVEYS; False if that is not possible. Autocommit only."""
     name = {"schema": found.spec.schema, "name": found.spec.name}
     try:
         connection.execute(
@@ -51,13 +51,13 @@ def keep(connection: Connection, found: Survey) -> bool:
             {**name, "kept": KEPT_SURVEYS},
         )
     except psycopg.Error as exc:
-        log.debug("curves not kept: %s", type(exc).__name__)
+        log.debug("curves not stored: %s", type(exc).__name__)
         return False
     return True
 
 
 def latest(connection: Connection, spec: IndexSpec) -> KeptCurves | None:
-    """The latest measurement of the index of that name; None for none, and where it may not be read. Reads only."""
+    """The latest measurement of the index of that name; None if there is none or it may not be read. Reads only."""
     if not own_schema.is_readable(connection, "curve"):
         return None
     row = connection.execute(

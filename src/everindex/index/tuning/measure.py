@@ -19,9 +19,9 @@ from everindex.index.tuning.curve import Curve, Point, Shape, Source, shape_of
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
-#: What a search switches off to keep the planner from reading the whole table.
+#: The settings with which a search prevents the planner from reading the whole table.
 WITHOUT_SEQSCAN: Settings = (("enable_seqscan", "off"),)
-#: A beam so wide visits nearly all that the others do.
+#: A beam of this width visits nearly everything that the others visit.
 WARMING_EF_SEARCH = 200
 
 OnPoint = Callable[[str, Point], None]
@@ -29,7 +29,7 @@ OnPoint = Callable[[str, Point], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """What was not measured, and why."""
+    """Something that was not measured, and why."""
 
     what: str
     why: str
@@ -53,10 +53,10 @@ def measure_index(
     deadline: float,
     on_point: OnPoint | None = None,
 ) -> Curve | LeftOut:
-    """The curve of one index that is there, all others of its key hidden from the planner; `deadline` on the monotonic clock.
+    """The curve of one existing index, with all others of its key hidden from the planner; `deadline` on the monotonic clock.
 
-    `spec` declares just that index, `chosen` is the ef_search of its searches. Reads only; a superuser hides the others in
-    transactions that are rolled back, and no other role takes a lock for it. LeftOut where the planner does not take it.
+    `spec` declares exactly that index, `chosen` is the ef_search of its searches. Reads only; a superuser hides the others in
+    transactions that are rolled back, other roles take no lock for it. LeftOut if the planner does not use the index.
     """
     others = competitors(observed, index)
     inside: Inside = one_transaction
@@ -80,7 +80,7 @@ def measure_index(
     )
     if isinstance(points, IndexUnused):
         return LeftOut(
-            what=f"index {index.name}", why=f"even when it must, the planner does not take it ({points.plan})"
+            what=f"index {index.name}", why=f"even when forced to, the planner does not use it ({points.plan})"
         )
     return Curve(
         shape=shape_of(spec),
@@ -106,12 +106,12 @@ def measure_points(
     deadline: float,
     on_point: OnPoint | None = None,
 ) -> tuple[Point, ...] | IndexUnused:
-    """A point for each step, until `deadline`, or until nothing is missed any more, but not before `upto`. Reads only."""
+    """A point for each step, until `deadline`, or until nothing is missed, but at least up to `upto`. Reads only."""
     points: list[Point] = []
     is_warm = False
     for ef_search in (_warming(steps), *steps):
         candidates = candidates_at(spec, observed, k=truth.k, ef_search=ef_search)
-        # The query's own row takes a place of its own, in the beam and among the candidates.
+        # The query's own row takes up one place, in the beam and among the candidates.
         statement = probe_statement(
             spec,
             observed,
@@ -149,14 +149,14 @@ def measure_points(
 
 
 def _warming(steps: tuple[int, ...]) -> int:
-    """What all queries are asked with before they count: the first ones read index, rows and catalog into memory, and the
-    smallest ef_search would bear the cost of all others."""
+    """The ef_search with which all queries run once before they count: the first ones read index, rows and catalog into memory,
+    and the smallest ef_search would bear that cost for all others."""
     return max((step for step in steps if step <= WARMING_EF_SEARCH), default=steps[0])
 
 
 def candidates_at(spec: IndexSpec, observed: Observed, *, k: int, ef_search: int) -> int | None:
-    """How many candidates are re-ranked at that ef_search: all that the beam holds of codes, twice k of halfvec; None
-    where the index holds the true distances."""
+    """How many candidates are re-ranked at that ef_search: for codes all in the beam, for halfvec twice k; None if the index
+    holds the true distances."""
     by_neighbour = candidates_per_neighbour(spec, observed)
     if by_neighbour == 1:
         return None
@@ -164,7 +164,7 @@ def candidates_at(spec: IndexSpec, observed: Observed, *, k: int, ef_search: int
 
 
 def measurable(spec: IndexSpec, observed: Observed) -> list[tuple[IndexSpec, ObservedIndex]]:
-    """Every generation that is there, with the declaration it would be of; the declared one first. Pure."""
+    """Every existing generation with its own declaration, the declared one first. Pure."""
     found: list[tuple[IndexSpec, ObservedIndex]] = []
     for index in observed.indexes:
         if index.method != "hnsw" or not (index.is_valid or is_hidden(index)):

@@ -1,7 +1,7 @@
-"""The recall that bit codes can reach at all, counted over every row without any index.
+"""The maximum recall of bit codes, computed on every row without any index.
 
-A sample flatters codes: among a tenth of the rows a tenth as many others have a code as near. So what a graph over codes
-finds in a sample is bounded by what the codes themselves keep among all rows, for as many candidates.
+A sample overestimates codes: in a tenth of the rows, only a tenth as many other rows have an equally near code. So the recall
+of a graph of codes on a sample is capped at what the codes themselves preserve on all rows, for as many candidates.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from everindex.index.tuning.curve import Curve, Point
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
-#: Equal codes stand in no order: (how many rows have a nearer code, how many the same), of each neighbour of a query.
+#: For each neighbour of a query (how many rows have a nearer code, how many the same); equal codes have no order.
 Ranks = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationBound:
-    """What codes keep of the true neighbours, for each query."""
+    """The share of the true neighbours that codes preserve, for each query."""
 
     own_rows: int
     queries: tuple[Ranks, ...]
 
     def at(self, candidates: int) -> tuple[float, float, float]:
-        """(recall, lower and upper end of its interval) of the best search that re-ranks so many candidates."""
+        """(recall, lower and upper end of its interval) of the best search that re-ranks this many candidates."""
         counted = [
             (sum(_share(candidates + self.own_rows, nearer, same) for nearer, same in ranks), len(ranks))
             for ranks in self.queries
@@ -46,7 +46,7 @@ class QuantizationBound:
 
 
 def _share(candidates: int, nearer: int, same: int) -> float:
-    """The chance that a row is among so many candidates, when those of the same code come in any order."""
+    """The probability that a row is among this many candidates, if rows with the same code come in any order."""
     return min(1.0, max(0.0, (candidates - nearer) / max(1, same)))
 
 
@@ -59,8 +59,8 @@ def find_bound(
     max_seconds: float,
     on_query: Callable[[int, int], None] | None = None,
 ) -> QuantizationBound | None:
-    """What the codes of `spec`, an index of bit codes, keep; of as many queries as `max_seconds` allow, MIN_QUERIES at
-    least. Reads every vector once for each. None where not even those could be asked. Reads only."""
+    """The bound of `spec`, an index of bit codes, from as many queries as `max_seconds` allow, at least MIN_QUERIES. Reads
+    every vector once per query. None if there was no time for MIN_QUERIES. Reads only."""
     statement: sql.Composed = codes_statement(spec, observed, k=truth.k + truth.own_rows)
     deadline = time.monotonic() + max_seconds
     found: list[Ranks] = []
@@ -79,7 +79,7 @@ def find_bound(
 
 
 def bounded(curve: Curve, bound: QuantizationBound) -> Curve:
-    """The curve of codes on a sample, with no more recall than the codes allow over all rows."""
+    """The curve of codes on a sample, with its recall capped at what the codes allow on all rows."""
     return replace(curve, points=tuple(_bounded(point, bound) for point in curve.points))
 
 

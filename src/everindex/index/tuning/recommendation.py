@@ -21,15 +21,15 @@ from everindex.units import count_text, size_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one configuration takes, over all rows."""
+    """The cost of one configuration on all rows."""
 
     shape: Shape
     point: Point | None
-    """How it is asked, and what it finds; None where that was not measured."""
+    """Its settings, recall and latency; None if that was not measured."""
 
     measured_over_rows: int
     index_bytes: int
-    """On disk, and in memory when it is warm."""
+    """Size on disk, and in memory when it is warm."""
 
     build_memory_bytes: int
     build_seconds: float
@@ -56,23 +56,23 @@ class Advice:
     survey: Survey
     floor: float
     choice: Choice | None
-    """None where no configuration reaches the floor with confidence."""
+    """None if no configuration reaches the floor with confidence."""
 
     before: Cost | None
-    """Of the index that serves; None where none does."""
+    """The cost of the serving index; None if none serves."""
 
     after: Cost | None
     rejected: tuple[str, ...]
-    """Smaller or other configurations, with what they came to, a sentence each."""
+    """The configurations that were not chosen, with their results, one sentence each."""
 
     @property
     def is_whole(self) -> bool:
-        """True where the choice was measured over all rows, and not over a sample."""
+        """True when the choice was measured on all rows, and not on a sample."""
         return self.choice is not None and self.choice.curve.rows >= self.survey.rows
 
     @property
     def changes_index(self) -> bool:
-        """True where another index has to be built; False where only ef_search changes, or nothing."""
+        """True when another index must be built; False when only ef_search changes, or nothing."""
         return self.after is not None and (self.before is None or self.before.shape != self.after.shape)
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,9 +89,9 @@ class Advice:
 
 
 def advise(conninfo: str, spec: IndexSpec, *, floor: float, budget: Budget, say: Say = lambda text: None) -> Advice:
-    """Measures as `survey` does, the smallest configurations first and no larger ones than needed, and chooses.
+    """Measures as `survey` does, the smallest configurations first and none larger than needed, and chooses.
 
-    Reads only, but for temporary tables. Raises what `survey` raises.
+    Reads only, except for temporary tables. Raises what `survey` raises.
     """
     with connect(conninfo, application_name="everindex tune") as connection:
         observed = observe(connection, spec)
@@ -133,12 +133,12 @@ def _cost(conninfo: str, found: Survey, curve: Curve, point: Point | None) -> Co
         build_seconds=estimate.seconds if curve.build_seconds is None else curve.build_seconds,
         build_seconds_from=estimate.seconds_from
         if curve.build_seconds is None
-        else f"a build over a sample of {count_text(curve.rows, 'row')}",
+        else f"a build on a sample of {count_text(curve.rows, 'row')}",
     )
 
 
 def _rejected(found: Survey, choice: Choice | None, floor: float) -> tuple[str, ...]:
-    """Why the others are not chosen: what does not hold the floor, and what is larger or slower."""
+    """Why the others were not chosen: they do not hold the floor, or are larger or slower."""
     told = []
     for curve in found.curves:
         if choice is not None and curve.shape == choice.curve.shape:
@@ -147,11 +147,11 @@ def _rejected(found: Survey, choice: Choice | None, floor: float) -> tuple[str, 
         size = f"{size_text(curve.size_bytes)}"
         if held is not None:
             told.append(
-                f"{curve.words}: holds it at ef_search {held.ef_search} in {held.median_ms:.1f} ms, with {size}"
+                f"{curve.words}: holds the floor at ef_search {held.ef_search} in {held.median_ms:.1f} ms, with {size}"
             )
         elif (best := nearest_miss([curve])) is not None:
             told.append(
-                f"{curve.words}: recall {best.point.recall:.3f} at the best, {best.point.low:.3f} with confidence, at "
+                f"{curve.words}: recall {best.point.recall:.3f} at best, {best.point.low:.3f} with confidence, at "
                 f"ef_search {best.point.ef_search}, with {size}"
             )
     return tuple(told)

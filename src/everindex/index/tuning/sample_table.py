@@ -1,6 +1,6 @@
 """The sample on which other configurations are tried: a temporary table of this session, filled from the real one.
 
-No other session sees it or waits for it, it needs no WAL, and it ends with the session, however that ends.
+No other session sees it or waits for it, it writes no WAL, and it disappears with the session, however that ends.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from everindex.pg.sqlstate import translate_errors
 
 TABLE = "everindex_sample"
 INDEX = "everindex_sample_idx"
-#: Up to so much of a backend's own memory holds pages of the sample; what is beyond comes from the system's cache.
+#: Maximum memory of the backend for pages of the sample; the rest comes from the system's cache.
 BUFFERS_BYTES = 512 * 1024 * 1024
-#: The sample and its largest index may take this share of the disk that is free.
+#: Share of the free disk space that the sample and its largest index may take.
 DISK_SHARE = 0.5
-#: A row with its TOAST, beyond the vector itself.
+#: Bytes of a row with its TOAST, in addition to the vector itself.
 ROW_OVERHEAD_BYTES = 200
 
 
@@ -36,7 +36,7 @@ class SampleTable:
     """The temporary table, as a declared one."""
 
     spec: IndexSpec
-    """The declaration that is tried, on the temporary table; without a predicate, since only its rows were copied."""
+    """The declaration for the temporary table; without a predicate, since only rows that satisfy it were copied."""
 
     observed: Observed
     rows: int
@@ -48,14 +48,14 @@ class SampleTable:
 def sample_table(
     connection: Connection, spec: IndexSpec, observed: Observed, *, rows: int
 ) -> Iterator[SampleTable | str]:
-    """Copies up to `rows` rows for the time of the block; or the reason why there is no sample.
+    """Copies up to `rows` rows for the duration of the block, or yields the reason why there is no sample.
 
-    `connection` is the caller's own: it has used no temporary table yet. ACCESS SHARE on the table while it is copied.
+    `connection` must not have used a temporary table before. Takes ACCESS SHARE on the table while it is copied.
     """
     there = count_rows(connection, spec)
     wanted = min(rows, there, _rows_on_disk(connection, spec, observed))
     if wanted < 2:
-        yield "there are fewer than two rows with a vector" if there < 2 else "the disk has no room for a sample"
+        yield "there are fewer than two rows with a vector" if there < 2 else "the disk has no space for a sample"
         return
     _set_buffers(connection, spec, observed, wanted)
     with translate_errors("copying a sample of the rows"):
@@ -64,7 +64,7 @@ def sample_table(
         row = connection.execute(
             "SELECT nspname FROM pg_catalog.pg_namespace WHERE oid = pg_catalog.pg_my_temp_schema()"
         ).fetchone()
-    assert row is not None  # the table lies in it
+    assert row is not None  # the table is in it
     try:
         placed = replace(spec, schema=row[0], table=TABLE, name=INDEX, predicate=None, dimensions=None)
         seen = replace(observe(connection, placed), estimated_rows=copied)
@@ -80,7 +80,7 @@ def _copy_statement(spec: IndexSpec, observed: Observed, *, wanted: int, there: 
     if spec.predicate_text is not None:
         conditions.append(sql.SQL("({})").format(sql.SQL(spec.predicate_text)))
     where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
-    # A share of all rows, as many as come; rows that the index would not hold thin out the sample as they do the table.
+    # A share of all rows, whatever their number; rows that the index would not hold reduce the sample as they do the table.
     share = sql.Literal(100.0 * wanted / there)
     method = sql.SQL("") if wanted >= there else sql.SQL(" TABLESAMPLE BERNOULLI ({}) REPEATABLE (1)").format(share)
     return sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT {} FROM {}{}{}").format(
@@ -89,9 +89,9 @@ def _copy_statement(spec: IndexSpec, observed: Observed, *, wanted: int, there: 
 
 
 def _set_buffers(connection: Connection, spec: IndexSpec, observed: Observed, rows: int) -> None:
-    """Pages of temporary tables are held by the backend itself: as many as index and rows need, within bounds."""
+    """Sets the backend's own buffers for temporary tables: enough for index and rows, within limits."""
     wanted = _bytes_of(spec, observed, rows)
-    with translate_errors("making room for a sample"):
+    with translate_errors("reserving memory for a sample"):
         cache = connection.execute(
             "SELECT setting::bigint * 8192 / 8 FROM pg_catalog.pg_settings WHERE name = 'effective_cache_size'"
         ).fetchone()

@@ -1,7 +1,7 @@
 """The survey of one declared index: all its generations and other configurations, measured online within a budget.
 
-The table is only read, with ACCESS SHARE: other configurations are built over a sample, in a temporary table of a session
-of their own.
+The table is only read, with ACCESS SHARE: other configurations are built on a sample, in a temporary table of a separate
+session.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from everindex.pg.pooler import require_session
 from everindex.pg.vector_type import register_all_types
 from everindex.units import count_text
 
-#: Finding the truth, one exact scan for each query, may take this share of the time; measuring codes as much again.
+#: Share of the time for finding the true neighbours, with one exact scan per query; measuring codes may take as much again.
 TRUTH_SHARE = 0.4
 CODES_SHARE = 0.1
 
 Say = Callable[[str], None]
 
 
-#: Whether a shape is worth trying, now that these curves are known.
+#: Whether a shape is worth trying, given these curves.
 IsNeeded = Callable[[Shape, list[Curve]], bool]
 
 
@@ -51,10 +51,10 @@ def survey(
     say: Say = lambda text: None,
     is_needed: IsNeeded = lambda shape, curves: True,
 ) -> Survey:
-    """Measures the generations that are there, and then, on a sample, the configurations that `is_needed` asks for.
+    """Measures the existing generations and then, on a sample, the configurations that `is_needed` selects.
 
-    Reads only, but for temporary tables; takes ACCESS SHARE. Takes about `budget.max_seconds` at the most. Raises what
-    connecting raises, NotMigrated, ColumnMismatch, SpecIllegal; what cannot be measured is left out with its reason.
+    Reads only, except for temporary tables; takes ACCESS SHARE, for about `budget.max_seconds` at most. Raises what connecting
+    raises, NotMigrated, ColumnMismatch, SpecIllegal; what cannot be measured is listed with its reason.
     """
     deadline = time.monotonic() + budget.max_seconds
     with connect(conninfo, application_name="everindex measure") as connection:
@@ -73,7 +73,7 @@ def survey(
 
 @dataclass(slots=True)
 class _Work:
-    """One survey, from its queries to its end."""
+    """One survey, from its queries to its result."""
 
     conninfo: str
     connection: Connection
@@ -124,7 +124,7 @@ class _Work:
     # --- on a sample -------------------------------------------------------------------------------------------------
 
     def _try(self, truth: Truth, curves: list[Curve], left: list[LeftOut], is_needed: IsNeeded) -> None:
-        """Adds what the configurations that are not there find on a sample."""
+        """Adds the curves of configurations that do not exist, measured on a sample."""
         others = "other configurations"
         shapes = shapes_to_try(self.spec, self.observed)
         if not any(is_needed(shape, curves) for shape in shapes):
@@ -141,7 +141,7 @@ class _Work:
                     else:
                         self._try_on(connection, sample, truth, shapes, curves, left, is_needed)
         except EverindexError as exc:
-            # A standby, or a role that may make no temporary table.
+            # A standby, or a role that may not create temporary tables.
             left.append(LeftOut(what=others, why=exc.why.rstrip(".")))
 
     def _try_on(
@@ -161,9 +161,9 @@ class _Work:
             if shape in there or not is_needed(shape, curves):
                 continue
             if time.monotonic() >= self.deadline:
-                left.append(LeftOut(what=f"{shape.words}, on a sample,", why="the time was over"))
+                left.append(LeftOut(what=f"{shape.words}, on a sample,", why="the time limit was reached"))
                 continue
-            self.say(f"building {shape.words} over {count_text(sample.rows, 'row')}")
+            self.say(f"building {shape.words} on {count_text(sample.rows, 'row')}")
             curve = try_shape(
                 connection,
                 shape,
@@ -181,7 +181,7 @@ class _Work:
             self._sort(curve, curves, left)
 
     def _bound(self, shape: Shape, truth: Truth) -> QuantizationBound | None:
-        self.say(f"counting what bit codes keep among all {self.rows} rows")
+        self.say(f"computing the recall that bit codes can reach on all {count_text(self.rows, 'row')}")
         seconds = self.budget.max_seconds * CODES_SHARE
         return find_bound(self.connection, shape.applied_to(self.spec), self.observed, truth, max_seconds=seconds)
 

@@ -1,4 +1,4 @@
-"""The result of a survey, and the budget that it had. Pure data."""
+"""The result of a survey, and its budget. Pure data."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from everindex.index.tuning.measure import LeftOut
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much may be spent on one index."""
+    """What a survey of one index may spend."""
 
     k: int = 10
     queries: int = 100
     sample_rows: int = 10_000
-    """0: only what is there is measured."""
+    """0: only existing indexes are measured."""
 
     other_generations: bool = True
-    """Whether generations beside the one that serves are measured, too."""
+    """Whether generations other than the serving one are measured, too."""
 
     max_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What was measured of one declared index."""
+    """The measurements of one declared index."""
 
     spec: IndexSpec
     k: int
     rows: int
     queries: str
-    """How many there were, and where they are from, in words."""
+    """Number and source of the queries, in words."""
 
     exact_ms: float
     chosen_ef_search: int
-    """What a search for k sets now."""
+    """The ef_search that a search for k sets now."""
 
     curves: tuple[Curve, ...]
     left_out: tuple[LeftOut, ...]

@@ -1,4 +1,4 @@
-"""Trials of other configurations: built one after the other over a sample, measured, and dropped."""
+"""Trials of other configurations: built one after the other on a sample, measured, and dropped."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
 from everindex.units import count_text
 
-#: (m, ef_construction) of the graphs that are tried for each type of key, beside those that are declared.
+#: (m, ef_construction) of the graphs that are tried for each type of key, in addition to the declared ones.
 GRAPHS = ((16, 64), (32, 128))
-#: A build on the sample gets at least so long, however little is left.
+#: Minimum time for a build on the sample, however little is left.
 LEAST_BUILD_SECONDS = 5.0
 
 
 def shapes_to_try(spec: IndexSpec, observed: Observed) -> tuple[Shape, ...]:
-    """Every configuration that the column and the server can carry, the smallest index first. Pure."""
+    """Every configuration that the column and the server support, the smallest index first. Pure."""
     found: dict[Shape, int] = {}
     for opclass in same_distance(spec):
         for m, ef_construction in dict.fromkeys((*GRAPHS, (spec.m, spec.ef_construction))):
@@ -48,7 +48,7 @@ def shapes_to_try(spec: IndexSpec, observed: Observed) -> tuple[Shape, ...]:
 
 
 def expected_bytes(shape: Shape, observed: Observed, *, rows: int) -> int:
-    """Bytes on disk of an index of that shape over `rows` values of the observed width."""
+    """Bytes on disk of an index with that shape on `rows` values with the observed dimensions."""
     return index_bytes(rows=rows, dimensions=observed.dimensions or 1, m=shape.m, key_type=shape.key_type)
 
 
@@ -77,9 +77,9 @@ def try_shape(
     deadline: float,
     on_point: OnPoint | None = None,
 ) -> Curve | LeftOut:
-    """Builds the shape over the sample, measures it and drops it; size and build time are those over all `rows`.
+    """Builds the shape on the sample, measures it and drops it; size and build time are those for all `rows`.
 
-    `deadline` on the monotonic clock ends the build. LeftOut with the reason where it cannot be built in time.
+    `deadline` on the monotonic clock ends the build. LeftOut with the reason if it cannot be built in time.
     """
     tried = shape.applied_to(sample.spec)
     what = f"{shape.words}, on a sample,"
@@ -110,9 +110,9 @@ def try_shape(
         if not connection.closed:
             connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(tried.schema, tried.name)))
     if isinstance(points, IndexUnused):
-        return LeftOut(what=what, why=f"even when it must, the planner does not take it ({points.plan})")
+        return LeftOut(what=what, why=f"even when forced to, the planner does not use it ({points.plan})")
     rate = Rate(
-        rows=sample.rows, seconds=seconds, is_serial=True, source=f"a build over {count_text(sample.rows, 'row')}"
+        rows=sample.rows, seconds=seconds, is_serial=True, source=f"a build on {count_text(sample.rows, 'row')}"
     )
     return Curve(
         shape=shape_of(tried),
@@ -128,7 +128,7 @@ def try_shape(
 def estimate_for(
     connection: Connection, spec: IndexSpec, observed: Observed, *, rows: int, rate: Rate | None
 ) -> Estimate:
-    """What building `spec` over `rows` would cost, with the settings that a deploy would choose. Reads only."""
+    """The cost of building `spec` on `rows` rows, with the settings that a deploy would choose. Reads only."""
     dimensions = observed.dimensions or 1
     settings = settings_for(
         connection,
