@@ -1,4 +1,4 @@
-"""What rules that judge compared vectors have in common: the failed comparison is unknown, the missing sample no result."""
+"""The common part of rules that judge compared vectors: a failed comparison is unknown, a missing sample gives no result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from everindex.errors import EverindexError
 def judge_compared(
     examined: Examined, judge: Callable[[ComparedVectors], RuleResult | None], *, compared_with: str
 ) -> Iterator[RuleResult]:
-    """What `judge` says of the sample, which is compared once for all rules; nothing where there is none or `judge` has no
-    vectors in it, and `unknown` where the comparison failed."""
+    """The result of `judge` for the sample, which is compared once for all rules; nothing if there is no sample or it has no
+    vectors for `judge`, and `unknown` if the comparison failed."""
     try:
         found = examined.compared_vectors
     except EverindexError as exc:

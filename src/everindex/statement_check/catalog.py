@@ -1,4 +1,4 @@
-"""The tables of a statement as the catalog has them: their vector columns and indexes, and pgvector's operators."""
+"""The tables of a statement as the catalog describes them: their vector columns and indexes, and pgvector's operators."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class VectorIndex:
     schema: str
     name: str
     root: str
-    """The name of the partitioned index that it is a part of, otherwise its own."""
+    """The name of the partitioned index that it is part of, otherwise its own."""
 
     table: Names
     method: str
     opclass: str
     operator: str
-    """The one distance operator that it serves."""
+    """The distance operator that it serves."""
 
     expression: str
-    """What is indexed, a column or an expression in parentheses, as pg_get_indexdef prints it."""
+    """The index key, a column or an expression in parentheses, as pg_get_indexdef prints it."""
 
     is_expression: bool
     predicate: str | None
@@ -66,7 +66,7 @@ class Partition:
 
     names: Names
     rows: int
-    """Estimated by its statistics."""
+    """Estimated from its statistics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +75,19 @@ class Table:
 
     names: Names
     rows: int
-    """Estimated by its statistics; counted up to a limit where there are none. With partitions, those of the ones read."""
+    """Estimated from its statistics; counted up to a limit if there are none. With partitions, those of the ones read."""
 
     is_analyzed: bool
     passing: int | None = None
-    """The rows that row security lets the role see; None where it does not apply, or could not be counted."""
+    """The rows that row security lets the role see; None if it does not apply, or they could not be counted."""
 
     partitions: tuple[Partition, ...] = ()
-    """The partitions that the statement reads; empty where the table has none."""
+    """The partitions that the statement reads; empty if the table has none."""
 
     partitions_in_all: int = 0
 
     def rows_of(self, names: Names | None) -> int:
-        """Those of one of its partitions that is read; without partitions, all."""
+        """The rows of the given partition; without partitions, all rows."""
         return next((one.rows for one in self.partitions if one.names == names), self.rows)
 
     def has(self, names: Names | None) -> bool:
@@ -109,7 +109,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """An operator that indexes of a kind can order by."""
+    """An operator that a kind of index can order by."""
 
     name: str
     function: str
@@ -119,7 +119,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """pgvector as this database has it."""
+    """pgvector in this database."""
 
     schema: str
     version: str
@@ -135,7 +135,7 @@ def literal(value: object) -> str:
 
 
 def extension(asked: AskedConnection) -> Extension:
-    """pgvector, with its library loaded: its settings exist from then on. Raises StatementNotCheckable where there is none."""
+    """pgvector, with its library loaded, so that its settings exist. Raises StatementNotCheckable if it is missing."""
     found = asked.rows(
         "SELECT n.nspname::text, e.extversion::text FROM pg_catalog.pg_extension e "
         "JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
@@ -144,7 +144,7 @@ def extension(asked: AskedConnection) -> Extension:
         raise StatementNotCheckable(
             "this database has no vector index that a statement could use.",
             why="extension 'vector' is not created in it.",
-            next_step="connect to the application's database, or bring this one up to its schema first.",
+            next_step="connect to the application's database, or create its schema in this one first.",
         )
     schema, version = found[0]
     asked.rows(sql.SQL("SELECT '[1]'::{}::text").format(sql.Identifier(schema, "vector")))
@@ -206,7 +206,7 @@ _OF_TABLES: LiteralString = """am.amname IN ('hnsw', 'ivfflat') AND i.indrelid I
 
 
 def vector_columns(asked: AskedConnection, tables: Iterable[Names]) -> list[VectorColumn]:
-    """The columns of pgvector's types; `dimensions` is None where the column does not fix them."""
+    """The columns of pgvector's types; `dimensions` is None if the column does not fix them."""
     found = asked.rows(
         sql.SQL(
             """
@@ -227,9 +227,9 @@ def vector_columns(asked: AskedConnection, tables: Iterable[Names]) -> list[Vect
 def tables(
     asked: AskedConnection, scanned: Iterable[Names], *, count_up_to: int, is_filtered: bool = False
 ) -> list[Table]:
-    """The tables among `scanned`, and the partitioned tables that they are partitions of. Counts no more than `count_up_to` rows.
+    """The tables among `scanned`, and the partitioned tables that they are partitions of. Counts at most `count_up_to` rows.
 
-    Where row security leaves out rows (`is_filtered`), the rows of a table are those of its statistics alone.
+    If row security hides rows (`is_filtered`), the rows of a table come only from its statistics.
     """
     order = list(scanned)
     found = asked.rows(
@@ -276,9 +276,9 @@ def _table(
             )[0][0]
     except Refused as exc:
         if exc.is_of_a_foreign_server:
-            counted = count_up_to  # its rows are not worth an error: the estimate has to do
+            counted = count_up_to  # not worth an error: the estimate must do
         elif of_these and exc.state == INSUFFICIENT_PRIVILEGE:
-            return found  # the role may read the partitioned table, and no partition by its own name
+            return found  # the role may read the partitioned table, but not a partition by its own name
         else:
             raise
     return replace(found, rows=int(counted) if counted < count_up_to else max(found.rows, int(counted)))

@@ -28,23 +28,23 @@ class StatementCheck:
 
     statement: Statement
     uses_index: bool
-    """The planner takes a vector index, or would on a table that is not small."""
+    """The planner uses a vector index, or would if the table were not small."""
 
     is_chosen: bool
-    """The planner takes it as things are."""
+    """The planner uses it now."""
 
     is_small_table: bool
-    """A scan is right for now: that an index can serve was asked with everything else made dear."""
+    """A scan is right for now; that an index can serve was checked with all other plans made expensive."""
 
     index_names: tuple[str, ...]
-    """The vector indexes of the plan; on a small table, of the plan that would be."""
+    """The vector indexes in the plan; on a small table, in the plan that would be used if the table were larger."""
 
     scans: tuple[str, ...]
     tables: tuple[Table, ...]
-    """Those of the plan that have vector columns."""
+    """The tables in the plan that have vector columns."""
 
     reasons: tuple[Reason, ...]
-    """Why not; empty where `uses_index`."""
+    """Why no index is used; empty if `uses_index`."""
 
     warnings: tuple[Reason, ...]
     plan: tuple[str, ...]
@@ -100,10 +100,10 @@ def check_statement(
 ) -> StatementCheck:
     """Checks one SELECT on a connection of psycopg, psycopg2 or another driver with DB-API cursors.
 
-    `parameters` are by name or in order; a vector that is missing is taken from the table. `settings` are those that the
-    application's session makes, after those of `role`, which is assumed with its settings. A text may hold SETs before the
-    SELECT: they are in force. `index` demands that one by its name. Reads only, in a READ ONLY transaction that is
-    rolled back, or in a part of the one that is open; takes ACCESS SHARE. Raises StatementNotCheckable.
+    `parameters` are by name or in order; for a missing vector, a vector from the table is used. `settings` are those of the
+    application's session, applied after `role` is assumed with its own settings. SETs before the SELECT in the text are applied.
+    `index` requires the index of that name. Reads only, in a READ ONLY transaction that is rolled back, or in a savepoint of
+    the open transaction; takes ACCESS SHARE. Raises StatementNotCheckable.
     """
     asked = AskedConnection(connection)
     wanted = one_checkable(statement) if isinstance(statement, str) else statement
@@ -156,7 +156,7 @@ def _tables(found: PreparedCheck, plan: Plan, small_table_rows: int) -> list[Tab
 
 
 def _sorted_without(found: PreparedCheck, plan: Plan, small_table_rows: int) -> bool:
-    """Is there, beside a part that uses an index, another that sorts many rows by their distance?"""
+    """Whether, in addition to a part that uses an index, another part sorts many rows by their distance."""
     return any(
         distance.place == "order"
         and input_of(distance.node.facts)["Plan Rows"] >= small_table_rows
@@ -176,20 +176,20 @@ def _without_effect(statement: Statement) -> list[Reason]:
     return [
         Reason(
             slug="set-local-outside-transaction",
-            why=f"{lost}: outside of a transaction that has no effect on the statements after it, and was not obeyed.",
+            why=f"{lost}: outside a transaction this has no effect on the statements after it, and was ignored.",
             next_step="put BEGIN before it and COMMIT after the SELECT.",
         )
     ]
 
 
 def _bypassed(found: PreparedCheck) -> list[Reason]:
-    """Row security that the application's role has, and the one that asks has not."""
+    """Row security that applies to the application's role, but not to the current one."""
     return [
         Reason(
             slug="row-security-bypassed",
             why=f"{security.words} does not apply to role {security.role}, which {security.exempt_by}: another role gets "
-            "fewer rows, and another plan.",
-            next_step=f"check as the application asks: {security.as_role}.",
+            "fewer rows, and perhaps another plan.",
+            next_step=f"run the check as the application's role: {security.as_role}.",
         )
         for security in found.row_security
         if not security.applies
@@ -215,8 +215,8 @@ def _another(found: PreparedCheck, nodes: list[Node], wanted: str) -> list[Reaso
     return [
         Reason(
             slug="another-vector-index",
-            why=f"it goes through {', '.join(sorted(names))}, not through {wanted}.",
-            next_step=f"drop the one that is not meant, or expect it: index={sorted(names)[0]!r}.",
+            why=f"it uses {', '.join(sorted(names))}, not {wanted}.",
+            next_step=f"drop the unwanted index, or expect it: index={sorted(names)[0]!r}.",
         )
     ]
 
@@ -226,6 +226,6 @@ def _short(line: str) -> str:
 
 
 def shown_line(line: str) -> str:
-    """A line of EXPLAIN with its long literals shortened and its indentation kept."""
+    """A line of EXPLAIN with long literals shortened and the same indentation."""
     indent = line[: len(line) - len(line.lstrip())]
     return indent + shown(line.strip())

@@ -1,4 +1,4 @@
-"""Questions on somebody else's connection: any driver of PostgreSQL, and its transaction left as it was."""
+"""Queries on a connection of the caller, with any PostgreSQL driver; its transaction is left as it was."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from everindex.pg.sqlstate import statement_error
 
 
 class Refused(Exception):
-    """PostgreSQL refused a question: what it said, and its SQLSTATE ("" where the driver keeps it to itself)."""
+    """PostgreSQL rejected a query: its message, and its SQLSTATE ("" if the driver does not provide it)."""
 
     def __init__(self, exc: Exception) -> None:
         super().__init__(str(exc))
@@ -28,37 +28,36 @@ class Refused(Exception):
 
     @property
     def is_of_a_foreign_server(self) -> bool:
-        """Was it the server of a foreign table that could not be reached? (PostgreSQL, errcodes.txt, classes 08 and HV)"""
+        """Whether the server of a foreign table could not be reached (PostgreSQL, errcodes.txt, classes 08 and HV)."""
         return self.state[:2] in ("08", "HV") and self.state not in ("08003", "08006", "08P01")
 
     def as_ours(self, *, doing: str) -> EverindexError:
-        """The same as an error of this library."""
+        """The same as an error of everindex."""
         if isinstance(self.error, psycopg.Error):
             return statement_error(self.error, doing=doing)
         return StatementNotCheckable(
             f"{doing} failed.",
-            why=f"{self.text} (SQLSTATE {self.state or 'not told'}).",
+            why=f"{self.text} (SQLSTATE {self.state or 'unknown'}).",
             next_step="correct the statement or what it needs, then check it again.",
         )
 
 
 class AskedConnection:
-    """A connection that is asked in plain text: psycopg's, psycopg2's or another one with DB-API cursors.
+    """A connection that takes queries as plain text: psycopg's, psycopg2's or another one with DB-API cursors.
 
-    Not safe for use by several threads. Of psycopg's connections the extended protocol is used, which takes no more than
-    one statement at a time.
+    Not thread-safe. With psycopg's connections the extended protocol is used, which accepts only one statement at a time.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def rows(self, question: str | sql.Composable) -> list[tuple[Any, ...]]:
-        """The rows of a statement, none where it has no result. Raises Refused."""
+        """The rows of a statement, none if it has no result. Raises Refused."""
         text = question if isinstance(question, str) else question.as_string(None)
         try:
             if isinstance(self._connection, psycopg.Connection):
                 with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
-                    # A result in binary makes psycopg use the extended protocol.
+                    # Requesting a binary result makes psycopg use the extended protocol.
                     cursor.execute(text.encode(), prepare=False, binary=True)
                     return cursor.fetchall() if cursor.description else []
             cursor = self._connection.cursor()
@@ -70,16 +69,16 @@ class AskedConnection:
             return [tuple(row.values()) if isinstance(row, Mapping) else tuple(row) for row in found]
         except Exception as exc:
             if not _state(exc) and not isinstance(exc, psycopg.Error):
-                raise  # an error of the program, not of the server
+                raise  # a programming error, not an error of the server
             raise Refused(exc) from exc
 
     @contextmanager
     def rolled_back(self) -> Iterator[None]:
-        """A READ ONLY transaction for the time of the block, or a part of the one that is open; in the end it never was."""
+        """A READ ONLY transaction for the block, or a savepoint in the open one; rolled back at the end."""
         if not self._is_idle():
             self.rows("SAVEPOINT everindex_check")
             try:
-                # Ends with the part: a transaction gets back its permission to write (PostgreSQL, xact.c, prevXactReadOnly).
+                # Ends with the savepoint: the transaction may write again (PostgreSQL, xact.c, prevXactReadOnly).
                 self.rows("SET TRANSACTION READ ONLY")
                 yield
             finally:
@@ -100,7 +99,7 @@ class AskedConnection:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Inside `rolled_back`: an error within the block does not end the transaction, settings made within it end."""
+        """Inside `rolled_back`: an error in the block does not end the transaction; settings made in the block are reverted."""
         self.rows("SAVEPOINT everindex_attempt")
         try:
             yield
@@ -110,7 +109,7 @@ class AskedConnection:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Inside `rolled_back`: an error within the block does not end the transaction, settings made within it stay."""
+        """Inside `rolled_back`: an error in the block does not end the transaction; settings made in the block remain."""
         self.rows("SAVEPOINT everindex_kept")
         try:
             yield
@@ -126,7 +125,9 @@ class AskedConnection:
         status = getattr(self._connection, "get_transaction_status", None)  # psycopg2
         if status is not None:
             return bool(status() == 0)
-        return not getattr(self._connection, "in_transaction", True)  # pg8000; unknown: as DB-API has it, one is open
+        return not getattr(
+            self._connection, "in_transaction", True
+        )  # pg8000; if unknown, one is open, as DB-API requires
 
     def _begins_by_itself(self) -> bool:
         return not getattr(self._connection, "autocommit", False)

@@ -11,7 +11,7 @@ from everindex.statement_check.catalog import Operator
 from everindex.statement_check.plan import Node, Plan
 from everindex.statement_check.text import masked, tokens
 
-#: inner_product() is the negative of what <#> gives, and no operator's own function.
+#: inner_product() is the negative of <#>, and not the function of any operator.
 _OTHER_FUNCTIONS = {"inner_product": "<#>"}
 _COLUMN = r'("(?:[^"]|"")+"|[a-z_][\w$]*)\.("(?:[^"]|"")+"|[a-z_][\w$]*)'
 _LONG = 40
@@ -24,7 +24,7 @@ class Distance:
     """A distance in an expression."""
 
     before: str
-    """What of the expression stands before it, and after it: both empty where it is the whole of it."""
+    """The parts of the expression before and after it; both are empty if it is the whole expression."""
 
     after: str
     text: str
@@ -32,18 +32,18 @@ class Distance:
     right: str
     operator: str
     spelled_operator: str
-    """With OPERATOR(schema.…) where the schema of pgvector is not in search_path."""
+    """With OPERATOR(schema.…) if the schema of pgvector is not in search_path."""
 
     function: str | None
-    """Its name, where a function computes it instead of the operator."""
+    """The name of the function that computes it, if not an operator."""
 
     place: Place
     node: Node
     position: int = 0
-    """Which key of the ORDER BY it is in, from 0."""
+    """The position of its key in the ORDER BY, from 0."""
 
     ending: str = ""
-    """DESC, NULLS FIRST, as they stand behind the key."""
+    """DESC and NULLS FIRST after the key."""
 
     @property
     def is_bare(self) -> bool:
@@ -51,7 +51,7 @@ class Distance:
 
 
 def distances(plan: Plan, operators: tuple[Operator, ...]) -> list[Distance]:
-    """Every distance of a plan: those it is ordered by first, then those of conditions, then those only printed."""
+    """Every distance of a plan: first those it is ordered by, then those in conditions, then those only in the output."""
     found: list[Distance] = []
     for node in plan.nodes:
         if node.kind in ("Sort", "Incremental Sort"):
@@ -68,7 +68,7 @@ def distances(plan: Plan, operators: tuple[Operator, ...]) -> list[Distance]:
 
 
 def columns_of(expression: str, aliases: set[str]) -> list[tuple[str, str]]:
-    """(alias, column) of every reference to something scanned, as they are quoted."""
+    """(alias, column), as quoted, of every reference to a scanned relation."""
     return [
         (match.group(1), match.group(2))
         for match in re.finditer(r"(?<![\w.\"])" + _COLUMN + r"(?![\w(])", masked(expression))
@@ -81,14 +81,14 @@ def is_bare_column(expression: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """An expression for a message: long literals shortened, the casts of the server's own printing left out."""
+    """An expression for a message: with long literals shortened, and without the casts that the server adds in printing."""
     short = "".join(
         "'…'" if token.kind == "quoted" and token.text[0] != '"' and len(token.text) > _LONG else token.text
         for token in tokens(text)
     )
     short = re.sub(r"'(-?[\d.]+)'::(double precision|numeric|integer)", r"\1", short)
     short = re.sub(r"'…'::[\w.\"]+(\(\d+\))?", "'…'", short)
-    # What a subquery of one row gives: PostgreSQL 17 and later, and before.
+    # The value of a one-row subquery, in PostgreSQL 17 and later, and before.
     short = re.sub(r"\(InitPlan \d+\)\.col\d+|\$\d+", "(SELECT …)", short)
     while short.startswith("(") and _closing(short, 0) == len(short) - 1:
         short = short[1:-1]

@@ -1,6 +1,6 @@
 """The functions in a plan: those whose bodies EXPLAIN does not show, and those that are VOLATILE.
 
-A function of LANGUAGE sql is shown where PostgreSQL writes its body into the statement; every other one is planned when it runs.
+The body of a LANGUAGE sql function is shown if PostgreSQL inlines it; every other function is planned when it runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from everindex.statement_check.text import masked
 _CALL = re.compile(r'(?:("(?:[^"]|"")+"|[\w$]+)\.)?("(?:[^"]|"")+"|[a-z_][\w$]*)\(')
 _EXPRESSIONS = ("Function Call", "Output", "Filter", "Join Filter", "Sort Key", "One-Time Filter", "Group Key")
 
-#: Functions that somebody wrote: those of the server and of an extension are in C.
+#: User-written functions; those of the server and of extensions are in C.
 _WRITTEN = sql.SQL("""
     SELECT DISTINCT n.nspname::text, p.proname::text, l.lanname::text, p.provolatile::text, p.prosecdef, p.proisstrict,
            coalesce(p.proconfig, '{{}}')::text[], pg_catalog.pg_get_function_identity_arguments(p.oid), p.proretset
@@ -44,12 +44,12 @@ class WrittenFunction:
 
     @property
     def quoted(self) -> str:
-        """With its arguments' types, as ALTER FUNCTION takes it."""
+        """The name with its argument types, as ALTER FUNCTION takes it."""
         return f"{sql.Identifier(self.schema, self.name).as_string(None)}({self.arguments})"
 
     @property
     def why_not_inlined(self) -> str:
-        """Why the body of one in SQL is not written into the statement (PostgreSQL, inline_set_returning_function)."""
+        """Why the body of a function in SQL is not inlined (PostgreSQL, inline_set_returning_function)."""
         why = [
             "it is VOLATILE" if self.is_volatile else "",
             "it is SECURITY DEFINER" if self.is_security_definer else "",
@@ -57,8 +57,7 @@ class WrittenFunction:
             "it is STRICT" if self.is_strict else "",
         ]
         return (
-            " and ".join(text for text in why if text)
-            or "it is not called alone in FROM, or holds more than one SELECT"
+            " and ".join(text for text in why if text) or "it is not the only item in FROM, or has more than one SELECT"
         )
 
 
@@ -75,7 +74,7 @@ def called_in(asked: AskedConnection, plan: Plan) -> list[WrittenFunction]:
 
 
 def written(asked: AskedConnection, expressions: list[str]) -> list[WrittenFunction]:
-    """The functions in a language other than C that expressions call, by their names."""
+    """The functions in a language other than C that the expressions call, found by name."""
     names = {_unquoted(match.group(2)) for text in expressions for match in _CALL.finditer(masked(text))}
     if not names:
         return []

@@ -1,4 +1,4 @@
-"""What an index that could serve a statement costs: why the planner does not take it, and what will hurt although it does."""
+"""Why the planner does not choose an index that could serve a statement, and what goes wrong although it does."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from everindex.statement_check.prepared_check import PreparedCheck
 from everindex.statement_check.reason import Reason
 from everindex.statement_check.row_security import RowSecurity
 
-#: Where the session says nothing else (pgvector README).
+#: The default of the session (pgvector README).
 DEFAULT_MAX_SCAN_TUPLES = 20_000
-#: Rows passed over or asked for from which a plan is known to flip on 20,000 rows (measured: offset 500, limit 2,000).
+#: Number of rows skipped or requested at which a plan is known to change on 20,000 rows (measured: offset 500, limit 2,000).
 MANY_ROWS = 100
 _NO_ITERATION = "off"
 _JOIN = "of the join"
 
 
 def why_not_chosen(prepared: PreparedCheck, plan: Plan, usable: Plan, tables: list[Table]) -> list[Reason]:
-    """Why PostgreSQL plans something else although an index could serve; never empty."""
+    """Why PostgreSQL chooses another plan although an index could serve; never empty."""
     serving = prepared.serving
     if prepared.setting("enable_indexscan") == "off":
         where = prepared.source_of("enable_indexscan")
         return [
             Reason(
                 slug="index-scans-off",
-                why=f"enable_indexscan is off (set by: {where}), so that no index is taken for an ORDER BY.",
+                why=f"enable_indexscan is off (set by: {where}), so no index is used for an ORDER BY.",
                 next_step="switch it on where it was switched off: SET, ALTER ROLE … RESET, ALTER DATABASE … RESET or "
                 "postgresql.conf.",
                 proven_by=_name(prepared, prepared.plan((("enable_indexscan", "on"),))),
@@ -47,11 +47,11 @@ def why_not_chosen(prepared: PreparedCheck, plan: Plan, usable: Plan, tables: li
                     if limit.is_guessed
                     else ""
                 )
-                + f"LIMIT {limit.rows}{f' OFFSET {limit.offset}' if limit.offset else ''} asks for so many rows that a scan "
+                + f"LIMIT {limit.rows}{f' OFFSET {limit.offset}' if limit.offset else ''} requests so many rows that a scan "
                 f"seems cheaper: {costs}.",
                 next_step="write LIMIT as a constant or a parameter."
                 if limit.is_guessed
-                else "ask for fewer"
+                else "request fewer"
                 + ("; page by WHERE distance > that of the last row instead of OFFSET." if limit.offset else "."),
             )
         )
@@ -62,9 +62,9 @@ def why_not_chosen(prepared: PreparedCheck, plan: Plan, usable: Plan, tables: li
             found.append(
                 Reason(
                     slug="ef-search-too-dear",
-                    why=f"hnsw.ef_search = {ef_search} makes the index seem dearer than a scan: {costs}.",
-                    next_step=f"lower it (with {DEFAULT_EF_SEARCH} the index is used), or make random reads as cheap as they are "
-                    "on an SSD: random_page_cost = 1.1.",
+                    why=f"hnsw.ef_search = {ef_search} makes the index seem more expensive than a scan: {costs}.",
+                    next_step=f"lower it (with {DEFAULT_EF_SEARCH} the index is used), or set the cost of random reads to that "
+                    "of an SSD: random_page_cost = 1.1.",
                     proven_by=_name(prepared, lower),
                 )
             )
@@ -73,8 +73,8 @@ def why_not_chosen(prepared: PreparedCheck, plan: Plan, usable: Plan, tables: li
         found.append(
             Reason(
                 slug="random-page-cost",
-                why=f"random_page_cost = {prepared.setting('random_page_cost')} counts the index's reads as if a disk turned; "
-                f"vectors stored out of line make the table look small: {costs}.",
+                why=f"random_page_cost = {prepared.setting('random_page_cost')} assumes a spinning disk for the index's reads, "
+                f"and vectors stored out of line make the table look small: {costs}.",
                 next_step="ALTER DATABASE … SET random_page_cost = 1.1 (any SSD).",
                 proven_by=_name(prepared, cheap),
             )
@@ -88,8 +88,8 @@ def why_not_chosen(prepared: PreparedCheck, plan: Plan, usable: Plan, tables: li
             Reason(
                 slug="another-index-is-cheaper",
                 why=f"the planner reads about {rows:,.0f} rows through {names} and sorts them, which is exact: {costs}.",
-                next_step="nothing, if so few rows match for every value that is asked for; check with the value that "
-                "matches most.",
+                next_step="nothing, if so few rows match for every value that is searched for; check with the value that "
+                "matches most rows.",
             )
         )
     return found or [
@@ -104,7 +104,7 @@ def why_not_chosen(prepared: PreparedCheck, plan: Plan, usable: Plan, tables: li
 
 
 def warnings(prepared: PreparedCheck, plan: Plan, *, is_chosen: bool, tables: list[Table]) -> list[Reason]:
-    """What goes wrong although the index serves: fewer rows than asked for, another plan later. `plan` uses the index."""
+    """What goes wrong although the index serves: fewer rows than requested, another plan later. `plan` uses the index."""
     found: list[Reason] = []
     for walks in _walks(prepared, plan, tables):
         found += _row_warnings(prepared, walks)
@@ -114,9 +114,9 @@ def warnings(prepared: PreparedCheck, plan: Plan, *, is_chosen: bool, tables: li
             found.append(
                 Reason(
                     slug="generic-plan",
-                    why=f"planned once for all values it is {generic.summary}: with LIMIT as a parameter the planner expects a "
+                    why=f"the generic plan is {generic.summary}: with LIMIT as a parameter the planner expects a "
                     "tenth of the table, and a partial index needs its constant.",
-                    next_step="write LIMIT and the key of a partial index into the text, or SET plan_cache_mode = "
+                    next_step="write LIMIT and the key of a partial index as literals, or SET plan_cache_mode = "
                     "force_custom_plan.",
                 )
             )
@@ -143,7 +143,7 @@ class _Walks:
     nodes: tuple[Node, ...]
     tables: list[Table]
     rows_of_others: float
-    """Those of partitions that are read in another way, which gives all that pass."""
+    """Rows of partitions that are read by other means, which return all rows that pass."""
 
     @property
     def first(self) -> Node:
@@ -151,11 +151,11 @@ class _Walks:
 
     @property
     def rows(self) -> int:
-        """Of all that is walked through."""
+        """The rows of all scanned graphs."""
         return sum(_rows_and_share(node, self.tables)[0] for node in self.nodes)
 
     def found(self, most: int) -> float:
-        """The rows that are there if each walk finds `most`, before any condition."""
+        """The rows found if each scan finds `most`, before any condition."""
         return sum(min(most, _rows_and_share(node, self.tables)[0]) for node in self.nodes) + self.rows_of_others
 
     def passing(self, most: int, security: RowSecurity | None = None) -> float:
@@ -167,8 +167,8 @@ class _Walks:
 
     def found_words(self, most: int) -> str:
         if len(self.nodes) == 1:
-            return f"the {most} rows that one walk finds"
-        return f"the {most} rows that each of {len(self.nodes)} walks finds"
+            return f"the {most} rows that one scan finds"
+        return f"the {most} rows that each of {len(self.nodes)} scans finds"
 
 
 def _walks(prepared: PreparedCheck, plan: Plan, tables: list[Table]) -> list[_Walks]:
@@ -198,8 +198,8 @@ def _row_warnings(prepared: PreparedCheck, walks: _Walks) -> list[Reason]:
         return [
             Reason(
                 slug="no-limit",
-                why=f"no LIMIT ends the scan of {index.name}, all of it is read: without an iterative scan it has about "
-                f"hnsw.ef_search = {ef_search} rows and no more, and a count of them counts no others.",
+                why=f"no LIMIT ends the scan of {index.name}: without an iterative scan it returns only about "
+                f"hnsw.ef_search = {ef_search} rows, and a count includes only these.",
                 next_step="ORDER BY … LIMIT k in the query that scans the table, below window functions and GROUP BY.",
             )
         ]
@@ -211,16 +211,16 @@ def _row_warnings(prepared: PreparedCheck, walks: _Walks) -> list[Reason]:
         found.append(
             Reason(
                 slug="relaxed-order",
-                why="hnsw.iterative_scan = relaxed_order gives rows not quite in order, and the plan does not sort them.",
-                next_step="put the statement into WITH … AS MATERIALIZED, and ORDER BY distance + 0 outside of it.",
+                why="hnsw.iterative_scan = relaxed_order returns rows not quite in order, and the plan does not sort them.",
+                next_step="put the statement into WITH … AS MATERIALIZED, and ORDER BY distance + 0 outside it.",
             )
         )
     if limit.offset >= MANY_ROWS:
         found.append(
             Reason(
                 slug="large-offset",
-                why=f"OFFSET {limit.offset} finds all the rows that it passes over; further on the plan becomes a scan.",
-                next_step="page by WHERE distance > that of the last row, and end after some pages.",
+                why=f"OFFSET {limit.offset} must find all the rows that it skips; with a larger one the plan becomes a scan.",
+                next_step="page by WHERE distance > that of the last row, and stop after some pages.",
             )
         )
     return found
@@ -229,25 +229,26 @@ def _row_warnings(prepared: PreparedCheck, walks: _Walks) -> list[Reason]:
 def _without_iteration(
     prepared: PreparedCheck, walks: _Walks, limit: Limit, ef_search: int, *, can_iterate: bool
 ) -> list[Reason]:
-    """A walk through a graph finds ef_search rows; conditions are applied to them afterwards. Each partition has a graph."""
+    """Warnings for scans that are not iterative: each finds ef_search rows per graph, and conditions are applied afterwards. Each
+    partition has its own graph."""
     iterate = "SET LOCAL hnsw.iterative_scan = strict_order" if can_iterate else "pgvector 0.8 and its iterative scan"
     found: list[Reason] = []
     wanted = limit.rows + limit.offset
     available = walks.found(ef_search)
     if wanted > available and walks.rows + walks.rows_of_others > available and not limit.is_guessed:
         finds = (
-            f"one walk finds hnsw.ef_search = {ef_search}"
+            f"one scan finds only hnsw.ef_search = {ef_search}"
             if len(walks.nodes) == 1
-            else f"walks through {len(walks.nodes)} partitions find {walks.found(ef_search) - walks.rows_of_others:.0f}, "
+            else f"scans of {len(walks.nodes)} partitions find {walks.found(ef_search) - walks.rows_of_others:.0f}, "
             f"hnsw.ef_search = {ef_search} each"
         )
         if walks.rows_of_others:
-            finds += f", beside {walks.rows_of_others:.0f} rows read without an index"
+            finds += f", in addition to {walks.rows_of_others:.0f} rows read without an index"
         enough = max(wanted, DEFAULT_EF_SEARCH)
         found.append(
             Reason(
                 slug="limit-above-ef-search",
-                why=f"{wanted} rows are asked for, and {finds}: fewer come back.",
+                why=f"{wanted} rows are requested, but {finds}: fewer are returned.",
                 next_step=(
                     f"SET LOCAL hnsw.ef_search = {enough}, or {iterate}." if enough <= MAX_EF_SEARCH else f"{iterate}."
                 ),
@@ -263,7 +264,7 @@ def _without_iteration(
             Reason(
                 slug="filter-after-index",
                 why=f"the condition {condition} is applied to {walks.found_words(ef_search)}"
-                + ("." if condition == _JOIN else f": about {remaining:.0f} remain where {limit.rows} are asked for."),
+                + ("." if condition == _JOIN else f": about {remaining:.0f} remain of the {limit.rows} requested."),
                 next_step=f"{iterate}, or build a partial index for that condition.",
             )
         )
@@ -273,7 +274,7 @@ def _without_iteration(
 def _row_security(
     prepared: PreparedCheck, walks: _Walks, limit: Limit, ef_search: int, *, iterate: str
 ) -> Reason | None:
-    """Does row security leave fewer rows of the walks than are asked for?"""
+    """A warning if row security leaves fewer rows of the scans than requested."""
     security = next((one for one in prepared.row_security if one.applies), None)
     if security is None or not walks.first.filter:
         return None
@@ -285,11 +286,11 @@ def _row_security(
     unset = [name for name in security.settings if not prepared.setting(name)]
     return Reason(
         slug="row-security",
-        why=f"{security.words} is a filter that is applied to role {security.role} after the index: {seen}, so that of "
-        f"{walks.found_words(ef_search)} about {remaining:.0f} remain where {limit.rows} are asked for."
+        why=f"{security.words} is a filter that is applied to role {security.role} after the index: {seen}, so of "
+        f"{walks.found_words(ef_search)} about {remaining:.0f} remain of the {limit.rows} requested."
         + (f" It reads {', '.join(unset)}, which is not set here." if unset else ""),
-        next_step="partition the table by what the policy compares, or build a partial index and write its condition into the "
-        f"statement as a constant beside the policy; at once: {iterate}.",
+        next_step="partition the table by the column that the policy compares, or build a partial index and write its condition "
+        f"into the statement as a constant in addition to the policy; for now: {iterate}.",
         proven_by=_name(prepared, prepared.plan((("hnsw.iterative_scan", "strict_order"),)))
         if "LOCAL" in iterate
         else None,
@@ -297,7 +298,7 @@ def _row_security(
 
 
 def _ended_early(prepared: PreparedCheck, walks: _Walks, limit: Limit) -> list[Reason]:
-    """An iterative scan ends at hnsw.max_scan_tuples rows, and gives those of them that pass."""
+    """A warning for an iterative scan, which ends after hnsw.max_scan_tuples rows and returns those of them that pass."""
     most = int(prepared.setting("hnsw.max_scan_tuples") or DEFAULT_MAX_SCAN_TUPLES)
     security = next((one for one in prepared.row_security if one.applies and walks.first.filter), None)
     rows = walks.rows
@@ -311,34 +312,34 @@ def _ended_early(prepared: PreparedCheck, walks: _Walks, limit: Limit) -> list[R
     ends = f"hnsw.max_scan_tuples = {most:,} of {rows:,} rows"
     if len(walks.nodes) > 1:
         ends = f"hnsw.max_scan_tuples = {most:,} rows in each of {len(walks.nodes)} partitions, which have {rows:,}"
-    # Twice what is needed on average: the rows that pass are not spread evenly. More than there are is as good as no end.
+    # Twice the average need, because the rows that pass are not distributed evenly. More than all rows means no limit.
     enough = min(rows, math.ceil(2 * wanted / share)) if share * rows >= wanted else rows
     return [
         Reason(
             slug="scan-ends-early",
             why=f"an iterative scan ends after {ends}, and about {share:.2%} of them "
-            f"pass {condition}: about {come_back:.0f} come back of {min(wanted, round(share * rows + walks.rows_of_others))}.",
-            next_step=f"build a partial index for that condition, or an index of its own on what it compares, which reads about "
-            f"{share * rows:,.0f} rows; or SET LOCAL hnsw.max_scan_tuples = {enough}, with hnsw.scan_mem_multiplier where "
-            "its memory (work_mem) ends before.",
+            f"pass {condition}: about {come_back:.0f} of {min(wanted, round(share * rows + walks.rows_of_others))} are returned.",
+            next_step=f"build a partial index for that condition, or an ordinary index on the column that it compares, which "
+            f"reads about {share * rows:,.0f} rows; or SET LOCAL hnsw.max_scan_tuples = {enough}, and raise "
+            "hnsw.scan_mem_multiplier if its memory (work_mem) is used up before.",
         )
     ]
 
 
 def _rows_and_share(node: Node, tables: list[Table]) -> tuple[int, float]:
-    """The rows of what a node scans, and the share of them that it gives on."""
+    """The rows of the relation that a node scans, and the share of them that it returns."""
     rows = next((table.rows_of(node.relation) for table in tables if table.has(node.relation)), 0)
     return rows, min(1.0, node.rows / rows) if rows else 1.0
 
 
 def _passing(security: RowSecurity, tables: list[Table], share: float) -> tuple[int, int | None, float]:
-    """The rows of the table of a policy, those that the role sees, and the share that passes: `share` by the planner."""
+    """The rows of a policy's table, those that the role sees, and the share that passes (`share`: the planner's estimate)."""
     rows, passing = next(((one.rows, one.passing) for one in tables if one.names == security.table), (0, None))
     return rows, passing, min(share, passing / rows) if passing is not None and rows else share
 
 
 def _condition(prepared: PreparedCheck, node: Node) -> str | None:
-    """What rows have to pass after the index gave them; a bound on the distance itself is meant to leave out the rest."""
+    """The condition that rows must pass after the index; a bound on the distance itself does not count, as it is intended."""
     alone = Plan(root={**node.facts, "Plans": []})
     aliases = {str(node.facts.get("Alias"))}
     in_filter = [distance for distance in distances(alone, prepared.extension.operators) if distance.place == "filter"]

@@ -1,7 +1,7 @@
-"""Why no vector index can serve a statement: what its plan orders by, and which change of it PostgreSQL would serve.
+"""Why no vector index can serve a statement: what its plan orders by, and which change would let PostgreSQL use an index.
 
-A remedy is tried before it is given: a query of that shape over the same table is planned where nothing but an index is
-cheap, and the reason says which index PostgreSQL then uses.
+A remedy is tried before it is suggested: a query of that shape on the same table is planned with everything but an index made
+expensive, and the reason says which index PostgreSQL then uses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from everindex.statement_check.unseen import foreign_of, reads_nothing, why_no_d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """The side of a distance that an index may hold."""
+    """The side of a distance that may be an index key."""
 
     alias: str
     table: Names
@@ -31,7 +31,7 @@ class Side:
 
 
 def why_not_usable(prepared: PreparedCheck, plan: Plan) -> list[Reason]:
-    """Every reason that was found, the nearest to the heart of it first; never empty."""
+    """Every reason that was found, the most fundamental first; never empty."""
     found = [
         distance
         for distance in distances(plan, prepared.extension.operators)
@@ -40,7 +40,7 @@ def why_not_usable(prepared: PreparedCheck, plan: Plan) -> list[Reason]:
     if not found or reads_nothing(plan):
         return [why_no_distance(prepared, plan)]
     first = found[0]
-    # A distance of a condition may stand beside the one of the ORDER BY: what is ordered by decides.
+    # There may be a distance in a condition in addition to that of the ORDER BY; the latter decides.
     sides = _sides(first, plan, prepared)
     supplied = _supplied(first, plan, sides)
     reasons: list[Reason] = []
@@ -56,14 +56,14 @@ def why_not_usable(prepared: PreparedCheck, plan: Plan) -> list[Reason]:
     return reasons or [_computed_before(plan, proof, _remedy(first, sides, supplied))]
 
 
-#: A fault of the index itself is to be repaired first.
+#: A problem of the index itself must be repaired first.
 _DECIDED = ("no-index", "index-invalid", "index-being-built", "foreign-table")
 
 
 def _volatile(prepared: PreparedCheck, distance: Distance, sides: list[Side]) -> list[Reason]:
-    """A vector that PostgreSQL may not compute once: an index order needs one that is the same for every row.
+    """A vector that PostgreSQL may not compute just once: an index scan needs one that is the same for every row.
 
-    Found by planning: the vector as it stands is not served, the same in a subquery of one row is."""
+    Found by planning: with the vector as written no index is used, with the same in a one-row subquery one is."""
     side = sides[0]
     vector = (distance.right if side.expression == distance.left else distance.left).strip()
     proof = None
@@ -77,33 +77,33 @@ def _volatile(prepared: PreparedCheck, distance: Distance, sides: list[Side]) ->
     functions = [function for function in written(prepared.asked, [vector]) if function.is_volatile]
     names = ", ".join(f"{function.name}()" for function in functions) or shown(vector)
     stable = "".join(
-        f"; or ALTER FUNCTION {function.quoted} STABLE, if it gives the same for the same arguments"
+        f"; or ALTER FUNCTION {function.quoted} STABLE, if it returns the same value for the same arguments"
         for function in functions
     )
     return [
         Reason(
             slug="volatile-vector",
-            why=f"{names} is VOLATILE, as every function is that is not declared otherwise: PostgreSQL computes it anew for each "
-            "row, and an index gives the order by one vector only.",
+            why=f"{names} is VOLATILE, which is the default for functions: PostgreSQL computes it again for each row, but an "
+            "index scan orders by a single vector.",
             next_step=f"compute it once: ORDER BY {shown(side.expression)} {distance.operator} (SELECT {shown(vector)}) LIMIT k, "
-            f"or give the vector as a parameter{stable}.",
+            f"or pass the vector as a parameter{stable}.",
             proven_by=proof,
         )
     ]
 
 
 def _computed_before(plan: Plan, proof: str | None, remedy: str) -> Reason:
-    """The shape is right and an index is there, and yet it cannot be used: something stands between the two."""
+    """The reason when the shape is right and an index exists, but something in between prevents its use."""
     if proof is None:
         return Reason(
             slug="unknown",
-            why=f"PostgreSQL plans {plan.summary} even where every other way is made dear.",
+            why=f"PostgreSQL plans {plan.summary} even if all other plans are made expensive.",
             next_step="compare the statement with ORDER BY column <operator> vector LIMIT k, and look at its plan.",
         )
     return Reason(
         slug="ordered-outside",
-        why="the rows come out of a subquery that PostgreSQL computes as a whole (MATERIALIZED, OFFSET 0, a join that cannot "
-        "keep the order), and are ordered after it.",
+        why="the rows come from a subquery that PostgreSQL computes in full (MATERIALIZED, OFFSET 0, a join that cannot "
+        "preserve the order), and are ordered afterwards.",
         next_step=f"put ORDER BY {remedy} LIMIT k into the query that scans the table.",
         proven_by=proof,
     )
@@ -121,9 +121,9 @@ def _index_reasons(
         reasons.append(
             Reason(
                 slug="vector-from-join",
-                why=f"both sides of {shown(distance.text)} are columns: the vector comes from a join, and is another one for "
-                "each row.",
-                next_step="read the vector first and give it as a parameter, or as a subquery of one row: ORDER BY "
+                why=f"both sides of {shown(distance.text)} are columns: the vector comes from a join, and differs from row to "
+                "row.",
+                next_step="read the vector first and pass it as a parameter or as a one-row subquery: ORDER BY "
                 + f"{shown(side.expression)} {distance.operator} (SELECT {supplied} …) LIMIT k.",
                 proven_by=_used(
                     prepared,
@@ -144,8 +144,8 @@ def _index_reasons(
         reasons.append(
             Reason(
                 slug="function-instead-of-operator",
-                why=f"it orders by the function {distance.function}(); an index is found by its operator alone"
-                + (", and <#> gives the negative of that function." if asks_negative else "."),
+                why=f"it orders by the function {distance.function}(), but PostgreSQL matches an index only by its operator"
+                + (", and <#> is the negative of that function." if asks_negative else "."),
                 next_step=f"write {_remedy(distance, sides)} instead.",
                 proven_by=_proof(prepared, distance, sides),
             )
@@ -156,7 +156,7 @@ def _index_reasons(
     foreign = foreign_of(plan, side.table)
     if foreign is not None:
         return [*reasons, foreign]
-    # The distance that the statement asks for comes first, then what it would change least.
+    # The distance of the statement comes first, then the smallest change.
     own = sorted(
         (index for index in indexes if index.is_valid),
         key=lambda index: (
@@ -176,7 +176,7 @@ def _index_reasons(
 def _differs(
     prepared: PreparedCheck, distance: Distance, side: Side, index: VectorIndex, others: list[VectorIndex]
 ) -> Reason | None:
-    """How the statement would have to be for `index` to serve it; None where no change of it alone does."""
+    """The change of the statement that would let `index` serve it; None if no change of the statement alone does."""
     predicate = f" WHERE {index.predicate}" if index.predicate else ""
     vector = _vector(index.operator)
     if _used(prepared, side, f"{side.expression} {_spelled(prepared, index.operator)} {vector}", where=predicate):
@@ -188,13 +188,13 @@ def _differs(
             return Reason(
                 slug="operator-of-another-opclass",
                 why=f"{serves}; the statement orders by {distance.operator}.",
-                next_step=f"order by {shown(side.expression)} {choice} … if that distance is meant, or build an index "
+                next_step=f"order by {shown(side.expression)} {choice} … if that is the intended distance, or build an index "
                 f"with {wanted or 'the opclass of ' + distance.operator}.",
                 proven_by=index.name,
             )
         return Reason(
             slug="partial-index",
-            why=f"{index.name} is partial, and the statement's conditions do not imply its predicate {index.predicate}.",
+            why=f"{index.name} is partial, but the statement's conditions do not imply its predicate {index.predicate}.",
             next_step=f"add that condition, written as a constant: WHERE {index.predicate}.",
             proven_by=index.name,
         )
@@ -208,9 +208,9 @@ def _differs(
     if not index.is_expression and side.column == index.expression:
         return Reason(
             slug="cast-of-the-column",
-            why=f"it orders by {shown(side.expression)}, which is another expression than {index.expression}, the column that "
-            f"{index.name} holds{slug_operator}.",
-            next_step=f"leave the column alone, and cast the vector: ORDER BY {index.expression} {index.operator} … LIMIT k; or "
+            why=f"it orders by {shown(side.expression)}, which differs from {index.expression}, the key of "
+            f"{index.name}{slug_operator}.",
+            next_step=f"do not cast the column, but the vector: ORDER BY {index.expression} {index.operator} … LIMIT k; or "
             f"build an index on ({shown(side.expression)}).",
             proven_by=index.name,
         )
@@ -218,8 +218,8 @@ def _differs(
         return None  # an index on another column
     return Reason(
         slug="index-on-an-expression",
-        why=f"{index.name} holds {shown(index.expression)}; the statement orders by {shown(side.expression)}.",
-        next_step=f"order by the expression as the index has it{slug_operator}: ORDER BY {shown(index.expression)} "
+        why=f"the key of {index.name} is {shown(index.expression)}; the statement orders by {shown(side.expression)}.",
+        next_step=f"order by the same expression as the index{slug_operator}: ORDER BY {shown(index.expression)} "
         f"{index.operator} … LIMIT k; then sort the few rows by the exact distance.",
         proven_by=index.name,
     )
@@ -232,12 +232,12 @@ def _no_index(prepared: PreparedCheck, distance: Distance, side: Side, indexes: 
             return Reason(
                 slug="index-being-built",
                 why=f"{index.name} is being built.",
-                next_step="wait for its end (pg_stat_progress_create_index), then check again.",
+                next_step="wait until it is finished (pg_stat_progress_create_index), then check again.",
             )
         return Reason(
             slug="index-invalid",
             why=f"{index.name} is INVALID: its build failed or was cancelled, and PostgreSQL never uses it.",
-            next_step=f"REINDEX INDEX CONCURRENTLY {index.quoted}, outside of a transaction.",
+            next_step=f"REINDEX INDEX CONCURRENTLY {index.quoted}, outside a transaction.",
         )
     kinds = {column.name: column.type for column in prepared.columns if column.table == side.table}
     there = "; ".join(
@@ -252,18 +252,15 @@ def _no_index(prepared: PreparedCheck, distance: Distance, side: Side, indexes: 
         why=f"no valid index of {side.table[1]} serves {shown(side.expression)} {distance.operator} ….",
         next_step=f"CREATE INDEX CONCURRENTLY ON {quoted(*side.table)} USING hnsw "
         + (f"({side.column} {opclass})" if is_column else f"(({shown(side.expression)}) …_ops)")
-        + f". There is: {there or 'no vector index at all'}.",
+        + f". Existing: {there or 'no vector index at all'}.",
     )
-
-
-# --- how it is asked for -------------------------------------------------------------------------------------------
 
 
 # --- asking PostgreSQL ---------------------------------------------------------------------------------------------
 
 
 def _sides(distance: Distance, plan: Plan, prepared: PreparedCheck) -> list[Side] | None:
-    """The sides that are columns of tables, one with a vector index before one without."""
+    """The sides that are columns of tables; those with a vector index come first."""
     tables = {alias.strip('"'): table for alias, table in plan.relations.items()}
     aliases = {str(node.facts["Alias"]) for node in plan.nodes if "Alias" in node.facts}
     found: list[Side] = []
@@ -278,7 +275,7 @@ def _sides(distance: Distance, plan: Plan, prepared: PreparedCheck) -> list[Side
 
 
 def _is_served(prepared: PreparedCheck, distance: Distance) -> bool:
-    """Does what is sorted come out of a vector index?"""
+    """Whether the sorted rows come from a vector index."""
     nodes = (Node(facts=facts, above=()) for facts in below(distance.node.facts))
     return any(node.index in prepared.serving for node in nodes if node.index)
 
@@ -304,7 +301,7 @@ def _proof(prepared: PreparedCheck, distance: Distance, sides: list[Side] | None
 
 
 def _used(prepared: PreparedCheck, side: Side, expression: str, *, where: str = "") -> str | None:
-    # The parts are PostgreSQL's own printing of the statement: quoted where they have to be.
+    # The parts come from PostgreSQL's own output, so they are quoted where necessary.
     query = sql.SQL("SELECT 1 FROM ONLY {table} AS {alias}{where} ORDER BY {expression} LIMIT 10").format(
         table=sql.Identifier(*side.table),
         alias=sql.SQL(side.alias),
@@ -329,7 +326,7 @@ def _spelled(prepared: PreparedCheck, operator: str) -> str:
 
 
 def _vector(operator: str) -> str:
-    """A constant that stands for any vector: a plan does not depend on its width."""
+    """A constant that represents any vector: a plan does not depend on its dimensions."""
     return "'1'" if operator in ("<~>", "<%>") else "'[1]'"
 
 
@@ -338,6 +335,6 @@ def _opclass(prepared: PreparedCheck, operator: str, type_name: str) -> str | No
 
 
 def _table_and_parents(prepared: PreparedCheck, table: Names) -> set[Names]:
-    """The table and, of a partition, those that have an index of which its own is a part."""
+    """The table and, for a partition, the parents with an index that its own is part of."""
     roots = {(index.schema, index.root) for index in prepared.indexes if index.table == table}
     return {table} | {index.table for index in prepared.indexes if index.names in roots}

@@ -1,4 +1,4 @@
-"""A plan as EXPLAIN (FORMAT JSON, VERBOSE) prints it: a tree of scans, sorts, limits and expressions."""
+"""A plan from EXPLAIN (FORMAT JSON, VERBOSE): a tree of scans, sorts, limits and expressions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-#: What reads all of its input before its first row, so that a LIMIT above it does not end an index scan below it.
+#: Nodes that read all of their input before their first row, so that a LIMIT above does not end an index scan below.
 _READS_EVERYTHING = frozenset({"Sort", "Hash", "Aggregate", "WindowAgg", "SetOp", "Memoize", "Recursive Union"})
 
 _NUMBERING = frozenset({"row_number", "rank", "dense_rank"})
@@ -20,7 +20,7 @@ Names = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A node of a plan, with those above it, the nearest last."""
+    """A node of a plan, with the nodes above it, the nearest last."""
 
     facts: dict[str, Any]
     above: tuple[dict[str, Any], ...]
@@ -36,7 +36,7 @@ class Node:
 
     @property
     def index(self) -> Names | None:
-        """The index of a scan; it lies in the schema of its table."""
+        """The index of a scan, which is in the schema of its table."""
         name = self.facts.get("Index Name")
         return (str(self.facts.get("Schema", "")), str(name)) if name else None
 
@@ -57,12 +57,12 @@ class Node:
 
     @property
     def has_limit_above(self) -> bool:
-        """Is there a LIMIT in this node's own query?"""
+        """Whether there is a LIMIT in this node's own query."""
         return any(node["Node Type"] == "Limit" for node in self._own_query())
 
     @property
     def limit(self) -> Limit | None:
-        """The LIMIT that ends this node early; None where there is none, or where all is read in between."""
+        """The LIMIT that ends this node early; None if there is none, or a node in between reads everything."""
         below = self.facts
         for node in self._own_query():
             if node["Node Type"] == "Limit":
@@ -102,17 +102,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A LIMIT as the planner understood it."""
+    """A LIMIT as interpreted by the planner."""
 
     rows: int
     offset: int
     is_guessed: bool = False
-    """It is computed when the statement runs, and the planner assumes a tenth of its input."""
+    """True when it is computed at run time, so that the planner assumes a tenth of its input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A plan as EXPLAIN gave it."""
+    """A plan from EXPLAIN."""
 
     root: dict[str, Any]
 
@@ -138,18 +138,18 @@ class Plan:
 
     @property
     def relations(self) -> dict[str, Names]:
-        """{alias: table} of all that is scanned."""
+        """{alias: table} of all scanned relations."""
         return {
             str(node.facts["Alias"]): node.relation for node in self.scans if node.relation and "Alias" in node.facts
         }
 
     def uses(self, indexes: set[Names]) -> list[Node]:
-        """The scans that go through one of these indexes in its order."""
+        """The scans that use one of these indexes in its order."""
         return [node for node in self.scans if node.kind in ("Index Scan", "Index Only Scan") and node.index in indexes]
 
 
 def below(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A node and all below it."""
+    """A node and all nodes below it."""
     yield facts
     for child in facts.get("Plans", []):
         yield from below(child)
@@ -162,13 +162,13 @@ def _nodes(facts: dict[str, Any], above: tuple[dict[str, Any], ...]) -> Iterator
 
 
 def input_of(facts: dict[str, Any]) -> dict[str, Any]:
-    """The node that a node of one input takes its rows from: what it computes beside (InitPlan, SubPlan) is printed first."""
+    """The input of a node with one input; its InitPlans and SubPlans are printed before it."""
     children: list[dict[str, Any]] = facts["Plans"]
     return next((child for child in children if child.get("Parent Relationship") == "Outer"), children[-1])
 
 
 def _limit(facts: dict[str, Any]) -> Limit:
-    """EXPLAIN shows the offset of a LIMIT by its cost alone: the share of its input's run cost that is paid before the
+    """The rows and offset of a LIMIT. EXPLAIN shows the offset only in its cost: the share of its input's run cost before the
     first row. Sources: adjust_limit_rows_costs in PostgreSQL's optimizer/util/pathnode.c, the same in 14 to 18; and
     SS_attach_initplans in optimizer/plan/subselect.c, by which the top node of a query pays for its InitPlans and CTEs too."""
     child = input_of(facts)
@@ -178,11 +178,11 @@ def _limit(facts: dict[str, Any]) -> Limit:
     if run > 0:
         offset = round((facts["Startup Cost"] - beside - child["Startup Cost"]) / run * child["Plan Rows"])
     rows = int(facts["Plan Rows"])
-    # adjust_limit_rows_costs: a count or an offset that is no constant is assumed to be a tenth of the input.
+    # adjust_limit_rows_costs: a count or an offset that is not a constant is assumed to be a tenth of the input.
     is_guessed = beside > 0 and rows == max(1, round(child["Plan Rows"] * 0.1))
     return Limit(rows=rows, offset=max(0, offset), is_guessed=is_guessed)
 
 
 def _only_numbers_rows(window: dict[str, Any]) -> bool:
-    """Does a WindowAgg give each row as soon as it has read it? count() OVER () and its like read a whole partition."""
+    """Whether a WindowAgg returns each row as soon as it has read it; count() OVER () and others read a whole partition."""
     return not set(_WINDOW_FUNCTION.findall(" ".join(window.get("Output", [])))) - _NUMBERING

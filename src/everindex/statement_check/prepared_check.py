@@ -1,4 +1,4 @@
-"""A statement made ready to be planned: prepared, with its parameters' values, and EXPLAIN of it under trial settings."""
+"""A statement that is ready to be planned: prepared, with values for its parameters, and EXPLAIN of it under trial settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from everindex.statement_check.values import (
     stored_vectors,
 )
 
-#: Every other way is made dear: what still does not go through a vector index cannot go through it.
+#: Makes all other plans expensive: a statement that still does not use a vector index cannot use it.
 ONLY_THE_INDEX: Settings = (
     ("enable_indexscan", "on"),
     ("enable_seqscan", "off"),
@@ -39,7 +39,7 @@ ONLY_THE_INDEX: Settings = (
     ("enable_bitmapscan", "off"),
 )
 GENERIC: Settings = (("plan_cache_mode", "force_generic_plan"),)
-#: The types of the parameters of a prepared statement, in their order.
+#: The types of the parameters of a prepared statement, in order.
 _TYPES = sql.SQL(
     "SELECT t.typname::text FROM pg_catalog.pg_prepared_statements s, "
     "LATERAL unnest(s.parameter_types::oid[]) WITH ORDINALITY AS p(type, number) "
@@ -55,19 +55,19 @@ class PreparedCheck:
     statement: Statement
     extension: Extension
     needs_search_path: bool = False
-    """True where the statement can be prepared only with the schema of pgvector in search_path."""
+    """True if the statement can be prepared only with the schema of pgvector in search_path."""
 
     prepared: str | None = None
-    """None where PostgreSQL cannot tell the types of the parameters: their values stand in the text then."""
+    """None if PostgreSQL cannot determine the types of the parameters; then the text contains their values."""
 
     text: str = ""
-    """What is explained where nothing is executed by its prepared name."""
+    """The text to explain when the prepared name is not used."""
 
     values: tuple[str, ...] = ()
-    """Literals of the parameters, in their order."""
+    """Literals of the parameters, in order."""
 
     samples: tuple[tuple[str, ...], ...] = ()
-    """The same with other stored vectors, where a vector was taken from the table and more than one was asked for."""
+    """The same with other stored vectors, if a vector was taken from the table and several samples were requested."""
 
     columns: list[VectorColumn] = field(default_factory=list)
     indexes: list[VectorIndex] = field(default_factory=list)
@@ -75,43 +75,43 @@ class PreparedCheck:
 
     @property
     def serving(self) -> set[Names]:
-        """The vector indexes that a plan may go through."""
+        """The vector indexes that a plan may use."""
         return {index.names for index in self.indexes if index.is_valid}
 
     def plan(self, settings: Settings = ()) -> Plan:
-        """The plan with the values of the parameters, under settings for this one time."""
+        """The plan with the values of the parameters, under settings for this call."""
         return self._explain(self._target(), (*PLANNED_ANEW, *settings))
 
     def generic_plan(self) -> Plan | None:
-        """The plan that is made once for all values; None where there are no parameters."""
+        """The plan that is made once for all values; None if there are no parameters."""
         if self.prepared is None or not self.values:
             return None
         return self._explain(self._target(), GENERIC)
 
     def plan_lines(self) -> list[str]:
-        """What EXPLAIN prints."""
+        """The output of EXPLAIN."""
         with self._under(PLANNED_ANEW):
             return [str(row[0]) for row in self.asked.rows("EXPLAIN " + self._target())]
 
     def execute(self, values: tuple[str, ...], settings: Settings = ()) -> list[tuple[Any, ...]]:
-        """The rows of the statement. The one place that executes it: for measuring recall, never for a check."""
+        """The rows of the statement. This is the only place that executes it: to measure recall, never for a check."""
         with self._under((*PLANNED_ANEW, *settings)):
             return self.asked.rows(self._target(values))
 
     def try_query(self, text: str) -> Plan | None:
-        """The plan of a query of our own where nothing but an index is cheap; None where PostgreSQL refuses it."""
+        """The plan of a query of our own with everything but an index made expensive; None if PostgreSQL rejects it."""
         try:
             return self._explain(text, ONLY_THE_INDEX)
         except Refused:
             return None
 
     def setting(self, name: str) -> str | None:
-        """A setting as the application's session has it; None where there is no such."""
+        """A setting in the application's session; None if it does not exist."""
         found = self.asked.rows(SETTING.format(sql.Literal(name)))[0][0]
         return None if found is None else str(found)
 
     def source_of(self, name: str) -> str:
-        """Where a setting was made: `database`, `user`, `session`, `configuration file`."""
+        """The source of a setting: `database`, `user`, `session`, `configuration file`."""
         found = self.asked.rows(
             sql.SQL("SELECT source FROM pg_catalog.pg_settings WHERE name = {}").format(sql.Literal(name))
         )
@@ -119,7 +119,7 @@ class PreparedCheck:
 
     def _target(self, values: tuple[str, ...] | None = None) -> str:
         if self.prepared is None or not self.values:
-            # Without parameters a prepared statement keeps its first plan, whatever is set afterwards.
+            # Without parameters a prepared statement keeps its first plan, regardless of later settings.
             return self.text
         literals = ", ".join(self.values if values is None else values)
         return f"EXECUTE {self.prepared}({literals})"
@@ -151,8 +151,8 @@ def prepared(
 ) -> Iterator[PreparedCheck]:
     """The statement, prepared, with a value for each of its parameters, in its session. The connection is left as it was.
 
-    Raises StatementNotCheckable when the statement is not a SELECT, is refused by PostgreSQL, or has a parameter without a
-    value that is not a vector.
+    Raises StatementNotCheckable when the statement is not a SELECT, is rejected by PostgreSQL, or has a parameter other than a
+    vector without a value.
     """
     refuse_what_is_no_select(statement)
     prepared = f"everindex_{secrets.token_hex(6)}"
@@ -164,9 +164,9 @@ def prepared(
                 assume_role(asked, role)
             make_settings(asked, settings)
             replay(asked, statement, parameters)
-            # The time that the application gives its statement is not for the questions that are asked about it.
+            # The application's statement timeout must not apply to our queries about the statement.
             asked.rows(SET.format(sql.Literal("statement_timeout"), sql.Literal(timeout)))
-            # What the text means must not depend on a setting that reads backslashes otherwise than the splitter does.
+            # The meaning of the text must not depend on a setting that interprets backslashes differently from the splitter.
             asked.rows(SET.format(sql.Literal("standard_conforming_strings"), sql.Literal("on")))
             try:
                 _prepare(found, prepared, given_values(statement, parameters), samples)
@@ -180,12 +180,12 @@ def prepared(
 
 
 def refuse_what_is_no_select(statement: Statement) -> None:
-    """Raises StatementNotCheckable for what does not begin as a query does, and for SELECT INTO."""
+    """Raises StatementNotCheckable for a statement that does not begin like a query, and for SELECT INTO."""
     if any(token.kind == "word" and token.text.lower() == "into" for token in tokens(statement.numbered)):
         raise StatementNotCheckable(
             f"{called(statement)} writes.",
-            why="it has an INTO: SELECT … INTO makes a table, INSERT INTO fills one.",
-            next_step="check the SELECT alone. Nothing was executed.",
+            why="it has an INTO: SELECT … INTO creates a table, INSERT INTO fills one.",
+            next_step="check only the SELECT. Nothing was executed.",
         )
     first = statement.numbered.lstrip("( \t\r\n").split(None, 1)
     word = first[0].lower() if first else ""
@@ -193,13 +193,13 @@ def refuse_what_is_no_select(statement: Statement) -> None:
         raise StatementNotCheckable(
             f"{called(statement)} is not a SELECT.",
             why=f"it begins with {word.upper()[:30]!r}; only reading statements are checked, and none is ever executed.",
-            next_step="give the SELECT that searches; of an INSERT … SELECT, the SELECT alone.",
+            next_step="pass the SELECT that searches; for an INSERT … SELECT, only the SELECT.",
         )
 
 
 def _prepare(found: PreparedCheck, name: str, given: dict[int, Any], samples: int) -> None:
     statement = found.statement
-    # A tuple cannot be one parameter: it stands for the list after IN, as psycopg2 writes it.
+    # A tuple cannot be one parameter: it represents the list after IN, as psycopg2 writes it.
     lists = {
         n: as_literal(v, type_name="", what=statement.parameters[n - 1])
         for n, v in given.items()
@@ -219,7 +219,7 @@ def _prepare(found: PreparedCheck, name: str, given: dict[int, Any], samples: in
             return
         if exc.state not in ("42883", "42704") or _is_in_search_path(found):
             raise
-        # Tried once more as if pgvector's operators could be found; that they cannot is what there is to say then.
+        # Tried once more with pgvector's operators in the search_path; that they are missing becomes the reason.
         path = f"{found.setting('search_path')}, {catalog.quoted(found.extension.schema)}"
         found.asked.rows(SET.format(sql.Literal("search_path"), sql.Literal(path.lstrip(", "))))
         with found.asked.attempt():
@@ -228,7 +228,7 @@ def _prepare(found: PreparedCheck, name: str, given: dict[int, Any], samples: in
     found.prepared, found.text = name, text
     types = [row[0] for row in found.asked.rows(_TYPES.format(sql.Literal(name)))]
     found.values = ("NULL",) * len(types)
-    # Without values every partition stays, where those that are none would prune all.
+    # Without values every partition remains; NULL values would prune all of them.
     generic = found._explain(found._target(), (*GENERIC, ("enable_partition_pruning", "off")))
     refuse_writing(found, generic)
     columns = catalog.vector_columns(found.asked, generic.relations.values())
@@ -248,20 +248,20 @@ def _choices(
     columns: list[VectorColumn],
     samples: int,
 ) -> list[str]:
-    """The literals for one parameter: its value, or vectors of the table."""
+    """The literals for one parameter: its value, or vectors from the table."""
     name = found.statement.parameters[number - 1]
     if number in given:
         value = given[number]
         return ["NULL" if isinstance(value, tuple) else as_literal(value, type_name=type_name, what=name)]
     column = column_of(number, type_name, generic, columns) if type_name in VECTOR_TYPES else None
     if column is None and type_name in VECTOR_TYPES and not generic.relations:
-        return ["NULL"]  # nothing is read: the plan does not depend on it
+        return ["NULL"]  # nothing is read, so the plan does not depend on it
     if column is None:
         missing = [f"{name} ({kind})" for name, kind in _missing(found, given)]
         raise StatementNotCheckable(
             f"{called(found.statement)} has parameters without a value: {', '.join(missing) or name}.",
             why="the plan depends on their values; only a vector can be taken from the table instead.",
-            next_step="give each of them a value that the application would: --param NAME=VALUE, or params=… in Python.",
+            next_step="give each of them a value that the application would use: --param NAME=VALUE, or params=… in Python.",
         )
     return [literal(text) for text in stored_vectors(found.asked, column, type_name=type_name, count=samples)]
 
@@ -288,7 +288,7 @@ def refuse_writing(found: PreparedCheck, plan: Plan) -> None:
         raise StatementNotCheckable(
             f"{called(found.statement)} writes.",
             why="its plan has a ModifyTable: a WITH or the statement itself inserts, updates or deletes.",
-            next_step="check the part that searches on its own. Nothing was executed.",
+            next_step="check only the part that searches. Nothing was executed.",
         )
 
 
@@ -298,20 +298,20 @@ def _is_in_search_path(found: PreparedCheck) -> bool:
 
 
 def _shape_of(value: Any) -> str:
-    """The type that a value of an inlined parameter is written as: a list of numbers is a vector to its sender."""
+    """The type for the literal of an inlined parameter: a list of numbers is meant as a vector."""
     is_vector = hasattr(value, "to_text") or getattr(value, "ndim", 0) == 1
     return "vector" if is_vector or (isinstance(value, list) and all(isinstance(part, float) for part in value)) else ""
 
 
 def _told_of_policy(asked: AskedConnection, exc: Refused, statement: Statement) -> StatementNotCheckable | None:
-    """A policy that reads a setting which is not set fails when the statement is planned, and PostgreSQL names no policy."""
+    """The error for a policy that reads an unset setting: it fails during planning, and PostgreSQL does not name the policy."""
     if exc.state[:2] not in ("42", "22") or exc.state == "42501":
         return None
     try:
         unset = unset_settings(asked)
     except Refused:
-        return None  # what failed has ended the transaction
-    # An unknown setting is named in the message; of another error only the policies of the tables it names are the cause.
+        return None  # the failure has ended the transaction
+    # The message names an unknown setting; for other errors only policies of the tables in the statement can be the cause.
     named = {token.text.strip('"').lower() for token in tokens(statement.numbered)}
     for security, name in unset:
         if f'"{name}"' in exc.text or (exc.state[:2] == "22" and security.table[1].lower() in named):
@@ -326,9 +326,9 @@ def _told_of_policy(asked: AskedConnection, exc: Refused, statement: Statement) 
 
 def told(exc: Refused, statement: Statement) -> EverindexError:
     if exc.state[:2] in ("08", "57", "53", "") or exc.state in ("42501", "55P03", "40P01"):
-        return exc.as_ours(doing=f"asking for the plan of {called(statement)}")
+        return exc.as_ours(doing=f"getting the plan of {called(statement)}")
     return StatementNotCheckable(
-        f"PostgreSQL refuses {called(statement)}.",
+        f"PostgreSQL rejects {called(statement)}.",
         why=f"{exc.text} (SQLSTATE {exc.state}).",
         next_step="correct the statement, or connect to the database and as the role that the application uses.",
     )

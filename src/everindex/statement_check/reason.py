@@ -13,7 +13,7 @@ class Reason:
     why: str
     next_step: str
     proven_by: str | None = None
-    """The index that PostgreSQL uses once the remedy is applied, as it said itself; None where that was not asked."""
+    """The index that PostgreSQL uses once the remedy is applied, verified by planning; None if that was not tried."""
 
     @property
     def remedy(self) -> str:

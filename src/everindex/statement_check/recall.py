@@ -17,12 +17,12 @@ from everindex.statement_check.text import Statement
 from everindex.statement_check.values import Given, called
 from everindex.units import count_text
 
-#: A vector index gives rows by a plain index scan alone (pgvector: no bitmap, no index-only scan); the key lookups of
-#: joins stay quick through bitmaps.
+#: A vector index supports only plain index scans (pgvector: no bitmap, no index-only scan); key lookups of joins remain fast
+#: through bitmaps.
 EXACT = (
     ("enable_indexscan", "off"),
     ("enable_indexonlyscan", "off"),
-    # The application's session may have these off, to get the index.
+    # The application's session may have switched these off to get the index.
     ("enable_seqscan", "on"),
     ("enable_sort", "on"),
 )
@@ -30,7 +30,7 @@ EXACT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementRecall:
-    """A measured recall@k with its 95 % confidence interval (Wilson, over all rows asked for)."""
+    """A measured recall@k with its 95 % confidence interval (Wilson, on all requested rows)."""
 
     recall: float
     low: float
@@ -38,7 +38,7 @@ class StatementRecall:
     k: int
     queries: int
     compared_by: str
-    """`distance`, where the statement returns the distance that it orders by; otherwise `row`."""
+    """`distance` if the statement returns the distance that it orders by; otherwise `row`."""
 
     plan: str
 
@@ -61,12 +61,12 @@ def measure_statement_recall(
     settings: Mapping[str, Any] | None = None,
     role: str | None = None,
 ) -> StatementRecall:
-    """Runs a SELECT as it is and without index scans, and compares the first k rows.
+    """Runs a SELECT with and without index scans, and compares the first k rows.
 
-    Each vector parameter without a value is that of `samples` stored rows in turn; with every value given, one query is
-    made. The nearest row of both sides, mostly the stored row itself, does not count where both have it. Two distances
-    nearer than 1e-6 are a tie. READ ONLY and rolled back; the exact side reads every vector, `samples` times. Raises
-    StatementNotCheckable where the statement does not go through a vector index, or the exact side does.
+    A vector parameter without a value takes the vectors of `samples` stored rows in turn; if all values are given, a single
+    query is run. The nearest row, usually the stored row itself, does not count if both sides return it. Two distances that
+    differ by less than 1e-6 are a tie. READ ONLY and rolled back; the exact side reads every vector, `samples` times. Raises
+    StatementNotCheckable if the statement does not use a vector index, or the exact side does.
     """
     asked = AskedConnection(connection)
     wanted = one_checkable(statement) if isinstance(statement, str) else statement
@@ -81,14 +81,14 @@ def _measure(found: PreparedCheck, k: int) -> StatementRecall:
     plan, exact = found.plan(), found.plan(EXACT)
     if not plan.uses(found.serving):
         raise StatementNotCheckable(
-            f"the recall of {called(found.statement)} cannot be measured: it goes through no vector index.",
+            f"the recall of {called(found.statement)} cannot be measured: it uses no vector index.",
             why=f"PostgreSQL plans {plan.summary}; a scan would be compared with a scan.",
-            next_step="see why with assert_uses_vector_index or `everindex check`.",
+            next_step="find out why with assert_uses_vector_index or `everindex check`.",
         )
     if exact.uses(found.serving):
         raise StatementNotCheckable(
             f"the recall of {called(found.statement)} cannot be measured: the exact side would not be exact.",
-            why=f"PostgreSQL plans it with {exact.summary} although index scans are off.",
+            why=f"PostgreSQL plans it with {exact.summary}, although index scans are off.",
             next_step="check a statement with one ORDER BY … LIMIT, by a column of a table.",
         )
     column = _distance_column(found, plan)
@@ -96,7 +96,7 @@ def _measure(found: PreparedCheck, k: int) -> StatementRecall:
     for vectors in found.samples or (found.values,):
         truth = found.execute(vectors, EXACT)[:k]
         if truth and column is not None and column >= len(truth[0]):
-            column = None  # the plan carries it for sorting, the statement does not return it
+            column = None  # it is in the plan only for sorting, and the statement does not return it
         answer = found.execute(vectors)[:k]
         of_these, among = (
             _by_row(truth, answer)
@@ -108,7 +108,7 @@ def _measure(found: PreparedCheck, k: int) -> StatementRecall:
         raise StatementNotCheckable(
             f"the recall of {called(found.statement)} cannot be measured: it returns no row to compare.",
             why="the exact side has at most one row for every vector that was tried.",
-            next_step="give parameters that match rows, on a database that has some.",
+            next_step="use parameters that match rows, on a database that has some.",
         )
     low, high = wilson(hits, total)
     return StatementRecall(
@@ -123,11 +123,11 @@ def _measure(found: PreparedCheck, k: int) -> StatementRecall:
 
 
 def _distance_column(found: PreparedCheck, plan: Plan) -> int | None:
-    """Which output column is the bare distance that the rows are ordered by, as far as the plan shows."""
+    """The output column that is the distance by which the rows are ordered, as far as the plan shows."""
     aliases = [str(node.facts["Alias"]) for node in plan.scans if "Alias" in node.facts]
 
     def plain(text: str) -> str:
-        for alias in aliases:  # a plan of one table prints them in some places only
+        for alias in aliases:  # a plan with one table prints them only in some places
             text = text.replace(f"{alias}.", "").replace(f"{catalog.quoted(alias)}.", "")
         return text.strip("()")
 

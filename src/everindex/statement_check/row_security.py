@@ -1,7 +1,7 @@
 """Row security of a statement's tables: the policies that apply to its role, and how many rows pass them.
 
-A policy is a condition that PostgreSQL adds to the statement: a vector index gives its rows first, the policy leaves some out
-of them. It does not apply to superusers, to roles with BYPASSRLS, and to the owner of a table that does not force it.
+A policy is a condition that PostgreSQL adds to the statement: a vector index returns its rows first, and the policy then removes
+some of them. It does not apply to superusers, to roles with BYPASSRLS, and to the owner of a table that does not force it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from psycopg import sql
 from everindex.statement_check.connection import AskedConnection, Refused
 from everindex.statement_check.plan import Names
 
-#: Counting what passes reads the table; where it takes longer than this, the planner's estimate has to do.
+#: Counting the rows that pass reads the table; if it takes longer than this, the planner's estimate is used.
 COUNT_MS = 3000
 _READS = re.compile(r"current_setting\('((?:[^']|'')+)'")
 
@@ -32,7 +32,7 @@ _POLICIES = """
 """
 _APPLIES = """p.polcmd IN ('r', '*') AND (NOT pg_catalog.row_security_active(c.oid) OR 0 = ANY(p.polroles) OR EXISTS (
     SELECT FROM pg_catalog.unnest(p.polroles) AS granted(role) WHERE role <> 0 AND pg_catalog.pg_has_role(role, 'USAGE')))"""
-#: A policy of a partitioned table holds for what is read through it, whatever its partitions have.
+#: A policy of a partitioned table applies to reads through that table, whatever policies its partitions have.
 _SCANNED = """c.oid IN (
     SELECT coalesce(above.relid, s.oid) FROM pg_catalog.pg_class s
     JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
@@ -42,13 +42,13 @@ _SCANNED = """c.oid IN (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSecurity:
-    """The policies of one table for reading, as they concern the role that asks."""
+    """The policies of one table for reading, for the current role."""
 
     table: Names
     applies: bool
     role: str
     exempt_by: str
-    """Why it does not apply to the role, where it does not."""
+    """Why it does not apply to the role, if it does not."""
 
     policies: tuple[str, ...]
     settings: tuple[str, ...]
@@ -60,12 +60,12 @@ class RowSecurity:
 
     @property
     def as_role(self) -> str:
-        """The options that check as the application's role does."""
+        """The options for a check as the application's role."""
         return " ".join(["--role ROLE", *(f"--set {name}=VALUE" for name in self.settings)])
 
 
 def row_security(asked: AskedConnection, tables: Iterable[Names]) -> list[RowSecurity]:
-    """That of these tables, and of those that they are partitions of; none for tables without."""
+    """The row security of these tables and of their partitioned parents; tables without it are left out."""
     pairs = [sql.SQL("({}, {})").format(sql.Literal(schema), sql.Literal(name)) for schema, name in tables]
     if not pairs:
         return []
@@ -73,7 +73,8 @@ def row_security(asked: AskedConnection, tables: Iterable[Names]) -> list[RowSec
 
 
 def unset_settings(asked: AskedConnection) -> list[tuple[RowSecurity, str]]:
-    """The settings that a policy for this role reads and that are not set, or empty: one that fails because of it names none."""
+    """The settings that a policy for this role reads and that are unset or empty; a policy that fails because of that does not
+    name them."""
     found = _policies(asked, sql.SQL("pg_catalog.row_security_active(c.oid)"))
     return [
         (security, name)
@@ -84,9 +85,9 @@ def unset_settings(asked: AskedConnection) -> list[tuple[RowSecurity, str]]:
 
 
 def passing_rows(asked: AskedConnection, names: Names, *, partitions: Sequence[Names] = ()) -> int | None:
-    """How many rows of the table, or of some of its partitions, the role sees; None where counting fails or takes too long.
+    """How many rows of the table, or of some of its partitions, the role sees; None if counting fails or takes too long.
 
-    Reads the whole table, by its name: a partition that is read by its own has other policies.
+    Reads through the table's own name, since a partition that is read by its own name has other policies.
     """
     count = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*names))
     if partitions:

@@ -1,7 +1,7 @@
-"""The statements of a text that are checked, each with the SETs that are in force where it stands.
+"""The statements of a text that are checked, each with the SETs that apply to it.
 
 Follows transactions and savepoints as PostgreSQL does, without executing anything: SET, SET LOCAL, RESET, set_config(), BEGIN,
-COMMIT, ROLLBACK. It does not follow what functions, DO blocks or psql's own commands change.
+COMMIT, ROLLBACK. Changes made by functions, DO blocks or psql's own commands are not taken into account.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from everindex.statement_check.text import Statement, Token, part, statements, t
 
 _BEGINS = (("begin",), ("start", "transaction"))
 _ENDS = ("commit", "end", "rollback", "abort")
-#: These say nothing about the plan of what follows.
+#: Statements that do not affect the plans of later ones.
 _WITHOUT_MEANING = ("savepoint", "release", "show", "deallocate", "execute", "discard", "close")
-#: SET of these is of the transaction or of its constraints, no setting.
+#: SET with these words concerns the transaction or its constraints, not a setting.
 _NO_SETTING = ("transaction", "characteristics", "constraints")
 _QUERY = ("select", "with", "table", "values", "(")
 
@@ -35,35 +35,37 @@ def checkable(text: str, *, in_transaction: bool) -> list[Statement]:
 
 
 def one_checkable(text: str) -> Statement:
-    """The SELECT of a text that holds one, and SETs. Raises StatementNotCheckable for none and for several."""
-    # Drivers open a transaction by themselves, and a text of several statements is one.
+    """The only SELECT of a text, which may also contain SETs. Raises StatementNotCheckable for none and for several."""
+    # Drivers open a transaction automatically, and several statements in one text share it.
     found = checkable(text, in_transaction=True)
     if len(found) != 1:
         raise StatementNotCheckable(
-            "there is nothing to check." if not found else f"{len(found)} statements were given where one is checked.",
-            why="the text holds no statement that searches." if not found else "they are separated by semicolons.",
-            next_step="give one SELECT." if not found else "check each of them on its own.",
+            "there is nothing to check."
+            if not found
+            else f"{len(found)} statements were given, but only one can be checked.",
+            why="the text contains no statement that searches." if not found else "they are separated by semicolons.",
+            next_step="pass one SELECT." if not found else "check each of them separately.",
         )
     return found[0]
 
 
 class _Session:
-    """The SETs in force, in their order: what a COMMIT keeps of them, and what a ROLLBACK takes back."""
+    """The effective SETs in order, including what a COMMIT keeps and a ROLLBACK reverts."""
 
     def __init__(self, *, in_transaction: bool) -> None:
         self._in_transaction = in_transaction
-        self._set: list[tuple[Statement, bool]] = []  # with: is it local to the transaction?
+        self._set: list[tuple[Statement, bool]] = []  # with a flag: local to the transaction
         self._at_begin: list[tuple[Statement, bool]] = []
         self._savepoints: dict[str, list[tuple[Statement, bool]]] = {}
         self.lost: tuple[Statement, ...] = ()
-        """Those that were local to a transaction where none was open."""
+        """SETs that were local to a transaction although none was open."""
 
     @property
     def in_force(self) -> tuple[Statement, ...]:
         return tuple(statement for statement, _ in self._set)
 
     def takes(self, statement: Statement, words: list[Token]) -> bool:
-        """Is it one that sets the session, not one to check?"""
+        """Whether the statement changes the session, as opposed to one to check."""
         plain = [word.text.lower() for word in words]
         first = plain[0]
         if any(tuple(plain[: len(beginning)]) == beginning for beginning in _BEGINS):
@@ -105,7 +107,7 @@ class _Session:
 
 
 def _calls_set_config_alone(words: list[Token]) -> bool:
-    """SELECT set_config('…', '…', true), …: with constants and parameters alone, so that it reads and does nothing else."""
+    """Whether it is SELECT set_config('…', '…', true), … with only constants and parameters, so that it has no other effect."""
     plain = [word.text.lower() for word in words]
     at = 1
     if plain[0] != "select":
@@ -136,7 +138,7 @@ def _end_of_arguments(plain: list[str], start: int = 0) -> int:
 
 
 def _query_of(statement: Statement, words: list[Token]) -> Statement:
-    """What EXPLAIN and PREPARE … AS are about; any other statement as it is."""
+    """The query inside EXPLAIN or PREPARE … AS; any other statement unchanged."""
     first = words[0].text.lower()
     if first not in ("explain", "prepare"):
         return statement

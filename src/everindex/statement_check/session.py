@@ -1,7 +1,7 @@
-"""The session that a statement is checked in: the role that asks, its settings, and the SETs of a file before the statement.
+"""The session that a statement is checked in: its role, its settings, and the SETs before the statement in a file.
 
-All of it is made inside the transaction that is rolled back. A role is assumed with the settings that ALTER ROLE gave it, as a
-login of its own would have them.
+All of them are applied inside the transaction that is rolled back. A role is assumed with the settings from ALTER ROLE, as if
+it had logged in itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OF_ROLE = sql.SQL(
 
 
 def assume_role(asked: AskedConnection, role: str) -> None:
-    """Becomes the role for the rest of the transaction, with its settings. Raises StatementNotCheckable."""
+    """Assumes the role for the rest of the transaction, with its settings. Raises StatementNotCheckable."""
     made = [str(row[0]).partition("=") for row in asked.rows(_OF_ROLE.format(sql.Literal(role)))]
     try:
         asked.rows(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
@@ -36,7 +36,7 @@ def assume_role(asked: AskedConnection, role: str) -> None:
         raise StatementNotCheckable(
             f"role {role} cannot be assumed.",
             why=f"{exc.text} (SQLSTATE {exc.state}).",
-            next_step="name a role that exists and that this one is a member of, or connect as the role of the application.",
+            next_step="name an existing role that this one is a member of, or connect as the role of the application.",
         ) from exc.error
     for name, _, value in made:
         if name != "role":
@@ -44,11 +44,11 @@ def assume_role(asked: AskedConnection, role: str) -> None:
                 with asked.kept():
                     asked.rows(SET.format(sql.Literal(name), sql.Literal(value)))
             except Refused:
-                continue  # one that only a superuser may set, or that takes effect at login alone
+                continue  # a setting that only a superuser may change, or that takes effect only at login
 
 
 def make_settings(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
-    """Settings that the application's session makes. Raises StatementNotCheckable for one that PostgreSQL does not take."""
+    """Applies the settings of the application's session. Raises StatementNotCheckable for one that PostgreSQL rejects."""
     for name, value in settings.items():
         _refuse_unknown(asked, name)
         text = {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
@@ -58,12 +58,12 @@ def make_settings(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
             raise StatementNotCheckable(
                 f"{name} cannot be set to {text}.",
                 why=f"{exc.text} (SQLSTATE {exc.state}).",
-                next_step="give a value that the application's session could set.",
+                next_step="use a value that the application's session could set.",
             ) from exc.error
 
 
 def replay(asked: AskedConnection, statement: Statement, parameters: Given) -> None:
-    """The SETs of the text before the statement. They have constants alone, so that nothing else is executed."""
+    """Applies the SETs before the statement in the text. They contain only constants, so nothing else is executed."""
     named = parameters if isinstance(parameters, Mapping) else {}
     for made in statement.session:
         missing = [name for name in made.parameters if name not in named or name.isdigit()]
@@ -82,7 +82,7 @@ def replay(asked: AskedConnection, statement: Statement, parameters: Given) -> N
             asked.rows(inlined(made, literals))
         except Refused as exc:
             raise StatementNotCheckable(
-                f"PostgreSQL refuses {_short(made)}.",
+                f"PostgreSQL rejects {_short(made)}.",
                 why=f"{exc.text} (SQLSTATE {exc.state}).",
                 next_step="correct it, or connect as a role that may set it.",
             ) from exc.error
@@ -90,17 +90,17 @@ def replay(asked: AskedConnection, statement: Statement, parameters: Given) -> N
 
 def _refuse_unknown(asked: AskedConnection, name: str) -> None:
     is_known = asked.rows(SETTING.format(sql.Literal(name)))[0][0] is not None
-    # Of a name with a dot PostgreSQL takes any: a misspelled one would be set and mean nothing.
+    # PostgreSQL accepts any name with a dot: a misspelled one would be set without any effect.
     if not is_known and (name.partition(".")[0] in _OURS or "." not in name):
         raise StatementNotCheckable(
             f"there is no setting {name} on this server.",
             why="it is misspelled, or newer than this PostgreSQL or this pgvector.",
-            next_step="correct the name; SELECT name FROM pg_settings lists those that there are.",
+            next_step="correct the name; SELECT name FROM pg_settings lists the existing ones.",
         )
 
 
 def _names(made: Statement) -> list[str]:
-    """The settings that it sets by their names; none for SET ROLE, SET TIME ZONE and the like."""
+    """The settings that it sets by name; none for SET ROLE, SET TIME ZONE and similar."""
     words = [token for token in tokens(made.numbered) if token.is_significant]
     plain = [word.text.lower() for word in words]
     if plain[0] == "select":

@@ -1,4 +1,4 @@
-"""The statements of a text and their parameters. Reads SQL as far as quotes and comments; nothing is executed."""
+"""The statements of a text and their parameters. Parses only quotes, comments and placeholders; nothing is executed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from everindex.errors import StatementNotCheckable
 
-#: PostgreSQL manual, "Lexical Structure". Placeholders of drivers stand before the single characters that they begin with:
+#: PostgreSQL manual, "Lexical Structure". Placeholders of drivers precede the single characters that they begin with:
 #: psycopg and psycopg2 (%s, %(name)s), PostgreSQL, asyncpg and Npgsql ($1), SQLAlchemy and JPA (:name), JDBC and ODBC (?),
 #: Npgsql (@name).
 _TOKEN = re.compile(
@@ -26,11 +26,11 @@ _TOKEN = re.compile(
     |(?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )
-#: What Python makes of bytes that it cannot decode.
+#: Python's representation of bytes that it cannot decode.
 _NO_LETTER = re.compile("[\ud800-\udfff]")
 _BLOCK_ENDS = re.compile(r"/\*|\*/")
 _NAME_COMMENT = re.compile(r"--\s*name\s*:\s*([\w.-]+)", re.IGNORECASE)
-#: Between one of these and what follows a `?` is a parameter; after any other word it is the operator of jsonb.
+#: After one of these words a `?` is a parameter; after any other word it is the operator of jsonb.
 _KEYWORDS = frozenset(
     re.findall(
         r"\w+",
@@ -64,7 +64,7 @@ class Statement:
     """With `$1`, `$2`, … for its placeholders."""
 
     parameters: tuple[str, ...] = ()
-    """What `$1`, `$2`, … are called: their names, or their positions from "1" on."""
+    """The names of `$1`, `$2`, …, or their positions from "1" on."""
 
     name: str | None = None
     """From a comment `-- name: xyz` before it."""
@@ -72,22 +72,22 @@ class Statement:
     line: int = 1
 
     session: tuple[Statement, ...] = ()
-    """The SETs that are in force where it stands (script.py)."""
+    """The SETs that apply to it (script.py)."""
 
     without_effect: tuple[Statement, ...] = ()
-    """SETs before it that are local to a transaction where none was open."""
+    """SETs before it that were local to a transaction although none was open."""
 
 
 def statements(text: str) -> list[Statement]:
-    """The statements of a text, split at the semicolons outside of quotes, comments and dollar quotes.
+    """The statements of a text, split at the semicolons outside quotes, comments and dollar quotes.
 
-    Raises StatementNotCheckable for a text with a NUL, which PostgreSQL would end at it, and for letters that are none.
+    Raises StatementNotCheckable for a text with a NUL, at which PostgreSQL would end it, and for undecodable bytes.
     """
     if "\0" in text or _NO_LETTER.search(text):
         raise StatementNotCheckable(
-            "the text is no SQL.",
-            why="it holds a NUL, or bytes that are no UTF-8: PostgreSQL takes neither.",
-            next_step="give the SELECT as text, or a file of SQL statements in UTF-8.",
+            "the text is not SQL.",
+            why="it contains a NUL, or bytes that are not UTF-8: PostgreSQL accepts neither.",
+            next_step="pass the SELECT as text, or a file of SQL statements in UTF-8.",
         )
     found: list[Statement] = []
     piece: list[Token] = []
@@ -113,11 +113,11 @@ def part(statement: Statement, start: int) -> Statement:
 
 
 def tokens(text: str) -> Iterator[Token]:
-    """The tokens of a text, one after the other and without a gap."""
+    """The tokens of a text, in order and without gaps."""
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
-        assert match is not None  # the last alternative takes any character
+        assert match is not None  # the last alternative matches any character
         end = match.end()
         if match.lastgroup == "block":
             end = _end_of_block(text, end)
@@ -130,7 +130,7 @@ def tokens(text: str) -> Iterator[Token]:
 
 
 def masked(text: str) -> str:
-    """The same text with the inside of every quoted literal blanked: same length, same positions. Names stay."""
+    """The same text with the inside of every quoted literal blanked: same length, same positions. Names are unchanged."""
     return "".join(
         "'" + " " * (len(token.text) - 2) + "'" if token.kind == "quoted" and token.text[0] != '"' else token.text
         for token in tokens(text)
@@ -165,10 +165,10 @@ def _statement(piece: list[Token], text: str) -> Statement:
 
 
 def _number(body: list[Token]) -> tuple[str, tuple[str, ...]]:
-    """The text with `$n`, and their names. A statement has one style of placeholders: the first of these that it shows."""
+    """The text with `$n`, and their names. A statement has one style of placeholders: the first of these that occurs in it."""
     kinds = {token.kind for token in body}
     if kinds & {"format", "pyformat"}:
-        # In this style every per cent sign of the text is doubled, within quotes too.
+        # In this style every percent sign of the text is doubled, also within quotes.
         return _replace(body, {"format", "pyformat"}, double="%")
     if "numbered" in kinds:
         highest = max(int(token.text[1:]) for token in body if token.kind == "numbered")
@@ -202,7 +202,7 @@ def _replace(body: list[Token], style: set[str], *, double: str = "") -> tuple[s
 
 
 def _without_operators(body: list[Token]) -> list[Token]:
-    """Makes operators of the question marks that are no placeholders: `data ? 'key'`, `?|`, `?&`, `@?`, and `??` of JDBC."""
+    """Marks question marks that are not placeholders as operators: `data ? 'key'`, `?|`, `?&`, `@?`, and `??` of JDBC."""
     kept: list[Token] = []
     before: Token | None = None
     for number, token in enumerate(body):
@@ -222,7 +222,7 @@ def _without_operators(body: list[Token]) -> list[Token]:
 
 
 def _is_operand(token: Token | None) -> bool:
-    """Is this the end of a value, so that an operator follows?"""
+    """Whether this is the end of a value, so that an operator follows."""
     if token is None:
         return False
     if token.kind == "word":

@@ -1,4 +1,4 @@
-"""The values of the parameters of a statement: given ones as literals, and a stored vector where none is given."""
+"""The values of the parameters of a statement: given values as literals, and a stored vector if none is given."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VECTOR_TYPES = ("vector", "halfvec", "sparsevec", "bit")
 
 
 def given_values(statement: Statement, given: Given) -> dict[int, Any]:
-    """{number of the parameter: value} of what was given, by name or by position. Raises StatementNotCheckable for too many."""
+    """{number of the parameter: value} of the given values, by name or by position. Raises StatementNotCheckable for too many."""
     if given is None:
         return {}
     if isinstance(given, Mapping):
@@ -29,20 +29,20 @@ def given_values(statement: Statement, given: Given) -> dict[int, Any]:
     if len(given) > len(statement.parameters):
         raise StatementNotCheckable(
             f"{len(given)} parameters were given to {called(statement)}, which has {len(statement.parameters)}.",
-            why="parameters without a name are taken in the order of the placeholders.",
-            next_step="leave out those that are too many, or give them by name.",
+            why="parameters without a name are assigned in the order of the placeholders.",
+            next_step="omit the extra ones, or pass them by name.",
         )
     return dict(enumerate(given, start=1))
 
 
 def as_literal(value: Any, *, type_name: str, what: str) -> str:
-    """A value as SQL. Raises StatementNotCheckable for one that no literal can be made of."""
+    """A value as SQL. Raises StatementNotCheckable if it cannot be written as a literal."""
     if value is None:
         return "NULL"
     if type_name in VECTOR_TYPES:
         return literal(vector_text(value, type_name=type_name))
     if isinstance(value, tuple):
-        # psycopg2 writes a tuple as what may follow IN.
+        # psycopg2 writes a tuple as the list after IN.
         return "(" + ", ".join(as_literal(part, type_name="", what=what) for part in value) + ")"
     if hasattr(value, "item") and hasattr(value, "dtype") and getattr(value, "ndim", 0) == 0:
         value = value.item()  # a number of numpy
@@ -52,12 +52,12 @@ def as_literal(value: Any, *, type_name: str, what: str) -> str:
         raise StatementNotCheckable(
             f"the value of parameter {what} cannot be written as SQL.",
             why=f"it is a {type(value).__name__}, and {exc}.",
-            next_step="give it as a text that PostgreSQL reads as the type of the parameter.",
+            next_step="pass it as a text that PostgreSQL can convert to the type of the parameter.",
         ) from exc
 
 
 def vector_text(value: Any, *, type_name: str) -> str:
-    """A vector as pgvector reads it: of a text, a sequence of numbers, an array of numpy or a class of pgvector-python."""
+    """A vector in pgvector's text format, from a text, a sequence of numbers, a numpy array or a class of pgvector-python."""
     if isinstance(value, str):
         return value
     if hasattr(value, "to_text"):
@@ -72,7 +72,7 @@ def vector_text(value: Any, *, type_name: str) -> str:
 
 
 def column_of(number: int, type_name: str, generic: Plan, columns: list[VectorColumn]) -> VectorColumn | None:
-    """The column that parameter `$number` is compared with, by the expressions of a plan in which it still stands."""
+    """The column that parameter `$number` is compared with, from the expressions of a plan that still contains it."""
     placeholder = re.compile(rf"\${number}(?!\d)")
     for column in columns:
         name = re.compile(rf"(?<![\w\"]){re.escape(quoted(column.name))}|(?<!\w){re.escape(column.name)}(?!\w)")
@@ -85,8 +85,8 @@ def column_of(number: int, type_name: str, generic: Plan, columns: list[VectorCo
 
 
 def stored_vectors(asked: AskedConnection, column: VectorColumn, *, type_name: str, count: int = 1) -> list[str]:
-    """Vectors of the table as literals' texts, spread over it; one unit vector of the column's width where it is empty."""
-    # One row is any row; several are spread over the table by the hash of their place.
+    """Vectors from the table as text for literals, spread over it; a unit vector with the column's dimensions if it is empty."""
+    # A single row can be any row; several are spread over the table by the hash of their location.
     order = sql.SQL("" if count == 1 else "ORDER BY pg_catalog.md5(t.ctid::text || 'everindex')")
     text = sql.SQL("SELECT {name}::text FROM {table} AS t WHERE {name} IS NOT NULL {order} LIMIT {count}").format(
         name=sql.Identifier(column.name), table=sql.Identifier(*column.table), order=order, count=sql.Literal(count)
@@ -105,7 +105,7 @@ def stored_vectors(asked: AskedConnection, column: VectorColumn, *, type_name: s
 
 
 def unit_vector(column: VectorColumn) -> str:
-    """A vector along the first axis, of the column's width (3 where it fixes none)."""
+    """A vector along the first axis, with the column's dimensions (3 if it fixes none)."""
     width = column.dimensions or 3
     match column.type:
         case "bit":
@@ -117,12 +117,12 @@ def unit_vector(column: VectorColumn) -> str:
 
 
 def called(statement: Statement) -> str:
-    """How a message names a statement."""
+    """The name of a statement in messages."""
     return f'statement "{statement.name}"' if statement.name else "the statement"
 
 
 def inlined(statement: Statement, literals: Mapping[int, str]) -> str:
-    """The statement with literals for the parameters that have one, as a driver that binds on its own side sends it."""
+    """The statement with literals for the parameters that have one, as sent by a driver with client-side binding."""
     return "".join(
         literals.get(int(token.text[1:]), token.text) if token.kind == "numbered" else token.text
         for token in tokens(statement.numbered)

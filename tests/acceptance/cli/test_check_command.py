@@ -51,7 +51,7 @@ def test_stdin_parameters_settings_and_the_index_are_taken(on_articles: Callable
     text = "SELECT uri FROM articles ORDER BY embedding <=> $1 LIMIT $2"
     done = on_articles("check", "-", "--param", "2=60", "--set", "hnsw.ef_search=40", "--index", INDEX, stdin=text)
     assert done.status == 0, done.stdout
-    assert "warning: 60 rows are asked for" in done.stdout
+    assert "warning: 60 rows are requested" in done.stdout
     assert on_articles("check", GOOD, "--index", "another").status == 3
     done = on_articles("check", text)
     assert done.status == 2
@@ -79,8 +79,8 @@ def test_a_file_with_a_transaction_is_checked_under_its_settings(
     # psql sends each statement of a file by itself: without BEGIN the setting is gone.
     file.write_text(f"SET LOCAL hnsw.ef_search = 200;\n{select}\n")
     done = on_articles("check", str(file))
-    assert "warning: SET LOCAL hnsw.ef_search = 200: outside of a transaction" in done.stdout
-    assert "100 rows are asked for" in done.stdout
+    assert "warning: SET LOCAL hnsw.ef_search = 200: outside a transaction" in done.stdout
+    assert "100 rows are requested" in done.stdout
     done = on_articles("check", f"SET LOCAL hnsw.ef_search = :ef; {select}", "--param", "ef=200")
     assert (done.status, "warning" in done.stdout) == (0, False), done.stdout
 

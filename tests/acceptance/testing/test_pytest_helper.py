@@ -94,7 +94,7 @@ def test_every_kind_of_connection_is_taken(searched: str) -> None:
     assert not plain.in_transaction
     with pytest.raises(AssertionError):
         assert_uses_vector_index(plain, FARTHEST)
-    with pytest.raises(StatementNotCheckable, match="refuses"):
+    with pytest.raises(StatementNotCheckable, match="rejects"):
         assert_uses_vector_index(plain, "SELECT missing FROM items")
     assert not plain.in_transaction
     plain.close()
@@ -176,7 +176,7 @@ def test_a_select_of_sqlalchemy_brings_its_own_parameters(searched: str) -> None
     assert assert_uses_vector_index(searched, good, settings=settings).is_chosen
     vector = items.c.embedding.op("<=>")([0.5] * 32)
     assert assert_uses_vector_index(searched, select(items.c.id).order_by(vector).limit(10)).is_chosen
-    with pytest.raises(AssertionError, match="downwards"):
+    with pytest.raises(AssertionError, match="descending"):
         assert_uses_vector_index(searched, select(items.c.id).order_by(vector.desc()).limit(10))
     with pytest.raises(TypeError, match="not int"):
         assert_uses_vector_index(searched, 5)
@@ -189,7 +189,7 @@ def test_the_failure_is_told_in_three_lines_and_the_plan(searched: str) -> None:
     assert lines[0] == (
         "vector-index-unused: the statement does not use the vector index: Seq Scan on items (items has 3,000 rows)."
     )
-    assert lines[1].startswith("  why:  it orders by the distance downwards")
+    assert lines[1].startswith("  why:  it orders by the distance in descending order")
     assert lines[2].startswith("  next: ORDER BY items.embedding <=> '…' LIMIT k")
     assert lines[2].endswith("PostgreSQL then uses items_idx.")
     assert lines[3] == "  plan:"
@@ -198,7 +198,7 @@ def test_the_failure_is_told_in_three_lines_and_the_plan(searched: str) -> None:
 
 def test_an_index_by_name_and_the_sessions_settings_are_taken(searched: str) -> None:
     assert_uses_vector_index(searched, NEAREST, index="items_idx")
-    with pytest.raises(AssertionError, match="not through other_idx"):
+    with pytest.raises(AssertionError, match="not other_idx"):
         assert_uses_vector_index(searched, NEAREST, index="other_idx")
     with pytest.raises(AssertionError, match="enable_indexscan is off"):
         assert_uses_vector_index(searched, NEAREST, settings={"enable_indexscan": "off"})
@@ -227,7 +227,7 @@ def test_recall_counts_rows_that_a_filter_loses(searched: str) -> None:
 
 
 def test_recall_refuses_to_compare_a_scan_with_a_scan(searched: str) -> None:
-    with pytest.raises(StatementNotCheckable, match="goes through no vector index"):
+    with pytest.raises(StatementNotCheckable, match="uses no vector index"):
         assert_recall(searched, FARTHEST)
     with pytest.raises(StatementNotCheckable, match="no row to compare"):
         assert_recall(searched, "SELECT id FROM items ORDER BY embedding <=> :v LIMIT 1")

@@ -81,7 +81,11 @@ def drawn(heading: str) -> set[str]:
     return {line.split()[0] for line in block.splitlines()}
 
 
-BY_VECTOR, HYBRID, OVER_HTTP = "By a vector, 8 files", "By meaning and words (hybrid", "Over HTTP, five files"
+BY_VECTOR, HYBRID, OVER_HTTP = (
+    "A search by vector enters 8 files",
+    "A search by meaning and words (hybrid",
+    "Over HTTP, five files",
+)
 
 
 @pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 8, BY_VECTOR), ("hybrid", 14, HYBRID)])

@@ -199,7 +199,7 @@ def test_without_any_index_the_one_to_build_is_written_out(many_items: str) -> N
         'CREATE INDEX CONCURRENTLY ON "public"."items" USING hnsw (embedding vector_ip_ops)'
         in found.reasons[0].next_step
     )
-    statement = found.reasons[0].next_step.split(". There is")[0]
+    statement = found.reasons[0].next_step.split(". Existing")[0]
     run(many_items, statement)
     assert check(many_items, "SELECT id FROM items ORDER BY embedding <#> %s LIMIT 10").uses_index
 
@@ -234,7 +234,7 @@ def test_a_limit_above_ef_search_is_warned_of_as_long_as_nothing_iterates(shared
     statement = "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 30 OFFSET 20"
     found = check(shared, statement)
     assert [warning.slug for warning in found.warnings] == ["limit-above-ef-search"]
-    assert "50 rows are asked for" in found.warnings[0].why
+    assert "50 rows are requested" in found.warnings[0].why
     assert "SET LOCAL hnsw.ef_search = 50" in found.warnings[0].next_step
     assert check(shared, statement, settings={"hnsw.ef_search": 60}).warnings == ()
     assert check(shared, statement, settings={"hnsw.iterative_scan": "strict_order"}).warnings == ()
@@ -248,7 +248,7 @@ def test_a_filter_is_warned_of_with_the_rows_to_expect(shared: str) -> None:
     found = check(shared, statement, settings={"enable_seqscan": "off"})
     assert [warning.slug for warning in found.warnings] == ["filter-after-index"]
     assert "items.n = 7" in found.warnings[0].why
-    assert "about 0 remain where 10 are asked for" in found.warnings[0].why
+    assert "about 0 remain of the 10 requested" in found.warnings[0].why
     iterated = {"enable_seqscan": "off", "hnsw.iterative_scan": "strict_order"}
     assert check(shared, statement, settings=iterated).warnings == ()
 
@@ -382,10 +382,10 @@ def test_a_missing_vector_is_made_to_fit_an_empty_table_too(empty: str) -> None:
         ("WITH gone AS (DELETE FROM items RETURNING id) SELECT * FROM gone", "writes"),
         ("SELECT 1 AS a INTO made FROM items", "writes"),
         ("SELECT 1; DELETE FROM items", "2 statements"),
-        ("SELECT missing FROM items", "refuses"),
-        ("SELECT FROM nowhere", "refuses"),
-        ("SELECT id FROM items ORDER BY embedding <=> $1::vector(3) LIMIT 1", "refuses"),
-        ("SELECT id FROM items LIMIT 'x'", "refuses"),
+        ("SELECT missing FROM items", "rejects"),
+        ("SELECT FROM nowhere", "rejects"),
+        ("SELECT id FROM items ORDER BY embedding <=> $1::vector(3) LIMIT 1", "rejects"),
+        ("SELECT id FROM items LIMIT 'x'", "rejects"),
         ("SELEC 1", "is not a SELECT"),
     ],
 )
@@ -464,7 +464,7 @@ def test_the_sets_of_a_text_are_in_force_for_its_select(shared: str) -> None:
     assert [warning.slug for warning in check(shared, lost).warnings] == ["limit-above-ef-search"]
     for wrong, says in (
         ("hnsw.ef_serch = 1", "no setting hnsw.ef_serch"),
-        ("hnsw.ef_search = 'x'", "refuses SET LOCAL"),
+        ("hnsw.ef_search = 'x'", "rejects SET LOCAL"),
     ):
         with pytest.raises(StatementNotCheckable) as caught:
             check(shared, f"SET LOCAL {wrong}; {search}")

@@ -220,7 +220,7 @@ def test_an_offset_is_still_seen_beside_a_subquery(shared: str) -> None:
     found = check(
         shared, "SELECT id FROM items ORDER BY embedding <=> (SELECT avg(embedding) FROM items) LIMIT 30 OFFSET 20"
     )
-    assert "50 rows are asked for" in found.warnings[0].why
+    assert "50 rows are requested" in found.warnings[0].why
 
 
 def test_a_remedy_keeps_the_distance_of_the_statement_whatever_the_indexes_are_called(cluster: Any) -> None:
@@ -251,7 +251,7 @@ def test_a_remedy_keeps_the_distance_of_the_statement_whatever_the_indexes_are_c
         ("SELECT in_plpgsql($1)", "LANGUAGE plpgsql"),
         ("SELECT i.id FROM in_plpgsql($1) f JOIN items i USING (id) ORDER BY f.d", "LANGUAGE plpgsql"),
         ("SELECT * FROM in_volatile_sql($1)", "it is VOLATILE"),
-        ("SELECT in_sql($1)", "not called alone in FROM"),
+        ("SELECT in_sql($1)", "not the only item in FROM"),
     ],
 )
 def test_a_function_whose_body_is_not_in_the_plan_is_named_with_what_to_check(
@@ -324,7 +324,7 @@ def test_the_share_that_a_filter_leaves_is_that_of_each_partition(shared: str) -
     assert warned(check(shared, statement, settings=settings)) == []
     found = check(shared, statement.replace("LIMIT 18", "LIMIT 30"), settings=settings)
     assert warned(found) == ["filter-after-index"]
-    assert "the 40 rows that each of 2 walks finds: about 20 remain where 30 are asked for" in found.warnings[0].why
+    assert "the 40 rows that each of 2 scans finds: about 20 remain of the 30 requested" in found.warnings[0].why
 
 
 def test_each_partition_gives_the_rows_of_a_walk_of_its_own(shared: str) -> None:
@@ -333,8 +333,8 @@ def test_each_partition_gives_the_rows_of_a_walk_of_its_own(shared: str) -> None
     assert warned(check(shared, statement.format(80), settings=settings)) == []
     found = check(shared, statement.format(81), settings=settings)
     assert warned(found) == ["limit-above-ef-search"]
-    assert "81 rows are asked for, and walks through 2 partitions find 80" in found.warnings[0].why
-    assert "one walk finds hnsw.ef_search = 40" in check(
+    assert "81 rows are requested, but scans of 2 partitions find 80" in found.warnings[0].why
+    assert "one scan finds only hnsw.ef_search = 40" in check(
         shared, f"{statement.format(60).replace(' ORDER', ' WHERE id < 500 ORDER')}", settings=settings
     ).warnings[0].why  # fmt: skip
     # It is true, and so is what is said to help.
@@ -359,7 +359,10 @@ def test_a_partition_that_is_read_in_full_gives_all_of_its_rows(shared: str) -> 
         connection.rollback()
     assert warned(enough) == []
     assert warned(too_many) == ["limit-above-ef-search"]
-    assert "one walk finds hnsw.ef_search = 40, beside 500 rows read without an index" in too_many.warnings[0].why
+    assert (
+        "one scan finds only hnsw.ef_search = 40, in addition to 500 rows read without an index"
+        in too_many.warnings[0].why
+    )
 
 
 def test_the_budget_of_an_iterative_scan_is_that_of_each_partition(shared: str) -> None:
@@ -372,7 +375,7 @@ def test_the_budget_of_an_iterative_scan_is_that_of_each_partition(shared: str) 
     found = check(shared, statement.format(120), settings=settings)
     assert warned(found) == ["scan-ends-early"]
     assert "200 rows in each of 2 partitions, which have 3,000" in found.warnings[0].why
-    assert "about 100 come back of 120" in found.warnings[0].why
+    assert "about 100 of 120 are returned" in found.warnings[0].why
 
 
 def test_an_iterative_scan_that_its_budget_ends_is_told_with_the_rows_that_come_back(shared: str) -> None:
@@ -381,7 +384,7 @@ def test_an_iterative_scan_that_its_budget_ends_is_told_with_the_rows_that_come_
     found = check(shared, statement, settings=settings)
     assert warned(found) == ["scan-ends-early"]
     assert "hnsw.max_scan_tuples = 300 of 3,000 rows" in found.warnings[0].why
-    assert "about 3 come back of 10" in found.warnings[0].why
+    assert "about 3 of 10 are returned" in found.warnings[0].why
     assert "SET LOCAL hnsw.max_scan_tuples = 2000" in found.warnings[0].next_step
     # It is true, and so is what is said to help.
     with psycopg.connect(shared) as connection:
