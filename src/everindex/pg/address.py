@@ -1,6 +1,6 @@
 """The address of the PostgreSQL server, read from the settings as a libpq connection string.
 
-`describe` names a server without any secret. Where the settings name no server, `servers` starts the embedded one.
+`describe` names a server without any secret. If the settings name no server, `servers` starts the embedded one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from everindex.errors import SettingInvalid
 from everindex.pg.address_text import checked, why_unusable
 from everindex.settings import Settings
 
-#: `postgresql+psycopg2://` and the like are SQLAlchemy's; libpq wants the bare scheme.
+#: `postgresql+psycopg2://` and similar schemes are SQLAlchemy's; libpq needs the plain scheme.
 _DRIVER_SUFFIX = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.IGNORECASE)
 
 
@@ -27,14 +27,14 @@ class Addresses:
 
     main: str
     direct: str
-    """Without a pooler; the same as `main` unless it is named."""
+    """The address without a pooler; the same as `main` unless it is set."""
 
     read: str | None
     """Its read replicas."""
 
 
 def configured(settings: Settings) -> Addresses:
-    """The addresses of the named server. Raises SettingInvalid, without the address, for one that libpq cannot read."""
+    """The addresses of the configured server. Raises SettingInvalid, without the address, for one that libpq cannot read."""
     main = configured_conninfo(settings)
     direct, read = settings.database_url_direct, settings.database_url_read
     return Addresses(
@@ -45,7 +45,7 @@ def configured(settings: Settings) -> Addresses:
 
 
 def configured_conninfo(settings: Settings) -> str:
-    """The connection string of the named server. Raises SettingInvalid when `DATABASE_URL` is none."""
+    """The connection string of the configured server. Raises SettingInvalid when `DATABASE_URL` is not one."""
     if settings.database_url is None:
         password = settings.db_password.get_secret_value() if settings.db_password else None
         conninfo = make_conninfo(
@@ -56,7 +56,7 @@ def configured_conninfo(settings: Settings) -> str:
             user=settings.db_user,
             password=password,
         )
-        return checked(conninfo, name="what DB_HOST, DB_PORT, DB_NAME and DB_USER say")
+        return checked(conninfo, name="the combination of DB_HOST, DB_PORT, DB_NAME and DB_USER")
     instead = (
         "remove DATABASE_URL: DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD then name the server; or else "
         if settings.db_host is not None
@@ -70,14 +70,14 @@ def _readable(name: str, secret: SecretStr, *, instead: str = "") -> str:
 
 
 def without_driver(url: str) -> str:
-    """An address as libpq reads it, of one that names SQLAlchemy's driver; every other is left alone."""
+    """The address without SQLAlchemy's driver name, as libpq needs it; any other address is returned unchanged."""
     return _DRIVER_SUFFIX.sub(r"\1://", url.strip())
 
 
 def describe(conninfo: str) -> str:
     """The server as `database at host:port as user`: for messages and logs, without any secret.
 
-    Nothing is said of an address that may not mean what its text says: a part of a password could stand for the host.
+    An address that could be misinterpreted is not described: part of a password could appear as the host.
     """
     if why_unusable(conninfo) is not None:
         return "the server of an unusable address"
@@ -93,9 +93,9 @@ def describe(conninfo: str) -> str:
 
 
 def belonging_to(conninfo: str, settings: Settings) -> Addresses:
-    """The addresses of the database at `conninfo`: those of the settings where it is theirs, else that one alone.
+    """The addresses of the database at `conninfo`: those of the settings if it is the configured one, otherwise only that one.
 
-    A program may open another database than the configured one, whose replicas have other articles.
+    A program may open a database other than the configured one, whose replicas have other articles.
     """
     conninfo = checked(without_driver(conninfo), name="the given address")
     if not settings.uses_embedded_server:
@@ -107,7 +107,7 @@ def belonging_to(conninfo: str, settings: Settings) -> Addresses:
 
 @contextmanager
 def servers(settings: Settings) -> Iterator[Addresses]:
-    """The addresses to use; starts the embedded server for the time of the block when none is named."""
+    """The addresses to use; starts the embedded server for the duration of the block when none is configured."""
     if not settings.uses_embedded_server:
         yield configured(settings)
         return
@@ -117,8 +117,9 @@ def servers(settings: Settings) -> Iterator[Addresses]:
     ):
         if value is not None:
             raise SettingInvalid(
-                f"{name} is set, and neither DATABASE_URL nor DB_HOST is.",
-                why="it is another way to a named server; without one everindex would run a server of its own and pass it over.",
+                f"{name} is set, but neither DATABASE_URL nor DB_HOST is.",
+                why="it is a second address of a configured server; without one everindex would run its own server and ignore "
+                "it.",
                 next_step=f"set DATABASE_URL to the server, or unset {name}.",
             )
     from everindex.pg.embedded import running as embedded
@@ -129,9 +130,9 @@ def servers(settings: Settings) -> Iterator[Addresses]:
 
 @contextmanager
 def server(settings: Settings) -> Iterator[str]:
-    """The connection string for commands: the server itself where a pooler lies before it and DATABASE_URL_DIRECT says so.
+    """The connection string for commands: DATABASE_URL_DIRECT if it is set, which bypasses a pooler.
 
-    Starts the embedded server for the time of the block when none is named.
+    Starts the embedded server for the duration of the block when none is configured.
     """
     with servers(settings) as found:
         yield found.direct

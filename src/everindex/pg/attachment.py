@@ -1,7 +1,7 @@
-"""Whether this database is attached: its application has its own migrations, and everindex keeps out of it.
+"""The attachment of a database: its application has its own migrations, and everindex leaves its schema alone.
 
-Said by the setting EVERINDEX_ATTACHED, for a process, or by the comment on schema `everindex_meta`, for all of them: a
-comment can be read by every role, whatever it may use, and goes along with a dump. Nothing here reads `alembic_version`.
+It is set by EVERINDEX_ATTACHED for one process, or by the comment on schema `everindex_meta` for all of them: every role can
+read a comment, whatever its privileges, and a dump includes it. Nothing here reads `alembic_version`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 from everindex.settings import current_settings
 
-#: The comment on schema everindex_meta. Whatever else stands there says nothing.
+#: The comment on schema everindex_meta. Any other text has no meaning.
 ATTACHED = "everindex: attached"
 DETACHING = "everindex: being detached"
 
@@ -33,8 +33,8 @@ class Attachment:
 
 
 def read_attachment(connection: Connection) -> Attachment | None:
-    """None where the database is not attached. Reads only, one statement, whatever the role may read."""
-    with translate_errors("reading whether this database is attached"):
+    """None if the database is not attached. Reads only, in one statement that every role may run."""
+    with translate_errors("checking whether this database is attached"):
         row = connection.execute(
             "SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace "
             "WHERE nspname = 'everindex_meta'"
@@ -49,7 +49,7 @@ def read_attachment(connection: Connection) -> Attachment | None:
 
 
 def write_attachment(connection: Connection, state: Literal["attached", "detaching"]) -> None:
-    """Records it in the schema, which has to be there; the schema's owner alone may. Raises PermissionDenied."""
+    """Records it in the schema, which must exist; only the schema's owner may do this. Raises PermissionDenied."""
     with translate_errors("recording that this database is attached"):
         if state == "attached":
             connection.execute("COMMENT ON SCHEMA everindex_meta IS 'everindex: attached'")

@@ -1,9 +1,9 @@
 """Detection of a server that is down: one connection attempt on behalf of all sessions that wait in vain.
 
-A pool whose connections are all in use and one whose server is away look alike from outside. One look at a time, for all who
-wait. A server that is about to come back is not away; one that takes connections and never answers (stopped, or frozen with
-its container) is. Who waits in vain for the answer to a statement asks the same: a long statement and a stopped server look
-alike, too. Behind a pooler that answers for itself a stopped server is not seen.
+A pool whose connections are all in use and a pool whose server is away look the same from outside. Only one attempt runs at a
+time, for all waiting sessions. A server that is about to come back is not away; one that accepts connections but never answers
+(stopped, or frozen with its container) is. The same check runs when the answer to a statement does not arrive, since a long
+statement and a stopped server look the same, too. A stopped server behind a pooler that answers itself is not detected.
 """
 
 from __future__ import annotations
@@ -26,54 +26,54 @@ from everindex.pg.sqlstate import connect_error
 
 K = TypeVar("K")
 
-#: After waiting so long for a connection one looks; the result holds as long, for all.
+#: Seconds of waiting for a connection before the server is checked; the result is valid for as long, for all sessions.
 LOOK_AFTER_SECONDS = 1.0
-#: While the server is known to be away, one waits so long: the pool may have a connection again.
+#: Seconds to wait while the server is known to be away, since the pool may have a connection again.
 KNOWN_AWAY_SECONDS = 0.05
-#: A look takes at most so long: a loaded server accepts a connection within it.
+#: Maximum duration of a check; a loaded server accepts a connection within it.
 LOOK_SECONDS = 3
-#: "Away" holds until a later look has an answer, at most so long: while one looks again, nobody else waits or is told
-#: something else.
+#: "Away" remains valid until a later check has a result, for at most this time: while a new check is running, other sessions
+#: neither wait nor get another error.
 AWAY_HOLDS_SECONDS = LOOK_AFTER_SECONDS + LOOK_SECONDS + 1.0
-#: An answer that does not come for so long has its server looked at, and again as often until it is there.
+#: If an answer takes this long, its server is checked, and again at the same interval until the answer arrives.
 SILENT_SECONDS = 2.0
-#: Words of a server that is there and takes connections soon.
+#: Messages of a server that is up and will accept connections soon.
 _NOT_AWAY = ("starting up", "shutting down", "recovery")
-#: Words of an attempt that nobody answered in time.
+#: Messages of an attempt that got no answer in time.
 _SILENT = ("timeout", "timed out")
 
 _ADDRESSES: WeakKeyDictionary[ConnectionPool[Any], str] = WeakKeyDictionary()
 _Looked = tuple[float, ServerUnreachable | None]
-#: When it was looked at, and what was found: for each pool (a new one to the same server is made when that is back), and for
-#: each address that connections owe answers from.
+#: Time and result of the last check: for each pool (a new pool is created when its server is back), and for each address from
+#: which connections await answers.
 _LOOKED: WeakKeyDictionary[ConnectionPool[Any], _Looked] = WeakKeyDictionary()
 _LOOKED_AT_ADDRESS: dict[str, _Looked] = {}
 _LOOKING = threading.Lock()
 
 
 def remember_address(pool: ConnectionPool[Any], conninfo: str) -> None:
-    """Which address a pool connects to."""
+    """Records the address that a pool connects to."""
     _ADDRESSES[pool] = conninfo
 
 
 def first_wait(pool: ConnectionPool[Any]) -> float:
-    """So many seconds a connection is waited for before `why_away` is asked; asks nobody."""
+    """How many seconds to wait for a connection before calling `why_away`; checks nothing itself."""
     return LOOK_AFTER_SECONDS if known_away(pool) is None else KNOWN_AWAY_SECONDS
 
 
 def known_away(pool: ConnectionPool[Any]) -> ServerUnreachable | None:
-    """What the last look has found, as long as that holds; asks nobody."""
+    """The result of the last check, while it is valid; checks nothing itself."""
     return _held(_LOOKED.get(pool))
 
 
 def why_away(pool: ConnectionPool[Any]) -> ServerUnreachable | None:
-    """The error of who connects now; None where the server is there, or about to come back."""
+    """The error that a new connection gets now; None if the server is up, or about to come back."""
     conninfo = _ADDRESSES.get(pool)
     return None if conninfo is None else _look(_LOOKED, pool, conninfo)
 
 
 def require_answering(connection: psycopg.Connection[Any]) -> None:
-    """Raises ServerSilent where the server of `connection`, which owes an answer, does not answer anybody else either."""
+    """Raises ServerSilent if the server of `connection`, from which an answer is due, does not answer new connections either."""
     info = connection.info
     conninfo = make_conninfo(info.dsn, password=info.password or None)
     silent = _look(_LOOKED_AT_ADDRESS, conninfo, conninfo)
@@ -82,13 +82,13 @@ def require_answering(connection: psycopg.Connection[Any]) -> None:
 
 
 class WatchedConnection(psycopg.Connection[TupleRow]):
-    """A connection whose server is looked at while an answer does not come. One that is silent leaves it closed."""
+    """A connection whose server is checked while an answer is overdue. If the server is silent, the connection is closed."""
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         return super().wait(self._watched(gen), *args, **kwargs)
 
     def _watched(self, gen: PQGen[RV]) -> PQGen[RV]:
-        """psycopg learns at intervals that nothing has arrived (waiting.py, `interval`)."""
+        """Checks at intervals, at which psycopg reports that nothing has arrived (waiting.py, `interval`)."""
         try:
             wanted = next(gen)
             since = time.monotonic()
@@ -135,9 +135,9 @@ def _look(known: MutableMapping[K, _Looked], key: K, conninfo: str) -> ServerUnr
 def _silent(error: ServerUnreachable) -> ServerUnreachable:
     return type(error)(
         error.what,
-        why="the server takes connections, or nothing refuses them, and nobody answers: it is stopped, frozen, or cut off.",
-        next_step="see whether its processes run (a stopped process has state T in ps, a paused container says so), and "
-        "whether a firewall drops packets.",
+        why="connections are not refused, but the server does not answer: it is stopped, frozen, or unreachable.",
+        next_step="check whether its processes run (ps shows state T for a stopped process, docker ps shows a paused "
+        "container), and whether a firewall drops packets.",
     )
 
 

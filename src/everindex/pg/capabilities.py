@@ -28,15 +28,15 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """One look at a server. Versions of pgvector are None where it is not created, or not installed."""
+    """The observed capabilities of a server. Versions of pgvector are None if it is not created, or not installed."""
 
     server_version_num: int
     server_version: str
     extension_version: Version | None
-    """What this database has created (pg_extension)."""
+    """The version created in this database (pg_extension)."""
 
     available_version: Version | None
-    """What lies on the server's disk (pg_available_extensions)."""
+    """The version of the files on the server's disk (pg_available_extensions)."""
 
     extension_schema: str | None
     role: str
@@ -54,8 +54,8 @@ class Capabilities:
 
 
 def look(connection: Connection) -> Capabilities:
-    """Asks the server in one statement. Reads only; takes ACCESS SHARE on catalogs."""
-    with translate_errors("reading what the server can do"):
+    """Queries the server in one statement. Reads only; takes ACCESS SHARE on catalogs."""
+    with translate_errors("reading the capabilities of the server"):
         row = connection.execute(
             """
             SELECT current_setting('server_version_num')::int, current_setting('server_version'),
@@ -68,7 +68,7 @@ def look(connection: Connection) -> Capabilities:
             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
             """
         ).fetchone()
-    assert row is not None  # one row, whatever is installed
+    assert row is not None  # always one row
     return Capabilities(
         server_version_num=row[0],
         server_version=row[1].split()[0],
@@ -110,7 +110,7 @@ def require_postgres(found: Capabilities) -> None:
 
 
 def require_pgvector(found: Capabilities) -> None:
-    """Raises ExtensionUnavailable, ExtensionNotPermitted or ExtensionTooOld, unless pgvector is there or can be created."""
+    """Raises ExtensionUnavailable, ExtensionNotPermitted or ExtensionTooOld, unless pgvector exists or can be created."""
     if found.extension_version is None and found.available_version is None:
         major = found.server_version_num // 10000
         raise ExtensionUnavailable(

@@ -51,7 +51,7 @@ def connect(
 
     `on_wait(reason, seconds_left)` is called before every pause, and in a thread when an attempt takes longer than
     FIRST_WORD_SECONDS (without `wait_seconds`, LONG_ATTEMPT_SECONDS). The pause doubles from 0.1 s to 3 s, with jitter.
-    Raises ServerUnreachable when the time is over, and at once what waiting cannot cure: CredentialsRefused,
+    Raises ServerUnreachable when the time is up, and immediately errors that waiting cannot cure: CredentialsRefused,
     DatabaseMissing, ServerHostUnknown.
     """
     deadline = time.monotonic() + wait_seconds
@@ -64,7 +64,7 @@ def connect(
             checked(conninfo, name="the address to connect to")
             raise
         except psycopg.OperationalError as exc:
-            # What the driver says of an address that it took apart wrongly may hold a part of a password.
+            # The driver's message about an address that it misinterpreted may contain part of a password.
             checked(conninfo, name="the address to connect to")
             error = connect_error(exc, where=describe(conninfo))
             left = deadline - time.monotonic()
@@ -78,7 +78,7 @@ def connect(
 
 
 class WaitTold:
-    """Tells a person about waiting, as `on_wait` of `connect`: at once, when the reason is another one, and now and then."""
+    """Reports waiting to a person, as `on_wait` of `connect`: at once, when the reason changes, and at intervals."""
 
     def __init__(self, tell: Callable[[str], None], *, where: str) -> None:
         self._tell = tell
@@ -96,7 +96,7 @@ class WaitTold:
 def _no_answer_told(
     on_wait: Callable[[str, float], None] | None, deadline: float, after_seconds: float
 ) -> Iterator[None]:
-    """A server that refuses says so at once; behind a wall that drops packets nothing is heard until the attempt ends."""
+    """Reports slow attempts: a refusal is immediate, but if a firewall drops packets nothing happens until the attempt ends."""
     if on_wait is None:
         yield
         return
@@ -114,7 +114,7 @@ def _no_answer_told(
 
 
 class _OneConnection(psycopg.Connection[TupleRow]):
-    """A connection whose loss inside its `with` block leaves the block as ServerUnreachable; other errors leave as they are."""
+    """A connection whose loss inside its `with` block is raised as ServerUnreachable; other errors are raised unchanged."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -130,7 +130,7 @@ def _open(conninfo: str, *, application_name: str, autocommit: bool) -> Connecti
         conninfo, autocommit=True, application_name=application_name, connect_timeout=CONNECT_TIMEOUT_SECONDS
     )
     try:
-        # A pooler takes connections also while its server is away: that shows here.
+        # A pooler accepts connections even while its server is away, which is detected here.
         pooler.look(connection)
         connection.autocommit = autocommit
     except BaseException:
@@ -139,8 +139,8 @@ def _open(conninfo: str, *, application_name: str, autocommit: bool) -> Connecti
     return connection
 
 
-#: Limits that an administrator may set for a role or a database, and that would cut an index build off half-way, or the
-#: session that waits for one. transaction_timeout came with PostgreSQL 17.
+#: Timeouts that an administrator may set for a role or a database, and that would interrupt an index build, or the session
+#: that waits for one. transaction_timeout exists since PostgreSQL 17.
 TIME_LIMITS = (
     "lock_timeout",
     "statement_timeout",
@@ -151,9 +151,9 @@ TIME_LIMITS = (
 
 
 def lift_time_limits(connection: Connection, *names: str) -> None:
-    """Switches the named limits off for this session, or all of TIME_LIMITS; those that the server lacks are passed over.
+    """Switches off the named timeouts for this session, or all of TIME_LIMITS; those that the server lacks are skipped.
 
-    Behind a pooler that changes sessions: for the transaction that is open. Raises DirectAddressNeeded where none is.
+    Behind a pooler that switches sessions, only for the open transaction; raises DirectAddressNeeded if there is none.
     """
     connection.execute(
         "SELECT pg_catalog.set_config(name, '0', %s) FROM pg_catalog.pg_settings WHERE name = ANY(%s)",
@@ -172,11 +172,11 @@ def make_pool(
 ) -> ConnectionPool[Connection]:
     """A pool of autocommit connections named `everindex web`, not opened yet; the caller closes it.
 
-    `settings` hold for `roundtrip.run`, and for other statements in a block of `pooler.limited`. `reconnect_failed` is called,
-    in a thread of the pool, when no new connection could be made for `reconnect_seconds`.
+    `settings` apply to `roundtrip.run`, and to other statements in a block of `pooler.limited`. `reconnect_failed` is called,
+    in a thread of the pool, when no new connection could be opened for `reconnect_seconds`.
 
-    One connection until more are needed at once: the pool hands them out in turn, and one that is used again and again
-    has its plans and pages warm (a tenth of a search, docs/measurements/search.md).
+    The pool has one connection until more are needed at once: it hands them out in turn, and a connection that is used
+    repeatedly has its plans and pages warm (a tenth of a search, docs/measurements/search.md).
     """
 
     def set_up(connection: Connection) -> None:
@@ -208,8 +208,8 @@ def make_pool(
 
 
 def take(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Connection:
-    """A connection of the pool, which the caller gives back with `putconn`. Raises NoConnectionFree after `seconds`, by
-    default the pool's; within about a second where nobody listens at the server's address."""
+    """A connection of the pool, which the caller returns with `putconn`. Raises NoConnectionFree after `seconds`, by default
+    the pool's timeout; within about a second if no process listens at the server's address."""
     limit = pool.timeout if seconds is None else seconds
     first = min(limit, away.first_wait(pool))
     try:
@@ -222,7 +222,7 @@ def take(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> C
         return pool.getconn(max(limit - first, 0.001))
     except PoolTimeout:
         raise NoConnectionFree(
-            "no connection to the database was free in time.",
+            "no connection to the database became free in time.",
             why="all connections of the pool are in use, or the server does not answer.",
             next_step="try again; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
         ) from None
@@ -230,7 +230,7 @@ def take(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> C
 
 @contextmanager
 def borrowed(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Iterator[Connection]:
-    """A connection of the pool for the time of the block. Raises NoConnectionFree as `take`."""
+    """A connection of the pool for the duration of the block. Raises NoConnectionFree as `take` does."""
     connection = take(pool, seconds=seconds)
     try:
         yield connection

@@ -34,10 +34,10 @@ def advisory_lock(
     on_wait: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[None]:
-    """Holds the lock `name` of this database on a connection of its own, which is closed at the end.
+    """Holds the lock `name` of this database on a separate connection, which is closed at the end.
 
-    `on_wait(holder)` is called once, when somebody else holds it. Raises LockNotObtained after `wait_seconds`, naming the
-    holder; once `stop` is set, at once. The holder's death frees the lock: the server drops session locks with the session.
+    `on_wait(holder)` is called once, if another session holds it. Raises LockNotObtained after `wait_seconds`, naming the
+    holder, or as soon as `stop` is set. If the holder dies, the lock is released, since the server ends its session.
     """
     with connect(conninfo, application_name=f"everindex lock {name}") as connection:
         with translate_errors(f"taking lock {name}"):
@@ -64,11 +64,11 @@ def _poll(
         holder = holder_of(connection, name) or "a process that has just ended"
         if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
             raise LockNotObtained(
-                f"another process is at work on this database (lock {name!r}).",
+                f"another process is working on this database (lock {name!r}).",
                 why=f"{holder} has held it for longer than the {wait_seconds:.0f} s that this one may wait.",
                 next_step="wait for it to end, then run the same command again; nothing was changed by this one.",
             )
-        # Not at the first look: a session that has just closed gives its locks back a moment later.
+        # Not at the first attempt: a session that has just closed releases its locks a moment later.
         if on_wait is not None and looks == 1:
             on_wait(holder)
         looks += 1
@@ -76,9 +76,9 @@ def _poll(
 
 
 def try_lock(connection: Connection, name: LockName, *, is_shared: bool = False) -> bool:
-    """Takes the lock for the rest of the session of `connection` if it is free; a shared one if no other kind is held.
+    """Takes the lock for the rest of the session of `connection` if it is free; a shared lock if no exclusive one is held.
 
-    Raises DirectAddressNeeded behind a pooler that changes sessions: the lock would be held by a stranger, for hours.
+    Raises DirectAddressNeeded behind a pooler that switches sessions: another client's session would hold the lock for hours.
     """
     require_session(connection)
     statement = "SELECT pg_try_advisory_lock_shared(%s, %s)" if is_shared else "SELECT pg_try_advisory_lock(%s, %s)"
@@ -87,15 +87,15 @@ def try_lock(connection: Connection, name: LockName, *, is_shared: bool = False)
 
 
 def unlock(connection: Connection, name: LockName, *, is_shared: bool = False) -> None:
-    """Gives back a lock that `try_lock` took on this connection."""
+    """Releases a lock that `try_lock` took on this connection."""
     statement = "SELECT pg_advisory_unlock_shared(%s, %s)" if is_shared else "SELECT pg_advisory_unlock(%s, %s)"
     connection.execute(statement, (LOCK_CLASS, LOCK_IDS[name]))
 
 
 def holder_of(connection: Connection, name: LockName) -> str | None:
-    """Who holds the lock in this database, as `pid 4121 (everindex lock build, since 12 s)`; None for nobody. Reads only.
+    """The holder of the lock in this database, as `pid 4121 (everindex lock build, since 12 s)`; None if it is free. Reads only.
 
-    Address and age are left out where this role may not see them.
+    Address and age are left out if this role may not see them.
     """
     row = connection.execute(
         """

@@ -1,9 +1,9 @@
 """The schema `everindex_meta`: everindex's own tables, versioned apart from the migrations of the application.
 
-Everything works when the schema is missing: then nothing is known about who made a vector, and the answers say so.
+Everything works when the schema is missing: then the models of vectors are unknown, and results say so.
 `DROP SCHEMA everindex_meta CASCADE` removes it without a trace. It is not called
 `everindex`, because a role of that name would find it in its default search_path ("$user", public) before `public`, and
-every unqualified table would be made there (docs/decisions/0002).
+every unqualified table would be created there (docs/decisions/0002).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from everindex.pg.sqlstate import translate_errors
 
 log = logging.getLogger(__name__)
 
-#: Version n is what the first n entries make. Entries are never edited, only added.
+#: Version n is the result of the first n entries. Entries are never edited, only added.
 VERSIONS = (
     """
     CREATE TABLE everindex_meta.embedding_record (
@@ -163,10 +163,10 @@ VERSIONS = (
 
 
 def is_readable(connection: Connection, table: str, *, column: str | None = None) -> bool:
-    """Whether a table of the schema is there, with that column, and this role may read it: what may not be read counts as
-    absent. Reads only.
+    """Whether a table of the schema exists, with that column, and this role may read it; a table that it may not read counts
+    as missing. Reads only.
 
-    Asked of the catalog: a statement that fails would end the transaction around it, and to_regclass fails without USAGE.
+    Determined from the catalog: a failing statement would end the surrounding transaction, and to_regclass needs USAGE.
     """
     row = connection.execute(
         """
@@ -182,7 +182,7 @@ def is_readable(connection: Connection, table: str, *, column: str | None = None
 
 
 def version(connection: Connection) -> int:
-    """The version of the schema in this database, 0 where it is missing or may not be read. Reads only."""
+    """The version of the schema in this database, 0 if it is missing or may not be read. Reads only."""
     if not is_readable(connection, "schema_version"):
         return 0
     row = connection.execute("SELECT max(version) FROM everindex_meta.schema_version").fetchone()
@@ -190,18 +190,18 @@ def version(connection: Connection) -> int:
 
 
 def ensure(conninfo: str, *, wait_seconds: float = 60.0) -> None:
-    """Makes or completes the schema; one process at a time. Raises PermissionDenied when the role may not create it."""
+    """Creates or completes the schema; one process at a time. Raises PermissionDenied when the role may not create it."""
     with connect(conninfo, application_name="everindex own schema") as connection:
         with translate_errors("reading schema everindex_meta"):
             if version(connection) >= len(VERSIONS):
                 return
         with (
             advisory_lock(conninfo, "own-schema", wait_seconds=wait_seconds),
-            translate_errors("making schema everindex_meta"),
+            translate_errors("creating schema everindex_meta"),
         ):
             found = version(connection)
             with connection.transaction():
-                # Its owner need not be who may create schemas: IF NOT EXISTS asks for that privilege all the same.
+                # Its owner need not have the privilege to create schemas, but IF NOT EXISTS requires it anyway.
                 there = connection.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'everindex_meta'")
                 if there.fetchone() is None:
                     connection.execute("CREATE SCHEMA IF NOT EXISTS everindex_meta")

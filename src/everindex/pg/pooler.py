@@ -1,8 +1,8 @@
-"""Poolers between a connection and its server: detected, and whether they leave the connection its session.
+"""Poolers between a connection and its server: their detection, and whether a connection keeps its server session.
 
-A pooler such as PgBouncer makes up the process number that a connection receives at its start, because it may change the
-server session behind it; the session itself knows its own. In transaction mode every transaction may run in another
-session: prepared statements, SET and session locks would be lost, or found by somebody else (docs/decisions/0009).
+A pooler such as PgBouncer makes up the process ID that a connection receives when it is opened, because it may switch the
+server session behind it; the session itself knows its own. In transaction mode every transaction may run in a different
+session: prepared statements, SET and session locks would be lost, or affect other clients (docs/decisions/0009).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from everindex.errors import DirectAddressNeeded
 
 Session = psycopg.Connection[Any]
 
-#: A pooler whose server is away takes connections all the same, and lets their first statement wait (PgBouncer:
-#: query_wait_timeout, two minutes). After so long the server counts as unreachable.
+#: A pooler whose server is away still accepts connections, and lets their first statement wait (PgBouncer:
+#: query_wait_timeout, two minutes). After this time the server counts as unreachable.
 LOOK_SECONDS = 10.0
-#: A pooler that has no second server session free lets the question wait, too; after so long that is the answer.
+#: A pooler without a second free server session lets the query wait, too; after this time that is the result.
 PROBE_SECONDS = 3.0
-#: Which of two idle connections is asked for its session, one after the other. PgBouncer hands out the session that was
-#: given back last, or takes turns (server_round_robin): in either order one of the two changes its session, or shares it.
+#: The order in which two idle connections query their sessions. PgBouncer hands out the session that was returned last, or
+#: takes turns (server_round_robin): with this order, either way one of the two connections changes its session or shares it.
 PROBE_ORDER = (0, 1, 0, 0, 1, 1, 0, 1, 1, 0)
 _PID = "SELECT pg_catalog.pg_backend_pid()"
 
@@ -40,10 +40,10 @@ class Route:
 
     is_pooled: bool
     server_pid: int
-    """The process number of its session at the server; with a pooler, of the session at the time of the look."""
+    """The process ID of its server session; with a pooler, of the session at the time of the check."""
 
     limits: tuple[tuple[str, str], ...] = ()
-    """Settings that hold for all that runs on it; behind a pooler every transaction brings them along."""
+    """Settings for everything that runs on it; behind a pooler every transaction applies them."""
 
 
 _ROUTES: WeakKeyDictionary[Session, Route] = WeakKeyDictionary()
@@ -51,14 +51,14 @@ _KEEPS_SESSION: WeakKeyDictionary[Session, bool] = WeakKeyDictionary()
 
 
 def route_of(connection: Session) -> Route:
-    """How this connection reaches its server; asks at the first time, in one round trip."""
+    """How this connection reaches its server; determined on first use, in one round trip."""
     return _ROUTES.get(connection) or look(connection)
 
 
 def look(connection: Session) -> Route:
-    """Asks how this connection reaches its server. Through a pooler nothing is prepared on it from then on.
+    """Determines how this connection reaches its server. Through a pooler nothing is prepared on it from then on.
 
-    Raises psycopg.OperationalError, also when no answer came in LOOK_SECONDS; the connection is of no use then.
+    Raises psycopg.OperationalError, also when no answer arrives within LOOK_SECONDS; the connection is then unusable.
     """
     pid = _ask(connection, time.monotonic() + LOOK_SECONDS)
     before = _ROUTES.get(connection)
@@ -79,7 +79,7 @@ def remember(connection: Session, route: Route) -> None:
 
 
 def limit(connection: Session, settings: dict[str, str | int]) -> None:
-    """Gives a connection of a pool its settings: to the session where it is ours, else to each of its transactions."""
+    """Sets the settings of a pool's connection: for the session if it is ours, otherwise for each of its transactions."""
     limits = tuple((name, str(value)) for name, value in settings.items())
     route = _ROUTES[connection] = replace(route_of(connection), limits=limits)
     if not route.is_pooled:
@@ -89,9 +89,9 @@ def limit(connection: Session, settings: dict[str, str | int]) -> None:
 
 @contextmanager
 def limited(connection: Session) -> Iterator[None]:
-    """The block runs under the connection's settings; through a pooler it is one transaction, which brings them along.
+    """Runs the block under the connection's settings; through a pooler it is one transaction, which applies them.
 
-    A statement that fails inside of it ends the whole block there, unless it has a transaction of its own.
+    There, a statement that fails inside it ends the whole block, unless it has its own transaction.
     """
     route = route_of(connection)
     if not route.is_pooled or _is_in_transaction(connection):
@@ -105,7 +105,7 @@ def limited(connection: Session) -> Iterator[None]:
 
 @contextmanager
 def one_session(connection: Session) -> Iterator[None]:
-    """The block has one session of the server for itself: behind a pooler, because it is one transaction."""
+    """Gives the block one server session to itself: behind a pooler, by running it as one transaction."""
     if not route_of(connection).is_pooled or _is_in_transaction(connection):
         yield
         return
@@ -114,8 +114,8 @@ def one_session(connection: Session) -> Iterator[None]:
 
 
 def has_session_settings(connection: Session) -> bool:
-    """True where a setting made with SET would stay with this connection; False inside `one_session` behind a pooler,
-    where it has to be transaction-local. Raises DirectAddressNeeded where it would end up in a stranger's session."""
+    """True if a setting made with SET would stay with this connection; False inside `one_session` behind a pooler, where it
+    must be transaction-local. Raises DirectAddressNeeded if it would end up in another client's session."""
     if not route_of(connection).is_pooled:
         return True
     if _is_in_transaction(connection):
@@ -125,22 +125,22 @@ def has_session_settings(connection: Session) -> bool:
 
 
 def require_session(connection: Session) -> None:
-    """Raises DirectAddressNeeded unless this connection has a session of the server for itself until it is closed."""
+    """Raises DirectAddressNeeded unless this connection has a server session to itself until it is closed."""
     if not keeps_session(connection):
-        # describe() would do, but the address module reads settings, which know nothing of this connection.
+        # describe() is not used because the address module reads settings, which do not know this connection.
         info = connection.info
         raise DirectAddressNeeded(
-            "this needs a session of the server for itself, and the address leads through a pooler that gives none.",
+            "this operation needs its own server session, but the address leads through a pooler that does not provide one.",
             why=f"database {info.dbname} at {info.host or 'the local socket'}:{info.port} is behind a pooler in transaction "
-            "mode, or one without a free session: a lock or setting of ours would end up in the session of another client.",
+            "mode, or one without a free session: our locks and settings would end up in another client's session.",
             next_step="set DATABASE_URL_DIRECT to the server's own address, then run the same command again; searches "
-            "and imports go on through the pooler. Nothing was changed.",
+            "and imports continue to use the pooler. Nothing was changed.",
         )
 
 
 def keeps_session(connection: Session) -> bool:
-    """Whether the session stays the same until the connection is closed. Through a pooler that is found out with two more
-    connections, which are closed again; raises psycopg.OperationalError where they cannot be made."""
+    """Whether the session stays the same until the connection is closed. Through a pooler this is determined with two more
+    connections, which are closed again; raises psycopg.OperationalError if they cannot be opened."""
     known = _KEEPS_SESSION.get(connection)
     if known is None:
         known = not route_of(connection).is_pooled or _is_kept(connection)
@@ -174,7 +174,7 @@ def _opened(conninfo: str) -> Iterator[Session]:
 
 
 def _ask(connection: Session, deadline: float) -> int:
-    """The process number of the session. Raises psycopg.OperationalError when it did not come in time."""
+    """The process ID of the session. Raises psycopg.OperationalError when it does not arrive in time."""
     conn = connection.pgconn
     conn.send_query(_PID.encode())
     while conn.flush():

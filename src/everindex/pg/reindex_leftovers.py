@@ -1,4 +1,4 @@
-"""Names of the indexes that REINDEX CONCURRENTLY makes and, where it fails, leaves behind INVALID."""
+"""Names of the indexes that REINDEX CONCURRENTLY creates and, if it fails, leaves behind INVALID."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _SUFFIX = re.compile(r"_cc(new|old)\d*$")
 
 @dataclass(frozen=True, slots=True)
 class ReindexLeftover:
-    """What the name of such an index says."""
+    """The information in the name of such an index."""
 
     index: str
-    """The index that was rebuilt; where its name was long, as much of it as fitted."""
+    """The name of the index that was rebuilt, truncated if it was long."""
 
     kind: Literal["new", "old"]
     """new: it was never finished, and the index still serves; old: it was never dropped, and its successor serves."""
 
 
 def reindex_leftover(name: str) -> ReindexLeftover | None:
-    """What the name of an index says of a REINDEX CONCURRENTLY; None where it has no such name."""
+    """Parses the name of a leftover of REINDEX CONCURRENTLY; None for any other name."""
     match = _SUFFIX.search(name)
     if match is None:
         return None

@@ -21,14 +21,13 @@ log = logging.getLogger(__name__)
 
 Pool = ConnectionPool[Connection]
 
-#: A replica that went away is looked for so often, seconds.
+#: Seconds between attempts to reach a replica that is away.
 RETRY_SECONDS = 5.0
-#: How long an opening program waits for the first look. A replica that answers later is used from then on.
+#: How long a starting program waits for the first attempt. A replica that answers later is used from then on.
 OPENING_SECONDS = 3.0
 
 
-#: A host that has fallen silent, without a word, is noticed after so long; else a read would wait for it for minutes.
-#: Each can be set in the address.
+#: TCP settings that detect a silent host; without them a read would wait for minutes. Each can be set in the address.
 SILENCE = {"tcp_user_timeout": 5000, "keepalives_idle": 5, "keepalives_interval": 2}
 
 
@@ -42,7 +41,7 @@ class Replica:
         make: Callable[[str, Callable[[Pool], None]], Pool],
         refusal: Callable[[Connection], str | None],
     ) -> None:
-        """`make` gives a pool, not opened yet, that tells the function when it cannot connect any more; `refusal` tells why
+        """`make` returns a pool, not opened yet, that calls the function when it can no longer connect; `refusal` returns why
         a server must not be read from, or None."""
         self.where = describe(conninfo)
         self._conninfo = noticing_silence(conninfo)
@@ -50,7 +49,7 @@ class Replica:
         self._refusal = refusal
         self._lock = threading.Lock()
         self._pool: Pool | None = None
-        self._reason: str | None = "nobody has looked yet"
+        self._reason: str | None = "it has not been checked yet"
         self._closed = threading.Event()
 
     @property
@@ -60,11 +59,11 @@ class Replica:
 
     @property
     def reason(self) -> str | None:
-        """Why it is away; None while it is there."""
+        """Why it is away; None while it is available."""
         return self._reason
 
     def open(self) -> None:
-        """Looks for it, and waits for the answer at most OPENING_SECONDS. Raises nothing: a replica may be away."""
+        """Tries to reach it, and waits at most OPENING_SECONDS. Raises nothing, since a replica may be away."""
         self._look_for_it(pause_seconds=0.0).wait(OPENING_SECONDS)
 
     def close(self) -> None:
@@ -75,7 +74,7 @@ class Replica:
             pool.close()
 
     def lost(self, pool: Pool, why: str) -> None:
-        """Gives up a pool that has no living connection. One that was given up already is left alone."""
+        """Gives up a pool that has no live connection. A pool that was already given up is left alone."""
         with self._lock:
             if pool is not self._pool:
                 return
@@ -83,14 +82,14 @@ class Replica:
             self._reason = why
         log.warning("replica-away: reads go to the primary: %s", why)
         self._look_for_it(pause_seconds=RETRY_SECONDS)
-        # Not in the way of who has noticed: it may be one of the pool's own threads.
+        # In a separate thread, since the caller may be one of the pool's own threads.
         threading.Thread(target=pool.close, name="everindex-replica-close", daemon=True).start()
 
     def _gave_up(self, pool: Pool) -> None:
         self.lost(pool, f"{self.where} takes no connections.")
 
     def _look_for_it(self, *, pause_seconds: float) -> threading.Event:
-        """Starts the thread that looks until it finds; the event is set after its first look."""
+        """Starts the thread that tries until it succeeds; the event is set after its first attempt."""
         has_looked = threading.Event()
         arguments = (pause_seconds, has_looked)
         threading.Thread(target=self._look, args=arguments, name="everindex-replica", daemon=True).start()
@@ -109,7 +108,7 @@ class Replica:
             pause_seconds = RETRY_SECONDS * random.uniform(0.8, 1.2)  # jitter, not security
 
     def _find(self) -> str | None:
-        """Connects once; None when there is a pool now, else why not."""
+        """Connects once; returns None when there is a pool now, otherwise the reason."""
         try:
             with connect(self._conninfo, application_name="everindex web") as connection:
                 why = self._refusal(connection)
@@ -134,11 +133,11 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaState:
-    """How a replica stands to its primary at one moment."""
+    """The state of a replica relative to its primary at one moment."""
 
     where: str
     reason: str | None
-    """Why it cannot be read from; None where it can."""
+    """Why it cannot be read from; None if it can."""
 
     behind_bytes: int | None = None
     """Write-ahead log that it has yet to replay; None for a server that replays none."""
@@ -148,7 +147,7 @@ class ReplicaState:
         if self.reason is not None:
             return f"from the primary: {self.reason}"
         if self.behind_bytes is None:
-            return f"from {self.where}, which is no standby"
+            return f"from {self.where}, which is not a standby"
         return f"from {self.where}, " + (f"{self.behind_bytes} bytes behind" if self.behind_bytes else "up to date")
 
     def as_dict(self) -> dict[str, Any]:
@@ -166,7 +165,7 @@ _POSITION = """
 
 
 def state_of(conninfo: str, *, primary: Connection) -> ReplicaState:
-    """Looks once, on a connection of its own. Reads only; a replica that is away is an answer and not an error."""
+    """Checks once, on a separate connection. Reads only; a replica that is away is a result and not an error."""
     where = describe(conninfo)
     try:
         with connect(noticing_silence(conninfo), application_name="everindex status") as replica:
@@ -189,15 +188,15 @@ def state_of(conninfo: str, *, primary: Connection) -> ReplicaState:
 
 
 def why_no_replica(connection: Connection, *, primary: Connection) -> str | None:
-    """Why the database of `connection` is no copy of that of `primary`; None where it is, or where nothing tells."""
+    """Why the database of `connection` is not a copy of that of `primary`; None if it is, or if that is unknown."""
     ours, theirs = identity_of(primary), identity_of(connection)
     if ours is None or theirs is None or ours == theirs:
         return None
-    return "DATABASE_URL_READ leads to another database: no physical replica of the one that is written to."
+    return "DATABASE_URL_READ leads to another database, which is not a physical replica of the primary."
 
 
 def identity_of(connection: Connection) -> tuple[str, int] | None:
-    """What a server and its physical replicas have in common, and a database and its copies; None where it is hidden."""
+    """Identifies a database and its copies on physical replicas; None if the role may not see it."""
     try:
         row = connection.execute(
             """

@@ -22,8 +22,8 @@ from everindex.errors import (
     StatementTimedOut,
 )
 
-#: While a connection is made libpq keeps the SQLSTATE to itself, so its text is all there is. A text that is not known
-#: here (a server that speaks another language) counts as "not reachable yet": it is waited for and then shown.
+#: While a connection is opened, libpq does not expose the SQLSTATE, so only its text is available. An unknown text (from a
+#: server with another language) counts as "not reachable yet": everindex waits and then shows it.
 _REFUSED = (
     "password authentication failed",
     "no password supplied",
@@ -43,16 +43,16 @@ def connect_error(exc: psycopg.Error, *, where: str) -> EverindexError:
     lower = text.lower()
     if any(mark in lower for mark in _NO_HOST):
         return ServerHostUnknown(
-            f"the host name of {where} is not known.",
+            f"the host name of {where} cannot be resolved.",
             why=text,
             next_step="correct the host in DATABASE_URL or DB_HOST; `getent hosts NAME` shows what this machine resolves.",
         )
     if "unsupported startup parameter" in lower:
         return SettingInvalid(
-            f"the pooler of {where} refuses what the address asks for.",
+            f"the pooler of {where} rejects a parameter in the address.",
             why=text,
-            next_step="take that parameter out of the address, and set it for the role instead:  ALTER ROLE … SET …; "
-            "PgBouncer's ignore_startup_parameters would pass it over.",
+            next_step="remove that parameter from the address, and set it for the role instead:  ALTER ROLE … SET …; "
+            "PgBouncer's ignore_startup_parameters would make it ignore the parameter.",
         )
     if "database" in lower and ("does not exist" in lower or "no such database" in lower):
         return DatabaseMissing(
@@ -90,7 +90,7 @@ def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
             return PermissionDenied(
                 f"{doing} found no schema that this role may use.",
                 why=detail,
-                next_step="GRANT USAGE, CREATE ON SCHEMA public TO the role, or set its search_path to a schema of its own.",
+                next_step="GRANT USAGE, CREATE ON SCHEMA public TO the role, or set its search_path to a schema that it owns.",
             )
         case "25006":
             return ReadOnlyServer(
@@ -102,25 +102,25 @@ def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
             return StatementTimedOut(
                 f"{doing} was cancelled.",
                 why=detail,
-                next_step="ask for less, or raise EVERINDEX_STATEMENT_TIMEOUT_MS.",
+                next_step="request less, or raise EVERINDEX_STATEMENT_TIMEOUT_MS.",
             )
         case "53100":
             return DiskSpaceShort(
                 f"{doing} failed: the disk of the server is full.",
                 why=detail,
-                next_step="free space there, then run the same command again: what was stored before stays stored.",
+                next_step="free some space there, then run the same command again: data stored before is kept.",
             )
         case "55P03" | "40P01":
             return LockNotObtained(
-                f"{doing} could not go on.",
+                f"{doing} could not continue.",
                 why=detail,
-                next_step="see who holds the lock in pg_stat_activity and pg_locks, then run the same command again.",
+                next_step="find the holder of the lock in pg_stat_activity and pg_locks, then run the same command again.",
             )
         case _ if isinstance(exc, psycopg.OperationalError) and (not state or state[:2] in ("08", "57")):
             return ServerUnreachable(
                 f"the connection was lost while {doing}.",
                 why=detail,
-                next_step="check that the server runs, then run the same command again: it goes on where it stopped.",
+                next_step="check that the server runs, then run the same command again: it continues where it stopped.",
             )
         case _:
             return StatementFailed(
@@ -131,7 +131,7 @@ def statement_error(exc: psycopg.Error, *, doing: str) -> EverindexError:
 
 
 def _grant(text: str) -> str | None:
-    """What gives the privilege that a statement of ours lacked on a schema or a database; None for other refusals."""
+    """The GRANT for the privilege that a statement of ours lacked on a schema or a database; None for other errors."""
     found = re.match(r"permission denied for (schema|database) (.+)$", text)
     if found is None:
         return None

@@ -368,7 +368,7 @@ def test_a_home_that_cannot_be_made_is_told_in_our_words(place: Path) -> None:
     (place / "file").write_text("")
     with pytest.raises(EmbeddedServerFailed, match="file"), running(place / "file" / "home"):
         pass
-    with pytest.raises(EmbeddedServerFailed, match="cannot live in"), running(place / "two\nlines"):
+    with pytest.raises(EmbeddedServerFailed, match="cannot be in"), running(place / "two\nlines"):
         pass
 
 
@@ -394,7 +394,7 @@ def test_root_puts_the_data_where_the_unprivileged_account_reaches_it(
             assert found.stat().st_uid != 0
             assert str(found) in (home / "README.txt").read_text()
     shutil.rmtree(found)
-    with pytest.raises(EmbeddedServerFailed, match="is not where"), running(home):
+    with pytest.raises(EmbeddedServerFailed, match="is missing"), running(home):
         pass
 
 

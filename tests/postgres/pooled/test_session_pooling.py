@@ -64,7 +64,7 @@ def test_a_pooler_without_a_free_session_gives_no_lock(
     monkeypatch.setattr(pooler, "PROBE_SECONDS", 0.3)
     with (
         pgbouncer(cluster.admin, mode="session", default_pool_size=1) as address,
-        pytest.raises(DirectAddressNeeded, match="a session of the server for itself"),
+        pytest.raises(DirectAddressNeeded, match="needs its own server session"),
         advisory_lock(through(address, migrated), "build", wait_seconds=0),
     ):
         pass

@@ -1,5 +1,5 @@
 """The embedded server: a private PostgreSQL of one home directory, started by its first user, stopped by its last.
 
-Imports fall: running, then process, then cluster, then config, postmaster, programs and account. Other shelves import
-only `running`.
+Imports point downwards: running, then process, then cluster, then config, postmaster, programs and account. Other packages
+import only `running`.
 """

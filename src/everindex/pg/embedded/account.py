@@ -110,9 +110,9 @@ def existing_data(home: Path) -> Path | None:
     link = home / "data"
     if link.is_symlink() and not link.exists():
         raise EmbeddedServerFailed(
-            f"the data of the embedded server is not where {link} says: {os.readlink(link)}.",
-            why="the directory was removed, or lies on a disk or in a container that is not here.",
-            next_step=f"bring it back, or remove the link {link} to begin with an empty server.",
+            f"the data of the embedded server is missing: {link} points to {os.readlink(link)}.",
+            why="the directory was removed, or is on a disk or in a container that is not available here.",
+            next_step=f"restore it, or remove the link {link} to start with an empty server.",
         )
     return link.resolve() if link.exists() else None
 
@@ -157,7 +157,7 @@ def new_data_place(home: Path, account: Account | None) -> Path:
 def point_to(home: Path, data: Path) -> None:
     """Leaves in the home a link to data that lies elsewhere, and in both places a word about why."""
     note = (
-        f"The data of the embedded PostgreSQL of {home}\nlies in {data}.\n\n"
+        f"The data of the embedded PostgreSQL of {home}\nis in {data}.\n\n"
         "It was first started by root. PostgreSQL refuses to run as root, so an unprivileged account runs it,\n"
         "and that account cannot pass through the directories above this home.\n"
         "To remove the server with everything in it, remove both directories.\n"

@@ -61,8 +61,8 @@ def make_home(home: Path) -> Path:
     absolute = Path(os.path.abspath(home))
     if re.search(r"[\r\n]", str(absolute)):
         raise EmbeddedServerFailed(
-            f"the embedded server cannot live in {str(absolute)!r}.",
-            why="PostgreSQL cannot run in a path that holds a line break.",
+            f"the embedded server cannot be in {str(absolute)!r}.",
+            why="PostgreSQL cannot run in a path that contains a line break.",
             next_step="set EVERINDEX_HOME to another directory.",
         )
     if not absolute.is_dir():
@@ -102,14 +102,14 @@ def _require_same_major(data: Path, version: str) -> None:
         of_data = (data / "PG_VERSION").read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         raise EmbeddedServerFailed(
-            f"{data} exists and holds no PostgreSQL data.",
-            why="the file PG_VERSION is missing in it; nothing was changed.",
+            f"{data} exists, but contains no PostgreSQL data.",
+            why="the file PG_VERSION is missing; nothing was changed.",
             next_step=f"move {data} away, or set EVERINDEX_HOME to another directory.",
         ) from None
     if of_data != str(major_of(version)):
         raise EmbeddedServerFailed(
             f"the data in {data} was written by PostgreSQL {of_data}; the embedded server is PostgreSQL {version}.",
-            why="a server reads the data of its own major version only. The data was not touched.",
+            why="a server can only read the data of its own major version. The data was not changed.",
             next_step=f"install a release of everindex whose embedded server is PostgreSQL {of_data} and carry the "
             f"data over with pg_dump, or move {data} away and import the articles again.",
         )
@@ -130,12 +130,12 @@ def _initdb(data: Path, binaries: Binaries, version: str, account: Account | Non
             result = run_program([*common, *_locale_options("C", version)], account)
         if result.returncode != 0:
             raise EmbeddedServerFailed(
-                f"the embedded server could not be made in {data.parent}.",
-                why="initdb said: " + _last_lines(result.stderr or result.stdout, 5),
+                f"the embedded server could not be created in {data.parent}.",
+                why="initdb printed: " + _last_lines(result.stderr or result.stdout, 5),
                 next_step="nothing was left behind. Correct what it names, or name your own server in DATABASE_URL.",
             )
         os.rename(unfinished, data)
-        logger.info("made the data of an embedded PostgreSQL %s in %s", version, data)
+        logger.info("created the data of an embedded PostgreSQL %s in %s", version, data)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

@@ -135,7 +135,7 @@ def config_text(settings: Mapping[str, str], *, socket_dir: Path) -> str:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):
             raise EmbeddedServerFailed(
                 f"{name!r} cannot be a setting of the embedded server.",
-                why="the name of a setting holds letters, digits, underscores and dots only.",
+                why="the name of a setting contains only letters, digits, underscores and dots.",
                 next_step="correct the name; the server was not started.",
             )
         lines.append(f"{name} = {quoted(value)}")

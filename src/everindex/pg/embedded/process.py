@@ -95,7 +95,7 @@ def _unseen(cluster: Cluster) -> EmbeddedServerFailed:
     return EmbeddedServerFailed(
         f"the data in {cluster.data} is in use by a server that this process cannot see.",
         why="it runs in another container or on another machine that shares this directory.",
-        next_step="run the command there (`docker exec`), or stop that server first. Nothing was touched.",
+        next_step="run the command there (`docker exec`), or stop that server first. Nothing was changed.",
     )
 
 
@@ -192,7 +192,7 @@ def _failed_start(cluster: Cluster, why: str) -> EmbeddedServerFailed:
     return EmbeddedServerFailed(
         f"the embedded PostgreSQL {cluster.version} could not be started.",
         why=why,
-        next_step=f"correct what it names; the whole log is {cluster.log}. The data was not removed.",
+        next_step=f"fix the reported problem; the whole log is {cluster.log}. The data was not removed.",
     )
 
 
@@ -206,7 +206,7 @@ def stop(cluster: Cluster) -> None:
     if result.returncode != 0 and alive_postmaster(cluster.data) is not None:
         raise EmbeddedServerFailed(
             f"the embedded PostgreSQL (process {found.pid}) could not be stopped.",
-            why="pg_ctl said: " + ((result.stderr or result.stdout).strip() or f"status {result.returncode}"),
+            why="pg_ctl printed: " + ((result.stderr or result.stdout).strip() or f"status {result.returncode}"),
             next_step=f"look into {cluster.log}; the next command uses the server as it is.",
         )
     _remove_socket_dir(found.socket_dir)

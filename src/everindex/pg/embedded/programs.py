@@ -167,7 +167,7 @@ def _refuse_foreign(folder: Path) -> None:
     if stat.st_uid != os.geteuid() or stat.st_mode & 0o022:
         raise EmbeddedServerFailed(
             f"{folder} holds programs that another account may have written.",
-            why="everindex runs a copy of PostgreSQL only where nobody else can change it.",
+            why="everindex runs a copy of PostgreSQL only if no other account can change it.",
             next_step=f"remove {folder} and run the command again.",
         )
 

@@ -122,7 +122,7 @@ def _require_database(cluster: Cluster, server: Postmaster, conninfo: str, datab
                 time.sleep(0.1)
                 continue
             raise EmbeddedServerFailed(
-                f"the embedded PostgreSQL (process {server.pid}) runs and does not answer on {server.socket_dir}.",
+                f"the embedded PostgreSQL (process {server.pid}) runs but does not answer on {server.socket_dir}.",
                 why=str(exc).strip(),
                 next_step=f"look into {cluster.log}, or end that process and run the command again.",
             ) from exc
@@ -150,13 +150,13 @@ def _told_as_failure(home: Path) -> Iterator[None]:
         yield
     except subprocess.TimeoutExpired as exc:
         raise EmbeddedServerFailed(
-            f"the embedded server in {home} cannot be used: {Path(exc.cmd[0]).name} did not come to an end.",
-            why=f"it was given {exc.timeout:.0f} s.",
-            next_step="look whether the disk is full or very slow, then run the command again.",
+            f"the embedded server in {home} cannot be used: {Path(exc.cmd[0]).name} did not finish.",
+            why=f"its time limit is {exc.timeout:.0f} s.",
+            next_step="check whether the disk is full or very slow, then run the command again.",
         ) from exc
     except OSError as exc:
         raise EmbeddedServerFailed(
             f"the embedded server in {home} cannot be used: {exc.filename or 'a system call'} failed.",
             why=exc.strerror or str(exc),
-            next_step="make that possible for this account, or set EVERINDEX_HOME to a directory of its own.",
+            next_step="give this account access, or set EVERINDEX_HOME to a directory that it owns.",
         ) from exc
