@@ -1,4 +1,4 @@
-"""The former import path of `migrate.frozen.requirements`, for copies of alembic/versions from before it moved."""
+"""An alias of `migrate.frozen.requirements`, for copies of alembic/versions from before it moved."""
 
 from __future__ import annotations
 

@@ -404,7 +404,7 @@ def test_an_index_as_declared_under_another_name_takes_over_from_one_that_answer
     run(items, "CREATE INDEX by_hand ON items USING hnsw (embedding vector_cosine_ops)")
     by_hand = oids(items)["by_hand"]
     assert heal(items, SPEC).did == (
-        f"swap: by_hand takes the name {NAME}; the old one is kept 7.0 days as {PREVIOUS}",
+        f"swap: by_hand takes the name {NAME}; the old index is kept for 7.0 days as {PREVIOUS}",
     )
     assert oids(items)[NAME] == by_hand
     assert set(oids(items)) == {NAME, PREVIOUS}
