@@ -145,16 +145,16 @@ def deploy(
     )
 
 
-#: The empty table that stands in for the declared one; never committed.
+#: The empty table that is used instead of the declared one; never committed.
 _ACKNOWLEDGED = "everindex_acknowledged"
 
 
 def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
     """Makes PostgreSQL print its "already exists, skipping" for an index that exists, is valid and as declared.
 
-    Call it only after `deploy` returned "already-there": IF NOT EXISTS checks only the name. It is said of an empty table beside the
-    declared one, in a transaction that is rolled back: no lock is taken on the declared table, and nothing is built should the
-    index be gone by now.
+    Call it only after `deploy` returned "already-there": IF NOT EXISTS checks only the name. The statement is for an empty table
+    in the schema of the declared one, in a transaction that is rolled back: no lock is taken on the declared table, and nothing
+    is built if the index is gone by now.
     """
     copy = sql.Identifier(spec.schema, _ACKNOWLEDGED)
     with connect(conninfo, application_name="everindex build") as connection:
@@ -172,7 +172,7 @@ def acknowledge(conninfo: str, spec: IndexSpec, *, reporter: Reporter) -> None:
             psycopg.errors.LockNotAvailable,
             psycopg.errors.ReadOnlySqlTransaction,
         ):
-            reporter.say(f"index {spec.qualified_name} is there and valid")
+            reporter.say(f"index {spec.qualified_name} exists and is valid")
 
 
 def _refuse_other_digest(plan: Plan, expected: str | None) -> None:
