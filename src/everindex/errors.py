@@ -12,6 +12,7 @@ HTTP and the key in logs.
         SourceUnreadable          source-unreadable
         QueryInvalid              query-invalid
           QueryInapplicable       query-inapplicable
+          FilterInvalid           filter-invalid
           CursorRefused           cursor-refused
         CollectionInvalid         collection-invalid
         IncidentExists            incident-exists
@@ -417,6 +418,13 @@ class QueryInapplicable(QueryInvalid):
     """A search whose parts are each valid, but do not fit together or do not fit this table."""
 
     slug = "query-inapplicable"
+    http_status = 409
+
+
+class FilterInvalid(QueryInvalid):
+    """A filter that is not one of the language, or that names a column or compares with a value that this table does not have."""
+
+    slug = "filter-invalid"
     http_status = 409
 
 

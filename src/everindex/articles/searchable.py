@@ -13,8 +13,9 @@ import psycopg
 from everindex.articles import verification
 from everindex.articles.connections.reading import Reading
 from everindex.articles.embedding import Embedder
-from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Mode
+from everindex.articles.model import DEFAULT_MODE, Answer, Mode
 from everindex.articles.recall_queries import RecallQueries
+from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
 from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, as_filters, check_query
@@ -71,7 +72,7 @@ class Searchable:
         *,
         k: int = 10,
         mode: Mode = DEFAULT_MODE,
-        filters: Filters | Mapping[str, str] | None = None,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
         after: str | None = None,
@@ -95,14 +96,14 @@ class Searchable:
         """
         return self.searches.answer(
             SearchRequest(
-                text=text, mode=mode, k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact, after=after,
+                text=text, mode=mode, k=k, filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact, after=after,
                 min_similarity=min_similarity, diversity=diversity, rerank=rerank,
             )
         )  # fmt: skip
 
     def browse(
         self,
-        filters: Filters | Mapping[str, str] | None = None,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
         *,
         k: int = 10,
         after: str | None = None,
@@ -110,7 +111,9 @@ class Searchable:
         """The k newest articles that pass `filters`, without a search text. The answer's `total` is how many pass;
         `after` is a next_cursor. Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable,
         StatementTimedOut."""
-        return self.searches.answer(SearchRequest(mode="browse", k=k, filters=as_filters(filters), after=after))
+        return self.searches.answer(
+            SearchRequest(mode="browse", k=k, filters=as_filters(filters, self.spec), after=after)
+        )
 
     def embed_query(self, text: str) -> np.ndarray:
         """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
@@ -121,7 +124,7 @@ class Searchable:
         vector: np.ndarray,
         *,
         k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
         after: str | None = None,
@@ -132,7 +135,7 @@ class Searchable:
         embedding errors."""
         return self.searches.answer(
             SearchRequest(
-                vector=vector, mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact,
+                vector=vector, mode="semantic", k=k, filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact,
                 after=after, min_similarity=min_similarity, diversity=diversity,
             )
         )  # fmt: skip
@@ -142,7 +145,7 @@ class Searchable:
         queries: Sequence[str | np.ndarray] | np.ndarray,
         *,
         k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
         min_similarity: float | None = None,
@@ -152,7 +155,7 @@ class Searchable:
         answered.
         """
         request = SearchRequest(
-            mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact,
+            mode="semantic", k=k, filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact,
             min_similarity=min_similarity,
         )  # fmt: skip
         return self.searches.answer_many(request, queries)
@@ -162,14 +165,19 @@ class Searchable:
         vector: np.ndarray,
         *,
         k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
     ) -> Explanation:
         """How `search_vector` answers this: strategy and reason, settings, statement, and plan as it ran."""
         return self.searches.explain(
             SearchRequest(
-                vector=vector, mode="semantic", k=k, filters=as_filters(filters), ef_search=ef_search, exact=exact
+                vector=vector,
+                mode="semantic",
+                k=k,
+                filters=as_filters(filters, self.spec),
+                ef_search=ef_search,
+                exact=exact,
             )
         )
 
@@ -178,7 +186,7 @@ class Searchable:
         key: Any,
         *,
         k: int = 10,
-        filters: Filters | Mapping[str, str] | None = None,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
         after: str | None = None,
         min_similarity: float | None = None,
         diversity: float | None = None,
@@ -193,8 +201,8 @@ class Searchable:
         """
         return self.searches.answer(
             SearchRequest(
-                key=str(key), mode="semantic", k=k, filters=as_filters(filters), after=after, min_similarity=min_similarity,
-                diversity=diversity, without_near_duplicates=without_near_duplicates,
+                key=str(key), mode="semantic", k=k, filters=as_filters(filters, self.spec), after=after,
+                min_similarity=min_similarity, diversity=diversity, without_near_duplicates=without_near_duplicates,
                 near_duplicate_distance=near_duplicate_distance,
             )
         )  # fmt: skip

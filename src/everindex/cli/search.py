@@ -8,6 +8,8 @@ import typer
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Mode
+from everindex.articles.search.filters import both
+from everindex.articles.search.filters.conditions import parse_json
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.shape.hit import Hit
@@ -40,6 +42,14 @@ def search(
         str | None, typer.Option("--since", help="From this date on: 2023, 2023-02 or 2023-02-07.")
     ] = None,
     until: Annotated[str | None, typer.Option("--until", help="Up to and including this date.")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            metavar="JSON",
+            help='Only articles for which this holds, as JSON: \'{"quality_score": {"$gte": 0.5}}\'.',
+        ),
+    ] = None,
     ef_search: Annotated[
         int | None,
         typer.Option("--ef-search", help="hnsw.ef_search for this search, 1 to 1000 (chosen automatically)."),
@@ -65,7 +75,8 @@ def search(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    filters = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
+    named = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
+    filters = both(named, None if where is None else parse_json(where))
     sought = text if text.strip() else None
     with open_instance(wait) as instance:
         request = SearchRequest(

@@ -68,6 +68,20 @@ def test_search_prints_hits_and_how_they_were_found(on_articles: Run) -> None:
     assert " ms\n" in done.stderr
 
 
+def test_a_search_takes_a_condition_as_json(on_articles: Run) -> None:
+    where = '{"category": {"$in": ["Library", "Tests"]}, "publication_date": {"$gte": "2021"}}'
+    found = on_articles("search", "crash", "--where", where, "-k", "7", "--json").json["hits"]
+    assert len(found) == 7
+    assert all(hit["category"] in ("Library", "Tests") and hit["publication_date"] >= "2021" for hit in found)
+    narrower = on_articles("search", "crash", "--where", where, "--category", "Tests", "--json").json["hits"]
+    assert {hit["category"] for hit in narrower} == {"Tests"}
+    explained = on_articles("search", "crash", "--where", where, "--mode", "semantic", "--explain").stdout
+    assert '"category" = ANY' in explained
+    refused = on_articles("search", "crash", "--where", '{"catgory": "Tests"}')
+    three_lines(refused, "filter-invalid", status=2)
+    assert "did you mean category?" in refused.stderr
+
+
 @pytest.mark.parametrize("mode", ["hybrid", "semantic", "keyword"])
 def test_a_search_goes_on_with_the_cursor_that_it_ended_with(on_articles: Run, mode: str) -> None:
     asked = ("search", "memory leak", "-k", "4", "--mode", mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from urllib.parse import parse_qs, urlsplit
 
@@ -106,3 +107,49 @@ def test_a_tag_of_an_article_lists_the_newest_of_its_kind(client: httpx2.Client,
     uri = web_instance.browse({"category": "Library"}, k=1).hits[0].uri
     page = client.get("/article", params={"uri": uri}, headers=HTML).text
     assert 'class="tag" href="/?category=Library"' in page
+
+
+def test_a_condition_filters_in_addresses_bodies_and_on_the_page(client: httpx2.Client, web_instance: Instance) -> None:
+    condition = {"category": {"$in": ["Library", "Tests"]}, "publication_date": {"$gte": "2021"}}
+    wanted = [hit.uri for hit in web_instance.browse({**condition, "topic": {"$ne": None}}, k=5).hits]
+    text = json.dumps(condition | {"topic": {"$exists": True}})
+    by_address = client.get("/api/search", params={"filter": text, "k": 5})
+    by_body = client.post("/api/search", json={"filter": json.loads(text), "k": 5})
+    for answer in (by_address, by_body):
+        assert answer.status_code == 200, answer.text
+        assert [hit["uri"] for hit in answer.json()["hits"]] == wanted
+        assert answer.json()["mode"] == "browse"
+    searched = client.get("/api/search", params={"q": "crash", "filter": text, "category": "Tests"}).json()
+    assert {hit["category"] for hit in searched["hits"]} == {"Tests"}
+    many = client.post("/api/search/many", json={"texts": ["crash"], "filter": condition, "k": 3}).json()
+    assert {hit["category"] for hit in many["answers"][0]["hits"]} <= {"Library", "Tests"}
+    alike = client.get("/api/similar", params={"uri": wanted[0], "filter": '{"category": "Tests"}', "k": 3}).json()
+    assert [hit["category"] for hit in alike["hits"]] == ["Tests"] * 3
+    page = client.get("/", params={"filter": text, "q": "crash", "category": "Tests"}, headers=HTML).text
+    assert html.escape(text, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
+    removal = re.search(r'<a href="([^"]+)">Remove', page)
+    assert removal is not None
+    assert parse_qs(urlsplit(html.unescape(removal[1])).query) == {"q": ["crash"], "category": ["Tests"]}
+    tag = re.search(r'class="tag" href="([^"]+)"', page)
+    assert tag is not None
+    assert parse_qs(urlsplit(html.unescape(tag[1])).query)["filter"] == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"), ("[]", "not a JSON object"), ('{"nowhere": 1}', "has no column nowhere"),
+        ('{"category": 5}', "is a number"), ('{"category": {"$what": 5}}', "no operator $what"),
+        ('{"embedding": 5}', "holds the vectors"),
+    ],
+)  # fmt: skip
+def test_a_condition_that_does_not_fit_is_refused_by_the_api_and_on_the_page(
+    client: httpx2.Client, text: str, said: str
+) -> None:
+    for path in ("/api/search", "/api/similar"):
+        refused = client.get(path, params={"filter": text, "q": "crash", "uri": "x"})
+        assert (refused.status_code, refused.json()["type"]) == (409, "/problems/filter-invalid")
+        assert said in refused.json()["title"]
+    page = client.get("/", params={"filter": text}, headers=HTML)
+    assert page.status_code == 409
+    assert said.replace("$", "$") in html.unescape(page.text)

@@ -19,6 +19,7 @@ from everindex.errors import (
     CollectionInvalid,
     CollectionNotFound,
     ColumnMismatch,
+    FilterInvalid,
     QueryInapplicable,
     QueryInvalid,
     RowNotFound,
@@ -434,3 +435,30 @@ def test_what_a_metric_has_no_similarity_for_is_refused(empty: Instance) -> None
     made.upsert([{"id": "a"}], vectors=np.ones((1, 8)))
     with pytest.raises(QueryInapplicable, match="similarity"):
         made.search_vector(np.ones(8, dtype=np.float32), min_similarity=0.5)
+
+
+# --- filters ---------------------------------------------------------------------------------------------------------
+
+
+def test_filters_name_columns_and_what_is_stored_beside_them(docs: Collection) -> None:
+    def years(filters: dict[str, Any]) -> list[int]:
+        return sorted({hit["year"] for hit in docs.search("tiger", k=60, mode="semantic", filters=filters).hits})
+
+    assert years({"year": {"$gte": 2018}}) == [2018, 2019]
+    assert years({"year": 2003, "lang": "en"}) == [2003]  # lang is no column: upsert stores it in metadata
+    assert years({"lang": {"$in": ["de", "fr"]}}) == []
+    assert years({"metadata.lang": "en", "year": {"$lt": 2001}}) == [2000]
+    assert years({"since": "2020"}) == []  # a member of metadata like any other: this collection has no date
+    for refused in ({"year": "2003"}, {"embedding": "x"}, {"year.month": 5}):
+        with pytest.raises(FilterInvalid):
+            years(refused)
+
+
+def test_rows_that_pass_a_filter_are_deleted(docs: Collection) -> None:
+    assert docs.delete(filters={"year": {"$in": [2001, 2002]}, "lang": "en"}) == 6
+    assert docs.delete(filters={"year": {"$in": [2001, 2002]}}) == 0
+    with pytest.raises(QueryInvalid, match="nothing says which rows"):
+        docs.delete(filters={})
+    with pytest.raises(FilterInvalid):
+        docs.delete(filters={"year": "2003"})
+    assert docs.browse(k=1).total == 54

@@ -68,7 +68,7 @@ class Collection(Searchable):
     def delete(self, keys: Sequence[Any] | None = None, *, filters: Mapping[str, Any] | None = None) -> int:
         """Deletes the rows with these keys, or those that pass the filters, with all that is recorded of them, in one
         transaction; returns how many. Raises QueryInvalid where neither is given."""
-        return self.writer.delete(keys, filters=None if filters is None else as_filters(filters))
+        return self.writer.delete(keys, filters=None if filters is None else as_filters(filters, self.spec))
 
     def embed_missing(
         self,

@@ -8,8 +8,7 @@ from typing import Any
 from psycopg import sql
 
 from everindex.articles.ingest.upsert import failures_table, is_of
-from everindex.articles.model import Filters
-from everindex.articles.search.filters import where
+from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import records
 from everindex.errors import QueryInvalid
@@ -18,7 +17,7 @@ from everindex.pg.sqlstate import translate_errors
 
 
 def delete_rows(
-    connection: Connection, table: CollectionTable, keys: Sequence[Any] | None, *, filters: Filters | None = None
+    connection: Connection, table: CollectionTable, keys: Sequence[Any] | None, *, filters: AnyFilters | None = None
 ) -> int:
     """Deletes the rows with `keys`, or those that pass `filters`; with both, those that are in both. Returns how many.
 

@@ -34,7 +34,8 @@ from everindex.articles.ingest.coerce import as_articles
 from everindex.articles.ingest.delete import delete_rows
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.rows import article_rows, collection_rows
-from everindex.articles.model import Article, Filters, RowProblem
+from everindex.articles.model import Article, RowProblem
+from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
 from everindex.articles.search.request import require_width
@@ -98,7 +99,7 @@ class CollectionWriter:
         self._forget_after_write(are_recorded=vectors is None or model is not None)
         return report
 
-    def delete(self, keys: Sequence[Any] | None, *, filters: Filters | None = None) -> int:
+    def delete(self, keys: Sequence[Any] | None, *, filters: AnyFilters | None = None) -> int:
         """As `Collection.delete`."""
         with self._writer() as connection:
             deleted = delete_rows(connection, read_table(connection, self.collection), keys, filters=filters)

@@ -14,9 +14,9 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.model import Answer, Filters
+from everindex.articles.model import Answer
 from everindex.articles.search.cursor import Cursor
-from everindex.articles.search.filters import where
+from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.search.request import Page
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.table import CollectionTable
@@ -88,7 +88,7 @@ def _is_text(table: CollectionTable) -> bool:
 
 
 def _page(
-    connection: Connection, table: CollectionTable, filters: Filters, *, k: int, after: _Place | None
+    connection: Connection, table: CollectionTable, filters: AnyFilters, *, k: int, after: _Place | None
 ) -> list[tuple[Any, ...]]:
     """Articles with a date, followed by those without."""
     rows: list[tuple[Any, ...]] = []
@@ -102,7 +102,7 @@ def _page(
 
 
 def statement(
-    table: CollectionTable, filters: Filters, *, is_dated: bool, k: int, after: _Place | None
+    table: CollectionTable, filters: AnyFilters, *, is_dated: bool, k: int, after: _Place | None
 ) -> tuple[sql.Composed, dict[str, str]]:
     """The statement for a page of articles with a date, or without one, and its parameters."""
     condition, given = where(table, filters)
@@ -140,7 +140,7 @@ def statement(
     return composed, given
 
 
-def _total(connection: Connection, table: CollectionTable, filters: Filters) -> tuple[int, bool]:
+def _total(connection: Connection, table: CollectionTable, filters: AnyFilters) -> tuple[int, bool]:
     """How many articles pass the filters, and whether that is an estimate."""
     condition, given = where(table, filters)
     passing = sql.SQL("SELECT FROM {table} WHERE true{condition}").format(table=table.identifier, condition=condition)

@@ -12,7 +12,7 @@ import time
 from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
-from everindex.articles.model import Answer, Filters
+from everindex.articles.model import Answer
 from everindex.articles.table import CollectionTable
 from everindex.errors import EverindexError
 from everindex.pg.connections import Connection
@@ -33,10 +33,8 @@ class DateTexts:
         self._reading = reading
         self._known: tuple[float, str | None] | None = None
 
-    def notice(self, table: CollectionTable, filters: Filters) -> str | None:
-        """The notice for an answer filtered by date; None where all dates can be compared, or no date filter is set."""
-        if not (filters.since or filters.until):
-            return None
+    def notice(self, table: CollectionTable) -> str | None:
+        """The notice for an answer filtered by date; None where all dates can be compared."""
         if table.columns["publication_date"] not in ("text", "character varying"):
             return None
         known = self._known

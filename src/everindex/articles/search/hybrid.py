@@ -25,6 +25,7 @@ from psycopg import sql
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
+from everindex.articles.search.filters import names_of
 from everindex.articles.search.keyword.document import document, query
 from everindex.articles.search.keyword.search import Found, KeywordSearch, Known, find
 from everindex.articles.search.keyword.snippet import with_snippets
@@ -103,7 +104,7 @@ class HybridSearch:
         # A slow semantic search has logged itself already; one line per search is enough.
         if words_ms >= self._slow_query_ms and (near is None or near.elapsed_ms < self._slow_query_ms):
             plan = self._words.plan(candidates)
-            log_slow(replace(answer, elapsed_ms=words_ms, strategy="keyword"), request.filters, plan=plan)
+            log_slow(replace(answer, elapsed_ms=words_ms, strategy="keyword"), names_of(request.filters), plan=plan)
         return answer
 
 

@@ -7,7 +7,7 @@ body. Whether a vector fits the table and whether a cursor belongs to the search
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -25,11 +25,13 @@ from everindex.articles.model import (
     Mode,
 )
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
-from everindex.articles.search.filters import values
+from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, bind, values
+from everindex.articles.search.filters.conditions import Condition, parse_condition
 from everindex.articles.search.parsed_query import ParsedQuery, parse
 from everindex.articles.shape.hit import Hit
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable
-from everindex.errors import ColumnMismatch, NotMigrated, QueryInapplicable, QueryInvalid
+from everindex.errors import ColumnMismatch, FilterInvalid, NotMigrated, QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH
 
 #: Two articles closer than this cosine distance count as one. In the sample, 97 % of the pairs closer than this share
@@ -38,7 +40,6 @@ from everindex.index.spec import MAX_EF_SEARCH
 NEAR_DUPLICATE_DISTANCE = 0.05
 #: Candidates of a cross-encoder: at 5 ms each, a second.
 MAX_RERANK = 200
-NO_FILTERS = Filters()
 #: A query vector whose sum of squares lies between these two goes to pgvector unchanged.
 _SQUARES = (1e-6, 1e12)
 _FLOAT32 = np.dtype(np.float32)
@@ -64,7 +65,7 @@ class SearchRequest:
     """As text, the key of the row whose neighbours are wanted; the row is excluded from the answer."""
 
     k: int = 10
-    filters: Filters = NO_FILTERS
+    filters: AnyFilters = NO_FILTERS
     ef_search: int | None = None
     exact: bool = False
     after: str | None = None
@@ -83,8 +84,8 @@ class SearchRequest:
     near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE
 
     is_filtered: bool = field(init=False)
-    filter_values: Mapping[str, str] = field(init=False)
-    """The statement parameters for `filters`."""
+    _bound: tuple[CollectionTable | None, Bound] = field(init=False, repr=False)
+    """The filters as statement parameters, and the table whose columns they were typed by: None where they need none."""
 
     def __post_init__(self) -> None:
         check_numbers(self.k, self.ef_search)
@@ -106,7 +107,21 @@ class SearchRequest:
             object.__setattr__(self, "text", check_query(self.text or ""))
         is_filtered = self.filters is not NO_FILTERS and not self.filters.is_empty
         object.__setattr__(self, "is_filtered", is_filtered)
-        object.__setattr__(self, "filter_values", values(self.filters) if is_filtered else {})
+        bound = NOTHING
+        if is_filtered and not isinstance(self.filters, Condition):
+            given = values(self.filters)
+            bound = Bound(tuple(given), given)
+        object.__setattr__(self, "_bound", (None, bound))
+
+    def bound(self, table: CollectionTable) -> Bound:
+        """The statement parameters for `filters`, and the shape of their condition. Raises FilterInvalid where a condition
+        does not fit the table."""
+        filters, (known, bound) = self.filters, self._bound
+        if not isinstance(filters, Condition) or known is table:
+            return bound
+        bound = bind(table, filters)
+        object.__setattr__(self, "_bound", (table, bound))
+        return bound
 
     @property
     def is_embedded(self) -> bool:
@@ -135,6 +150,8 @@ class SearchRequest:
 
     def _digest(self, mode: AnswerMode, parts: Sequence[Part]) -> bytes:
         filters = self.filters
+        if isinstance(filters, Condition):
+            return digest_of((mode, *parts, filters.digest, self.min_similarity))
         narrowed = (filters.category, filters.topic, filters.news_source, filters.since, filters.until)
         return digest_of((mode, *parts, *(value or None for value in narrowed), self.min_similarity))
 
@@ -247,7 +264,7 @@ def rounded(count: int) -> int:
     return power * 3 // 4 if count <= power * 3 // 4 and power >= 4 else power
 
 
-def choose_mode(mode: str | None, *, text: str | None, vector: np.ndarray | None, filters: Filters) -> AnswerMode:
+def choose_mode(mode: str | None, *, text: str | None, vector: np.ndarray | None, filters: AnyFilters) -> AnswerMode:
     """The mode of a search from a form, a JSON body or a command: `mode` where it is set, semantic for a vector, and
     browse (the newest articles) for filters alone. Raises QueryInvalid."""
     chosen = None if mode is None else _mode(mode)
@@ -263,19 +280,29 @@ def choose_mode(mode: str | None, *, text: str | None, vector: np.ndarray | None
     return chosen or DEFAULT_MODE
 
 
-def as_filters(filters: Filters | Mapping[str, str] | None) -> Filters:
-    """The filters that a caller of the library passes, as Filters or as a mapping. Raises QueryInvalid for an unknown
-    filter."""
-    if filters is None or isinstance(filters, Filters):
-        return filters or NO_FILTERS
-    unknown = set(filters) - {f.name for f in fields(Filters)}
-    if unknown:
-        raise QueryInvalid(
-            f"unknown filter: {', '.join(sorted(unknown))}.",
-            why=f"articles are filtered by {', '.join(f.name for f in fields(Filters))}.",
-            next_step="correct the name.",
+def as_filters(filters: AnyFilters | Mapping[str, Any] | None, collection: CollectionSpec | None = None) -> AnyFilters:
+    """The filters that a caller passes, in either form or as a mapping of the filter language.
+
+    `collection`: where it is another one than the articles, whose five filters mean nothing there. A mapping that names
+    only those, each with a text, is the same as Filters. Raises FilterInvalid.
+    """
+    if filters is None:
+        return NO_FILTERS
+    if isinstance(filters, (Filters, Condition)):
+        return filters
+    if not isinstance(filters, Mapping):
+        raise FilterInvalid(
+            f"filters cannot be a {type(filters).__name__}.",
+            why="they are a mapping of columns, or an object of class Filters.",
+            next_step='pass  filters={"category": "Security"}.',
         )
-    return Filters(**filters)
+    if collection is None or collection.is_flat:
+        if all(name in NAMES and (value is None or isinstance(value, str)) for name, value in filters.items()):
+            return Filters(**filters)
+        filters = {
+            name: value for name, value in filters.items() if name not in NAMES or (value is not None and value != "")
+        }  # a named filter without a value passes all, as in Filters
+    return parse_condition(filters) or NO_FILTERS
 
 
 def check_query(text: str) -> str:

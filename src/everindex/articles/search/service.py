@@ -22,6 +22,7 @@ from everindex.articles.model import Answer
 from everindex.articles.search.browse import browse
 from everindex.articles.search.cursor import MAX_RANKED, Cursor, Part, after_ranked
 from everindex.articles.search.date_texts import DateTexts, with_notice
+from everindex.articles.search.filters import compares_dates
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.search import KeywordSearch
@@ -72,6 +73,7 @@ class SearchService:
         Raises QueryInvalid (CursorRefused for a cursor of another search), NotMigrated, ServerUnreachable, StatementTimedOut;
         by meaning also EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed.
         """
+        self._check_filters(request)
         if request.rerank or (request.rerank is None and self._reranker.candidates):
             return self._reranker.answer(request, lambda one: self._found(one, query_vector))
         return self._found(request, query_vector)
@@ -97,6 +99,7 @@ class SearchService:
     def answer_many(self, request: SearchRequest, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[Answer]:
         """An answer by meaning for each query, in their order, with the options of `request` and without pages. Raises
         as `answer`; then no query is answered."""
+        self._check_filters(request)
         try:
             vectors = self._embedder.of_each(queries)
         except EmbeddingModelUnrecorded as exc:
@@ -204,6 +207,11 @@ class SearchService:
         page = Page(request=request, k=request.k, after=request.read_cursor("browse"))
         return self._reading.read(lambda connection: browse(connection, table, page))
 
+    def _check_filters(self, request: SearchRequest) -> None:
+        """Raises FilterInvalid before anything is embedded or read, for filters that do not fit the table."""
+        if request.is_filtered:
+            request.bound(self._engine.known()[0])
+
     # --- shared parts ----------------------------------------------------------------------------------------------
 
     def _cursor_parts(self, request: SearchRequest, given: np.ndarray | None) -> tuple[Part, ...]:
@@ -239,10 +247,10 @@ class SearchService:
 
     def _with_dates(self, answer: Answer, request: SearchRequest) -> Answer:
         """The answer, with a notice where some dates cannot be compared."""
-        filters = request.filters
-        if not (filters.since or filters.until):
+        if not request.is_filtered:
             return answer
-        return with_notice(answer, self._dates.notice(self._engine.known()[0], filters))
+        table, _ = self._engine.known()
+        return with_notice(answer, self._dates.notice(table)) if compares_dates(table, request.filters) else answer
 
     def _read_vectors(self, uris: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
         table, _ = self._engine.known()

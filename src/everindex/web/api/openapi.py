@@ -33,6 +33,7 @@ WITH_A_BODY = {
 }
 SEARCHES = {
     "409": "Right in its parts, and yet not to be answered: the parts do not fit each other, a cursor is of another search, a "
+    "filter names a column that the table does not have, a "
     "vector is not as wide as the column or has no direction, the table holds vectors of another model than the query would get."
 }
 #: Of these 503 is an answer of its own, and no problem.

@@ -12,7 +12,9 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
-from everindex.articles.model import MAX_K, VISIBLE, Filters
+from everindex.articles.model import MAX_K, VISIBLE
+from everindex.articles.search.filters import AnyFilters
+from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit
@@ -21,6 +23,7 @@ from everindex.web.api.schemas import (
     AFTER,
     DISTANCE,
     DIVERSITY,
+    FILTER,
     MIN_SIMILARITY,
     SHARE,
     SIMILARITY,
@@ -164,10 +167,11 @@ def _request(asked: SearchQuery | SearchBody, text: str | None, vector: np.ndarr
     )  # fmt: skip
 
 
-def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> Filters:
+def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> AnyFilters:
     return read_filters(
-        category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until
-    )
+        category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until,
+        more=body.filter,
+    )  # fmt: skip
 
 
 def _one_of_two(kind: type[UsageError]) -> UsageError:
@@ -189,6 +193,9 @@ async def similar(
     after: Annotated[str | None, Query(description=AFTER)] = None,
     min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)] = None,
     diversity: Annotated[float | None, Query(description=DIVERSITY, json_schema_extra=SHARE)] = None,
+    filter: Annotated[
+        str | None, Query(description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
+    ] = None,
     without_near_duplicates: Annotated[
         bool, Query(description="Omit near-duplicates of the article and of each other.")
     ] = False,
@@ -199,10 +206,12 @@ async def similar(
 ) -> Any:
     """The k articles nearest to the article `uri`, excluding the article itself."""
     site = site_of(request)
+    filters = read_filters(category=None, topic=None, source=None, since=None, until=None, more=filter)
     found = await site.in_database(
         lambda: site.instance.similar(
             uri,
             k=k,
+            filters=filters,
             after=after,
             min_similarity=min_similarity,
             diversity=diversity,

@@ -18,7 +18,8 @@ from everindex.articles.model import (
     Mode,
     Strategy,
 )
-from everindex.articles.search.filters import DATE_PATTERN
+from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
+from everindex.articles.search.filters.days import DATE_PATTERN
 from everindex.articles.search.request import MAX_RERANK
 from everindex.index.spec import MAX_EF_SEARCH
 
@@ -32,6 +33,11 @@ MOST_AT_ONCE = 100
 
 AFTER = "The next_cursor of the previous page of the same search."
 MIN_SIMILARITY = "Minimum similarity, −1 to 1; the response may then have fewer than k articles."
+FILTER = (
+    'A condition on any column or JSON member: {"year": {"$gte": 2024}, "$or": [{"lang": "en"}, {"lang": "de"}]}, with $eq, '
+    "$ne, $in, $nin, $gt, $gte, $lt, $lte, $between, $like, $ilike, $exists, $and, $or and $not (/manual/searching). "
+    "Holds together with the other filters; one that does not fit the table is refused with status 409."
+)
 DIVERSITY = "Prefer varied results: 0 (off) to 1. Cannot be combined with pages."
 
 RERANK = f"Candidates that the cross-encoder re-ranks, 0 (none) to {MAX_RERANK}. Not with pages or diversity."
@@ -82,8 +88,11 @@ TEXT_VECTOR_OR_FILTERS: JsonDict = {
         {
             "properties": {"text": _NONE, "vector": _NONE},
             "anyOf": [
-                _given(name, {"type": "string", "minLength": 1})
-                for name in ("category", "topic", "source", "since", "until")
+                *(
+                    _given(name, {"type": "string", "minLength": 1})
+                    for name in ("category", "topic", "source", "since", "until")
+                ),
+                _given("filter", {"type": "object", "minProperties": 1}),
             ],
         },
     ]
@@ -116,6 +125,7 @@ class _OneSearch(_Bounds):
 
 
 class _ByAddress(BaseModel):
+    filter: str | None = Field(None, description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
     q: str = Field("", description="Text to search for.", json_schema_extra={"maxLength": MAX_QUERY_CHARS})
     vector: str | None = Field(
         None, description="Instead of q: base64 of little-endian float32 numbers.", json_schema_extra=BASE64
@@ -123,6 +133,7 @@ class _ByAddress(BaseModel):
 
 
 class _ByBody(BaseModel):
+    filter: dict[str, Any] | None = Field(None, description=FILTER)
     text: str | None = Field(None, description="Text to search for.", json_schema_extra=TEXT)
     vector: list[Number] | None = Field(
         None, description="Query vector with the dimensions of the column, not zero.", json_schema_extra=SOME
@@ -130,6 +141,7 @@ class _ByBody(BaseModel):
 
 
 class _ManyByBody(BaseModel):
+    filter: dict[str, Any] | None = Field(None, description=FILTER)
     texts: list[Annotated[str, Field(json_schema_extra=TEXT)]] | None = Field(
         None, description="Texts to search for.", max_length=MOST_AT_ONCE
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from everindex.articles.model import Filters
-from everindex.articles.search.filters import day_after, first_day
-from everindex.articles.search.request import NO_FILTERS
+from everindex.articles.search.filters import NO_FILTERS, AnyFilters, both
+from everindex.articles.search.filters.conditions import parse_json
+from everindex.articles.search.filters.days import day_after, first_day
 from everindex.errors import ContentTypeRefused, QueryInvalid, UsageError
 from everindex.web.http.problems import validation_error
 
@@ -49,18 +51,26 @@ def _fields(encoded: bytes, *, of: str) -> dict[str, str]:
 
 
 def read_filters(
-    *, category: str | None, topic: str | None, source: str | None, since: str | None, until: str | None
-) -> Filters:
-    """Filters of a request; an empty value filters nothing."""
-    if not (category or topic or source or since or until):
+    *,
+    category: str | None,
+    topic: str | None,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    more: str | Mapping[str, Any] | None = None,
+) -> AnyFilters:
+    """Filters of a request; an empty value filters nothing. `more`: of the filter language, as JSON or as read from it.
+    Raises FilterInvalid."""
+    if not (category or topic or source or since or until or more):
         return NO_FILTERS
-    return Filters(
+    named = Filters(
         category=category or None,
         topic=topic or None,
         news_source=source or None,
         since=since or None,
         until=until or None,
     )
+    return both(named, (parse_json(more) if more.strip() else None) if isinstance(more, str) else more)
 
 
 def as_filter(value: str | None) -> str | None:

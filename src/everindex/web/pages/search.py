@@ -48,6 +48,9 @@ class SearchForm:
     until: str
     k: str
     mode: str
+    filter: str
+    """A condition of the filter language as JSON, from a link; no visible field."""
+
     after: str
     """Not a field: the next_cursor of the page before, in the address of a further page."""
 
@@ -59,11 +62,11 @@ class SearchForm:
 
     @property
     def is_narrowed(self) -> bool:
-        return any((self.category, self.topic, self.source, self.since, self.until, self.k not in ("", "10")))
+        return self.has_filters or self.k not in ("", "10")
 
     @property
     def has_filters(self) -> bool:
-        return any((self.category, self.topic, self.source, self.since, self.until))
+        return any((self.category, self.topic, self.source, self.since, self.until, self.filter.strip()))
 
     @property
     def is_only_filters(self) -> bool:
@@ -75,7 +78,11 @@ class SearchForm:
         return replace(self, **filters).address
 
     def without_filters(self) -> str:
-        return replace(self, category="", topic="", source="", since="", until="", k="10").address
+        return replace(self, category="", topic="", source="", since="", until="", filter="", k="10").address
+
+    def without_condition(self) -> str:
+        """The address of this search without its condition of the filter language."""
+        return replace(self, filter="").address
 
     @property
     def address(self) -> str:
@@ -86,7 +93,8 @@ class SearchForm:
         """The shortest address of the page after that cursor."""
         return address(
             "/", q=self.q.strip(), category=self.category, topic=self.topic, source=self.source, since=self.since,
-            until=self.until, k="" if self.k == "10" else self.k, mode=self.mode_in_addresses, after=after,
+            until=self.until, filter=self.filter.strip(), k="" if self.k == "10" else self.k, mode=self.mode_in_addresses,
+            after=after,
         )  # fmt: skip
 
     @property
@@ -97,8 +105,9 @@ class SearchForm:
     def request(self) -> SearchRequest:
         """Raises QueryInvalid."""
         filters = read_filters(
-            category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until
-        )
+            category=self.category, topic=self.topic, source=self.source, since=self.since, until=self.until,
+            more=self.filter,
+        )  # fmt: skip
         k, text = read_number(self.k, name="k", default=10), self.q if self.q.strip() else None
         mode = choose_mode(self.mode, text=text, vector=None, filters=filters)
         return SearchRequest(mode=mode, text=text, k=k, filters=filters, after=self.after or None)
@@ -112,7 +121,7 @@ async def search_page(request: Request) -> Response:
     form = SearchForm(
         q=given.get("q", ""), category=given.get("category", ""), topic=given.get("topic", ""),
         source=given.get("source", ""), since=given.get("since", ""), until=given.get("until", ""), k=given.get("k") or "10",
-        after=given.get("after", ""),
+        after=given.get("after", ""), filter=given.get("filter", ""),
         mode=given.get("mode") or DEFAULT_MODE,
     )  # fmt: skip
     facets = await known_facets(site)

@@ -16,10 +16,10 @@ from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
-from everindex.articles.model import MAX_K, Answer, Filters
+from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.explain import plan_as_run, without_words
-from everindex.articles.search.filters import where
+from everindex.articles.search.filters import AnyFilters, names_of, where
 from everindex.articles.search.keyword.document import (
     TextConfig,
     document,
@@ -54,6 +54,8 @@ MOST_RANKED = 10_000
 LIMITS = (10, 20, 50, 100, 200, 500, MAX_K)
 #: Table, configuration and index are read again after this many seconds.
 KNOWN_SECONDS = 5.0
+#: Clients choose the filters, and so how many statements there are; ordinary use needs a few dozen.
+MOST_TEXTS = 500
 #: Below this many rows, a missing index is not noticeable.
 FEW_ROWS = 1000
 
@@ -141,7 +143,7 @@ class KeywordSearch:
         if answer.elapsed_ms < self._slow_query_ms:
             log.info("search k=%d mode=keyword rows=%d %.1f ms", k, len(answer.hits), answer.elapsed_ms)
         else:
-            log_slow(answer, request.filters, plan=self.plan(page))
+            log_slow(answer, names_of(request.filters), plan=self.plan(page))
         return answer
 
     def known(self) -> Known:
@@ -226,7 +228,7 @@ def find(
     request, words = page.request, page.request.words
     limit = next(limit for limit in LIMITS if limit >= page.k)
     statement, names = _composed(known, request, limit, vector is not None, most_ranked)
-    parameters: dict[str, Any] = {**request.filter_values, "text": words.query}
+    parameters: dict[str, Any] = {**request.bound(known.table).values, "text": words.query}
     if vector is not None:
         parameters["vector"] = as_binary(vector)
     with translate_errors("searching by keyword"):
@@ -253,7 +255,7 @@ def find(
 
 
 def matches_statement(
-    known: Known, filters: Filters, *, k: int, with_distance: bool = False, most_ranked: int = MOST_RANKED
+    known: Known, filters: AnyFilters, *, k: int, with_distance: bool = False, most_ranked: int = MOST_RANKED
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The statement and its parameters, except `text` and `vector`. The LIMITs are literals, as in
     `statement.nearest`."""
@@ -283,12 +285,14 @@ def _composed(
     known: Known, request: SearchRequest, limit: int, with_distance: bool, most_ranked: int
 ) -> tuple[str, tuple[str, ...]]:
     """The statement as it is sent, composed once per shape and cached."""
-    shape = (limit, with_distance, most_ranked, *request.filter_values)
+    shape = (limit, with_distance, most_ranked, *request.bound(known.table).shape)
     kept = known.texts.get(shape)
     if kept is None:
         composed, _ = matches_statement(
             known, request.filters, k=limit, with_distance=with_distance, most_ranked=most_ranked
         )
+        if len(known.texts) >= MOST_TEXTS:
+            known.texts.clear()
         kept = known.texts[shape] = roundtrip.positional(composed.as_string(None))
     return kept
 

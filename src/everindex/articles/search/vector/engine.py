@@ -17,8 +17,9 @@ import numpy as np
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
-from everindex.articles.model import Answer, Filters
+from everindex.articles.model import Answer
 from everindex.articles.search.explain import plan_as_run
+from everindex.articles.search.filters import AnyFilters, names_of
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow
 from everindex.articles.search.vector.answers import (
@@ -114,7 +115,7 @@ class SearchEngine:
                 "search k=%d strategy=%s rows=%d %.1f ms", page.k, answer.strategy, len(answer.hits), answer.elapsed_ms
             )
         else:
-            log_slow(answer, page.request.filters, plan=self._plan(table, page, vector, search_plan))
+            log_slow(answer, names_of(page.request.filters), plan=self._plan(table, page, vector, search_plan))
         return answer
 
     def search_many(self, page: Page, vectors: Sequence[np.ndarray]) -> list[Answer]:
@@ -322,11 +323,11 @@ class SearchEngine:
         self._passing.invalidate()
 
     def statement_for(
-        self, table: CollectionTable, filters: Filters, search_plan: SearchPlan, k: int
+        self, table: CollectionTable, filters: AnyFilters, search_plan: SearchPlan, k: int
     ) -> tuple[str, dict[str, Any]]:
         """The text of the statement, with psycopg's named placeholders, and its parameters except the vector."""
         text, parameters = self._texts.of(table, filters, search_plan, k)
-        return text.named, parameters
+        return text.named, dict(parameters)
 
     def _run(
         self,
@@ -356,8 +357,9 @@ class SearchEngine:
     ) -> tuple[str, list[list[roundtrip.Parameter]]]:
         """The statement that answers all of `vectors`, and the values for each."""
         request = page.request
-        text = self._texts.text(table, request.filters, request.filter_values, search_plan, page.rows)
-        parameters = request.filter_values if page.after is None else {**request.filter_values, **page.place}
+        bound = request.bound(table)
+        text = self._texts.text(table, request.filters, bound, search_plan, page.rows)
+        parameters = bound.values if page.after is None else {**bound.values, **page.place}
         return text.positional, [
             [as_binary(vector) if name == "vector" else parameters[name] for name in text.names] for vector in vectors
         ]

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 
 from everindex.articles.model import Filters
+from everindex.articles.search.filters import AnyFilters, key_of
 from everindex.articles.search.vector import statement
 from everindex.articles.table import CollectionTable
 from everindex.pg import roundtrip
@@ -23,13 +24,13 @@ class PassingRows:
     """The counts of one engine; safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Filters, int], tuple[float, int]] = OrderedDict()
+        self._kept: OrderedDict[tuple[Filters | bytes, int], tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def count(self, connection: Connection, table: CollectionTable, filters: Filters, *, up_to: int) -> int:
+    def count(self, connection: Connection, table: CollectionTable, filters: AnyFilters, *, up_to: int) -> int:
         """The number of rows with a vector that pass `filters`, at most `up_to` + 1. One round trip where it is not
         cached."""
-        key = (filters, up_to)
+        key = (key_of(filters), up_to)
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None and time.monotonic() - kept[0] <= CACHED_SECONDS:

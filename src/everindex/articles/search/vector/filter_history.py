@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from everindex.articles.model import Filters
+from everindex.articles.search.filters import AnyFilters, key_of
 
 #: The number of recent scans considered for each filter.
 REMEMBERED_SCANS = 32
@@ -71,14 +72,14 @@ class FilterHistory:
     """The scans of one engine; safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Filters, int], _Scans] = OrderedDict()
+        self._kept: OrderedDict[tuple[Filters | bytes, int], _Scans] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, filters: Filters, k: int) -> Experience:
+    def of(self, filters: AnyFilters, k: int) -> Experience:
         """What the scans for `k` rows under `filters` have shown. Where the index does not pay, one call in TRY_EVERY
         says that it does."""
         with self._lock:
-            kept = self._kept.get((filters, k))
+            kept = self._kept.get((key_of(filters), k))
             if kept is None:
                 return UNKNOWN
             if kept.experience.pays:
@@ -86,12 +87,13 @@ class FilterHistory:
             kept.skipped = (kept.skipped + 1) % TRY_EVERY
             return kept.experience if kept.skipped else replace(kept.experience, pays=True)
 
-    def note(self, filters: Filters, k: int, scan: Scan) -> None:
+    def note(self, filters: AnyFilters, k: int, scan: Scan) -> None:
         """Adds one scan."""
         with self._lock:
-            kept = self._kept.setdefault((filters, k), _Scans())
+            key = (key_of(filters), k)
+            kept = self._kept.setdefault(key, _Scans())
             kept.add(scan)
-            self._kept.move_to_end((filters, k))
+            self._kept.move_to_end(key)
             if len(self._kept) > REMEMBERED_FILTERS:
                 self._kept.popitem(last=False)
 

@@ -23,8 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
-from everindex.articles.model import Filters
-from everindex.articles.search.filters import where
+from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.search.vector import statement
 from everindex.articles.table import CollectionTable
 from everindex.pg.connections import Connection
@@ -78,7 +77,7 @@ class RowCodes:
         self,
         connection: Connection,
         table: CollectionTable,
-        filters: Filters,
+        filters: AnyFilters,
         vector: npt.NDArray[np.float32],
         *,
         k: int,
@@ -112,7 +111,7 @@ class RowCodes:
             ).fetchall()
 
     def _there(
-        self, connection: Connection, table: CollectionTable, filters: Filters
+        self, connection: Connection, table: CollectionTable, filters: AnyFilters
     ) -> tuple[int, npt.NDArray[Any]] | None:
         condition, parameters = where(table, filters)
         row = connection.execute(

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from everindex.articles.model import Filters
-from everindex.articles.search.slow_log import names_of
+from everindex.articles.search.filters import AnyFilters, names_of
 from everindex.articles.search.vector.strategy import SearchPlan
 
 log = logging.getLogger("everindex.search")
@@ -53,7 +52,7 @@ class ShortAnswers:
         self,
         search_plan: SearchPlan,
         index_name: str | None,
-        filters: Filters,
+        filters: AnyFilters,
         *,
         wanted: int,
         found: int,

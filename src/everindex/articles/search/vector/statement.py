@@ -12,15 +12,14 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.model import Filters
-from everindex.articles.search.filters import values, where
+from everindex.articles.search.filters import AnyFilters, Bound, bind, where
 from everindex.articles.search.vector.strategy import SearchPlan
 from everindex.articles.table import CollectionTable
 from everindex.pg import roundtrip
 
 
 def of(
-    table: CollectionTable, filters: Filters, search_plan: SearchPlan, *, k: int
+    table: CollectionTable, filters: AnyFilters, search_plan: SearchPlan, *, k: int
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The statement of a search plan with its parameters, except `vector` ((dim,) float32, sent in binary) and, where
     it continues, `after_distance` and `after_uri`."""
@@ -39,7 +38,7 @@ def of(
 
 
 def nearest(
-    table: CollectionTable, filters: Filters, *, k: int, continues: bool = False
+    table: CollectionTable, filters: AnyFilters, *, k: int, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The search through an index of the vectors; the scan skips the rows before the place where it continues.
 
@@ -65,7 +64,7 @@ def nearest(
 
 
 def nearest_of_all(
-    table: CollectionTable, filters: Filters, *, k: int, continues: bool = False
+    table: CollectionTable, filters: AnyFilters, *, k: int, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The exact search over the rows that pass: it orders by an expression that no index on the vector can serve.
     Equally distant rows are ordered by uri, so that the next page begins exactly where one ends.
@@ -107,7 +106,7 @@ def nearest_of_rows(table: CollectionTable, *, k: int) -> sql.Composed:
 
 
 def nearest_by_codes(
-    table: CollectionTable, filters: Filters, *, k: int, candidates: int, key_type: str, continues: bool = False
+    table: CollectionTable, filters: AnyFilters, *, k: int, candidates: int, key_type: str, continues: bool = False
 ) -> tuple[sql.Composed, dict[str, Any]]:
     """The search through an index of halfvec or bit codes: its nearest `candidates`, ranked by their vectors."""
     condition, parameters = where(table, filters)
@@ -132,7 +131,7 @@ def nearest_by_codes(
     return sql.SQL("{ranked} ORDER BY distance LIMIT {k}").format(ranked=ranked, k=sql.Literal(k)), parameters
 
 
-def count_passing(table: CollectionTable, filters: Filters, *, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
+def count_passing(table: CollectionTable, filters: AnyFilters, *, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
     """How many rows with a vector pass the filters, counted up to `limit`."""
     condition, parameters = where(table, filters)
     return (
@@ -193,21 +192,21 @@ class Texts:
         return len(self._texts)
 
     def of(
-        self, table: CollectionTable, filters: Filters, search_plan: SearchPlan, k: int
-    ) -> tuple[Text, dict[str, str]]:
+        self, table: CollectionTable, filters: AnyFilters, search_plan: SearchPlan, k: int
+    ) -> tuple[Text, Mapping[str, str]]:
         """The statement of a search plan, and the parameters of the filters."""
-        given = values(filters)
-        return self.text(table, filters, given, search_plan, k), given
+        bound = bind(table, filters)
+        return self.text(table, filters, bound, search_plan, k), bound.values
 
     def text(
         self,
         table: CollectionTable,
-        filters: Filters,
-        filter_values: Mapping[str, str],
+        filters: AnyFilters,
+        bound: Bound,
         search_plan: SearchPlan,
         k: int,
     ) -> Text:
-        """The statement of a search plan, for filters whose parameters are known."""
+        """The statement of a search plan, for filters that are bound to the table."""
         # Strategies with different settings or order must not share a text, since a prepared statement keeps its plan.
         key = (
             search_plan.strategy,
@@ -215,7 +214,7 @@ class Texts:
             search_plan.fetch,
             search_plan.candidates,
             search_plan.continues,
-            *filter_values,
+            *bound.shape,
         )
         kept = self._texts.get(key)
         if kept is None:

@@ -1,0 +1,152 @@
+"""Filters as statement parameters, and as a condition that the indexes on the columns can serve.
+
+There are two forms: the five named filters of articles (`Filters`), and conditions of the filter language (`conditions.py`).
+Everything else takes either, through the functions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from psycopg import sql
+
+from everindex.articles.model import MAX_FILTER_CHARS, Filters
+from everindex.articles.search.filters.condition_sql import condition_sql, names_a_date
+from everindex.articles.search.filters.conditions import Condition, Part, all_of, equals, parse_condition
+from everindex.articles.search.filters.days import day_after, first_day
+from everindex.articles.table import CollectionTable
+from everindex.errors import FilterInvalid, QueryInvalid
+
+AnyFilters = Filters | Condition
+NO_FILTERS = Filters()
+#: Of the five named filters of articles.
+NAMES = tuple(field.name for field in fields(Filters))
+#: parameter → (column, operator).
+_CONDITIONS = {
+    "category": ("category", "="),
+    "topic": ("topic", "="),
+    "news_source": ("news_source", "="),
+    "since": ("publication_date", ">="),
+    "until": ("publication_date", "<"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Filters for one table: their parameters, and what the text of their condition depends on."""
+
+    shape: tuple[str, ...]
+    """Filters with the same shape have the same condition text."""
+
+    values: Mapping[str, str]
+
+
+NOTHING = Bound((), {})
+
+
+def bind(table: CollectionTable, filters: AnyFilters) -> Bound:
+    """The filters for this table. Raises as `where`."""
+    if isinstance(filters, Condition):
+        text, given = condition_sql(table, filters)
+        return Bound((text,), given)
+    given = values(filters)
+    return Bound(tuple(given), given) if given else NOTHING
+
+
+def where(table: CollectionTable, filters: AnyFilters) -> tuple[sql.Composable, dict[str, str]]:
+    """The filters as ` AND …`, with parameters cast to the column's own type so that its index can serve them.
+
+    Raises QueryInvalid as `values` does, FilterInvalid for a condition that does not fit the table.
+    """
+    if isinstance(filters, Condition):
+        text, given = condition_sql(table, filters)
+        return sql.SQL(f" AND ({text})"), given
+    given = values(filters)
+    clauses = [
+        sql.SQL(" AND {column} {operator} {value}::{kind}").format(
+            column=sql.Identifier(column),
+            operator=sql.SQL(operator),
+            value=sql.Placeholder(name),
+            kind=sql.SQL(_type_of(table, column)),
+        )
+        for name in given
+        for column, operator in (_CONDITIONS[name],)
+    ]
+    return sql.Composed(clauses), given
+
+
+def both(filters: Filters, more: Mapping[str, Any] | None) -> AnyFilters:
+    """The named filters and those of the filter language at once. Raises FilterInvalid."""
+    condition = parse_condition(more) if more else None
+    if condition is None:
+        return filters
+    named: list[Part] = [equals(name, value) for name in NAMES if (value := getattr(filters, name))]
+    return Condition(all_of([*named, condition.root])) if named else condition
+
+
+def key_of(filters: AnyFilters) -> Filters | bytes:
+    """What stands for the filters where something is remembered about them: small, and without their values where they may
+    be many."""
+    return filters.digest if isinstance(filters, Condition) else filters
+
+
+def names_of(filters: AnyFilters) -> tuple[str, ...]:
+    """Which filters are set, without their values."""
+    if isinstance(filters, Condition):
+        return filters.names
+    return tuple(name for name in NAMES if getattr(filters, name))
+
+
+def compares_dates(table: CollectionTable, filters: AnyFilters) -> bool:
+    """Whether the filters compare the date of the collection."""
+    if isinstance(filters, Condition):
+        return names_a_date(table, filters)
+    return bool(filters.since or filters.until)
+
+
+def values(filters: Filters) -> dict[str, str]:
+    """The parameters of `where`. Filters with the same set of names give the same condition text.
+
+    Raises QueryInvalid for an impossible date, or for a value that no row can have.
+    """
+    if filters.is_empty:
+        return {}
+    given: dict[str, str] = {}
+    for name, value in (("category", filters.category), ("topic", filters.topic), ("news_source", filters.news_source)):
+        if value:
+            given[name] = _value(name, value)
+    if filters.since:
+        given["since"] = first_day(filters.since, name="since").isoformat()
+    if filters.until:
+        after = day_after(filters.until, name="until")
+        if after is not None:
+            given["until"] = after.isoformat()
+    return given
+
+
+def _type_of(table: CollectionTable, column: str) -> str:
+    kind = table.columns.get(column)
+    if kind is None:
+        raise FilterInvalid(
+            f"{table.spec.table} has no column {column}.",
+            why="Filters are the filters of articles; this collection has other columns.",
+            next_step="pass a mapping that names its columns.",
+        )
+    return kind
+
+
+def _value(column: str, value: str) -> str:
+    try:
+        is_possible = "\0" not in value and bool(value.encode()) and len(value) <= MAX_FILTER_CHARS
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise QueryInvalid(
+            f"the filter {column} cannot match any article.",
+            why=f"its value is not Unicode, contains a NUL, or has more than {MAX_FILTER_CHARS} characters; no article "
+            f"has such a value.",
+            next_step="correct the value; `everindex search --help` shows the filters.",
+        )
+    return value
