@@ -61,6 +61,7 @@ HTTP and the key in logs.
       RowNotFound                 row-not-found
         ArticleNotFound           article-not-found
       CollectionNotFound          collection-not-found
+      SyncRefused                 sync-refused
       EmbeddingFailed             embedding-failed
       EmbeddingModelUnusable      embedding-model-unusable
       EmbeddingModelsMixed        embedding-models-mixed
@@ -393,6 +394,13 @@ class CollectionNotFound(EverindexError):
 
     slug = "collection-not-found"
     http_status = 404
+
+
+class SyncRefused(EverindexError):
+    """A synchronisation that would remove more than it may; nothing was removed."""
+
+    slug = "sync-refused"
+    http_status = 409
 
 
 class ArticleNotFound(RowNotFound):

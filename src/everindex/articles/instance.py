@@ -23,9 +23,12 @@ from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.import_rows import ImportReport
+from everindex.articles.ingest.sync import MOST_REMOVED, Synced
 from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article
 from everindex.articles.model import Article, RowProblem
+from everindex.articles.search.filters import AnyFilters
+from everindex.articles.search.request import as_filters
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.spec import CollectionSpec, Metric, VectorType
 from everindex.articles.table import read_table
@@ -169,6 +172,42 @@ class Instance(Searchable):
         """Stores the rows of an importer, see `ingest.import_rows`; a large load into a tiny table is stored first and
         indexed afterwards."""
         return self.writer.import_rows(rows, on_rows=on_rows, reporter=reporter)
+
+    def delete(
+        self,
+        uris: Sequence[str] | None = None,
+        *,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Deletes the articles with these uris, or those that pass the filters (with both: those in both), with their full
+        texts and all that is recorded of them, in one transaction. Returns how many, or with `dry_run` how many it would.
+
+        Raises QueryInvalid where neither is given, ReadOnlyServer, PermissionDenied.
+        """
+        return self.writer.delete(
+            uris, filters=None if filters is None else as_filters(filters, self.spec), is_dry_run=dry_run
+        )
+
+    def sync(
+        self,
+        rows: Iterable[Article | RowProblem],
+        *,
+        source: str,
+        most_removed: float = MOST_REMOVED,
+        dry_run: bool = False,
+        on_rows: Callable[[int], None] | None = None,
+        reporter: Reporter | None = None,
+    ) -> tuple[ImportReport, Synced]:
+        """Imports `rows`, all that the source has, and removes the articles of news_source `source` that are not among them.
+        With `dry_run` nothing is stored or removed, and the second result says what would be.
+
+        Raises SyncRefused where more than the share `most_removed` (0 to 1) of the source's articles would go, or a row of the
+        source could not be read: what was read is stored then, and nothing is removed.
+        """
+        return self.writer.sync(
+            rows, source=source, most_removed=most_removed, is_dry_run=dry_run, on_rows=on_rows, reporter=reporter
+        )
 
     def embed_missing(
         self,

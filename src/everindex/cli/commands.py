@@ -106,6 +106,19 @@ COMMANDS = (
         exits={1: "some articles still have no vector; run it again to continue"},
     ),
     ListedCommand(
+        "delete",
+        "delete:delete",
+        "Delete articles by URI or by filters, with all that is recorded about them.",
+        "Articles",
+    ),
+    ListedCommand(
+        "collections",
+        "collections:collections",
+        "List the collections beside the articles; `create NAME` makes one, `of TABLE` uses a table that exists, `drop NAME` "
+        "removes it.",
+        "Articles",
+    ),
+    ListedCommand(
         "model",
         "model:model",
         "Show which models made the vectors; `declare NAME` checks and records the model of vectors without a record, "

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Annotated, Any
 
 import typer
 
+from everindex.articles.collections.collection import Collection
 from everindex.articles.importers import Format, read_source
+from everindex.articles.importers.objects import read_objects
 from everindex.articles.ingest.import_rows import ImportReport
-from everindex.articles.model import RowProblem
+from everindex.articles.ingest.sync import MOST_REMOVED
+from everindex.articles.instance import Instance
+from everindex.articles.model import Article, RowProblem
+from everindex.cli.collection_option import CollectionOption
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
+from everindex.errors import UsageError
 from everindex.units import count_text
 
 #: Problems printed; the rest is counted.
@@ -38,12 +45,42 @@ def import_articles(
     ] = None,
     category: Annotated[str | None, typer.Option("--category", help="Default category for rows without one.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Default topic for rows without one.")] = None,
+    collection: CollectionOption = None,
+    sync_source: Annotated[
+        str | None,
+        typer.Option(
+            "--sync-source",
+            metavar="NAME",
+            help="The sources have all articles of news_source NAME: remove those that are no longer there.",
+        ),
+    ] = None,
+    most_removed: Annotated[
+        float,
+        typer.Option("--most-removed", help="Share of its articles that --sync-source removes at most.", min=0, max=1),
+    ] = MOST_REMOVED,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --sync-source: store nothing, remove nothing, show what would go.")
+    ] = False,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     started = time.monotonic()
     reports: dict[str, ImportReport] = {}
+    _check_options(collection, sync_source, dry_run=dry_run)
     with open_instance(wait) as instance:
+        if collection is not None:
+            _import_objects(instance.collection(collection), sources, as_json=as_json)
+            return
+        if sync_source is not None:
+            reads = [
+                read_source(
+                    source, format=format_name, encoding=encoding, base=base, news_source=sync_source, category=category,
+                    topic=topic,
+                )
+                for source in sources
+            ]  # fmt: skip
+            _sync(instance, reads, sync_source, most_removed, dry_run=dry_run, as_json=as_json)
+            return
         for source in sources:
             rows = read_source(
                 source,
@@ -66,6 +103,65 @@ def import_articles(
         print_json({source: _as_dict(report) for source, report in reports.items()})
     if any(report.problem_count for report in reports.values()):
         raise typer.Exit(1)
+
+
+def _check_options(collection: str | None, sync_source: str | None, *, dry_run: bool) -> None:
+    if dry_run and sync_source is None:
+        raise UsageError(
+            "--dry-run  works only with  --sync-source.",
+            why="an import changes nothing but the rows that it brings.",
+            next_step="add  --sync-source NAME , or leave  --dry-run  out.",
+        )
+    if collection is not None and sync_source is not None:
+        raise UsageError(
+            "--sync-source  works only for articles.",
+            why="the rows of a collection have no news_source.",
+            next_step="import without it, and remove rows with  everindex delete --collection.",
+        )
+
+
+def _import_objects(collection: Collection, sources: list[str], *, as_json: bool) -> None:
+    """JSONL into a collection."""
+    reports: dict[str, ImportReport] = {}
+    for source in sources:
+        with reporter() as reporting, row_progress(source) as advance:
+            reports[source] = collection.import_objects(
+                read_objects(source), source=source, on_rows=advance, reporter=reporting
+            )
+        _print(source, reports[source], to=tell if as_json else say)
+    if as_json:
+        print_json({source: _as_dict(report) for source, report in reports.items()})
+    if any(report.problem_count for report in reports.values()):
+        raise typer.Exit(1)
+
+
+def _sync(
+    instance: Instance,
+    reads: list[Iterator[Article | RowProblem]],
+    name: str,
+    most_removed: float,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """All that a source has, from however many files, and what it no longer has."""
+    with reporter() as reporting, row_progress(name) as advance:
+        report, synced = instance.sync(
+            chain.from_iterable(reads), source=name, most_removed=most_removed, dry_run=dry_run, on_rows=advance,
+            reporter=reporting,
+        )  # fmt: skip
+    if as_json:
+        print_json({"import": _as_dict(report), "sync": synced.as_dict()})
+        return
+    if not dry_run:
+        _print(name, report, to=say)
+    say(
+        f"{name}: {count_text(synced.removed, 'article')} {'would be removed' if dry_run else 'removed'} of {synced.stored}"
+    )
+    for uri in synced.uris:
+        tell(f"  {uri}")
+    if synced.removed > len(synced.uris):
+        tell(f"  … and {synced.removed - len(synced.uris)} more")
 
 
 def _print(source: str, report: ImportReport, *, to: Callable[[str], None]) -> None:

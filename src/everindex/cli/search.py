@@ -6,18 +6,23 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Mode
 from everindex.articles.search.filters import both
 from everindex.articles.search.filters.conditions import parse_json
+from everindex.articles.search.keyword.snippet import title_and_body
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.articles.search.vector.explanation import Explanation
+from everindex.articles.searchable import Searchable
 from everindex.articles.shape.hit import Hit
+from everindex.cli.collection_option import CollectionOption
 from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
 from everindex.errors import EverindexError
 from everindex.units import count_text
+
+#: A longer text is no title.
+MOST_TITLE_CHARACTERS = 300
 
 AfterOption = Annotated[
     str | None,
@@ -69,6 +74,7 @@ def search(
             help="Number of candidates that the cross-encoder of EVERINDEX_RERANK_MODEL re-ranks, 0 to 200 (EVERINDEX_RERANK).",
         ),
     ] = None,
+    collection: CollectionOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also print the strategy, settings, SQL statement and query plan.")
     ] = False,
@@ -78,7 +84,8 @@ def search(
     named = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
     filters = both(named, None if where is None else parse_json(where))
     sought = text if text.strip() else None
-    with open_instance(wait) as instance:
+    with open_instance(wait) as opened:
+        instance = opened if collection is None else opened.collection(collection)
         request = SearchRequest(
             mode=choose_mode(mode, text=sought, vector=None, filters=filters), text=sought, k=k, filters=filters,
             ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity, diversity=diversity,
@@ -100,7 +107,7 @@ def search(
         print_words_explanation(words)
 
 
-def _explained(instance: Instance, request: SearchRequest) -> Explanation | None:
+def _explained(instance: Searchable, request: SearchRequest) -> Explanation | None:
     """How the search by meaning goes; None, and a note, where there is none."""
     if request.after and request.mode != "semantic":
         tell(
@@ -117,10 +124,11 @@ def _explained(instance: Instance, request: SearchRequest) -> Explanation | None
 def print_answer(answer: Answer) -> None:
     """The hits with their facts; how they were found goes to stderr."""
     for number, hit in enumerate(answer.hits, start=1):
-        say(f"{number:>3}. {' '.join((hit.title or hit.uri).split())}")
-        facts = (hit.news_source, hit.category, hit.topic, hit.publication_date)
-        say(f"     {' · '.join([*_found_by(hit), *(' '.join(fact.split()) for fact in facts if fact)])}")
-        say(f"     {hit.uri}")
+        title, body = title_and_body(hit)
+        say(f"{number:>3}. {_shortened(title or (None if hit.columns.is_flat else body) or str(hit.key))}")
+        facts = (" ".join(str(fact).split()) for fact in hit.metadata.values() if fact not in (None, "", {}, []))
+        say(f"     {' · '.join([*_found_by(hit), *facts])}")
+        say(f"     {hit.key}")
     if not answer.hits and answer.mode == "keyword":
         say("no article contains these words: try  --mode hybrid , or relax the filters")
     elif not answer.hits:
@@ -145,6 +153,12 @@ def print_answer(answer: Answer) -> None:
 def _tell_next_page(answer: Answer) -> None:
     if answer.next_cursor is not None:
         tell(f"Next page: add  --after {answer.next_cursor}")
+
+
+def _shortened(text: str) -> str:
+    """One line of a text, its beginning where it is no title."""
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_TITLE_CHARACTERS else f"{line[:MOST_TITLE_CHARACTERS].rstrip()} …"
 
 
 def _found_by(hit: Hit) -> list[str]:

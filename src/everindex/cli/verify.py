@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from everindex.articles.collections.registry import require_collection
+from everindex.articles.declared import ARTICLES
 from everindex.articles.verification import verify as verify_database
+from everindex.cli.collection_option import CollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, require_article_schema
 from everindex.cli.output import JsonOption, print_json, query_progress, say
 from everindex.cli.proofs import print_proofs
@@ -30,12 +33,14 @@ def verify(
     wait: WaitOption = None,
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: CollectionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     settings = read_settings()
     with address.server(settings) as conninfo:
         with connect_patiently(conninfo, settings, wait) as connection:
-            if declared is None:
+            spec = ARTICLES if collection is None else require_collection(connection, collection)
+            if declared is None and spec is ARTICLES:
                 require_article_schema(connection)
         if declared is not None:
             result = _verify_declared(conninfo, declared, index, floor, samples=samples, max_seconds=max_seconds)
@@ -43,6 +48,7 @@ def verify(
             with query_progress("measuring recall") as show:
                 result = verify_database(
                     conninfo,
+                    spec,
                     floor=settings.recall_floor if floor is None else floor,
                     is_asked_for=floor is not None,
                     samples=samples,

@@ -13,6 +13,7 @@ from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.writer import CollectionWriter
 from everindex.articles.lookup import read_rows
+from everindex.articles.model import RowProblem
 from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.articles.search.request import as_filters
 from everindex.articles.searchable import Searchable
@@ -65,10 +66,26 @@ class Collection(Searchable):
         """
         return self.writer.store(rows, vectors=vectors, model=model)
 
-    def delete(self, keys: Sequence[Any] | None = None, *, filters: Mapping[str, Any] | None = None) -> int:
+    def import_objects(
+        self,
+        items: Iterable[tuple[int, Mapping[str, Any]] | RowProblem],
+        *,
+        source: str,
+        on_rows: Callable[[int], None] | None = None,
+        reporter: Reporter | None = None,
+    ) -> ImportReport:
+        """Stores the rows of a source, (line, row) as `importers.objects.read_objects` gives them; one that cannot be stored is
+        left out and reported. A large load into a tiny table goes in before the index."""
+        return self.writer.import_objects(items, source=source, on_rows=on_rows, reporter=reporter)
+
+    def delete(
+        self, keys: Sequence[Any] | None = None, *, filters: Mapping[str, Any] | None = None, dry_run: bool = False
+    ) -> int:
         """Deletes the rows with these keys, or those that pass the filters, with all that is recorded of them, in one
-        transaction; returns how many. Raises QueryInvalid where neither is given."""
-        return self.writer.delete(keys, filters=None if filters is None else as_filters(filters, self.spec))
+        transaction; returns how many, or with `dry_run` how many it would. Raises QueryInvalid where neither is given."""
+        return self.writer.delete(
+            keys, filters=None if filters is None else as_filters(filters, self.spec), is_dry_run=dry_run
+        )
 
     def embed_missing(
         self,

@@ -17,9 +17,15 @@ from everindex.pg.sqlstate import translate_errors
 
 
 def delete_rows(
-    connection: Connection, table: CollectionTable, keys: Sequence[Any] | None, *, filters: AnyFilters | None = None
+    connection: Connection,
+    table: CollectionTable,
+    keys: Sequence[Any] | None,
+    *,
+    filters: AnyFilters | None = None,
+    is_dry_run: bool = False,
 ) -> int:
-    """Deletes the rows with `keys`, or those that pass `filters`; with both, those that are in both. Returns how many.
+    """Deletes the rows with `keys`, or those that pass `filters`; with both, those that are in both. Returns how many there
+    are, or would be with `is_dry_run`.
 
     Full texts, records and failures go with them. Takes ROW EXCLUSIVE on the tables it writes. Raises QueryInvalid where
     nothing says which rows, PermissionDenied, ReadOnlyServer, StatementFailed.
@@ -36,6 +42,12 @@ def delete_rows(
     if keys is not None:
         by_key = sql.SQL("{} = ANY(%(keys)s::pg_catalog.text[]::{}[])").format(table.key, table.key_type)
         values["keys"] = [str(key) for key in keys]
+    if is_dry_run:
+        with translate_errors(f"counting rows of {table.spec.name}"):
+            counted = connection.execute(
+                sql.SQL("SELECT count(*) FROM {} WHERE {}{}").format(table.identifier, by_key, condition), values
+            ).fetchone()
+        return 0 if counted is None else int(counted[0])
     records_too = table.has_embedding_records
     parts: list[sql.Composable] = [
         sql.SQL("gone AS (DELETE FROM {} WHERE {}{} RETURNING {}::pg_catalog.text AS key)").format(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from psycopg import sql
@@ -13,14 +14,14 @@ from psycopg import sql
 from everindex.articles.embedding import Embedder, check_vectors
 from everindex.articles.ingest import upsert as store
 from everindex.articles.ingest.entry_uris import settle_uris
-from everindex.articles.ingest.rows import Row, Texts, article_rows, last_of_each, text_to_embed
+from everindex.articles.ingest.rows import Row, Texts, article_rows, last_of_each, row_or_problem, text_to_embed
 from everindex.articles.ingest.upsert import MaybeVector, Stored
 from everindex.articles.model import Article, RowProblem
 from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import declared_sql, is_record_of, is_zero, records, without_record
-from everindex.errors import EverindexError, QueryInvalid
+from everindex.errors import EverindexError, QueryInvalid, StatementFailed
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import translate_errors
+from everindex.pg.sqlstate import sqlstate_of, translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,19 @@ class ImportReport:
     kept_vectors: int = 0
     """Articles whose text changed but whose vector, of an unrecorded model, was kept."""
 
+    def __add__(self, other: ImportReport) -> ImportReport:
+        return ImportReport(
+            stored=self.stored + other.stored,
+            problems=[*self.problems, *other.problems][:KEPT_PROBLEMS],
+            problem_count=self.problem_count + other.problem_count,
+            notes=[*self.notes, *other.notes][:KEPT_PROBLEMS],
+            note_count=self.note_count + other.note_count,
+            without_vector=self.without_vector + other.without_vector,
+            failure_reason=self.failure_reason or other.failure_reason,
+            next_step=self.next_step or other.next_step,
+            kept_vectors=self.kept_vectors + other.kept_vectors,
+        )
+
     @property
     def rows(self) -> int:
         return self.stored.inserted + self.stored.updated + self.stored.unchanged
@@ -67,20 +81,23 @@ def import_rows(
     embedder: Embedder | EverindexError,
     *,
     on_rows: Callable[[int], None] | None = None,
+    stored_uris: set[str] | None = None,
 ) -> ImportReport:
     """Stores every good row of `rows`, each batch in a transaction of its own, with vectors for what is new or changed.
 
     An error in place of the embedder says why no vector may be made: then only texts are stored. `on_rows(n)` is called
-    after each batch with its number of rows, including bad ones. An article that cannot be embedded is stored without a
-    vector and stays queued for `embed_missing`.
+    after each batch with its number of rows, including bad ones; the uris of what was stored are added to
+    `stored_uris`. An article that cannot be embedded is stored without a vector and stays queued for `embed_missing`.
     """
     table = read_table(connection)
     report = ImportReport()
     iterator = iter(rows)
     while batch := list(islice(iterator, BATCH_ROWS)):
-        good = settle_uris(connection, table, _note_problems(batch, report))
+        good = settle_uris(connection, table, note_problems(batch, report))
         if good:
             _store(connection, table, last_of_each(article_rows(table, good)), embedder, report)
+            if stored_uris is not None:
+                stored_uris.update(article.uri for article in good)
         if on_rows is not None:
             on_rows(len(batch))
     return report
@@ -94,6 +111,58 @@ def store_rows(
     for start in range(0, len(rows), BATCH_ROWS):
         _store(connection, table, last_of_each(rows[start : start + BATCH_ROWS]), embedder, report)
     return report
+
+
+def store_objects(
+    connection: Connection,
+    table: CollectionTable,
+    items: Sequence[tuple[int, Mapping[str, Any]] | RowProblem],
+    embedder: Embedder | EverindexError,
+    *,
+    source: str,
+) -> ImportReport:
+    """Stores a batch of a source, (line, row); one that cannot be stored is left out and reported."""
+    report = ImportReport()
+    found = [row_or_problem(table, item, source) for item in items]
+    note_problems([row for row in found if isinstance(row, RowProblem)], report)
+    good = [
+        (item[0], row)
+        for item, row in zip(items, found, strict=True)
+        if isinstance(row, Row) and not isinstance(item, RowProblem)
+    ]
+    return report + _store_good(
+        connection, table, list({row.key: (line, row) for line, row in good}.values()), embedder, source
+    )
+
+
+def _store_good(
+    connection: Connection,
+    table: CollectionTable,
+    rows: Sequence[tuple[int, Row]],
+    embedder: Embedder | EverindexError,
+    source: str,
+) -> ImportReport:
+    """Stores the rows together; where the server refuses a value, each half by itself, down to the row that has it."""
+    report = ImportReport()
+    if not rows:
+        return report
+    try:
+        _store(connection, table, [row for _, row in rows], embedder, report)
+    except StatementFailed as exc:
+        if (sqlstate_of(exc) or "")[:2] not in _ABOUT_A_VALUE:
+            raise
+        if len(rows) == 1:
+            line, row = rows[0]
+            note_problems([RowProblem(source=source, line=line, reason=exc.why.rstrip("."), uri=row.key)], report)
+            return report
+        middle = len(rows) // 2
+        first = _store_good(connection, table, rows[:middle], embedder, source)
+        return first + _store_good(connection, table, rows[middle:], embedder, source)
+    return report
+
+
+#: SQLSTATE classes of a value that does not fit its column: data exceptions and constraints.
+_ABOUT_A_VALUE = ("22", "23")
 
 
 def store_vectors(
@@ -217,7 +286,8 @@ def _texts_of_keys(table: CollectionTable) -> sql.Composed:
     )
 
 
-def _note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) -> list[Article]:
+def note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) -> list[Article]:
+    """The articles of a batch; its problems are counted, and the first of them kept."""
     good: list[Article] = []
     for row in batch:
         if isinstance(row, Article):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from everindex.articles.embedding.text_forms import OWN_FORM, text_of
-from everindex.articles.model import Article
+from everindex.articles.model import Article, RowProblem
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable
 from everindex.errors import CollectionInvalid
@@ -54,6 +54,22 @@ def article_rows(table: CollectionTable, articles: Iterable[Article]) -> list[Ro
         )
         for article in articles
     ]
+
+
+def row_or_problem(
+    table: CollectionTable, item: tuple[int, Mapping[str, Any]] | RowProblem, source: str
+) -> Row | RowProblem:
+    """A row of a source, (line, object), as it is written; or why it cannot be."""
+    if isinstance(item, RowProblem):
+        return item
+    line, values = item
+    try:
+        return _collection_row(table, values, line - 1)
+    except CollectionInvalid as refused:
+        key = values.get(table.spec.key)
+        return RowProblem(
+            source=source, line=line, reason=refused.why.rstrip("."), uri=None if key is None else str(key)
+        )
 
 
 def collection_rows(table: CollectionTable, items: Iterable[Mapping[str, Any]]) -> list[Row]:

@@ -34,6 +34,7 @@ from everindex.articles.ingest.coerce import as_articles
 from everindex.articles.ingest.delete import delete_rows
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.rows import article_rows, collection_rows
+from everindex.articles.ingest.sync import MOST_REMOVED, Synced, remove_missing
 from everindex.articles.model import Article, RowProblem
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.keyword.search import KeywordSearch
@@ -99,11 +100,38 @@ class CollectionWriter:
         self._forget_after_write(are_recorded=vectors is None or model is not None)
         return report
 
-    def delete(self, keys: Sequence[Any] | None, *, filters: AnyFilters | None = None) -> int:
+    def import_objects(
+        self,
+        items: Iterable[tuple[int, Mapping[str, Any]] | RowProblem],
+        *,
+        source: str,
+        on_rows: Callable[[int], None] | None = None,
+        reporter: Reporter | None = None,
+    ) -> ImportReport:
+        """As `Collection.import_objects`."""
+        iterator = iter(items)
+        report = ImportReport()
+        first = list(islice(iterator, LARGE_LOAD_ROWS))
+        with self._writer() as connection:
+            embedder = self._embedder_to_write(connection)
+            table = read_table(connection, self.collection)
+            coming = 0 if isinstance(embedder, EverindexError) else len(first)
+            with self._large_load(coming, reporter):
+                whole = chain(first, iterator)
+                while batch := list(islice(whole, ingest.BATCH_ROWS)):
+                    report += ingest.store_objects(connection, table, batch, embedder, source=source)
+                    if on_rows is not None:
+                        on_rows(len(batch))
+        self._forget_after_write(are_recorded=True)
+        return report
+
+    def delete(self, keys: Sequence[Any] | None, *, filters: AnyFilters | None = None, is_dry_run: bool = False) -> int:
         """As `Collection.delete`."""
         with self._writer() as connection:
-            deleted = delete_rows(connection, read_table(connection, self.collection), keys, filters=filters)
-        self._forget_after_write(are_recorded=True)
+            table = read_table(connection, self.collection)
+            deleted = delete_rows(connection, table, keys, filters=filters, is_dry_run=is_dry_run)
+        if not is_dry_run:
+            self._forget_after_write(are_recorded=True)
         return deleted
 
     def embed_missing(
@@ -257,17 +285,63 @@ class ArticleWriter(CollectionWriter):
         *,
         on_rows: Callable[[int], None] | None = None,
         reporter: Reporter | None = None,
+        stored_uris: set[str] | None = None,
     ) -> ImportReport:
-        """As `Instance.import_rows`."""
+        """As `Instance.import_rows`; the uris of what was stored are added to `stored_uris`."""
         iterator = iter(rows)
         first = list(islice(iterator, LARGE_LOAD_ROWS))
         with self._writer() as connection:
             embedder = self._embedder_to_write(connection)
             coming = 0 if isinstance(embedder, EverindexError) else len(first)
             with self._large_load(coming, reporter):
-                report = ingest.import_rows(connection, chain(first, iterator), embedder, on_rows=on_rows)
+                report = ingest.import_rows(
+                    connection, chain(first, iterator), embedder, on_rows=on_rows, stored_uris=stored_uris
+                )
         self._forget_after_write(are_recorded=True)
         return report
+
+    def sync(
+        self,
+        rows: Iterable[Article | RowProblem],
+        *,
+        source: str,
+        most_removed: float = MOST_REMOVED,
+        is_dry_run: bool = False,
+        on_rows: Callable[[int], None] | None = None,
+        reporter: Reporter | None = None,
+    ) -> tuple[ImportReport, Synced]:
+        """As `Instance.sync`."""
+        present: set[str] = set()
+        unreadable = 0
+
+        def noted() -> Iterator[Article | RowProblem]:
+            nonlocal unreadable
+            for row in rows:
+                if isinstance(row, Article):
+                    present.add(row.uri)
+                elif not row.is_note:
+                    unreadable += row.uri is None
+                    present.update(() if row.uri is None else (row.uri,))
+                yield row
+
+        if is_dry_run:
+            report = ImportReport()
+            for _ in noted():
+                pass
+        else:
+            report = self.import_rows(noted(), on_rows=on_rows, reporter=reporter, stored_uris=present)
+        with self._writer() as connection:
+            done = remove_missing(
+                connection,
+                read_table(connection),
+                source=source,
+                present=present,
+                unreadable=unreadable,
+                most_removed=most_removed,
+                is_dry_run=is_dry_run,
+            )
+        self._forget_after_write(are_recorded=True)
+        return report, done
 
     def check_vectors(
         self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
