@@ -1,1 +1,1 @@
-"""Article search: imports fall from what opens an instance to what writes and searches, to models, the table and connections."""
+"""Article search: imports go down from the instance to writing and search, to models, the table and connections."""

@@ -1,4 +1,4 @@
-"""The index of keyword search, as a migration sees to it once the database is at head; env.py hands this down."""
+"""The upkeep of the keyword search index after a migration has reached head; env.py passes this hook down."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from everindex.settings import Settings, current_settings
 
 log = logging.getLogger(__name__)
 
-#: Under EVERINDEX_BUILD=auto a larger table is left to the keeper: half a minute, at the 20,000 articles a second of a
-#: table of short texts (docs/measurements/hybrid.md) and far fewer of long ones.
+#: Under EVERINDEX_BUILD=auto the index of a larger table is left to the keeper. Building it takes half a minute at
+#: 20,000 short articles a second (docs/measurements/hybrid.md), and longer for long texts.
 ROWS_TO_WAIT_FOR = 200_000
 
 
-def see_to_keyword_search(conninfo: str, reporter: Reporter) -> None:
-    """Builds the index of keyword search where it is missing, INVALID or of another language.
+def ensure_keyword_search(conninfo: str, reporter: Reporter) -> None:
+    """Builds the index of keyword search where it is missing, INVALID or for another language.
 
-    The search is right without it, so no migration fails for its sake: what went wrong is told. Raises SettingInvalid for
-    an EVERINDEX_TEXT_SEARCH that the server does not have.
+    Search is correct without it, so a failure is logged and does not fail the migration. Raises SettingInvalid for an
+    EVERINDEX_TEXT_SEARCH that the server does not have.
     """
     settings = current_settings()
     try:
         if _is_left_to_keeper(conninfo, settings):
             reporter.say(
-                f"index {INDEX_NAME} is left to the keeper (EVERINDEX_BUILD={settings.build}): until it is built, keyword "
+                f"index {INDEX_NAME} is left to the keeper (EVERINDEX_BUILD={settings.build}): until it is built, "
+                f"keyword "
                 "search reads every row"
             )
             return
@@ -46,12 +47,12 @@ def see_to_keyword_search(conninfo: str, reporter: Reporter) -> None:
 
 
 def keyword_search_script() -> list[str]:
-    """The same as SQL for psql."""
+    """The build of the index as SQL for psql."""
     return script(current_settings().text_search)
 
 
 def _is_left_to_keeper(conninfo: str, settings: Settings) -> bool:
-    """As `migrate.build_mode` has it for the vector index. Reads only."""
+    """Whether the build is left to the keeper, by the rule of `migrate.build_mode` for the vector index. Reads only."""
     if settings.build == "wait" or settings.keep == "off":
         return False
     with connect(conninfo, application_name="everindex migrate") as connection, translate_errors("counting articles"):

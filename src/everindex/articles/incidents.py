@@ -15,7 +15,7 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 from everindex.settings import current_settings
 
-#: So many statuses that rows have are offered beside those of the setting.
+#: At most this many statuses found in rows are offered beside those of the setting.
 MOST_STATUSES = 50
 MAX_NAME_CHARS = 200
 
@@ -32,7 +32,7 @@ class Incident:
 
 
 def list_incidents(connection: Connection, *, status: str | None = None, limit: int = 500) -> list[Incident]:
-    """The incidents last changed first. Reads only."""
+    """The incidents, last changed first. Reads only."""
     with _incident_table("reading incidents"):
         rows = connection.execute(
             """
@@ -49,12 +49,13 @@ def list_incidents(connection: Connection, *, status: str | None = None, limit: 
 
 
 def offered_statuses() -> tuple[str, ...]:
-    """The statuses of EVERINDEX_INCIDENT_STATUSES, the one of a new incident first."""
+    """The statuses of EVERINDEX_INCIDENT_STATUSES; the first is that of a new incident."""
     return current_settings().statuses_of_incidents
 
 
 def stored_statuses(connection: Connection) -> list[str]:
-    """The statuses that incidents have, MOST_STATUSES at most: those of an existing instance may be others. Reads only."""
+    """The statuses of stored incidents, at most MOST_STATUSES; an existing instance may have others than the setting.
+    Reads only."""
     with _incident_table("reading incidents"):
         rows = connection.execute(
             "SELECT DISTINCT status FROM incident_status WHERE status <> '' ORDER BY status LIMIT %s", (MOST_STATUSES,)
@@ -63,8 +64,8 @@ def stored_statuses(connection: Connection) -> list[str]:
 
 
 def create_incident(connection: Connection, *, incident_name: str, topic: str, status: str | None = None) -> Incident:
-    """Makes an incident; without a status, of the first that is offered. Raises QueryInvalid for an empty or overlong
-    name, an unknown status; IncidentExists."""
+    """Creates an incident, with the first offered status if none is passed. Raises QueryInvalid for an empty or
+    overlong name or an unknown status; IncidentExists."""
     name, topic = _checked("incident_name", incident_name), _checked("topic", topic)
     offered = offered_statuses()
     status = offered[0] if status is None else status
@@ -79,15 +80,15 @@ def create_incident(connection: Connection, *, incident_name: str, topic: str, s
         ).fetchone()
     if row is None:
         raise IncidentExists(
-            f"incident {name!r} of topic {topic!r} is there already.",
-            why="an incident is known by its name and topic, and there is one of each.",
+            f"incident {name!r} of topic {topic!r} already exists.",
+            why="name and topic together identify an incident, so they must be unique.",
             next_step="change its status, or choose another name.",
         )
     return Incident(incident_name=name, topic=topic, status=status, created_at=row[0], updated_at=row[1])
 
 
 def change_status(connection: Connection, *, incident_name: str, topic: str, status: str) -> Incident:
-    """Sets the status of an incident to one that is offered, or that it has. Raises IncidentNotFound, QueryInvalid."""
+    """Sets the status of an incident to an offered one, or to the one it already has. Raises IncidentNotFound, QueryInvalid."""
     offered: Sequence[str] = offered_statuses()
     if status not in offered and "\0" not in status and _is_unicode(status):
         offered = [*offered, *_status_of(connection, incident_name=incident_name, topic=topic)]
@@ -103,8 +104,8 @@ def change_status(connection: Connection, *, incident_name: str, topic: str, sta
     if row is None:
         raise IncidentNotFound(
             f"there is no incident {incident_name[:MAX_NAME_CHARS]!r} of topic {topic[:MAX_NAME_CHARS]!r}.",
-            why="it was never created, or under another name or topic.",
-            next_step="look at the list of incidents (/incidents).",
+            why="it was never created, or has another name or topic.",
+            next_step="see the list of incidents (/incidents).",
         )
     return Incident(
         incident_name=incident_name.strip(), topic=topic.strip(), status=status, created_at=row[0], updated_at=row[1]
@@ -112,7 +113,7 @@ def change_status(connection: Connection, *, incident_name: str, topic: str, sta
 
 
 def _status_of(connection: Connection, *, incident_name: str, topic: str) -> list[str]:
-    """The status that an incident has; none where there is no such incident."""
+    """The current status of an incident, in a list; empty where no such incident exists."""
     with _incident_table("reading an incident"):
         rows = connection.execute(
             "SELECT status FROM incident_status WHERE incident_name = %s AND topic = %s AND status IS NOT NULL",
@@ -123,8 +124,7 @@ def _status_of(connection: Connection, *, incident_name: str, topic: str) -> lis
 
 @contextmanager
 def _incident_table(doing: str) -> Iterator[None]:
-    """Inside the block, a driver's error leaves as ours; NotMigrated where the table is missing, as an application that
-    everindex is attached to may have none."""
+    """Translates driver errors inside the block; NotMigrated where the table is missing, as it may be in an attached database."""
     try:
         with translate_errors(doing):
             yield
@@ -133,9 +133,9 @@ def _incident_table(doing: str) -> Iterator[None]:
             raise
         raise NotMigrated(
             "this database has no table incident_status.",
-            why="revision b6a5ff4214f5 of everindex makes it; on an attached database it is the application's own.",
-            next_step="run  everindex migrate ; on an attached database let the application's migrations make it. Search and "
-            "articles do not need it.",
+            why="everindex revision b6a5ff4214f5 creates it; in an attached database the application does.",
+            next_step="run  everindex migrate ; in an attached database, create it in the application's migrations. "
+            "Search and articles do not need it.",
         ) from exc
 
 
@@ -144,8 +144,9 @@ def _checked(what: str, value: str) -> str:
     if not VISIBLE.search(text) or len(value) > MAX_NAME_CHARS or "\0" in text or not _is_unicode(text):
         raise QueryInvalid(
             f"{what} cannot be used.",
-            why=f"it needs 1 to {MAX_NAME_CHARS} characters, one of them visible, without NUL and half surrogate pairs.",
-            next_step=f"write another {what}.",
+            why=f"it needs 1 to {MAX_NAME_CHARS} characters, at least one of them visible, and no NUL or half of a "
+            f"surrogate pair.",
+            next_step=f"choose another {what}.",
         )
     return text
 
@@ -162,6 +163,6 @@ def _check_status(status: str, offered: Sequence[str]) -> None:
     if status not in offered:
         raise QueryInvalid(
             f"status {status[:40]!r} is unknown.",
-            why=f"an incident is {', '.join(offered)} (EVERINDEX_INCIDENT_STATUSES).",
+            why=f"the statuses are {', '.join(offered)} (EVERINDEX_INCIDENT_STATUSES).",
             next_step="choose one of them, or add it to that setting.",
         )

@@ -1,4 +1,4 @@
-"""Reads of one article: all that is known of it, or only its vector, whatever types its columns have."""
+"""Reads of one article: all its fields or only its vector, whatever the types of its columns."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read_rows(reading: Reading, table: CollectionTable, keys: Sequence[Any]) -> 
 
 
 def stored_article(values: Mapping[str, Any]) -> Article:
-    """An Article from the text of its columns, whatever types an existing instance gave them."""
+    """An Article from the text of its columns, whatever their types in an existing instance."""
     known = dict(values)
     known["tags"] = _tags(known.get("tags"))
     known["analyzed"] = (
@@ -107,13 +107,13 @@ def not_found(table: CollectionTable, uri: str) -> RowNotFound:
         )
     return ArticleNotFound(
         f"there is no article {uri[:200]!r}.",
-        why="no row has that uri: it was never imported, or was deleted.",
-        next_step="search for it by its title.",
+        why="no row has this uri: the article was never imported, or was deleted.",
+        next_step="search for its title.",
     )
 
 
 def _storable(table: CollectionTable, uri: str) -> str:
-    """The uri, if any row can have it. Raises ArticleNotFound for a NUL or half of a surrogate pair."""
+    """The uri, if it can be stored. Raises ArticleNotFound for a NUL or half of a surrogate pair."""
     try:
         uri.encode()
     except UnicodeEncodeError:

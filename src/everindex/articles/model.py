@@ -1,4 +1,4 @@
-"""Articles, filters, hits and answers: the dataclasses that storing, searching, the API, the pages and the commands share."""
+"""Articles, filters, hits and answers: the dataclasses shared by import, search, the API, the pages and the commands."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import Any, Literal, get_args
 from everindex.articles.shape.hit import Hit
 from everindex.message_text import with_backticks
 
-#: Columns every instance has; revision e0aa2eb4fa0a, search and verify need no others.
+#: Columns that every instance has; revision e0aa2eb4fa0a, search and verify need no others.
 REQUIRED_COLUMNS = ("uri", "title", "summary", "news_source", "category", "topic", "publication_date")
 
-#: Bounds that keep every row within what a btree entry can hold (2,704 bytes; PostgreSQL's nbtree.h BTMaxItemSize).
+#: Limits that keep every row within the size of a btree entry (2,704 bytes; PostgreSQL's nbtree.h BTMaxItemSize).
 MAX_URI_BYTES = 2000
 MAX_FILTER_BYTES = 500
-#: Of a filter, characters: no article has more where it has at most so many bytes.
+#: The limit of a filter in characters: no article value of at most this many bytes has more.
 MAX_FILTER_CHARS = MAX_FILTER_BYTES
-#: A query longer than this is refused: no embedding model reads more, and none of ours reads more than 512 tokens.
+#: A longer query is refused: no embedding model reads more, and none of ours reads more than 512 tokens.
 MAX_QUERY_CHARS = 10_000
 MAX_K = 1000
-#: A character that shows: none that PostgreSQL, Python or a browser takes for space, and no control character. The same in
-#: Python and in ECMA-262, whose patterns JSON Schema has.
+#: A visible character: neither one that PostgreSQL, Python or a browser takes for space, nor a control character. Valid
+#: in Python and in ECMA-262, whose patterns JSON Schema uses.
 VISIBLE_PATTERN = r"[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]"
 VISIBLE = re.compile(VISIBLE_PATTERN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryIdentity:
-    """What distinguishes an entry of a feed from others with the same link (docs/decisions/0020)."""
+    """What distinguishes a feed entry from others with the same link (docs/decisions/0020)."""
 
     id_uri: str
-    """The uri that its own id gives it."""
+    """The uri derived from its own id."""
 
     link: str | None = None
     former: tuple[str, ...] = ()
-    """Uris that earlier versions gave to such an entry."""
+    """Uris that earlier versions derived for such an entry."""
 
     has_twin: bool = False
-    """Another entry of its feed has the same link, title and dates, and another id: they are told apart by their ids alone."""
+    """Another entry of its feed has the same link, title and dates but another id: only the ids distinguish them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Article:
-    """One article as it is imported or shown. Dates are ISO-8601 text, as existing instances keep them."""
+    """One article as it is imported or shown. Dates are ISO-8601 text, as existing instances store them."""
 
     uri: str
     title: str | None = None
@@ -70,18 +70,18 @@ class Article:
     """The full text; goes to `raw_articles`."""
 
     entry: EntryIdentity | None = field(default=None, compare=False, repr=False)
-    """Of an entry of a feed: under which uris the table may already hold it. Not stored."""
+    """For a feed entry: the uris under which the table may already hold it. Not stored."""
 
     @property
     def text_to_embed(self) -> str:
-        """Title and summary as one text; a summary that opens with the title is not said twice."""
+        """Title and summary as one text; the title is not repeated where the summary begins with it."""
         title, summary = (self.title or "").strip(), (self.summary or "").strip()
         if not summary or summary.startswith(title):
             return summary or title
         return f"{title}\n\n{summary}"
 
 
-#: Fields of an article that a source may give.
+#: Fields of an article that a source may contain.
 ARTICLE_FIELDS = tuple(f.name for f in fields(Article) if f.name != "entry")
 #: Columns of `articles` that an import may write, in the order of the dataclass.
 ARTICLE_COLUMNS = tuple(name for name in ARTICLE_FIELDS if name != "raw_text")
@@ -89,19 +89,19 @@ ARTICLE_COLUMNS = tuple(name for name in ARTICLE_FIELDS if name != "raw_text")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowProblem:
-    """A row of a source that was left out: where it stands (1-based line or entry) and why."""
+    """A row of a source that was left out: its position (1-based line or entry) and the reason."""
 
     source: str
     line: int
     reason: str
     uri: str | None = None
     is_note: bool = False
-    """Nothing was left out: the article is stored without a value that could not be read, or a newer one in its place."""
+    """True for a note: the article is stored without an unreadable value, or a newer entry is stored instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which articles may answer; every part that is None lets all pass. Dates are inclusive ISO-8601 prefixes."""
+    """Which articles may be in the answer; None in a field means no restriction. Dates are inclusive ISO-8601 prefixes."""
 
     category: str | None = None
     topic: str | None = None
@@ -116,10 +116,10 @@ class Filters:
 
 Mode = Literal["semantic", "keyword", "hybrid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-#: Of a search by text, wherever none is named: it finds what either of the others finds (docs/decisions/0011).
+#: The default mode of a text search: it finds what either of the other modes finds (docs/decisions/0011).
 DEFAULT_MODE: Mode = "hybrid"
 
-#: How an answer came about: by one of the modes, or, without a text, by filters alone.
+#: How an answer was found: by one of the modes, or without a text by filters alone.
 AnswerMode = Literal["semantic", "keyword", "hybrid", "browse"]
 
 Strategy = Literal[
@@ -137,35 +137,36 @@ Strategy = Literal[
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """What a search found, how, and what the reader ought to know about it. To be left as it is; not frozen, as Hit."""
+    """What a search found, how, and what the reader should know about it. Treat it as read-only; not frozen, like Hit."""
 
     hits: list[Hit]
     k: int
     strategy: Strategy
     """index: approximate, through the HNSW index · index-filtered: the same, iterating until k rows pass the filter ·
-    reranked, reranked-filtered: the same through an index of halfvec or bit codes, its candidates ranked by their vectors ·
-    filtered-exact: exact over the rows that pass · exact: every row read · none-match: no row passes the filter ·
-    keyword: by words alone · newest: by date, without a text. Of a hybrid search, how its search by meaning went."""
+    reranked, reranked-filtered: the same through an index of halfvec or bit codes, its candidates ranked by their
+    vectors · filtered-exact: exact over the rows that pass the filter · exact: every row read · none-match: no row
+    passes the filter · keyword: by words alone · newest: by date, without a text. For a hybrid search: the strategy of
+    its semantic part."""
 
     ef_search: int | None
     elapsed_ms: float
     notices: list[str] = field(default_factory=list)
-    """Sentences for people: no index serves at the moment, articles still without a vector, and so on."""
+    """Sentences for people: no index is available at the moment, some articles have no vector yet, and so on."""
 
     reason: str = ""
-    """Why this strategy, for people."""
+    """Why this strategy was chosen, for people."""
 
     mode: AnswerMode = "semantic"
     """semantic: by meaning · keyword: by words · hybrid: both, fused by their ranks · browse: no text, the filters alone."""
 
     diversity: float | None = None
-    """Where it is set, the hits stand in the order of maximal marginal relevance and not by distance or score."""
+    """If set, the hits are in the order of maximal marginal relevance and not of distance or score."""
 
     total: int | None = None
-    """Of browsing: how many articles pass the filters, on all pages."""
+    """When browsing: how many articles pass the filters, on all pages together."""
 
     total_is_estimate: bool = False
-    """Whether that is PostgreSQL's estimate, since there are too many to count for each page."""
+    """Whether `total` is PostgreSQL's estimate, since there are too many to count for each page."""
 
     reranked: int = 0
     """How many candidates a cross-encoder has put in its order; the hits are the first of them."""
@@ -174,24 +175,24 @@ class Answer:
     """The name of that model; None where nothing was re-ranked."""
 
     more: Callable[[], str] | None = field(default=None, repr=False, compare=False)
-    """Writes `next_cursor`, which most callers never ask for."""
+    """Makes `next_cursor`, on demand because most callers never read it."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing nearer was left out: every row that passes was compared."""
+        """Whether every row that passes the filters was compared, so that no nearer one is missing."""
         return self.strategy in ("exact", "filtered-exact", "none-match")
 
     @property
     def next_cursor(self) -> str | None:
-        """Pass it as `after` for the next page of the same search; None when there is none."""
+        """Pass it as `after` for the next page of the same search; None when there is no next page."""
         return None if self.more is None else self.more()
 
     def as_dict(self) -> dict[str, Any]:
-        """The answer as `--json` and the API give it."""
+        """The answer as `--json` and the API return it."""
         return {"hits": [hit.as_dict() for hit in self.hits], **self.without_hits()}
 
     def without_hits(self) -> dict[str, Any]:
-        """What the answer says beside its hits."""
+        """The answer as a dict without its hits."""
         told = {} if self.total is None else {"total": self.total, "total_is_estimate": self.total_is_estimate}
         ranked = {} if self.reranked_by is None else {"reranked": self.reranked, "reranked_by": self.reranked_by}
         return (

@@ -1,4 +1,4 @@
-"""The cost of a search above raw SQL: the same statement, index and settings, measured in one run, in turns."""
+"""The overhead of a search over raw SQL: the same statement, index and settings, measured in alternation in one run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from everindex.pg.vector_type import register_vector
 
 
 def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
-    """Median milliseconds of a search with k = 10: raw psycopg with the settings in the session (the floor), raw psycopg
-    with them in a transaction, and `search_vector`. Each round takes the three in turn over the same query vectors."""
+    """Median milliseconds of a search with k = 10: raw psycopg with the settings in the session (the floor), raw
+    psycopg with them in a transaction, and `search_vector`. Each round runs the three in turn over the same query
+    vectors."""
     vectors = query_vectors(instance, queries)
     table, serving = instance.engine.known()
     search_plan = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
@@ -56,7 +57,7 @@ def measure(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
 
 
 def _pipelined(connection: Connection, settings: Settings, text: str, vector: np.ndarray) -> list[tuple[Any, ...]]:
-    """The best that psycopg's own pipeline gives: settings and statement in one implicit transaction."""
+    """The fastest variant with psycopg's own pipeline: settings and statement in one implicit transaction."""
     with connection.pipeline():
         calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(settings))
         connection.execute(f"SELECT {calls}", [part for setting in settings for part in setting], prepare=True)
@@ -65,8 +66,9 @@ def _pipelined(connection: Connection, settings: Settings, text: str, vector: np
 
 
 def in_turns(subjects: dict[str, Callable[[Any], Any]], inputs: list[Any], *, rounds: int) -> dict[str, float]:
-    """The median milliseconds of each subject over all inputs and rounds. The subjects take turns input by input, so that
-    each sees the same moments of a noisy machine, and the order within a turn rotates: who comes second finds warm pages."""
+    """The median milliseconds of each subject over all inputs and rounds. The subjects take turns input by input, so
+    that noise on the machine affects them equally, and the order rotates with each turn, since the second one finds
+    warm pages."""
     times: dict[str, list[float]] = {name: [] for name in subjects}
     names = list(subjects)
     for subject in subjects.values():
@@ -83,7 +85,7 @@ def in_turns(subjects: dict[str, Callable[[Any], Any]], inputs: list[Any], *, ro
 
 
 def query_vectors(instance: Instance, queries: int) -> list[np.ndarray]:
-    """Vectors of stored rows, each moved a little: near the data and equal to no row. Raises NotMigrated without any."""
+    """Vectors of stored rows, each shifted slightly: near the data but equal to no row. Raises NotMigrated without any rows."""
     with instance.connection() as connection:
         rows = connection.execute(
             "SELECT embedding FROM articles WHERE embedding IS NOT NULL ORDER BY md5(uri) LIMIT %s",
@@ -112,7 +114,7 @@ def rows_with_vector(instance: Instance) -> int:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process now, MB (Linux), else its peak."""
+    """Current resident memory of this process in MB on Linux; its peak elsewhere."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * resource.getpagesize() / 1e6

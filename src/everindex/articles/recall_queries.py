@@ -1,8 +1,8 @@
-"""Queries as people ask them, for proofs of recall: titles embedded as searches are, and a sample of searches.
+"""Realistic queries for recall measurements: titles embedded like search texts, and a sample of real searches.
 
-Only by models that are known to have made vectors of the table; where none is recorded, there is nothing to ask with.
-What a model cannot give (an endpoint that fails, a model that these settings do not name) is told and fails nothing.
-Reads only.
+Titles are embedded only by models known to have made vectors of the table; without a record there are no title queries.
+A model that is unavailable (an endpoint that fails, a model that these settings do not name) is reported and fails
+nothing. Reads only.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 from everindex.settings import Settings
 
-#: So many queries of a source at most, and of models at most.
+#: Maximum number of queries per source, and of models.
 WANTED = 40
 MODELS = 5
 #: A text longer than this is no title: its beginning is used.
 MOST_TITLE_CHARACTERS = 200
-#: A sample of fewer searches says nothing.
+#: A smaller sample of searches is not used.
 LEAST_SEARCHES = 10
-#: Nobody waits for a proof because an endpoint is slow.
+#: A slow endpoint must not delay a recall measurement.
 PATIENCE = RetryPolicy(attempts=1, total_seconds=10.0)
-#: An endpoint is asked for titles so often by one keeper, at most: each title is paid for.
+#: Minimum interval between title requests of one keeper to an endpoint: each title costs money.
 REMOTE_SECONDS = 24 * 3600.0
 
 
 class RecallQueries:
-    """The queries to prove recall with, for one process: what an endpoint gave is kept for a day."""
+    """The queries of one process to measure recall with; vectors from an endpoint are cached for a day."""
 
     def __init__(self, settings: Settings, collection: CollectionSpec = ARTICLES) -> None:
         self._settings = settings
@@ -51,7 +51,7 @@ class RecallQueries:
         self._remote: dict[tuple[str, int], tuple[float, np.ndarray | str]] = {}
 
     def __call__(self, connection: Connection, spec: IndexSpec, observed: Observed) -> AskedQueries:
-        """Those for the index of `spec`. Raises nothing of its own."""
+        """The queries for the index of `spec`. Raises nothing of its own."""
         width = observed.dimensions
         if spec.table != self._collection.table or width is None:
             return AskedQueries()
@@ -75,7 +75,7 @@ class RecallQueries:
         return AskedQueries(queries=tuple(found), not_tried=tuple(not_tried))
 
     def _embedded(self, model: str, width: int, texts: Sequence[str]) -> np.ndarray | str:
-        """The vectors of the texts that have one; or why there are none."""
+        """The vectors of the texts that could be embedded, or why there are none."""
         try:
             embedder = self._embedder_of(model, width)
         except EverindexError as exc:
@@ -107,7 +107,7 @@ def _vectors(embedder: Embedder, texts: Sequence[str]) -> np.ndarray | str:
 
 
 def _models_of(connection: Connection, table: CollectionTable) -> tuple[str, ...]:
-    """The models that are recorded or declared as having made vectors of the table; none where nothing is known."""
+    """The models recorded or declared to have made vectors of the table; empty where nothing is known."""
     return tuple(sorted(read_table_models(connection, table).names)[:MODELS])
 
 

@@ -25,12 +25,12 @@ _KEYS_AS_THEY_ARE = ("text", "character varying", "uuid", "smallint", "integer",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionTable:
-    """The table as it is: where it lies, its columns with their types, and where pgvector's operators are."""
+    """The table's location, its columns with their types, and the schema of pgvector's operators."""
 
     spec: CollectionSpec
     schema: str
     columns: dict[str, str]
-    """Column → type as SQL writes it (`format_type`), without a length: a cast to varchar(20) would cut off silently."""
+    """Column → type as SQL writes it (`format_type`), without a length: a cast to varchar(20) would truncate silently."""
 
     dimensions: int | None
     """Width of the vectors; None where the column is missing (of the articles before revision 8eadb2079747) or has none."""
@@ -41,12 +41,12 @@ class CollectionTable:
     extension_schema: str | None
     has_raw_articles: bool
     has_embedding_records: bool
-    """Whether this role may read which model made a vector; where it may not, that counts as not recorded."""
+    """Whether this role may read the records of embedding models; otherwise vectors count as not recorded."""
 
     has_declared_models: bool = False
     is_partitioned: bool = False
     records_hidden_from: str | None = None
-    """This role, where there are records that it may not read."""
+    """The name of this role where records exist that it may not read."""
 
     date_at: int | None = None
     """Where among the columns of a hit the articles' date stands, if it is of another type than text: a hit has its text."""
@@ -121,7 +121,7 @@ class CollectionTable:
 
     @property
     def writable_columns(self) -> tuple[str, ...]:
-        """Those of `Article`'s columns that this table has, in its order."""
+        """The columns of `Article` that this table has, in the order of `Article`."""
         return tuple(column for column in ARTICLE_COLUMNS if column in self.columns)
 
     @property
@@ -130,7 +130,7 @@ class CollectionTable:
 
     @property
     def distance(self) -> sql.Composed:
-        """pgvector's distance operator of the collection, qualified: the extension may lie outside the search_path."""
+        """pgvector's distance operator of the collection, qualified: the extension's schema may not be in the search_path."""
         return sql.SQL("OPERATOR({}.{})").format(
             sql.Identifier(self.extension_schema or "public"), sql.SQL(self.spec.operator)
         )
@@ -152,7 +152,7 @@ class CollectionTable:
         return self.asked
 
     def code(self, value: sql.Composable, key_type: str) -> sql.Composable:
-        """A vector as an index of that type holds it: `embedding::halfvec(1536)`, or its sign bits."""
+        """A vector in the form that an index of this key type stores: `embedding::halfvec(1536)`, or its sign bits."""
         cast = cast_sql(value, self.vector_type, key_type, self.dimensions or 0, self.extension_schema)
         return sql.SQL("({})").format(cast)
 
@@ -273,5 +273,6 @@ def _columns_missing(connection: Connection, spec: CollectionSpec, missing: list
         why="searches and pages read these columns, whatever their types.",
         next_step="run  everindex migrate , which adds what is missing."
         if read_attachment(connection) is None
-        else "add them in a revision of the application: this database is attached, and everindex adds no column to it.",
+        else "add them in a revision of the application: this database is attached, so everindex adds no columns to "
+        "it.",
     )

@@ -1,9 +1,9 @@
 """The models that made a table's vectors: recorded for each vector, declared for vectors without a record, or unrecorded.
 
-`known_model` is for whoever wants to embed a text and compare it with what is stored (a search, or a proof of recall with
-embedded titles): it names the one model that made every vector, and nothing where that is not known. What it does not say
-is whether a record is true: another program may have written over a vector. `everindex model declare` and
-`everindex embed --check` compare. Reads only.
+`known_model` is for code that embeds a text to compare it with stored vectors (a search, or a recall measurement with
+embedded titles): it names the one model that made every vector, or None where that is not known. It does not guarantee
+that a record is true: another program may have overwritten a vector. `everindex model declare` and `everindex embed
+--check` compare. Reads only.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from everindex.pg.sqlstate import translate_errors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableModels:
-    """What is known about who made the vectors of one table."""
+    """What is known about the models that made the vectors of one table."""
 
     recorded: Mapping[str, int] = field(default_factory=dict)
-    """Model → vectors that are recorded as made by it."""
+    """Model → number of vectors recorded as made by it."""
 
     declared: str | None = None
-    """The model of the vectors that have no record, as somebody has declared it after a comparison."""
+    """The model declared, after a comparison, for the vectors without a record."""
 
     has_unrecorded: bool = False
-    """There are vectors, other than zero, without a record."""
+    """Some vectors that are not zero have no record."""
 
     is_unrecorded: bool = field(init=False)
-    """Vectors are there of which nothing says what made them: no text can be compared with them."""
+    """Some vectors have neither a record nor a declaration, so no text can be compared with them."""
 
     names: frozenset[str] = field(init=False)
-    """Every model that made a vector here, as far as it is known."""
+    """Every model known to have made a vector of the table."""
 
     def __post_init__(self) -> None:
         declared = {self.declared} if self.has_unrecorded and self.declared else frozenset[str]()
@@ -48,21 +48,22 @@ class TableModels:
 
     @property
     def only(self) -> str | None:
-        """The one model that made every vector; None where a vector is of an unknown one, of two, or where there is none."""
+        """The one model that made every vector; None where the vectors are of several models or an unknown one, or
+        there are none."""
         return None if self.is_unrecorded or len(self.names) != 1 else next(iter(self.names))
 
 
 def known_model(connection: Connection, table: CollectionTable) -> str | None:
-    """The name of the one model that made every vector of the table, to be compared with `Embedder.model` before a text is
-    embedded for it; None where it is not known, where two models are mixed, and where there are no vectors."""
+    """The name of the one model that made every vector of the table, for comparison with `Embedder.model` before a text
+    is embedded; None where it is not known, where models are mixed, and where there are no vectors."""
     return read_table_models(connection, table).only
 
 
 def read_table_models(
     connection: Connection, table: CollectionTable, *, has_unrecorded: bool | None = None
 ) -> TableModels:
-    """Reads the records, the declaration and whether a vector has neither; in one round trip, two where more than one model is
-    recorded. `has_unrecorded`, where the caller knows it, saves the comparison of table and records."""
+    """Reads the records, the declaration, and whether some vector has neither, in one round trip (two where more than
+    one model is recorded). A known `has_unrecorded` saves comparing the table with the records."""
     if table.dimensions is None:
         return TableModels()
     statement = sql.SQL("SELECT {recorded}, {declared}, {unrecorded}").format(
@@ -75,13 +76,13 @@ def read_table_models(
         assert row is not None
         recorded: dict[str, int] = row[0] or {}
         if len(recorded) > 1:
-            # A record whose article is gone, or has lost its vector, through somebody's SQL counts for nothing.
+            # Records whose article, or its vector, was deleted by hand-written SQL are not counted.
             recorded = dict(connection.execute(_recorded_there(table)).fetchall())
     return TableModels(recorded=recorded, declared=row[1], has_unrecorded=row[2])
 
 
 def declared_sql(table: CollectionTable, column: str) -> sql.Composable:
-    """One column of the table's declaration, as an expression; NULL without one."""
+    """One column of the table's declaration, as an SQL expression; NULL without a declaration."""
     if not table.has_declared_models:
         return sql.SQL("NULL")
     return sql.SQL(
@@ -104,7 +105,7 @@ def is_record_of(table: CollectionTable, alias: str = "a") -> sql.Composable:
 
 
 def without_record(table: CollectionTable, alias: str = "a") -> sql.Composable:
-    """A condition on a row of the table: nothing is recorded about its vector."""
+    """The condition that a row's vector has no record."""
     if not table.has_embedding_records:
         return sql.SQL("true")
     return sql.SQL("NOT EXISTS (SELECT FROM {} r WHERE {})").format(records(table), is_record_of(table, alias))
@@ -126,8 +127,10 @@ def norm_function(table: CollectionTable) -> sql.Identifier:
 
 
 def unrecorded_exists(table: CollectionTable) -> sql.Composable:
-    """Whether a vector that is not zero has no record. Ends at the first one; without one all rows and records are compared."""
-    # OFFSET 0: the length is asked of rows without a record only; as a condition of the scan it would read every vector.
+    """An SQL expression: whether any non-zero vector has no record. Stops at the first one; otherwise compares all rows
+    and records."""
+    # OFFSET 0: the length is computed only for rows without a record; as a condition of the scan it would read every
+    # vector.
     return sql.SQL(
         "EXISTS (SELECT FROM (SELECT a.{vector} FROM {table} a WHERE a.{vector} IS NOT NULL AND {unrecorded} OFFSET 0) AS a "
         "WHERE NOT {is_zero})"
@@ -135,7 +138,7 @@ def unrecorded_exists(table: CollectionTable) -> sql.Composable:
 
 
 def unrecorded_error(table: CollectionTable) -> EmbeddingModelUnrecorded:
-    """Why no text is compared with the vectors of this table, and what ends it."""
+    """The error that says why no text may be compared with this table's vectors, and what to do."""
     if table.records_hidden_from is not None:
         role = sql.Identifier(table.records_hidden_from).as_string(None)
         return EmbeddingModelUnrecorded(
@@ -145,23 +148,23 @@ def unrecorded_error(table: CollectionTable) -> EmbeddingModelUnrecorded:
             f"GRANT SELECT ON ALL TABLES IN SCHEMA everindex_meta TO {role};",
         )
     return EmbeddingModelUnrecorded(
-        "nothing says which model made the vectors of this table.",
-        why="another program wrote them, or the records are gone; vectors of two models cannot be compared.",
+        "no record says which model made the vectors of this table.",
+        why="another program wrote them, or the records were lost; vectors of different models cannot be compared.",
         next_step="run  everindex model declare NAME  (NAME: static, or the model's name at the endpoint): it compares "
         "before it records.",
     )
 
 
 def unrecorded_note(connection: Connection, table: CollectionTable) -> tuple[Note, ...]:
-    """For `verify` and `status`: that nothing says which model made vectors of the table; empty where that is known."""
+    """For `verify` and `status`: a note that no record says which model made the table's vectors; empty where it is known."""
     if not read_table_models(connection, table).is_unrecorded:
         return ()
     why = unrecorded_error(table)
-    return (Note(slug=why.slug, sentence=f"{why.what} Texts are searched by words.", next_step=why.next_step),)
+    return (Note(slug=why.slug, sentence=f"{why.what} Search texts are matched by keyword only.", next_step=why.next_step),)
 
 
 def notes_of(connection: Connection, collection: CollectionSpec = ARTICLES) -> tuple[Note, ...]:
-    """What is to be known beside the proofs; nothing where there is no article table to look at. Reads only."""
+    """Notes shown beside the checks; empty where there is no article table. Reads only."""
     try:
         return unrecorded_note(connection, read_table(connection, collection))
     except (NotMigrated, ColumnMismatch):

@@ -46,13 +46,14 @@ def verify(
     asked: Callable[[Connection, IndexSpec, Observed], AskedQueries] | None = None,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Verification:
-    """Proves it all on a connection of its own. Reads only; takes ACCESS SHARE; reads every vector of the table a few
-    dozen times. Raises what connecting raises; a proof that fails is an answer and not an error.
+    """Runs all checks on its own connection. Reads only; takes ACCESS SHARE; reads every vector of the table a few
+    dozen times. Raises what connecting raises; a failed check is a result and not an error.
 
-    Recall is measured with stored rows, with titles as the models of the table embed them,
-    and with a sample of searches (`asked`; without it, by the settings of this process); the worst decides.
+    Recall is measured with stored rows, with titles embedded by the table's models, and with a sample of real searches
+    (`asked`; by default from the settings of this process); the worst result counts.
 
-    An index that was tuned for less than `floor` is held to that, unless somebody has asked for this very floor.
+    An index tuned for less than `floor` is measured against its tuned recall, unless `floor` was requested explicitly
+    (`is_asked_for`).
     """
     with connect(conninfo, application_name="everindex verify") as connection, one_session(connection):
         # The migrations are those of the articles; a collection has none.
@@ -61,13 +62,13 @@ def verify(
         index, observed = prove_index(connection, spec)
         catalog = state_of(connection, spec, observed)
         if not index.holds:
-            why = "the index does not serve"
+            why = "no index is serving"
             proofs = (*first, index, unasked("planner", why), unasked("recall", why))
             return Verification(proofs=proofs, notes=notes_of(connection, collection), catalog=catalog)
         table = read_table(connection, collection)
         register_vector(connection) if table.vector_type == "vector" else register_all_types(connection)
         rows, vector = _rows_and_vector(connection, table)
-        # The whole table is read on purpose below: no limit of the role may cut that off half-way.
+        # The whole table is read on purpose below: a time limit of the role must not interrupt that.
         lift_time_limits(connection)
         serving = serving_of(connection, spec, observed)
         search_plan = choose(serving, k=DEFAULT_K, passing=None, ef_search=None, exact=False)
@@ -81,7 +82,7 @@ def verify(
             settings=search_plan.settings,
             rows=rows,
         )
-        # The row itself is always its own nearest neighbour and is left out: ask for one more.
+        # A row is always its own nearest neighbour and is excluded, so one more is requested.
         one_more = choose(serving, k=DEFAULT_K + 1, passing=None, ef_search=search_plan.ef_search, exact=False)
         sampled, _ = statement.of(table, Filters(), one_more, k=DEFAULT_K + 1)
         recall = prove_recall(
@@ -107,20 +108,21 @@ def _declared(connection: Connection, collection: CollectionSpec) -> IndexSpec:
 
 
 def read_state(connection: Connection, *, floor: float) -> str:
-    """The state of declaration and catalog now, to be compared with that of a verification. Reads only, some milliseconds."""
+    """The current state of declaration and catalog, to compare with that of a verification. Reads only; takes a few
+    milliseconds."""
     spec = effective_spec(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
     return state_of(connection, spec, observe(connection, spec))
 
 
 def state_of(connection: Connection, spec: IndexSpec, observed: Observed) -> str:
-    """What proofs are about: the revision, the declaration, and every index of the table with its validity, definition and
-    file. In another state they say nothing. Reads the revision."""
+    """The state that the checks apply to: the revision, the declaration, and every index of the table with its
+    validity, definition and filenode. Results are not valid in another state. Reads the revision."""
     about = (read_standing(connection).words, replace(spec, recall_floor=1.0), observed.state_digest)
     return hashlib.sha256(repr(about).encode()).hexdigest()[:12]
 
 
 def _rows_and_vector(connection: Connection, table: CollectionTable) -> tuple[int, Any]:
-    """How many rows have a vector, and one of them (a unit vector where there is none) to ask the planner with."""
+    """The number of rows with a vector, and one such vector (a unit vector if there is none) for EXPLAIN."""
     width = require_width(table)
     with translate_errors("counting rows"):
         row = connection.execute(

@@ -165,7 +165,7 @@ def test_an_incident_that_cannot_be_made_is_told_and_the_input_kept(client: http
     client.post("/incidents", data={"incident_name": "kept", "topic": "pages"})
 
     for data, told, status in (
-        ({"incident_name": "kept", "topic": "pages"}, "is there already", 409),
+        ({"incident_name": "kept", "topic": "pages"}, "already exists", 409),
         ({"incident_name": " ", "topic": "pages"}, "Incident_name cannot be used", 422),
         ({"incident_name": "new", "topic": "kept topic", "status": "gone"}, "is unknown", 422),
     ):

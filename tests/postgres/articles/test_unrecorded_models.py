@@ -222,7 +222,7 @@ def test_a_verification_notes_it_beside_the_proofs_until_it_is_known(fresh: Inst
     assert found.holds == (state == "serves")
     (note,) = found.notes
     assert note.slug == "embedding-model-unrecorded"
-    assert note.sentence.endswith("Texts are searched by words.")
+    assert note.sentence.endswith("Search texts are matched by keyword only.")
     assert "everindex model declare NAME" in note.next_step
     assert found.as_dict()["notes"] == [note.as_dict()]
     fresh.declare_model("static")
@@ -337,7 +337,7 @@ def test_the_same_model_in_another_padding_is_refused_and_named(fresh: Instance,
     store_as_another_program(fresh, vector=padded)
     with pytest.raises(DeclarationRefused) as raised:
         fresh.declare_model("static")
-    assert "padded or turned" in raised.value.why
+    assert "padded or rotated" in raised.value.why
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
@@ -383,7 +383,8 @@ def test_vectors_that_come_after_a_declaration_are_compared_by_a_check(fresh: In
     fresh.declare_model("static")
     change(
         fresh,
-        "INSERT INTO articles (uri, title, embedding) SELECT 'later', 'tiger', embedding FROM articles WHERE uri = 'u3'",
+        "INSERT INTO articles (uri, title, embedding) SELECT 'later', 'tiger', embedding FROM articles WHERE uri = "
+        "'u3'",
     )
     found = fresh.check_vectors(mends=False)
     assert (found.declared, found.declared_other, found.mended) == (13, 1, 0)

@@ -265,7 +265,7 @@ def test_no_reason_and_no_repr_shows_the_key(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize("key", ["sk-very\nsecret", "sk-very…secret"])
 def test_a_key_that_no_header_can_hold_is_told_without_it(endpoint: Endpoint, key: str) -> None:
     assert endpoint.embedder(api_key=key).embed(["a"]).failures == {
-        0: "OPENAI_API_KEY holds a character that no HTTP header can, as a line break"
+        0: "OPENAI_API_KEY contains a character that an HTTP header cannot, such as a line break"
     }
     assert endpoint.requests == []
 

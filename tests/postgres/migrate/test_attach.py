@@ -124,7 +124,8 @@ def test_alembic_version_is_neither_read_nor_written(later: str) -> None:
     run(
         later,
         "ALTER TABLE alembic_version RENAME TO application_version",
-        "CREATE VIEW alembic_version AS SELECT (1 / (count(*) - count(*)))::text AS version_num FROM application_version",
+        "CREATE VIEW alembic_version AS SELECT (1 / (count(*) - count(*)))::text AS version_num FROM "
+        "application_version",
     )
     with pytest.raises(psycopg.errors.DivisionByZero):
         run(later, "SELECT version_num FROM alembic_version")
@@ -284,7 +285,8 @@ def test_detaching_that_is_killed_is_finished_by_a_second_run_and_keeps_the_keep
 
 ASIDE = (
     "import sys, time\nfrom everindex.articles.ingest.bulk_load import without_index\n"
-    "with without_index(sys.argv[1], vectors_coming=5000) as is_aside:\n    print(is_aside, flush=True)\n    time.sleep(60)\n"
+    "with without_index(sys.argv[1], vectors_coming=5000) as is_aside:\n    print(is_aside, flush=True)\n    "
+    "time.sleep(60)\n"
 )
 
 
@@ -409,7 +411,7 @@ def test_what_the_applications_schema_lacks_is_told_as_its_own_business(later: s
     with connect(later) as connection:
         with pytest.raises(NotMigrated, match="incident_status") as raised:
             list_incidents(connection)
-        assert "on an attached database let the application's migrations make it" in raised.value.next_step
+        assert "in an attached database, create it in the application's migrations" in raised.value.next_step
         with pytest.raises(ColumnMismatch, match="lacks topic") as lacking:
             read_table(connection)
         assert "in a revision of the application" in lacking.value.next_step

@@ -39,7 +39,7 @@ def test_a_bad_vector_has_its_reason_and_the_others_none(row: list[float], reaso
 
 def test_another_width_refuses_every_row() -> None:
     found = check_vectors(np.ones((2, 3)), 4)
-    assert found == dict.fromkeys((0, 1), "the vector has 3 dimensions, the column takes 4")
+    assert found == dict.fromkeys((0, 1), "the vector has 3 dimensions, the column has 4")
 
 
 @pytest.mark.parametrize("array", [np.ones(3), np.ones((3, 2, 2)), np.array([["a", "b"]] * 3), np.ones((3, 2), bool)])

@@ -60,7 +60,7 @@ def test_a_row_without_uri_or_without_title_and_summary_is_refused() -> None:
 
 def test_a_uri_or_filter_value_too_large_for_an_index_is_refused_by_its_bytes_not_its_characters() -> None:
     assert article(uri="é" * 1000).uri == "é" * 1000
-    assert reason(uri="é" * 1000 + "x") == "uri has 2,001 bytes, and at most 2,000 can be indexed"
+    assert reason(uri="é" * 1000 + "x") == "uri has 2,001 bytes, but at most 2,000 can be indexed"
     for field in ("category", "topic", "news_source"):
         assert getattr(article(**{field: "x" * 500}), field) == "x" * 500
         assert f"{field} has 501 bytes" in reason(**{field: "x" * 501})
@@ -82,7 +82,7 @@ def test_numbers_become_text_and_objects_are_refused_with_their_kind() -> None:
     assert reason(title={"en": "x"}) == "title is an object, not text"
     assert reason(title=["x"]) == "title is a list, not text"
     assert reason(title=True) == "title is true or false, not text"
-    assert "more digits" in reason(title=10**5000)
+    assert "too many digits" in reason(title=10**5000)
 
 
 @pytest.mark.parametrize("row", [None, 1, "text", [1], True, object()])

@@ -96,8 +96,8 @@ def test_csv_names_rows_that_do_not_fit_the_header_and_goes_on(tmp_path: Path) -
     items = read(tmp_path, data, "a.csv")
     assert uris(items) == ["b", "e"]
     assert [line for line, _ in problems(items)] == [2, 3, 6, 7, 9]
-    assert problems(items)[0][1] == "3 values where the header has 2 columns"
-    assert problems(items)[-1][1] == "a quote that is opened in this row is never closed"
+    assert problems(items)[0][1] == "3 values but the header has 2 columns"
+    assert problems(items)[-1][1] == "a quote opened in this row is never closed"
 
 
 def test_a_csv_value_may_be_larger_than_the_limit_of_the_csv_module(tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_options_fill_only_the_fields_that_a_row_lacks(tmp_path: Path) -> None:
         ("empty.jsonl", b"", "empty"),
         ("empty.jsonl.gz", gzip.compress(b"", mtime=0), "empty"),
         ("broken.jsonl.gz", b"\x1f\x8bnonsense", "damaged"),
-        ("picture", b"\x89PNG\r\n\x1a\n\0\0", "neither its ending"),
-        ("prose", b"Once upon a time\n", "neither its ending"),
+        ("picture", b"\x89PNG\r\n\x1a\n\0\0", "neither its extension"),
+        ("prose", b"Once upon a time\n", "neither its extension"),
     ],
 )
 def test_a_file_that_holds_no_articles_is_refused_in_three_lines(

@@ -1,1 +1,1 @@
-"""Work beside the answers: the keeper, warming, the sample of queries; above the instance, imported by commands alone."""
+"""Background work: the keeper, warming, and query sampling; above the instance, imported by commands only."""

@@ -1,8 +1,8 @@
-"""The keeper's watch over a declared model: vectors that nobody recorded are compared with it again and again.
+"""The keeper's watch over a declared model: vectors without a record are compared with it regularly.
 
-A declaration rests on a comparison, and covers rows that another program adds later. So the comparison is repeated on a random
-sample: what disagrees is told, and where so much disagrees that the declaration would be refused today, it is withdrawn
-(docs/decisions/0016). Only for a model that gives a text the same vector every time.
+A declaration is based on a comparison, but also covers rows that another program adds later. So the comparison is
+repeated on a random sample: disagreeing vectors are reported, and where so many disagree that the declaration would be
+refused today, it is withdrawn (docs/decisions/0016). Only for models that always give a text the same vector.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from everindex.pg.connections import Connection, connect
 from everindex.settings import Settings
 
 SLUG = "declared-model-disagrees"
-#: A sample is drawn so often at most; and so seldom that it takes no more than a hundredth of the time.
+#: Minimum interval between samples; longer where sampling would otherwise take more than a hundredth of the time.
 WATCH_SECONDS = 600.0
 WATCH_TIMES = 100
-#: Fewer vectors than this withdraw nothing: in a small table one edited text is more than the share that may disagree.
+#: Fewer disagreeing vectors than this do not withdraw a declaration: in a small table one edited text already exceeds
+#: the tolerated share.
 WITHDRAWING_ROWS = 10
 
 
 class DeclaredModelTask:
-    """A task of the keeper. EVERINDEX_KEEP_RECALL_SECONDS bounds a statement of it; 0 is never."""
+    """A task of the keeper. EVERINDEX_KEEP_RECALL_SECONDS limits each of its statements; 0 disables it."""
 
     index = EMBEDDING_INDEX.name
 
@@ -54,7 +55,7 @@ class DeclaredModelTask:
         finally:
             now = time.monotonic()
             self._due = now + max(WATCH_SECONDS, WATCH_TIMES * (now - started))
-        # What was withdrawn is told once: from then on the table's model is unrecorded, which others tell.
+        # A withdrawal is reported once: after it the table's model is unrecorded, which other checks report.
         self._last = None if done is None or done.did else done
         return done
 
@@ -72,22 +73,23 @@ class DeclaredModelTask:
         )
         if not found.declared_other:
             return None
-        told = (
-            f"{found.declared_other} of {found.declared} sampled vectors of {table.identifier.as_string(None)} without a "
-            f"record are not those that the declared model {declared} gives their texts"
+        finding = (
+            f"{found.declared_other} of {found.declared} sampled vectors without a record in "
+            f"{table.identifier.as_string(None)} differ from those that the declared model {declared} makes from their "
+            f"texts"
         )
         if is_refuted(found):
-            return self._withdraw(connection, table, declared, told)
-        text = f"{told}; everindex embed --check  makes them anew"
+            return self._withdraw(connection, table, declared, finding)
+        text = f"{finding}; everindex embed --check  replaces them"
         return KeptIndex(index=self.index, outcome="left", finding=_finding(text))
 
-    def _withdraw(self, connection: Connection, table: CollectionTable, model: str, told: str) -> KeptIndex:
+    def _withdraw(self, connection: Connection, table: CollectionTable, model: str, finding: str) -> KeptIndex:
         withdraw_declaration(connection, table, model)
         spec = effective_spec(connection, EMBEDDING_INDEX)
-        record(connection, spec, "keeper: declaration withdrawn", model=model, sentence=told)
+        record(connection, spec, "keeper: declaration withdrawn", model=model, sentence=finding)
         text = (
-            f"{told}: the declaration is withdrawn, and texts are searched by words. Stop what writes other vectors, and make "
-            "these anew with  everindex embed --overwrite-unrecorded"
+            f"{finding}: the declaration is withdrawn, and search texts are matched by keyword only. Stop the program "
+            f"that writes other vectors, and replace these with  everindex embed --overwrite-unrecorded"
         )
         return KeptIndex(
             index=self.index, outcome="left", did=(f"withdrew the declaration of {model}",), finding=_finding(text)
@@ -95,7 +97,7 @@ class DeclaredModelTask:
 
 
 def is_refuted(found: Compared) -> bool:
-    """Whether what was compared speaks so much against a declaration that it would be refused today."""
+    """Whether so many vectors disagree that the declaration would be refused today."""
     agreed = found.declared - found.declared_other
     return found.declared_other >= WITHDRAWING_ROWS and agreed < AGREEING_SHARE * found.declared
 

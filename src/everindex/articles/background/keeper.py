@@ -1,4 +1,4 @@
-"""The keeper of this application's indexes: what it keeps, when it waits, and how it runs beside the pages."""
+"""The keeper of this application's indexes: what it maintains, when it waits, and how it runs beside the web pages."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def article_indexes(settings: Settings) -> Callable[[Connection], Iterable[Index
 
 
 def reason_to_wait(connection: Connection) -> str | None:
-    """Why no index is touched now; None when the database is where this release left it. Reads only.
+    """Why no index may be changed now; None when the database is at this release's revision. Reads only.
 
-    Before the head the index is not due yet, or a first load goes on; beyond it a later release, with a keeper of its
-    own, may have declared another index or none. On an attached database it is always due.
+    Before head the index is not due yet, or a first load is running; beyond head a later release with its own keeper
+    may have declared another index or none. In an attached database the index is always due.
     """
     migrating = holder_of(connection, "migrate")
     if migrating is not None:
@@ -79,7 +79,7 @@ def reason_to_wait(connection: Connection) -> str | None:
 def article_keeper(
     conninfo: str, settings: Settings, *, on_round: Callable[[Round], None] = lambda round_: None
 ) -> Keeper:
-    """The keeper of the articles' indexes, as the settings have it."""
+    """The keeper of the articles' indexes, configured by the settings."""
     return Keeper(
         conninfo,
         article_indexes(settings),
@@ -95,7 +95,7 @@ def article_keeper(
 
 
 def article_tasks(conninfo: str, settings: Settings) -> tuple[PeriodicTask, ...]:
-    """What the keeper of the articles sees to beside the declared indexes."""
+    """The further tasks of the articles' keeper, beside the declared indexes."""
     return (
         KeywordIndexTask(conninfo, settings.text_search),
         CollectionWordsTask(conninfo, settings.text_search),
@@ -125,8 +125,9 @@ class KeywordIndexTask:
             replaces=self._replaces,
             stop=stop,
         )
-        # Of two processes with two languages, the one that leads later is the newer one; after its first round it leaves an
-        # index of another language to the next start, or the two would replace each other's for ever.
+        # If two processes have different languages, the one that becomes leader later is the newer one. After its first
+        # round it leaves an index for another language to the next start; otherwise the two would replace each other's
+        # index forever.
         self._replaces = False
         if not done.did and done.reason is None:
             return None
@@ -161,10 +162,10 @@ class CollectionWordsTask:
 
 @contextmanager
 def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Callable[[], None]]:
-    """Runs the keeper in a thread for the time of the block, unless EVERINDEX_KEEP=off.
+    """Runs the keeper in a thread for the duration of the block, unless EVERINDEX_KEEP=off.
 
-    Yields what tells it to stop, for a signal handler; the end of the block tells it too, and waits until it has cleaned
-    up, at most STOP_SECONDS.
+    Yields a function that tells it to stop, for a signal handler. The end of the block also stops it and waits at most
+    STOP_SECONDS for it to clean up.
     """
     stop = threading.Event()
     if settings.keep == "off":
@@ -184,4 +185,4 @@ def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Calla
         stop.set()
         thread.join(STOP_SECONDS)
         if thread.is_alive():
-            log.warning("keeper: it did not end in %.0f s; what it has left is healed at the next start", STOP_SECONDS)
+            log.warning("keeper: it did not stop within %.0f s; what it left behind is healed at the next start", STOP_SECONDS)

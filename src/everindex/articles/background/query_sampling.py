@@ -1,7 +1,7 @@
-"""The sample of real queries: a few of their vectors are stored in everindex_meta, so that recall is measured with them.
+"""The sample of real queries: a few query vectors are stored in everindex_meta, to measure recall with them.
 
-Only vectors: no text, no filter, no time, no user. A process draws at random from what it is asked and hands over a few each
-minute; the table holds EVERINDEX_SAMPLE_QUERIES of them, 0 switches it off. Nothing of it is in the way of a search.
+Only vectors are stored: no text, no filter, no time, no user. Each process samples its queries at random and stores a
+few per minute; the table holds EVERINDEX_SAMPLE_QUERIES of them, and 0 disables sampling. It never delays a search.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from everindex.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: How often a process hands over what it has drawn, and how many vectors at a time.
+#: How often a process stores its sample, and how many vectors at a time.
 HAND_OVER_SECONDS = 60.0
 DRAWN_AT_A_TIME = 20
 STOP_SECONDS = 5.0
 
 
 class QuerySampler:
-    """Draws from a stream of query vectors, each with the same chance; safe to use from many threads."""
+    """A uniform random sample of a stream of query vectors; safe to use from many threads."""
 
     def __init__(self, size: int = DRAWN_AT_A_TIME) -> None:
         self._size = size
@@ -40,7 +40,7 @@ class QuerySampler:
         self._seen = 0
 
     def note(self, vector: np.ndarray) -> None:
-        """One search was answered. Source: Vitter, Random Sampling with a Reservoir (1985), algorithm R."""
+        """Offers the vector of one answered search. Source: Vitter, Random Sampling with a Reservoir (1985), algorithm R."""
         with self._lock:
             self._seen += 1
             if len(self._drawn) < self._size:
@@ -51,7 +51,7 @@ class QuerySampler:
                 self._drawn[place] = vector
 
     def take(self) -> list[np.ndarray]:
-        """What was drawn since the last time, in an order that says nothing."""
+        """The vectors sampled since the last call, in random order."""
         with self._lock:
             drawn, self._drawn, self._seen = self._drawn, [], 0
         random.shuffle(drawn)
@@ -60,7 +60,7 @@ class QuerySampler:
 
 @contextmanager
 def queries_sampled(instance: Instance, settings: Settings) -> Iterator[None]:
-    """For the time of the block, a sample of what `instance` is asked is kept, unless EVERINDEX_SAMPLE_QUERIES is 0."""
+    """Samples the queries of `instance` for the duration of the block, unless EVERINDEX_SAMPLE_QUERIES is 0."""
     if settings.sample_queries == 0:
         yield
         return
@@ -84,17 +84,17 @@ def queries_sampled(instance: Instance, settings: Settings) -> Iterator[None]:
 
 
 def hand_over(instance: Instance, sampler: QuerySampler, *, budget: int) -> None:
-    """Keeps what was drawn, if it can; where it cannot, it is gone. Raises nothing."""
+    """Stores the sampled vectors if possible, otherwise discards them. Raises nothing."""
     drawn = sampler.take()
     if not drawn:
         return
     try:
-        # Vectors of two models are never compared, and so are those of queries.
+        # Vectors of different models must not be compared; this includes query vectors.
         model = instance.query_embedder.table_models().only or "unknown"
         with connect(instance.direct_conninfo, application_name="everindex queries") as connection:
             spec = in_search_path(connection, EMBEDDING_INDEX)
             keep_queries(connection, spec, [vector.tolist() for vector in drawn], model=model, budget=budget)
     except EverindexError as exc:
-        log.debug("query vectors not kept: %s", exc.slug)
+        log.debug("query vectors not stored: %s", exc.slug)
     except Exception:
-        log.exception("keeping query vectors ended with a fault of the program; nothing depends on it")
+        log.exception("query sampling stopped because of a program error; nothing depends on it")

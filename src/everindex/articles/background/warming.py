@@ -1,4 +1,4 @@
-"""Warming of the articles' index, in the background, at the start of what serves them."""
+"""Warming of the articles' index, in the background, when a serving process starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STOP_SECONDS = 3.0
 
 @contextmanager
 def warmed_in_background(instance: Instance, settings: Settings) -> Iterator[None]:
-    """Warms the index while the block runs, for at most EVERINDEX_WARM_SECONDS; 0 does not. Raises nothing of its own."""
+    """Warms the index while the block runs, for at most EVERINDEX_WARM_SECONDS; 0 disables it. Raises nothing of its own."""
     if settings.warm_seconds == 0:
         yield
         return

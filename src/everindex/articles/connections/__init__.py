@@ -1,1 +1,1 @@
-"""Connections of an instance; imports nothing else of the articles."""
+"""Connections of an instance; imports nothing else from the articles package."""

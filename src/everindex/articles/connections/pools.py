@@ -1,4 +1,4 @@
-"""The connection pools of an instance: one to the primary, and one to its read replicas where they are named."""
+"""The connection pools of an instance: one to the primary, and one to its read replicas where these are configured."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Pools:
             conninfo,
             size=self._settings.pool_size,
             configure=register_vector,
-            # Whichever statement may keep a plan says so itself: of most, the best plan depends on a filter's value.
+            # Statements that may keep their plan say so themselves: for most, the best plan depends on a filter's
+            # value.
             settings={
                 "statement_timeout": self._settings.statement_timeout_ms,
                 "plan_cache_mode": "force_custom_plan",
@@ -47,7 +48,7 @@ class Pools:
         return self._make(conninfo, reconnect_seconds=RETRY_SECONDS, reconnect_failed=gave_up)
 
     def _refusal(self, connection: Connection) -> str | None:
-        """Why the server of `connection` is no replica of this database; None also where the primary cannot be asked."""
+        """Why the server of `connection` is not a replica of this database; None also where the primary cannot be reached."""
         try:
             with borrowed(self.primary, seconds=1.0) as primary:
                 return why_no_replica(connection, primary=primary)

@@ -1,4 +1,4 @@
-"""Reads over a replica where there is one, else over the primary; a read changes nothing, so it may be repeated.
+"""Reads over a replica where there is one, otherwise over the primary; a read changes nothing, so it may be repeated.
 
 The rules are those of docs/decisions/0010.
 """
@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: So long a read waits for a connection to a replica before the primary is asked.
+#: How long a read waits for a connection to a replica before it goes to the primary.
 REPLICA_WAIT_SECONDS = 1.0
-#: So long after a write of this process its reads go to the primary, where the replica has not replayed it before. A
-#: replica that is further behind is read all the same: the primary alone may not carry what several servers did.
+#: How long after a write of this process its reads go to the primary if the replica has not replayed the write. After
+#: that a lagging replica is read nevertheless: the primary alone may not carry the load of several servers.
 OWN_WRITES_SECONDS = 30.0
 
-#: A standby that replays what a query still needs cancels the query (hot standby, "conflict with recovery"); a catalog row
-#: that vanished in the middle of a look is an internal error. The same question, asked anew, is answered.
+#: A standby cancels a query that conflicts with replay (hot standby, "conflict with recovery"); a catalog row that
+#: vanishes during a read causes an internal error. Repeating the same read succeeds.
 ASKED_AGAIN = ("40001", "40P01", "XX000")
 
 Trouble = Literal["conflict", "lost", "behind"]
@@ -54,11 +54,11 @@ _REPLAYED = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Who answers reads at the moment."""
+    """The server that answers reads at the moment."""
 
     is_replica: bool
     reason: str | None
-    """Why it is not the replica; None without one."""
+    """Why it is not the replica; None where no replica is configured."""
 
     def as_dict(self) -> dict[str, Any]:
         return {"from": "replica" if self.is_replica else "primary", "reason": self.reason}
@@ -66,7 +66,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _OwnWrite:
-    """Where the write-ahead log stood after a write of this process; None where nobody could tell."""
+    """The write-ahead log position after a write of this process; None where it could not be read."""
 
     position: str | None
     until: float
@@ -82,10 +82,10 @@ class Reading:
         self._replayed: WeakKeyDictionary[Connection, _OwnWrite] = WeakKeyDictionary()
 
     def ask(self, work: Callable[[Connection], T]) -> T:
-        """What `work` reads over a connection. `work` may be called up to four times, so it only reads and returns.
+        """The result of `work`, called with a connection. It may be called up to four times, so it must only read and return.
 
-        For statements of `roundtrip.run`, which brings the time limit along; others go through `read`. Raises what `work`
-        raises, and ServerUnreachable when no connection is free or none can be made in time.
+        For statements of `roundtrip.run`, which sets the time limit itself; others use `read`. Raises what `work`
+        raises, and ServerUnreachable when no connection is free or can be made in time.
         """
         pool = self._replica.pool if self._replica is not None else None
         if pool is not None:
@@ -96,7 +96,7 @@ class Reading:
         return self._ask_primary(work)
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """The same for statements of any kind: `work` runs under the time limit of the settings."""
+        """Like `ask`, for statements of any kind: `work` runs under the time limit of the settings."""
 
         def within_limits(connection: Connection) -> T:
             with limited(connection):
@@ -113,13 +113,13 @@ class Reading:
             yield connection
 
     def source(self) -> Source:
-        """Who answers reads at the moment; asks nobody."""
+        """The server that answers reads at the moment; does not connect."""
         if self._replica is None:
             return Source(is_replica=False, reason=None)
         return Source(is_replica=self._replica.pool is not None, reason=self._replica.reason)
 
     def note_write(self, connection: Connection) -> None:
-        """After a write over `connection`, to the primary: reads see it from now on."""
+        """Notes a write over `connection` to the primary, so that later reads see it."""
         if self._replica is None:
             return
         until = time.monotonic() + OWN_WRITES_SECONDS
@@ -146,8 +146,8 @@ class Reading:
         except (EverindexError, psycopg.Error) as exc:
             match _trouble(exc):
                 case "lost":
-                    # The server was restarted, or ended idle connections: once more, over those that were looked at.
-                    log.info("connection-lost: a read is asked again: %s", _why(exc))
+                    # The server was restarted or closed idle connections: try once more, over checked connections.
+                    log.info("connection-lost: a read is repeated: %s", _why(exc))
                     self._pool.check()
                 case "conflict":
                     log.info("read-repeated: %s", _why(exc))
@@ -156,11 +156,11 @@ class Reading:
         return _over(self._pool, work)
 
     def _ask_replica(self, pool: Pool, work: Callable[[Connection], T]) -> T:
-        """Asks the replica, and once more where that may help. Raises _AskPrimary where it does not."""
+        """Reads from the replica, and once more where that may help. Raises _AskPrimary where it does not."""
 
         def up_to_date(connection: Connection) -> T:
             if not self._has_own_writes(connection):
-                raise _AskPrimary("the replica has not replayed yet what this process wrote")
+                raise _AskPrimary("the replica has not yet replayed this process's last write")
             return work(connection)
 
         try:
@@ -177,7 +177,7 @@ class Reading:
                 raise
             if first == "behind":
                 raise _AskPrimary(_why(exc)) from exc
-            log.info("replica-%s: a read is asked again: %s", first, _why(exc))
+            log.info("replica-%s: a read is repeated: %s", first, _why(exc))
         if first == "lost":
             with suppress(PoolClosed):  # by another thread, which has found the replica gone
                 pool.check()
@@ -192,18 +192,18 @@ class Reading:
             raise _AskPrimary(_why(exc)) from exc
 
     def _has_own_writes(self, connection: Connection) -> bool:
-        """Whether the server of `connection` has what this process wrote last; asked once on each connection."""
+        """Whether the server of `connection` has this process's last write; checked once on each connection."""
         own = self._own_write
         if own is None or self._replayed.get(connection) is own:
             return True
         if time.monotonic() > own.until:
-            log.warning("replica-behind: reads go to it again, without what this process wrote %.0f s ago",
+            log.warning("replica-behind: reads go to it again, although it lacks this process's write of %.0f s ago",
                         OWN_WRITES_SECONDS)  # fmt: skip
             self._own_write = None
             return True
         if own.position is None:
             return False
-        with translate_errors("asking how far the replica is"):
+        with translate_errors("reading the replay position of the replica"):
             row = connection.execute(_REPLAYED, (own.position,)).fetchone()
         has_it = row is not None and bool(row[0])
         if has_it and not route_of(connection).is_pooled:  # behind a pooler the next session may be another server's
@@ -224,7 +224,7 @@ def _over(pool: Pool, work: Callable[[Connection], T], *, seconds: float | None 
 
 
 def _trouble(exc: EverindexError | psycopg.Error) -> Trouble | None:
-    """What kept a read from its answer, where asking again, or elsewhere, may help."""
+    """The kind of failure of a read that repeating it, or another server, may solve; None for others."""
     state = sqlstate_of(exc)
     if state in ASKED_AGAIN:
         return "conflict"
@@ -232,7 +232,7 @@ def _trouble(exc: EverindexError | psycopg.Error) -> Trouble | None:
         return "lost"
     if isinstance(exc, psycopg.OperationalError) and (not state or (state[:2] in ("08", "57") and state != "57014")):
         return "lost"
-    # A replica may not have replayed yet what a migration did; and what has to write something is none of its business.
+    # A replica may not have replayed a migration yet, and statements that must write cannot run there.
     return "behind" if isinstance(exc, NotMigrated | ColumnMismatch | ReadOnlyServer) else None
 
 

@@ -1,4 +1,4 @@
-"""Checks of texts before they are embedded, and of vectors before they are stored, where every kind of index compares them."""
+"""Checks of texts before embedding, and of vectors before storing, so that every kind of index can compare them."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Below this length the components of a wide vector come near the smallest step of a halfvec (6e-8, IEEE 754 half
-#: precision), so that a halfvec index would compare rounding errors. Embedding models give lengths around 1.
+#: Below this length the components of a wide vector approach the smallest step of a halfvec (6e-8, IEEE 754 half
+#: precision), so a halfvec index would compare rounding errors. Embedding models produce lengths around 1.
 MIN_NORM = 1e-3
-#: The largest number of a halfvec; one greater component makes the build of a halfvec index fail.
-#: Source: pgvector, halfvec.h, HALF_MAX.
+#: The largest number of a halfvec; a single greater component makes the build of a halfvec index fail. Source:
+#: pgvector, halfvec.h, HALF_MAX.
 MAX_COMPONENT = 65504.0
 
 
 def check_vectors(array: npt.NDArray[Any], width: int) -> dict[int, str]:
-    """Row → why it cannot go to a column of `width` dimensions; empty when all `(n, width)` rows can.
+    """Row → why it cannot be stored in a column of `width` dimensions; empty when all `(n, width)` rows can.
 
-    Refused are rows that are not numbers, of another width, not finite, zero (cosine distance is undefined and pgvector
-    leaves them out of the index: README, "Indexing"), too short or too long. A shape other than (n, width) refuses
-    every row.
+    Refuses rows that are not numbers, of another width, not finite, zero (their cosine distance is undefined, and
+    pgvector leaves them out of the index: README, "Indexing"), too short or too long. A shape other than (n, width)
+    refuses every row.
     """
     if array.ndim == 0:
         raise ValueError("check_vectors takes rows of vectors, not a single number")
     if array.ndim != 2:
-        return dict.fromkeys(range(len(array)), f"the rows are not vectors but of shape {array.shape[1:]}")
+        return dict.fromkeys(range(len(array)), f"the rows are not vectors but have shape {array.shape[1:]}")
     if array.shape[1] != width:
-        return dict.fromkeys(range(len(array)), f"the vector has {array.shape[1]} dimensions, the column takes {width}")
+        return dict.fromkeys(range(len(array)), f"the vector has {array.shape[1]} dimensions, the column has {width}")
     if array.dtype.kind not in "fiu":
-        return dict.fromkeys(range(len(array)), f"the vector does not hold numbers but {array.dtype.name}")
+        return dict.fromkeys(range(len(array)), f"the vector does not contain numbers but {array.dtype.name}")
     with np.errstate(over="ignore", invalid="ignore"):
         rows = array.astype(np.float32, copy=False)
-        # Without a copy of all the rows, as abs() would make; NaN comes through.
+        # Avoids a copy of all rows, which abs() would make; NaN is preserved.
         largest = np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
         norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    # Written so that NaN counts as bad: every comparison with it is false.
+    # Written so that NaN is refused, since every comparison with it is false.
     good = (largest <= MAX_COMPONENT) & (norms >= MIN_NORM)
     return {int(row): _reason(float(largest[row]), float(norms[row])) for row in np.flatnonzero(~good)}
 
@@ -49,7 +49,7 @@ def text_problem(text: object) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "the text is not valid Unicode: it holds half of a surrogate pair"
+        return "the text is not valid Unicode: it contains half of a surrogate pair"
     return None
 
 

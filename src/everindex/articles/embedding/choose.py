@@ -12,16 +12,16 @@ from everindex.settings import Settings
 STATIC = "static"
 #: How a model on this machine is named: `local:` and a directory, an .onnx file or a hub name.
 LOCAL_PREFIX = "local:"
-#: How the names begin that are recorded.
+#: Prefixes of recorded model names.
 RECORDED_STATIC = "everindex/"
 RECORDED_ENDPOINT = "openai-compatible/"
 RECORDED_LOCAL = "local/"
 
 
 def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | None = None) -> Embedder:
-    """The embedder of `settings` for a column of `width` dimensions; asks and loads nothing yet.
+    """The embedder of `settings` for a column of `width` dimensions; does not connect or load anything yet.
 
-    `retries` bounds the patience with an endpoint: an import can wait, a reader of the search page cannot. Raises
+    `retries` limits how long an endpoint is retried: an import can wait, a search page cannot. Raises
     EmbeddingModelUnusable when the model cannot fill the column, or needs a key or address that is not set.
     """
     name = (settings.embedding_model or "").strip()
@@ -32,9 +32,10 @@ def choose_embedder(settings: Settings, *, width: int, retries: RetryPolicy | No
         return _local(name, settings, width)
     if not has_endpoint:
         raise EmbeddingModelUnusable(
-            f"EMBEDDING_MODEL is {name}, and there is no endpoint to ask for it.",
+            f"EMBEDDING_MODEL is {name}, but no endpoint is configured for it.",
             why="neither OPENAI_API_KEY nor OPENAI_BASE_URL is set.",
-            next_step="set one of them, or set EMBEDDING_MODEL to `static` for the model of the package, or to `local:` and a "
+            next_step="set one of them, or set EMBEDDING_MODEL to `static` for the model of the package, or to "
+            "`local:` and a "
             "directory for one on this machine.",
         )
     key = settings.openai_api_key
@@ -74,7 +75,7 @@ def embedder_named(name: str, settings: Settings, *, width: int, retries: RetryP
     """The model that somebody names: `static`, `local:` and a directory or hub name, a model of the endpoint that the settings
     have, or any of them as it is recorded; a recorded local one has to be that of the settings.
 
-    Raises EmbeddingModelUnusable where it cannot fill the column, or there is no endpoint to ask.
+    Raises EmbeddingModelUnusable where it cannot fill the column, or no endpoint is configured.
     """
     wanted = name.strip()
     if wanted.lower() == STATIC or wanted.startswith(RECORDED_STATIC):
@@ -88,8 +89,8 @@ def embedder_named(name: str, settings: Settings, *, width: int, retries: RetryP
         )
     if wanted.startswith((RECORDED_STATIC, RECORDED_ENDPOINT, RECORDED_LOCAL)) and wanted != named.model:
         raise EmbeddingModelUnusable(
-            f"the model {wanted} cannot be asked here.",
-            why=f"the column has {width} dimensions, and what is here is {named.model}.",
-            next_step=f"name that one, or upgrade everindex to the version that has {wanted}.",
+            f"the model {wanted} is not available here.",
+            why=f"for {width} dimensions the available model is {named.model}.",
+            next_step=f"use that name, or install the version of everindex that has {wanted}.",
         )
     return named

@@ -1,9 +1,8 @@
-"""The declaration of the model that made the vectors without a record: compared with the stored vectors, then recorded.
+"""The declaration of the model that made the vectors without a record: compared with a sample of them, then recorded.
 
-`compare` embeds a sample of stored texts and looks whether the stored vectors are those; it reads only. What it guarantees is
-the sample: at least MIN_COMPARED different texts, of which at least AGREEING_SHARE have a stored vector that is the model's
-(cosine ≥ AGREEMENT). It does not guarantee rows that were not drawn: `everindex embed --check` compares them all
-(docs/decisions/0016).
+`compare` embeds a sample of stored texts and compares the results with the stored vectors; it reads only. It guarantees
+at least MIN_COMPARED different texts, of which at least AGREEING_SHARE have the model's vector (cosine ≥ AGREEMENT). It
+guarantees nothing about rows outside the sample: `everindex embed --check` compares them all (docs/decisions/0016).
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 from everindex.units import count_text
 
-#: Somebody waits for the answer: an endpoint that is down is told after seconds, not minutes.
+#: Somebody waits for the result: an unreachable endpoint is reported after seconds, not minutes.
 DECLARING = RetryPolicy(attempts=2, total_seconds=20.0)
-#: Stored vectors that are compared unless told otherwise, by a declaration, the doctor and the keeper.
+#: Default sample size of a declaration, the doctor and the keeper, in stored vectors.
 SAMPLE_ROWS = 200
-#: Fewer different texts than this prove nothing.
+#: Minimum number of different texts for a meaningful comparison.
 MIN_COMPARED = 3
-#: Two vectors are the same from this cosine on: a remote model repeats itself to 0.9999, another model, another text or another
-#: padding stays below 0.9.
+#: From this cosine on, two vectors count as the same: a remote model repeats itself to 0.9999, while another model,
+#: text or padding stays below 0.9.
 AGREEMENT = 0.99
-#: So many of the sample have to agree: a few texts may have been edited since they were embedded.
+#: The share of the sample that must agree: a few texts may have been edited after embedding.
 AGREEING_SHARE = 0.95
-#: Texts that are embedded in every form, to find the one to compare the sample in.
+#: Number of texts embedded in every form, to find the form in which to compare the sample.
 TRIED_TEXTS = 16
-#: Two sets of vectors of which all inner products are equal within this are the same set, turned or padded.
+#: Two sets of vectors whose inner products all agree within this are the same set, rotated or padded.
 SAME_SHAPE = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How near the stored vectors of a sample are to those that a model gives their texts, in one form."""
+    """How close the stored vectors of a sample are to the model's vectors of their texts, in one form."""
 
     form: str
     compared: int
@@ -82,15 +81,15 @@ class Declared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """Rows whose vector has no record: their texts, and the vectors, (n, dim) float32, none of them zero."""
+    """Rows whose vector has no record: their texts and their vectors, (n, dim) float32, none of them zero."""
 
     texts: Sequence[tuple[str | None, str | None]]
     vectors: Vectors
 
 
 def read_unrecorded(connection: Connection, table: CollectionTable, *, rows: int) -> Sampled:
-    """A random sample of up to `rows` rows whose vector has no record and is not zero. Reads the keys of the whole table, and
-    the vectors of a few times as many rows as it gives."""
+    """A random sample of up to `rows` rows whose vector has no record and is not zero. Reads the keys of the whole
+    table, and the vectors of several times `rows` rows."""
     draw = sql.SQL("SELECT a.{} FROM {} a WHERE a.{} IS NOT NULL AND {} ORDER BY random() LIMIT {}").format(
         table.key, table.identifier, table.vector, without_record(table), sql.Literal(4 * rows)
     )
@@ -116,12 +115,13 @@ def read_unrecorded(connection: Connection, table: CollectionTable, *, rows: int
 
 
 def compare(sampled: Sampled, embedder: Embedder) -> Agreement:
-    """How the sample agrees with `embedder`, in the form that agrees best. Raises DeclarationRefused with the figures of every
-    form where it does not, or where too little can be compared; EmbeddingFailed where the model gives no vector at all."""
+    """How well the sample agrees with `embedder`, in the best form. Raises DeclarationRefused, with the figures of
+    every form, where it does not agree or too little can be compared; EmbeddingFailed where the model returns no vector
+    at all."""
     few = [_agreement(sampled, embedder, form, limit=TRIED_TEXTS) for form in TEXT_FORMS]
     tried = sorted(
         (one for one in few if one is not None),
-        # A form that is one and the same text for all rows says nothing, however near it comes.
+        # A form that gives the same text for all rows is no evidence, however close its vectors are.
         key=lambda one: (one.compared < MIN_COMPARED, -one.agreed / one.compared, -one.median_cosine),
     )
     if not tried:
@@ -135,7 +135,7 @@ def compare(sampled: Sampled, embedder: Embedder) -> Agreement:
 
 
 def _agreement(sampled: Sampled, embedder: Embedder, form: str, *, limit: int) -> Agreement | None:
-    """Of up to `limit` different texts in this form; None where there is no text."""
+    """The agreement of up to `limit` different texts in this form; None where there is no text."""
     stored, made = _pairs(sampled, embedder, form, limit=limit)
     if not len(stored):
         return None
@@ -150,7 +150,7 @@ def _agreement(sampled: Sampled, embedder: Embedder, form: str, *, limit: int) -
 
 
 def _pairs(sampled: Sampled, embedder: Embedder, form: str, *, limit: int) -> tuple[Vectors, Vectors]:
-    """Stored vectors and the model's, of length 1, a row for each different text."""
+    """The stored vectors and the model's, scaled to length 1, one row per different text."""
     numbers: dict[str, int] = {}
     for number, (title, summary) in enumerate(sampled.texts):
         text = text_of(form, title, summary)
@@ -163,7 +163,7 @@ def _pairs(sampled: Sampled, embedder: Embedder, form: str, *, limit: int) -> tu
     usable = [row for row in range(len(texts)) if row not in batch.failures]
     if not usable and embedder.is_remote:
         raise EmbeddingFailed(
-            f"{embedder.model} gives no vector to compare with.",
+            f"{embedder.model} returned no vector to compare with.",
             why=f"{next(iter(batch.failures.values()))}.",
             next_step="check OPENAI_API_KEY, OPENAI_BASE_URL and the model's name, and declare it again.",
         )
@@ -178,7 +178,8 @@ def _unit(vectors: Vectors) -> Vectors:
 
 
 def _is_turned(sampled: Sampled, embedder: Embedder, form: str) -> bool:
-    """Whether the stored vectors lie to each other as the model's do, so that only the map to the column's width differs."""
+    """Whether the stored vectors have the same inner products as the model's, so that only the map to the column's
+    width differs."""
     for one in dict.fromkeys((form, OWN_FORM, "title alone", "summary alone")):
         stored, made = _pairs(sampled, embedder, one, limit=TRIED_TEXTS)
         if len(stored) > MIN_COMPARED and float(np.abs(stored @ stored.T - made @ made.T).max()) < SAME_SHAPE:
@@ -187,28 +188,28 @@ def _is_turned(sampled: Sampled, embedder: Embedder, form: str) -> bool:
 
 
 def nothing_to_declare(embedder: Embedder) -> DeclarationRefused:
-    """There is no vector without a record, but for zero ones."""
+    """The error where no vector but zero ones lacks a record."""
     return DeclarationRefused(
         f"{embedder.model} is not declared: there is nothing to declare.",
-        why="every vector has a record of the model that made it, or there are none, or they are zero.",
-        next_step="run  everindex model  to see which; everindex embed  makes what is missing, zero, or of another model.",
+        why="every vector has a record of its model, or there are no vectors, or the rest are zero.",
+        next_step="run  everindex model  to see the models; everindex embed  makes vectors that are missing, zero, or of another model.",
     )
 
 
 def _too_few(compared: int, embedder: Embedder) -> DeclarationRefused:
     return DeclarationRefused(
-        f"{embedder.model} is not declared: {count_text(compared, 'text')} could be compared, {MIN_COMPARED} are needed.",
-        why="only different texts that are not empty, beside vectors without a record that are not zero, say anything.",
-        next_step="run  everindex embed --overwrite-unrecorded  to make these vectors anew with the current model.",
+        f"{embedder.model} is not declared: {count_text(compared, 'text')} could be compared, but {MIN_COMPARED} are needed.",
+        why="only different, non-empty texts with a non-zero vector without a record can be compared.",
+        next_step="run  everindex embed --overwrite-unrecorded  to replace these vectors with those of the current model.",
     )
 
 
 def _refused(best: Agreement, tried: Sequence[Agreement], embedder: Embedder, *, is_turned: bool) -> DeclarationRefused:
     figures = "; ".join(one.sentence for one in (best, *(one for one in tried if one.form != best.form)))
     if is_turned:
-        why = f"they are this model's, but padded or turned to the column's width in another way than here. {figures}."
+        why = f"they are this model's, but padded or rotated to the column's width in a different way. {figures}."
     else:
-        why = f"the stored vectors are not those that it gives their texts. {figures}."
+        why = f"the stored vectors differ from those that it makes from their texts. {figures}."
     return DeclarationRefused(
         f"{embedder.model} is not declared: {best.agreed} of {best.compared} stored vectors agree with it.",
         why=why,
@@ -218,7 +219,7 @@ def _refused(best: Agreement, tried: Sequence[Agreement], embedder: Embedder, *,
 
 
 def record_declaration(connection: Connection, table: CollectionTable, model: str, agreement: Agreement) -> None:
-    """Records that `model` made the vectors of the table that have no record; one declaration for each table."""
+    """Records that `model` made the vectors of the table that have no record; one declaration per table."""
     with translate_errors("recording the declared model"):
         connection.execute(
             """
@@ -238,7 +239,8 @@ def record_declaration(connection: Connection, table: CollectionTable, model: st
 
 
 def withdraw_declaration(connection: Connection, table: CollectionTable, model: str) -> None:
-    """Takes back that `model` made the vectors without a record; does nothing where another one is declared by now."""
+    """Deletes the declaration that `model` made the vectors without a record; does nothing where another model is
+    declared by now."""
     with translate_errors("withdrawing the declared model"):
         connection.execute(
             "DELETE FROM everindex_meta.declared_model WHERE table_schema = %s AND table_name = 'articles' AND model = %s",

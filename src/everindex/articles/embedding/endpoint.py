@@ -1,4 +1,4 @@
-"""Requests to an OpenAI-compatible endpoint: repeated where that may help, and its refusals as errors of ours."""
+"""Requests to an OpenAI-compatible endpoint, retried where that may help, with its failures as our errors."""
 
 from __future__ import annotations
 
@@ -17,48 +17,49 @@ if TYPE_CHECKING:
     import openai
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
-#: A key that a local server without keys ignores; the client refuses to start without one.
+#: A placeholder key: local servers without keys ignore it, but the client refuses to start without one.
 PLACEHOLDER_KEY = "none"
-#: Statuses that another attempt may cure. Source: RFC 9110 section 15; 409 is OpenAI's lock timeout.
+#: Statuses for which a retry may succeed. Source: RFC 9110 section 15; 409 is OpenAI's lock timeout.
 RETRIED = frozenset({408, 409, 425, 429})
-#: Statuses that speak of the texts that were sent, not of the endpoint, key or model.
+#: Statuses caused by the texts, not by the endpoint, key or model.
 ABOUT_THE_TEXTS = frozenset({400, 413, 422})
 MAX_MESSAGE_CHARS = 300
 
 
 class TextsRefusedError(Exception):
-    """The endpoint works and refused what it was sent; fewer texts may pass. The message is the reason, no secret."""
+    """The endpoint works but refused these texts; fewer texts may pass. The message is the reason and contains no secret."""
 
 
 class BatchFailedError(Exception):
-    """The server failed or did not answer (5xx, a time-out, a connection that broke off): it is in trouble, or the batch is
-    too much for it; fewer texts tell. The message is the reason, no secret."""
+    """The server failed or did not answer (5xx, a timeout, a broken connection): it has a problem, or the batch is too
+    large for it, which fewer texts show. The message is the reason and contains no secret."""
 
 
 class EndpointUnusableError(Exception):
-    """No text will get a vector now: network, key, model or server. The message is the reason, no secret."""
+    """No text can get a vector now, because of network, key, model or server. The message is the reason and contains no
+    secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how long a request is repeated. Waits double from the first to the longest, plus jitter."""
+    """How often and how long a request is retried. Waits double from the first to the longest, plus jitter."""
 
     attempts: int = 5
     total_seconds: float = 120.0
-    """No attempt starts later than this after the first."""
+    """No attempt starts later than this many seconds after the first."""
 
     first_wait_seconds: float = 0.5
     longest_wait_seconds: float = 20.0
     jitter_seconds: float = 0.5
     longest_retry_after_seconds: float = 30.0
-    """A `Retry-After` up to here is obeyed; an endpoint that asks for more is given up for this time."""
+    """A `Retry-After` up to this value is obeyed; for a longer one the request fails at once."""
 
 
 Reason = TextsRefusedError | BatchFailedError | EndpointUnusableError
 
 
 class _AttemptFailed(Exception):
-    """What the retry library sees of a failed attempt: its hooks log it, so it holds the reason alone."""
+    """A failed attempt as the retry library gets it: its hooks log it, so it contains only the reason."""
 
     def __init__(self, reason: Reason, again: bool | float) -> None:
         super().__init__(str(reason))
@@ -79,7 +80,7 @@ class Endpoint:
         timeout_seconds: float,
         retries: RetryPolicy,
     ) -> None:
-        """`dimensions` is sent only if it is not None: most models refuse it. `timeout_seconds` is per attempt."""
+        """`dimensions` is sent only if not None, since most models refuse it. `timeout_seconds` is per attempt."""
         self._model_name = model_name
         self._dimensions = dimensions
         self._key = (api_key or "").strip() or PLACEHOLDER_KEY
@@ -93,14 +94,17 @@ class Endpoint:
         self._client: openai.OpenAI | None = None
 
     def ask(self, texts: Sequence[str], *, once: bool = False) -> bytes:
-        """The body of the endpoint's answer for `texts`; with `once`, a failure is not tried again, but for a server that is
-        busy. Raises TextsRefusedError, BatchFailedError or EndpointUnusableError only."""
+        """The body of the endpoint's response for `texts`. With `once`, only a busy server is retried. Raises only
+        TextsRefusedError, BatchFailedError or EndpointUnusableError."""
         if not (self._key.isascii() and self._key.isprintable()):
-            raise EndpointUnusableError("OPENAI_API_KEY holds a character that no HTTP header can, as a line break")
+            raise EndpointUnusableError(
+                "OPENAI_API_KEY contains a character that an HTTP header cannot, such as a line break"
+            )
         if self._address is None:
             raise EndpointUnusableError(
-                "the endpoint cannot be asked: OPENAI_BASE_URL is no http(s) address (it is not shown, since it may hold a "
-                "password): of special characters in its password, / is %2F, @ is %40, : is %3A, ? is %3F, # is %23"
+                "the endpoint cannot be used: OPENAI_BASE_URL is not an http(s) address (it is not shown, since it may "
+                "contain a password). Write special characters of a password as %2F for /, %40 for @, %3A for :, %3F "
+                "for ?, %23 for #"
             )
         import stamina  # as openai: 0.1 s that only a user of an endpoint pays
 
@@ -122,7 +126,7 @@ class Endpoint:
                     try:
                         return self._ask_once(texts)
                     except Exception as exc:  # the promise of `ask`; each kind becomes a reason, the others their class
-                        raise _AttemptFailed(self._told(exc), self._again(exc)) from None
+                        raise _AttemptFailed(self._as_error(exc), self._again(exc)) from None
         except _AttemptFailed as failed:
             raise failed.reason from None
         raise AssertionError("stamina ends with an answer or an exception")
@@ -136,7 +140,7 @@ class Endpoint:
                 self._closing = weakref.finalize(self, self._client.close)
                 self._closing.atexit = False
             client = self._client
-        # The raw answer: the client's own parsing builds a model of every number and trusts their count and order.
+        # The raw response: the client's own parser builds objects for every number and trusts their count and order.
         answer = client.embeddings.with_raw_response.create(
             model=self._model_name, input=list(texts), encoding_format="float", **optional
         )
@@ -163,7 +167,7 @@ class Endpoint:
         )
 
     def _again(self, exc: Exception) -> bool | float:
-        """Whether to ask again, or after how many seconds."""
+        """Whether to retry, or after how many seconds."""
         import openai
 
         if isinstance(exc, openai.APIConnectionError):  # timeouts too
@@ -177,18 +181,18 @@ class Endpoint:
             return True
         return wait if wait <= self._retries.longest_retry_after_seconds else False
 
-    def _told(self, exc: Exception) -> Reason:
+    def _as_error(self, exc: Exception) -> Reason:
         import openai
 
         match exc:
             case openai.APITimeoutError():
-                # Neither did a server that nobody can reach: a single text tells that as well.
+                # An unreachable server fails like this too: a single text shows that as well.
                 return BatchFailedError(f"the endpoint did not answer within {self._timeout_seconds:g} s")
             case openai.APIConnectionError():
                 reason = self._clean(f"the endpoint cannot be reached: {exc.__cause__ or exc}")
                 return (EndpointUnusableError if _has_not_connected(exc) else BatchFailedError)(reason)
             case openai.APIStatusError(status_code=401 | 403 as status):
-                # Without the message: it repeats parts of the key.
+                # Without the endpoint's message, which may repeat parts of the key.
                 return EndpointUnusableError(f"the endpoint refuses the key (HTTP {status})")
             case openai.APIStatusError(status_code=status):
                 reason = self._clean(f"the endpoint answered HTTP {status}: {exc.message}")
@@ -197,7 +201,7 @@ class Endpoint:
                 return (BatchFailedError if status >= 500 or status == 408 else EndpointUnusableError)(reason)
             case _:
                 return EndpointUnusableError(
-                    f"the endpoint cannot be asked ({type(exc).__name__}); check its address and key"
+                    f"the endpoint cannot be used ({type(exc).__name__}); check its address and key"
                 )
 
     def _clean(self, message: str) -> str:
@@ -206,13 +210,13 @@ class Endpoint:
 
 
 def _has_not_connected(exc: openai.APIConnectionError) -> bool:
-    """No text has left this machine: a name, an address or a port at which nobody answers. By the names of its causes, which
-    are the same in each library that the client may use."""
+    """Whether no connection was made, so that no text has left this machine. Decided by the class names of its causes,
+    which are the same in each HTTP library that the client may use."""
     return type(exc.__cause__).__name__ not in {"ReadError", "WriteError", "RemoteProtocolError"}
 
 
 def _retry_after_seconds(exc: openai.APIStatusError) -> float | None:
-    """The seconds of `Retry-After`; its date form is rare and taken as absent, as is what is not a number."""
+    """The seconds of `Retry-After`; its rare date form and anything that is not a number count as absent."""
     try:
         seconds = float(exc.response.headers.get("retry-after", ""))
     except ValueError:
@@ -230,8 +234,8 @@ class Address:
 
 
 def take_apart(url: str) -> Address | None:
-    """The address as it was meant; None for one that is not of HTTP, or in which an unescaped character of a password could
-    be taken for a part of the host."""
+    """The parsed address; None where it is not http(s), or an unescaped character of a password could be taken for part
+    of the host."""
     found = re.fullmatch(r"(?is)(https?)://([^/?#]*)(.*)", url)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The vectors of a table, counted by the model that made them: what `everindex model` shows. Reads every vector."""
+"""The vectors of a table counted by model, as `everindex model` shows them. Reads every vector."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from everindex.pg.vector_type import UNIT_TOLERANCE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCounts:
-    """The rows of one table, by what is known of their vectors."""
+    """The rows of one table, counted by what is known about their vectors."""
 
     rows: int
     without_vector: int
     zero: int
-    """Vectors of zeros: embeddings that failed unseen. They count for no model."""
+    """Vectors of zeros: embeddings that failed unnoticed. They count for no model."""
 
     not_unit: int
-    """Vectors of another length than 0 and 1."""
+    """Vectors whose length is neither 0 nor 1."""
 
     recorded: Mapping[str, int]
     unrecorded: int
-    """Vectors without a record; of the declared model where there is one."""
+    """Vectors without a record; they count as the declared model's where one is declared."""
 
     declared: str | None
     declared_form: str | None
-    """The text that the declared model was given, as the comparison has found it."""
+    """The form of text given to the declared model, as the comparison found it."""
 
     dimensions: int | None
 
@@ -56,7 +56,7 @@ class ModelCounts:
 
 
 def count_models(connection: Connection, table: CollectionTable) -> ModelCounts:
-    """One pass over the table. Takes ACCESS SHARE."""
+    """Counts the vectors in one pass over the table. Takes ACCESS SHARE."""
     if table.dimensions is None:
         with translate_errors("counting rows"):
             row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table.identifier)).fetchone()

@@ -1,4 +1,4 @@
-"""The embedding model behind an OpenAI-compatible endpoint; one bad text or response costs only itself."""
+"""The embedding model behind an OpenAI-compatible endpoint; a bad text or response affects only itself."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from everindex.articles.embedding.response import ResponseUnusableError, read_re
 from everindex.errors import EmbeddingModelUnusable
 
 DEFAULT_MODEL = "text-embedding-3-small"
-#: The widest vectors of the models that take `dimensions`. Source: OpenAI, "New embedding models and API updates".
+#: The widest vectors of the models that accept `dimensions`. Source: OpenAI, "New embedding models and API updates".
 SHORTENABLE = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
-#: One request: at most 2,048 texts and 300,000 tokens (OpenAI API reference); small enough for a local server, too.
+#: OpenAI accepts 2,048 texts and 300,000 tokens per request (API reference); these limits suit a local server too.
 MAX_BATCH_TEXTS = 256
 MAX_BATCH_CHARS = 200_000
-#: 8,192 tokens, the window of text-embedding-3, are some 24,000 characters of European text; the rest is cut off.
+#: 8,192 tokens, the window of text-embedding-3, are about 24,000 characters of European text; the rest is cut off.
 MAX_TEXT_CHARS = 24_000
-#: After so many refusals in a row, without a success between, the request itself is at fault and not one of the texts.
+#: After this many consecutive refusals the request itself is considered at fault, not one of the texts.
 MAX_REFUSALS_IN_A_ROW = 64
-#: After so many single texts in a row at which the server failed, it is asked for a text that it has answered before.
+#: After this many consecutive failures on single texts, the server is tested with a text that it has answered before.
 MAX_FAILED_TEXTS_IN_A_ROW = 3
-#: So many requests of one call may fail on the server's side; each may take a time-out.
+#: How many requests of one call may fail on the server's side; each may take a timeout.
 MAX_FAILED_REQUESTS = 100
-#: After so many batches of a size that was found to work, twice as many texts are tried; after twice as many, when those fail.
+#: After this many successful batches of a reduced size, twice as many texts are tried; when that fails, after twice as
+#: many batches.
 BATCHES_UNTIL_LARGER = 32
 
 
@@ -51,7 +52,7 @@ class OpenAICompatibleEmbedder:
         timeout_seconds: float = 30.0,
         retries: RetryPolicy | None = None,
     ) -> None:
-        """`width` is the column's. Raises EmbeddingModelUnusable for a model known to be narrower than that."""
+        """`width` is that of the column. Raises EmbeddingModelUnusable for a model known to be narrower."""
         widest = SHORTENABLE.get(model_name)
         if widest is not None and width > widest:
             raise EmbeddingModelUnusable(
@@ -79,7 +80,7 @@ class OpenAICompatibleEmbedder:
         self._endpoint.close()
 
     def embed(self, texts: Sequence[str]) -> EmbeddingBatch:
-        """`(len(texts), width)` float32. Every text without a usable vector is a failure; nothing is raised.
+        """`(len(texts), width)` float32. Every text without a usable vector is in `failures`; raises nothing.
 
         When the endpoint as a whole fails (after the retries), the texts not yet sent fail with the same reason.
         """
@@ -87,8 +88,8 @@ class OpenAICompatibleEmbedder:
 
 
 class _BatchSize:
-    """How many texts the endpoint takes at once, as far as is known. Of two threads that tell it something the last one wins:
-    it costs a request, no text."""
+    """The largest batch that the endpoint is known to accept. Between two threads the last update wins, which at worst
+    costs one request and no text."""
 
     def __init__(self) -> None:
         self.texts = MAX_BATCH_TEXTS
@@ -96,13 +97,13 @@ class _BatchSize:
         self._until_larger = BATCHES_UNTIL_LARGER
 
     def too_large(self, texts: int) -> None:
-        """A batch of `texts` failed, and both its halves did not."""
+        """Notes that a batch of `texts` failed while both its halves succeeded."""
         if self.texts < MAX_BATCH_TEXTS:
             self._until_larger *= 2
         self.texts, self._good = min(self.texts, max(1, texts // 2)), 0
 
     def good(self, texts: int) -> None:
-        """A batch of `texts` was answered."""
+        """Notes that a batch of `texts` was answered."""
         if texts < self.texts or self.texts == MAX_BATCH_TEXTS:
             return
         self._good += 1
@@ -111,7 +112,7 @@ class _BatchSize:
 
 
 class _Run:
-    """One call of `embed`: what has come so far."""
+    """The state of one call of `embed`."""
 
     def __init__(self, endpoint: Endpoint, texts: Sequence[str], width: int, size: _BatchSize) -> None:
         self._endpoint = endpoint
@@ -138,8 +139,8 @@ class _Run:
         return EmbeddingBatch.checked(self._vectors, width=self._width, failures=self._failures)
 
     def _send(self, rows: list[int], *, once: bool = False) -> bool:
-        """Ask for the texts of `rows`, in as many requests as the endpoint is known to need; halve what it refuses or fails
-        at until the text at fault stands alone. True when all of them were answered."""
+        """Sends the texts of `rows` in requests of the accepted size, and halves a refused or failed batch until the
+        bad text is alone. True when all were answered."""
         size = self._size.texts
         if len(rows) > size:
             parts = [self._send(rows[first : first + size], once=once) for first in range(0, len(rows), size)]
@@ -147,7 +148,7 @@ class _Run:
         if self._given_up is not None:
             self._fail(rows, self._given_up)
             return False
-        # Of what is known to fail at many texts, fewer are the better retry.
+        # Where large batches are known to fail, a smaller batch is the better retry.
         once = once or (len(rows) > 1 and size < MAX_BATCH_TEXTS)
         try:
             self._ask(rows, once=once)
@@ -166,7 +167,7 @@ class _Run:
         return False
 
     def _ask(self, rows: list[int], *, once: bool) -> None:
-        """One request, and its answer kept. Raises what the endpoint and its answer raise."""
+        """Sends one request and keeps its vectors. Raises what the endpoint and the response parser raise."""
         body = self._endpoint.ask([self._texts[row][:MAX_TEXT_CHARS] for row in rows], once=once)
         received = read_response(body, count=len(rows), width=self._width)
         self._refusals_in_a_row = self._failed_texts_in_a_row = 0
@@ -177,11 +178,11 @@ class _Run:
     def _refused(self, rows: list[int], reason: str) -> bool:
         self._refusals_in_a_row += 1
         if self._refusals_in_a_row >= MAX_REFUSALS_IN_A_ROW:
-            self._give_up(f"the endpoint refuses whatever it is sent: {reason}")
+            self._give_up(f"the endpoint refuses every request: {reason}")
         return self._halve(rows, reason)
 
     def _failed(self, rows: list[int], reason: str, *, once: bool) -> bool:
-        """The server failed at `rows`: too many, one that it cannot take, or it takes none at all."""
+        """Handles a server failure on `rows`: too many, one that the server cannot process, or an outage."""
         self._failed_requests += 1
         if self._failed_requests >= MAX_FAILED_REQUESTS:
             self._give_up(reason)
@@ -192,7 +193,7 @@ class _Run:
         elif (
             not once and self._answered is None and not any(self._is_answered(row) for row in {rows[0]: 0, rows[-1]: 0})
         ):
-            # Retried to no avail, and neither of two single texts passes.
+            # Retries failed, and neither of two single texts succeeded.
             self._give_up(reason)
         return self._halve(rows, reason)
 
@@ -210,7 +211,7 @@ class _Run:
         return self._answered is not None and self._is_answered(self._answered)
 
     def _is_answered(self, row: int) -> bool:
-        """Asks once for a single text."""
+        """Sends a single text once."""
         try:
             self._ask([row], once=True)
         except (EndpointUnusableError, ResponseUnusableError, TextsRefusedError, BatchFailedError):
@@ -225,7 +226,7 @@ class _Run:
 
 
 def _batches(rows: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:
-    """`rows` in order, in runs of bounded count and length."""
+    """`rows` in order, in batches of limited count and length."""
     batch: list[int] = []
     chars = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""The interface of an embedding model: vectors for texts, or for each text that has none the reason."""
+"""The interface of an embedding model: a vector for each text, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EmbeddingBatch:
     """The vectors of some texts, in the order of the texts."""
 
     vectors: Vectors
-    """`(n, dimensions)` float32; the row of a text without a vector is NaN throughout."""
+    """`(n, dimensions)` float32; the row of a text without a vector is all NaN."""
 
     failures: dict[int, str]
     """Index of the text → why it has no vector, in words for the operator; never a secret."""
@@ -37,7 +37,7 @@ class EmbeddingBatch:
         failures: Mapping[int, str] | None = None,
         truncated: frozenset[int] = frozenset(),
     ) -> Self:
-        """A batch in which every row that the table could not search by is a failure. Copies what it changes."""
+        """A batch in which every row unusable for search is a failure. Copies what it changes."""
         known = dict(failures or {})
         found = {row: reason for row, reason in check_vectors(vectors, width).items() if row not in known}
         together = dict(sorted((known | found).items()))
@@ -48,7 +48,7 @@ class EmbeddingBatch:
 
 
 class Embedder(Protocol):
-    """A model that turns texts into vectors of one width. Every implementation is safe to share between threads."""
+    """A model that turns texts into vectors of one width. Implementations must be thread-safe."""
 
     @property
     def model(self) -> str:
@@ -60,10 +60,10 @@ class Embedder(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """True when texts leave this machine's process for an endpoint."""
+        """True when texts leave this process for an endpoint."""
 
     def embed(self, texts: Sequence[str]) -> EmbeddingBatch:
-        """The vectors of `texts`. Never raises for what a text or an endpoint does: that is in `failures`."""
+        """The vectors of `texts`. Never raises because of a text or an endpoint: such errors are in `failures`."""
 
 
 class AsymmetricEmbedder(Embedder, Protocol):
@@ -86,7 +86,7 @@ class TokenWindow(Protocol):
 
 
 def embed_query(embedder: Embedder, text: str) -> Vectors:
-    """The vector of one search text, `(dimensions,)` float32. Raises EmbeddingFailed, saying why there is none."""
+    """The vector of one search text, `(dimensions,)` float32. Raises EmbeddingFailed with the reason."""
     vector: Vectors = embed_queries(embedder, [text])[0]
     return vector
 
@@ -101,7 +101,7 @@ def embed_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     number, reason = min(batch.failures.items())
     which = "the search text" if len(texts) == 1 else f"search text {number + 1} of {len(texts)}"
     if embedder.is_remote:
-        next_step = "check OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL, or search by keywords meanwhile."
+        next_step = "check OPENAI_API_KEY, OPENAI_BASE_URL and EMBEDDING_MODEL, or use keyword search meanwhile."
     else:
-        next_step = "search with other words, or by keywords."
-    raise EmbeddingFailed(f"{which} got no vector from {embedder.model}.", why=f"{reason}.", next_step=next_step)
+        next_step = "search with other words, or use keyword search."
+    raise EmbeddingFailed(f"{which} has no vector from {embedder.model}.", why=f"{reason}.", next_step=next_step)

@@ -1,6 +1,6 @@
-"""Cache of recent query vectors, so that all pages of one search are measured from the same one, and paid for once.
+"""The cache of recent query vectors: all pages of one search use the same vector and pay for it once.
 
-A remote model may give a slightly other vector each time it is called.
+A remote model may return a slightly different vector each time it is called.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections import OrderedDict
 
 from everindex.articles.embedding.provider import Embedder, Vectors, embed_query
 
-#: Some 1.5 MB at 1536 dimensions.
+#: About 1.5 MB at 1536 dimensions.
 KEPT = 256
 
 
 class RecentVectors:
-    """The vectors of the last search texts that went to a remote model; safe to use from many threads."""
+    """The vectors of the last search texts sent to a remote model; safe to use from many threads."""
 
     def __init__(self, *, kept: int = KEPT) -> None:
         self._kept = kept
@@ -23,15 +23,15 @@ class RecentVectors:
         self._lock = threading.Lock()
 
     def vector(self, embedder: Embedder, text: str) -> Vectors:
-        """The vector of a search text, (dim,) float32, not to be changed: the kept one, else a new one. A model of this
-        process is always asked: it gives the same. Raises EmbeddingFailed."""
+        """The vector of a search text, (dim,) float32, read-only: the cached one, otherwise a new one. A local model is
+        always called, since it returns the same vector. Raises EmbeddingFailed."""
         if not embedder.is_remote:
             return embed_query(embedder, text)
         found = self.known(embedder, text)
         return self._keep(embedder, text, embed_query(embedder, text)) if found is None else found
 
     def known(self, embedder: Embedder, text: str) -> Vectors | None:
-        """The kept vector of a text, without asking anybody."""
+        """The cached vector of a text, without a request."""
         key = (embedder.model, text)
         with self._lock:
             found = self._vectors.get(key)
@@ -40,7 +40,7 @@ class RecentVectors:
         return found
 
     def _keep(self, embedder: Embedder, text: str, vector: Vectors) -> Vectors:
-        """The vector that is kept from now on: of two that were asked for at once, both callers get the first."""
+        """Caches a vector and returns the cached one: two concurrent callers both get the first."""
         kept = vector.copy()
         kept.flags.writeable = False
         with self._lock:

@@ -1,7 +1,7 @@
-"""Secrets taken out of texts and log records: of a key or password, no piece of six characters stays.
+"""The redaction of secrets in texts and log records: no six characters in a row of a key or password remain.
 
-An endpoint may repeat the key that it was sent, whole or in part, in its message; and what is used to ask it logs requests,
-answers and addresses. Whoever asks gives its secrets here, and what is said or logged then is without them.
+An endpoint may repeat the key, whole or in part, in its message, and the client libraries log requests, responses and
+addresses. The caller registers its secrets here, and texts and logs no longer contain them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from urllib.parse import quote, quote_plus
 
 PIECE = 6
 HIDDEN = "***"
-#: Who logs when an endpoint is asked: the client, what it sends with, and what asks again.
+#: The loggers involved in a request: the client, its HTTP libraries, and the retry library.
 LOGGERS = re.compile(r"(?:openai|httpx\d?|httpcore\d?|stamina)(?:\.|$)")
-#: Of the lower one, those that come into being with what they log about.
+#: Loggers of the lower HTTP library, which are created with the objects that they log about.
 _LATE = tuple(
     f"httpcore{number}.{part}" for number in ("", "2") for part in ("connection", "http11", "http2", "proxy", "socks")
 )
-#: Keys that an endpoint has shortened itself, such as sk-ab****wxyz, and what follows the name of a credential.
+#: Keys that an endpoint has masked itself, such as sk-ab****wxyz, and anything after the name of a credential.
 _MASKED = re.compile(r"[\w.+/=-]*(?:\*{2,}|x{4,}|•{2,}|…)[\w.+/=*•…-]*")
 _CREDENTIAL = re.compile(
     r"(?i)\b(authorization|bearer|basic|x-api-key|api[-_ ]?key|access[-_ ]?token|token)\b(['\"]?\s*[:=]\s*['\"]?|\s+)"
@@ -31,7 +31,7 @@ _LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk)-[\w-]{4,}")
 
 
 class Secrets:
-    """What must not be said, in every form that it is sent or repeated in."""
+    """Secrets in every form in which they may be sent or repeated."""
 
     def __init__(self, *secrets: str | None) -> None:
         forms: set[str] = set()
@@ -47,7 +47,7 @@ class Secrets:
         self._ends = re.compile("|".join(rf"(?<!\w){re.escape(end)}(?!\w)" for end in ends)) if ends else None
 
     def clean(self, text: str) -> str:
-        """The text without them."""
+        """The text without the secrets."""
         for form in self._whole:
             text = text.replace(form, HIDDEN)
         marked = [False] * len(text)
@@ -64,7 +64,7 @@ class Secrets:
         return _LIKE_A_KEY.sub(HIDDEN, _MASKED.sub(HIDDEN, text))
 
     def keep_out_of_logs(self) -> None:
-        """Cleans every record that LOGGERS and their children write from now on, for whatever handler."""
+        """Cleans every later record of LOGGERS and their children, for any handler."""
         found = [name for name in logging.root.manager.loggerDict if LOGGERS.match(name)]
         for name in {"stamina", *_LATE, *found}:
             logger = logging.getLogger(name)
@@ -73,7 +73,7 @@ class Secrets:
 
 
 class _Cleaning(logging.Filter):
-    """Lets every record pass, cleaned: its text, its further fields, and its traceback reduced to the kind of error."""
+    """A filter that passes every record but cleans its text and extra fields and reduces its traceback to the error class."""
 
     def __init__(self, secrets: Secrets) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _Cleaning(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.msg, dict):
-            # An event of structlog on its way to structlog's own formatter, which takes nothing but a dict (stamina).
+            # A structlog event (from stamina) for structlog's own formatter, which accepts only a dict.
             record.msg, record.args = {name: self._cleaned(value) for name, value in record.msg.items()}, None
             record.exc_info = record.exc_text = record.stack_info = None
             return True

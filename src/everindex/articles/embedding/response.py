@@ -1,4 +1,4 @@
-"""Responses of an embedding endpoint as vectors, with nothing in their bytes taken on trust."""
+"""Responses of an embedding endpoint as vectors; nothing in their bytes is trusted."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from everindex.units import count_text
 
 
 class ResponseUnusableError(Exception):
-    """The answer as a whole cannot be matched with the texts; the message is the reason."""
+    """The response as a whole cannot be matched with the texts; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """The vectors of one answer in the order of the texts: `(count, width)` float32, NaN where `failures` has a row."""
+    """The vectors of one response in the order of the texts: `(count, width)` float32, NaN where `failures` has a row."""
 
     vectors: npt.NDArray[np.float32]
     failures: dict[int, str]
 
 
 def read_response(body: bytes, *, count: int, width: int) -> Received:
-    """Read an answer of `POST /embeddings` for `count` texts. For any bytes, raises ResponseUnusableError only.
+    """Reads a response of `POST /embeddings` for `count` texts. Whatever the bytes, raises only ResponseUnusableError.
 
-    Only shape is judged here (numbers, `width` of them); whether they are a usable vector, `check_vectors` says.
-    Source: OpenAI API reference, "The embedding object".
+    Only the shape is checked here (`width` numbers); `check_vectors` decides whether they are a usable vector. Source:
+    OpenAI API reference, "The embedding object".
     """
     try:
         answer = json.loads(body)
@@ -54,13 +54,13 @@ def read_response(body: bytes, *, count: int, width: int) -> Received:
 
 
 def _rows(items: list[dict[str, Any]]) -> list[int]:
-    """The text of each item, by `index`; by position where a server leaves `index` out of all of them."""
+    """The text of each item by `index`, or by position where a server omits `index` in all of them."""
     if all("index" not in item for item in items):
         return list(range(len(items)))
     rows = [item.get("index") for item in items]
     numbers = [row for row in rows if isinstance(row, int) and not isinstance(row, bool)]
     if sorted(numbers) != list(range(len(items))):
-        raise ResponseUnusableError("the endpoint's answer does not number the vectors of the texts from 0, each once")
+        raise ResponseUnusableError("the endpoint's answer does not number the vectors from 0 with each number once")
     return numbers
 
 
@@ -78,6 +78,6 @@ def _numbers(value: object, width: int) -> npt.NDArray[np.float32] | str:
     if array.ndim != 1 or (array.dtype.kind not in "fiu" and array.size):
         return "the endpoint's answer has no list of numbers for the text"
     if array.size != width:
-        return f"the model answers with {array.size} dimensions, the column takes {width}"
+        return f"the model returned {array.size} dimensions, the column has {width}"
     with np.errstate(over="ignore"):
         return array.astype(np.float32)

@@ -1,8 +1,8 @@
-"""The static embedding model that the wheel carries: texts without a key, a network or torch.
+"""The static embedding model included in the wheel: it needs no key, network or torch.
 
-The files are in the format of model2vec and give the vectors that model2vec gives (a test compares them), but they are
-read here: `import model2vec` brings joblib and huggingface_hub, a fifth of a second and a client of a model hub, for
-what is a sum of rows. The rows are int8, so their sum is exact: a text has the same vector in every batch.
+The files are in the format of model2vec and give the same vectors as model2vec (a test compares them), but are read
+here: `import model2vec` would add joblib and huggingface_hub, a fifth of a second and a client of a model hub, to
+compute a sum of rows. The rows are int8, so their sum is exact: a text has the same vector in every batch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 MODEL_FOLDER = Path(__file__).parent / "static_model"
 MODEL_DIMENSIONS = 256
-#: Raised whenever the files in `static_model/` or the arithmetic below change a vector.
+#: Increased whenever the files in `static_model/` or the arithmetic below change a vector.
 MODEL_VERSION = 1
-#: A text is cut after so many characters and, then, tokens; what follows does not change its vector.
+#: A text is cut after this many characters and then tokens; the rest does not affect its vector.
 MAX_CHARS = 8_000
 MAX_TOKENS = 512
-#: Texts and characters in one pass: together they bound the memory of tokens and gathered rows to some 30 MB.
+#: Texts and characters per pass: together they limit the memory of tokens and gathered rows to about 30 MB.
 PASS_TEXTS = 512
 PASS_CHARS = 200_000
 
@@ -43,15 +43,15 @@ class StaticModel:
     """The files in memory, 8 MB of rows and the tokenizer: read-only, shared by all threads."""
 
     rows: npt.NDArray[np.int8]
-    """`(tokens, 256)`, all with one scale, which a direction does not need."""
+    """`(tokens, 256)`, all with the same scale, which does not affect the direction."""
 
     tokenizer: Tokenizer
     unknown: frozenset[int]
-    """Tokens that say nothing: the unknown one and the padding."""
+    """Tokens without meaning: the unknown token and the padding."""
 
 
 def static_model() -> StaticModel:
-    """The model, read from the package's files at the first call (some 0.1 s), in one thread only."""
+    """The model, read once from the package's files at the first call (about 0.1 s)."""
     with _loading:
         return read_model()
 
@@ -84,12 +84,12 @@ def _uncut_tokenizer() -> Tokenizer:
 
 
 class StaticEmbedder:
-    """The static model, its vectors carried to a column of `width` dimensions. Remote: never."""
+    """The static model, its vectors mapped to a column of `width` dimensions. Never remote."""
 
     is_remote = False
 
     def __init__(self, *, width: int) -> None:
-        """Reads nothing yet. Raises EmbeddingModelUnusable for a column narrower than the model."""
+        """Does not read the files yet. Raises EmbeddingModelUnusable for a column narrower than the model."""
         self.dimensions = width
         self.model = f"everindex/all-minilm-l6-v2-static-{MODEL_DIMENSIONS}@{MODEL_VERSION}+map{width}"
         self._map = orthonormal_map(width, MODEL_DIMENSIONS)
@@ -107,7 +107,7 @@ class StaticEmbedder:
         return list(_uncut_tokenizer().encode(text, add_special_tokens=False).offsets)
 
     def embed(self, texts: Sequence[str]) -> EmbeddingBatch:
-        """`(len(texts), width)` float32 of length 1; a text that has no known token is a failure."""
+        """`(len(texts), width)` float32 of length 1; a text without a known token is a failure."""
         vectors = np.full((len(texts), self.dimensions), np.nan, dtype=np.float32)
         failures: dict[int, str] = {}
         for start, stop in _passes(texts):
@@ -118,7 +118,7 @@ class StaticEmbedder:
 
 
 def _passes(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Runs `start:stop` of the texts, in order, of bounded count and length."""
+    """Slices `start:stop` of the texts, in order, of limited count and length."""
     start = chars = 0
     for stop, text in enumerate(texts):
         size = min(len(text), MAX_CHARS) if isinstance(text, str) else 0
@@ -131,7 +131,7 @@ def _passes(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _directions(texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], dict[int, str]]:
-    """The `(n, 256)` float32 directions of the texts before the map, zero for the failures, and these."""
+    """The `(n, 256)` float32 directions of the texts before the map (zero for failures), and the failures."""
     model = static_model()
     failures = {row: reason for row, text in enumerate(texts) if (reason := text_problem(text)) is not None}
     readable = [row for row in range(len(texts)) if row not in failures]

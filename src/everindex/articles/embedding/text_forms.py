@@ -1,7 +1,7 @@
-"""The ways in which a program may make one text of title and summary before it embeds them; the first is everindex's own.
+"""The forms in which a program may join title and summary into one text for embedding; the first is everindex's own.
 
-Which of them made a vector cannot be read from it: `declaration` tries each. White space and letter case that a model does
-not see make no form of their own.
+The vector does not reveal which form was used, so `declaration` tries each. Differences in white space and letter case
+that a model ignores are not separate forms.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from everindex.articles.model import Article
 
-#: Title and summary, either may be empty, → the text that was embedded; empty where this form gives none.
+#: (title, summary), either may be empty → the embedded text; empty where this form gives none.
 TextForm = Callable[[str, str], str]
 
 OWN_FORM = "title and summary"
@@ -25,7 +25,7 @@ def _joined(between: str) -> TextForm:
     return lambda title, summary: between.join(part for part in (title.strip(), summary.strip()) if part)
 
 
-#: Name, as people read it, → form.
+#: Display name → form.
 TEXT_FORMS: Mapping[str, TextForm] = MappingProxyType(
     {
         OWN_FORM: _own,
@@ -43,5 +43,5 @@ TEXT_FORMS: Mapping[str, TextForm] = MappingProxyType(
 
 
 def text_of(form: str, title: str | None, summary: str | None) -> str:
-    """The text of an article in that form; in everindex's own where a form of that name is no longer known."""
+    """The text of an article in that form; in everindex's own form where that name is no longer known."""
     return TEXT_FORMS.get(form, _own)(title or "", summary or "")

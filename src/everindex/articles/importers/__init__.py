@@ -1,4 +1,4 @@
-"""The articles of a source. JSONL, CSV, RSS, Atom and JSON Feed become articles, or the reason why a row is none."""
+"""The articles of a source: rows of JSONL, CSV, RSS, Atom and JSON Feed become articles, or problems with a reason."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def read_source(
 ) -> Iterator[Article | RowProblem]:
     """The articles of a file (or of standard input, `-`), gzip or not, and a RowProblem for each row that is none.
 
-    Without `format` the first bytes decide where they leave no doubt, then the ending. `encoding` is a label as browsers
-    know it, for a source that is neither UTF-8 nor says what it is; `base` the address of a feed, for relative links
-    where it does not say its own. A RowProblem that `is_note` says what of an article could not be read, which came
-    before it; every other one stands for a row that was left out. `news_source`, `category` and `topic` fill rows that
-    lack them. Rows come in the order of the source; a uri that comes twice comes out twice. JSONL and CSV are read
-    line by line, feeds and JSON lists as a whole (at most 50 MB). Reads only; no network.
-    Raises UsageError at once for a default that no article may have, an encoding that is not known or a base that is no
-    address, and SourceUnreadable with the first `next()` for
-    a source that cannot be opened, is empty or is of no known format.
+    Without `format` the first bytes decide where they are unambiguous, otherwise the file extension. `encoding` is a
+    label as browsers know it, for a source that is neither UTF-8 nor declares its encoding; `base` is the address of a
+    feed, for relative links where the feed does not give its own. A RowProblem with `is_note` follows its article and
+    says which value of it could not be read; every other RowProblem stands for a row that was left out. `news_source`,
+    `category` and `topic` fill rows that lack them. Rows keep the order of the source; a repeated uri is returned each
+    time. JSONL and CSV are read line by line, feeds and JSON lists as a whole (at most 50 MB). Reads only; no network.
+    Raises UsageError at once for a default that no article may have, an unknown encoding or a base that is not an
+    address; raises SourceUnreadable at the first `next()` for a source that cannot be opened, is empty or has no known
+    format.
     """
     given = {"news_source": news_source, "category": category, "topic": topic}
     return _read(source, format, _codec(encoding), _address(base), _checked(given))
 
 
 def sample_source() -> Path:
-    """The packaged sample: 9,940 news items of CPython, JSONL in gzip; sample/README.md tells their origin."""
+    """The packaged sample: 9,940 news items of CPython, gzipped JSONL; sample/README.md describes their origin."""
     return Path(str(files("everindex.articles").joinpath("sample", "cpython_news.jsonl.gz")))
 
 
@@ -73,9 +73,9 @@ def _codec(label: str | None) -> str | None:
     codec = None if label is None else codec_of(label)
     if label is not None and codec is None:
         raise UsageError(
-            f"{label[:40]!r} is no encoding that is known.",
-            why="encodings have the labels that browsers know.",
-            next_step="name one like utf-8, windows-1252, gb2312, shift_jis or euc-kr.",
+            f"{label[:40]!r} is not a known encoding.",
+            why="encodings are named by the labels that browsers know.",
+            next_step="use a label such as utf-8, windows-1252, gb2312, shift_jis or euc-kr.",
         )
     return codec
 
@@ -85,7 +85,7 @@ def _address(base: str | None) -> str | None:
         raise UsageError(
             f"{base[:80]!r} cannot be the base of a feed.",
             why="relative links are resolved against an address that begins with http:// or https://.",
-            next_step="give the address that the feed was fetched from.",
+            next_step="pass the address from which the feed was downloaded.",
         )
     return base
 
@@ -97,9 +97,9 @@ def _checked(given: dict[str, str | None]) -> dict[str, str]:
             text = "" if value is None else read_text(name, value)
         except RefusedError as refused:
             raise UsageError(
-                f"{name} cannot be given to the imported articles.",
+                f"{name} cannot be set on the imported articles.",
                 why=f"{refused}.",
-                next_step=f"give a shorter or plainer {name}, or leave it out.",
+                next_step=f"pass a shorter or plainer {name}, or leave it out.",
             ) from refused
         if text:
             checked[name] = text

@@ -1,4 +1,4 @@
-"""The articles of a CSV source. A header row names the columns; a row may span lines within quotes."""
+"""The articles of a CSV source: a header row names the columns, and quoted values may span lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _RowTooLongError(Exception):
 
 
 class _RowLines:
-    """The lines of a source as csv.reader asks for them, with what is to be known about the current row."""
+    """The lines of a source as csv.reader reads them, with the state of the current row."""
 
     def __init__(self, opened: OpenSource) -> None:
         self._lines = bounded_lines(opened)
@@ -54,14 +54,14 @@ class _RowLines:
 
 
 def read_csv(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[Article | RowProblem]:
-    """One item per row that is not blank, with the file's line number at which the row begins.
+    """One item per non-blank row, with the line number at which the row begins.
 
-    Raises csv's process-wide limit on the size of a field to 10 MB, and never lowers it again.
+    Increases csv's process-wide field size limit to 10 MB, and never lowers it again.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     opened.end_lines_with_line_feeds()
     lines = _RowLines(opened)
-    # strict: a quote that is never closed is an error instead of one row that swallows the rest of the file
+    # strict: an unclosed quote is an error instead of a row that swallows the rest of the file
     reader = csv.reader(lines, delimiter=sniff_delimiter(opened.head), strict=True)
     columns = _read_header(opened, reader)
     rows = DatedRows(opened.name, defaults)
@@ -86,7 +86,7 @@ def _values(opened: OpenSource, lines: _RowLines, columns: list[str], values: li
     if not lines.is_utf8:
         return opened.problem(lines.first_line, not_decoded(opened))
     if len(values) < len(columns) or any(values[len(columns) :]):
-        reason = f"{count_text(len(values), 'value')} where the header has {count_text(len(columns), 'column')}"
+        reason = f"{count_text(len(values), 'value')} but the header has {count_text(len(columns), 'column')}"
         return opened.problem(lines.first_line, reason)
     return dict(zip(columns, values, strict=False))  # more values than columns: the empty ones that spreadsheets add
 
@@ -115,5 +115,5 @@ def _reason(exc: Exception) -> str:
     if isinstance(exc, _RowTooLongError):
         return f"the row is {TOO_LONG}"
     if str(exc) == "unexpected end of data":
-        return "a quote that is opened in this row is never closed"
+        return "a quote opened in this row is never closed"
     return f"not CSV: {exc}"

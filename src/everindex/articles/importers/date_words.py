@@ -1,7 +1,7 @@
 """The words of written dates: months, weekdays and fillers of twenty languages, and abbreviations of time zones.
 
 Every word is lower case and without accents or full stops, as `dates.py` compares them. A word that names different
-months in two languages is in neither, so that no date is read in a way its writer did not mean.
+months in two languages is omitted from both, so that no date is misread.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
-# One line a language; the forms of one month with a bar between: nominative, genitive, usual abbreviations.
+# One line per language; the forms of one month are separated by bars: nominative, genitive, usual abbreviations.
 _MONTHS: Final[Mapping[str, str]] = {
-    "en": "january|jan february|feb march|mar april|apr may june|jun july|jul august|aug september|sept|sep october|oct "
+    "en": "january|jan february|feb march|mar april|apr may june|jun july|jul august|aug september|sept|sep "
+    "october|oct "
     "november|nov december|dec",
-    "fr": "janvier|janv février|févr|fév|fevr mars avril|avr mai juin juillet|juil août septembre|sept octobre novembre "
+    "fr": "janvier|janv février|févr|fév|fevr mars avril|avr mai juin juillet|juil août septembre|sept octobre "
+    "novembre "
     "décembre|déc",
     "de": "januar|jänner|jän februar|feber märz|mär|mrz april mai juni juli august september oktober|okt november "
     "dezember|dez",
@@ -36,7 +38,8 @@ _MONTHS: Final[Mapping[str, str]] = {
     "października|październik|paź listopada|listopad|lis grudnia|grudzień|gru",
     "cs": "ledna|leden|led února|únor|úno března|březen|bře dubna|duben|dub května|květen|kvě června|červen|čvn "
     "července|červenec|čvc srpna|srpen|srp září|zář října|říjen|říj listopadu|listopad prosince|prosinec|pro",
-    "hu": "január február|febr március|márc április|ápr május|máj június|jún július|júl augusztus szeptember|szept október "
+    "hu": "január február|febr március|márc április|ápr május|máj június|jún július|júl augusztus szeptember|szept "
+    "október "
     "november december",
     "ro": "ianuarie|ian februarie martie aprilie mai|mai iunie|iun iulie|iul august septembrie octombrie noiembrie|noi "
     "decembrie",
@@ -44,16 +47,20 @@ _MONTHS: Final[Mapping[str, str]] = {
     "aralık|ara",
     "id": "januari februari maret april mei juni juli agustus|agt|agu september oktober november desember",
     "ca": "gener febrer març abril maig juny juliol|jul agost setembre octubre novembre desembre",
-    "ru": "января|январь|янв февраля|февраль|фев|февр марта|март|мар апреля|апрель|апр мая|май июня|июнь|июн июля|июль|июл "
+    "ru": "января|январь|янв февраля|февраль|фев|февр марта|март|мар апреля|апрель|апр мая|май июня|июнь|июн "
+    "июля|июль|июл "
     "августа|август|авг сентября|сентябрь|сен|сент октября|октябрь|окт ноября|ноябрь|ноя|нояб декабря|декабрь|дек",
-    "uk": "січня|січень|січ лютого|лютий|лют березня|березень|бер квітня|квітень|квіт травня|травень|трав червня|червень|черв "
+    "uk": "січня|січень|січ лютого|лютий|лют березня|березень|бер квітня|квітень|квіт травня|травень|трав "
+    "червня|червень|черв "
     "липня|липень|лип серпня|серпень|серп вересня|вересень|вер жовтня|жовтень|жовт листопада|листопад|лист "
     "грудня|грудень|груд",
-    "el": "ιανουαρίου|ιανουάριος|ιαν φεβρουαρίου|φεβρουάριος|φεβ μαρτίου|μάρτιος|μαρ απριλίου|απρίλιος|απρ μαΐου|μάιος|μαι "
-    "ιουνίου|ιούνιος|ιουν ιουλίου|ιούλιος|ιουλ αυγούστου|αύγουστος|αυγ σεπτεμβρίου|σεπτέμβριος|σεπ οκτωβρίου|οκτώβριος|οκτ "
+    "el": "ιανουαρίου|ιανουάριος|ιαν φεβρουαρίου|φεβρουάριος|φεβ μαρτίου|μάρτιος|μαρ απριλίου|απρίλιος|απρ "
+    "μαΐου|μάιος|μαι "
+    "ιουνίου|ιούνιος|ιουν ιουλίου|ιούλιος|ιουλ αυγούστου|αύγουστος|αυγ σεπτεμβρίου|σεπτέμβριος|σεπ "
+    "οκτωβρίου|οκτώβριος|οκτ "
     "νοεμβρίου|νοέμβριος|νοε δεκεμβρίου|δεκέμβριος|δεκ",
 }
-# A weekday says nothing that the date does not say, and many generators write a wrong one: it is passed over.
+# A weekday adds nothing to the date, and many generators write a wrong one, so it is ignored.
 _WEEKDAYS: Final = """
     monday mon tuesday tue tues wednesday wed weds thursday thu thur thurs friday fri saturday sat sunday sun
     lundi lun mardi mar mercredi mer jeudi jeu vendredi ven samedi sam dimanche dim
@@ -82,7 +89,7 @@ _FILLERS: Final = """
 """
 
 _HOUR: Final = 60
-#: Minutes east of UTC. RFC 822 names the North American ones; others are those of one zone or of one clear majority.
+#: Minutes east of UTC. RFC 822 defines the North American ones; the others have a single meaning or one clear majority.
 ZONE_MINUTES: Final[Mapping[str, int]] = {
     "ut": 0,
     "utc": 0,
@@ -153,7 +160,7 @@ def plain_word(word: str) -> str:
 
 @cache
 def months() -> Mapping[str, int]:
-    """Number of the month by each of its words."""
+    """Word → number of the month."""
     found: dict[str, set[int]] = {}
     for words in _MONTHS.values():
         for number, forms in enumerate(words.split(), start=1):
@@ -163,6 +170,6 @@ def months() -> Mapping[str, int]:
 
 
 @cache
-def passed_over() -> frozenset[str]:
-    """Weekdays and fillers: words that do not change a date. `mar` (mardi) and `paz` (Pazar) are months, too."""
+def ignored_words() -> frozenset[str]:
+    """Weekdays and fillers: words that do not change a date. `mar` (mardi) and `paz` (Pazar) also name months."""
     return frozenset(map(plain_word, (_WEEKDAYS + _FILLERS).split()))

@@ -1,7 +1,7 @@
-"""Rows as articles, with what the source itself shows about its dates.
+"""The conversion of rows to articles, using the source's own evidence about its date format.
 
-`2/7/2026` is read once another row has shown whether the day or the month stands first. Rows wait for that, in their
-order and in bounded memory; those for which nothing has shown it become articles without that date, and a note.
+`2/7/2026` is read once another row has shown whether the day or the month comes first. Rows wait for that, in order and
+in limited memory; without evidence they become articles without that date, and a note.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_WAITING_CHARS: Final = 4_000_000
 
 
 class DatedRows:
-    """Turns rows into articles, problems and notes, in the order in which they were given. Not safe for threads."""
+    """Turns rows into articles, problems and notes, in their order. Not thread-safe."""
 
     def __init__(self, source: str, defaults: Mapping[str, str], context: DateContext | None = None) -> None:
         self._source = source
@@ -43,14 +43,14 @@ class DatedRows:
             yield from self.finish()
 
     def pass_on(self, problem: RowProblem) -> Iterator[RowProblem]:
-        """A problem in its place among the rows."""
+        """Adds a problem at its position among the rows."""
         if self._waiting:
             self._waiting.append(problem)
         else:
             yield problem
 
     def finish(self) -> Iterator[Article | RowProblem]:
-        """What still waits, with what is known by now."""
+        """The rows that still wait, read with the evidence found so far."""
         waiting, self._waiting, self._waiting_chars = self._waiting, [], 0
         self._is_settled = self._is_settled or bool(waiting)
         for item in waiting:
@@ -75,7 +75,7 @@ class DatedRows:
 
 
 def _dates(row: object) -> list[str]:
-    """The dates in numbers of a row, whose order matters."""
+    """The numeric dates of a row, whose order of day and month matters."""
     if not isinstance(row, Mapping):
         return []
     return [

@@ -1,7 +1,7 @@
-"""The one reader of dates, for every format: a written date becomes ISO-8601 text, with its offset where it has one.
+"""The date parser for every format: a written date becomes ISO-8601 text, with its offset if it has one.
 
-It never guesses. What can be read in two ways needs evidence (`DateContext`), which the importers look for in the source;
-without it there is no date, or no offset, and `doubt` says which. Independent of the locale and of the clock.
+It never guesses. An ambiguous date needs evidence (`DateContext`), which the importers look for in the source; without
+it there is no date, or no offset, and `doubt` says which. Independent of the locale and the clock.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from typing import Final
 
-from everindex.articles.importers.date_words import ZONE_MINUTES, months, passed_over, plain_word
+from everindex.articles.importers.date_words import ZONE_MINUTES, ignored_words, months, plain_word
 
-#: No date that is meant to be one is longer; it bounds what the patterns are run over.
+#: No real date is longer; this limits the input of the patterns.
 MAX_DATE_CHARS: Final = 80
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.,+\-Zz]+)?")
 _ISO_SPACED_ZONE = re.compile(r"([0-9-]{10})[T ]([0-9:.,]+) ?(UTC|GMT|[+-][0-9]{2}:?[0-9]{2})")
@@ -52,36 +52,36 @@ _OFFSET_LIMIT = timedelta(hours=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DateContext:
-    """What a source has shown about its dates."""
+    """The evidence that a source has given about its dates."""
 
     is_day_first: bool | None = None
-    """Of `2/7/2026`: whether 2 is the day. None: nothing has shown it."""
+    """Whether the day comes first, as 2 in `2/7/2026`; None without evidence."""
 
     ist_minutes: int | None = None
-    """What IST is here, in minutes east of UTC: India 330, Israel 120, Ireland 60."""
+    """The meaning of IST in this source, in minutes east of UTC: India 330, Israel 120, Ireland 60."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DateReading:
-    """What a text tells: ISO-8601 or None, and what of it could not be read."""
+    """The result of reading a text: ISO-8601 or None, and what could not be read."""
 
     text: str | None = None
     doubt: str | None = None
     is_order_unknown: bool = False
-    """Whether evidence for the order of day and month would give the date."""
+    """Whether the date could be read if the order of day and month were known."""
 
 
 NO_CONTEXT: Final = DateContext()
-_NOT_A_DATE: Final = DateReading(doubt="it is not a date in a form that is understood")
+_NOT_A_DATE: Final = DateReading(doubt="it is not a date in a known format")
 
 
 def iso_date(value: object) -> str | None:
-    """The date as ISO-8601 text, None when `value` is not one that can only be read in one way."""
+    """The date as ISO-8601 text; None when `value` is not a date with exactly one reading."""
     return read_date(value).text
 
 
 def read_date(value: object, context: DateContext = NO_CONTEXT) -> DateReading:
-    """What `value` tells. `YYYY-MM-DD`, alone or with a time, stays as it is; everything else is rewritten."""
+    """The date in `value`. `YYYY-MM-DD`, alone or with a time, stays unchanged; everything else is rewritten."""
     if isinstance(value, date):
         return DateReading(text=value.isoformat())
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -99,7 +99,7 @@ def read_date(value: object, context: DateContext = NO_CONTEXT) -> DateReading:
 
 
 def is_in_numbers(value: object) -> bool:
-    """Whether a text may hold a date whose order of day and month has to be known."""
+    """Whether a text may contain a date whose order of day and month must be known."""
     return isinstance(value, str) and len(value) <= MAX_DATE_CHARS and _YEAR_LAST.search(value) is not None
 
 
@@ -161,17 +161,17 @@ def _time(clock: re.Match[str]) -> time:
     elif half == "a" and hour == 12:
         hour = 0
     elif half == "a" and hour > 12:
-        raise ValueError("an hour after noon that is called am")
+        raise ValueError("an hour after noon is marked am")
     return time(hour, int(minute or 0), min(int(second or 0), 59))  # 60: a leap second
 
 
 def _zone(text: str, start: int, context: DateContext) -> tuple[tzinfo | None, str | None, int]:
-    """The zone that is written at `start`, what of it is in doubt, and where it ends."""
+    """The zone written at `start`, any doubt about it, and the position where it ends."""
     if found := _OFFSET.match(text, start):
         sign, hours, minutes = found.groups()[:3] if found[1] else found.groups()[3:]
         shift = timedelta(hours=int(hours), minutes=int(minutes or 0)) * (1 if sign == "+" else -1)
         if abs(shift) >= _OFFSET_LIMIT or int(minutes or 0) > 59:
-            return None, f"{found[0].strip()} is no offset from UTC; the time is kept without one", found.end()
+            return None, f"{found[0].strip()} is not an offset from UTC; the time is stored without one", found.end()
         return timezone(shift), None, found.end()
     if not (named := _ZONE_NAME.match(text, start)):
         return None, None, start
@@ -181,15 +181,18 @@ def _zone(text: str, start: int, context: DateContext) -> tuple[tzinfo | None, s
     if word == "ist":
         if context.ist_minutes is not None:
             return timezone(timedelta(minutes=context.ist_minutes)), None, named.end()
-        reason = "IST is the time of India, of Israel and of Ireland, and nothing says which; the time is kept without an offset"
+        reason = (
+            "IST can be the time of India, Israel or Ireland, and nothing shows which; the time is stored without "
+            "an offset"
+        )
         return None, reason, named.end()
     plain = plain_word(word)
-    if plain in months() or plain in passed_over():
+    if plain in months() or plain in ignored_words():
         return None, None, start
     if "/" in word and (place := _place(named[1])) is not None:
         return place, None, named.end()
     if named[1].isupper() and 2 <= len(word) <= 5:
-        return None, f"the time zone {named[1]} is not known; the time is kept without an offset", named.end()
+        return None, f"the time zone {named[1]} is not known; the time is stored without an offset", named.end()
     return None, None, start
 
 
@@ -203,7 +206,7 @@ def _place(name: str) -> tzinfo | None:
 
 
 def _day(text: str, context: DateContext) -> date | DateReading:
-    """The day that what is left of a text names, or why it names none."""
+    """The day in the rest of a text, or why it has none."""
     text = _ORDINAL.sub("", text)
     if parts := _YEAR_FIRST.search(text):
         year, first, second = int(parts[1]), int(parts[3]), int(parts[4])
@@ -223,9 +226,9 @@ def _day(text: str, context: DateContext) -> date | DateReading:
 
 
 def _is_said_enough(text: str, parts: re.Match[str]) -> bool:
-    """Whether what stands around a date in numbers changes nothing."""
+    """Whether the words around a numeric date do not affect it."""
     rest = f"{text[: parts.start()]} {text[parts.end() :]}"
-    return all(plain_word(token.rstrip(".")) in passed_over() for token in _TOKEN.findall(rest))
+    return all(plain_word(token.rstrip(".")) in ignored_words() for token in _TOKEN.findall(rest))
 
 
 def _ordered(parts: re.Match[str], context: DateContext) -> date | DateReading:
@@ -235,7 +238,7 @@ def _ordered(parts: re.Match[str], context: DateContext) -> date | DateReading:
     if second > 12:
         return date(year, first, second)
     if context.is_day_first is None:
-        reason = "nothing in the source says which number is the month"
+        reason = "nothing in the source shows which number is the month"
         return DateReading(doubt=reason, is_order_unknown=True)
     return date(year, second, first) if context.is_day_first else date(year, first, second)
 
@@ -243,8 +246,8 @@ def _ordered(parts: re.Match[str], context: DateContext) -> date | DateReading:
 def _with_named_month(numbers: list[str], words: list[str], text: str) -> date | DateReading:
     named = [word for word in words if word in months()]
     if len(named) > 1:  # mar. 10 févr.: mardi, not mars
-        named = [word for word in named if word not in passed_over()]
-    if len(named) != 1 or len(numbers) != 2 or any(w not in passed_over() and w not in months() for w in words):
+        named = [word for word in named if word not in ignored_words()]
+    if len(named) != 1 or len(numbers) != 2 or any(w not in ignored_words() and w not in months() for w in words):
         return _NOT_A_DATE
     month = months()[named[0]]
     first, second = numbers
@@ -253,7 +256,7 @@ def _with_named_month(numbers: list[str], words: list[str], text: str) -> date |
     if len(first) > 2 or len(second) not in (2, 4) or (len(second) == 4 and int(second) < 1000):
         return _NOT_A_DATE
     if len(second) == 2:
-        # RFC 822's two-digit years, in its order only
+        # two-digit years, only in the order of RFC 822
         if not re.search(r"\d[ -]+[^\W\d_]+\.?[ -]+\d", text):
             return _NOT_A_DATE
         return date(int(second) + (2000 if int(second) < 69 else 1900), month, int(first))

@@ -1,4 +1,4 @@
-"""The format of a source, by its first bytes where they leave no doubt, else by its ending."""
+"""The detection of a source's format: by its first bytes where they are unambiguous, otherwise by its extension."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ ENDINGS: Final[dict[str, Format]] = {
 }
 DELIMITERS = (",", ";", "\t", "|")
 UTF8_BOM = b"\xef\xbb\xbf"
-# PHP writes https:\/\/jsonfeed.org\/version\/1.1
+# PHP writes it as https:\/\/jsonfeed.org\/version\/1.1
 _JSON_FEED = re.compile(rb'"version"\s*:\s*"https?:\\?/\\?/(?:www\.)?jsonfeed\.org\\?/version')
 _JSON_FEED_PARTS = (re.compile(rb'"items"\s*:\s*\['), re.compile(rb'"(?:home_page_url|feed_url)"\s*:\s*"'))
-#: The line with which Excel is told the delimiter.
+#: The line that tells Excel the delimiter.
 _SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?[,;\t]*\r?(?:\n|\Z)', re.IGNORECASE)
 
 
 def detect_format(source: str, opened: OpenSource) -> Format:
     """The format of `source`. Raises SourceUnreadable.
 
-    XML and JSON Feed are known by their first bytes whatever the name says; else the ending (before `.gz`) decides, and
-    where it says nothing the first bytes do.
+    XML and JSON Feed are recognised by their first bytes, whatever the name; otherwise the extension (before `.gz`)
+    decides, and without a known one the first bytes do.
     """
     start = _start(opened.head)
     if is_json_feed(start) or start.startswith((b"<?xml", b"<rss", b"<feed", b"<rdf:RDF")):
@@ -46,14 +46,14 @@ def detect_format(source: str, opened: OpenSource) -> Format:
     if found is None:
         raise unreadable(
             opened.name,
-            why="neither its ending nor its first bytes are those of JSONL, JSON, CSV, RSS or Atom.",
+            why="neither its extension nor its first bytes are those of JSONL, JSON, CSV, RSS or Atom.",
             next_step="convert it to one of these; docs/importing.md shows what each looks like.",
         )
     return found
 
 
 def is_json_feed(head: bytes) -> bool:
-    """Whether the first bytes are those of a JSON Feed: its version, or the names that only it has."""
+    """Whether the first bytes are those of a JSON Feed: its version, or member names that only JSON Feed has."""
     if not _start(head).startswith(b"{"):
         return False
     return _JSON_FEED.search(head) is not None or all(part.search(head) for part in _JSON_FEED_PARTS)
@@ -77,7 +77,7 @@ def _format_of_bytes(head: bytes) -> Format | None:
 def sniff_delimiter(head: bytes) -> str:
     """The delimiter that makes most cells of the header known columns; a comma when none does.
 
-    One that a first line `sep=;` names wins over others that do as well.
+    A delimiter named in a first line `sep=;` wins over equally good ones.
     """
     named = _SEPARATOR_LINE.match(_start(head))
     first = [named[1].decode()] if named and named[1].isascii() else []
@@ -90,12 +90,12 @@ def sniff_delimiter(head: bytes) -> str:
 
 
 def is_separator_line(line: bytes) -> bool:
-    """Whether a line is `sep=;`, which Excel reads and does not show."""
+    """Whether a line is `sep=;` or the like, which Excel reads but does not show."""
     return _SEPARATOR_LINE.fullmatch(line) is not None
 
 
 def header_cells(head: bytes, delimiter: str) -> list[str]:
-    """The cells of the first line that is not blank, as far as `head` holds it."""
+    """The cells of the first non-blank line, as far as `head` contains it."""
     head = _start(head)
     if named := _SEPARATOR_LINE.match(head):
         head = head[named.end() :].lstrip()

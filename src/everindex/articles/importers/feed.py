@@ -1,4 +1,4 @@
-"""The articles of a feed: RSS, Atom, RDF or JSON Feed. Parsed from bytes that are already here; nothing is ever fetched."""
+"""The articles of a feed: RSS, Atom, RDF or JSON Feed. Nothing is fetched from the network."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _ENCODING = re.compile(rb"""\s*<\?xml\b[^<>]{0,200}?\bencoding\s*=\s*["']([A-Za-
 def read_feed(
     opened: OpenSource, *, defaults: Mapping[str, str], base: str | None = None
 ) -> Iterator[Article | RowProblem]:
-    """One item per entry, `line` being the number of the entry from 1, and notes. Raises SourceUnreadable above 50 MB.
+    """One item per entry, with the entry's number from 1 as `line`, and notes. Raises SourceUnreadable above 50 MB.
 
-    `base` is the address that the feed has come from; relative links are resolved against it where the feed has none.
+    `base` is the address of the feed; relative links are resolved against it where the feed gives none.
     """
     data = opened.read_whole()
     declared = _ENCODING.match(data.removeprefix(b"\xef\xbb\xbf"))
@@ -35,7 +35,7 @@ def read_feed(
 
 
 def _parsed(opened: OpenSource, text: str, *, is_damaged: bool) -> Feed:
-    # Each loads its parser only where it is needed.
+    # Imported here, so that a parser is loaded only when needed.
     if text.lstrip().startswith("{"):
         from everindex.articles.importers.json_feed import read_json_feed
 
@@ -46,7 +46,7 @@ def _parsed(opened: OpenSource, text: str, *, is_damaged: bool) -> Feed:
 
 
 def _feed_title(feed: Feed) -> dict[str, str]:
-    """The feed's own title as news source of entries that name none, where it can be one."""
+    """The feed's title, as the news source of entries without one, if it is a valid value."""
     try:
         title = read_text("news_source", " ".join(html_text(feed.title or "").split()))
     except RefusedError:

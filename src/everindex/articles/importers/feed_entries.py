@@ -1,7 +1,7 @@
-"""Entries of feeds as articles: the uri of each, its date, and which of several revisions is the newest.
+"""The conversion of feed entries to articles: the uri and date of each, and the newest of several revisions.
 
-What RSS, Atom and JSON Feed say is brought into one form (`Feed`, `Entry`) by their readers; here it is decided what
-it means (docs/decisions/0020). An entry that cannot have a uri of its own is refused with the reason.
+The readers of RSS, Atom and JSON Feed produce one common form (`Feed`, `Entry`); this module interprets it
+(docs/decisions/0020). An entry that cannot have its own uri is refused with the reason.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from everindex.articles.importers.opening import OpenSource
 from everindex.articles.importers.row import read_row
 from everindex.articles.model import MAX_URI_BYTES, Article, EntryIdentity, RowProblem
 
-# Not the port of a host: a.example:8080/1
+# Does not match a host with a port: a.example:8080/1
 _ABSOLUTE = re.compile(r"(?!(?:[^:/?#]*\.[^:/?#]*|localhost):\d)[a-zA-Z][a-zA-Z0-9+.-]*:\S")
-#: An id that nobody else has, though it is no address: a UUID, a hash.
+#: A globally unique id that is not an address: a UUID, a hash.
 _UNIQUE_ID = re.compile(r"(?=[^0-9]*[0-9])[0-9A-Za-z_{}-]{20,}")
-_NO_BASE: Final = "{what} {value!r} is relative, and neither the feed nor --base says to which address"
-#: Countries of IST: of the language of a feed, or of the last part of its host.
+_NO_BASE: Final = (
+    "{what} {value!r} is relative, but neither the feed nor --base gives the address to resolve it against"
+)
+#: Countries that use IST, by the language of a feed or the last label of its host.
 _IST_MINUTES: Final = {"in": 330, "hi": 330, "il": 120, "he": 120, "iw": 120, "ie": 60, "ga": 60}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What an entry says, as text without HTML; nothing in it is checked yet."""
+    """The contents of an entry as text without HTML, not yet validated."""
 
     number: int
     link: str | None = None
@@ -40,31 +42,31 @@ class Entry:
     raw_text: str | None = None
     news_source: str | None = None
     dates: tuple[str, ...] = ()
-    """When it was published, else changed, else made: the first that can be read is its date."""
+    """Its dates of publication, change and creation, in this order: the first readable one is its date."""
 
     revised: str | None = None
-    """When it was changed last; of several revisions the newest counts."""
+    """The date of its last change; the newest of several revisions counts."""
 
     tags: tuple[str, ...] = ()
     problem: str | None = None
-    """Why it cannot be taken, found while it was read."""
+    """Why it cannot be imported, found while reading it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """A feed: where it and its pages are, and its entries."""
+    """A feed: its addresses and its entries."""
 
     title: str | None = None
     links: tuple[str, ...] = ()
-    """Its page, its own address, its id: the first that is an address is what relative links are relative to."""
+    """Its page, its own address and its id: the first that is an address is the base of relative links."""
 
     home: str | None = None
-    """Its page, which is no entry's own link."""
+    """The address of its page, which is not the link of any one entry."""
 
     language: str | None = None
     entries: Sequence[Entry] = ()
     problems: tuple[RowProblem, ...] = ()
-    """What of the source gave no entry."""
+    """Parts of the source that gave no entry."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,8 @@ def read_entries(
             yield RowProblem(
                 source=opened.name,
                 line=entry.number,
-                reason=f"entry {candidate.newer} has the same link and no other id, and is newer; it is stored instead",
+                reason=f"entry {candidate.newer} has the same link and no other id, and is newer, so it is stored "
+                f"instead",
                 uri=candidate.uri,
                 is_note=True,
             )
@@ -113,7 +116,7 @@ def read_entries(
 
 
 def _addresses(feed: Feed, base: str | None) -> list[str]:
-    """What relative links are resolved against, the best first."""
+    """The base addresses for relative links, best first."""
     given = [base] if base is not None else []
     absolute = [link for link in feed.links if is_address(link)]
     relative = [link for link in feed.links if not _ABSOLUTE.match(link)][:1] if given or absolute else []
@@ -131,7 +134,7 @@ def is_address(text: str) -> bool:
 
 
 def _join(addresses: Sequence[str], link: str | None) -> str | None:
-    """The link as an absolute one, None without anything to resolve it against. Raises ValueError for a broken one."""
+    """The link as an absolute one; None without a base address. Raises ValueError for a malformed link."""
     if not link:
         return None
     link = "".join(link.split()) if any(space in link for space in "\n\r\t") else link.strip()
@@ -164,7 +167,7 @@ def _candidate(entry: Entry, feed: Feed, addresses: Sequence[str]) -> _Candidate
 
 
 def _id_uri(id: str | None, link: str | None, addresses: Sequence[str]) -> str | None:
-    """The uri that an entry has by its id: the id itself where the world has it once, else a fragment of its link."""
+    """The uri from an entry's id: the id itself where it is globally unique, otherwise the link with the id as fragment."""
     if not id:
         return None
     if is_address(id) or (link is None and (_ABSOLUTE.match(id) or _UNIQUE_ID.fullmatch(id))):
@@ -179,7 +182,7 @@ def _id_uri(id: str | None, link: str | None, addresses: Sequence[str]) -> str |
 
 
 def _distinguish(candidates: Sequence[_Candidate], home: str) -> None:
-    """Gives the entries of one link, and those that link to the feed's page, the uris of their ids."""
+    """Gives entries that share a link, and those that link to the feed's page, the uris from their ids."""
     several = Counter(
         link
         for link, _ in {
@@ -202,12 +205,12 @@ def _distinguish(candidates: Sequence[_Candidate], home: str) -> None:
 
 
 def _normal(uri: str) -> str:
-    """A link without what two writings of one address differ in."""
+    """A link in normal form, so that two spellings of one address are equal."""
     return re.sub(r"^https?://(?:www\.)?", "", uri).rstrip("/")
 
 
 def _find_newest(candidates: Sequence[_Candidate]) -> None:
-    """Of the entries that have one uri, the newest is kept; without dates the first, as feeds are written."""
+    """Keeps the newest of the entries with the same uri; without dates the first, since feeds list the newest first."""
     newest: dict[str, _Candidate] = {}
     for one in candidates:
         if one.problem is not None or one.uri is None or not (one.entry.title or one.entry.summary):

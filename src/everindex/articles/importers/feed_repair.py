@@ -1,6 +1,6 @@
-"""Broken XML of feeds, mended where what was meant is beyond doubt, and cut into entries where it is not.
+"""The repair of broken feed XML where the intent is unambiguous, and its division into entries where it is not.
 
-Every function takes time and memory in proportion to its input, whatever that is.
+Every function takes time and memory proportional to its input, whatever the input is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OF_XML: Final = frozenset({"amp", "lt", "gt", "quot", "apos"})
 
 
 def repaired(text: str) -> tuple[str, int]:
-    """The text with HTML's entities as characters, bare `&` escaped and control characters dropped, and how many those were."""
+    """The text with HTML's entities as characters, bare `&` escaped and control characters removed, and the number of these."""
     text, dropped = _CONTROL.subn("", text)
     pieces: list[str] = []
     position = 0
@@ -44,7 +44,7 @@ def repaired(text: str) -> tuple[str, int]:
 
 
 def _reference(mark: str) -> tuple[str, int]:
-    """What stands for a reference in well-formed XML, and whether it was a control character, which nothing can stand for."""
+    """The replacement of a reference in well-formed XML, and whether it was a control character, which has none."""
     name = mark[1:-1]
     if name.startswith("#"):
         code = int(name[2:], 16) if name[1] in "xX" else int(name[1:])
@@ -65,7 +65,7 @@ def _reference(mark: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One entry as it stands."""
+    """One entry, unchanged."""
 
     text: str
     error: str | None
@@ -77,19 +77,19 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces:
-    """A feed in pieces: what stands before its entries, the entries, and the ends of what is open there."""
+    """A feed in pieces: the text before its entries, the entries, and the closing tags of the elements open there."""
 
     head: str
     entries: tuple[Piece, ...]
     ends: str
 
     def feed_of(self, entries: Iterable[Piece]) -> str:
-        """The feed with these of its entries alone."""
+        """The feed with only these entries."""
         return "".join((self.head, *(piece.text for piece in entries), self.ends))
 
 
 def cut_into_entries(text: str) -> Pieces | None:
-    """The feed in pieces, None where no entry begins or what stands before them is broken itself."""
+    """The feed in pieces; None where no entry begins, or the text before them is itself broken."""
     marks = _entry_marks(text)
     if not marks:
         return None

@@ -1,8 +1,8 @@
-"""RSS, Atom and RDF as entries of a feed.
+"""The reader of RSS, Atom and RDF feeds.
 
-feedparser reads what real feeds are made of. Before it sees a byte, this module bounds what a hostile feed can cost:
-entity declarations and deep nesting are refused, and its parser for broken XML, whose time grows faster than its input,
-gets small pieces only. What is broken is mended first where it can be (feed_repair.py).
+feedparser reads the variety of real feeds. Before it gets a byte, this module limits the cost of a hostile feed: entity
+declarations and deep nesting are refused, and feedparser's tolerant parser, whose time grows faster than its input,
+gets small pieces only. Broken XML is repaired first where possible (feed_repair.py).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from everindex.articles.importers.opening import OpenSource, unreadable
 from everindex.articles.model import RowProblem
 from everindex.errors import SourceUnreadable
 
-#: XML that is not well-formed is read by feedparser's tolerant parser up to this size; the worst of 17 hostile
-#: shapes of 250 kB took it 0.8 s. Larger feeds are read entry by entry, and broken entries up to the second size.
+#: XML that is not well-formed is read by feedparser's tolerant parser up to this size; the worst of 17 hostile inputs
+#: of 250 kB took 0.8 s. Larger feeds are read entry by entry, with broken entries up to the second size.
 MAX_BROKEN_BYTES: Final = 256_000
 MAX_BROKEN_ENTRY_BYTES: Final = 32_000
-#: Of the broken entries of a large feed so much is tried in all: what a small feed may cost.
+#: The total size of broken entries of a large feed that is tried: the same cost as for a small feed.
 MAX_BROKEN_ENTRIES_BYTES: Final = MAX_BROKEN_BYTES
-#: Feeds are 4 to 6 elements deep, XHTML in them a few dozen.
+#: Feeds nest 4 to 6 elements deep, XHTML in them a few dozen.
 MAX_DEPTH: Final = 200
-#: What may stand before the root element; feedparser's patterns for it are quadratic.
+#: The limit of the text before the root element, for which feedparser's patterns are quadratic.
 _MAX_PROLOG_CHARS: Final = 16_000
 _CUT_OFF: Final = {
     expat.errors.codes[message]
@@ -45,7 +45,7 @@ _DATES: Final = ("published", "updated", "created")
 
 
 def read_xml_feed(opened: OpenSource, text: str, *, is_damaged: bool) -> Feed:
-    """The feed that `text` is; entries that hold U+FFFD are refused when bytes were lost (`is_damaged`)."""
+    """The feed in `text`; entries with U+FFFD are refused when bytes were lost (`is_damaged`)."""
     _check_prolog(opened, text[:_MAX_PROLOG_CHARS])
     error, is_cut = _check_xml(opened, text)
     lost: list[RowProblem] = []
@@ -60,7 +60,7 @@ def read_xml_feed(opened: OpenSource, text: str, *, is_damaged: bool) -> Feed:
         if is_cut and entries:
             entries[-1] = Entry(number=len(entries), problem="the feed ends within this entry or right after it")
         if error is not None and opened.damage is None:
-            reason = f"the XML is broken, entries may be missing or cut: {error}"
+            reason = f"the XML is broken, so entries may be missing or cut: {error}"
             lost.append(opened.problem(len(entries) + 1, reason))
     else:
         found, entries = _entry_by_entry(opened, cut_into_entries(text), error, is_damaged=is_damaged)
@@ -83,15 +83,15 @@ def read_xml_feed(opened: OpenSource, text: str, *, is_damaged: bool) -> Feed:
 
 
 def _dropped(count: int) -> str:
-    return f"dropped {count} control character{'s' if count > 1 else ''}, which XML does not allow"
+    return f"removed {count} control character{'s' if count > 1 else ''}, which XML does not allow"
 
 
 def _entry_by_entry(
     opened: OpenSource, pieces: Pieces | None, error: str, *, is_damaged: bool
 ) -> tuple[Any, list[Entry]]:
-    """A large broken feed: the entries that are well-formed as one feed, the others each alone."""
+    """Reads a large broken feed: the well-formed entries as one feed, each other entry on its own."""
     if pieces is None:
-        raise _no_feed(opened, f"its XML is broken ({error}), and no entries can be told apart in it.")
+        raise _no_feed(opened, f"its XML is broken ({error}), and no separate entries can be found in it.")
     errors = [piece.error for piece in pieces.entries]
     whole = pieces.feed_of(piece for piece in pieces.entries if piece.error is None)
     still = _check_xml(opened, whole)[0]
@@ -130,7 +130,7 @@ def _check_prolog(opened: OpenSource, start: str) -> None:
     if root[1].lower() == "opml":
         raise unreadable(
             opened.name,
-            why="it is OPML, a list of the addresses of feeds, and an import fetches nothing from the network.",
+            why="it is OPML, a list of feed addresses, and an import fetches nothing from the network.",
             next_step="download the feeds that it lists and import those files.",
         )
 
@@ -140,7 +140,7 @@ def _entities(opened: OpenSource) -> SourceUnreadable:
 
 
 def _check_xml(opened: OpenSource, text: str) -> tuple[str | None, bool]:
-    """Where the XML is broken, None when it is well-formed, and whether it is cut off.
+    """The place where the XML is broken (None when it is well-formed), and whether it is cut off.
 
     Raises SourceUnreadable for XML that would cost too much.
     """
@@ -172,8 +172,8 @@ def _check_xml(opened: OpenSource, text: str) -> tuple[str | None, bool]:
 
 def _parsed(opened: OpenSource, text: str) -> Any:
     try:
-        # A stream, because feedparser takes bare bytes for the name of a file to open. Sanitising and resolving of
-        # links within HTML are off: the HTML becomes plain text.
+        # A stream, because feedparser takes bare bytes for the name of a file to open. Sanitising HTML and resolving
+        # links in it are off, since the HTML becomes plain text.
         return feedparser.parse(
             io.BytesIO(text.encode("utf-8", "replace")), sanitize_html=False, resolve_relative_uris=False
         )
@@ -199,12 +199,12 @@ def _entry(number: int, entry: Any, *, is_damaged: bool) -> Entry:
         tags=tuple(label for tag in entry.get("tags") or [] if (label := tag.get("label") or tag.get("term"))),
     )
     if is_damaged and "\ufffd" in str(found):
-        return Entry(number=number, problem="holds bytes that are not in the encoding of the feed")
+        return Entry(number=number, problem="contains bytes that are invalid in the encoding of the feed")
     return found
 
 
 def _dates(entry: Any) -> dict[str, str]:
-    """The dates that the entry gives, by their names, as they stand."""
+    """The dates of the entry by name, unparsed."""
     # `in` and dict.__getitem__: FeedParserDict warns when it answers "updated" with "published"
     given = {name: dict.__getitem__(entry, name) for name in _DATES if name in entry}
     return {name: str(text) for name, text in given.items() if text}

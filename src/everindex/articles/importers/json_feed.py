@@ -1,6 +1,6 @@
-"""JSON Feed 1.0 and 1.1 as entries of a feed (https://www.jsonfeed.org/version/1.1/).
+"""The reader of JSON Feed 1.0 and 1.1 (https://www.jsonfeed.org/version/1.1/).
 
-A document that is cut or broken gives the items before that place, and a problem that says where it ends.
+A truncated or broken document gives the items before the fault, and a problem that says where it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOP_LEVEL_TEXT = re.compile(r'"(title|home_page_url|feed_url|language)"\s*:\s*(
 
 
 def read_json_feed(opened: OpenSource, text: str) -> Feed:
-    """The feed that `text` is. Raises SourceUnreadable when it holds no items at all."""
+    """The feed in `text`. Raises SourceUnreadable when it has no items at all."""
     problems: list[RowProblem] = []
     try:
         document = json.loads(text)
@@ -33,8 +33,8 @@ def read_json_feed(opened: OpenSource, text: str) -> Feed:
     if not isinstance(items, list):
         raise unreadable(
             opened.name,
-            why="it says that it is a JSON Feed, and has no list of items.",
-            next_step="fetch the feed again; docs/importing.md shows what can be imported.",
+            why="it declares itself a JSON Feed but has no list of items.",
+            next_step="download the feed again; docs/importing.md shows what can be imported.",
         )
     home = _text(document.get("home_page_url"))
     links = (home, _text(document.get("feed_url")))
@@ -49,7 +49,7 @@ def read_json_feed(opened: OpenSource, text: str) -> Feed:
 
 
 def _salvaged(text: str) -> tuple[dict[str, Any], int]:
-    """What can be read of a broken document, and how many items that is."""
+    """The readable part of a broken document, and its number of items."""
     found = _ITEMS.search(text)
     if found is None:
         return {}, 0
@@ -75,7 +75,7 @@ def _after(text: str, position: int) -> int:
 
 def _entry(number: int, item: object) -> Entry:
     if not isinstance(item, Mapping):
-        return Entry(number=number, problem="it is no JSON object")
+        return Entry(number=number, problem="it is not a JSON object")
     content_html, content_text = _text(item.get("content_html")), _text(item.get("content_text"))
     content = html_text(content_html) if content_html else content_text or ""
     title, summary = _text(item.get("title")), _text(item.get("summary"))
@@ -100,7 +100,7 @@ def _list(value: object) -> list[object]:
 
 
 def _text(value: object) -> str | None:
-    """Text that is there; numbers written out, as the format asks of ids."""
+    """Non-empty text; numbers are converted, as the format requires for ids."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return str(value)

@@ -1,4 +1,4 @@
-"""The articles of a JSONL source, one object a line, or of a file that is one JSON list."""
+"""The articles of a JSONL source with one object per line, or of a file with one JSON list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read_jsonl(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[Article | RowProblem]:
-    """One item per line that is not blank, in memory of one line (at most 10 MB)."""
+    """One item per non-blank line; memory for one line at a time (at most 10 MB)."""
     if opened.head.removeprefix(UTF8_BOM).lstrip().startswith(b"["):
         yield from _read_list(opened, defaults=defaults)
         return
@@ -55,8 +55,8 @@ def _reason(exc: ValueError | RecursionError) -> str:
 
 
 def _read_list(opened: OpenSource, *, defaults: Mapping[str, str]) -> Iterator[Article | RowProblem]:
-    """Element by element, so that only the text is held as a whole; after broken JSON the rest is left out."""
-    # surrogateescape: broken bytes stay where they are, and row.py refuses just the row that holds them
+    """Reads element by element, so that only the text is in memory as a whole; after broken JSON the rest is left out."""
+    # surrogateescape: invalid bytes are preserved, and row.py refuses only the row that contains them
     text = opened.read_whole().removeprefix(UTF8_BOM).decode("utf-8", "surrogateescape")
     decoder = json.JSONDecoder()
     rows = DatedRows(opened.name, defaults)

@@ -1,4 +1,4 @@
-"""The lines of a stream, read one at a time, so that a line without an end costs bounded memory."""
+"""The lines of a stream, read one at a time, so that an endless line takes limited memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ TOO_LONG = f"longer than {MAX_LINE_BYTES // 1_000_000} MB"
 
 
 def bounded_lines(opened: OpenSource) -> Iterator[tuple[int, bytes | None]]:
-    """Each line with its 1-based number; None stands for a line above MAX_LINE_BYTES, which is skipped over.
+    """Each line with its 1-based number; None stands for a line above MAX_LINE_BYTES, which is skipped.
 
-    The piece of a line before the place where the source broke is not given: it would pass for a whole one.
+    A partial line at the point where the source broke is not returned, since it would look complete.
     """
     readline = opened.stream.readline
     number = 0
@@ -27,7 +27,7 @@ def bounded_lines(opened: OpenSource) -> Iterator[tuple[int, bytes | None]]:
 
 
 def not_decoded(opened: OpenSource) -> str:
-    """Why a line that is no UTF-8 is left out."""
+    """Why a line that is not UTF-8 is left out."""
     if opened.encoding is not None:
-        return f"holds bytes that are not in the encoding {opened.encoding}"
-    return "not UTF-8; where the source has another encoding, name it with --encoding"
+        return f"contains bytes that are invalid in the encoding {opened.encoding}"
+    return "not UTF-8; if the source has another encoding, name it with --encoding"

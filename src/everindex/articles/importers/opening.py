@@ -1,6 +1,6 @@
-"""A source as a stream of bytes: a file or standard input, gzip or not, UTF-16 or another encoding as UTF-8.
+"""The opening of a source as a UTF-8 byte stream: a file or standard input, plain or gzip, in any known encoding.
 
-Damage is kept, not raised.
+Damage is recorded, not raised.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from everindex.articles.importers.text_encodings import codec_of_bytes, incremen
 from everindex.articles.model import RowProblem
 from everindex.errors import SourceUnreadable
 
-#: A line or a CSV row above this is left out with its reason; the longest articles are far below 1 MB.
+#: A longer line or CSV row is left out with a reason; the longest articles are far below 1 MB.
 MAX_LINE_BYTES = 10_000_000
-#: Sources that have to be held as a whole (a feed, one JSON list) are refused above this.
+#: Larger sources are refused where they must be in memory as a whole (a feed, one JSON list).
 MAX_WHOLE_BYTES = 50_000_000
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -31,7 +31,7 @@ class _ByteStream(Protocol):
 
 
 class _Undamaged(io.RawIOBase):
-    """`head`, then `stream`; an error of reading ends the stream and is kept in `damage`."""
+    """`head`, then `stream`; a read error ends the stream and is stored in `damage`."""
 
     def __init__(self, head: bytes, stream: _ByteStream) -> None:
         self._head = head
@@ -54,7 +54,7 @@ class _Undamaged(io.RawIOBase):
 
 
 class _AsUtf8(io.RawIOBase):
-    """A stream of another encoding in UTF-8. A byte that cannot be decoded becomes bytes that are no UTF-8."""
+    """A stream converted from another encoding to UTF-8. A byte that cannot be decoded becomes invalid UTF-8."""
 
     def __init__(self, stream: _ByteStream, codec: str) -> None:
         self._stream = stream
@@ -76,7 +76,7 @@ class _AsUtf8(io.RawIOBase):
 
 
 class _WithLineFeeds(io.RawIOBase):
-    """A stream whose lines end with a carriage return alone, with line feeds in their place."""
+    """A stream with line feeds in place of bare carriage returns."""
 
     def __init__(self, stream: _ByteStream) -> None:
         self._stream = stream
@@ -91,19 +91,19 @@ class _WithLineFeeds(io.RawIOBase):
 
 
 class OpenSource:
-    """An open source: its name for people, its bytes, and what broke while they were read."""
+    """An open source: its display name, its bytes, and any damage found while reading."""
 
     def __init__(self, name: str, raw: _Undamaged) -> None:
         self.name = name
         self._raw = raw
         self.stream: io.BufferedReader[io.RawIOBase] = io.BufferedReader(raw, 1 << 16)
         self.head = self.stream.peek(1)
-        """What the first read gave, 1 to 65,536 bytes; still to be read."""
+        """The first 1 to 65,536 bytes, not consumed."""
         self.encoding: str | None = None
-        """The encoding that the bytes had before they became UTF-8; None where they are as they were."""
+        """The original encoding of bytes that were converted to UTF-8; None where they are unchanged."""
 
     def decode_as(self, codec: str | None) -> None:
-        """Makes the stream UTF-8: from `codec` (None: from the encoding that the first bytes show, if any)."""
+        """Converts the stream to UTF-8 from `codec` (None: from the encoding that the first bytes show, if any)."""
         codec = codec or codec_of_bytes(self.head)
         if codec is not None and codec != "utf-8":
             self.encoding = codec
@@ -111,34 +111,34 @@ class OpenSource:
             self.head = self.stream.peek(1)
 
     def end_lines_with_line_feeds(self) -> None:
-        """For a source whose lines end with carriage returns alone, as spreadsheets on a Macintosh wrote them."""
+        """Replaces bare carriage returns as line ends, which old Macintosh spreadsheets wrote."""
         if b"\r" in self.head and b"\n" not in self.head:
             self.stream = io.BufferedReader(_WithLineFeeds(self.stream), 1 << 16)
             self.head = self.stream.peek(1)
 
     @property
     def damage(self) -> str | None:
-        """Why reading ended before the end of the source; None while nothing broke."""
+        """Why reading stopped before the end of the source; None without damage."""
         return self._raw.damage
 
     def problem(self, line: int, reason: str) -> RowProblem:
         return RowProblem(source=self.name, line=line, reason=reason)
 
     def problem_at_end(self, line: int) -> Iterator[RowProblem]:
-        """The last word of every reader: one problem when the rest of the source could not be read."""
+        """Called last by every reader: one problem when the rest of the source could not be read."""
         if self.damage is not None:
             yield self.problem(line, f"the rest could not be read: {self.damage}")
 
     def read_whole(self) -> bytes:
-        """All bytes, or SourceUnreadable when there are more than MAX_WHOLE_BYTES."""
+        """All bytes. Raises SourceUnreadable when there are more than MAX_WHOLE_BYTES."""
         data = bytearray()
         while len(data) <= MAX_WHOLE_BYTES and (piece := self.stream.read(1 << 16)):  # read(50 MB) would take 100 MB
             data += piece
         if len(data) > MAX_WHOLE_BYTES:
             raise unreadable(
                 self.name,
-                why=f"it holds more than {MAX_WHOLE_BYTES // 1_000_000} MB, and this format is read as a whole.",
-                next_step="split it, or convert it to JSONL (one object a line), which is read line by line.",
+                why=f"it is larger than {MAX_WHOLE_BYTES // 1_000_000} MB, and this format is read as a whole.",
+                next_step="split it, or convert it to JSONL (one object per line), which is read line by line.",
             )
         return bytes(data)
 
@@ -158,7 +158,7 @@ def open_source(source: str) -> Iterator[OpenSource]:
     if source.partition("://")[0].lower() in ("http", "https", "ftp", "feed"):
         raise unreadable(
             name,
-            why="it is an address, and an import fetches nothing from the network.",
+            why="it is a web address, and an import fetches nothing from the network.",
             next_step="download it, for example with curl, and import the file or `-`.",
         )
     try:
@@ -188,9 +188,9 @@ def _buffered(name: str, stream: io.BufferedReader) -> Iterator[OpenSource]:
     if not opened.head.strip() and opened.damage is not None:
         raise unreadable(
             name,
-            why=f"it is damaged from its first bytes on: {opened.damage}.",
-            next_step="fetch or compress the file again.",
+            why=f"it is damaged from the first bytes on: {opened.damage}.",
+            next_step="download or compress the file again.",
         )
     if not opened.head:
-        raise unreadable(name, why="it is empty.", next_step="name a file that holds at least one article.")
+        raise unreadable(name, why="it is empty.", next_step="name a file with at least one article.")
     yield opened

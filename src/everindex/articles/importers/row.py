@@ -1,4 +1,4 @@
-"""The values of a row: named, checked, and refused where no article may have them. The one place for every format."""
+"""The values of a row for every format: mapped to fields, validated, and refused where no article may have them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALIASES: Final[dict[str, str]] = {
     "raw_markdown": "raw_text",
     "description": "summary",
 }
-#: Field of an article by each name that a source may give it.
+#: Name in a source → field of an article.
 FIELD_OF: Final[dict[str, str]] = {name: name for name in ARTICLE_FIELDS} | ALIASES
 DATE_FIELDS: Final = frozenset({"publication_date", "submission_date"})
 _LIMIT_BYTES: Final[dict[str, int]] = {
@@ -38,11 +38,11 @@ _NO_DEFAULTS: Final[dict[str, str]] = {}
 
 
 class RefusedError(ValueError):
-    """A value that no article may have; its text is the reason. Never leaves the importers."""
+    """A value that no article may have; the message is the reason. Never leaves the importers."""
 
 
 def column_field(header: str) -> str:
-    """The key that a header cell stands for: `Publication Date` is `publication_date`."""
+    """The key for a header cell: `Publication Date` is `publication_date`."""
     return "_".join(header.lower().split())
 
 
@@ -56,12 +56,14 @@ def read_row(
     notes: list[RowProblem] | None = None,
     entry: EntryIdentity | None = None,
 ) -> Article | RowProblem:
-    """The article that a row tells, or why it tells none. `line` is 1-based; `defaults` fill what the row lacks.
+    """The article in a row, or why there is none. `line` is 1-based; `defaults` fill missing fields.
 
-    With `notes` a date that cannot be read costs the date alone, and a note of it goes there; without, it costs the row.
+    With `notes`, an unreadable date is left out and a note is added there; without, the row is refused.
     """
     if not isinstance(row, Mapping):
-        return RowProblem(source=source, line=line, reason=f"{_kind(row)} where an object of named values was expected")
+        return RowProblem(
+            source=source, line=line, reason=f"{_kind(row)} where an object with named values was expected"
+        )
     values: dict[str, Any] = {}
     doubts: list[str] = []
     try:
@@ -78,7 +80,7 @@ def read_row(
             if reading.doubt is not None:
                 doubts.append(f"{'' if reading.text else 'stored without '}{name} {_shown(raw)}: {reading.doubt}")
         if values.get("title") is None and values.get("summary") is None:
-            raise RefusedError("neither title nor summary: there is nothing to search by")
+            raise RefusedError("neither title nor summary, so there is nothing to search")
     except RefusedError as refused:
         return RowProblem(source=source, line=line, reason=str(refused), uri=values.get("uri"))
     for name, value in defaults.items():
@@ -91,7 +93,7 @@ def read_row(
 
 
 def named_values(row: Mapping[Any, object]) -> dict[str, object]:
-    """Values that are there, by field. A field's own name wins over an alias, the first alias over the next."""
+    """The non-empty values by field. A field's own name wins over an alias, and an earlier alias over a later one."""
     found: dict[str, object] = {}
     for key, given in row.items():
         name = FIELD_OF.get(key) if isinstance(key, str) else None
@@ -104,18 +106,18 @@ def named_values(row: Mapping[Any, object]) -> dict[str, object]:
 
 
 def read_text(name: str, value: object) -> str:
-    """Text that PostgreSQL can hold, numbers written out, ends stripped. Raises RefusedError."""
+    """Stripped text that PostgreSQL can store, with numbers converted to text. Raises RefusedError."""
     if isinstance(value, str):
         text = value.strip()
     elif isinstance(value, int | float) and not isinstance(value, bool):
         try:
             text = str(value)
         except ValueError:  # Python refuses to write out an int of more than 4,300 digits
-            raise RefusedError(f"{name} is a number of more digits than can be written out") from None
+            raise RefusedError(f"{name} is a number with too many digits") from None
     else:
         raise RefusedError(f"{name} is {_kind(value)}, not text")
     if "\0" in text:
-        raise RefusedError(f"{name} holds a NUL character, which PostgreSQL cannot store")
+        raise RefusedError(f"{name} contains a NUL character, which PostgreSQL cannot store")
     limit = _LIMIT_BYTES.get(name)
     if text.isascii():
         size_bytes = len(text)
@@ -123,16 +125,16 @@ def read_text(name: str, value: object) -> str:
         try:
             size_bytes = len(text.encode("utf-8"))
         except UnicodeEncodeError:
-            raise RefusedError(f"{name} holds bytes that are not UTF-8, or half of a surrogate pair") from None
+            raise RefusedError(f"{name} contains bytes that are not UTF-8, or half of a surrogate pair") from None
     if limit is not None and size_bytes > limit:
-        raise RefusedError(f"{name} has {size_bytes:,} bytes, and at most {limit:,} can be indexed")
+        raise RefusedError(f"{name} has {size_bytes:,} bytes, but at most {limit:,} can be indexed")
     return text
 
 
 def _read_date(name: str, value: object) -> str:
     found = iso_date(value)
     if found is None:
-        raise RefusedError(f"{name} is not a date in a form that is understood: {_shown(value)}")
+        raise RefusedError(f"{name} is not a date in a known format: {_shown(value)}")
     return found
 
 
@@ -203,7 +205,7 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value for a reason: one line, escaped, short."""
+    """The value as quoted in a reason: one line, escaped, short."""
     try:
         text = repr(value)
     except ValueError:  # an int of more than 4,300 digits

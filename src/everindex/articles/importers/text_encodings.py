@@ -1,8 +1,8 @@
-"""The encodings of texts by the labels that documents give them, decoded as browsers do.
+"""Text encodings by the labels in documents, decoded as browsers do.
 
-Source: WHATWG Encoding Standard, https://encoding.spec.whatwg.org/ (labels and decoders). A label there often stands for
-more than its name says: gb2312 is decoded as GB 18030, shift_jis as Microsoft's code page 932, iso-8859-1 as windows-1252.
-A codec of Python that is not named here is never used: some of them take quadratic time.
+Source: WHATWG Encoding Standard, https://encoding.spec.whatwg.org/ (labels and decoders). A label often stands for a
+larger encoding than its name says: gb2312 is decoded as GB 18030, shift_jis as Microsoft's code page 932, iso-8859-1 as
+windows-1252. Python codecs not listed here are never used: some of them take quadratic time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from functools import cache
 from typing import Final
 
-# Python's codec, then the labels. Where several codecs could do it, the one that decodes most is named.
+# Python's codec, then its labels. Where several codecs are possible, the one that decodes most is listed.
 _LABELS: Final = """
 utf-8: unicode-1-1-utf-8 unicode11utf8 unicode20utf8 utf-8 utf8 x-unicode20utf8
 utf-16: utf-16 unicode csunicode iso-10646-ucs-2 ucs-2
@@ -60,9 +60,9 @@ iso2022_jp_ext: csiso2022jp iso-2022-jp
 cp932: csshiftjis ms932 ms_kanji shift-jis shift_jis sjis windows-31j x-sjis cp932
 cp949: cseuckr csksc56011987 euc-kr iso-ir-149 korean ks_c_5601-1987 ks_c_5601-1989 ksc5601 ksc_5601 windows-949 cp949 euckr uhc
 """
-#: Encodings of more than one byte a character, whose texts can be valid UTF-8 by chance.
+#: Encodings with more than one byte per character, whose texts can be valid UTF-8 by chance.
 _WIDE: Final = frozenset({"gb18030", "big5hkscs", "euc_jp", "iso2022_jp_ext", "cp932", "cp949"})
-#: So many characters beside ASCII are not valid UTF-8 by chance.
+#: From this many non-ASCII characters on, a text is not valid UTF-8 by chance.
 _CONVINCING: Final = 8
 _BOMS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -71,7 +71,7 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-#: What stands for a byte that cannot be decoded: half of a surrogate pair, which no text holds and UTF-8 cannot write.
+#: Stands for a byte that cannot be decoded: half of a surrogate pair, which no text contains and UTF-8 cannot encode.
 LOST: Final = "\udcff"
 _AS_BROWSERS: Final = "everindex.as-browsers"
 
@@ -86,12 +86,12 @@ def _codecs() -> dict[str, str]:
 
 
 def codec_of(label: str) -> str | None:
-    """Python's codec for a label in any case, None for one that no browser knows either."""
+    """Python's codec for a label, ignoring case; None for one that browsers do not know either."""
     return _codecs().get(label.strip().lower())
 
 
 def codec_of_bytes(head: bytes) -> str | None:
-    """What the first bytes show: a byte order mark, or the zeros of UTF-16 without one. None: nothing."""
+    """The codec that the first bytes show by a byte order mark, or by the zeros of UTF-16 without one; None otherwise."""
     for mark, codec in _BOMS:
         if head.startswith(mark):
             return codec
@@ -105,11 +105,11 @@ def codec_of_bytes(head: bytes) -> str | None:
 
 
 def decode_text(data: bytes, declared: str | None) -> tuple[str, bool]:
-    """The text of a document and whether bytes of it were lost (they are U+FFFD now).
+    """The text of a document, and whether bytes were lost (replaced by U+FFFD).
 
-    `declared` is the label that it gives itself. UTF-8 that can be nothing else wins over it: such a document was
-    converted by somebody who left the declaration. Bytes that are no UTF-8 anywhere, in a document that says UTF-8 or
-    nothing, are read as windows-1252, as browsers do.
+    `declared` is the document's own label. Unmistakable UTF-8 wins over it: such a document was converted without
+    changing the declaration. A document labelled UTF-8 or not at all that has no valid UTF-8 anywhere is read as
+    windows-1252, as browsers do.
     """
     shown = codec_of_bytes(data)
     codec = shown or codec_of(declared or "") or "utf-8"
@@ -127,11 +127,11 @@ def decode_text(data: bytes, declared: str | None) -> tuple[str, bool]:
 
 
 def incremental_decoder(codec: str) -> codecs.IncrementalDecoder:
-    """A decoder that writes LOST for bytes that it cannot decode. Raises nothing on any bytes."""
+    """A decoder that writes LOST for bytes that it cannot decode. Never raises."""
     return codecs.getincrementaldecoder(codec)(_AS_BROWSERS)
 
 
-#: One character beside ASCII in valid UTF-8.
+#: One non-ASCII character in valid UTF-8.
 _BESIDE_ASCII_VALID = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}"
     rb"|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}"
@@ -139,7 +139,7 @@ _BESIDE_ASCII_VALID = re.compile(
 
 
 def _is_utf8(data: bytes, *, is_wide: bool) -> bool:
-    """Whether bytes that are declared to be something else are UTF-8 beyond doubt."""
+    """Whether bytes with another declared encoding are unmistakably UTF-8."""
     if data.isascii():
         return False
     try:
@@ -150,7 +150,7 @@ def _is_utf8(data: bytes, *, is_wide: bool) -> bool:
 
 
 def _as_browsers(error: UnicodeError) -> tuple[str, int]:
-    """What browsers decode and Python's codecs do not: C1 controls in code pages, NEC's row 13 in EUC-JP."""
+    """Decodes what browsers decode and Python's codecs do not: C1 controls in code pages, NEC's row 13 in EUC-JP."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     data, start = error.object, error.start
@@ -167,7 +167,7 @@ def _as_browsers(error: UnicodeError) -> tuple[str, int]:
 
 
 def _of_jis_row(pair: bytes) -> str:
-    """Two bytes of EUC-JP by way of code page 932, which has the rows that Microsoft and NEC added."""
+    """Decodes two bytes of EUC-JP through code page 932, which has the rows that Microsoft and NEC added."""
     row, cell = pair[0] - 0xA1, pair[1] - 0xA1
     lead = row // 2 + (0x81 if row < 62 else 0xC1)
     trail = cell + 0x9F if row % 2 else cell + 0x40 + (cell >= 63)

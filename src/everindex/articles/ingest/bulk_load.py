@@ -198,8 +198,10 @@ def _bring_back_after(
         _bring_back(conninfo, marking, scene, reporter)
     except (EverindexError, psycopg.Error) as second:
         because = "" if second is exc else f" ({getattr(second, 'why', type(second).__name__).rstrip('.')})"
-        left = f"Index {scene.spec.qualified_name} is still set aside{because}: the next import, or  everindex heal , "
-        "builds it."
+        left = (
+            f"Index {scene.spec.qualified_name} is still set aside{because}: the next import, or  everindex heal , "
+            "builds it."
+        )
         if isinstance(exc, EverindexError):
             exc.next_step = f"{exc.next_step} {left}"
         else:

@@ -250,7 +250,7 @@ class Page:
         """The rows (key first, distance last) without those that the server returns but that do not belong in the
         answer."""
         without = self.request.key
-        # A zero vector (put there by hand) has no cosine distance: it is in no index, and no answer either.
+        # A zero vector (stored by hand) has no cosine distance: no index contains it, and no answer does either.
         found = [row for row in rows if row[-1] == row[-1] and (without is None or str(row[0]) != without)]
         if self.after is None or not self.after.seen:
             return found
@@ -365,12 +365,13 @@ def checked_vector(vector: np.ndarray | None, table: CollectionTable) -> np.ndar
 
 
 def require_width(table: CollectionTable) -> int:
-    """The width of the table's vectors. Raises NotMigrated where it has none yet."""
+    """The width of the table's vectors. Raises NotMigrated where the column has none yet."""
     if table.dimensions is None and table.spec is not ARTICLES:
         raise ColumnMismatch(
             f"column {table.spec.table}.{table.spec.vector} has no width.",
             why="vectors of different widths cannot be compared, and pgvector indexes only columns with a width.",
-            next_step=f"ALTER TABLE {table.spec.table} ALTER COLUMN {table.spec.vector} TYPE {table.vector_type}(N)  with the "
+            next_step=f"ALTER TABLE {table.spec.table} ALTER COLUMN {table.spec.vector} TYPE {table.vector_type}(N)  "
+            f"with the "
             "width of your model.",
         )
     if table.dimensions is None:

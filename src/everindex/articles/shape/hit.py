@@ -40,8 +40,8 @@ class Hit:
     not run (a search by meaning alone has no ranks: its order is the distance)."""
 
     score: float | None = None
-    """What orders the hits of a hybrid search (the sum of reciprocal ranks) or of a search by keyword (ts_rank_cd); higher is
-    better. None where the distance orders."""
+    """What orders the hits of a hybrid search (the sum of reciprocal ranks) or of a keyword search (ts_rank_cd); higher
+    is better. None where distance orders the hits."""
 
     rerank_score: float | None = None
     """Of a re-ranked answer: what the cross-encoder says of this row, higher is better; None for the others."""

@@ -49,8 +49,9 @@ class LocalEmbedder:
         if inner > width:
             raise EmbeddingModelUnusable(
                 f"the model {name} cannot fill a column of {width} dimensions.",
-                why=f"its vectors have {inner} dimensions, and no map to fewer leaves their distances as they are.",
-                next_step=f"choose a model of at most {width} dimensions, or set EVERINDEX_DIMENSIONS to {inner} or more before "
+                why=f"its vectors have {inner} dimensions, and no map to fewer dimensions preserves their distances.",
+                next_step=f"choose a model of at most {width} dimensions, or set EVERINDEX_DIMENSIONS to {inner} or "
+                f"more before "
                 "the table is made.",
             )
         self._map = orthonormal_map(width, inner) if inner < width else None
@@ -153,7 +154,8 @@ class OnnxEncoder:
         if self._pooling is None:
             raise EmbeddingModelUnusable(
                 f"the model {self._files.name} gives a vector for each token, and does not state how to pool them.",
-                why=f"{self._files.folder} has no 1_Pooling/config.json. A wrong guess would give vectors that mean little.",
+                why=f"{self._files.folder} has no 1_Pooling/config.json. A wrong guess would give vectors that mean "
+                f"little.",
                 next_step='write there {"pooling_mode": "mean"} or {"pooling_mode": "cls"}, whichever the model\'s page says.',
             )
         return self._pooling

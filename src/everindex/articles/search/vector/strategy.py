@@ -194,8 +194,10 @@ def _by_index(
     name: Strategy = "index" if candidates is None else "reranked"
     reason = f"the index {serving.index_name} finds the nearest"
     if candidates is not None:
-        reason = f"the index {serving.index_name} holds codes: {count_text(candidates, 'candidate')} from it are "
-        "ranked by their vectors"
+        reason = (
+            f"the index {serving.index_name} holds codes: {count_text(candidates, 'candidate')} from it are "
+            "ranked by their vectors"
+        )
     if not is_filtered:
         return SearchPlan(
             strategy=name, reason=reason, ef_search=chosen, fetch=fetch, candidates=candidates,
