@@ -1,4 +1,4 @@
-"""The command line: one file per command, one place (run) where errors become three lines and an exit status."""
+"""The command line: one file per command; `run` turns errors into three lines and an exit status."""
 
 from everindex.cli.run import main
 

@@ -10,18 +10,19 @@ from everindex.units import count_text, size_text
 
 
 def print_advice(advice: Advice) -> None:
-    """The recommendation of one index, with what it costs before and after."""
+    """Prints the recommendation for one index, with its costs before and after."""
     found = advice.survey
     say(
-        f"index {found.spec.qualified_name}: {count_text(found.rows, 'row')}, {found.queries}, recall@{found.k} at least "
+        f"index {found.spec.qualified_name}: {count_text(found.rows, 'row')}, {found.queries}, recall@{found.k} at "
+        f"least "
         f"{advice.floor:g} with confidence"
     )
     for sentence in advice.rejected:
-        say(f"  not: {sentence}")
+        say(f"  not chosen: {sentence}")
     for left in found.left_out:
         say(f"  note: {left.sentence}")
     if advice.choice is None or advice.after is None:
-        say("no configuration reaches it; the closest are listed above. Try a larger m or a lower floor.")
+        say("no configuration reaches this recall; the closest are listed above. Try a larger m or a lower floor.")
         return
     if not advice.is_whole:
         say(
@@ -39,7 +40,7 @@ def print_advice(advice: Advice) -> None:
     print_points(advice.choice.curve, k=found.k, chosen=advice.choice.point.ef_search)
 
 
-#: What is compared of two configurations.
+#: The figures compared between two configurations.
 _FIGURES = (
     "index type", "index size", "build memory", "build time", "recall", "ef_search", "re-ranked",
     "median latency", "p95 latency",
@@ -87,4 +88,7 @@ def print_applied(applied: Applied, k: int) -> None:
         again = "" if each.candidates is None else f", {count_text(each.candidates, 'candidate')} re-ranked"
         say(f"  searches for {each.k}: ef_search {each.ef_search}{again}")
     if applied.deployed.outcome == "replaced":
-        say("  the previous generation is kept: everindex rollback  goes back, rollback --forget  frees its disk")
+        say(
+            "  the previous generation is kept: everindex rollback  returns to it, rollback --forget  frees its disk "
+            "space"
+        )

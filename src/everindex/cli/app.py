@@ -1,4 +1,4 @@
-"""The Typer application: what of it is needed to list the commands, and each command loaded when it is called."""
+"""The Typer application: it lists the commands without loading them, and loads each one when it is called."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 @dataclass(slots=True)
 class Invocation:
-    """What the options say that every command has; the caller of the application passes one as `obj`."""
+    """The values of the options common to all commands; the caller of the application passes one as `obj`."""
 
     is_verbose: bool = False
     is_debugged: bool = False
     begin: Callable[[], None] = field(default=lambda: None)
-    """Called when the command line is read and a command is about to run: not for a help text."""
+    """Called when the command line is parsed and a command is about to run, but not for a help text."""
 
 
 def _invocation(ctx: Any) -> Invocation:
@@ -68,8 +68,8 @@ DebugOption = Annotated[
 
 
 @contextmanager
-def _whoever_reads() -> Iterator[None]:
-    """A reader of a help text that has seen enough (`everindex --help | head -1`) is no failure."""
+def _closed_pipe_ignored() -> Iterator[None]:
+    """Ignores a closed pipe: a reader that stops early (`everindex --help | head -1`) is not a failure."""
     try:
         yield
         sys.stdout.flush()
@@ -78,10 +78,10 @@ def _whoever_reads() -> Iterator[None]:
 
 
 class _Called(TyperCommand):
-    """A command that is loaded."""
+    """A loaded command."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        with _whoever_reads():
+        with _closed_pipe_ignored():
             super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
@@ -90,7 +90,7 @@ class _Called(TyperCommand):
 
 
 class _Commands(TyperGroup):
-    """Lists the commands without loading them, and loads the one that is called."""
+    """The command group: lists the commands without loading them, and loads the one that is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -98,7 +98,7 @@ class _Commands(TyperGroup):
             self.add_command(TyperCommand(name=listed.name, help=listed.help, rich_help_panel=listed.group))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        with _whoever_reads():
+        with _closed_pipe_ignored():
             super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -127,7 +127,7 @@ class _Commands(TyperGroup):
 
 
 def load_command(listed: ListedCommand) -> TyperCommand:
-    """The command itself: its module is imported."""
+    """The command, after importing its module."""
     module, _, function = listed.home.partition(":")
     command = _as_command(
         getattr(import_module(f"everindex.cli.{module}"), function),
@@ -148,19 +148,19 @@ def _as_command(function: Callable[..., None], **attributes: Any) -> TyperComman
 
 
 def _of_every_command(verbose: VerboseOption = False, debug: DebugOption = False) -> None:
-    """Only its options count."""
+    """Carries the options of every command; never called."""
 
 
 def _version(value: bool) -> None:
     if value:
-        with _whoever_reads():
+        with _closed_pipe_ignored():
             typer.echo(f"everindex {__version__}, Python {platform.python_version()}")
         raise typer.Exit
 
 
 def _list(value: bool) -> None:
     if value:
-        with _whoever_reads():
+        with _closed_pipe_ignored():
             typer.echo("\n".join(listed.name for listed in COMMANDS))
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""`everindex article` and `everindex similar`: one article, and those nearest to it in meaning."""
+"""`everindex article` and `everindex similar`: one article, and the articles nearest to it in meaning."""
 
 from __future__ import annotations
 

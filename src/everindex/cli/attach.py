@@ -1,4 +1,4 @@
-"""`everindex attach` and `detach`: on the database of an application with its own migrations, and off it again."""
+"""`everindex attach` and `detach`: managing the indexes of a database with its own migrations, and removing everindex again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from everindex.settings import read_settings
 def attach(wait: LongWaitOption = None, as_json: JsonOption = False) -> None:
     settings = read_settings()
     if settings.uses_embedded_server:
-        raise nothing_to_attach("no server is named, and that of everindex has a database of its own")
+        raise nothing_to_attach("no server is configured, and the embedded server has its own database")
     wait_seconds = seconds_to_wait(settings, wait, deploys=True)
     with address.server(settings) as conninfo:
         connect_patiently(conninfo, settings, wait, deploys=True).close()

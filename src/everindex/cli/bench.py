@@ -1,4 +1,4 @@
-"""`everindex bench`: measures this installation against the floor of raw SQL, in one run on one machine."""
+"""`everindex bench`: compares this installation with raw SQL, in one run on one machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def bench(
         print_json(result)
         return
     say(
-        f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef {result['ef_search']}"
+        f"{result['rows']} rows, {result['queries']} queries × {result['rounds']} rounds, k = 10, ef "
+        f"{result['ef_search']}"
     )
     lines = [
         ("raw psycopg, prepared, binary vector", "raw_ms", ""),

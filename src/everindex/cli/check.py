@@ -42,7 +42,9 @@ def check(
     small_table: Annotated[
         int,
         typer.Option(
-            "--small-table", help="Below so many rows a scan is right, and usability is proven instead.", min=0
+            "--small-table",
+            help="In smaller tables a scan is acceptable; only whether the index could be used is checked.",
+            min=0,
         ),
     ] = SMALL_TABLE_ROWS,
     wait: WaitOption = None,
@@ -105,19 +107,19 @@ def _refuse_unknown(named: dict[str, str], in_order: Sequence[str], places: list
         raise UsageError(
             f"no statement has a parameter {', '.join(unknown)}.",
             why=f"its parameters: {', '.join(sorted(known)) or 'none'}.",
-            next_step="correct the name; placeholders without a name are called 1, 2, 3 in their order.",
+            next_step="correct the name; placeholders without a name are numbered 1, 2, 3 in their order.",
         )
     if named and in_order:
         raise UsageError(
             "--param was given both with and without names.",
-            why="which placeholder a value without a name belongs to would depend on the others.",
-            next_step="name all of them; placeholders without a name are called 1, 2, 3 in their order.",
+            why="the placeholder of a value without a name would depend on the others.",
+            next_step="name all of them; placeholders without a name are numbered 1, 2, 3 in their order.",
         )
     if in_order and len(places) > 1:
         raise UsageError(
             f"--param without a name was given for {count_text(len(places), 'statement')}.",
-            why="the order of the placeholders is another one in each.",
-            next_step="write the statements with names (:k, %(k)s) and give --param k=10.",
+            why="the placeholders have a different order in each.",
+            next_step="use named placeholders (:k, %(k)s) in the statements and pass --param k=10.",
         )
 
 
@@ -126,7 +128,7 @@ def _values_for(statement: Statement, named: dict[str, str], in_order: Sequence[
 
 
 def _known(statement: Statement) -> set[str]:
-    """The parameters of a statement, and those with a name of the SETs before it."""
+    """The parameters of a statement, and the named ones of the SETs before it."""
     named = {name for made in statement.session for name in made.parameters if not name.isdigit()}
     return {*statement.parameters, *named}
 

@@ -1,8 +1,8 @@
-"""The list of the commands, in the order of the help: the name of each, where its function is, and its line of help.
+"""The list of commands in help order: the name of each, the location of its function, and its help text.
 
 It loads none of them, and not Typer either: a caller that only lists the commands (`everindex --help`, `--commands`, a
-shell that completes a name) does not pay for the search and the web framework. The text here is the whole help of a
-command, so its function has no docstring. docs/cli.md is made of it (everindex/cli/reference.py).
+shell that completes a name) does not pay for loading search and the web framework. The text here is the complete help
+of a command, so its function has no docstring. docs/cli.md is generated from it (everindex/cli/reference.py).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-#: What every command's exit status means, unless it says otherwise.
+#: The meaning of exit statuses, unless a command says otherwise.
 EXITS: Mapping[int, str] = MappingProxyType(
     {
         0: "success: done, or everything is in order",
         1: "failed: three lines on stderr say what happened, why, and what to do next",
-        2: "usage error: the command line or a value is not valid; nothing was changed",
+        2: "usage error: the command line or a value is invalid; nothing was changed",
         3: "finished, and something needs attention: a finding, a failed check, or remaining steps",
         130: "interrupted (Ctrl-C or SIGTERM)",
     }
@@ -24,27 +24,27 @@ EXITS: Mapping[int, str] = MappingProxyType(
 
 
 class ListedCommand(NamedTuple):
-    """One command, not loaded."""
+    """One command that is not loaded yet."""
 
     name: str
     home: str
     """`module:function` in everindex.cli."""
 
     summary: str
-    """Its line of help, without the exit statuses."""
+    """Its help text, without the exit statuses."""
 
     group: str
     """The heading under which `--help` and docs/cli.md list it."""
 
     exits: Mapping[int, str] = MappingProxyType({})
-    """When it exits with a status other than 0, beyond what EXITS says: {status: `when …`}."""
+    """When it exits with a status other than 0, in addition to EXITS: {status: `when …`}."""
 
     takes_unknown_options: bool = False
-    """What looks like an option that there is not is an argument: `--down -1`."""
+    """Whether unknown options are taken as arguments: `--down -1`."""
 
     @property
     def help(self) -> str:
-        """The whole help, exit statuses included."""
+        """The complete help, including exit statuses."""
         told = [f"Exit {status} when {meaning}." for status, meaning in self.exits.items()]
         return " ".join([self.summary, *told])
 
@@ -188,7 +188,8 @@ COMMANDS = (
     ListedCommand(
         "keep",
         "keep:keep",
-        "Watch the declared indexes until Ctrl-C or SIGTERM: repair what breaks, rebuild when measurements call for it.",
+        "Watch the declared indexes until Ctrl-C or SIGTERM: repair what breaks, rebuild when measurements call for "
+        "it.",
         "The declared index",
         exits={
             3: "--once leaves a finding, or another keeper or build is active",
@@ -239,7 +240,8 @@ COMMANDS = (
     ListedCommand(
         "check",
         "check:check",
-        "Check whether statements use a vector index, and if not, explain why. The statements are planned, not executed.",
+        "Check whether statements use a vector index, and if not, explain why. The statements are planned, not "
+        "executed.",
         "Diagnosis",
         exits={3: "a statement uses no vector index", 2: "a statement cannot be checked"},
     ),

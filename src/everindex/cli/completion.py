@@ -1,7 +1,7 @@
 """Completion of the command line: `--show-completion [SHELL]` and `--install-completion [SHELL]`.
 
-Typer's own two options take no shell and use the one that they were started from, so that whoever prepares a package or
-another account gets the wrong script. Which completions there are is Typer's (typer.completion).
+Typer's own two options take no shell and use the calling one, so anyone who prepares a package or another account gets
+the wrong script. Typer supplies the completions (typer.completion).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 completion_init()  # Typer's classes, which it registers with its own options
 
 _OPTIONS = ("--show-completion", "--install-completion")
-#: Stands for the shell that the command was started from.
+#: Stands for the shell from which the command was started.
 _OWN = "this shell"
 
 
 def with_shell(args: Sequence[str]) -> list[str]:
-    """The arguments with a shell after each option that was given without one: an option of Typer has a value or none."""
+    """The arguments with a shell added after each option without one: a Typer option either has a value or none."""
     given: list[str] = []
     for number, argument in enumerate(args):
         given.append(argument)
@@ -35,7 +35,7 @@ def with_shell(args: Sequence[str]) -> list[str]:
 
 
 def shell_named(value: str) -> str:
-    """The shell to write for. Raises UsageError for one that there is no completion for, or none that can be seen."""
+    """The shell to write the completion for. Raises UsageError for an unsupported shell, or if it cannot be detected."""
     shell = _get_shell_name() if value == _OWN else value
     if shell in SHELLS:
         return str(shell)

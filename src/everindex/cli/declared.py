@@ -1,8 +1,8 @@
 """The declared indexes that a command works on: the articles' own, or those of another application.
 
-Named by `--declared`, else EVERINDEX_DECLARED, else `declared` under `[tool.everindex]` in the pyproject.toml of the working
-directory; an empty text names the articles. Without any, a database that has the articles is about them, and on any other
-nothing is declared.
+Configured by `--declared`, otherwise EVERINDEX_DECLARED, otherwise `declared` under `[tool.everindex]` in the
+pyproject.toml of the working directory; an empty value stands for the articles. Without any of these, the articles'
+indexes are used in a database that has the article schema; in any other, nothing is declared.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGE = "docs/your-own-table.md"
 
 
 def _configured(given: str | None) -> str | None:
-    """What the option says, or what is configured in its place; None for the articles."""
+    """The value of the option or of its configuration; None for the articles."""
     remember(given)
     if given is None:
         given = read_settings().declared
@@ -47,15 +47,16 @@ DeclaredOption = Annotated[
         metavar="FILE.json|MODULE:BASE",
         callback=_configured,
         help="The declared indexes of another application (default: EVERINDEX_DECLARED, `declared` of "
-        "\\[tool.everindex] in pyproject.toml, or that of the articles).",  # escaped: Rich reads it as markup
+        "\\[tool.everindex] in pyproject.toml, or the articles' declaration).",  # escaped: Rich reads it as markup
     ),
 ]
 IndexOption = Annotated[list[str] | None, typer.Option("--index", help="Only this declared index; can be repeated.")]
 
 
 def declared_indexes(connection: Connection, declared: str | None, names: list[str] | None) -> tuple[IndexSpec, ...]:
-    """The declarations that the command works on. Raises UsageError for a module, attribute or index that is not there,
-    SpecIllegal for a declaration that cannot be, and NothingDeclared where the articles would be meant and are not here."""
+    """The declarations that the command works on. Raises UsageError for a missing module, attribute or index,
+    SpecIllegal for an invalid declaration, and NothingDeclared where the articles would be meant but are not in the
+    database."""
     if declared is None:
         specs = tuple(effective_spec(connection, spec) for spec in indexes_here(connection))
         if not specs:
@@ -68,7 +69,8 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
         raise UsageError(
             f"--declared {declared} declares no HNSW index.",
             why="none of its tables has an Index with postgresql_using='hnsw', or the list of the file is empty.",
-            next_step=f"declare one ({PAGE} shows how), and import the modules that define the other models in this one.",
+            next_step=f"declare one ({PAGE} shows how), and import the modules that define the other models in this "
+            f"one.",
         )
     unknown = set(names or ()) - {spec.name for spec in specs}
     if unknown:
@@ -81,13 +83,13 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
 
 
 def require_article_schema(connection: Connection) -> None:
-    """Raises NothingDeclared on a database without the articles."""
+    """Raises NothingDeclared for a database without the articles."""
     if not has_article_schema(connection):
         raise nothing_declared(connection)
 
 
 def nothing_declared(connection: Connection) -> NothingDeclared:
-    """The error, with a declaration of what is there: the first column of vectors, by schema and name. Reads only."""
+    """The error, with a suggested declaration for the first vector column by schema and name. Reads only."""
     with translate_errors("looking for a table with vectors"):
         row = connection.execute(
             "SELECT n.nspname, c.relname, a.attname, t.typname FROM pg_catalog.pg_attribute a "
@@ -99,7 +101,8 @@ def nothing_declared(connection: Connection) -> NothingDeclared:
         ).fetchone()
     if row is None:
         next_step = (
-            f"make a table with vectors and declare its index: {PAGE} does both in five minutes. (For the articles of "
+            f"create a table with vectors and declare its index: {PAGE} does both in five minutes. (For the articles "
+            f"of "
             "everindex:  everindex up .)"
         )
     else:
@@ -112,13 +115,15 @@ def nothing_declared(connection: Connection) -> NothingDeclared:
             "opclass": f"{kind}_cosine_ops",
         }
         next_step = (
-            f"write  {json.dumps(declaration, ensure_ascii=False)}  into index.json (opclass: that of your searches) and run  "
-            f"everindex deploy --declared index.json , or name your models:  --declared package.module:Base ; {PAGE} takes "
+            f"write  {json.dumps(declaration, ensure_ascii=False)}  into index.json (opclass: the one that your "
+            f"searches use) and run  "
+            f"everindex deploy --declared index.json , or name your models:  --declared package.module:Base ; {PAGE} "
+            f"takes "
             "five minutes."
         )
     return NothingDeclared(
         "no index is declared for this database.",
-        why="it has no article schema of everindex, and neither --declared nor EVERINDEX_DECLARED nor [tool.everindex] of "
+        why="it has no everindex article schema, and neither --declared nor EVERINDEX_DECLARED nor [tool.everindex] in "
         "./pyproject.toml names another declaration.",
         next_step=next_step,
     )
@@ -142,7 +147,8 @@ def _of_pyproject(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as exc:
-        # Other tools report it; a project that does not configure everindex there must not be stopped by it.
+        # Other tools report a broken file; a project that does not configure everindex there must not fail because of
+        # it.
         if not _names_everindex(path):
             return None
         raise SettingInvalid(

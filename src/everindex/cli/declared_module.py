@@ -1,7 +1,7 @@
 """The MetaData that `--declared MODULE:ATTRIBUTE` names, imported from the application in the working directory.
 
-Importing runs the application's code; whatever it raises is reported by its kind and its place, never with its text, in which an
-address or a password may be.
+Importing runs the application's code; an exception is reported by its class and location, never with its text, which
+may contain an address or a password.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FORMS = "MODULE:ATTRIBUTE, such as app.models:Base or app.models:metadata, or t
 
 
 def metadata_of(declared: str) -> MetaData:
-    """The MetaData, or that of a declarative Base. Raises UsageError."""
+    """The named MetaData, or the MetaData of the named declarative Base. Raises UsageError."""
     module_name, colon, attribute = declared.partition(":")
     if not colon or not module_name or not attribute:
         raise UsageError(
@@ -46,7 +46,7 @@ def metadata_of(declared: str) -> MetaData:
 
 
 def _imported(name: str) -> ModuleType:
-    # As `python -m` does: an application's own package lies in the directory where the command is run.
+    # As with `python -m`: an application's own package is in the directory where the command is run.
     sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
@@ -54,8 +54,10 @@ def _imported(name: str) -> ModuleType:
         if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
             raise UsageError(
                 f"module {exc.name} was not found.",
-                why=f"it is neither in the working directory nor in the Python environment of everindex ({sys.prefix}).",
-                next_step="run the command in the directory that the application's package lies in, or correct --declared.",
+                why=f"it is neither in the working directory nor in the Python environment of everindex "
+                f"({sys.prefix}).",
+                next_step="run the command in the directory that contains the application's package, or correct "
+                "--declared.",
             ) from None
         raise UsageError(
             f"module {name} cannot be imported.",
@@ -74,7 +76,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _place(exc: BaseException) -> str:
-    """Where it was raised, in the application's own code."""
+    """Where the exception was raised in the application's own code."""
     if isinstance(exc, SyntaxError) and exc.filename:
         return f" in {exc.filename}, line {exc.lineno}"
     frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if "importlib" not in frame.filename]
@@ -91,9 +93,9 @@ def _no_attribute(module: ModuleType, attribute: str) -> UsageError:
 
 
 def _suggestion(module: ModuleType, attribute: str) -> str:
-    """What of the module could be meant."""
+    """A similar name in the module that may be meant."""
     fitting = [name for name, value in vars(module).items() if isinstance(getattr(value, "metadata", value), MetaData)]
-    # A model has the metadata of its Base, too: name the Base rather than each of them.
+    # Models have the metadata of their Base too: suggest the Base rather than each model.
     fitting = [name for name in fitting if not hasattr(vars(module)[name], "__table__")]
     close = get_close_matches(attribute.partition(".")[0], fitting, n=1, cutoff=0.5) or fitting[:1]
     if close:

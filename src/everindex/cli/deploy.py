@@ -1,4 +1,4 @@
-"""`everindex deploy`, `heal` and `rollback`: the declared state, from any other; and back to the previous generation."""
+"""`everindex deploy`, `heal` and `rollback`: bring indexes to their declared state, or back to the previous generation."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def rollback(
         if len(specs) > 1:
             raise UsageError(
                 "several indexes are declared.",
-                why=f"they are {', '.join(spec.name for spec in specs)}; one is rolled back at a time.",
+                why=f"they are {', '.join(spec.name for spec in specs)}; only one can be rolled back at a time.",
                 next_step="name one with --index.",
             )
         for spec in specs:
@@ -107,7 +107,8 @@ def rollback(
     for each in done:
         if forget:
             say(
-                f"index {each['index']}: the previous generation {'was dropped' if each['forgotten'] else 'did not exist'}"
+                f"index {each['index']}: the previous generation "
+                f"{'was dropped' if each['forgotten'] else 'did not exist'}"
             )
         else:
             say(f"index {each['index']} serves as {each['serving']}")
@@ -171,7 +172,7 @@ def _run(
 
 
 def _show(conninfo: str, spec: IndexSpec, policy: DeployPolicy) -> None:
-    """The plan with its locks on stderr, before the first statement."""
+    """Prints the plan with its locks to stderr, before the first statement."""
     with connect(conninfo, application_name="everindex plan") as connection:
         found = preview_plan(connection, spec, policy=policy, with_trial=False)
     if found.steps:

@@ -49,7 +49,7 @@ def doctor(
             report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
         if fix:
             _tell_plan(report)
-            mended = apply_fixes(conninfo, report, declared=specs, on_result=_tell_mended)
+            mended = apply_fixes(conninfo, report, declared=specs, on_result=_tell_fixed)
         if mended:
             with connect(conninfo, application_name="everindex doctor") as connection:
                 report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
@@ -69,12 +69,13 @@ def doctor(
 def _declared(
     connection: Connection, declared: str | None, names: list[str] | None, floor: float
 ) -> tuple[IndexSpec, ...]:
-    """The declarations; none, and a line that says so, where there are none: server and tables are examined all the same."""
+    """The declarations; where there are none, prints a line about it and returns none, since server and tables are
+    examined anyway."""
     if declared is not None or names:
         return declared_indexes(connection, declared, names)
     if not has_article_schema(connection):
         missing = nothing_declared(connection)
-        tell(f"{missing.what} Server and tables are examined without one.\n  next: {missing.next_step}")
+        tell(f"{missing.what} Server and tables are examined anyway.\n  next: {missing.next_step}")
         return ()
     return tuple(effective_spec(connection, replace(spec, recall_floor=floor)) for spec in DECLARED_INDEXES)
 
@@ -124,13 +125,13 @@ def _summary(report: Report, *, show_all: bool) -> str:
 
 
 def _tell_plan(report: Report) -> None:
-    """What is about to be run, before anything is: one of them may take its time."""
+    """Prints the statements before running them, since one of them may take long."""
     for _, answer in report.findings:
         if answer.fix is not None and answer.fix.is_safe:
             for statement in answer.fix.statements:
                 tell(f"to run: {statement}")
 
 
-def _tell_mended(mended: FixResult) -> None:
+def _tell_fixed(mended: FixResult) -> None:
     why = f": {mended.why}" if mended.why else ""
     tell(f"{_OUTCOMES[mended.outcome]}: {mended.statement}{why}")

@@ -1,4 +1,4 @@
-"""`everindex embed`: vectors for the articles that have none of the current model; `--check` compares those that have one."""
+"""`everindex embed`: makes missing vectors of the current model; `--check` compares existing ones with their texts."""
 
 from __future__ import annotations
 

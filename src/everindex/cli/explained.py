@@ -11,19 +11,20 @@ from everindex.cli.output import say
 
 
 def print_explanation(explanation: Explanation) -> None:
-    """Strategy and why, settings, statement and plan, after the hits."""
+    """Prints the strategy and its reason, settings, statement and plan, after the hits."""
     search_plan = explanation.search_plan
-    say(f"\nstrategy: {search_plan.strategy}, since {search_plan.reason}")
+    say(f"\nstrategy: {search_plan.strategy}: {search_plan.reason}")
     if search_plan.settings:
         say(
-            f"settings: {', '.join(f'{name} = {value}' for name, value in search_plan.settings)}, for this statement alone"
+            f"settings: {', '.join(f'{name} = {value}' for name, value in search_plan.settings)}, for this statement "
+            f"only"
         )
     if explanation.statement:
         _say_statement(explanation.statement, explanation.plan)
 
 
 def print_words_explanation(explanation: WordsExplanation) -> None:
-    """How the words were found."""
+    """Prints how the words were found."""
     say("\nwords:")
     _say_statement(explanation.statement, explanation.plan)
 

@@ -1,4 +1,4 @@
-"""`everindex health`: asks the running web application whether it lives; for containers that have no curl."""
+"""`everindex health`: checks whether the running web application responds, for containers without curl."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from everindex.settings import Settings, read_settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What one application said."""
+    """The response of one application."""
 
     url: str
     status: int | None
-    """The status of its answer; None where there was none."""
+    """The HTTP status; None without a response."""
 
     reason: str | None
-    """Why there was none."""
+    """Why there was no response."""
 
     @property
     def is_well(self) -> bool:
@@ -45,7 +45,8 @@ def health(
         typer.Option(
             "--port",
             "-p",
-            help="Port to check (PORT; if unset, the ports of all applications that run with this EVERINDEX_HOME, or 8000).",
+            help="Port to check (PORT; if unset, the ports of all applications that run with this EVERINDEX_HOME, or "
+            "8000).",
             min=1,
             max=65535,
         ),
@@ -70,7 +71,7 @@ def health(
 
 
 def _addresses(settings: Settings, host: str | None, port: int | None) -> list[str]:
-    """Where to ask: the port that is named, else wherever an application of this home says that it serves."""
+    """The addresses to check: the given port, otherwise those registered by applications of this home."""
     is_named = port is not None or ("port" in settings.model_fields_set and settings.port != 0)
     if not is_named and host is None:
         running = running_servers(settings.home)

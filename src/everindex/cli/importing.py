@@ -22,7 +22,7 @@ from everindex.cli.waiting import WaitOption, open_instance
 from everindex.errors import UsageError
 from everindex.units import count_text
 
-#: Problems printed; the rest is counted.
+#: The number of problems printed; the rest are only counted.
 SHOWN_PROBLEMS = 20
 
 
@@ -96,7 +96,7 @@ def import_articles(
                 row_progress(source) as advance,
             ):
                 reports[source] = instance.import_rows(rows, on_rows=advance, reporter=reporting)
-            # At once: a later source may be unreadable, and what is stored by then must have been reported.
+            # Printed at once: a later source may be unreadable, and what has been stored must be reported.
             _print(source, reports[source], to=tell if as_json else say)
     tell(f"in {time.monotonic() - started:.1f} s")
     if as_json:

@@ -1,4 +1,4 @@
-"""`everindex keep`: the keeper in a process of its own, beside an application or for indexes of another one."""
+"""`everindex keep`: the keeper in its own process, beside an application or for another application's indexes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def keep(
     last: list[Round] = []
 
     def show(round_: Round) -> None:
-        # Who follows or waits looks often: said again only when it has changed.
+        # A standby or waiting keeper checks often: print its state only when it has changed.
         is_news = not last or round_.role == "leads" or (round_.role, round_.reason) != (last[0].role, last[0].reason)
         last[:] = [round_]
         if as_json and is_news:
@@ -82,15 +82,15 @@ def keep(
             reason_to_wait=reason_to_wait if declared is None else lambda connection: None,
             on_round=show,
             tasks=article_tasks(conninfo, settings) if declared is None and index is None else (),
-            # Only of the article table models are known: for any other there is nothing to ask with.
+            # Models are known only for the article table: for any other there are no queries to embed.
             asked=RecallQueries(settings),
         )
         with connect_patiently(conninfo, settings, wait, deploys=True) as connection:
             list(wanted(connection))  # an impossible declaration is reported before the keeper starts
-        with _told_to_stop_by_signals(stop):
+        with _stopped_by_signals(stop):
             if once:
                 raise typer.Exit(_one_round(keeper, stop, as_json))
-            tell(f"everindex keeps the indexes of {address.describe(conninfo)}  (Ctrl-C stops it)")
+            tell(f"everindex maintains the indexes of {address.describe(conninfo)}  (Ctrl-C stops it)")
             keeper.run(stop)
 
 
@@ -100,7 +100,7 @@ def _one_round(keeper: Keeper, stop: threading.Event, as_json: bool) -> int:
         print_json(round_.as_dict())
     else:
         if round_.reason is not None:
-            say(f"waits: {round_.reason}")
+            say(f"waiting: {round_.reason}")
         for each in round_.indexes:
             say(f"index {each.index}: {each.outcome.replace('-', ' ')}")
             for sentence in each.did:
@@ -115,8 +115,8 @@ def _one_round(keeper: Keeper, stop: threading.Event, as_json: bool) -> int:
     return FINDINGS_LEFT if is_left else 0
 
 
-class _told_to_stop_by_signals:  # noqa: N801 reads as a word of the with statement
-    """Inside the block SIGTERM and Ctrl-C set the event, and the keeper cleans up and ends by itself."""
+class _stopped_by_signals:  # noqa: N801 reads as a word of the with statement
+    """Inside the block, SIGTERM and Ctrl-C set the event; the keeper then cleans up and ends by itself."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop

@@ -1,9 +1,9 @@
-"""The log of the command line. Into a pipe or a file, records: for people or as JSON (EVERINDEX_LOG_FORMAT).
+"""The log of the command line. Into a pipe or file it writes log records, as text or JSON (EVERINDEX_LOG_FORMAT).
 
-On a terminal a person reads, whose lines records would only interrupt: there are none without `-v`. What a person must
-know all the same gets a line of its own: a warning, and what the keeper does.
+On a terminal log records would only interrupt the output, so there are none without `-v`. What a person must know
+anyway gets a plain line: warnings, and the keeper's actions.
 
-What renders a record is loaded with the first: most commands write none.
+The renderer is loaded with the first record, since most commands write none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Rendered(logging.Formatter):
-    """Renders as structlog does."""
+    """Renders records with structlog."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _Rendered(logging.Formatter):
 
 
 class _OnTerminal(logging.Handler):
-    """Records above the bars that may be there."""
+    """Writes records above any progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from rich.text import Text
@@ -44,7 +44,7 @@ class _OnTerminal(logging.Handler):
 
 
 class _ForPeople(logging.Handler):
-    """A line, without time, level and logger, of what a person at the terminal must know."""
+    """Formats a record as a line without time, level and logger, for a person at the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
@@ -52,13 +52,13 @@ class _ForPeople(logging.Handler):
             tell(f"{kind}: {_sentence(record)}")
             if record.exc_info and record.exc_info[1] is not None:
                 lines = str(record.exc_info[1]).strip().splitlines() or ["no text"]
-                tell(f"  why:  {type(record.exc_info[1]).__name__}: {lines[0]}\n  next: -v shows all of it.")
+                tell(f"  why:  {type(record.exc_info[1]).__name__}: {lines[0]}\n  next: -v shows the full traceback.")
         elif record.name in TOLD and record.levelno >= logging.INFO:
             tell(record.getMessage())
 
 
 def _sentence(record: logging.LogRecord) -> str:
-    """The text of a record; of an event of structlog (a retry of an endpoint) its name and cause."""
+    """The text of a record; for a structlog event (a retry of an endpoint) its name and cause."""
     if isinstance(record.msg, dict):
         return ": ".join(str(record.msg[name]) for name in ("event", "caused_by") if name in record.msg)
     return record.getMessage()
@@ -77,23 +77,23 @@ def _handler(settings: Settings, *, is_verbose: bool) -> logging.Handler:
 
 
 def configure_logging(settings: Settings, *, is_verbose: bool = False, is_debugged: bool = False) -> None:
-    """From EVERINDEX_LOG_LEVEL on; with `is_verbose` also each search."""
+    """Configures logging from EVERINDEX_LOG_LEVEL upwards; with `is_verbose`, each search too."""
     root = logging.getLogger()
     root.handlers[:] = [_handler(settings, is_verbose=is_verbose or is_debugged)]
     root.setLevel(logging.WARNING)
     logging.getLogger("everindex").setLevel(logging.DEBUG if is_debugged else settings.log_level)
-    # The query log belongs to a server (cli/serve.py switches it on); a single search prints its time itself.
+    # The query log is for servers (cli/serve.py enables it); a single search prints its time itself.
     if not (is_verbose or is_debugged):
         logging.getLogger("everindex.search").setLevel(logging.WARNING)
-    # Chatty at INFO about themselves; the errors of a pool that cannot connect are reported by the caller that asked for it.
+    # These loggers are verbose at INFO; errors of a pool that cannot connect are reported by its caller.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     if settings.openai_api_key is not None or settings.openai_base_url is not None:
         _configure_structlog()
 
 
 def _configure_structlog() -> None:
-    """A library that logs through structlog itself (stamina, when an endpoint is asked again) goes the same way: unconfigured, it
-    prints to stdout, in the middle of the result."""
+    """Routes libraries that use structlog (stamina, when it retries an endpoint) to the same log: unconfigured, they
+    print to stdout in the middle of the result."""
     import structlog
 
     structlog.configure(
@@ -123,7 +123,7 @@ def _formatter(settings: Settings) -> logging.Formatter:
         if is_json
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
-            # Locals in tracebacks would show connection strings.
+            # Local variables in tracebacks would show connection strings.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )

@@ -1,4 +1,4 @@
-"""`everindex measure`: recall against latency, over ef_search, of every generation and of other configurations."""
+"""`everindex measure`: recall against latency by ef_search, for every generation and for other configurations."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def measure(
 
 
 def print_survey(found: Survey) -> None:
-    """The curves of one index as tables."""
+    """Prints the curves of one index as tables."""
     say(
         f"index {found.spec.qualified_name}: {count_text(found.rows, 'row')}, {found.queries}, an exact search "
         f"{found.exact_ms:.1f} ms"
@@ -82,13 +82,13 @@ def print_survey(found: Survey) -> None:
 
 
 def print_points(curve: Curve, *, k: int, chosen: int | None) -> None:
-    """The points of one curve; the one that searches take is marked."""
+    """Prints the points of one curve, and marks the one that searches use."""
     again = any(point.candidates is not None for point in curve.points)
     say(f"  ef_search {'candidates ' if again else ''}{f'recall@{k}':>10}  95 % interval      median       p95")
     for point in curve.points:
         candidates = f"{point.candidates or '':>10} " if again else ""
         mark = "  ← searches" if point.ef_search == chosen else ""
-        mark += "" if point.is_planned else "  (PostgreSQL takes the index only with enable_sort = off)"
+        mark += "" if point.is_planned else "  (PostgreSQL uses the index only with enable_sort = off)"
         say(
             f"  {point.ef_search:>9} {candidates}{point.recall:>10.3f}  {point.low:.3f} to {point.high:.3f}"
             f"  {point.median_ms:>7.1f} ms {point.p95_ms:>6.1f} ms{mark}"

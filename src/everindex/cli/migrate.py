@@ -67,13 +67,14 @@ def migrate(
 
 
 def _revision_there(settings: Settings, wait: float | None) -> tuple[str | None, str]:
-    """The revision that the SQL has to begin at: the database's own, where its server is named and answers; and a sentence."""
+    """The revision at which the SQL must begin (the database's, if its server is configured and responds), and a
+    sentence about it."""
     of_empty = (
-        "The SQL is that of an empty database, for psql on a new one: on an existing instance it would fail. For one, name "
-        "its server (DATABASE_URL), and the SQL begins at its revision; or give FROM:TO as REVISION."
+        "The SQL is for an empty database; on an existing instance it would fail. For an existing instance set "
+        "DATABASE_URL, so that the SQL begins at its revision, or pass FROM:TO as REVISION."
     )
     if settings.uses_embedded_server:
-        return None, f"No server is named. {of_empty}"
+        return None, f"No server is configured. {of_empty}"
     try:
         with address.server(settings) as conninfo:
             state = runner.state(conninfo, wait_seconds=wait or 0.0)
@@ -84,7 +85,7 @@ def _revision_there(settings: Settings, wait: float | None) -> tuple[str | None,
     require_known(state)
     found = state.current
     if not found:
-        return None, "The database is at no revision: the SQL begins with the first one."
+        return None, "The database has no revision yet: the SQL begins with the first one."
     return found[0], f"The database is at revision {found[0]}: the SQL begins there."
 
 

@@ -1,6 +1,6 @@
-"""`everindex model`: which models made the vectors.
+"""`everindex model`: the models that made the vectors.
 
-`declare NAME` records the model of those without a record, `fetch NAME` downloads a local model.
+`declare NAME` records the model of vectors without a record, `fetch NAME` downloads a local model.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def model(
             if as_json:
                 print_json(done.as_dict())
             else:
-                say(f"declared: {done.model} made the vectors that have no record")
-                say(f"  compared by {done.agreement.sentence}")
+                say(f"declared: {done.model} made the vectors without a record")
+                say(f"  compared: {done.agreement.sentence}")
             return
         counts = instance.models()
     if as_json:
@@ -83,12 +83,12 @@ def _print(counts: ModelCounts) -> None:
     if counts.unrecorded:
         of = f"declared: {counts.declared}, of {counts.declared_form}" if counts.declared else "model unknown"
         lines.append(("unrecorded", counts.unrecorded, of))
-    once = ", once the model of the others is declared" if counts.is_unrecorded else ""
+    once = ", once the model of the other vectors is declared" if counts.is_unrecorded else ""
     lines += [
         (
             "without a vector",
             counts.without_vector,
-            f"everindex embed completes them{once}" if counts.without_vector else "",
+            f"everindex embed creates them{once}" if counts.without_vector else "",
         ),
         (
             "zero",
@@ -105,4 +105,7 @@ def _print(counts: ModelCounts) -> None:
     for name, count, remark in lines:
         say(f"{name:<{width}}  {count:>9}{f'  {remark}' if remark else ''}")
     if counts.is_unrecorded:
-        say("until  everindex model declare NAME , texts are searched by words, and no vector is made beside these")
+        say(
+            "until  everindex model declare NAME , search texts are matched by keyword only, and no vector is stored beside "
+            "these"
+        )

@@ -1,4 +1,4 @@
-"""Where a command writes: its result to stdout (tables or one JSON document), everything else to stderr."""
+"""The output of a command: its result goes to stdout (tables or one JSON document), everything else to stderr."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-# Rich takes longer to load than most commands to answer: only who draws on a terminal pays for it.
+# Rich takes longer to load than most commands run, so it is loaded only to draw on a terminal.
 if TYPE_CHECKING:
     from rich.console import Console
 
     from everindex.index.reporter import Reporter
 
-#: Every command takes it; the text of the option is the same everywhere.
+#: The option of every command, with the same help text.
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 def is_terminal() -> bool:
-    """True when stderr is a terminal: a person reads along."""
+    """True when stderr is a terminal, so that a person reads it."""
     return sys.stderr.isatty()
 
 
 @cache
 def terminal() -> Console:
-    """stderr for lines and bars that must not overwrite each other."""
+    """The console on stderr, on which lines and bars do not overwrite each other."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def reporter() -> AbstractContextManager[Reporter]:
-    """How a deploy tells what it does: lines and a bar on a terminal, else log records."""
+    """The reporter of a deploy: lines and a progress bar on a terminal, otherwise log records."""
     from everindex.alembic_kit.report import log_reporter, terminal_reporter
 
     return terminal_reporter(terminal()) if is_terminal() else log_reporter()
 
 
-#: Control characters of both sets: a title must not steer the terminal that shows it. Line ends and tabs stay.
+#: Control characters (C0 and C1): a title must not control the terminal that shows it. Line ends and tabs stay.
 _HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-#: JSON escapes the first set by itself.
+#: JSON escapes C0 by itself.
 _HARMLESS_IN_JSON = {code: f"\\u{code:04x}" for code in range(127, 160)}
 
 
 def say(text: str) -> None:
-    """A line of the result."""
+    """Writes a line of the result."""
     _write(sys.stdout, harmless(text))
 
 
 def tell(text: str) -> None:
-    """A line about what is going on; above a progress bar where there is one."""
+    """Writes a line about progress, above a progress bar if there is one."""
     if is_terminal():
         terminal().print(harmless(text), markup=False)
     else:
@@ -62,21 +62,21 @@ def tell(text: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """The result as JSON, indented on a terminal."""
-    # An encoding that lacks a character would have it written as Python escapes it, which is not JSON.
+    """Writes the result as JSON, indented on a terminal."""
+    # For a character missing in the output encoding Python would write its own escape, which is not JSON.
     is_utf8 = getattr(sys.stdout, "encoding", "utf-8").lower().replace("-", "") == "utf8"
     text = json.dumps(document, ensure_ascii=not is_utf8, indent=2 if sys.stdout.isatty() else None, default=str)
     _write(sys.stdout, text.translate(_HARMLESS_IN_JSON))
 
 
 def harmless(text: str) -> str:
-    """The text with its control characters written out."""
+    """The text with its control characters escaped."""
     return text.translate(_HARMLESS)
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """A line to a stream. When its reader has gone (`everindex import … | head`) the command goes on in silence: it ends
-    with the status of what it did."""
+    """Writes a line to a stream. If its reader is gone (`everindex import … | head`) the command continues silently and
+    exits with the status of its work."""
     try:
         print(text, file=stream, flush=True)
     except BrokenPipeError:
@@ -85,7 +85,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 @contextmanager
 def row_progress(description: str, total: int | None = None) -> Iterator[Any]:
-    """A bar of rows on stderr where that is a terminal; yields a function that takes the rows of each batch."""
+    """A progress bar in rows on stderr if it is a terminal; yields a function that takes the number of rows of each batch."""
     if not is_terminal():
         yield lambda rows: None
         return
@@ -101,7 +101,7 @@ def row_progress(description: str, total: int | None = None) -> Iterator[Any]:
 
 @contextmanager
 def query_progress(description: str) -> Iterator[Any]:
-    """A bar of queries on stderr where that is a terminal; yields a function that takes how many are done, of how many."""
+    """A progress bar in queries on stderr if it is a terminal; yields a function that takes (done, total)."""
     if not is_terminal():
         yield lambda done, of: None
         return

@@ -1,4 +1,4 @@
-"""`everindex plan`: what a deploy would do, with locks, estimates and SQL; exit 0 for nothing, 3 for something."""
+"""`everindex plan`: what a deploy would do, with locks, estimates and SQL; exit 0 for no steps, 3 for some."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plan(
 
 
 def print_plan(found: PlanPreview, *, to: Callable[[str], None] = say) -> None:
-    """The plan of one index for people."""
+    """Prints the plan of one index for people."""
     spec = found.plan.spec
     if not found.steps:
         to(f"index {spec.qualified_name}: nothing to do")
@@ -63,14 +63,15 @@ def print_plan(found: PlanPreview, *, to: Callable[[str], None] = say) -> None:
     for other in found.beside:
         to(f"  note: {other.sentence}; {other.advice}")
     for sentence in [blocker.sentence for blocker in found.blockers] + list(found.vacuums):
-        to(f"  waits for: {sentence}")
+        to(f"  would wait for: {sentence}")
 
 
 def _cost(estimate: Estimate) -> str:
     memory = f"{size_text(estimate.memory_needed_bytes)} of memory"
     if estimate.memory_given_bytes < estimate.memory_needed_bytes:
-        memory += f" (it gets {size_text(estimate.memory_given_bytes)} and slows down)"
+        memory += f" (only {size_text(estimate.memory_given_bytes)} available, so it slows down)"
     return (
-        f"{count_text(estimate.rows, 'row')}, about {max(estimate.seconds, 0.1):.1f} s (by {estimate.seconds_from}), {memory}, "
+        f"{count_text(estimate.rows, 'row')}, about {max(estimate.seconds, 0.1):.1f} s (by {estimate.seconds_from}), "
+        f"{memory}, "
         f"{size_text(estimate.disk_bytes)} of disk and as much WAL"
     )

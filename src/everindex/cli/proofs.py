@@ -1,4 +1,4 @@
-"""The proofs in the terminal."""
+"""The checks of an index in the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everindex.index.recall.proof import Verification
 
 
 def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:
-    """A line for each proof, with what to do where one does not hold."""
+    """Prints a line for each check, with what to do if it failed."""
     marks = {True: "✓", False: "✗", None: "–"}
     for proof in result.proofs:
         to(f"{marks[proof.holds]} {proof.sentence}")

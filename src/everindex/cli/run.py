@@ -1,4 +1,4 @@
-"""The start and the end of the `everindex` command: signals, and errors as three lines with an exit status."""
+"""The entry point of the `everindex` command: signals, and errors as three lines with an exit status."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from everindex.errors import EverindexError, InternalError
 def main() -> None:
     """Runs one command and exits: 0 done, 1 failed, 2 usage, 3 a check failed, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
-    # To be said before numpy is loaded. Our products are small: a second thread of OpenBLAS would not make them faster, but
-    # spins on its core after each, which the database has a use for.
+    # Must be set before numpy is loaded. Our matrix products are small: a second OpenBLAS thread would not make them
+    # faster, but spins on a core that the database could use.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that lacks a character shows its escape; the command does not fail over it.
+        # Characters that a terminal cannot show are escaped, so that the command does not fail because of them.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     invocation = Invocation()
@@ -43,7 +43,7 @@ def main() -> None:
             InternalError(
                 "unexpected error in everindex.",
                 why=f"{type(exc).__name__}: {_one_line(exc)}",
-                next_step="run the same command with --debug and report what it prints.",
+                next_step="run the same command with --debug and report its output.",
             )
         )
         sys.exit(1)

@@ -1,8 +1,8 @@
-"""The register of web applications that run with this EVERINDEX_HOME: a locked file for each, with its address.
+"""The register of web applications running with this EVERINDEX_HOME: a locked file for each, with its address.
 
-Others find a port there that was chosen at its start. A file counts while its writer holds a lock on it, which ends
-with the process, however it ends. It is a help and no promise: a home that cannot be written has none, and an
-application of another home is not listed.
+Other commands find there a port that was chosen at startup. A file is valid while its writer holds a lock on it, which
+ends with the process in any case. It is best effort: a read-only home has no register, and applications of another home
+are not listed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FOLDER = "serving"
 
 @contextmanager
 def recorded(home: Path, url: str) -> Iterator[None]:
-    """For the time of the block this process serves at `url`."""
+    """Registers this process at `url` for the duration of the block."""
     path = home / _FOLDER / f"{os.getpid()}.json"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def recorded(home: Path, url: str) -> Iterator[None]:
         file.write(json.dumps({"pid": os.getpid(), "url": url}))
         file.flush()
     except OSError as exc:
-        log.debug("the address is not recorded in %s, so that `everindex health` needs --port: %s", path.parent, exc)
+        log.debug("the address could not be recorded in %s, so `everindex health` needs --port: %s", path.parent, exc)
         yield
         return
     try:
@@ -42,7 +42,7 @@ def recorded(home: Path, url: str) -> Iterator[None]:
 
 
 def running_servers(home: Path) -> list[str]:
-    """The addresses of those that run, the oldest first; files that a killed one left are removed."""
+    """The addresses of running applications, oldest first; removes files of killed ones."""
     found: list[tuple[float, str]] = []
     for path in (home / _FOLDER).glob("*.json"):
         with suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""`everindex search`: the search of the page, in the terminal."""
+"""`everindex search`: article search in the terminal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DiversityOption = Annotated[
 
 def search(
     text: Annotated[
-        str, typer.Argument(help="Text to search for. Without it, the newest articles that match the filters.")
+        str, typer.Argument(help="Text to search for. If omitted, lists the newest articles that match the filters.")
     ] = "",
     k: Annotated[int, typer.Option("-k", "--k", help="Number of articles, 1 to 1000.")] = 10,
     category: Annotated[str | None, typer.Option("--category", help="Only articles of this category.")] = None,
@@ -108,21 +108,21 @@ def search(
 
 
 def _explained(instance: Searchable, request: SearchRequest) -> Explanation | None:
-    """How the search by meaning goes; None, and a note, where there is none."""
+    """The explanation of the semantic search; None and a printed note where there is none."""
     if request.after and request.mode != "semantic":
         tell(
-            f"note: --explain works for the first page, and for later pages only with  --mode semantic  (this is {request.mode})"
+            f"note: --explain works for the first page, and for later pages only with  --mode semantic  (this search is {request.mode})"
         )
         return None
     vector = instance.query_embedder.of(request)
     if isinstance(vector, EverindexError):
-        tell(f"note: no search by meaning: {vector.what}")
+        tell(f"note: no semantic search: {vector.what}")
         return None
     return instance.searches.explain(request, vector)
 
 
 def print_answer(answer: Answer) -> None:
-    """The hits with their facts; how they were found goes to stderr."""
+    """Prints the hits with their details to stdout, and how they were found to stderr."""
     for number, hit in enumerate(answer.hits, start=1):
         title, body = title_and_body(hit)
         say(f"{number:>3}. {_shortened(title or (None if hit.columns.is_flat else body) or str(hit.key))}")
@@ -162,7 +162,7 @@ def _shortened(text: str) -> str:
 
 
 def _found_by(hit: Hit) -> list[str]:
-    """The similarity, and the rank in the search by meaning and in the search by words."""
+    """The similarity, and the ranks in the semantic and the keyword search."""
     told = [] if hit.similarity is None else [f"similarity {hit.similarity:.3f}"]
     if hit.rerank_score is not None:
         told.insert(0, f"re-ranked {hit.rerank_score:.3f}")

@@ -1,4 +1,4 @@
-"""`everindex serve`: only the web application, on a database that is migrated already."""
+"""`everindex serve`: only the web application, on a database that has already been migrated."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def serve(host: HostOption = None, port: PortOption = None, wait: LongWaitOption
 
 
 def serve_instance(instance: Instance, settings: Settings, *, host: str | None, port: int | None) -> None:
-    """Serves an open instance, its keeper beside it; returns after SIGINT or SIGTERM, when the last answer is out."""
-    # Only now: the other commands start without the web framework.
+    """Serves an open instance with its keeper; returns after SIGINT or SIGTERM, once the last response is sent."""
+    # Imported here, so that other commands start without the web framework.
     from everindex.web.http.freed_memory import freed_memory_returned
     from everindex.web.serving import serve as serve_web
 
     logging.getLogger("everindex.search").setLevel(logging.NOTSET)
     prepare_text_search(instance)
-    # All that was imported stays until the end: looking for garbage among it costs every search a few per cent.
+    # Imported objects live until the end: collecting garbage among them would cost every search a few per cent.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    # A thread that writes a long answer hands over to the event loop after a millisecond instead of five.
+    # A thread that writes a long response yields to the event loop after one millisecond instead of five.
     sys.setswitchinterval(0.001)
 
     def announce(url: str) -> None:
@@ -70,9 +70,9 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
 
 
 def prepare_text_search(instance: Instance) -> None:
-    """An EVERINDEX_TEXT_SEARCH that the server does not have is reported once, at the start. Raises SettingInvalid.
+    """Checks EVERINDEX_TEXT_SEARCH once at the start. Raises SettingInvalid if the server does not have it.
 
-    The model of the package is loaded, too: nothing else of the process can run meanwhile, and it would be /livez that waits.
+    Also loads the static model: loading blocks the whole process, and later /livez would have to wait for it.
     """
     try:
         instance.words.known()

@@ -1,6 +1,6 @@
-"""The statements that arguments of the command line stand for: a text, a file of them, or stdin.
+"""The statements named by command-line arguments: SQL text, a file of statements, or stdin.
 
-What names a file is a file; everything else is a statement, however long it is and whatever letters it has.
+An argument that names a file is a file; everything else is a statement, whatever its length and characters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from everindex.errors import SourceUnreadable, StatementNotCheckable
 from everindex.statement_check.script import checkable
 from everindex.statement_check.text import Statement
 
-#: Longest first: the mark of UTF-32 begins as that of UTF-16 does.
+#: Longest first, since the byte order mark of UTF-32 begins like that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -25,7 +25,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_STATEMENTS = "SQL statements, or give the statement itself in quotes"
+_STATEMENTS = "SQL statements, or pass the statement itself in quotes"
 _BEGINS_AS_SQL = re.compile(
     r"[\s(]*(select|with|table|values|set|begin|start|explain|prepare|insert|update|delete)\b|\s*$|\s*--|\s*/\*", re.I
 )
@@ -33,7 +33,7 @@ _BEGINS_AS_SQL = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A statement and the file that it stands in; None for the command line."""
+    """A statement and its file; None for the command line."""
 
     file: str | None
     statement: Statement
@@ -47,7 +47,8 @@ class Place:
 
 
 def places_of(argument: str) -> Iterator[Place]:
-    """The statements of an argument. Raises SourceUnreadable for a file that cannot be read, StatementNotCheckable for none."""
+    """The statements of an argument. Raises SourceUnreadable for an unreadable file, StatementNotCheckable if there is
+    no statement."""
     file: str | None = None
     if argument == "-":
         file, text = "stdin", _decoded(sys.stdin.buffer.read(), "stdin", _STATEMENTS)
@@ -55,13 +56,13 @@ def places_of(argument: str) -> Iterator[Place]:
         file, text = argument, read_text(argument)
     else:
         text = argument
-    # A text of several statements is one transaction to a driver; a file is not.
+    # A driver runs a text of several statements as one transaction, but not a file.
     found = checkable(text, in_transaction=file is None)
     if not found:
         raise StatementNotCheckable(
             f"{file or 'the text'} has no statement to check.",
-            why="it holds no statement that searches.",
-            next_step="give at least one SELECT.",
+            why="it contains no statement that searches.",
+            next_step="pass at least one SELECT.",
         )
     for statement in found:
         yield Place(file=file, statement=statement)
@@ -88,7 +89,7 @@ def _decoded(data: bytes, path: str, holds: str) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as exc:
         raise _unreadable(
-            path, f"it is no {encoding.removesuffix('-sig').upper()}: {exc.reason} at byte {exc.start}.", holds
+            path, f"it is not {encoding.removesuffix('-sig').upper()}: {exc.reason} at byte {exc.start}.", holds
         ) from exc
     if "\0" in text:
         raise _unreadable(
@@ -101,12 +102,13 @@ def _unreadable(path: str, why: str, holds: str) -> SourceUnreadable:
     return SourceUnreadable(
         f"cannot read {path}.",
         why=why,
-        next_step=f"name a file in UTF-8 that holds {holds}.",
+        next_step=f"name a UTF-8 file that contains {holds}.",
     )
 
 
 def _is_file(argument: str) -> bool:
-    """Does it name a file, there or not? os.path knows of names that are too long and of bytes that no name may have."""
+    """Whether the argument names a file, existing or not. os.path also handles names that are too long or contain
+    invalid bytes."""
     if os.path.exists(argument):  # a pipe of the shell, such as <(…), is no regular file
         return True
     if _BEGINS_AS_SQL.match(argument) or "\n" in argument or len(argument) > 4096:

@@ -1,4 +1,4 @@
-"""`everindex status`: where the database is, and every declared index with its state; quick, nothing is measured."""
+"""`everindex status`: the database's revision and the state of every declared index; quick, without measurements."""
 
 from __future__ import annotations
 

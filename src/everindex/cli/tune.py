@@ -1,4 +1,4 @@
-"""`everindex tune`: the cheapest configuration that holds a recall; `--apply` makes it the one that serves."""
+"""`everindex tune`: the cheapest configuration that reaches a recall; `--apply` deploys it."""
 
 from __future__ import annotations
 
@@ -88,13 +88,14 @@ def _refuse_contradictions(declared: str | None, *, apply: bool, write: bool, ba
     if back and (apply or write or declared is not None):
         raise UsageError(
             "--reset cannot be combined with these options.",
-            why="it goes back to what the code of this application declares, and measures nothing.",
-            next_step="leave out --apply, --write and --declared; another application's declaration is its own file.",
+            why="--reset returns to the declaration in this application's code and measures nothing.",
+            next_step="leave out --apply, --write and --declared; another application's declaration is in its own "
+            "file.",
         )
     if write and (declared is None or not declared.endswith(".json")):
         raise UsageError(
             "--write needs a JSON file to write into.",
-            why="the articles' index is declared in code, and a MetaData in the code of its application.",
+            why="the articles' index is declared in code, and a MetaData in its application's code.",
             next_step="name the file with --declared FILE.json, or use --apply for the articles' index.",
         )
 
@@ -114,7 +115,7 @@ def _reset(conninfo: str, specs: list[IndexSpec], settings: Settings, as_json: b
         return
     for each in done:
         say(
-            f"index {each['index']}: {'as the code declares it again' if each['was_tuned'] else 'was not tuned'}"
+            f"index {each['index']}: {'as declared in code again' if each['was_tuned'] else 'was not tuned'}"
             f" ({str(each['outcome']).replace('-', ' ')})"
         )
 
@@ -131,10 +132,10 @@ def _apply(conninfo: str, declared: IndexSpec, advice: Advice, budget: Budget, s
 
 
 def _hand_over(declared: str, spec: IndexSpec, declaration: dict[str, object], *, write: bool, as_json: bool) -> None:
-    """The declaration to write, or written; the deploy of it is `everindex deploy --declared`."""
+    """Prints the declaration, or writes it to its file; `everindex deploy --declared` deploys it."""
     if not write:
         if not as_json:
-            say("declare it so, then run  everindex deploy --declared …  (--write writes it into a JSON file):")
+            say("declare it like this, then run  everindex deploy --declared …  (--write writes it to a JSON file):")
             say(json.dumps(declaration, indent=2))
         return
     path = Path(declared)
@@ -151,5 +152,5 @@ def _hand_over(declared: str, spec: IndexSpec, declaration: dict[str, object], *
         say(f"wrote {path}; run  everindex deploy --declared {path}  to build it")
 
 
-#: What tuning writes into a declaration.
+#: The members that tuning writes into a declaration.
 CHOSEN = ("opclass", "type", "m", "ef_construction", "ef_search", "candidates")

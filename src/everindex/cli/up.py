@@ -1,4 +1,4 @@
-"""`everindex up`: from nothing to a searched article. Server, migrations, sample, index, proofs, pages."""
+"""`everindex up`: from nothing to article search: server, migrations, sample, index, checks, web pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from everindex.migrate.chain import BEFORE_INDEX
 from everindex.pg import address
 from everindex.settings import Settings, read_settings
 
-#: A short look at the proofs before serving; `everindex verify` takes its time.
+#: A short verification before serving; `everindex verify` is more thorough.
 SAMPLES, SECONDS = 20, 3.0
 
 
@@ -55,9 +55,9 @@ def up(
 
 
 def _set_up_before_index(conninfo: str, settings: Settings, reporting: Reporter) -> bool:
-    """On a database that has not reached head, applies all but the index: a first load is many times faster without it.
+    """On a database below head, applies everything but the index: a first load is many times faster without it.
 
-    True where that was so: this is a new instance, or one whose first start was cut short.
+    Returns True if it did: the instance is new, or its first start was interrupted.
     """
     state = runner.state(conninfo, wait_seconds=settings.deployment_wait_seconds)
     if state.kind not in ("none", "behind"):
@@ -72,6 +72,7 @@ def _import_sample(instance: Instance) -> None:
     with row_progress("embedding and storing", total=9940) as advance:
         report = instance.import_rows(read_source(str(sample_source())), on_rows=advance)
     tell(
-        f"{report.stored.inserted} articles new, {report.stored.unchanged} unchanged, {report.without_vector} without a "
+        f"{report.stored.inserted} articles new, {report.stored.unchanged} unchanged, {report.without_vector} without "
+        f"a "
         f"vector, in {time.monotonic() - started:.1f} s"
     )

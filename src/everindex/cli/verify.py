@@ -1,4 +1,4 @@
-"""`everindex verify`: the guide's success criteria, a line each; exit 0 when all hold, 3 when one does not."""
+"""`everindex verify`: checks that the index exists, is used and is accurate; exit 0 when all checks pass, 3 when one fails."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _verify_declared(
     samples: int,
     max_seconds: float,
 ) -> Verification:
-    """The proofs of another application's declared indexes, by the plainest statement that asks each of them."""
+    """Checks another application's declared indexes with the simplest statement that uses each."""
     with connect(conninfo, application_name="everindex verify") as connection:
         lift_time_limits(connection)
         specs = declared_indexes(connection, declared, names)

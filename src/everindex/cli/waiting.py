@@ -1,6 +1,6 @@
 """Waiting for the server: by default for commands that deploy, on request (`--wait`) for every other command.
 
-Who waits says so on stderr within a second, with what is left of the time.
+A waiting command says so on stderr within a second, with the remaining time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WaitOption = Annotated[
     float | None,
     typer.Option("--wait", help="Seconds to wait for a server that is still starting (EVERINDEX_WAIT, 0).", min=0),
 ]
-#: Of the commands that deploy.
+#: The option of the commands that deploy.
 LongWaitOption = Annotated[
     float | None,
     typer.Option(
@@ -35,7 +35,7 @@ LongWaitOption = Annotated[
 
 
 def seconds_to_wait(settings: Settings, wait: float | None, *, deploys: bool = False) -> float:
-    """What `--wait` says, else EVERINDEX_WAIT, else a minute for what deploys."""
+    """The value of `--wait`, otherwise EVERINDEX_WAIT, otherwise a minute for commands that deploy."""
     if wait is not None:
         return wait
     return settings.deployment_wait_seconds if deploys else settings.wait_seconds or 0.0
@@ -57,7 +57,7 @@ def connect_patiently(
 def open_instance(
     wait: float | None, *, deploys: bool = False, conninfo: str | None = None, settings: Settings | None = None
 ) -> Iterator[Instance]:
-    """The instance of a command: at `conninfo`, else where the settings point."""
+    """The instance of a command: at `conninfo`, otherwise at the address in the settings."""
     from everindex.articles.connect import connect_instance
 
     settings = settings or read_settings()

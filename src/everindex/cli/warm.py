@@ -37,6 +37,6 @@ def warm(
 
 
 def warm_after(conninfo: str, spec: IndexSpec, *, max_seconds: float) -> None:
-    """After a build or a swap, at the end of another command: reported, and never a reason to fail."""
+    """Warms the index after a build or swap at the end of another command; reports it, and never fails."""
     if max_seconds > 0:
         tell(warming.warm(conninfo, spec, max_seconds=max_seconds).sentence)

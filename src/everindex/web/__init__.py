@@ -1,1 +1,1 @@
-"""The web application: imports fall from the pages to the API, to the state of the application, to reports and HTTP."""
+"""The web application: imports go down from the pages to the API, to the application state, to reports and HTTP."""

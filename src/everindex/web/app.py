@@ -1,4 +1,4 @@
-"""The application that serves an instance: pages, JSON API, probes and assets, in one envelope."""
+"""The application that serves an instance: pages, JSON API, probes and assets, inside one envelope."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ log = logging.getLogger(__name__)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DESCRIPTION = "Article search on PostgreSQL + pgvector. Errors are problem+json (RFC 9457); `next` says what to do."
 
-#: Answered without FastAPI's layers around a handler (telemetry, exit stacks, dependencies, a look at every route), which take
-#: as long as the search itself (docs/decisions/0014). The envelope stays, and FastAPI describes the route as before.
+#: Served without FastAPI's layers around a handler (telemetry, exit stacks, dependencies, matching every route), which
+#: take as long as the search itself (docs/decisions/0014). The envelope still applies, and FastAPI documents the route
+#: as usual.
 DIRECT = {("GET", "/api/search"): api.search, ("GET", "/livez"): operations.livez}
 
 
 class Application(FastAPI):
-    """FastAPI, with a shorter way to the handler that is asked most."""
+    """FastAPI with a shortcut to the most frequent handler."""
 
     def __init__(self, *, hosts: Hosts, **options: Any) -> None:
         super().__init__(**options, middleware=[Middleware(Envelope, answer_exception=answer_exception, hosts=hosts)])
@@ -77,10 +78,10 @@ def create_app(
     index_seconds: float = 10.0,
     verification_seconds: float = 300.0,
 ) -> FastAPI:
-    """The web application of an open instance, which the caller closes after it.
+    """The web application of an open instance; the caller closes the instance afterwards.
 
-    `host` is what the server listens on, as far as it is known: one of the hosts that it answers for.
-    The three times say how long the values of the filters, the state of the index and its proofs are kept.
+    `host` is the address that the server listens on, if known: one of the hosts that it serves. The three times say how
+    long the filter values, the state of the index and its checks are cached.
     """
     app = Application(
         title="everindex", version=everindex.__version__, description=DESCRIPTION, docs_url=None, redoc_url=None,
@@ -100,7 +101,7 @@ def create_app(
 
 
 async def reference_page(request: Request) -> Response:
-    """GET /docs: what the API takes and gives."""
+    """GET /docs: the reference of the API."""
 
     def render() -> Response:
         return page("docs.html", groups=described_operations(request.app.openapi()), here="/docs")
@@ -113,7 +114,7 @@ async def _answer_refusal(request: Request, exc: Exception) -> Response:
 
 
 def allowed_methods(request: Request) -> str:
-    """What this address takes, of all its routes: the router names those of the first one only."""
+    """The methods allowed for this address over all its routes; the router reports only those of the first one."""
     routes = request.app.router.routes
     return ", ".join(
         method
@@ -123,13 +124,13 @@ def allowed_methods(request: Request) -> str:
 
 
 def answer_exception(request: Request, exc: Exception) -> Response:
-    """Any exception as an answer. What is not known is logged with its traceback and told without it."""
+    """Any exception as a response. An unexpected one is logged with its traceback, which the response omits."""
     request_id = str(request.scope.get("everindex.request_id", "unknown"))
     if isinstance(exc, HTTPException) and exc.status_code == 405:
         exc.headers = {"Allow": allowed_methods(request)}
     error = as_ours(exc, request_id)
     if isinstance(error, InternalError):
-        log.error("request %s failed: a fault of the program", request_id, exc_info=exc)
+        log.error("request %s failed: internal error", request_id, exc_info=exc)
     elif error.http_status >= 500:
         log.warning("request %s failed: %s: %s (%s)", request_id, error.slug, error.what, error.why)
     return error_response(request, error, dict(exc.headers or {}) if isinstance(exc, HTTPException) else {})

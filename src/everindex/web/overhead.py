@@ -1,4 +1,4 @@
-"""The cost of HTTP above a search: the application on a port of its own, called over one connection."""
+"""The overhead of HTTP over a search: the application on its own port, called over one connection."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ TEXTS = (
 
 
 def measure_http(instance: Instance, *, queries: int, rounds: int) -> dict[str, Any]:
-    """Median milliseconds of `GET /api/search?q=` against `instance.search`, and of `?vector=` against
-    `search_vector`, in turns; and the resident memory of the process that serves."""
+    """Median milliseconds of `GET /api/search?q=` against `instance.search`, and of `?vector=` against `search_vector`,
+    in turns; and the resident memory of the serving process."""
     vectors = query_vectors(instance, queries)
-    # What the client writes is ready before the clock runs: it is not the server's time.
+    # The requests are prepared before timing starts, since that is not the server's time.
     cases = [(TEXTS[number % len(TEXTS)], vector, _path(vector)) for number, vector in enumerate(vectors)]
     with _client(instance) as ask:
         subjects: dict[str, Callable[[tuple[str, np.ndarray, str]], Any]] = {
@@ -55,7 +55,7 @@ def _path(vector: np.ndarray) -> str:
 
 @contextmanager
 def _client(instance: Instance) -> Iterator[Callable[[str], bytes]]:
-    """The application behind a real socket; yields a function that gets one path and returns the body of a 200."""
+    """The application behind a real socket; yields a function that requests a path and returns the body of a 200 response."""
     with serve_in_thread(instance) as url:
         parts = urllib.parse.urlsplit(url)
         connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=30)

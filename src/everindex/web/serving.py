@@ -25,9 +25,9 @@ from everindex.web.http.protocol import Protocol
 log = logging.getLogger(__name__)
 
 GRACEFUL_SECONDS = 10
-#: Load balancers keep connections for a minute; a server that closes them earlier makes them fail now and then.
+#: Load balancers keep connections for a minute; a server that closes them earlier causes occasional failures.
 KEEP_ALIVE_SECONDS = 75
-#: Descriptors that are no connection of a client: of the database, of files, of connections for probes.
+#: File descriptors other than client connections: database connections, files, connections for probes.
 FILES_BESIDE = 150
 
 
@@ -39,11 +39,11 @@ def serve(
     on_ready: Callable[[str], None] | None = None,
     on_signal: Callable[[], None] | None = None,
 ) -> None:
-    """Serves `instance` until SIGINT or SIGTERM, then lets running requests end and returns.
+    """Serves `instance` until SIGINT or SIGTERM, then lets running requests finish and returns.
 
-    Port 0 takes a free one. `on_ready(url)` is told in a thread of its own, once the address answers; `on_signal` in another,
-    at the signal, so that other work ends while the last answers go out. Raises AddressUnusable, and whatever
-    `on_ready` raises. Signals are only taken in the main thread.
+    Port 0 picks a free one. `on_ready(url)` is called in its own thread once the address responds; `on_signal` in
+    another at the signal, so that other work can end while the last responses are sent. Raises AddressUnusable, and
+    whatever `on_ready` raises. Signals are handled only in the main thread.
     """
     sock = bind(host, port)
     server = _Server(_config(instance, host), on_ready=on_ready, url=url_of(host, sock), on_signal=on_signal)
@@ -57,7 +57,7 @@ def serve(
 
 @contextmanager
 def serve_in_thread(instance: Instance, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serves `instance` in a thread for the time of the block, and gives its address. Raises AddressUnusable."""
+    """Serves `instance` in a thread for the duration of the block and yields its address. Raises AddressUnusable."""
     sock = bind(host, port)
     answers = threading.Event()
     server = _Server(_config(instance, host), on_ready=lambda url: answers.set(), url=url_of(host, sock))
@@ -102,7 +102,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def url_of(host: str, sock: socket.socket) -> str:
-    """The address for a browser on this machine: "all addresses" is none that one can open."""
+    """The address for a browser on this machine, where "all addresses" cannot be opened."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{sock.getsockname()[1]}"
 
@@ -137,7 +137,7 @@ def _config(instance: Instance, host: str) -> uvicorn.Config:
 
 
 def _connections_within_limits(wanted: int) -> int:
-    """As many as were asked for, or as many as the process may have files open, when these are fewer."""
+    """The requested number of connections, reduced to the number of files that the process may open."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -152,7 +152,7 @@ def _connections_within_limits(wanted: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which tells when it answers and takes a signal for an order and not for a crash."""
+    """uvicorn's server, extended to announce when it responds and to return normally after a signal."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class _Server(uvicorn.Server):
                     try:
                         connection.look(now)
                     except Exception:  # the server goes on
-                        log.exception("a connection could not be looked at")
+                        log.exception("a connection could not be checked")
         return await super().on_tick(counter)
 
     async def _tell(self, on_ready: Callable[[str], None]) -> None:
@@ -198,7 +198,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own raises the signal once more after a clean end, and the process dies of it.
+        # uvicorn's own method raises the signal again after a clean shutdown, which kills the process.
         if threading.current_thread() is not threading.main_thread():
             yield
             return

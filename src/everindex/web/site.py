@@ -1,4 +1,4 @@
-"""The state of the application that all handlers share: the instance, the threads where its work runs, and what is cached."""
+"""The state shared by all handlers: the instance, the threads that run its work, and the caches."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from everindex.web.reports.readiness import ReadyProbe
 
 T = TypeVar("T")
 
-#: Work that only computes (pages, JSON of long answers, long bodies) runs in one thread for short and one for long work: more
-#: would take turns with the event loop for the same interpreter. Of that many characters on, work is long.
+#: Work that only computes (pages, JSON of long answers, long bodies) runs in one thread for short and one for long
+#: work: more threads would compete with the event loop for the same interpreter. From LONG_CHARACTERS characters on,
+#: work is long.
 LONG_CHARACTERS = 100_000
 COMPUTING_WAIT_SECONDS = 10.0
 
-#: Questions to a remote embedding endpoint at one time, and how long a reader waits for one of these slots.
+#: The number of concurrent requests to a remote embedding endpoint, and how long a reader waits for one of these slots.
 EMBEDDING_SLOTS = 8
 EMBEDDING_WAIT_SECONDS = 3.0
-#: A reader waits so long for a connection to the database before the page says that it is busy.
+#: How long a reader waits for a database connection before the page says that the server is busy.
 DATABASE_WAIT_SECONDS = 10.0
-#: A reader of the search page has not the patience of an import: one repetition, and no answer after this is waited for.
+#: A search page cannot wait as long as an import: one retry, and no attempt after this time.
 QUERY_RETRIES = RetryPolicy(attempts=2, total_seconds=5.0, longest_wait_seconds=1.0, longest_retry_after_seconds=2.0)
 QUERY_TIMEOUT_SECONDS = 15.0
 
@@ -71,7 +72,7 @@ class Site:
             self._query_embedder.close()
 
     async def catalog(self) -> str:
-        """The state of declaration and catalog at this moment, as proofs and report are marked with it."""
+        """The current state of declaration and catalog, with which checks and report are marked."""
         return await self.in_database(self._read_state)
 
     def _read_state(self) -> str:
@@ -79,7 +80,7 @@ class Site:
             return read_state(connection, floor=self.instance.settings.recall_floor)
 
     async def report(self, catalog: str, *, wait_seconds: float | None = None) -> IndexReport:
-        """The report on the index, of this state of the catalog or a later one. Raises TimeoutError where it takes longer."""
+        """The report on the index, for this state of the catalog or a later one. Raises TimeoutError if it takes longer."""
         report = await self.index.get(wait_seconds=wait_seconds)
         if report.catalog != catalog:
             self.index.invalidate()
@@ -87,7 +88,7 @@ class Site:
         return report
 
     def _refusal(self) -> EverindexError:
-        """Why no slot became free: the server is away, or else there are too many requests."""
+        """Why no slot became free: the server is unreachable, or there are too many requests."""
         return self.instance.why_unreachable() or _database_busy()
 
     def _look(self) -> Capabilities:
@@ -95,19 +96,20 @@ class Site:
             return look(connection)
 
     async def in_database(self, work: Callable[[], T]) -> T:
-        """Runs work that uses one connection of the pool at a time. Raises ServerBusy when none gets free."""
+        """Runs work that uses one connection of the pool at a time. Raises ServerBusy when none becomes free."""
         return await self._database.run(work)
 
     async def in_embedding(self, work: Callable[[], T]) -> T:
-        """Runs a question to a remote embedding endpoint; holds no connection meanwhile."""
+        """Runs a request to a remote embedding endpoint without holding a database connection."""
         return await self._embedding.run(work)
 
     async def compute(self, work: Callable[[], T], *, characters: int) -> T:
-        """Runs work that asks nobody, beside the event loop: no request waits for another one's page. Raises ServerBusy."""
+        """Runs work that only computes outside the event loop, so that no request waits for another one's page. Raises
+        ServerBusy."""
         return await (self._long if characters >= LONG_CHARACTERS else self._short).run(work)
 
     def query_embedder(self) -> Embedder:
-        """The model that embeds queries; a remote one with the patience of a reader. May ask the database once."""
+        """The model that embeds queries; a remote one with short timeouts. May query the database once."""
         if self._query_embedder is None:
             chosen = self.instance.embedder
             if chosen.is_remote:
@@ -122,12 +124,12 @@ class Site:
 
     @property
     def known_query_embedder(self) -> Embedder | None:
-        """The same, without asking anybody: None before the first use."""
+        """The model that embeds queries if it is already chosen; None before the first use."""
         return self._query_embedder
 
 
 def site_of(request: Request) -> Site:
-    """The site that answers `request`."""
+    """The site of the application that handles `request`."""
     site: Site = request.app.state.site
     return site
 
@@ -150,8 +152,8 @@ def _computing_busy() -> EverindexError:
 
 def _embedding_busy() -> EverindexError:
     return EmbeddingFailed(
-        "the search text got no vector in time.",
-        why=f"the embedding endpoint is slow: {EMBEDDING_SLOTS} questions to it were still open after "
+        "the search text could not be embedded in time.",
+        why=f"the embedding endpoint is slow: {EMBEDDING_SLOTS} requests to it were still running after "
         f"{EMBEDDING_WAIT_SECONDS:g} seconds.",
         next_step="try again in a moment; searches by vector and the other pages still work.",
     )

@@ -87,7 +87,7 @@ def test_once_before_the_head_says_what_it_waits_for(filled: str) -> None:
     runner.downgrade(filled, BEFORE_INDEX)
     done = everindex("keep", "--once", DATABASE_URL=url_of(filled))
     assert done.status == 3
-    assert done.stdout.startswith(f"waits: the database is at revision {BEFORE_INDEX}")
+    assert done.stdout.startswith(f"waiting: the database is at revision {BEFORE_INDEX}")
 
 
 def test_an_index_that_nobody_declares_is_a_mistake_of_usage(filled: str) -> None:
@@ -99,7 +99,7 @@ def test_an_index_that_nobody_declares_is_a_mistake_of_usage(filled: str) -> Non
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_keeps_until_a_signal_and_ends_well(filled: str, number: signal.Signals) -> None:
     with Running("keep", "--interval", "0.2", DATABASE_URL=url_of(filled)) as keeping:
-        keeping.wait_for("everindex keeps the indexes of", seconds=120)
+        keeping.wait_for("everindex maintains the indexes of", seconds=120)
         keeping.wait_for("keeper leads")
         run(filled, f"DROP INDEX {INDEX}")
         until_valid(filled)

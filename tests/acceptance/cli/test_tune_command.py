@@ -53,7 +53,7 @@ def test_tune_applies_what_it_recommends_and_goes_back(filled: str) -> None:
     verified = everindex("verify", "--samples", "10", DATABASE_URL=url)
     assert verified.status == 0, verified.stdout
     back = everindex("tune", "--reset", DATABASE_URL=url)
-    assert back.stdout.strip().endswith(f"index {INDEX}: as the code declares it again (replaced)")
+    assert back.stdout.strip().endswith(f"index {INDEX}: as declared in code again (replaced)")
     assert "vector_cosine_ops" in definition(filled)
 
 
@@ -72,7 +72,7 @@ def test_where_nothing_holds_the_floor_the_exit_status_and_the_numbers_say_so(fi
         DATABASE_URL=url_of(filled),
     )
     assert done.status == 3
-    assert "no configuration reaches it" in done.stdout
+    assert "no configuration reaches this recall" in done.stdout
     assert "with confidence, at ef_search" in done.stdout
 
 

@@ -93,7 +93,7 @@ def test_the_sql_for_an_existing_instance_begins_at_its_revision_and_runs_throug
     # Where no server answers, with an empty database.
     lost = shell.run("everindex", "migrate", "--sql", env={"DB_HOST": "127.0.0.1", "DB_PORT": "1"})
     assert "-- Running upgrade  -> d8d9cdcec340" in lost.stdout
-    assert "The SQL is that of an empty database" in lost.stderr
+    assert "The SQL is for an empty database" in lost.stderr
 
 
 @pytest.mark.parametrize("command", ["alembic upgrade head --sql", "everindex migrate --sql", "everindex --help"])

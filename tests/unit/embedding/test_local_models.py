@@ -180,7 +180,7 @@ def test_settings_name_it_and_everindex_model_finds_it_by_its_recorded_name(
     chosen = choose_embedder(read_settings(), width=1536)
     assert isinstance(chosen, LocalEmbedder)
     assert embedder_named(chosen.model, read_settings(), width=1536).model == chosen.model
-    with pytest.raises(EmbeddingModelUnusable, match="cannot be asked here"):
+    with pytest.raises(EmbeddingModelUnusable, match="is not available here"):
         embedder_named("local/bert-384@000000000000+map1536", read_settings(), width=1536)
 
 

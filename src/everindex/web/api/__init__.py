@@ -1,1 +1,1 @@
-"""The JSON API and the probes; below the pages, above the state of the application."""
+"""The JSON API and the probes: below the pages, above the application state."""

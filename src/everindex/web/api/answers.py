@@ -1,6 +1,6 @@
-"""The answers of searches as JSON, of a bounded size and written in pieces.
+"""Search answers as JSON, limited in size and written in pieces.
 
-The interpreter can do nothing else while one piece is written: 1,000 hits in one go take longer than a probe may wait.
+The interpreter can do nothing else while one piece is encoded: 1,000 hits at once take longer than a probe may wait.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from everindex.articles.shape.hit import Hit
 from everindex.errors import AnswerTooLarge
 from everindex.web.site import Site
 
-#: An answer may have so many bytes. 1,000 articles with summaries of 2,000 characters have 4 MB, with both snippets.
+#: The size limit of an answer. 1,000 articles with summaries of 2,000 characters take 4 MB, with both snippets.
 MAX_ANSWER_BYTES = 16_000_000
-#: An answer to several searches may hold so many articles: as many as 100 searches with k = 100.
+#: The maximum number of articles in an answer to several searches: 100 searches with k = 100.
 MAX_HITS_AT_ONCE = 10_000
-#: So many hits are written in one piece.
+#: The number of hits encoded in one piece.
 PIECE = 50
-#: An article has about so many characters as JSON. Of ten thousand they are not counted: that takes too long for the event loop.
+#: The approximate length of an article as JSON. For ten thousand articles counting would take too long in the event
+#: loop.
 USUAL_CHARACTERS = 1_000
-#: Up to here the answer is written at once, without a hop into another thread.
+#: Up to this length an answer is encoded at once, without switching to another thread.
 SHORT_CHARACTERS = 50_000
 
 
@@ -57,17 +58,17 @@ async def answers_response(site: Site, found: list[Answer]) -> Response:
 
 
 def require_hits_within_limit(searches: int, k: int) -> None:
-    """Raises AnswerTooLarge before anything is searched."""
+    """Raises AnswerTooLarge before any search runs."""
     if k <= MAX_K and searches * k > MAX_HITS_AT_ONCE:  # a k beyond it is refused as such
         raise AnswerTooLarge(
             f"{searches} searches with k = {k} are too many for one response.",
-            why=f"the response would have up to {searches * k:,} articles; {MAX_HITS_AT_ONCE:,} are sent at once.",
-            next_step="send fewer searches in one request, or ask for fewer articles.",
+            why=f"the response could have {searches * k:,} articles; at most {MAX_HITS_AT_ONCE:,} are sent at once.",
+            next_step="send fewer searches in one request, or request fewer articles.",
         )
 
 
 def characters_of(hits: Sequence[Hit]) -> int:
-    """About how many characters the hits have as JSON."""
+    """The approximate length of the hits as JSON, in characters."""
     return sum([
         300 + len(hit.summary or "") + len(hit.title or "") + len(hit.snippet or "") + len(hit.title_snippet or "")
         for hit in hits
@@ -79,7 +80,7 @@ def as_response(content: bytes) -> Response:
 
 
 def _pieces(answer: Answer) -> Iterator[bytes]:
-    """The JSON of `answer.as_dict()`, a few hits at a time; a short text about the answer comes first there as well."""
+    """The JSON of `answer.as_dict()`, a few hits at a time, in the same order of members."""
     hits = answer.hits
     without = answer.without_hits()
     yield b'{"hits":['
@@ -91,14 +92,14 @@ def _pieces(answer: Answer) -> Iterator[bytes]:
 
 
 def _joined(pieces: Iterator[bytes]) -> bytes:
-    """Raises AnswerTooLarge as soon as it is."""
+    """Raises AnswerTooLarge as soon as the limit is exceeded."""
     kept, size = [], 0
     for piece in pieces:
         size += len(piece)
         if size > MAX_ANSWER_BYTES:
             raise AnswerTooLarge(
                 "the answer is too large.", why=f"at most {MAX_ANSWER_BYTES:,} bytes are sent at once.",
-                next_step="ask for fewer articles (k), and for the next ones by next_cursor.",
+                next_step="request fewer articles (k), and the next ones with next_cursor.",
             )  # fmt: skip
         kept.append(piece)
     return b"".join(kept)

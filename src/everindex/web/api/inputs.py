@@ -1,7 +1,7 @@
 """JSON bodies of the API, read as their declared type.
 
-Guarantees that what does not fit its type is refused with a sentence for each fault, and that a long body is read beside the
-event loop. Whether the values go together is checked by what they become (`SearchRequest`).
+Guarantees that a body that does not fit its type is refused with a sentence per fault, and that a long body is read
+outside the event loop. Whether the values are compatible is checked by `SearchRequest`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 JSON = "application/json"
-#: A vector of 1,536 numbers has some 35,000 bytes; beyond this, reading is work for another thread.
+#: A vector of 1,536 numbers has some 35,000 bytes; larger bodies are read in another thread.
 SHORT_BODY_BYTES = 65_536
 PAUSE_SECONDS = 0.005
 
@@ -32,7 +32,7 @@ async def read_json(request: Request, model: type[M]) -> M:
 
 
 async def read_json_as(request: Request, model: type[M], make: Callable[[M], T]) -> T:
-    """What `make` makes of the body as `model`, beside the event loop where the body is long. Raises as both do."""
+    """The result of `make` for the body as `model`, computed outside the event loop for a long body. Raises what both raise."""
     require_type(request, JSON)
     body = await request.body()
     if len(body) > SHORT_BODY_BYTES:
@@ -41,7 +41,7 @@ async def read_json_as(request: Request, model: type[M], make: Callable[[M], T])
 
 
 def _made_of_long(body: bytes, model: type[M], make: Callable[[M], T]) -> T:
-    """A megabyte takes 20 ms in which nothing else can run; after that the event loop has its turn, all of it."""
+    """Reads a long body: a megabyte blocks the interpreter for 20 ms, so the event loop gets its turn afterwards."""
     try:
         return make(_read(body, model))
     finally:

@@ -1,6 +1,6 @@
-"""The OpenAPI document: what FastAPI writes of the routes, with the errors that every route can answer.
+"""The OpenAPI document: FastAPI's description of the routes, with the errors that every route can return.
 
-Errors are `application/problem+json` everywhere; bounds and either/or rules stand in the schemas (web/api/schemas.py).
+Errors are `application/problem+json` everywhere; limits and either/or rules are in the schemas (web/api/schemas.py).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 PROBLEM = "#/components/schemas/ProblemOut"
-#: What any address can answer, whatever it is asked.
+#: Errors that any address can return.
 EVERYWHERE = {
     "400": "Not a valid HTTP/1.1 request.",
     "408": "The request was not complete in time.",
@@ -19,13 +19,13 @@ EVERYWHERE = {
     "503": "Temporarily unavailable: the database or the embedding endpoint does not respond, or there are too "
     "many requests. See Retry-After.",
 }
-#: The envelope takes it over from every request; told where something is changed, which is what one looks for in a log.
+#: The envelope accepts it in every request; it is documented for changes, which are what one looks up in a log.
 REQUEST_ID = {
     "name": "X-Request-ID",
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "Of 8 to 64 letters, digits, `.`, `_`, `-`: the request's id in the answer and the log. Else one is made.",
+    "description": "The request id for the response and the log: 8 to 64 letters, digits, `.`, `_`, `-`. Generated if omitted.",
 }
 WITH_A_BODY = {
     "403": "A browser sent this request from another site.",
@@ -36,12 +36,12 @@ SEARCHES = {
     "filter names a column that the table does not have, a "
     "vector is not as wide as the column or has no direction, the table holds vectors of another model than the query would get."
 }
-#: Of these 503 is an answer of its own, and no problem.
+#: For these, 503 has its own response and is not a problem document.
 OWN_ANSWERS = {("/readyz", "503")}
 
 
 def completed(document: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
-    """`document` with every error that is possible; changes it. `problem` is the schema of one."""
+    """`document`, changed in place, with every possible error. `problem` is the schema of an error."""
     document.setdefault("components", {}).setdefault("schemas", {}).setdefault("ProblemOut", problem)
     for path, methods in document["paths"].items():
         for operation in methods.values():

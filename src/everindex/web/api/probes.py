@@ -1,4 +1,4 @@
-"""The probes: whether the process lives, whether it is ready, and which versions run."""
+"""The probes: whether the process is alive, whether it is ready, and which versions run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/livez", summary="Whether the process is alive")
 async def livez(request: Request) -> Any:
-    """Always 200; asks nobody."""
+    """Always 200; does not query the database."""
     return as_json({"alive": True})
 
 
 @router.get("/readyz", summary="Whether searches are answered", responses={503: {"description": "Not ready."}})
 async def readyz(request: Request) -> Any:
     """200 when searches are answered, with `degraded` when they are slower than they should be; 503 when they are not.
-    Answers within two seconds even when the database does not."""
+    Responds within two seconds even when the database does not."""
     look_running = asyncio.wrap_future(site_of(request).ready.look())
     done, _ = await asyncio.wait({look_running}, timeout=ANSWER_SECONDS)
     found = look_running.result() if done else unreachable(f"the database did not answer within {ANSWER_SECONDS:g} s")
@@ -40,7 +40,7 @@ async def readyz(request: Request) -> Any:
 
 @router.get("/-/versions", summary="Versions in use")
 async def versions(request: Request) -> Any:
-    """everindex, Python, PostgreSQL and pgvector; the last two null when the database does not answer at once."""
+    """everindex, Python, PostgreSQL and pgvector; the last two are null when the database does not respond at once."""
     try:
         server: Capabilities | None = await site_of(request).versions.get(wait_seconds=ANSWER_SECONDS)
     except (EverindexError, TimeoutError):

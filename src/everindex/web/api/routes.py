@@ -73,14 +73,14 @@ CREATED: dict[int | str, dict[str, Any]] = {
             }
         }
     },
-    409: {"model": ProblemOut, "description": "An incident with this name and topic exists already."},
+    409: {"model": ProblemOut, "description": "An incident with this name and topic already exists."},
 }
 
 router = APIRouter(prefix="/api", responses=PROBLEMS)
 
 
 def as_json(value: Any, status_code: int = 200) -> Response:
-    """JSON of plain values and dataclasses, without a model in between."""
+    """A JSON response of plain values and dataclasses, without a pydantic model in between."""
     return Response(to_json(value), status_code=status_code, media_type="application/json")
 
 
@@ -106,7 +106,7 @@ def _query(model: type[BaseModel]) -> dict[str, Any]:
 async def search(request: Request) -> Any:
     """The k articles that answer `q` best (or are nearest to `vector`), best first, among those that pass the filters.
 
-    With filters alone: the newest articles that pass them, with `total`, how many do."""
+    With filters only: the newest articles that pass them; `total` is how many do."""
     asked = read_query(request, SearchQuery)
     if asked.q if asked.vector else not VISIBLE.search(asked.q) and _filters_of(asked).is_empty:
         raise _one_of_two(QueryInapplicable)
@@ -132,7 +132,7 @@ async def search_by_body(request: Request) -> Any:
     openapi_extra=_body(SearchManyBody),
 )  # fmt: skip
 async def search_many(request: Request) -> Any:
-    """Up to 100 searches by meaning in one round trip to the database: `{"texts": ["...", "..."]}` or `{"vectors": [[...]]}`."""
+    """Up to 100 semantic searches in one round trip to the database: `{"texts": ["...", "..."]}` or `{"vectors": [[...]]}`."""
     asked, texts, vectors = await read_json_as(request, SearchManyBody, _several)
     site = site_of(request)
     return await answers_response(site, await answer_many(site, asked, texts, vectors))
@@ -146,7 +146,7 @@ def _of_body(body: SearchBody) -> SearchRequest:
 
 
 def _several(body: SearchManyBody) -> tuple[SearchRequest, list[str], list[np.ndarray] | None]:
-    """The options, and the texts or the vectors. Raises UsageError, QueryInvalid, AnswerTooLarge."""
+    """The options, and the texts or vectors of several searches. Raises UsageError, QueryInvalid, AnswerTooLarge."""
     if (body.texts is None) == (body.vectors is None):
         raise _one_of_two(UsageError)
     asked = SearchRequest(
@@ -175,7 +175,8 @@ def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> AnyFilters:
 
 
 def _one_of_two(kind: type[UsageError]) -> UsageError:
-    """UsageError for a body, whose schema has this rule; the parameters of an address cannot have one."""
+    """The error for a search with more or less than one of its inputs: of class `kind`. UsageError for a body, whose
+    schema states the rule; another class for URL parameters, whose schema cannot."""
     return kind(
         "a search needs a text, a vector or filters.",
         why="the request has both a text and a vector, or none of the three.",
@@ -223,8 +224,8 @@ async def similar(
 
 
 @router.get("/article", summary="One article", response_model=ArticleOut, responses=MISSING, tags=["articles"])
-async def article(request: Request, uri: Annotated[str, Query(description="The article's uri.")]) -> Any:
-    """All that is known of one article."""
+async def article(request: Request, uri: Annotated[str, Query(description="The uri of the article.")]) -> Any:
+    """One article with all its stored fields."""
     site = site_of(request)
     return await site.in_database(lambda: as_json(dataclasses.asdict(site.instance.article(uri))))
 
@@ -240,7 +241,7 @@ async def facets(request: Request) -> Any:
 async def incidents(
     request: Request, status: Annotated[str | None, Query(description="Only incidents with this status.")] = None
 ) -> Any:
-    """The incidents last changed first, 500 at most; `status` narrows them."""
+    """The incidents, last changed first, at most 500; `status` narrows them."""
     site = site_of(request)
 
     def read() -> Response:
@@ -256,7 +257,7 @@ async def incidents(
     responses=CREATED, openapi_extra=_body(IncidentBody),
 )  # fmt: skip
 async def new_incident(request: Request) -> Any:
-    """An incident is known by its name and topic; there is one of each."""
+    """Creates an incident. Its name and topic together must be unique."""
     body = await read_json(request, IncidentBody)
     site = site_of(request)
 
@@ -272,7 +273,7 @@ async def new_incident(request: Request) -> Any:
     tags=["incidents"], openapi_extra=_body(IncidentChangeBody), operation_id=CHANGE_STATUS,
 )  # fmt: skip
 async def changed_incident(request: Request) -> Any:
-    """Sets the status of the incident of that name and topic."""
+    """Sets the status of the incident with this name and topic."""
     body = await read_json(request, IncidentChangeBody)
     site = site_of(request)
 
@@ -285,7 +286,7 @@ async def changed_incident(request: Request) -> Any:
 
 @router.get("/index", summary="State of the vector index", tags=["operations"])
 async def index(request: Request) -> Any:
-    """What the page /index shows: proofs (run in the background), definition, size, use, queue, plan."""
+    """The contents of the page /index: checks (run in the background), definition, size, use, queue and plan."""
     site = site_of(request)
     report = await site.report(await site.catalog())
     return as_json({"verification": site.proofs.state(report.catalog).as_dict(), **report.as_dict()})

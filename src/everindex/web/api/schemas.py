@@ -1,4 +1,4 @@
-"""The schemas of the JSON API, as pydantic models: bodies are read by them, answers are only documented by them."""
+"""The schemas of the JSON API as pydantic models: they parse bodies, but only document answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODE = (
     "A vector is searched by meaning."
 )
 
-#: So many searches are answered by one request.
+#: The maximum number of searches in one request.
 MOST_AT_ONCE = 100
 
 AFTER = "The next_cursor of the previous page of the same search."
@@ -42,23 +42,24 @@ DIVERSITY = "Prefer varied results: 0 (off) to 1. Cannot be combined with pages.
 
 RERANK = f"Candidates that the cross-encoder re-ranks, 0 (none) to {MAX_RERANK}. Not with pages or diversity."
 
-# Rules that the library checks, told in words of its own; here they are only described.
+# Rules that the library checks with its own messages; here they are only documented.
 K: JsonDict = {"minimum": 1, "maximum": MAX_K}
 EF_SEARCH: JsonDict = {"minimum": 1, "maximum": MAX_EF_SEARCH}
 SIMILARITY: JsonDict = {"minimum": -1, "maximum": 1}
 SHARE: JsonDict = {"minimum": 0, "maximum": 1}
 CANDIDATES: JsonDict = {"minimum": 0, "maximum": MAX_RERANK}
-#: Of cosine distances; at 0 nothing would be a near-duplicate.
+#: The range of cosine distances; at 0 nothing would be a near-duplicate.
 DISTANCE: JsonDict = {"exclusiveMinimum": 0, "maximum": 2}
 TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_QUERY_CHARS, "pattern": VISIBLE_PATTERN}
 VALUE: JsonDict = {"maxLength": MAX_FILTER_CHARS, "pattern": r"^[^\x00]*$"}
 DAY: JsonDict = {"pattern": f"^(?:{DATE_PATTERN})?$"}
 NAME: JsonDict = {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": rf"^[^\x00]*{VISIBLE_PATTERN}[^\x00]*$"}
-#: What float32 holds. That a vector is as wide as the column and not zero depends on the table: 409 says so, not the schema.
+#: The range of float32. The width of a vector depends on the table, so a mismatch (or a zero vector) is a 409 and not
+#: part of the schema.
 _FLOAT32_MAX = 3.4028234663852886e38
 NUMBER: JsonDict = {"minimum": -_FLOAT32_MAX, "maximum": _FLOAT32_MAX}
 SOME: JsonDict = {"minItems": 1}
-#: base64 of either alphabet, padded or not, of 4 bytes for each number.
+#: base64 in either alphabet, padded or not, with 4 bytes per number.
 _64 = "[A-Za-z0-9+/_-]"
 BASE64: JsonDict = {"pattern": f"^(?:{_64}{{16}})*(?:{_64}{{6}}(?:==)?|{_64}{{11}}=?)?$"}
 
@@ -67,20 +68,20 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-#: 10.0 is a whole number in JSON, as 10 is.
+#: 10.0 is a whole number in JSON, like 10.
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, Field(json_schema_extra=NUMBER)]
 
 
 def _given(member: str, rule: JsonDict, **others: JsonDict) -> JsonDict:
-    """The rule that `member` is there and as `rule` says, and the others are as theirs say."""
+    """The rule that `member` is present and satisfies `rule`, together with further rules for other members."""
     return {"required": [member], "properties": {member: rule, **others}}
 
 
 _NONE: JsonDict = {"type": "null"}
 _LIST: JsonDict = {"type": "array"}
 ONE_OF_TWO: JsonDict = {"oneOf": [_given("texts", _LIST, vectors=_NONE), _given("vectors", _LIST, texts=_NONE)]}
-#: A text; a vector, which has no words to search by; or filters alone.
+#: A text; a vector, which has no words to search for; or filters only.
 TEXT_VECTOR_OR_FILTERS: JsonDict = {
     "oneOf": [
         _given("text", {"type": "string"}, vector=_NONE),
@@ -100,7 +101,7 @@ TEXT_VECTOR_OR_FILTERS: JsonDict = {
 
 
 class _Bounds(BaseModel):
-    """What every search takes beside what is looked for."""
+    """The options of every search."""
 
     k: Whole = Field(10, description=f"Number of articles to return (per search), 1 to {MAX_K}.", json_schema_extra=K)
     category: str | None = Field(None, description="Only articles of this category.", json_schema_extra=VALUE)
@@ -117,7 +118,7 @@ class _Bounds(BaseModel):
 
 
 class _OneSearch(_Bounds):
-    exact: bool = Field(False, description="Read every row instead of using the index: slow, with exact results.")
+    exact: bool = Field(False, description="Read every row instead of using the index: slow, but exact.")
     after: str | None = Field(None, description=AFTER)
     diversity: float | None = Field(None, description=DIVERSITY, json_schema_extra=SHARE)
     rerank: Whole | None = Field(None, description=RERANK, json_schema_extra=CANDIDATES)
@@ -151,23 +152,23 @@ class _ManyByBody(BaseModel):
 
 
 class SearchQuery(_OneSearch, _ByAddress):
-    """A search of an address: by a text or by a ready vector."""
+    """A search by URL parameters: a text or a vector."""
 
 
 class SearchBody(_OneSearch, _ByBody):
-    """A search by a text, by a ready vector, or by filters alone."""
+    """A search by a text, by a vector, or by filters only."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=TEXT_VECTOR_OR_FILTERS)
 
 
 class SearchManyBody(_Bounds, _ManyByBody):
-    """Several searches by meaning at once: by texts or by ready vectors, exactly one of the two."""
+    """Several semantic searches at once: either texts or vectors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_OF_TWO)
 
 
 def _offered(schema: JsonDict) -> None:
-    """The statuses of this process's settings, of which a library's type could not know."""
+    """Adds the statuses in this process's settings, which a static type could not know."""
     schema["enum"] = list(offered_statuses())
 
 
@@ -177,7 +178,7 @@ def _offered_first(schema: JsonDict) -> None:
 
 
 class IncidentBody(BaseModel):
-    """An incident to create, or the status to give to one."""
+    """An incident to create."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -191,7 +192,7 @@ class IncidentBody(BaseModel):
 
 
 class IncidentChangeBody(IncidentBody):
-    """The incident that is meant, and its new status."""
+    """The incident to change, and its new status."""
 
     status: str = Field(
         description="One of EVERINDEX_INCIDENT_STATUSES, or the current status of the incident.",
@@ -213,8 +214,8 @@ class HitOut(BaseModel):
     snippet: Annotated[
         str | None, Field(description="The relevant part of the summary as safe HTML, with matches in <mark>.")
     ]
-    semantic_rank: Annotated[int | None, Field(description="Rank in the search by meaning, from 1.")]
-    keyword_rank: Annotated[int | None, Field(description="Rank in the search by keyword, from 1.")]
+    semantic_rank: Annotated[int | None, Field(description="Rank in the semantic search, from 1.")]
+    keyword_rank: Annotated[int | None, Field(description="Rank in the keyword search, from 1.")]
     score: Annotated[float | None, Field(description="Score of a hybrid or keyword search; higher is better.")]
     rerank_score: Annotated[
         float | None,
@@ -226,13 +227,13 @@ class AnswerOut(BaseModel):
     hits: list[HitOut]
     k: int
     mode: Annotated[
-        AnswerMode, Field(description="browse: no text was given; the newest articles that match the filters.")
+        AnswerMode, Field(description="browse: no text; the newest articles that match the filters.")
     ]
     strategy: Strategy
     ef_search: int | None
     elapsed_ms: Annotated[float, Field(description="Time of the search in the database, in milliseconds.")]
     notices: Annotated[list[str], Field(description="Notes for people on the limits of this response.")]
-    diversity: Annotated[float | None, Field(description="Where it is set, hits stand in the order of variety.")]
+    diversity: Annotated[float | None, Field(description="If set, hits are ordered for variety.")]
     next_cursor: Annotated[
         str | None, Field(description="Send it as `after` for the next page; null on the last page.")
     ]

@@ -1,6 +1,6 @@
-"""The thread of a search: the database's for one that needs no vector, another one while an embedding endpoint thinks.
+"""The choice of threads for a search: a database thread, and another one while an embedding endpoint is called.
 
-Decides nothing about how a request is searched; `articles/search/service.py` does.
+How a request is searched is decided in `articles/search/service.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def answer(site: Site, request: SearchRequest) -> Answer:
 async def answer_many(
     site: Site, request: SearchRequest, texts: Sequence[str], vectors: Sequence[np.ndarray] | None
 ) -> list[Answer]:
-    """An answer by meaning for each text, or for each vector where they are given. Raises as `answer`."""
+    """A semantic answer for each text, or for each vector if vectors are passed. Raises as `answer`."""
     queries: Sequence[str | np.ndarray] = vectors if vectors is not None else [check_query(text) for text in texts]
     if vectors is None:
         with suppress(
@@ -49,9 +49,10 @@ async def _embedder(site: Site) -> Embedder:
 
 
 async def _remote_vector(site: Site, request: SearchRequest) -> QueryVector | None:
-    """The vector that an endpoint gives, or why there is none; None where the model runs in this process, or cannot run.
+    """The vector from an endpoint, or why there is none; None where the model runs in this process, or is unusable.
 
-    Two hops, so that neither a connection nor a database thread is held while the endpoint thinks."""
+    Uses two threads in turn, so that neither a connection nor a database thread is held while the endpoint is
+    called."""
     try:
         embedder = await _embedder(site)
         if not embedder.is_remote:
@@ -70,21 +71,22 @@ async def _remote_vector(site: Site, request: SearchRequest) -> QueryVector | No
 
 
 def vector_of(numbers: list[float]) -> np.ndarray:
-    """The numbers of a request as (n,) float32. Raises QueryInvalid for one that float32 cannot hold."""
+    """The numbers of a request as (n,) float32. Raises QueryInvalid for a number that float32 cannot represent."""
     with np.errstate(over="ignore"):
         vector = np.asarray(numbers, dtype=np.float32)
     if not np.isfinite(vector).all():
         raise QueryInvalid(
-            "the query vector holds a number that float32 cannot.", why="it is not finite, or beyond 3.4e38.",
+            "the query vector contains a number that float32 cannot represent.", why="it is not finite, or beyond "
+            "3.4e38.",
             next_step="pass finite numbers of ordinary size.",
         )  # fmt: skip
     return vector
 
 
 def vector_of_base64(text: str) -> np.ndarray:
-    """The vector of an address: base64 (either alphabet) of little-endian float32, as OpenAI's `encoding_format=base64`.
+    """The vector in a URL: base64 (either alphabet) of little-endian float32, like OpenAI's `encoding_format=base64`.
 
-    Raises QueryInvalid for what is none."""
+    Raises QueryInvalid for anything else."""
     try:
         # In a query string + means a space, and padding is often left out.
         plain = text.strip().replace(" ", "+").replace("-", "+").replace("_", "/").rstrip("=")

@@ -1,1 +1,1 @@
-"""HTTP itself: connections, the envelope, errors, inputs; imports no page, no handler and no report."""
+"""HTTP itself: connections, the envelope, errors and inputs; imports no page, handler or report."""

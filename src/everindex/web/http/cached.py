@@ -1,4 +1,4 @@
-"""A cache of one expensive value: one load at a time for all callers, and nobody waits longer than they said."""
+"""A cache of one expensive value: one load at a time for all callers, each with its own time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class AsyncCache(Generic[T]):
-    """The answer of `load`, kept for `seconds`. Belongs to one event loop."""
+    """The result of `load`, cached for `seconds`. Belongs to one event loop."""
 
     def __init__(self, load: Callable[[], Awaitable[T]], *, seconds: float) -> None:
         self._load = load
@@ -21,8 +21,9 @@ class AsyncCache(Generic[T]):
         self._invalidations = 0
 
     async def get(self, *, wait_seconds: float | None = None) -> T:
-        """The kept answer, or a fresh one. A load that takes longer than `wait_seconds` goes on without the caller, who gets
-        the old answer, or TimeoutError where there is none. Raises what the load raises; an error is not kept."""
+        """The cached value, or a fresh one. A load that takes longer than `wait_seconds` continues without the caller,
+        who gets the old value, or TimeoutError if there is none. Raises what the load raises; an error is not
+        cached."""
         if self._value is not None and time.monotonic() - self._value[0] <= self._seconds:
             return self._value[1]
         loading = self._loading
@@ -37,7 +38,8 @@ class AsyncCache(Generic[T]):
         raise TimeoutError
 
     def invalidate(self) -> None:
-        """Loads anew at the next question; what is being loaded is for those who wait for it, and not kept."""
+        """Discards the value: the next call loads again. A running load is only for the callers waiting for it and is
+        not cached."""
         self._value = None
         self._loading = None
         self._invalidations += 1

@@ -1,6 +1,6 @@
-"""Answers of the protocol itself, to what never became a request of the application. Made once, as bytes.
+"""Responses of the protocol itself, to input that never became a request of the application; made once, as bytes.
 
-They are problem+json for everybody, close the connection, and log nothing by themselves.
+They are problem+json for every client, close the connection, and are not logged.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from everindex.errors import EverindexError, HeadTooLarge, RequestMalformed, Req
 from everindex.web.http.envelope import SECURITY_HEADERS
 from everindex.web.http.problems import as_problem, problem_headers
 
-#: A request may have so many bytes beside its body. A text of 10,000 characters that are no ASCII, percent-encoded in the
-#: address, fits several times.
+#: The size limit of a request without its body. A percent-encoded URL with 10,000 non-ASCII characters fits several
+#: times.
 MAX_HEAD_BYTES = 512 * 1024
-#: A client may take so long for the head of a request, and then for its body of at most a megabyte.
+#: How long a client may take to send the head of a request, and then its body of at most a megabyte.
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
 
 
 def early_answer(error: EverindexError) -> bytes:
-    """The error as a whole response of HTTP/1.1."""
+    """The error as a complete HTTP/1.1 response."""
     body = to_json(as_problem(error))
     headers = {
         "content-type": "application/problem+json",
@@ -48,15 +48,15 @@ HEAD_TOO_LARGE = early_answer(
 HEAD_TIMED_OUT = early_answer(
     RequestTimedOut(
         "the request was not received in time.",
-        why=f"its head took longer than {HEAD_SECONDS:g} seconds.",
-        next_step="send it again, in one go.",
+        why=f"sending its head took longer than {HEAD_SECONDS:g} seconds.",
+        next_step="send it again without pauses.",
     )
 )
 BODY_TIMED_OUT = early_answer(
     RequestTimedOut(
         "the request was not received in time.",
-        why=f"its body took longer than {BODY_SECONDS:g} seconds.",
-        next_step="send it again, in one go; a body has at most a megabyte.",
+        why=f"sending its body took longer than {BODY_SECONDS:g} seconds.",
+        next_step="send it again without pauses; a body may have at most a megabyte.",
     )
 )
 MALFORMED = early_answer(

@@ -1,4 +1,4 @@
-"""What every request and response gets: an id, headers, a size limit, checks of its host and origin, one line in the log."""
+"""The envelope of every request and response: an id, headers, a size limit, host and origin checks, and one log line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from everindex.web.http.origin import is_cross_site
 access_log = logging.getLogger("everindex.access")
 log = logging.getLogger(__name__)
 
-#: A request body may have so many bytes: a vector of 16,000 numbers as JSON has some 350,000.
+#: The size limit of a request body: a vector of 16,000 numbers as JSON takes about 350,000 bytes.
 MAX_BODY_BYTES = 1_000_000
-#: An incoming X-Request-ID is taken over when it can stand in a log line.
+#: An incoming X-Request-ID is used if it is safe in a log line.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
 SECURITY_HEADERS = {
@@ -38,12 +38,12 @@ SECURITY_HEADERS = {
 }
 _ENCODED_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
-#: Answers an exception in the way that the request asks for.
+#: Turns an exception into the response format that the request prefers.
 Answering = Callable[[Request, Exception], Response]
 
 
 class Envelope:
-    """Pure ASGI, outermost of ours: nothing passes it without an answer."""
+    """The outermost ASGI layer: every request that reaches it gets a response."""
 
     def __init__(self, app: ASGIApp, *, answer_exception: Answering, hosts: Hosts) -> None:
         self._app = app
@@ -58,7 +58,7 @@ class Envelope:
 
 
 class _Exchange:
-    """One request with its response."""
+    """One request and its response."""
 
     def __init__(
         self, app: ASGIApp, answer_exception: Answering, hosts: Hosts, scope: Scope, receive: Receive, send: Send
@@ -68,7 +68,7 @@ class _Exchange:
         self._answer_exception = answer_exception
         self._headers = Headers(scope=scope)
         self._method: str = scope["method"]
-        # HEAD is GET without the body, which the server leaves out.
+        # HEAD is handled as GET; the server omits the body.
         self._scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
         self._receive_outer = receive
         self._send_outer = send
@@ -89,7 +89,7 @@ class _Exchange:
             return
         except Exception as exc:  # the last place where an error can still become an answer
             if self._status is not None:
-                log.exception("request %s broke off after its answer had begun", self._request_id)
+                log.exception("request %s failed after its response had begun", self._request_id)
                 raise
             response = self._answer_exception(Request(self._scope), exc)
             await response(self._scope, self._receive, self._send)

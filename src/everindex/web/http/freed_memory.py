@@ -1,8 +1,8 @@
-"""Memory that large answers have used, given back to the system; for glibc, a no-op elsewhere.
+"""The return of memory used by large answers to the system; for glibc, a no-op elsewhere.
 
-What is freed in the middle of the C library's heaps stays with the process: after 960 requests for a thousand rows each, 60 at
-once, 60 MB of it were free (docs/measurements/memory.md). So large blocks are taken from the system one by one, which returns
-each of them when it is freed, and once in a while the heaps are trimmed.
+Memory freed in the middle of the C library's heaps stays with the process: after 960 requests for a thousand rows each,
+60 at once, 60 MB of it were free (docs/measurements/memory.md). So large blocks are allocated directly from the system,
+which gets each back when it is freed, and the heaps are trimmed periodically.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-#: mallopt(3): the size from which on a block is taken from the system alone. Set once, it no longer grows by itself.
+#: mallopt(3): the size from which a block is allocated directly from the system. Once set, it no longer grows
+#: automatically.
 _M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES = -3, 256 * 1024
 TRIM_SECONDS = 15.0
-#: Growth since the last time that is trimmed at once.
+#: Growth since the last trim that triggers the next one at once.
 TRIM_BYTES = 8 * 2**20
-#: Without it, at most so many rounds pass between two times: 8 minutes.
+#: Without such growth, the maximum number of rounds between two trims: 8 minutes.
 LONGEST_ROUNDS = 32
 
 
 @contextmanager
 def freed_memory_returned() -> Iterator[None]:
-    """For the time of the block; a thread of its own trims, outside of Python's lock, for some milliseconds."""
+    """Trims the heaps for the duration of the block, in its own thread and without the GIL, a few milliseconds each time."""
     library = _glibc()
     if library is None:
         yield
@@ -55,7 +56,8 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def _trim(library: ctypes.CDLL, stop: threading.Event) -> None:
-    """Trims when the process has grown, and again less and less often: what was in use the first time may be free by then."""
+    """Trims when the process has grown, and then at increasing intervals, since memory in use the first time may be
+    free later."""
     least = resident_bytes()
     rounds = left = LONGEST_ROUNDS
     while not stop.wait(TRIM_SECONDS):
@@ -74,7 +76,7 @@ def _trim(library: ctypes.CDLL, stop: threading.Event) -> None:
 
 
 def resident_bytes() -> int:
-    """0 where /proc does not tell."""
+    """The resident memory of this process; 0 where /proc does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

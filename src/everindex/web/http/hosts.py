@@ -1,7 +1,7 @@
-"""The hosts that this application answers for: a request for any other is refused (docs/decisions/0015).
+"""The hosts that this application serves: a request for any other is refused (docs/decisions/0015).
 
-A page of another site can let its own name lead to this machine (DNS rebinding); a browser then takes our answers for that
-site's. Only the name in the request tells. What a proxy writes into X-Forwarded-Host is not looked at.
+Another site can make its own name resolve to this machine (DNS rebinding); a browser then treats our responses as that
+site's. Only the host name in the request reveals this. X-Forwarded-Host, which a proxy may set, is ignored.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from everindex.errors import HostRefused
 from everindex.host_names import address_of, name_of
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?", re.ASCII)
-#: Which a socket is bound to, and which nobody can be reached by.
+#: Addresses that a socket can be bound to but at which no server can be reached.
 EVERY_ADDRESS = ("", "0.0.0.0", "::")
-#: A request in absolute form names a host of its own; the protocol puts it here.
+#: A request in absolute form names its own host; the protocol stores it under this key.
 TARGET_HOST = "everindex.target_host"
 
 
 class Hosts:
-    """The loopback names, the host that is listened on, the address that a connection came to, and what was allowed."""
+    """The allowed hosts: loopback names, the host listened on, the local address of the connection, and configured names."""
 
     def __init__(self, *, bound: str | None, allowed: Collection[str]) -> None:
-        """`bound` as it was given to listen on; `allowed` as `host_names.names_of` gives them."""
+        """`bound` is the host to listen on, as configured; `allowed` as returned by `host_names.names_of`."""
         own = None if bound is None or bound in EVERY_ADDRESS else name_of(bound.partition("%")[0])
         self._names = frozenset(name for name in (own, *allowed) if name is not None)
         self._below = tuple(name[1:] for name in self._names if name.startswith("*."))
@@ -34,7 +34,7 @@ class Hosts:
         self._is_allowed = lru_cache(maxsize=1024)(self._allows)  # who asks for ever new hosts fills no memory
 
     def require(self, scope: Scope) -> None:
-        """Raises HostRefused. One Host has to be there; a request in absolute form names two, and both have to be ours."""
+        """Raises HostRefused. A request needs one Host header; in absolute form it names two hosts, and both must be allowed."""
         if self._is_open:
             return
         given = [value for name, value in scope["headers"] if name == b"host"]
@@ -44,13 +44,14 @@ class Hosts:
         if len(given) != 1:
             raise HostRefused(
                 "the request has no valid Host header.", why=f"it has {len(given)} Host headers.",
-                next_step="send one, with the name or address that this server is reached by.",
+                next_step="send exactly one, with a name or address of this server.",
             )  # fmt: skip
         for named in (given[0], target):
             if named is not None and not self._is_allowed(named, local):
                 raise HostRefused(
                     f"this server does not serve the host {named.decode('latin-1')[:100]!r}.",
-                    why="it serves this machine's names, the address that it listens on, and EVERINDEX_ALLOWED_HOSTS.",
+                    why="it serves the loopback names, the address that it listens on, and the hosts in "
+                    "EVERINDEX_ALLOWED_HOSTS.",
                     next_step="use one of these, or add the name to EVERINDEX_ALLOWED_HOSTS and restart the server.",
                 )
 
@@ -71,6 +72,6 @@ class Hosts:
 
 
 def _plain(local: str) -> str:
-    """The address of a socket in the form of `name_of`; the path of a Unix socket is none."""
+    """The address of a socket in the form of `name_of`; None for the path of a Unix socket."""
     found = address_of(local.partition("%")[0])
     return str(found) if found is not None else ""

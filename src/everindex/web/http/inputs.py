@@ -1,4 +1,4 @@
-"""Fields of forms and addresses, as text, numbers, dates and filters; what cannot be read raises an error that says why."""
+"""Fields of forms and URLs as text, numbers, dates and filters; an unreadable one raises an error that says why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def read_query(request: Request, model: type[M]) -> M:
-    """The query of the address as `model`; of a name that is repeated, the last value. Raises UsageError (bad-input)."""
+    """The URL parameters as `model`; the last value of a repeated name. Raises UsageError (bad-input)."""
     try:
         return model.model_validate(_fields(request.scope["query_string"], of="query of the address"))
     except ValidationError as exc:
@@ -31,7 +31,7 @@ def read_query(request: Request, model: type[M]) -> M:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form, the last value of each; bytes that are no UTF-8 become U+FFFD."""
+    """The fields of a form, the last value of each; bytes that are not UTF-8 become U+FFFD."""
     require_type(request, FORM)
     body = await request.body()
     return _fields(body, of="form")
@@ -74,13 +74,14 @@ def read_filters(
 
 
 def as_filter(value: str | None) -> str | None:
-    """A value to filter by; an empty one filters nothing. NUL cannot be sent to PostgreSQL: its replacement matches nothing."""
+    """A value to filter by; an empty one sets no filter. NUL cannot be sent to PostgreSQL, and its replacement matches
+    nothing."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if value else None
 
 
 def shown_date(text: str | None, *, is_last: bool) -> tuple[str, bool]:
-    """A date for an input field, and whether the field can be of type date: `2023-02` as its first or last day. What is no
-    date is shown as it was written."""
+    """A date for an input field, and whether the field can have type date: `2023-02` becomes its first or last day.
+    Anything that is not a date is shown unchanged."""
     if not text:
         return "", True
     try:
@@ -93,7 +94,7 @@ def shown_date(text: str | None, *, is_last: bool) -> tuple[str, bool]:
 
 
 def read_number(text: str | None, *, name: str, default: int) -> int:
-    """A whole number of a form or address. Raises QueryInvalid; an empty field is the default."""
+    """A whole number in a form or URL; an empty field is the default. Raises QueryInvalid."""
     if text is None or not text.strip():
         return default
     try:

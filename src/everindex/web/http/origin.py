@@ -1,4 +1,4 @@
-"""The check that our own page sent a changing request, by headers that a browser sets and a page cannot forge."""
+"""The check that one of our own pages sent a changing request, by headers that a browser sets and a page cannot forge."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 def is_cross_site(method: str, headers: Mapping[str, str]) -> bool:
-    """True for an unsafe request that a browser sent for another site. `headers` has lower-case names.
+    """True for an unsafe request that a browser sent on behalf of another site. `headers` has lower-case names.
 
-    Sec-Fetch-Site decides where a browser sends it (every one since 2023); else the host of Origin must be Host. A program
-    sends neither and acts for itself: nobody's session can be misused through it.
+    Sec-Fetch-Site decides if present (in every browser since 2023); otherwise the host of Origin must equal Host. A
+    program sends neither and acts for itself, so no user's session can be misused through it.
     """
     if method in SAFE_METHODS:
         return False

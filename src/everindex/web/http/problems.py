@@ -15,7 +15,7 @@ from starlette.responses import Response
 from everindex.errors import BodyTooLarge, EverindexError, InternalError, MethodRefused, PageNotFound, UsageError
 from everindex.pg.sqlstate import statement_error
 
-#: Clients are asked to wait this many seconds before they repeat what was refused with 503.
+#: Retry-After of a 503 response, in seconds.
 RETRY_AFTER_SECONDS = 5
 
 
@@ -29,10 +29,10 @@ def internal_error(request_id: str) -> InternalError:
 
 def as_problem(error: EverindexError) -> dict[str, Any]:
     """The members of the problem document."""
-    told = error.as_dict()
+    lines = error.as_dict()
     return {
-        "type": f"/problems/{error.slug}", "title": told["what"], "status": error.http_status, "detail": told["why"],
-        "next": told["next"],
+        "type": f"/problems/{error.slug}", "title": lines["what"], "status": error.http_status, "detail": lines["why"],
+        "next": lines["next"],
     }  # fmt: skip
 
 
@@ -51,13 +51,13 @@ def problem_response(error: EverindexError, headers: Mapping[str, str] | None = 
 
 
 def prefers_html(request: Request) -> bool:
-    """A browser asks for a page: errors of the API and of the probes stay JSON for everybody."""
+    """Whether the client is a browser requesting a page; errors of the API and the probes are always JSON."""
     path = request.url.path
     return "text/html" in request.headers.get("accept", "") and not path.startswith("/api/")
 
 
 def as_ours(exc: Exception, request_id: str) -> EverindexError:
-    """Any exception as one of the tree; what is not known is `internal` and tells nothing of the inside."""
+    """Any exception as one of our errors; an unknown one becomes `internal` and reveals no internals."""
     match exc:
         case EverindexError():
             return exc
@@ -76,19 +76,19 @@ def as_ours(exc: Exception, request_id: str) -> EverindexError:
                 next_step="see /docs for the methods of each address.",
             )  # fmt: skip
         case psycopg.Error():
-            return statement_error(exc, doing="answering the request")
+            return statement_error(exc, doing="handling the request")
         case _:
             return internal_error(request_id)
 
 
 def validation_error(errors: Sequence[Any]) -> UsageError:
-    """What FastAPI or pydantic found wrong, as one sentence each."""
-    told = []
+    """The faults found by FastAPI or pydantic, one sentence each."""
+    faults = []
     for error in errors[:5]:
         place = ".".join(str(part) for part in error["loc"] if part not in ("query", "body"))
-        told.append(f"{place}: {error['msg']}" if place else str(error["msg"]))
+        faults.append(f"{place}: {error['msg']}" if place else str(error["msg"]))
     return UsageError(
         "the request is not valid.",
-        why="; ".join(told)[:1000] + ".",
+        why="; ".join(faults)[:1000] + ".",
         next_step="correct the request; /docs describes what is accepted.",
     )

@@ -1,8 +1,8 @@
-"""One connection of HTTP: read by uvicorn's fast parser within limits of size and time, each answer in one write.
+"""The HTTP protocol of one connection: uvicorn's fast parser with limits of size and time, each response in one write.
 
-What a client is slow at costs a place among the connections and nothing else: no thread, no place in the database. The limits
-are looked at once a second (`look`), so that an ordinary request, which comes in one piece, pays for none of them.
-What of uvicorn this builds on is in tests/unit/web/test_uvicorn_internals.py.
+A slow client occupies one connection and nothing else: no thread and no database connection. The limits are checked
+once a second (`look`), so they cost nothing for an ordinary request, which arrives in one piece.
+tests/unit/web/test_uvicorn_internals.py covers the uvicorn internals used here.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from everindex.web.http.envelope import SECURITY_HEADERS
 from everindex.web.http.hosts import TARGET_HOST
 from everindex.web.http.problems import problem_response
 
-#: An answer of which less than so much is taken in that time is given up; its bytes are held in memory meanwhile.
+#: A response is aborted if the client reads less than this many bytes in this time, since its bytes are held in memory.
 STALLED_SECONDS = 20.0
 LEAST_TAKEN_BYTES = 32 * 1024
-#: What is longer is written by itself: to copy megabytes behind their head takes longer than to wake the reader twice.
+#: A longer body is written separately: copying megabytes behind their head takes longer than waking the reader twice.
 LONG_PART_BYTES = 64 * 1024
-#: After an answer to a request that is not read to its end: for so long, and so many bytes, it is read and thrown away.
-#: A socket that is closed with unread bytes in it is reset, and the client may never see the answer.
+#: After a response to an incompletely read request, the rest is read and discarded, for at most this long and this many
+#: bytes. A socket closed with unread bytes is reset, and the client may never see the response.
 LINGER_SECONDS = 3.0
 LINGER_BYTES = 2 * 1024 * 1024
-#: Beyond the limit, connections are still taken for these.
+#: Beyond the limit, connections are still accepted for these paths.
 PROBES = frozenset({"/livez", "/readyz"})
 PROBE_CONNECTIONS = 32
 
 
 class OneWrite:
-    """A transport whose writes of one step of the loop leave together.
+    """A transport that sends all writes of one event loop step together.
 
-    uvicorn writes the head and the body of an answer apart, and each write wakes the reader: of a short answer that is a
-    fifth of the server's time (docs/decisions/0014).
+    uvicorn writes the head and the body of a response separately, and each write wakes the reader: for a short response
+    that is a fifth of the server's time (docs/decisions/0014).
     """
 
     __slots__ = ("_loop", "_parts", "_protocol", "_transport", "written_bytes")
@@ -92,7 +92,7 @@ class OneWrite:
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. `most` bounds how many there are of one server."""
+    """One connection. `most` limits the number of connections of one server."""
 
     transport: OneWrite  # type: ignore[assignment]
 
@@ -144,7 +144,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stage += 1
-        # httptools takes addresses apart byte by byte, and none of 64 KiB: the query is cut off before.
+        # httptools parses a URL byte by byte and rejects 64 KiB, so the query is cut off first.
         self.url, _, query = self.url.partition(b"?")
         if not self.url.startswith(b"/"):
             self._take_absolute_form()
@@ -152,7 +152,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["query_string"] = query  # of the same scope that the application, which has not begun yet, is given
 
     def _take_absolute_form(self) -> None:
-        """`GET http://host/path`: the path goes on as usual, the host is for web/http/hosts.py to judge."""
+        """Handles `GET http://host/path`: the path is used as usual, and web/http/hosts.py checks the host."""
         scheme, found, rest = self.url.partition(b"://")
         if found and scheme.lower() in (b"http", b"https"):
             host, _, path = rest.partition(b"/")
@@ -174,7 +174,7 @@ class Protocol(HttpToolsProtocol):
     # --- limits
 
     def look(self, now: float) -> None:
-        """Called once a second: ends what takes too long."""
+        """Called once a second: ends requests and responses that take too long."""
         if self.transport.has_ended():
             return
         if now >= self._until:
@@ -192,7 +192,7 @@ class Protocol(HttpToolsProtocol):
             self._taken = now, taken
 
     def _reset(self) -> None:
-        """Closes so that what the kernel still holds of the answer goes at once, and not when its patience ends."""
+        """Resets the connection, so that the kernel discards the rest of the response at once and not after its own timeout."""
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
@@ -210,21 +210,21 @@ class Protocol(HttpToolsProtocol):
         return self.cycle is not None and self.cycle.scope is self.scope
 
     def _refuse(self, answer: bytes) -> None:
-        """Answers instead of the application, unless it has begun to, and closes."""
+        """Responds instead of the application, unless that has begun to, and closes the connection."""
         cycle = self.cycle
         is_answering = cycle is not None and not cycle.response_complete
         if is_answering and cycle.response_started:
             self.transport.abort()
             return
         if is_answering:
-            cycle.disconnected = True  # the handler that reads the body is told that nobody is there any more
+            cycle.disconnected = True  # the handler that reads the body learns that the client is gone
             cycle.message_event.set()
         if cycle is None or not cycle.response_complete or not self._is_in_body():
             self.transport.write(answer)
         self.transport.close()
 
     def lingers(self) -> bool:
-        """Closing, with a request that is not read to its end: goes on reading for a moment. False where that is not so."""
+        """Keeps reading for a moment when closing with an incompletely read request. Returns False in other cases."""
         if self.is_lingering or self._is_ending or not self._is_unread or self.transport.is_closing():
             return False
         self.is_lingering = True
@@ -242,11 +242,11 @@ class Protocol(HttpToolsProtocol):
         self._is_ending = True
         super().shutdown()
 
-    # --- how many
+    # --- number of connections
 
     def _make_room(self) -> None:
-        """Of more connections than are allowed, the one goes that has kept us waiting longest. Where none has, this one is
-        answered 503, unless it asks how we are."""
+        """Above the limit, closes the connection that has kept the server waiting longest. If none has, this one gets a
+        503, except for probes."""
         waiting = [each for each in self.connections if isinstance(each, Protocol) and each.is_waited_for]
         longest = min((each for each in waiting if each is not self), key=lambda each: each.waiting_since, default=None)
         if longest is not None:
@@ -258,12 +258,13 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def is_waited_for(self) -> bool:
-        """Nothing is being worked on: it is idle, its head has not come to its end, or its answer is not taken."""
+        """Whether the server waits for the client: the connection is idle, its head is incomplete, or its response is
+        not read."""
         return self.is_lingering or self.cycle is None or self.cycle.response_complete
 
     @property
     def waiting_since(self) -> float:
-        """The loop's time, roughly; an unfinished head counts before an idle connection."""
+        """The approximate loop time since when; an incomplete head ranks before an idle connection."""
         return self._until
 
 

@@ -1,7 +1,7 @@
-"""Threads for work beside the event loop, a bounded number for each kind, so that a slow kind stops no other.
+"""Threads for work outside the event loop, a limited number for each kind, so that one slow kind does not block the others.
 
-A hop into a thread and back is a third of what HTTP adds to a search. asyncio's own threads take twice as long for it, anyio's
-four times (docs/decisions/0014); and a process never waits for these at its end.
+Switching to a thread and back is a third of the overhead that HTTP adds to a search. asyncio's own threads take twice
+as long, anyio's four times (docs/decisions/0014); and a process never waits for these threads at exit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from everindex.errors import EverindexError
 
 T = TypeVar("T")
 
-#: A thread that has had nothing to do for so long ends.
+#: A thread ends after being idle for this long.
 IDLE_SECONDS = 10.0
 THREAD_NAME = "everindex-slot"
 
@@ -31,7 +31,7 @@ class _Job:
 
 
 class ThreadSlots:
-    """At most `count` threads for one kind of work; who finds none free waits `wait_seconds`, and is then refused."""
+    """At most `count` threads for one kind of work; if none is free, a caller waits `wait_seconds` and is then refused."""
 
     def __init__(self, count: int, *, wait_seconds: float, refusal: Callable[[], EverindexError]) -> None:
         self._free = asyncio.Semaphore(count)
@@ -46,7 +46,7 @@ class ThreadSlots:
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, run in a thread. Raises what it raises, or the refusal when no slot became free.
 
-        Work that nobody waits for any more is done all the same, and holds its slot until then."""
+        Work whose caller has stopped waiting is still completed and holds its slot until then."""
         if self._free.locked():
             try:
                 async with asyncio.timeout(self._wait_seconds):
@@ -66,7 +66,7 @@ class ThreadSlots:
         return await answer
 
     def _serve(self) -> None:
-        """The life of a thread."""
+        """The main loop of a thread."""
         while True:
             try:
                 job = self._jobs.get(timeout=IDLE_SECONDS)

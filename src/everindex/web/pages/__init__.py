@@ -1,1 +1,1 @@
-"""The HTML pages; the top of the handlers: imports fall to the API, the state of the application, reports and HTTP."""
+"""The HTML pages, the top of the handlers: they import the API, the application state, reports and HTTP."""

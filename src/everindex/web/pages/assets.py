@@ -1,4 +1,4 @@
-"""The assets of the pages: the package's static directory, read once, named by its content, cached by browsers."""
+"""The assets of the pages: the package's static files, read once, named by content hash, and cached by browsers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """One file with its compressed form and the tag of its content."""
+    """One file with its compressed form and its ETag."""
 
     content: bytes
     compressed: bytes
@@ -29,7 +29,7 @@ class Asset:
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Every asset by its name below /static/ : `everindex.css`, `vendor/htmx.min.js`."""
+    """Every asset by its name under /static/: `everindex.css`, `vendor/htmx.min.js`."""
     found: dict[str, Asset] = {}
     _collect(resources.files("everindex.web") / "static", "", found)
     return found
@@ -48,16 +48,16 @@ def _collect(directory: Traversable, prefix: str, found: dict[str, Asset]) -> No
 
 
 def asset_url(name: str) -> str:
-    """The address of an asset; it changes with the content, so that a browser may keep it for ever."""
+    """The address of an asset; it changes with the content, so that a browser may cache it indefinitely."""
     return f"/static/{name}?v={assets()[name].tag}"
 
 
 async def serve_asset(request: Request) -> Response:
-    """GET /static/{name}: only names that are in the package; nothing is looked up on disk."""
+    """GET /static/{name}: only names in the package; nothing is looked up on disk."""
     asset = assets().get(request.path_params["name"])
     if asset is None:
         raise PageNotFound(
-            "no such file exists.", why="everindex has no file of that name.", next_step="reload the page."
+            "no such file exists.", why="everindex has no file with this name.", next_step="reload the page."
         )
     headers = {"etag": f'"{asset.tag}"', "vary": "accept-encoding", "cache-control": "no-cache"}
     if request.query_params.get("v") == asset.tag:

@@ -1,4 +1,4 @@
-"""The drawing of measured curves as an SVG file; `reports/curve_chart.py` says where each point stands."""
+"""The drawing of measured curves as an SVG file; `reports/curve_chart.py` computes the layout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everindex.web.reports.curve_chart import draw
 
 
 def svg_of(curves: tuple[Curve, ...], *, name: str, k: int, floor: float | None, chosen: int | None) -> str | None:
-    """The drawing as a file of its own; None where there is no point."""
+    """The drawing as the text of an SVG file; None where there are no points."""
     chart = draw(curves, k=k, floor=floor, chosen=chosen)
     if chart is None:
         return None

@@ -1,4 +1,4 @@
-"""The page `/incidents`: the list, and the forms that create or change one: POST, then a redirect."""
+"""The page `/incidents`: the list, and forms to create or change an incident, with POST and redirect."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/incidents")
 async def incidents_page(request: Request) -> Response:
-    """The incidents, narrowed to a status where one is asked for."""
+    """The incidents, narrowed to a status if one is requested."""
     return await _listed(site_of(request), status=request.query_params.get("status", ""))
 
 
 @router.post("/incidents")
 async def create(request: Request) -> Response:
-    """Creates an incident and goes back to the list; what cannot be created is told above the form, which keeps its input."""
+    """Creates an incident and redirects to the list; an error is shown above the form, which keeps its input."""
     form = await read_form(request)
     return await _changed(
         site_of(request), form, is_new=True,
@@ -53,7 +53,7 @@ async def create(request: Request) -> Response:
 
 @router.post("/incidents/status")
 async def change(request: Request) -> Response:
-    """Sets the status of an incident and goes back to the list."""
+    """Sets the status of an incident and redirects to the list."""
     form = await read_form(request)
     return await _changed(
         site_of(request), form, is_new=False,

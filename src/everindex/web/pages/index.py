@@ -1,4 +1,4 @@
-"""The page `/index`: the proofs of the index and its status, shown at once, whatever is still being read."""
+"""The page `/index`: the checks and the status of the index, shown at once even while parts are still being read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False)
 
-#: The page is there by then; what took longer is there at the next look.
+#: The page waits at most this long; parts that take longer appear at the next refresh.
 REPORT_WAIT_SECONDS = 1.0
 QUESTIONS = {
     "revision": "Is the database migrated or attached?",
@@ -29,7 +29,7 @@ QUESTIONS = {
 
 @router.get("/index")
 async def index_page(request: Request) -> Response:
-    """The page of operations."""
+    """The complete page."""
     site = site_of(request)
     report = await _report_values(site)
     return await answer_page(site, "index.html", here="/index", **await _proof_values(site, report["report"]), **report)
@@ -37,21 +37,21 @@ async def index_page(request: Request) -> Response:
 
 @router.get("/index/proofs")
 async def proofs_fragment(request: Request) -> Response:
-    """The proofs alone, for htmx."""
+    """The checks alone, for htmx."""
     site = site_of(request)
     return await answer_page(site, "_proofs.html", **await _proof_values(site, None))
 
 
 @router.get("/index/report")
 async def report_fragment(request: Request) -> Response:
-    """All but the proofs, for htmx, while a build runs or the report is still being read."""
+    """Everything except the checks, for htmx, while a build runs or the report is still being read."""
     site = site_of(request)
     return await answer_page(site, "_report.html", **await _report_values(site))
 
 
 @router.post("/index/verify")
 async def verify_again(request: Request) -> Response:
-    """Starts the proofs anew unless they are running."""
+    """Starts the checks again unless they are running."""
     site = site_of(request)
     site.proofs.start()
     if wants_fragment(request):
@@ -60,7 +60,7 @@ async def verify_again(request: Request) -> Response:
 
 
 def proof_values(state: ProofState) -> dict[str, Any]:
-    """The proofs for the templates; before the first run ends, one running proof for each question."""
+    """The checks for the templates; before the first run ends, one running check for each question."""
     return {
         "proofs": list(state.verification.proofs) if state.verification else [],
         "questions": QUESTIONS, "is_running": state.is_running, "finished_at": state.finished_at,
@@ -71,7 +71,7 @@ def proof_values(state: ProofState) -> dict[str, Any]:
 
 
 async def _proof_values(site: Site, report: IndexReport | None) -> dict[str, Any]:
-    """The proofs of the state that `report` is about; without one, of the catalog as it is now."""
+    """The checks for the catalog state of `report`; without a report, for the current catalog."""
     try:
         state = site.proofs.state(await site.catalog() if report is None else report.catalog)
     except EverindexError as exc:

@@ -1,7 +1,7 @@
-"""The documentation as pages: `/problems/SLUG`, which every error names as its type, `/doctor/RULE`, and `/manual/NAME`.
+"""The documentation pages: `/problems/SLUG`, the type URI of every error, `/doctor/RULE`, and `/manual/NAME`.
 
-They are the Markdown files of docs/, packed into the wheel. HTML in them is shown and not obeyed; a link leads to a page
-here or to a http address, else it is its text.
+They are the Markdown files of docs/, included in the wheel. HTML in them is escaped; a link leads to a page here or to
+an http address, otherwise only its text is shown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from everindex.errors import PageNotFound
 from everindex.web.pages.render import page
 from everindex.web.site import site_of
 
-#: Where the files of a directory of docs/ are served, and what they are called together.
+#: The path under which a directory of docs/ is served → its title.
 SHELVES = {"problems": "Problems", "doctor": "Doctor rules", "manual": "Manual"}
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _TARGET = re.compile(r"(?P<up>\.\./)?(?:(?P<folder>[a-z]+)/)?(?P<name>[a-z0-9-]+)\.md(?P<place>#[A-Za-z0-9-]+)?")
@@ -30,7 +30,7 @@ _HEADING = re.compile(r"[^\w\- ]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManualPage:
-    """A rendered file."""
+    """A rendered documentation file."""
 
     title: str
     html: markupsafe.Markup
@@ -45,19 +45,19 @@ def add_routes(app: Starlette) -> None:
 
 @cache
 def names(shelf: str) -> tuple[str, ...]:
-    """The pages of a shelf."""
+    """The names of the pages of a shelf."""
     return tuple(sorted(path.stem for path in _folder(shelf).glob("*.md") if _NAME.fullmatch(path.stem)))
 
 
 @cache
 def manual_page(shelf: str, name: str) -> ManualPage:
     """A page. Raises PageNotFound."""
-    # The name is looked up and never made into a path: an address cannot lead out of the folder.
+    # The name is looked up and never used as a path, so a URL cannot leave the folder.
     if name not in names(shelf):
         raise PageNotFound(
             "no page exists at this address.",
-            why=f"the {SHELVES[shelf].lower()} have no page of that name.",
-            next_step=f"choose one of the list,  /{shelf} .",
+            why=f"{SHELVES[shelf]}: no page has this name.",
+            next_step=f"choose one from the list,  /{shelf} .",
         )
     return _rendered((_folder(shelf) / f"{name}.md").read_text(encoding="utf-8"), shelf=shelf)
 
@@ -86,7 +86,7 @@ def _list_of(shelf: str) -> Any:
 
 @cache
 def _title(shelf: str, name: str) -> str:
-    """The heading of a page; the list does without rendering every one."""
+    """The heading of a page, read without rendering it."""
     with (_folder(shelf) / f"{name}.md").open(encoding="utf-8") as file:
         return file.readline().removeprefix("# ").strip() or name
 
@@ -134,7 +134,7 @@ def _close_as_opened(tokens: list[Any]) -> None:
 
 
 def _address(target: str, *, shelf: str) -> str | None:
-    """Where a link of a file leads here; None for what is not served."""
+    """The address here of a link in a file; None for a target that is not served."""
     if target.startswith(("https://", "http://", "#")):
         return target
     match = _TARGET.fullmatch(target)

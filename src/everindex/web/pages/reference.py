@@ -1,4 +1,4 @@
-"""The reference of the API for people: the OpenAPI document as rows of a page, without any script."""
+"""The API reference for people: the OpenAPI document as rows of a page without scripts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A parameter, or a member of a body or answer."""
+    """A parameter, or a member of a request or response body."""
 
     name: str
     kind: str
@@ -33,7 +33,7 @@ class Operation:
 
 
 def operations(document: dict[str, Any]) -> dict[str, list[Operation]]:
-    """The operations of an OpenAPI document by tag, in its order."""
+    """The operations of an OpenAPI document by tag, in document order."""
     schemas = document.get("components", {}).get("schemas", {})
     grouped: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():

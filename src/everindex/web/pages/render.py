@@ -34,7 +34,7 @@ STRATEGIES = {
 }
 
 
-#: In the order in which the search page offers them.
+#: In the order of the search page.
 MODES_IN_WORDS: dict[Mode, str] = {
     "hybrid": "meaning and words",
     "semantic": "meaning",
@@ -44,7 +44,7 @@ MODES_IN_WORDS: dict[Mode, str] = {
 
 @cache
 def environment() -> jinja2.Environment:
-    """The templates of the package. Everything is escaped; an unknown name is an error and not an empty text."""
+    """The templates of the package. Everything is escaped; an unknown name is an error and not an empty string."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("everindex.web"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -52,7 +52,7 @@ def environment() -> jinja2.Environment:
     made.globals.update(asset=asset_url, version=everindex.__version__, strategies=STRATEGIES, modes=MODES_IN_WORDS)
     made.filters.update(
         size=size_text, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration_text,
-        code=code_spans, told=told, sentence=sentence, highlighted=highlighted,
+        code=code_spans, message_html=message_html, sentence=sentence, highlighted=highlighted,
     )  # fmt: skip
     return made
 
@@ -60,7 +60,7 @@ def environment() -> jinja2.Environment:
 def page(
     template: str, *, status_code: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> HTMLResponse:
-    """A rendered template. A page may be kept for going back, but is asked for anew; a fragment is never kept."""
+    """A rendered template. A browser may cache a page but must revalidate it; a fragment is never cached."""
     kept = "no-store" if template.startswith("_") else "private, no-cache"
     return HTMLResponse(
         environment().get_template(template).render(values), status_code=status_code,
@@ -69,18 +69,18 @@ def page(
 
 
 async def answer_page(site: Site, template: str, *, characters: int = 0, **values: Any) -> Response:
-    """As `page`, rendered beside the event loop; `characters` is about how much it holds."""
+    """Like `page`, but rendered outside the event loop; `characters` is its approximate length."""
     return await site.compute(lambda: page(template, **values), characters=characters)
 
 
 def wants_fragment(request: Request) -> bool:
-    """htmx asks for a part of the page; going back in history asks for all of it."""
+    """Whether htmx requests a part of the page; going back in history requests the whole page."""
     headers = request.headers
     return headers.get("hx-request") == "true" and headers.get("hx-history-restore-request") != "true"
 
 
 def error_response(request: Request, error: EverindexError, headers: Mapping[str, str] | None = None) -> Response:
-    """The error as a page for browsers, as problem+json for everybody else."""
+    """The error as a page for browsers, as problem+json for other clients."""
     if not prefers_html(request):
         return problem_response(error, headers)
     return page(
@@ -91,20 +91,20 @@ def error_response(request: Request, error: EverindexError, headers: Mapping[str
 
 
 def code_spans(text: str) -> markupsafe.Markup:
-    """A docstring's text with its `code` as such; everything is escaped."""
+    """A docstring as HTML with its `code` marked up; everything is escaped."""
     parts = [markupsafe.escape(part) for part in text.split("`")]
     return markupsafe.Markup("").join(
         markupsafe.Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
     )
 
 
-def told(message: str) -> markupsafe.Markup:
-    """A message with its commands as code, whether they stand as in a terminal or as in JSON; everything is escaped."""
+def message_html(message: str) -> markupsafe.Markup:
+    """A message as HTML with its commands as code, in the notation of the terminal or of JSON; everything is escaped."""
     return code_spans(with_backticks(message))
 
 
 def highlighted(snippet: str) -> markupsafe.Markup:
-    """A snippet as HTML. It is escaped already; what is not <mark> and looks like markup is escaped here all the same."""
+    """A snippet as HTML. It is already escaped; any markup other than <mark> is escaped again for safety."""
     parts = re.split("(</?mark>)", snippet)
     return markupsafe.Markup("").join(
         markupsafe.Markup(part) if number % 2 or not set(part) & set("<>\"'") else markupsafe.escape(part)
@@ -113,12 +113,12 @@ def highlighted(snippet: str) -> markupsafe.Markup:
 
 
 def sentence(text: str) -> str:
-    """With a capital letter: errors are written to stand after a colon."""
+    """The text with a capital letter; error texts are written to follow a colon."""
     return text[:1].upper() + text[1:]
 
 
 def safe_link(uri: str | None) -> str | None:
-    """The uri where a browser may follow it: http and https only, never a script."""
+    """The uri if a browser may follow it: http and https only, never a script."""
     try:
         parts = urlsplit(uri or "")
     except ValueError:
@@ -127,13 +127,13 @@ def safe_link(uri: str | None) -> str | None:
 
 
 def address(path: str, **parameters: Any) -> str:
-    """A path of this application with its parameters; empty ones are left out."""
+    """A path of this application with its parameters; empty ones are omitted."""
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
     return f"{path}?{urlencode(given, errors='replace')}" if given else path
 
 
 def moment(value: dt.datetime | None) -> str:
-    """A time for people, in UTC to the minute; most servers and readers do not share a time zone."""
+    """A time for people, in UTC to the minute, since servers and readers rarely share a time zone."""
     if value is None:
         return "never"
     return (value.astimezone(dt.UTC) if value.tzinfo else value).strftime("%Y-%m-%d %H:%M UTC")

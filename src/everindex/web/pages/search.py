@@ -1,4 +1,4 @@
-"""The pages `/` and `/article`: the search with its results, and one article with those similar to it."""
+"""The pages `/` and `/article`: search with its results, and one article with similar ones."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False)
 
-#: The selects of the form are a convenience: the page does not wait longer for their values.
+#: The values of the selects are a convenience: the page waits no longer than this for them.
 FACETS_WAIT_SECONDS = 1.0
 SIMILAR = 6
-#: Queries to try on the bundled sample; other tables are shown their own topics.
+#: Queries to try on the bundled sample; for other tables their own topics are shown.
 SAMPLE_SOURCE = "CPython NEWS"
 SAMPLE_QUERIES = (
     "memory leak in the parser",
@@ -52,11 +52,11 @@ class SearchForm:
     """A condition of the filter language as JSON, from a link; no visible field."""
 
     after: str
-    """Not a field: the next_cursor of the page before, in the address of a further page."""
+    """Not a form field: the next_cursor of the previous page, in the address of a later page."""
 
     @property
     def title(self) -> str:
-        """Of the page."""
+        """The title of the page."""
         text = self.q.strip() or ", ".join(filter(None, (self.category, self.topic, self.source)))
         return f"{text[:80]} · everindex" if text else "everindex"
 
@@ -70,11 +70,11 @@ class SearchForm:
 
     @property
     def is_only_filters(self) -> bool:
-        """The newest articles that pass them are shown."""
+        """Whether only filters are set, so that the newest matching articles are shown."""
         return self.has_filters and not self.q.strip()
 
     def narrowed(self, **filters: str) -> str:
-        """The address of this search with one more filter, at its first page."""
+        """The address of this search with one more filter, first page."""
         return replace(self, **filters).address
 
     def without_filters(self) -> str:
@@ -86,11 +86,11 @@ class SearchForm:
 
     @property
     def address(self) -> str:
-        """The shortest address of this search, at its first page."""
+        """The shortest address of this search, first page."""
         return self.address_of(after=None)
 
     def address_of(self, *, after: str | None) -> str:
-        """The shortest address of the page after that cursor."""
+        """The shortest address of the page after this cursor."""
         return address(
             "/", q=self.q.strip(), category=self.category, topic=self.topic, source=self.source, since=self.since,
             until=self.until, filter=self.filter.strip(), k="" if self.k == "10" else self.k, mode=self.mode_in_addresses,
@@ -99,7 +99,7 @@ class SearchForm:
 
     @property
     def mode_in_addresses(self) -> str:
-        """Of links that keep the mode; nothing for the one that is taken anyway."""
+        """The mode for links; empty for the default mode."""
         return "" if self.mode == DEFAULT_MODE else self.mode
 
     def request(self) -> SearchRequest:
@@ -115,7 +115,7 @@ class SearchForm:
 
 @router.get("/")
 async def search_page(request: Request) -> Response:
-    """The search; htmx asks for the results alone."""
+    """The search page; htmx requests only the results."""
     site = site_of(request)
     given = request.query_params
     form = SearchForm(
@@ -156,7 +156,7 @@ async def search_page(request: Request) -> Response:
 
 @router.get("/article")
 async def article_page(request: Request) -> Response:
-    """One article with all that is known of it and those like it."""
+    """One article with all its fields, and similar articles."""
     site = site_of(request)
     uri = request.query_params.get("uri", "")
     if not uri:
@@ -175,7 +175,7 @@ async def article_page(request: Request) -> Response:
 
 
 async def known_facets(site: Site) -> dict[str, list[Facet]]:
-    """The values of the selects; none of them where they cannot be had at once."""
+    """The values of the selects; empty where they are not available at once."""
     try:
         return await site.facets.get(wait_seconds=FACETS_WAIT_SECONDS)
     except (EverindexError, TimeoutError):
@@ -183,14 +183,14 @@ async def known_facets(site: Site) -> dict[str, list[Facet]]:
 
 
 def examples(facets: dict[str, list[Facet]]) -> list[str]:
-    """A few searches to try."""
+    """A few example searches."""
     if any(facet.value == SAMPLE_SOURCE for facet in facets["news_source"]):
         return list(SAMPLE_QUERIES)
     return [facet.value for facet in (facets["topic"] or facets["category"])[:5]]
 
 
 def history_header(current: str, form: SearchForm) -> dict[str, str]:
-    """A new entry in the browser's history for a new search; while a text is being typed, the same entry."""
+    """The htmx history header: a new search gets a new history entry, while typing updates the current one."""
     try:
         before = parse_qs(urlsplit(current).query).get("q", [""])[0].strip()
     except ValueError:

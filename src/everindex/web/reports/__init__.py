@@ -1,1 +1,1 @@
-"""Reports: what pages and API say of the index and the articles, as dataclasses; imports no page and no handler."""
+"""Reports on the index and the articles for pages and API, as dataclasses; imports no page and no handler."""

@@ -1,6 +1,6 @@
-"""The layout of a drawing of curves: recall upwards, latency to the right, in a box of fixed size. Pure.
+"""The layout of a chart of curves: recall upwards, latency to the right, in a box of fixed size. Pure.
 
-Both axes are logarithmic, that of recall in what is missed: 0.98 and 0.99 are as far from each other as 0.8 and 0.9.
+Both axes are logarithmic, that of recall in 1 − recall: 0.98 and 0.99 are as far apart as 0.8 and 0.9.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ WIDTH, PLOT_HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 28, 14, 46
 RECALL_TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 LEAST_MISSED = 0.0005
-#: A line of the legend.
+#: The height of a legend line.
 ROW_HEIGHT = 20
-#: Where a number may stand beside a point, how large it is, and what it keeps away from lines and other numbers.
+#: Possible positions of a number beside a point, its size, and its distance from lines and other numbers.
 LABEL_OFFSETS = ((7, 4), (-3, 18), (-3, -8), (7, 16), (-15, 16), (-15, -6))
 LABEL_SIZE = 12
 LABEL_ROOM = 8
@@ -27,7 +27,7 @@ LABEL_ROOM = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """A value of an axis, and where it is."""
+    """A value on an axis, and its position."""
 
     at: float
     label: str
@@ -35,12 +35,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """One point."""
+    """One measured point."""
 
     x: float
     y: float
     words: str
-    """What it says, for who points at it or has it read out."""
+    """Its text for tooltips and screen readers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +48,10 @@ class Line:
     """One curve."""
 
     number: int
-    """Stands at `label` and in the legend: colours alone would tell nothing to many."""
+    """Shown at `label` and in the legend, since many readers cannot distinguish the colours."""
 
     kind: str
-    """vector, halfvec or bit: its colour."""
+    """vector, halfvec or bit; determines the colour."""
 
     is_sample: bool
     words: str
@@ -60,14 +60,14 @@ class Line:
 
     marks: tuple[Mark, ...]
     label: tuple[float, float]
-    """Where its number begins, at its last point that leaves the numbers of other lines legible."""
+    """The position of its number, at its last point where the numbers of other lines stay legible."""
 
     legend_y: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A drawing of curves."""
+    """A chart of curves."""
 
     width: int
     height: int
@@ -80,15 +80,15 @@ class Chart:
     y_ticks: tuple[Tick, ...]
     floor_y: float | None
     chosen: Mark | None
-    """What searches set now."""
+    """The point of the ef_search that searches use now."""
 
     k: int
     words: str
-    """The whole of it in sentences, for who does not see it."""
+    """The whole chart in sentences, for readers who cannot see it."""
 
 
 def draw(curves: Sequence[Curve], *, k: int, floor: float | None = None, chosen: int | None = None) -> Chart | None:
-    """The drawing of all curves; None where there is no point. `chosen` is the ef_search of searches of what serves."""
+    """The chart of all curves; None where there are no points. `chosen` is the ef_search of searches on the serving index."""
     drawn = [curve for curve in curves if curve.points]
     if not drawn:
         return None
@@ -115,17 +115,17 @@ def draw(curves: Sequence[Curve], *, k: int, floor: float | None = None, chosen:
         floor_y=None if floor is None else scale.y(floor),
         chosen=None if point is None else _mark(point, scale),
         k=k,
-        words=" ".join(_told(line, curve) for line, curve in zip(lines, drawn, strict=True)),
+        words=" ".join(_described(line, curve) for line, curve in zip(lines, drawn, strict=True)),
     )
 
 
 def _missed(recall: float) -> float:
-    """How small the share is that is missed, in powers of ten; LEAST_MISSED is as good as none."""
+    """−log10 of the missed share; LEAST_MISSED counts as none missed."""
     return -math.log10(max(1 - recall, LEAST_MISSED))
 
 
 class _Scale:
-    """From milliseconds and recall to a place in the box."""
+    """The mapping from milliseconds and recall to positions in the box."""
 
     def __init__(self, points: list[Point], floor: float | None) -> None:
         times = [max(point.median_ms, 0.01) for point in points]
@@ -168,7 +168,7 @@ def _line(curve: Curve, number: int, marks: tuple[Mark, ...], taken: Sequence[tu
 
 
 def _label(marks: Sequence[Mark], taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Beside a point, the last first, where nothing else is: curves that reach recall 1 end close together."""
+    """A free position beside a point, trying the last point first, since curves that reach recall 1 end close together."""
     places = [(round(mark.x + dx, 1), round(mark.y + dy, 1)) for mark in reversed(marks) for dx, dy in LABEL_OFFSETS]
     for x, y in places:
         middle_x, middle_y = x + LABEL_SIZE / 3, y - LABEL_SIZE / 3
@@ -179,7 +179,7 @@ def _label(marks: Sequence[Mark], taken: Sequence[tuple[float, float]]) -> tuple
 
 
 def _along(marks: Sequence[Mark]) -> list[tuple[float, float]]:
-    """Places on a curve, close enough for a number not to stand between two of them."""
+    """Positions along a curve, close enough that no number fits between two of them."""
     found = [(marks[0].x, marks[0].y)]
     for before, after in itertools.pairwise(marks):
         parts = 1 + int(math.dist((before.x, before.y), (after.x, after.y)) / LABEL_ROOM)
@@ -200,7 +200,7 @@ def _mark(point: Point, scale: _Scale) -> Mark:
     )
 
 
-def _told(line: Line, curve: Curve) -> str:
+def _described(line: Line, curve: Curve) -> str:
     first, last = curve.points[0], curve.points[-1]
     return (
         f"{line.number}: {line.words}: from recall {first.recall:.3f} in {first.median_ms:.1f} ms at ef_search "

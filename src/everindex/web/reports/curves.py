@@ -1,4 +1,4 @@
-"""The last measured curves with what was chosen, as the page shows them, and recall since then."""
+"""The last measured curves with the chosen ef_search, and recall since then, for the page."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from everindex.web.reports.curve_chart import Chart, draw
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """The last measurement of the index that serves."""
+    """The last measurement of the serving index."""
 
     kept: KeptCurves
     tuned: Tuned | None
     chosen: int
-    """ef_search of a search for `kept.k` now."""
+    """The ef_search that a search for `kept.k` uses now."""
 
     chart: Chart | None
     is_index_there: bool
-    """Whether an index serves now."""
+    """Whether an index is serving now."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -44,7 +44,7 @@ class Curves:
 
 
 def read_curves(connection: Connection, spec: IndexSpec, observed: Observed) -> Curves | None:
-    """The last measured curves; None where none are kept. Reads only."""
+    """The last measured curves; None where none are stored. Reads only."""
     kept = curve_history.latest(connection, spec)
     if kept is None:
         return None

@@ -1,4 +1,4 @@
-"""Facets, the values that a search can be narrowed to, and the latest articles. Reads only.
+"""Facets (the values that a search can be narrowed to) and the latest articles. Reads only.
 
 The counts read the whole table once a minute.
 """
@@ -17,14 +17,14 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
 FACET_COLUMNS = ("category", "topic", "news_source")
-#: More values than this are no help in a select: only the most frequent are offered. A filter takes any value.
+#: More values than this do not help in a select, so only the most frequent are offered. A filter accepts any value.
 MAX_VALUES = 200
 LATEST = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facet:
-    """One value of a column and how many articles have it."""
+    """One value of a column, and the number of articles with it."""
 
     value: str
     articles: int
@@ -35,7 +35,7 @@ class Facet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """An article as a list shows it, without a distance."""
+    """An article in a list, without a distance."""
 
     uri: str
     title: str | None
@@ -62,18 +62,19 @@ def read_facets(instance: Instance) -> dict[str, list[Facet]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What the search page shows before anything is asked."""
+    """The contents of the search page before the first search."""
 
     has_articles: bool
     latest: list[Listed]
 
 
 def read_start(instance: Instance) -> Start:
-    """The newest articles. Walks the index on publication_date backwards where there is one."""
+    """The newest articles. Walks the index on publication_date backwards if there is one."""
     table, _ = instance.engine.known()
     is_text = table.columns["publication_date"] in ("text", "character varying")
     statement = sql.SQL(
-        "SELECT {columns} FROM {table} WHERE publication_date IS NOT NULL{dated} ORDER BY publication_date DESC LIMIT {limit}"
+        "SELECT {columns} FROM {table} WHERE publication_date IS NOT NULL{dated} ORDER BY publication_date DESC LIMIT "
+        "{limit}"
     ).format(
         columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in REQUIRED_COLUMNS),
         table=table.identifier,

@@ -1,4 +1,4 @@
-"""The report on the index, for the page of operations: everything but the proofs, in one look of bounded cost."""
+"""The report on the index for the page `/index`: everything except the checks, read once at limited cost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from everindex.pg.sqlstate import translate_errors
 from everindex.web.reports.curves import Curves, read_curves
 from everindex.web.reports.readiness import IndexState, index_state
 
-#: Counting rows reads the table; after this time its statistics have to do.
+#: Counting rows reads the table; after this time its statistics are used instead.
 COUNT_TIMEOUT_MS = 2000
 #: pg_stat_user_indexes has the time of the last scan since PostgreSQL 16.
 LAST_SCAN_VERSION = 160000
@@ -56,16 +56,16 @@ class IndexUse:
 
     index: ObservedIndex
     drift: list[str]
-    """What is not as declared; empty for an index of another purpose, too, when it is not the declared one."""
+    """Differences from the declaration; also empty for an index with another purpose."""
 
     role: str
-    """`declared`, `next generation`, `previous generation, kept until …`, or empty for an index of another purpose."""
+    """`declared`, `next generation`, `previous generation, kept until …`, or empty for an index with another purpose."""
 
     is_hidden: bool
-    """Whole, and out of the planner's sight on purpose: no sign of an interrupted build."""
+    """Complete, and hidden from the planner on purpose: not the result of an interrupted build."""
 
     size_bytes: int
-    """With its parts, where the table is partitioned."""
+    """Including its partitions, where the table is partitioned."""
 
     scans: int
     tuples_read: int
@@ -75,7 +75,7 @@ class IndexUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """How many rows there are; `is_estimate` where counting would have taken too long."""
+    """The number of rows; `is_estimate` where counting would have taken too long."""
 
     total: int
     with_vector: int | None
@@ -88,7 +88,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """A build that runs now."""
+    """A running build."""
 
     pid: int
     phase: str
@@ -98,7 +98,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why articles got no vector, most frequent reason first."""
+    """A reason why articles have no vector, with their number."""
 
     reason: str
     articles: int
@@ -107,7 +107,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexReport:
-    """What the page /index and GET /api/index show, but for the proofs."""
+    """The contents of the page /index and of GET /api/index, except the checks."""
 
     state: IndexState
     declared: IndexSpec
@@ -117,21 +117,21 @@ class IndexReport:
     table_bytes: int
     indexes_bytes: int
     models: dict[str, int]
-    """Vectors whose model is recorded."""
+    """Model → number of vectors recorded as made by it."""
 
     unrecorded: int | None
-    """Vectors, other than zero, without a record; None where counting takes too long."""
+    """The number of non-zero vectors without a record; None where counting takes too long."""
 
     declared_model: str | None
-    """The model that is declared for them."""
+    """The model declared for the unrecorded vectors."""
 
     is_model_unknown: bool
-    """There are such vectors, and nothing is declared."""
+    """Unrecorded vectors exist, and no model is declared for them."""
 
     failures: list[Failure]
     builds: list[Build]
     steps: list[str]
-    """What a deploy would do now, a sentence each; empty when the index is as declared."""
+    """The steps of a deploy now, a sentence each; empty when the index is as declared."""
 
     remarks: list[str]
     history: list[Entry]
@@ -142,14 +142,14 @@ class IndexReport:
     plan_settings: tuple[tuple[str, str], ...]
     recall: RecallNow
     curves: Curves | None
-    """Recall against latency, as it was last measured."""
+    """Recall against latency at the last measurement."""
 
     server_version: str
     pgvector_version: str
     warnings: list[str] = field(default_factory=list)
     read_at: dt.datetime
     catalog: str
-    """The state of declaration and catalog that this is about."""
+    """The state of declaration and catalog that the report describes."""
 
     @property
     def age_seconds(self) -> float:
@@ -261,7 +261,8 @@ def _rows(connection: Connection, table: CollectionTable, observed: Observed) ->
 
 def _unrecorded(connection: Connection, table: CollectionTable) -> int | None:
     statement = sql.SQL(
-        "SELECT count(*) FROM (SELECT a.embedding FROM {} a WHERE a.embedding IS NOT NULL AND {} OFFSET 0) AS a WHERE NOT {}"
+        "SELECT count(*) FROM (SELECT a.embedding FROM {} a WHERE a.embedding IS NOT NULL AND {} OFFSET 0) AS a WHERE "
+        "NOT {}"
     ).format(table.identifier, without_record(table), is_zero(table))
     try:
         with connection.transaction():
@@ -275,7 +276,7 @@ def _unrecorded(connection: Connection, table: CollectionTable) -> int | None:
 def _plan(
     instance: Instance, connection: Connection, table: CollectionTable, serving: Serving
 ) -> tuple[str, list[str], tuple[tuple[str, str], ...]]:
-    """The plan of the search that the page runs: its scans in words, its text, and the settings it runs under."""
+    """The plan of the search page's search: its scans in words, its text, and its settings."""
     if table.dimensions is None:
         return "", [], ()
     search_plan = choose(serving, k=10, passing=None, ef_search=None, exact=False)
@@ -313,6 +314,7 @@ def _warnings(pgvector: tuple[int, ...] | None) -> list[str]:
     if pgvector is None or pgvector >= SAFE_PGVECTOR:
         return []
     return [
-        f"pgvector {version_text(pgvector)} is older than {version_text(SAFE_PGVECTOR)}, the first release whose HNSW index "
+        f"pgvector {version_text(pgvector)} is older than {version_text(SAFE_PGVECTOR)}, the first release whose HNSW "
+        f"index "
         "is safe under VACUUM: install a newer one and run  ALTER EXTENSION vector UPDATE."
     ]

@@ -1,4 +1,4 @@
-"""Proofs for a page that cannot wait seconds for them: run in the background, one at a time, and cached for minutes."""
+"""Checks for a page that cannot wait seconds for them: run in the background, one at a time, and cached for minutes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofState:
-    """What is known now. Before the first run ends, neither `verification` nor `error`."""
+    """The current knowledge. Before the first run ends, neither `verification` nor `error` is set."""
 
     is_running: bool
     verification: Verification | None = None
     error: EverindexError | None = None
-    """Why the last run ended without proofs."""
+    """Why the last run ended without a result."""
 
     finished_at: dt.datetime | None = None
 
     @property
     def age_seconds(self) -> float | None:
-        """How old the proofs are."""
+        """The age of the results."""
         return None if self.finished_at is None else (dt.datetime.now(dt.UTC) - self.finished_at).total_seconds()
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,8 +57,8 @@ class BackgroundProofs:
         self._finished = 0.0
 
     def state(self, catalog: str) -> ProofState:
-        """What is known of this state of the catalog (`verification.read_state`, of a moment ago); starts a run where nothing
-        is, or it is too old. Proofs of another state are void, and not shown."""
+        """The results for this state of the catalog (a recent `verification.read_state`); starts a run where there are
+        none, or they are too old. Results of another state are void and not returned."""
         with self._lock:
             known = self._state
             is_void = known.verification is not None and known.verification.catalog != catalog
@@ -93,10 +93,10 @@ class BackgroundProofs:
         except psycopg.Error as exc:
             error = statement_error(exc, doing="verifying the index")
         except Exception:
-            log.exception("verification ended with a fault of the program")
+            log.exception("verification failed with an internal error")
             error = EverindexError(
-                "the verification could not be finished.", why="it is a fault of the program; the log has the details.",
-                next_step="run  everindex verify --debug  and report what it says.",
+                "the verification could not be finished.", why="it is an internal error; the log has the details.",
+                next_step="run  everindex verify --debug  and report its output.",
             )  # fmt: skip
         with self._lock:
             self._finished = time.monotonic()

@@ -1,4 +1,4 @@
-"""The readiness of this process: asked of the database on a connection of its own, and answered in time in any case."""
+"""The readiness of this process: checked over its own database connection, and always answered in time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from everindex.pg.connections import Connection, connect
 from everindex.pg.pooler import limit, limited
 from everindex.pg.sqlstate import translate_errors
 
-#: A probe of Kubernetes gives up after one to a few seconds: the answer is there before.
+#: A Kubernetes probe gives up after one to a few seconds; the answer must come before that.
 ANSWER_SECONDS = 1.5
 
 IndexState = Literal["valid", "building", "invalid", "missing"]
@@ -37,23 +37,23 @@ IndexState = Literal["valid", "building", "invalid", "missing"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """One look at what a search needs."""
+    """The result of one check of what a search needs."""
 
     is_ready: bool
     is_degraded: bool
-    """Every search is answered, but slower than it should be, or the database is not at head."""
+    """Every search is answered, but more slowly than it should be, or the database is not at head."""
 
     revision: str | None = None
     head: str | None = None
     is_attached: bool = False
-    """The application has its own migrations: no revision is read."""
+    """The application has its own migrations, so no revision is read."""
 
     index_state: IndexState | None = None
     percent: float | None = None
-    """How far a running build is, where PostgreSQL counts it."""
+    """The progress of a running build, where PostgreSQL reports it."""
 
     reads: Source | None = None
-    """Who answers searches and article reads; None where nobody was asked."""
+    """The server that answers searches and article reads; None where not checked."""
 
     reasons: list[str] = field(default_factory=list)
     read_at: float = field(default_factory=time.monotonic)
@@ -71,14 +71,13 @@ class Readiness:
 
 
 class ReadyProbe:
-    """Looks at most once at a time, in a thread that nobody has to wait for: a database that hangs holds one thread.
+    """Runs one check at a time, in a thread that no caller must wait for: a database that hangs holds one thread.
 
-    Who asks while a look is running gets the next one, with all who ask meanwhile: an answer is never older than its
-    question.
+    Calls during a running check share the next one: a result is never older than its request.
     """
 
     def __init__(self, conninfo: str, *, reading: Reading | None = None) -> None:
-        """`reading` is asked where the primary does not answer, and tells who answers reads."""
+        """`reading` reports the server that answers reads, and is used where the primary does not respond."""
         self._conninfo = conninfo
         self._reading = reading
         self._lock = threading.Lock()
@@ -86,7 +85,7 @@ class ReadyProbe:
         self._next: Future[Readiness] | None = None
 
     def look(self) -> Future[Readiness]:
-        """A look that begins after this call; never raises."""
+        """The result of a check that begins after this call; never raises."""
         with self._lock:
             if self._looking is None:
                 return self._begin(Future())
@@ -118,7 +117,7 @@ class ReadyProbe:
 
 
 def _without_primary(reading: Reading, found: Readiness) -> Readiness:
-    """Searches are answered as long as a replica is there; what writes is not."""
+    """The readiness without the primary: searches are answered while a replica is available; writes are not."""
     try:
         on_replica = reading.read(_read_readiness)
     except (EverindexError, psycopg.Error):
@@ -177,7 +176,7 @@ def _read_readiness(connection: Connection) -> Readiness:
     state, percent = index_state(connection, spec, observed)
     reasons = [] if standing.is_right or standing.kind == "unreadable" else [standing.sentence]
     if state == "building":
-        # What a container with a probe waits for: nothing. It is ready, and says what it does meanwhile.
+        # A build does not delay readiness: the container is ready and reports the progress meanwhile.
         how_far = "the index is being built" if percent is None else f"index {percent:.0f} %"
         reasons.append(f"serving exact search, {how_far}")
     elif (serving := serving_spec(spec, observed)) is not None and (broken := broken_words(observed, serving[1])):
@@ -193,8 +192,8 @@ def _read_readiness(connection: Connection) -> Readiness:
 
 
 def try_search(connection: Connection, table: CollectionTable) -> None:
-    """Begins a search and reads no row: PostgreSQL checks privileges, columns and operators when a statement begins.
-    Raises as a search would."""
+    """Starts a search without reading a row: PostgreSQL checks privileges, columns and operators when a statement
+    starts. Raises as a search would."""
     columns = sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS))
     with translate_errors("searching"):
         connection.execute(
@@ -205,7 +204,7 @@ def try_search(connection: Connection, table: CollectionTable) -> None:
 
 
 def index_state(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[IndexState, float | None]:
-    """How the index stands that serves the search, and the percent of a running build."""
+    """The state of the index for searches, and the percentage of a running build."""
     serving = serving_spec(spec, observed)
     if serving is not None:
         return ("valid" if not broken_parts(observed, serving[1]) else "invalid"), None

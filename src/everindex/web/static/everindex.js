@@ -1,4 +1,4 @@
-// Keys of the pages: "/" goes to the search field, "j" and "k" walk through the results. Everything works without them.
+// Keyboard shortcuts: "/" goes to the search field, "j" and "k" move through the results. Everything works without them.
 "use strict";
 
 document.addEventListener("keydown", (event) => {
