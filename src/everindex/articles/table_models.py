@@ -132,7 +132,8 @@ def unrecorded_exists(table: CollectionTable) -> sql.Composable:
     # OFFSET 0: the length is computed only for rows without a record; as a condition of the scan it would read every
     # vector.
     return sql.SQL(
-        "EXISTS (SELECT FROM (SELECT a.{vector} FROM {table} a WHERE a.{vector} IS NOT NULL AND {unrecorded} OFFSET 0) AS a "
+        "EXISTS (SELECT FROM (SELECT a.{vector} FROM {table} a WHERE a.{vector} IS NOT NULL AND {unrecorded} OFFSET 0) "
+        "AS a "
         "WHERE NOT {is_zero})"
     ).format(vector=table.vector, table=table.identifier, unrecorded=without_record(table), is_zero=is_zero(table))
 
@@ -160,7 +161,9 @@ def unrecorded_note(connection: Connection, table: CollectionTable) -> tuple[Not
     if not read_table_models(connection, table).is_unrecorded:
         return ()
     why = unrecorded_error(table)
-    return (Note(slug=why.slug, sentence=f"{why.what} Search texts are matched by keyword only.", next_step=why.next_step),)
+    return (
+        Note(slug=why.slug, sentence=f"{why.what} Search texts are matched by keyword only.", next_step=why.next_step),
+    )
 
 
 def notes_of(connection: Connection, collection: CollectionSpec = ARTICLES) -> tuple[Note, ...]:
@@ -187,5 +190,6 @@ def _recorded(table: CollectionTable) -> sql.Composable:
 def _recorded_there(table: CollectionTable) -> sql.Composed:
     """The same, counting only rows that still have a vector."""
     return sql.SQL(
-        "SELECT r.model, count(*) FROM {records} r JOIN {table} a ON {matches} WHERE a.{vector} IS NOT NULL GROUP BY r.model"
+        "SELECT r.model, count(*) FROM {records} r JOIN {table} a ON {matches} WHERE a.{vector} IS NOT NULL GROUP BY "
+        "r.model"
     ).format(records=records(table), table=table.identifier, matches=is_record_of(table), vector=table.vector)

@@ -21,7 +21,8 @@ def model(
         list[str] | None,
         typer.Argument(
             metavar="[declare NAME | fetch NAME]",
-            help="declare NAME: compare with that model, and record it. fetch NAME: download that model of the Hugging Face "
+            help="declare NAME: compare with that model, and record it. fetch NAME: download that model of the Hugging "
+            "Face "
             "Hub into its cache, for `local:NAME`; needs no database.",
         ),
     ] = None,
@@ -106,6 +107,7 @@ def _print(counts: ModelCounts) -> None:
         say(f"{name:<{width}}  {count:>9}{f'  {remark}' if remark else ''}")
     if counts.is_unrecorded:
         say(
-            "until  everindex model declare NAME , search texts are matched by keyword only, and no vector is stored beside "
+            "until  everindex model declare NAME , search texts are matched by keyword only, and no vector is stored "
+            "beside "
             "these"
         )

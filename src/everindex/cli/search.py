@@ -71,7 +71,8 @@ def search(
         int | None,
         typer.Option(
             "--rerank",
-            help="Number of candidates that the cross-encoder of EVERINDEX_RERANK_MODEL re-ranks, 0 to 200 (EVERINDEX_RERANK).",
+            help="Number of candidates that the cross-encoder of EVERINDEX_RERANK_MODEL re-ranks, 0 to 200 "
+            "(EVERINDEX_RERANK).",
         ),
     ] = None,
     collection: CollectionOption = None,

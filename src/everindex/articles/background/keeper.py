@@ -71,7 +71,10 @@ def reason_to_wait(connection: Connection) -> str | None:
         case "unreadable":
             return f"{standing.sentence} ({standing.grant})"
         case "behind":
-            return f"the database is at revision {', '.join(standing.current)}, head is {standing.head} (everindex migrate)"
+            return (
+                f"the database is at revision {', '.join(standing.current)}, head is {standing.head} (everindex "
+                f"migrate)"
+            )
         case _:
             assert_never(standing.kind)
 
@@ -185,4 +188,6 @@ def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Calla
         stop.set()
         thread.join(STOP_SECONDS)
         if thread.is_alive():
-            log.warning("keeper: it did not stop within %.0f s; what it left behind is healed at the next start", STOP_SECONDS)
+            log.warning(
+                "keeper: it did not stop within %.0f s; what it left behind is healed at the next start", STOP_SECONDS
+            )

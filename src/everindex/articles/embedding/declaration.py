@@ -94,7 +94,8 @@ def read_unrecorded(connection: Connection, table: CollectionTable, *, rows: int
         table.key, table.identifier, table.vector, without_record(table), sql.Literal(4 * rows)
     )
     read = sql.SQL(
-        "SELECT {texts}, {vector} FROM {table} a WHERE a.{key} = ANY(%s) AND NOT {is_zero} ORDER BY random() LIMIT {rows}"
+        "SELECT {texts}, {vector} FROM {table} a WHERE a.{key} = ANY(%s) AND NOT {is_zero} ORDER BY random() LIMIT "
+        "{rows}"
     ).format(
         texts=table.title_and_body,
         vector=table.vector_read,
@@ -192,15 +193,18 @@ def nothing_to_declare(embedder: Embedder) -> DeclarationRefused:
     return DeclarationRefused(
         f"{embedder.model} is not declared: there is nothing to declare.",
         why="every vector has a record of its model, or there are no vectors, or the rest are zero.",
-        next_step="run  everindex model  to see the models; everindex embed  makes vectors that are missing, zero, or of another model.",
+        next_step="run  everindex model  to see the models; everindex embed  makes vectors that are missing, zero, or "
+        "of another model.",
     )
 
 
 def _too_few(compared: int, embedder: Embedder) -> DeclarationRefused:
     return DeclarationRefused(
-        f"{embedder.model} is not declared: {count_text(compared, 'text')} could be compared, but {MIN_COMPARED} are needed.",
+        f"{embedder.model} is not declared: {count_text(compared, 'text')} could be compared, but {MIN_COMPARED} are "
+        f"needed.",
         why="only different, non-empty texts with a non-zero vector without a record can be compared.",
-        next_step="run  everindex embed --overwrite-unrecorded  to replace these vectors with those of the current model.",
+        next_step="run  everindex embed --overwrite-unrecorded  to replace these vectors with those of the current "
+        "model.",
     )
 
 
@@ -213,7 +217,8 @@ def _refused(best: Agreement, tried: Sequence[Agreement], embedder: Embedder, *,
     return DeclarationRefused(
         f"{embedder.model} is not declared: {best.agreed} of {best.compared} stored vectors agree with it.",
         why=why,
-        next_step="declare the model that made them; or run  everindex embed --overwrite-unrecorded  to make them anew with "
+        next_step="declare the model that made them; or run  everindex embed --overwrite-unrecorded  to make them anew "
+        "with "
         "the current model, which cannot be undone.",
     )
 
@@ -243,6 +248,7 @@ def withdraw_declaration(connection: Connection, table: CollectionTable, model: 
     declared by now."""
     with translate_errors("withdrawing the declared model"):
         connection.execute(
-            "DELETE FROM everindex_meta.declared_model WHERE table_schema = %s AND table_name = 'articles' AND model = %s",
+            "DELETE FROM everindex_meta.declared_model WHERE table_schema = %s AND table_name = 'articles' AND model = "
+            "%s",
             (table.schema, model),
         )

@@ -226,9 +226,7 @@ class HitOut(BaseModel):
 class AnswerOut(BaseModel):
     hits: list[HitOut]
     k: int
-    mode: Annotated[
-        AnswerMode, Field(description="browse: no text; the newest articles that match the filters.")
-    ]
+    mode: Annotated[AnswerMode, Field(description="browse: no text; the newest articles that match the filters.")]
     strategy: Strategy
     ef_search: int | None
     elapsed_ms: Annotated[float, Field(description="Time of the search in the database, in milliseconds.")]
