@@ -10,7 +10,7 @@ import pytest
 
 from everindex.errors import UsageError
 from everindex.message_text import with_backticks
-from everindex.web.pages.render import told
+from everindex.web.pages.render import message_html
 from source_trees import source_trees
 
 
@@ -34,8 +34,8 @@ def test_a_command_stands_between_backticks_without_a_loose_space(message: str, 
 
 
 def test_a_page_shows_it_as_code_and_escapes_what_is_in_it() -> None:
-    assert told("run  everindex heal : it <b>builds") == "run <code>everindex heal</code>: it &lt;b&gt;builds"
-    assert told("run  a < b , then") == "run <code>a &lt; b</code>, then"
+    assert message_html("run  everindex heal : it <b>builds") == "run <code>everindex heal</code>: it &lt;b&gt;builds"
+    assert message_html("run  a < b , then") == "run <code>a &lt; b</code>, then"
 
 
 def test_json_of_an_error_has_none_of_the_spaces_of_the_terminal() -> None:
