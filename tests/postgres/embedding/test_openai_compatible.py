@@ -286,7 +286,7 @@ def test_a_failed_query_is_told_in_three_lines_without_the_key(endpoint: Endpoin
 
 def test_a_numbers_of_another_width_is_refused(endpoint: Endpoint) -> None:
     endpoint.answer = lambda request, _: good(request, width=WIDTH + 1)
-    assert_all_failed(endpoint.embedder().embed(["a", "b"]), 2, reason=f"answers with {WIDTH + 1} dimensions")
+    assert_all_failed(endpoint.embedder().embed(["a", "b"]), 2, reason=f"returned {WIDTH + 1} dimensions")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_numbers_of_another_width_is_refused(endpoint: Endpoint) -> None:
         ([True] * WIDTH, "no list of numbers"),
         ([10**400] * WIDTH, "no list of numbers"),
         ("not base64!", "no list of numbers"),
-        ([], "answers with 0 dimensions"),
+        ([], "returned 0 dimensions"),
         (None, "no vector"),
         ({"0": 1.0}, "no vector"),
     ],
