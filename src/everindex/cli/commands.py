@@ -114,7 +114,8 @@ COMMANDS = (
     ListedCommand(
         "collections",
         "collections:collections",
-        "List the collections beside the articles; `create NAME` makes one, `of TABLE` uses a table that exists, `drop NAME` "
+        "List the collections beside the articles; `create NAME` makes one, `of TABLE` uses a table that exists, `drop "
+        "NAME` "
         "removes it.",
         "Articles",
     ),
@@ -135,7 +136,8 @@ COMMANDS = (
     ListedCommand(
         "evaluate",
         "evaluate:evaluate",
-        "Measure how well search finds what the judged queries of FILE call relevant: nDCG, MRR and recall of each mode, model "
+        "Measure how well search finds what the judged queries of FILE call relevant: nDCG, MRR and recall of each "
+        "mode, model "
         "and re-ranker, with confidence intervals.",
         "Articles",
         exits={3: "a judged key is not in the table"},

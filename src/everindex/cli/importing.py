@@ -156,7 +156,8 @@ def _sync(
     if not dry_run:
         _print(name, report, to=say)
     say(
-        f"{name}: {count_text(synced.removed, 'article')} {'would be removed' if dry_run else 'removed'} of {synced.stored}"
+        f"{name}: {count_text(synced.removed, 'article')} {'would be removed' if dry_run else 'removed'} of "
+        f"{synced.stored}"
     )
     for uri in synced.uris:
         tell(f"  {uri}")

@@ -112,7 +112,8 @@ def _explained(instance: Searchable, request: SearchRequest) -> Explanation | No
     """The explanation of the semantic search; None and a printed note where there is none."""
     if request.after and request.mode != "semantic":
         tell(
-            f"note: --explain works for the first page, and for later pages only with  --mode semantic  (this search is {request.mode})"
+            f"note: --explain works for the first page, and for later pages only with  --mode semantic  (this search "
+            f"is {request.mode})"
         )
         return None
     vector = instance.query_embedder.of(request)
@@ -139,7 +140,8 @@ def print_answer(answer: Answer) -> None:
     if answer.total is not None:
         about = "about " if answer.total_is_estimate else ""
         tell(
-            f"{len(answer.hits)} of {about}{count_text(answer.total, 'article')} · newest first · {answer.elapsed_ms:.1f} ms"
+            f"{len(answer.hits)} of {about}{count_text(answer.total, 'article')} · newest first · "
+            f"{answer.elapsed_ms:.1f} ms"
         )
         _tell_next_page(answer)
         return

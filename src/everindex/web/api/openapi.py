@@ -25,16 +25,19 @@ REQUEST_ID = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "The request id for the response and the log: 8 to 64 letters, digits, `.`, `_`, `-`. Generated if omitted.",
+    "description": "The request id for the response and the log: 8 to 64 letters, digits, `.`, `_`, `-`. Generated if "
+    "omitted.",
 }
 WITH_A_BODY = {
     "403": "A browser sent this request from another site.",
     "415": "Unsupported content type.",
 }
 SEARCHES = {
-    "409": "Right in its parts, and yet not to be answered: the parts do not fit each other, a cursor is of another search, a "
+    "409": "Right in its parts, and yet not to be answered: the parts do not fit each other, a cursor is of another "
+    "search, a "
     "filter names a column that the table does not have, a "
-    "vector is not as wide as the column or has no direction, the table holds vectors of another model than the query would get."
+    "vector is not as wide as the column or has no direction, the table holds vectors of another model than the query "
+    "would get."
 }
 #: For these, 503 has its own response and is not a problem document.
 OWN_ANSWERS = {("/readyz", "503")}
