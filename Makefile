@@ -5,11 +5,12 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help up test test-unit test-long lint docs lock clean env-run env-test
+.PHONY: help up test test-unit test-adapters test-long lint docs lock clean env-run env-test env-adapters
 
 PYTEST_WORKERS ?= auto
 PYTEST_ARGS ?=
 COUNT ?= 1
+ADAPTERS = src/everindex/documents.py src/everindex/langchain.py
 LOCK_ARGS ?=
 
 help: ## show this list
@@ -33,6 +34,11 @@ test-unit: env-test ## the tests that need no server and no browser, in seconds
 	@# In one process: a second one imports everything again, which takes as long as half of the tests.
 	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest tests/unit $(PYTEST_ARGS)
 
+test-adapters: env-adapters ## the adapters of LangChain, LlamaIndex and MCP, in an environment of their own (.venv-adapters)
+	@.venv-adapters/bin/mypy $(ADAPTERS)
+	@OPENBLAS_NUM_THREADS=1 .venv-adapters/bin/python -m pytest tests/adapters -o asyncio_mode=auto \
+	  -o asyncio_default_fixture_loop_scope=function --durations=5 $(PYTEST_ARGS)
+
 test-long: env-test ## the long campaigns alone; COUNT=n repeats them
 	@for round in $$(seq $(COUNT)); do .venv/bin/python -m pytest -m long --durations=10 $(PYTEST_ARGS) || exit 1; done
 
@@ -45,7 +51,7 @@ lint: env-test ## ruff, mypy, import-linter
 docs: env-test ## docs/cli.md, made of the commands
 	@.venv/bin/python -m everindex.cli.reference >docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
-lock: ## resolve both lock files anew (needs uv; LOCK_ARGS=--upgrade takes newer releases)
+lock: ## resolve the lock files anew (needs uv; LOCK_ARGS=--upgrade takes newer releases)
 	@command -v uv >/dev/null || { \
 	  echo "uv-missing: the lock files cannot be made." >&2; \
 	  echo "  why:  make lock resolves for every platform and Python at once, which uv does and pip does not." >&2; \
@@ -55,10 +61,11 @@ lock: ## resolve both lock files anew (needs uv; LOCK_ARGS=--upgrade takes newer
 	set -e; \
 	build | $(compile) pyproject.toml - -o requirements.lock; \
 	build | $(compile) pyproject.toml - --extra test -c requirements.lock -o requirements-test.lock; \
-	echo "requirements.lock and requirements-test.lock are made."
+	build | $(compile) pyproject.toml - --extra test-adapters -c requirements.lock -o requirements-adapters.lock; \
+	echo "requirements.lock, requirements-test.lock and requirements-adapters.lock are made."
 
 clean: ## remove the environment and caches; the data in .everindex stays
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf .venv .venv-adapters build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 env-run:
@@ -66,6 +73,9 @@ env-run:
 
 env-test:
 	@$(call environment,requirements-test.lock,test)
+
+env-adapters:
+	@$(call environment,requirements-adapters.lock,adapters,.venv-adapters)
 
 # No address of an index goes into a lock file: whoever installs from it uses an index of their own choice.
 compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -97,37 +107,39 @@ find_python = \
 	  echo "  next: install one (Debian: apt install python3 python3-venv), then run make again." >&2; exit 1; \
 	fi
 
-# Brings .venv to what the lock file $(1) says, at once when it is there already. .venv/.made-$(2) holds what it was
+# Brings .venv, or the directory $(3), to what the lock file $(1) says, at once when it is there already. Its file
+# .made-$(2) holds what it was
 # made from: path, interpreter, pyproject.toml and lock. An environment that make has made is thrown away when that
 # changes; one that somebody else has made is installed into and never removed.
+venv = $(or $(3),.venv)
 environment = set -eu; umask 022; \
 	want="$$(pwd) $$(cat pyproject.toml $(1) | cksum)"; \
 	base="$$(pwd) $$(cat pyproject.toml requirements.lock | cksum)"; \
-	works() { .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
-	is() { [ "$$(cat ".venv/.made-$$1" 2>/dev/null)" = "$$2" ]; }; \
+	works() { $(venv)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
+	is() { [ "$$(cat "$(venv)/.made-$$1" 2>/dev/null)" = "$$2" ]; }; \
 	if is $(2) "$$want" && works; then exit 0; fi; \
 	$(find_python); \
-	if [ -e .venv ] && { ! works || ! is run "$$base"; }; then \
-	  if [ -e .venv/.made-by-make ]; then rm -rf .venv; \
+	if [ -e $(venv) ] && { ! works || ! is run "$$base"; }; then \
+	  if [ -e $(venv)/.made-by-make ]; then rm -rf $(venv); \
 	  elif ! works; then \
-	    echo "environment-unusable: .venv is there, and it has no Python 3.11 or later that works." >&2; \
+	    echo "environment-unusable: $(venv) is there, and it has no Python 3.11 or later that works." >&2; \
 	    echo "  why:  make did not make it, so make does not remove it." >&2; \
-	    echo "  next: move it away (mv .venv .venv-old), then run make again." >&2; exit 1; \
+	    echo "  next: move it away (mv $(venv) $(venv)-old), then run make again." >&2; exit 1; \
 	  fi; \
 	fi; \
-	echo "making .venv from $(1) (once; again only when it or pyproject.toml changes)" >&2; \
-	if ! [ -e .venv ]; then mkdir .venv; : >.venv/.made-by-make; fi; \
-	rm -f .venv/.made-run .venv/.made-test; \
+	echo "making $(venv) from $(1) (once; again only when it or pyproject.toml changes)" >&2; \
+	if ! [ -e $(venv) ]; then mkdir $(venv); : >$(venv)/.made-by-make; fi; \
+	rm -f $(venv)/.made-run $(venv)/.made-test; \
 	if command -v uv >/dev/null; then \
-	  works || uv venv --quiet --allow-existing --python "$$python" .venv; \
-	  uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r $(1); \
-	  uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .; \
+	  works || uv venv --quiet --allow-existing --python "$$python" $(venv); \
+	  uv pip install --quiet --compile-bytecode --python $(venv)/bin/python --require-hashes -r $(1); \
+	  uv pip install --quiet --python $(venv)/bin/python --no-deps --no-build-isolation -e .; \
 	else \
-	  works || "$$python" -m venv .venv; \
-	  .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null; \
+	  works || "$$python" -m venv $(venv); \
+	  $(venv)/bin/python -m pip --version >/dev/null 2>&1 || $(venv)/bin/python -m ensurepip >/dev/null; \
 	  PIP_DISABLE_PIP_VERSION_CHECK=1; export PIP_DISABLE_PIP_VERSION_CHECK; \
-	  .venv/bin/python -m pip install --quiet --require-hashes -r $(1); \
-	  .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
+	  $(venv)/bin/python -m pip install --quiet --require-hashes -r $(1); \
+	  $(venv)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
 	fi; \
-	printf '%s\n' "$$want" >.venv/.made-$(2); \
-	printf '%s\n' "$$base" >.venv/.made-run
+	printf '%s\n' "$$want" >$(venv)/.made-$(2); \
+	printf '%s\n' "$$base" >$(venv)/.made-run

@@ -15,6 +15,7 @@ HTTP and the key in logs.
           FilterInvalid           filter-invalid
           CursorRefused           cursor-refused
         CollectionInvalid         collection-invalid
+        ExtraMissing              extra-missing
         IncidentExists            incident-exists
         HeadTooLarge              head-too-large
         RequestMalformed          request-malformed
@@ -420,6 +421,19 @@ class CollectionInvalid(UsageError):
     """A declaration of a collection, or a row for it, whose parts do not go together or that another declaration contradicts."""
 
     slug = "collection-invalid"
+
+
+class ExtraMissing(UsageError, ImportError):
+    """A part of everindex that needs packages of an extra, where these are not installed."""
+
+    slug = "extra-missing"
+
+    def __init__(self, extra: str, *, package: str, exc: ImportError) -> None:
+        super().__init__(
+            f"everindex.{extra} needs the package {package}.",
+            why=f"importing it failed: {' '.join(str(exc).split())[:300].rstrip('.')}.",
+            next_step=f"run  pip install 'everindex[{extra}]'.",
+        )
 
 
 class QueryInapplicable(QueryInvalid):

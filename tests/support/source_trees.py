@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
+import everindex
+from everindex.errors import ExtraMissing
 from repository import REPOSITORY
 
 SOURCE = REPOSITORY / "src" / "everindex"
@@ -21,3 +28,10 @@ def source_trees() -> dict[str, ast.Module]:
 def parsed(path: Path) -> ast.Module:
     """The tree of one file."""
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def all_modules() -> Iterator[ModuleType]:
+    """Every module of everindex, imported; without the adapters whose extra is not installed."""
+    for module in pkgutil.walk_packages(everindex.__path__, "everindex."):
+        with suppress(ExtraMissing):
+            yield importlib.import_module(module.name)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 
-import everindex
 from everindex import errors
 from everindex.errors import EverindexError
+from source_trees import all_modules
 
 
 def drawn(kind: type[EverindexError], depth: int = 2) -> Iterator[str]:
@@ -19,14 +17,13 @@ def drawn(kind: type[EverindexError], depth: int = 2) -> Iterator[str]:
 
 
 def test_the_docstring_of_errors_draws_every_error_of_everindex() -> None:
-    for module in pkgutil.walk_packages(everindex.__path__, "everindex."):
-        importlib.import_module(module.name)
+    list(all_modules())
     in_docstring = [line for line in (errors.__doc__ or "").splitlines() if line.startswith("    ")]
     assert in_docstring == list(drawn(EverindexError))
 
 
 def test_every_error_lives_in_errors() -> None:
-    for module in pkgutil.walk_packages(everindex.__path__, "everindex."):
-        for name, value in vars(importlib.import_module(module.name)).items():
+    for module in all_modules():
+        for name, value in vars(module).items():
             if isinstance(value, type) and issubclass(value, EverindexError):
-                assert value.__module__ == "everindex.errors", f"{module.name}.{name}"
+                assert value.__module__ == "everindex.errors", f"{module.__name__}.{name}"

@@ -9,7 +9,7 @@ import pytest
 
 from repository import REPOSITORY
 
-LOCKS = ("requirements.lock", "requirements-test.lock")
+LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-adapters.lock")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -46,13 +46,17 @@ def test_every_pin_has_a_hash(lock: str) -> None:
 def test_the_locks_hold_what_the_project_asks_for() -> None:
     project = PROJECT["project"]
     assert names(project["dependencies"]) <= set(pins("requirements.lock"))
-    assert names(project["optional-dependencies"]["test"]) <= set(pins("requirements-test.lock"))
+    extras = project["optional-dependencies"]
+    assert names(extras["test"]) <= set(pins("requirements-test.lock"))
+    for extra in ("langchain", "llamaindex", "mcp", "test-adapters"):
+        assert names(extras[extra]) - {"everindex"} <= set(pins("requirements-adapters.lock"))
 
 
 def test_the_project_can_be_built_from_its_lock_without_a_network() -> None:
     assert names(PROJECT["build-system"]["requires"]) | {"editables"} <= set(pins("requirements.lock"))
 
 
-def test_tests_run_with_the_versions_that_are_shipped() -> None:
-    shipped, tested = pins("requirements.lock"), pins("requirements-test.lock")
+@pytest.mark.parametrize("lock", LOCKS[1:])
+def test_tests_run_with_the_versions_that_are_shipped(lock: str) -> None:
+    shipped, tested = pins("requirements.lock"), pins(lock)
     assert {name: tested.get(name) for name in shipped} == shipped

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import everindex
 from everindex.errors import EverindexError
 from repository import REPOSITORY
+from source_trees import all_modules
 
 PAGES = REPOSITORY / "docs" / "problems"
 
@@ -24,8 +22,7 @@ def errors(kind: type[EverindexError] = EverindexError) -> Iterator[type[Everind
 
 
 def slugs() -> set[str]:
-    for module in pkgutil.walk_packages(everindex.__path__, "everindex."):
-        importlib.import_module(module.name)
+    list(all_modules())
     return {error.slug for error in errors() if error.__module__.startswith("everindex.")}
 
 

@@ -166,9 +166,16 @@ _ABOUT_A_VALUE = ("22", "23")
 
 
 def store_vectors(
-    connection: Connection, table: CollectionTable, rows: Sequence[Row], vectors: np.ndarray, *, model: str | None
+    connection: Connection,
+    table: CollectionTable,
+    rows: Sequence[Row],
+    vectors: np.ndarray,
+    *,
+    model: str | None,
+    replaces_metadata: bool = False,
 ) -> ImportReport:
-    """Stores `rows` with `vectors` ((n, dim) float32) unchanged; `model` names the model that made them.
+    """Stores `rows` with `vectors` ((n, dim) float32) unchanged; `model` names the model that made them. `replaces_metadata` is
+    that of `upsert`.
 
     Raises QueryInvalid when `vectors` does not fit the rows or contains a vector that no search could use.
     """
@@ -190,8 +197,9 @@ def store_vectors(
     for start in range(0, len(last), BATCH_ROWS):
         numbers = list(last.values())[start : start + BATCH_ROWS]
         report.stored += store.upsert(
-            connection, table, [rows[i] for i in numbers], [array[i] for i in numbers], model=model
-        )
+            connection, table, [rows[i] for i in numbers], [array[i] for i in numbers], model=model,
+            replaces_metadata=replaces_metadata,
+        )  # fmt: skip
     return report
 
 

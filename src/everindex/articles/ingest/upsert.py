@@ -101,10 +101,12 @@ def upsert(
     model: str | None,
     embedded: Mapping[int, Texts] | None = None,
     keeps_unrecorded: bool = False,
+    replaces_metadata: bool = False,
 ) -> Stored:
     """Writes `rows` (each key only once) with their `vectors` in one transaction.
 
-    A column that is None keeps the stored value. A row that would not change is not written. A changed text without a
+    A column that is None keeps the stored value; with `replaces_metadata` a metadata column that is None or absent loses it.
+    A row that would not change is not written. A changed text without a
     new vector loses its old one: a vector of another text is worse than none. `embedded` gives the texts from which each
     vector was made (index into `rows`); where the stored ones differ in the end, because another writer changed one that
     the row does not contain, the row has no vector. With `keeps_unrecorded` a vector without a record stays when its text
@@ -112,10 +114,11 @@ def upsert(
     vector (None: unknown). Takes ROW EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer,
     StatementFailed.
     """
-    columns = _columns(table, rows)
+    replaced = frozenset(table.spec.metadata if replaces_metadata else ())
+    columns = _columns(table, rows, replaced)
     with translate_errors(f"writing {table.spec.name}"), connection.transaction():
         _stage(connection, table, columns, rows, vectors, embedded or {})
-        inserted, updated = _merge(connection, table, columns, keeps_unrecorded=keeps_unrecorded)
+        inserted, updated = _merge(connection, table, columns, replaced, keeps_unrecorded=keeps_unrecorded)
         if embedded and table.dimensions is not None:
             connection.execute(_drop_of_other_text(table))
         if table.has_raw_articles and any(row.raw_text is not None for row in rows):
@@ -127,9 +130,9 @@ def upsert(
     return Stored(inserted=inserted, updated=updated, unchanged=len(rows) - inserted - updated)
 
 
-def _columns(table: CollectionTable, rows: Sequence[Row]) -> tuple[str, ...]:
+def _columns(table: CollectionTable, rows: Sequence[Row], replaced: frozenset[str]) -> tuple[str, ...]:
     """The columns that the batch writes, the key first."""
-    named = {column for row in rows for column in row.values}
+    named = {column for row in rows for column in row.values} | replaced
     return (table.spec.key, *(column for column in table.columns if column in named and column != table.spec.key))
 
 
@@ -204,9 +207,14 @@ def _is_new(table: CollectionTable) -> sql.Composable:
 
 
 def _merge(
-    connection: Connection, table: CollectionTable, columns: Sequence[str], *, keeps_unrecorded: bool
+    connection: Connection,
+    table: CollectionTable,
+    columns: Sequence[str],
+    replaced: frozenset[str],
+    *,
+    keeps_unrecorded: bool,
 ) -> tuple[int, int]:
-    """One INSERT … ON CONFLICT over the staging table; (inserted, updated)."""
+    """One INSERT … ON CONFLICT over the staging table; (inserted, updated). Columns in `replaced` take a NULL too."""
     others = [column for column in columns if column != table.spec.key]
     written = [column for column in table.spec.text if column in columns]
     text_changes: sql.Composable = sql.SQL("false")
@@ -231,9 +239,14 @@ def _merge(
         "(excluded.{vector} IS NOT NULL AND (a.{vector} IS NULL OR a.{vector} OPERATOR({schema}.<>) excluded.{vector}))"
     ).format(vector=table.vector, schema=sql.Identifier(table.extension_schema or "public"))
     assignments = [
-        sql.SQL("{0} = coalesce(excluded.{0}, a.{0})").format(sql.Identifier(column)) for column in others
+        sql.SQL("{0} = excluded.{0}" if column in replaced else "{0} = coalesce(excluded.{0}, a.{0})").format(
+            sql.Identifier(column)
+        )
+        for column in others
     ] + ([sql.SQL("{} = {}").format(table.vector, kept)] if has_vectors else [])
-    changes = [_differs(table, column) for column in others] + ([other_vector] if has_vectors else [])
+    changes = [_differs(table, column, to_null=column in replaced) for column in others] + (
+        [other_vector] if has_vectors else []
+    )
     names = list(map(sql.Identifier, columns)) + ([table.vector] if has_vectors else [])
     values = [
         sql.SQL("s.{}::{}").format(sql.Identifier(column), sql.SQL(table.columns[column])) for column in columns
@@ -276,12 +289,15 @@ def _merge(
     return int(row[0]), int(row[1])
 
 
-def _differs(table: CollectionTable, column: str) -> sql.Composable:
-    """The condition that a column is given, and not what is stored. Type json has no equality."""
+def _differs(table: CollectionTable, column: str, *, to_null: bool) -> sql.Composable:
+    """The condition that a column is given, or also where it is not if it may change `to_null`, and is not what is stored.
+    Type json has no equality."""
     compared = "::pg_catalog.text" if table.columns[column] == "json" else ""
-    return sql.SQL("(excluded.{0} IS NOT NULL AND excluded.{0}{1} IS DISTINCT FROM a.{0}{1})").format(
-        sql.Identifier(column), sql.SQL(compared)
-    )
+    return sql.SQL(
+        "excluded.{0}{1} IS DISTINCT FROM a.{0}{1}"
+        if to_null
+        else "(excluded.{0} IS NOT NULL AND excluded.{0}{1} IS DISTINCT FROM a.{0}{1})"
+    ).format(sql.Identifier(column), sql.SQL(compared))
 
 
 #: Full texts go into their own table, and only where they changed.

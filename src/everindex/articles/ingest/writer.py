@@ -80,9 +80,15 @@ class CollectionWriter:
         self._invalidate = invalidate
 
     def store(
-        self, items: Iterable[Mapping[str, Any]], *, vectors: np.ndarray | None = None, model: str | None = None
+        self,
+        items: Iterable[Mapping[str, Any]],
+        *,
+        vectors: np.ndarray | None = None,
+        model: str | None = None,
+        replaces_metadata: bool = False,
     ) -> ImportReport:
-        """As `Collection.upsert`."""
+        """As `Collection.upsert`; with ready vectors, metadata columns that a row does not name may lose their values
+        (`replaces_metadata`)."""
         given = list(items)
         with self._writer() as connection:
             table = read_table(connection, self.collection)
@@ -94,7 +100,9 @@ class CollectionWriter:
                     if model is not None:
                         self._keep_records(connection)
                         table = read_table(connection, self.collection)
-                    report = ingest.store_vectors(connection, table, rows, np.asarray(vectors), model=model)
+                    report = ingest.store_vectors(
+                        connection, table, rows, np.asarray(vectors), model=model, replaces_metadata=replaces_metadata
+                    )
                 else:
                     report = ingest.store_rows(connection, read_table(connection, self.collection), rows, embedder)
         self._forget_after_write(are_recorded=vectors is None or model is not None)

@@ -1,0 +1,38 @@
+"""The examples of the adapters, run as a reader would run them; and that nothing else loads a framework."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from repository import REPOSITORY
+
+EXAMPLES = REPOSITORY / "examples" / "adapters"
+
+
+def run(*arguments: str, conninfo: str = "") -> str:
+    environment = os.environ | ({"DATABASE_URL": conninfo} if conninfo else {})
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_example_of_langchain_finds_what_it_says(empty: str) -> None:
+    said = run(str(EXAMPLES / "langchain_store.py"), conninfo=empty)
+    assert said.splitlines() == [
+        "by meaning: ['tiger', 'whale']",
+        "filtered: ['whale', 'rates']",
+        "retrieved: ['error']",
+    ]
+
+
+def test_nothing_of_a_framework_is_loaded_unless_its_adapter_is() -> None:
+    load = (
+        "import sys, everindex, everindex.articles.connect, everindex.articles.instance, everindex.documents, everindex.web.app, "
+        "everindex.cli.run\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'langchain_core', 'llama_index', 'mcp'}))"
+    )
+    assert run("-c", load) == "[]\n"

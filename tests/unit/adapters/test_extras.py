@@ -1,0 +1,51 @@
+"""The adapters stand apart: nothing imports them or their frameworks, and without its extra each says what to install."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from everindex.errors import EverindexError, ExtraMissing
+from source_trees import source_trees
+
+#: Adapter → the packages of its framework.
+FRAMEWORKS = {"langchain": "langchain_core"}
+#: Modules that may name an adapter: commands load theirs when they are called.
+STARTERS = {"cli/mcp.py"}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module)):
+                yield module
+
+
+@pytest.mark.parametrize("adapter", FRAMEWORKS)
+def test_a_framework_is_imported_by_its_adapter_alone(adapter: str) -> None:
+    packages = FRAMEWORKS[adapter], f"everindex.{adapter}"
+    found = [
+        f"{path}: {name}"
+        for path, tree in source_trees().items()
+        if path.removesuffix(".py").split("/")[0] != adapter and path not in STARTERS
+        for name in imported(tree)
+        if any(name == package or name.startswith(f"{package}.") for package in packages)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("adapter", FRAMEWORKS)
+def test_without_its_extra_an_adapter_says_what_to_install(adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, FRAMEWORKS[adapter], None)  # as if it were not installed, also where it is
+    monkeypatch.delitem(sys.modules, f"everindex.{adapter}", raising=False)
+    with pytest.raises(ExtraMissing) as missing:
+        importlib.import_module(f"everindex.{adapter}")
+    assert isinstance(missing.value, EverindexError)
+    assert isinstance(missing.value, ImportError), "for those who try an import"
+    assert missing.value.next_step == f"run  pip install 'everindex[{adapter}]'."
