@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -32,9 +33,17 @@ def words_in(article: Article) -> list[str]:
     return f"{article.title or ''} {article.summary or ''}".split()
 
 
-def rank_of_word(article: Article, word: str) -> float:
-    """What ts_rank_cd gives for a single word: 1.0 for each place in the title, 0.4 for each in the summary."""
-    return (article.title or "").split().count(word) + 0.4 * (article.summary or "").split().count(word)
+def rank_of_word(article: Article, word: str, *, having: int, rows: int, mean: float) -> float:
+    """What BM25 gives for a single word that `having` of `rows` articles have, `mean` being the mean of their lengths: 1.2 and
+    0.5 are its constants, and a word of the title counts as two."""
+    times = 2 * (article.title or "").split().count(word) + (article.summary or "").split().count(word)
+    idf = math.log(1 + (rows - having + 0.5) / (having + 0.5))
+    return idf * times * 2.2 / (times + 1.2 * (0.5 + 0.5 * length(article) / mean))
+
+
+def length(article: Article) -> int:
+    """In words, each of the title counted twice."""
+    return 2 * len((article.title or "").split()) + len((article.summary or "").split())
 
 
 def has_phrase(article: Article, phrase: Sequence[str]) -> bool:

@@ -58,6 +58,8 @@ class Instance(Searchable):
 
     def close(self) -> None:
         """Closes all connections, to the database and to the endpoint of the embedding model."""
+        for opened in (self, *self.opened.values()):
+            opened.words.close()
         self._pools.close()
         self.query_embedder.close()
 

@@ -27,8 +27,9 @@ from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.filters import names_of
 from everindex.articles.search.keyword.document import document, query
-from everindex.articles.search.keyword.search import Found, KeywordSearch, Known, find
+from everindex.articles.search.keyword.search import Found, KeywordSearch, find
 from everindex.articles.search.keyword.snippet import with_snippets
+from everindex.articles.search.keyword.statements import Known
 from everindex.articles.search.query_vectors import QueryVector
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow
@@ -81,7 +82,7 @@ class HybridSearch:
         near = None if vector is None else self._engine.search(candidates, vector)
 
         def read(connection: Connection) -> tuple[Found, list[Hit]]:
-            found = find(connection, known, candidates, vector=vector, most_ranked=MOST_RANKED)
+            found = find(connection, known, candidates, vector=vector, most_ranked=MOST_RANKED, rows=self._words.rows)
             by_meaning = [] if near is None else near.hits
             if left_out is not None:
                 by_meaning = without(connection, known, left_out, by_meaning)

@@ -31,6 +31,8 @@ _SIGNED = re.compile(r"([^\W_])(\+\+|#)")
 _WITHIN = re.compile(rf"[{re.escape(WITHIN_WORDS.replace(chr(39), ''))}]")
 #: Between a letter and a digit: covid19, 5x.
 _SEAM = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+#: A word as `_quoted` writes it.
+_QUOTED = re.compile(r"'((?:[^']|'')*)'")
 #: A minus before a number belongs to it.
 _NUMBER = re.compile(r"-\d+(?:[.,]\d+)*%?")
 
@@ -51,6 +53,15 @@ class ParsedQuery:
     left_out: str | None
     """A query for any of the words it excludes; None where it excludes none."""
 
+    items: tuple[str, ...]
+    """Each word or phrase that it wants, for to_tsquery: the words of `query` one by one."""
+
+    ranked: str
+    """The words by which the answer is ranked, as plain text: those of `items`, and the spellings that join two of them."""
+
+    is_plain: bool
+    """True for words alone: without quotes, `or` and minus, which say exactly what is wanted."""
+
     is_cut: bool
     """True when the text has more than MOST_WORDS words; `query` then has only the first of them."""
 
@@ -66,17 +77,20 @@ def parse(text: str) -> ParsedQuery:
     side_by_side: list[str] = []
     every: list[str] = []
     left_out: list[str] = []
+    is_plain = True
     last, words, is_cut = 0, 0, False
     for match in _TERM.finditer(sendable):
         if not match[0].startswith(('"', '-"')) and match[0].lower() == "or":
             either[-1] += _side_by_side(side_by_side)
             side_by_side = []
             either.append([])
+            is_plain = False
             continue
         is_minus = _has_minus(match)
         written = match[0][1:] if is_minus else match[0]
         pieces, count = _pieces(written, most=MOST_WORDS - words)
         words += count
+        is_plain = is_plain and not is_minus and '"' not in written
         is_cut = is_cut or len(_RUN.findall(_ALONE.sub(r" \1 ", written))) > count
         if is_minus:
             wanted.append(sendable[last : match.start()])
@@ -95,11 +109,16 @@ def parse(text: str) -> ParsedQuery:
             every += map(_quoted, pieces)
     either[-1] += _side_by_side(side_by_side)
     wanted.append(sendable[last:])
+    items = tuple(dict.fromkeys(term for term in every if term not in left_out))
+    positive = (term for terms in either for term in terms if not term.startswith("!"))
     return ParsedQuery(
         wanted=" ".join("".join(wanted).split()) if len(wanted) > 1 else sendable,
         query=" | ".join(" & ".join(terms) for terms in either if terms),
         words=" & ".join(every),
         left_out=" | ".join(left_out) or None,
+        items=items,
+        ranked=" ".join(dict.fromkeys(word for term in (*items, *positive) for word in words_of(term))),
+        is_plain=is_plain,
         is_cut=is_cut,
     )
 
@@ -163,6 +182,11 @@ def _phrase(pieces: list[str]) -> str:
     if len(pieces) == 1:
         return _quoted(pieces[0])
     return f"({' <-> '.join(map(_quoted, pieces))})"
+
+
+def words_of(term: str) -> list[str]:
+    """The quoted words of a part of a query, without their quotes."""
+    return [word.replace("''", "'") for word in _QUOTED.findall(term)]
 
 
 def _quoted(piece: str) -> str:

@@ -1,7 +1,7 @@
-"""Keyword search: PostgreSQL's full text search over title and summary, best first.
+"""Keyword search: PostgreSQL's full text search over the texts of a collection, ranked by BM25, best first.
 
-The document is an expression, and `articles_text_search_idx` (keyword/index/ensure.py) is built on the same one. Without that
-index the result is the same, but every row is read. No column is added: an existing instance keeps its table unchanged.
+The document is an expression, and the index of the words (keyword/index/) is built on the same one. Without that index
+the result is the same, but every row is read. No column is added: an existing instance keeps its table unchanged.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from everindex.articles.declared import ARTICLES
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.explain import plan_as_run, without_words
-from everindex.articles.search.filters import AnyFilters, names_of, where
+from everindex.articles.search.filters import names_of
 from everindex.articles.search.keyword.document import (
     TextConfig,
-    document,
     find_config,
     generation_names,
     mark,
     query,
-    ranking_document,
 )
 from everindex.articles.search.keyword.explanation import WordsExplanation
+from everindex.articles.search.keyword.ranking import MOST_REMEMBERED, Ranking
+from everindex.articles.search.keyword.row_words import RowWords
 from everindex.articles.search.keyword.snippet import with_snippets
+from everindex.articles.search.keyword.statements import Known, Row, matching_places, words_of_matches
 from everindex.articles.search.parsed_query import MOST_WORDS
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.slow_log import log_slow
@@ -46,49 +47,13 @@ from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
 
-#: Ranking reads and parses every match, about 0.05 ms each (docs/measurements/hybrid.md). Where more articles match,
-#: only this many are ranked, and the answer says so.
+#: Without the words of the rows in memory, ranking reads and parses every match, about 0.1 ms each. Where more match, only
+#: this many are ranked, and the answer says so.
 MOST_RANKED = 10_000
-#: A LIMIT is a literal, and each statement text is prepared on each connection: a few limits are enough, and surplus
-#: rows are cut off.
-LIMITS = (10, 20, 50, 100, 200, 500, MAX_K)
 #: Table, configuration and index are read again after this many seconds.
 KNOWN_SECONDS = 5.0
-#: Clients choose the filters, and so how many statements there are; ordinary use needs a few dozen.
-MOST_TEXTS = 500
 #: Below this many rows, a missing index is not noticeable.
 FEW_ROWS = 1000
-
-# The inner LIMIT bounds the rows that are ranked, the middle one the rows whose vector is fetched from TOAST and
-# compared. The joined words of a summary are computed only for an article that does not match without them: computing
-# them for every match took a third of the search. OFFSET 0 makes PostgreSQL compute the document once and not for each
-# use.
-_MATCHES = """
-    SELECT {names}, best.rank, best.matches{distance} FROM (
-        SELECT {names}{embedding}, ranked.rank, ranked.matches FROM (
-            SELECT {names}{embedding}, count(*) OVER () AS matches,
-                   CASE WHEN read.words OPERATOR(pg_catalog.@@) {query} THEN pg_catalog.ts_rank_cd(read.words, {query})
-                        ELSE pg_catalog.ts_rank_cd({document}, {query}) END AS rank
-            FROM (SELECT {columns}{embedding} FROM {table}
-                  WHERE {document} OPERATOR(pg_catalog.@@) {query}{condition} LIMIT {most}) AS matching,
-                 LATERAL (SELECT {ranking_document} AS words OFFSET 0) AS read
-        ) AS ranked ORDER BY ranked.rank DESC, ranked.{key}::text COLLATE "C" LIMIT {k}
-    ) AS best ORDER BY best.rank DESC, best.{key}::text COLLATE "C"
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What keyword search knows about the instance."""
-
-    table: CollectionTable
-    config: TextConfig
-    is_indexed: bool
-    """True when a valid index for this configuration exists; the planner decides whether to use it."""
-
-    estimated_rows: int
-    texts: dict[tuple[Any, ...], tuple[str, tuple[str, ...]]] = field(default_factory=dict, compare=False)
-    """Composed statements, as returned by `roundtrip.positional`: composing one takes longer than sending it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +78,8 @@ class KeywordSearch:
         self._text_search = text_search
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, Known] | None = None
+        self.rows = RowWords(reading)
+        """The words of the table's rows, in this process's memory."""
 
     def search(self, page: Page) -> Answer:
         """The articles of `page` that have the words of the request's text (websearch syntax), best first, with snippets.
@@ -125,7 +92,7 @@ class KeywordSearch:
         known = self.known()
 
         def read(connection: Connection) -> Found:
-            found = find(connection, known, Page(request=request, k=min(k + len(seen), MAX_K)))
+            found = find(connection, known, Page(request=request, k=min(k + len(seen), MAX_K)), rows=self.rows)
             hits = [hit for hit in found.hits if seen_digest(hit.key) not in seen][:k] if seen else found.hits
             return replace(found, hits=with_snippets(connection, known.config, request.words, hits))
 
@@ -161,9 +128,7 @@ class KeywordSearch:
     def explain(self, request: SearchRequest) -> WordsExplanation:
         """The statement and its plan as it ran, without the words of the query. Runs the statement. Raises as
         `search`."""
-        composed, parameters = matches_statement(self.known(), request.filters, k=request.k)
-        statement = composed.as_string(None)
-        parameters["text"] = request.words.query
+        statement, parameters = self._statement(request)
 
         def explained(connection: Connection) -> WordsExplanation:
             with translate_errors("explaining a keyword search"):
@@ -176,13 +141,30 @@ class KeywordSearch:
 
     def plan(self, page: Page) -> str:
         """A summary of the plan for a search, without its values."""
-        composed, parameters = matches_statement(self.known(), page.request.filters, k=page.k)
         try:
+            statement, parameters = self._statement(page.request)
             with self._reading.connection() as connection:
-                return explain(connection, composed, parameters | {"text": page.request.words.query}).summary
+                return explain(connection, statement, parameters).summary
         except EverindexError as exc:
             # The answer is ready; it must not fail because its plan cannot be read.
             return f"unknown: {exc.slug}"
+
+    def _statement(self, request: SearchRequest) -> tuple[str, dict[str, Any]]:
+        """The statement that finds the matches of a request, and its parameters."""
+        known, words = self.known(), request.words
+        if self.rows.of(known) is not None:
+            composed = matching_places(known, request.filters, most=MOST_REMEMBERED + 1)
+        else:
+            composed = words_of_matches(known, request.filters, most=MOST_RANKED + 1)
+        return composed.as_string(None), {
+            **request.bound(known.table).values,
+            "text": words.query,
+            "ranked": words.ranked,
+        }
+
+    def close(self) -> None:
+        """Ends what goes on in the background."""
+        self.rows.close()
 
     def _look(self, connection: Connection) -> Known:
         with translate_errors("reading the index of keyword search"):
@@ -195,7 +177,7 @@ class KeywordSearch:
                                pg_catalog.pg_get_indexdef(x.oid),
                                pg_catalog.quote_literal({config}::pg_catalog.text) || '::regconfig') > 0
                                AND pg_catalog.strpos(pg_catalog.pg_get_indexdef(x.oid), {mark}) > 0), false),
-                           max(t.reltuples)
+                           max(t.reltuples), coalesce(bool_and(t.relkind = 'r' AND NOT t.relhassubclass), false)
                     FROM pg_catalog.pg_class t LEFT JOIN pg_catalog.pg_index i ON i.indrelid = t.oid
                     LEFT JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
                     WHERE t.oid = pg_catalog.to_regclass({table})
@@ -209,7 +191,9 @@ class KeywordSearch:
                 )
             ).fetchone()
         assert row is not None  # an aggregate
-        return Known(table=table, config=config, is_indexed=row[0], estimated_rows=int(row[1] or 0))
+        return Known(
+            table=table, config=config, is_indexed=row[0], estimated_rows=max(0, int(row[1] or 0)), has_places=row[2]
+        )
 
 
 def find(
@@ -219,28 +203,35 @@ def find(
     *,
     vector: np.ndarray | None = None,
     most_ranked: int = MOST_RANKED,
+    rows: RowWords | None = None,
 ) -> Found:
     """The `page.k` best articles that match the words of the request, with their distance to `vector` ((dim,) float32)
     where one is passed. Articles on previous pages are included.
 
-    Reads only; the cost grows with the number of matches, up to `most_ranked`. Raises what statements raise.
+    Reads only; ranks from the words in memory (`rows`) where these are there, else by reading up to `most_ranked` matches.
+    Raises what statements raise.
     """
-    request, words = page.request, page.request.words
-    limit = next(limit for limit in LIMITS if limit >= page.k)
-    statement, names = _composed(known, request, limit, vector is not None, most_ranked)
-    parameters: dict[str, Any] = {**request.bound(known.table).values, "text": words.query}
-    if vector is not None:
-        parameters["vector"] = as_binary(vector)
+    words = page.request.words
+    asked = None if vector is None else as_binary(vector)
     with translate_errors("searching by keyword"):
-        rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
-        if not rows and not _has_words(connection, known.config, words.words):
+        ranking = Ranking(connection, known, page.request, rows, most_read=most_ranked)
+        found = ranking.find(k=page.k, vector=asked)
+        if found is None:
+            # Others have changed one of these rows since it was ranked: once more, on one snapshot.
+            with connection.transaction():
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                found = ranking.find(k=page.k, vector=asked)
+            assert found is not None
+        if not found and not _has_words(connection, known.config, words.words):
             return Found(hits=[], has_words=False, notices=[_no_words(known.config)])
     notices = []
     if words.is_cut:
         notices.append(f"only the first {MOST_WORDS} words of the query were used for keyword search")
-    if rows and rows[0][len(known.table.spec.columns.names) + 1] > most_ranked:
+    if ranking.is_widened:
+        notices.append("no article has all words of the query: these have some of them, best first")
+    if ranking.matches > ranking.most:
         notices.append(
-            f"more than {most_ranked:,} articles have these words, of which {most_ranked:,} were ranked by keyword; "
+            f"more than {ranking.most:,} articles have these words, of which {ranking.most:,} were ranked by keyword; "
             "another word or a filter narrows the search"
         )
     if not known.is_indexed and known.estimated_rows >= FEW_ROWS:
@@ -250,51 +241,8 @@ def find(
             "everindex migrate and by the keeper)"
         )
     return Found(
-        hits=[_hit(known.table, row, rank) for rank, row in enumerate(rows[: page.k], start=1)], notices=notices
+        hits=[_hit(known.table, row, score, rank) for rank, (row, score) in enumerate(found, start=1)], notices=notices
     )
-
-
-def matches_statement(
-    known: Known, filters: AnyFilters, *, k: int, with_distance: bool = False, most_ranked: int = MOST_RANKED
-) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement and its parameters, except `text` and `vector`. The LIMITs are literals, as in
-    `statement.nearest`."""
-    table = known.table
-    condition, parameters = where(table, filters)
-    distance = (
-        sql.SQL(", best.{} {} {}").format(table.vector, table.distance, table.asked) if with_distance else sql.SQL("")
-    )
-    composed = sql.SQL(_MATCHES).format(
-        names=table.names,
-        columns=table.selected,
-        key=table.key,
-        embedding=sql.SQL(", {}").format(table.vector) if with_distance else sql.SQL(""),
-        distance=distance,
-        document=document(known.config, table.spec),
-        ranking_document=ranking_document(known.config, table.spec),
-        query=query(known.config),
-        table=table.identifier,
-        condition=condition,
-        most=sql.Literal(most_ranked + 1),
-        k=sql.Literal(k),
-    )
-    return composed, parameters
-
-
-def _composed(
-    known: Known, request: SearchRequest, limit: int, with_distance: bool, most_ranked: int
-) -> tuple[str, tuple[str, ...]]:
-    """The statement as it is sent, composed once per shape and cached."""
-    shape = (limit, with_distance, most_ranked, *request.bound(known.table).shape)
-    kept = known.texts.get(shape)
-    if kept is None:
-        composed, _ = matches_statement(
-            known, request.filters, k=limit, with_distance=with_distance, most_ranked=most_ranked
-        )
-        if len(known.texts) >= MOST_TEXTS:
-            known.texts.clear()
-        kept = known.texts[shape] = roundtrip.positional(composed.as_string(None))
-    return kept
 
 
 def _has_words(connection: Connection, config: TextConfig, text: str) -> bool:
@@ -311,11 +259,11 @@ def _no_words(config: TextConfig) -> str:
     )
 
 
-def _hit(table: CollectionTable, row: tuple[Any, ...], rank: int) -> Hit:
+def _hit(table: CollectionTable, row: Row, score: float, rank: int) -> Hit:
     columns = table.spec.columns
-    at = len(columns.names)  # then rank, matches and, where there is a vector, the distance
-    distance = row[at + 2] if len(row) > at + 2 else None
+    at = len(columns.names)  # then the mark and, where there is a vector, the distance
+    distance = row[at + 1] if len(row) > at + 1 else None
     # The cosine distance of a zero vector is NaN.
     known_distance = None if distance is None or distance != distance else float(distance)
     shown = row if table.date_at is None else with_text_date(row, table.date_at)
-    return Hit(columns, row[0], shown[:at], known_distance, keyword_rank=rank, score=float(row[at]))
+    return Hit(columns, row[0], shown[:at], known_distance, keyword_rank=rank, score=score)
