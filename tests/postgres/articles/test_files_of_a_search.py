@@ -22,6 +22,7 @@ import pytest
 import everindex
 from everindex.articles.instance import Instance
 from everindex.web.app import create_app
+from words_in_memory import remembered
 
 ROOT = Path(everindex.__file__).parent
 ARCHITECTURE = ROOT.parents[1] / "docs" / "architecture.md"
@@ -88,7 +89,7 @@ BY_VECTOR, HYBRID, OVER_HTTP = (
 )
 
 
-@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 8, BY_VECTOR), ("hybrid", 14, HYBRID)])
+@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 8, BY_VECTOR), ("hybrid", 19, HYBRID)])
 def test_a_search_crosses_few_files_and_the_architecture_draws_them(
     read_only_instance: Instance, mode: str, most: int, heading: str
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_search_crosses_few_files_and_the_architecture_draws_them(
         "vector": lambda: read_only_instance.search_vector(vector),
         "hybrid": lambda: read_only_instance.search(TEXT, mode="hybrid"),
     }[mode]
+    remembered(read_only_instance)
     assert search().hits  # what is composed and read once is composed and read now
     with traced() as trace:
         assert search().hits
@@ -104,10 +106,11 @@ def test_a_search_crosses_few_files_and_the_architecture_draws_them(
     assert trace.counted() == drawn(heading)
 
 
-@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 12, BY_VECTOR), ("hybrid", 18, HYBRID)])
+@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 12, BY_VECTOR), ("hybrid", 23, HYBRID)])
 def test_a_search_over_http_crosses_five_files_more_instead_of_the_instance(
     read_only_instance: Instance, mode: str, most: int, heading: str
 ) -> None:
+    remembered(read_only_instance)
     encoded = base64.urlsafe_b64encode(read_only_instance.embed_query(TEXT).astype("<f4").tobytes()).decode()
     query = urlencode({"vector": encoded} if mode == "vector" else {"q": TEXT})
 

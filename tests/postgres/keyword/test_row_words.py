@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
 from everindex.settings import Settings
 from templates import migrate
+from words_in_memory import remembered
 
 ARTICLES = animals(2500)
 
@@ -28,16 +28,6 @@ def uris(answer: Answer) -> list[str]:
 
 def found(instance: Instance, text: str, **options: Any) -> Answer:
     return instance.search(text, mode="keyword", **options)
-
-
-def remembered(instance: Instance) -> Instance:
-    """The instance once it has the words of all rows in memory."""
-    deadline = time.monotonic() + 60
-    while instance.words.rows.postings is None:
-        instance.words.rows.read_in_background(instance.words.known())
-        assert time.monotonic() < deadline, "the words were not read in time"
-        time.sleep(0.02)
-    return instance
 
 
 def fill(conninfo: str) -> None:
