@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -135,6 +135,61 @@ Strategy = Literal[
 ]
 
 
+FacetSource = Literal["filters", "words", "nearest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacetValue:
+    """One value, and how many of the counted rows have it."""
+
+    value: str | float | bool
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """How many of the counted rows are of each month or year, oldest first, those without any between them included."""
+
+    unit: Literal["month", "year"]
+    buckets: tuple[tuple[str, int], ...]
+    """`2024-02` or `2024`, and the rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facets:
+    """How often the values of some columns occur among the rows of a result."""
+
+    source: FacetSource
+    """Which rows were counted. filters: all that pass the filters · words: those that have the words of the text · nearest:
+    the nearest in meaning."""
+
+    counted: int
+    is_complete: bool
+    """False where there are more such rows than were counted; of the nearest always True, since there is no last one."""
+
+    values: Mapping[str, tuple[FacetValue, ...]]
+    """By name, the most frequent value first. A row counts once for each element of an array."""
+
+    histograms: Mapping[str, Histogram]
+    """By name, of columns that are dates."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` and the API give it."""
+        return {
+            "source": self.source,
+            "counted": self.counted,
+            "is_complete": self.is_complete,
+            "values": {
+                name: [{"value": each.value, "rows": each.rows} for each in values]
+                for name, values in self.values.items()
+            },
+            "histograms": {
+                name: {"unit": each.unit, "buckets": [{"begins": text, "rows": rows} for text, rows in each.buckets]}
+                for name, each in self.histograms.items()
+            },
+        }
+
+
 @dataclass(slots=True, kw_only=True)
 class Answer:
     """What a search found, how, and what the reader should know about it. Treat it as read-only; not frozen, like Hit."""
@@ -174,6 +229,9 @@ class Answer:
     reranked_by: str | None = None
     """The name of that model; None where nothing was re-ranked."""
 
+    facets: Facets | None = None
+    """How often values occur in the result, where the request names columns."""
+
     more: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     """Makes `next_cursor`, on demand because most callers never read it."""
 
@@ -193,7 +251,10 @@ class Answer:
 
     def without_hits(self) -> dict[str, Any]:
         """The answer as a dict without its hits."""
-        told = {} if self.total is None else {"total": self.total, "total_is_estimate": self.total_is_estimate}
+        told: dict[str, Any] = {}
+        if self.total is not None:
+            told = {"total": self.total, "total_is_estimate": self.total_is_estimate}
+        told |= {} if self.facets is None else {"facets": self.facets.as_dict()}
         ranked = {} if self.reranked_by is None else {"reranked": self.reranked, "reranked_by": self.reranked_by}
         return (
             told

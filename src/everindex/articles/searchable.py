@@ -79,6 +79,7 @@ class Searchable:
         min_similarity: float | None = None,
         diversity: float | None = None,
         rerank: int | None = None,
+        facets: Sequence[str] = (),
     ) -> Answer:
         """The k articles that answer `text` best, best first, among those that pass `filters`.
 
@@ -86,7 +87,9 @@ class Searchable:
         that have the words; "quoted phrases", or, and -minus are understood). `after` is an answer's next_cursor and
         requests the page after it. `min_similarity` (−1 to 1) excludes less similar articles. `diversity` (0 to 1)
         trades similarity for variety. `rerank` is the number of candidates that the cross-encoder of the settings
-        puts in its order (0 for none; None for EVERINDEX_RERANK); an answer that it could not re-rank says so.
+        puts in its order (0 for none; None for EVERINDEX_RERANK); an answer that it could not re-rank says so. `facets`
+        names columns whose values are counted over the result, in a statement more: over the rows that have the words, or
+        in a semantic search over the nearest 100.
 
         A hybrid search whose text cannot be embedded is answered by words, and says so; a semantic one raises
         EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. Where no record says which model made the
@@ -97,7 +100,7 @@ class Searchable:
         return self.searches.answer(
             SearchRequest(
                 text=text, mode=mode, k=k, filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact, after=after,
-                min_similarity=min_similarity, diversity=diversity, rerank=rerank,
+                min_similarity=min_similarity, diversity=diversity, rerank=rerank, facets=tuple(facets),
             )
         )  # fmt: skip
 
@@ -107,12 +110,13 @@ class Searchable:
         *,
         k: int = 10,
         after: str | None = None,
+        facets: Sequence[str] = (),
     ) -> Answer:
         """The k newest articles that pass `filters`, without a search text. The answer's `total` is how many pass;
-        `after` is a next_cursor. Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable,
-        StatementTimedOut."""
+        `after` is a next_cursor; `facets` names columns whose values are counted over all that pass.
+        Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable, StatementTimedOut."""
         return self.searches.answer(
-            SearchRequest(mode="browse", k=k, filters=as_filters(filters, self.spec), after=after)
+            SearchRequest(mode="browse", k=k, filters=as_filters(filters, self.spec), after=after, facets=tuple(facets))
         )
 
     def embed_query(self, text: str) -> np.ndarray:
@@ -130,13 +134,14 @@ class Searchable:
         after: str | None = None,
         min_similarity: float | None = None,
         diversity: float | None = None,
+        facets: Sequence[str] = (),
     ) -> Answer:
         """The k articles nearest to `vector` ((dim,) float32). Options and errors are those of `search`, without the
         embedding errors."""
         return self.searches.answer(
             SearchRequest(
                 vector=vector, mode="semantic", k=k, filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact,
-                after=after, min_similarity=min_similarity, diversity=diversity,
+                after=after, min_similarity=min_similarity, diversity=diversity, facets=tuple(facets),
             )
         )  # fmt: skip
 

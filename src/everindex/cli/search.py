@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.model import DEFAULT_MODE, Answer, Filters, Mode
+from everindex.articles.model import DEFAULT_MODE, Answer, Facets, Filters, Mode
 from everindex.articles.search.filters import both
 from everindex.articles.search.filters.conditions import parse_json
 from everindex.articles.search.keyword.snippet import title_and_body
@@ -23,6 +23,8 @@ from everindex.units import count_text
 
 #: A longer text is no title.
 MOST_TITLE_CHARACTERS = 300
+#: Values of a facet that are printed; --json has more.
+SHOWN_VALUES = 12
 
 AfterOption = Annotated[
     str | None,
@@ -53,6 +55,12 @@ def search(
             "--where",
             metavar="JSON",
             help='Only articles for which this holds, as JSON: \'{"quality_score": {"$gte": 0.5}}\'.',
+        ),
+    ] = None,
+    facets: Annotated[
+        str | None,
+        typer.Option(
+            "--facets", metavar="NAMES", help="Count the values of these columns in the result: category,topic."
         ),
     ] = None,
     ef_search: Annotated[
@@ -90,7 +98,7 @@ def search(
         request = SearchRequest(
             mode=choose_mode(mode, text=sought, vector=None, filters=filters), text=sought, k=k, filters=filters,
             ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity, diversity=diversity,
-            rerank=rerank,
+            rerank=rerank, facets=tuple(name.strip() for name in (facets or "").split(",") if name.strip()),
         )  # fmt: skip
         answer = instance.searches.answer(request)
         explain = explain and request.mode != "browse"
@@ -102,6 +110,8 @@ def search(
         print_json(answer.as_dict() | ({"explanation": told} if told else {}))
         return
     print_answer(answer)
+    if answer.facets is not None:
+        print_facets(answer.facets)
     if explanation is not None:
         print_explanation(explanation)
     if words is not None:
@@ -151,6 +161,21 @@ def print_answer(answer: Answer) -> None:
     strategy = "" if answer.strategy == answer.mode else f" · {answer.strategy}"
     tell(f"{count_text(len(answer.hits), 'result')} · {answer.mode}{varied}{strategy} · {answer.elapsed_ms:.1f} ms")
     _tell_next_page(answer)
+
+
+def print_facets(facets: Facets) -> None:
+    """The most frequent values of each facet, and the histograms of dates."""
+    counted = {"filters": "that pass the filters", "words": "that have these words", "nearest": "that are nearest"}
+    more = "" if facets.is_complete else " (there are more)"
+    say(f"of {count_text(facets.counted, 'article')} {counted[facets.source]}{more}:")
+    for name, values in facets.values.items():
+        say(f"  {name}: {', '.join(f'{_line(each.value)} {each.rows:,}' for each in values[:SHOWN_VALUES]) or '-'}")
+    for name, histogram in facets.histograms.items():
+        say(f"  {name} by {histogram.unit}: {', '.join(f'{text} {rows:,}' for text, rows in histogram.buckets) or '-'}")
+
+
+def _line(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else " ".join(str(value).split())
 
 
 def _tell_next_page(answer: Answer) -> None:

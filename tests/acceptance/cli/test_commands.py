@@ -77,6 +77,10 @@ def test_a_search_takes_a_condition_as_json(on_articles: Run) -> None:
     assert {hit["category"] for hit in narrower} == {"Tests"}
     explained = on_articles("search", "crash", "--where", where, "--mode", "semantic", "--explain").stdout
     assert '"category" = ANY' in explained
+    counted = on_articles("search", "--where", where, "-k", "1", "--facets", "category,publication_date").stdout
+    assert re.search(r"^of [0-9,]+ articles that pass the filters:$", counted, re.MULTILINE)
+    assert re.search(r"^  category: \S.* [0-9,]+, \S.* [0-9,]+$", counted, re.MULTILINE)
+    assert re.search(r"^  publication_date by (month|year): 20", counted, re.MULTILINE)
     refused = on_articles("search", "crash", "--where", '{"catgory": "Tests"}')
     three_lines(refused, "filter-invalid", status=2)
     assert "did you mean category?" in refused.stderr

@@ -153,3 +153,51 @@ def test_a_condition_that_does_not_fit_is_refused_by_the_api_and_on_the_page(
     page = client.get("/", params={"filter": text}, headers=HTML)
     assert page.status_code == 409
     assert said.replace("$", "$") in html.unescape(page.text)
+
+
+# --- facets ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_api_counts_values_of_the_result(client: httpx2.Client, web_instance: Instance) -> None:
+    wanted = web_instance.browse({"category": "Library"}, k=1, facets=("topic", "publication_date")).facets
+    assert wanted is not None
+    by_address = client.get("/api/search?category=Library&k=1&facets=topic,publication_date").json()
+    by_body = client.post(
+        "/api/search", json={"category": "Library", "k": 1, "facets": ["topic", "publication_date"]}
+    ).json()
+    assert by_address["facets"] == by_body["facets"] == wanted.as_dict()
+    assert by_body["facets"]["source"] == "filters"
+    assert "facets" not in client.get("/api/search?category=Library&k=1").json()
+    words = client.get("/api/search?q=memory&k=1&facets=category").json()["facets"]
+    assert (words["source"], words["is_complete"]) == ("words", True)
+    refused = client.get("/api/search?q=memory&facets=categry")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/query-inapplicable")
+    assert client.post("/api/search", json={"text": "x", "facets": [""]}).status_code == 422
+
+
+def test_the_page_counts_values_beside_links_that_narrow_the_result(
+    client: httpx2.Client, web_instance: Instance
+) -> None:
+    wanted = web_instance.browse({"since": "2022"}, k=1, facets=("category",)).facets
+    assert wanted is not None
+    first = wanted.values["category"][0]
+    page = client.get("/?since=2022", headers=HTML).text
+    aside = page[page.index('<aside class="narrowing"') : page.index("</aside>")]
+    link = re.search(
+        rf'<a class="tag" href="([^"]+)">{re.escape(html.escape(str(first.value)))} '
+        rf'<span class="count">{first.rows:,}</span>',
+        aside,
+    )
+    assert link is not None, aside
+    narrowed = client.get(html.unescape(link[1]), headers=HTML).text
+    assert "<span>Category</span>" in aside
+    assert "<span>Category</span>" not in narrowed  # it is chosen now
+    assert f"<strong>{first.rows:,}</strong>" in narrowed
+    bar = re.search(r'<a href="([^"]+)" aria-label="([0-9-]+): ([0-9,]+)">', aside)
+    assert bar is not None
+    query = parse_qs(urlsplit(html.unescape(bar[1])).query)
+    assert query["since"] == query["until"] == [bar[2]]
+    assert f"<strong>{bar[3]}</strong>" in client.get(html.unescape(bar[1]), headers=HTML).text
+    further = re.search(r'<a href="([^"]+)" rel="next">', page)
+    assert further is not None
+    assert "narrowing" not in client.get(html.unescape(further[1]), headers=HTML).text

@@ -40,6 +40,32 @@ def golden(read_only_instance: Instance) -> Golden:
     return golden_of(read_only_instance)
 
 
+@pytest.fixture(scope="session")
+def other_columns(cluster: Any, with_articles: str) -> Iterator[str]:
+    """Articles in a table with columns of somebody's own."""
+    conninfo = cluster.database(with_articles)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("ALTER TABLE articles ADD lang text, ADD number integer, ADD meta jsonb, ADD tags_of text[]")
+        connection.execute(
+            """
+            UPDATE articles SET number = n, lang = (ARRAY['en', 'de', 'fr', NULL])[1 + n % 4],
+                   meta = jsonb_build_object('words', array_length(string_to_array(summary, ' '), 1), 'part', n % 10),
+                   tags_of = CASE WHEN n % 2 = 1 THEN ARRAY['odd', 'x'] ELSE ARRAY['even'] END
+            FROM (SELECT uri, row_number() OVER (ORDER BY uri) AS n FROM articles) AS numbered
+            WHERE numbered.uri = articles.uri
+            """
+        )
+        connection.execute("VACUUM ANALYZE articles")
+    yield conninfo
+    cluster.drop(conninfo)
+
+
+@pytest.fixture(scope="session")
+def opened(other_columns: str) -> Iterator[Instance]:
+    with connect_instance(other_columns, settings=Settings()) as instance:
+        yield instance
+
+
 @pytest.fixture
 def sql(instance: Instance) -> Iterator[psycopg.Connection]:
     """A connection of somebody else to the database of `instance`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,35 +19,6 @@ from everindex.errors import CursorRefused, FilterInvalid
 
 FEW = {"meta.words": {"$gte": 40}, "lang": {"$in": ["en", "de"]}}
 MANY = {"$or": [{"lang": "en"}, {"tags_of": "odd"}], "meta": {"words": {"$exists": True}}}
-
-
-@pytest.fixture(scope="module")
-def other_columns(cluster: Any, with_articles: str) -> Iterator[str]:
-    """Articles in a table with columns of somebody's own."""
-    conninfo = cluster.database(with_articles)
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute("ALTER TABLE articles ADD lang text, ADD number integer, ADD meta jsonb, ADD tags_of text[]")
-        connection.execute(
-            """
-            UPDATE articles SET number = n, lang = (ARRAY['en', 'de', 'fr', NULL])[1 + n % 4],
-                   meta = jsonb_build_object('words', array_length(string_to_array(summary, ' '), 1), 'part', n % 10),
-                   tags_of = CASE WHEN n % 2 = 1 THEN ARRAY['odd', 'x'] ELSE ARRAY['even'] END
-            FROM (SELECT uri, row_number() OVER (ORDER BY uri) AS n FROM articles) AS numbered
-            WHERE numbered.uri = articles.uri
-            """
-        )
-        connection.execute("VACUUM ANALYZE articles")
-    yield conninfo
-    cluster.drop(conninfo)
-
-
-@pytest.fixture(scope="module")
-def opened(other_columns: str) -> Iterator[Instance]:
-    from everindex.articles.connect import connect_instance
-    from everindex.settings import Settings
-
-    with connect_instance(other_columns, settings=Settings()) as instance:
-        yield instance
 
 
 def uris(conninfo: str, condition: str) -> set[str]:

@@ -27,6 +27,7 @@ from everindex.articles.model import (
 from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
 from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, bind, values
 from everindex.articles.search.filters.conditions import Condition, parse_condition
+from everindex.articles.search.filters.facets import check_facets
 from everindex.articles.search.parsed_query import ParsedQuery, parse
 from everindex.articles.shape.hit import Hit
 from everindex.articles.shape.spec import CollectionSpec
@@ -83,6 +84,9 @@ class SearchRequest:
     without_near_duplicates: bool = False
     near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE
 
+    facets: tuple[str, ...] = ()
+    """Columns and JSON members whose values are counted over the result, named as in a filter."""
+
     is_filtered: bool = field(init=False)
     _bound: tuple[CollectionTable | None, Bound] = field(init=False, repr=False)
     """The filters as statement parameters, and the table whose columns they were typed by: None where they need none."""
@@ -95,6 +99,8 @@ class SearchRequest:
             self._check_similarity(self.min_similarity)
         if self.diversity is not None:
             self._check_diversity(self.diversity)
+        if self.facets:
+            object.__setattr__(self, "facets", check_facets(self.facets))
         if self.rerank:
             self._check_rerank(self.rerank)
         if self.key is not None:

@@ -8,24 +8,26 @@ one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.lookup import read_vector
-from everindex.articles.model import Answer
-from everindex.articles.search.browse import browse
+from everindex.articles.model import Answer, Facets, FacetSource
+from everindex.articles.search.browse import COUNTED, browse
 from everindex.articles.search.cursor import MAX_RANKED, Cursor, Part, after_ranked
 from everindex.articles.search.date_texts import DateTexts, with_notice
-from everindex.articles.search.filters import compares_dates
+from everindex.articles.search.filters import compares_dates, where
+from everindex.articles.search.filters.facets import facets_of, facets_statement, keys_condition
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
-from everindex.articles.search.keyword.search import KeywordSearch
+from everindex.articles.search.keyword.search import MOST_RANKED, KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector
 from everindex.articles.search.request import Page, SearchRequest, checked_vector, require_width
 from everindex.articles.search.rerank import Reranker
@@ -38,8 +40,16 @@ from everindex.articles.search.selection import (
 )
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
-from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable
+from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable, StatementTimedOut
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import translate_errors
 
+#: Facets of a search by meaning are counted over this many rows: every row is near to some degree, and beyond these few people
+#: look.
+NEAREST_COUNTED = 100
+FACETS_TIMED_OUT = (
+    "the values in this result were not counted in time (EVERINDEX_STATEMENT_TIMEOUT_MS): narrow it with a filter"
+)
 ENDS_HERE = f"this search shows at most its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
 
 
@@ -164,6 +174,12 @@ class SearchService:
 
     def _nearest(self, request: SearchRequest, given: np.ndarray | None) -> Answer:
         vector = checked_vector(given, self._engine.known()[0])
+        answer = self._nearest_hits(request, given, vector)
+        if request.facets:
+            _faceted(answer, lambda: self._count_nearest(request, vector))
+        return answer
+
+    def _nearest_hits(self, request: SearchRequest, given: np.ndarray | None, vector: np.ndarray) -> Answer:
         if request.diversity is None and not request.without_near_duplicates:
             parts = self._cursor_parts(request, given)
             after = request.read_cursor("semantic", *parts) if request.after else None
@@ -182,7 +198,10 @@ class SearchService:
 
     def _by_words(self, request: SearchRequest) -> Answer:
         """The articles that have the words of a text."""
-        return self._ranked(self._words.search, request, "keyword")
+        answer = self._ranked(self._words.search, request, "keyword")
+        if request.facets:
+            _faceted(answer, lambda: self._count_words(request))
+        return answer
 
     def _by_words_instead(self, request: SearchRequest, reason: EmbeddingModelUnrecorded) -> Answer:
         """The keyword answer to a semantic search whose text may not be compared with the stored vectors; it says so.
@@ -197,6 +216,8 @@ class SearchService:
         given = self._embedder.of(request) if query_vector is None else query_vector
         vector = given if isinstance(given, EverindexError) else checked_vector(given, self._engine.known()[0])
         answer = self._ranked(lambda page: self._both.search(page, vector), request, "hybrid")
+        if request.facets:
+            _faceted(answer, lambda: self._count_words_or_nearest(request, vector))
         if not isinstance(given, EverindexError):
             self._note_query(request, given)
         return answer
@@ -205,12 +226,56 @@ class SearchService:
         """The newest articles that pass the filters."""
         table, _ = self._engine.known()
         page = Page(request=request, k=request.k, after=request.read_cursor("browse"))
-        return self._reading.read(lambda connection: browse(connection, table, page))
+        answer = self._reading.read(lambda connection: browse(connection, table, page))
+        if request.facets:
+            passing = where(table, request.filters)
+            _faceted(answer, lambda: self._count(request, *passing, source="filters", most=COUNTED))
+        return answer
 
     def _check_filters(self, request: SearchRequest) -> None:
-        """Raises FilterInvalid before anything is embedded or read, for filters that do not fit the table."""
+        """Raises FilterInvalid or QueryInapplicable before anything is embedded or read, for filters and facets that do not
+        fit the table."""
         if request.is_filtered:
             request.bound(self._engine.known()[0])
+        if request.facets:
+            facets_statement(self._engine.known()[0], request.facets, sql.SQL(""), most=1)
+
+    # --- facets ----------------------------------------------------------------------------------------------------
+
+    def _count_words(self, request: SearchRequest) -> Facets:
+        """The facets of the rows that have the words of the text, MOST_RANKED at most."""
+        condition, parameters = self._words.condition(request)
+        return self._count(request, condition, parameters, source="words", most=MOST_RANKED)
+
+    def _count_words_or_nearest(self, request: SearchRequest, vector: QueryVector) -> Facets:
+        """The same, or where no row has the words, as of the rows nearest in meaning, which are then the answer."""
+        found = self._count_words(request)
+        return found if found.counted or isinstance(vector, EverindexError) else self._count_nearest(request, vector)
+
+    def _count_nearest(self, request: SearchRequest, vector: np.ndarray) -> Facets:
+        """The facets of the NEAREST_COUNTED rows that are nearest to `vector`; costs a search of its own."""
+        table, _ = self._engine.known()
+        found = similar_enough(self._engine.search(Page(request=request, k=NEAREST_COUNTED), vector), request)
+        condition, parameters = keys_condition(table, [hit.key for hit in found.hits])
+        return self._count(request, condition, parameters, source="nearest", most=NEAREST_COUNTED)
+
+    def _count(
+        self,
+        request: SearchRequest,
+        condition: sql.Composable,
+        parameters: Mapping[str, Any],
+        *,
+        source: FacetSource,
+        most: int,
+    ) -> Facets:
+        table, _ = self._engine.known()
+        composed, names = facets_statement(table, request.facets, condition, most=most)
+
+        def read(connection: Connection) -> list[tuple[int, Any, int]]:
+            with translate_errors("counting facets"):
+                return connection.execute(composed, {**parameters, **names}).fetchall()
+
+        return facets_of(table, request.facets, self._reading.read(read), source=source, most=most)
 
     # --- shared parts ----------------------------------------------------------------------------------------------
 
@@ -259,6 +324,14 @@ class SearchService:
     def _note_query(self, request: SearchRequest, vector: np.ndarray) -> None:
         if self.on_query is not None and request.after is None:  # further pages are the same query
             self.on_query(vector)
+
+
+def _faceted(answer: Answer, count: Callable[[], Facets]) -> None:
+    """Adds the facets to an answer; the answer is ready, so that it does not fail where they take too long."""
+    try:
+        answer.facets = count()
+    except StatementTimedOut:
+        answer.notices = [*answer.notices, FACETS_TIMED_OUT]
 
 
 def _timed(ask: Callable[[], Answer]) -> Answer:

@@ -163,7 +163,7 @@ def _request(asked: SearchQuery | SearchBody, text: str | None, vector: np.ndarr
     return SearchRequest(
         mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
         filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
-        min_similarity=asked.min_similarity, diversity=asked.diversity, rerank=asked.rerank,
+        min_similarity=asked.min_similarity, diversity=asked.diversity, facets=_facets_of(asked), rerank=asked.rerank,
     )  # fmt: skip
 
 
@@ -172,6 +172,12 @@ def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> AnyFilters:
         category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until,
         more=body.filter,
     )  # fmt: skip
+
+
+def _facets_of(asked: SearchQuery | SearchBody) -> tuple[str, ...]:
+    if isinstance(asked.facets, str):
+        return tuple(name.strip() for name in asked.facets.split(",") if name.strip())
+    return tuple(asked.facets or ())
 
 
 def _one_of_two(kind: type[UsageError]) -> UsageError:

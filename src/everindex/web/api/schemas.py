@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -15,11 +15,13 @@ from everindex.articles.model import (
     MAX_QUERY_CHARS,
     VISIBLE_PATTERN,
     AnswerMode,
+    FacetSource,
     Mode,
     Strategy,
 )
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.articles.search.filters.days import DATE_PATTERN
+from everindex.articles.search.filters.facets import MAX_FACETS
 from everindex.articles.search.request import MAX_RERANK
 from everindex.index.spec import MAX_EF_SEARCH
 
@@ -37,6 +39,10 @@ FILTER = (
     'A condition on any column or JSON member: {"year": {"$gte": 2024}, "$or": [{"lang": "en"}, {"lang": "de"}]}, with $eq, '
     "$ne, $in, $nin, $gt, $gte, $lt, $lte, $between, $like, $ilike, $exists, $and, $or and $not (/manual/searching). "
     "Holds together with the other filters; one that does not fit the table is refused with status 409."
+)
+FACETS = (
+    "Columns, or members of JSON columns, whose values are counted over the result: the rows that pass the filters, or that "
+    "have the words of the text, or in a search by meaning the nearest 100."
 )
 DIVERSITY = "Prefer varied results: 0 (off) to 1. Cannot be combined with pages."
 
@@ -126,6 +132,9 @@ class _OneSearch(_Bounds):
 
 
 class _ByAddress(BaseModel):
+    facets: str | None = Field(
+        None, description=f"{FACETS} Separated by commas.", json_schema_extra={"maxLength": 2000}
+    )
     filter: str | None = Field(None, description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
     q: str = Field("", description="Text to search for.", json_schema_extra={"maxLength": MAX_QUERY_CHARS})
     vector: str | None = Field(
@@ -134,6 +143,9 @@ class _ByAddress(BaseModel):
 
 
 class _ByBody(BaseModel):
+    facets: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        [], description=FACETS, max_length=MAX_FACETS
+    )
     filter: dict[str, Any] | None = Field(None, description=FILTER)
     text: str | None = Field(None, description="Text to search for.", json_schema_extra=TEXT)
     vector: list[Number] | None = Field(
@@ -223,6 +235,32 @@ class HitOut(BaseModel):
     ]
 
 
+class FacetValueOut(BaseModel):
+    value: str | float | bool
+    rows: int
+
+
+class BucketOut(BaseModel):
+    begins: Annotated[str, Field(description="A month or a year: 2024-02, 2024.")]
+    rows: int
+
+
+class HistogramOut(BaseModel):
+    unit: Literal["month", "year"]
+    buckets: Annotated[list[BucketOut], Field(description="Oldest first, without gaps.")]
+
+
+class AnswerFacetsOut(BaseModel):
+    source: Annotated[
+        FacetSource,
+        Field(description="The rows that were counted: those that pass the filters, have the words, or are nearest."),
+    ]
+    counted: int
+    is_complete: Annotated[bool, Field(description="False where there are more such rows than were counted.")]
+    values: dict[str, list[FacetValueOut]]
+    histograms: Annotated[dict[str, HistogramOut], Field(description="Of columns that are dates.")]
+
+
 class AnswerOut(BaseModel):
     hits: list[HitOut]
     k: int
@@ -237,6 +275,7 @@ class AnswerOut(BaseModel):
     ]
     reranked: Annotated[int, Field(description="How many candidates a cross-encoder has re-ranked.")] = 0
     reranked_by: Annotated[str | None, Field(description="The name of that model.")] = None
+    facets: Annotated[AnswerFacetsOut | None, Field(description="Where the request names facets.")] = None
     total: Annotated[int, Field(description="In mode browse: number of articles that match the filters.")] = 0
     total_is_estimate: Annotated[
         bool, Field(description="In mode browse: whether total is an estimate by PostgreSQL.")

@@ -18,7 +18,7 @@ from everindex.web.api.search import answer
 from everindex.web.http.inputs import read_filters, read_number, shown_date
 from everindex.web.http.problems import as_problem, problem_headers
 from everindex.web.pages.render import address, answer_page, wants_fragment
-from everindex.web.reports.facets import Facet, Start, read_start
+from everindex.web.reports.facets import FACET_COLUMNS, Facet, Start, read_start
 from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False)
@@ -102,6 +102,22 @@ class SearchForm:
         """The mode for links; empty for the default mode."""
         return "" if self.mode == DEFAULT_MODE else self.mode
 
+    @property
+    def facets(self) -> tuple[str, ...]:
+        """The columns whose values are counted beside the first page: those that can still narrow it."""
+        if self.after:
+            return ()
+        open_filters = [
+            name
+            for name, value in zip(FACET_COLUMNS, (self.category, self.topic, self.source), strict=True)
+            if not value
+        ]
+        return (*open_filters, "publication_date")
+
+    def narrowed_by(self, column: str, value: str) -> str:
+        """The address of this search for one value of a facet."""
+        return self.narrowed(**{"source" if column == "news_source" else column: value})
+
     def request(self) -> SearchRequest:
         """Raises QueryInvalid."""
         filters = read_filters(
@@ -110,7 +126,7 @@ class SearchForm:
         )  # fmt: skip
         k, text = read_number(self.k, name="k", default=10), self.q if self.q.strip() else None
         mode = choose_mode(self.mode, text=text, vector=None, filters=filters)
-        return SearchRequest(mode=mode, text=text, k=k, filters=filters, after=self.after or None)
+        return SearchRequest(mode=mode, text=text, k=k, filters=filters, after=self.after or None, facets=self.facets)
 
 
 @router.get("/")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import functools
 import json
 import uuid
 from collections.abc import Sequence
@@ -33,10 +34,11 @@ from everindex.articles.search.filters.days import day_after, first_day
 from everindex.articles.table import CollectionTable
 from everindex.errors import QueryInvalid
 
+JSON_TYPES = ("json", "jsonb")
 _INTEGERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 _FLOATS = ("real", "double precision")
-_TEXTS = ("text", "character varying", "bpchar", "character", "name")
-_TIMES = ("timestamp without time zone", "timestamp with time zone")
+TEXTS = ("text", "character varying", "bpchar", "character", "name")
+TIMES = ("timestamp without time zone", "timestamp with time zone")
 #: Of several values of a list, the widest of these is the type of all.
 _WIDTHS = (
     "smallint", "integer", "bigint", "real", "double precision", "numeric", "date", "timestamp without time zone"
@@ -71,7 +73,7 @@ def names_a_date(table: CollectionTable, condition: Condition) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class Target:
     """What is compared: a column, or a member of a JSON column."""
 
     column: str
@@ -82,6 +84,61 @@ class _Target:
     """Its type, as SQL writes it."""
 
     members: tuple[str, ...]
+
+    @property
+    def as_jsonb(self) -> str:
+        """A JSON column as jsonb."""
+        return self.column if self.kind == "jsonb" else f"{self.column}::pg_catalog.jsonb"
+
+
+def find_target(table: CollectionTable, name: str, members: tuple[str, ...], where: str) -> Target:
+    """What a name of a filter means in this table. Raises FilterInvalid, which says that it stands at `where`."""
+    columns, vector, rest = table.columns, table.spec.vector, table.spec.rest
+    column = name
+    dotted: list[str] = []
+    while column not in columns and "." in column:  # the longest part that is a column
+        column, _, last = column.rpartition(".")
+        dotted.insert(0, last)
+    if column not in columns and rest in columns and column != vector:
+        column, dotted = rest, name.split(".")  # where other names of a row are stored
+    kind = columns.get(column)
+    if kind is None:
+        raise _no_column(table, name, where)
+    all_members = (*dotted, *members)
+    if all_members and kind not in JSON_TYPES:
+        raise wrong(
+            where, f"{shown(column)} has no members", f"its type is {kind}; members are those of a JSON column.",
+            "name the column alone.",
+        )  # fmt: skip
+    if not all(all_members):
+        raise wrong(
+            where, "a member without a name", "a dot stands between a JSON column and each of its members.",
+            'write it as  {"meta.author": "Ada"}.',
+        )  # fmt: skip
+    quoted = _quoted(column)
+    return Target(quoted, column, kind, all_members)
+
+
+@functools.lru_cache(maxsize=1024)
+def _quoted(column: str) -> str:
+    """The name of a column in a statement with psycopg's placeholders."""
+    return sql.Identifier(column).as_string(None).replace("%", "%%")
+
+
+def _no_column(table: CollectionTable, name: str, where: str) -> QueryInvalid:
+    if name.partition(".")[0] == table.spec.vector:
+        return wrong(
+            where, f"{shown(name)} holds the vectors", "vectors are compared by the search itself.",
+            "filter by another column; min_similarity excludes rows by their distance.",
+        )  # fmt: skip
+    known = sorted(table.columns)
+    near = difflib.get_close_matches(name, known, n=1)
+    listed = ", ".join(map(shown, known[:40])) + (", …" if len(known) > 40 else "")
+    return wrong(
+        where, f"{table.spec.table} has no column {shown(name)}", f"its columns are {listed}.",
+        f"did you mean {shown(near[0])}?" if near
+        else "correct the name; a member of a JSON column is written column.member.",
+    )  # fmt: skip
 
 
 class _Writer:
@@ -111,7 +168,7 @@ class _Writer:
     def _comparison(self, comparison: Comparison) -> str:
         if _is_range(self._table, comparison):
             return self._since_or_until(comparison)
-        target = self._target(comparison)
+        target = find_target(self._table, comparison.name, comparison.members, comparison.where)
         values = comparison.values
         known = [value for value in values if value.kind != "null"]
         match comparison.operator:
@@ -136,78 +193,34 @@ class _Writer:
 
     # --- what is compared ----------------------------------------------------------------------------------------------
 
-    def _target(self, comparison: Comparison) -> _Target:
-        columns = self._table.columns
-        name = comparison.name
-        dotted: list[str] = []
-        while name not in columns and "." in name:  # the longest part that is a column
-            name, _, last = name.rpartition(".")
-            dotted.insert(0, last)
-        rest = self._table.spec.rest
-        if name not in columns and rest in columns and name != self._table.spec.vector:
-            name, dotted = rest, comparison.name.split(".")  # where other names of a row are stored
-        kind = columns.get(name)
-        if kind is None:
-            raise self._no_column(comparison)
-        members = (*dotted, *comparison.members)
-        if members and kind not in ("json", "jsonb"):
-            raise wrong(
-                comparison.where, f"{shown(name)} has no members", f"its type is {kind}; members are those of a JSON column.",
-                "name the column alone.",
-            )  # fmt: skip
-        if not all(members):
-            raise wrong(
-                comparison.where, "a member without a name", "a dot stands between a JSON column and each of its members.",
-                'write it as  {"meta.author": "Ada"}.',
-            )  # fmt: skip
-        quoted = sql.Identifier(name).as_string(None).replace("%", "%%")
-        return _Target(quoted, name, kind, members)
+    def _json(self, target: Target) -> str:
+        return target.as_jsonb
 
-    def _no_column(self, comparison: Comparison) -> QueryInvalid:
-        table = self._table
-        name = comparison.name
-        if name.partition(".")[0] == table.spec.vector:
-            return wrong(
-                comparison.where, f"{shown(name)} holds the vectors", "vectors are compared by the search itself.",
-                "filter by another column; min_similarity excludes rows by their distance.",
-            )  # fmt: skip
-        known = sorted(table.columns)
-        near = difflib.get_close_matches(name, known, n=1)
-        listed = ", ".join(map(shown, known[:40])) + (", …" if len(known) > 40 else "")
-        return wrong(
-            comparison.where, f"{table.spec.table} has no column {shown(name)}", f"its columns are {listed}.",
-            f"did you mean {shown(near[0])}?" if near
-            else "correct the name; a member of a JSON column is written column.member.",
-        )  # fmt: skip
+    def _path(self, target: Target) -> str:
+        return self._placed(array_text(target.members), "pg_catalog.text[]")
 
-    def _json(self, target: _Target) -> str:
-        return target.column if target.kind == "jsonb" else f"{target.column}::pg_catalog.jsonb"
-
-    def _path(self, target: _Target) -> str:
-        return self._placed(_array(target.members), "pg_catalog.text[]")
-
-    def _value_or_null(self, target: _Target) -> str:
+    def _value_or_null(self, target: Target) -> str:
         """The column, or the text of the member; NULL where the row has none, and for JSON's null."""
-        if target.kind not in ("json", "jsonb"):
+        if target.kind not in JSON_TYPES:
             return target.column
         return f"({self._json(target)} OPERATOR(pg_catalog.#>>) {self._path(target)})"
 
     # --- equality ------------------------------------------------------------------------------------------------------
 
-    def _is_one_of(self, target: _Target, comparison: Comparison, values: Sequence[Value], *, has_null: bool) -> str:
+    def _is_one_of(self, target: Target, comparison: Comparison, values: Sequence[Value], *, has_null: bool) -> str:
         if not values:
             return f"{self._value_or_null(target)} IS NULL"
         found = self._equal(target, comparison, values)
         return f"{found} OR {self._value_or_null(target)} IS NULL" if has_null else found
 
-    def _equal(self, target: _Target, comparison: Comparison, values: Sequence[Value]) -> str:
+    def _equal(self, target: Target, comparison: Comparison, values: Sequence[Value]) -> str:
         kind = target.kind
-        if kind in ("json", "jsonb"):
+        if kind in JSON_TYPES:
             # Containment is served by a GIN index on the column, whatever the member; each value alone or in an array.
             documents = [
                 _document(target.members, each) for value in map(_as_json, values) for each in (value, f"[{value}]")
             ]
-            placed = self._placed(_array(documents), "pg_catalog.jsonb[]")
+            placed = self._placed(array_text(documents), "pg_catalog.jsonb[]")
             return f"{self._json(target)} OPERATOR(pg_catalog.@>) ANY ({placed})"
         if kind.endswith("[]"):
             element = kind[:-2]
@@ -217,20 +230,20 @@ class _Writer:
                 cast, column = "text", f"{column}::text[]"
             elif cast != element:
                 column = f"{column}::{cast}[]"
-            return f"{column} OPERATOR(pg_catalog.&&) {self._placed(_array(texts), f'{_escaped(cast)}[]')}"
+            return f"{column} OPERATOR(pg_catalog.&&) {self._placed(array_text(texts), f'{_escaped(cast)}[]')}"
         texts, cast = _typed(comparison, target, kind, values)
         column = target.column if cast is not None else f"{target.column}::text"
         kind = _escaped(cast or "text")
         if comparison.operator in ("$eq", "$ne"):
             return f"{column} = {self._placed(texts[0], kind)}"
-        return f"{column} = ANY ({self._placed(_array(texts), f'{kind}[]')})"
+        return f"{column} = ANY ({self._placed(array_text(texts), f'{kind}[]')})"
 
     # --- order and patterns --------------------------------------------------------------------------------------------
 
-    def _ordered(self, target: _Target, comparison: Comparison) -> tuple[str, list[str]]:
+    def _ordered(self, target: Target, comparison: Comparison) -> tuple[str, list[str]]:
         """The left side of a comparison by order, and its right sides."""
         values, kind = comparison.values, target.kind
-        if kind in ("json", "jsonb"):
+        if kind in JSON_TYPES:
             kinds = {"text" if value.kind in ("date", "time") else value.kind for value in values}
             if len(kinds) > 1:
                 raise wrong(
@@ -255,26 +268,26 @@ class _Writer:
             )  # fmt: skip
         return target.column, [self._placed(text, _escaped(cast)) for text in texts]
 
-    def _as_text(self, target: _Target, comparison: Comparison) -> str:
-        if target.kind in ("json", "jsonb"):
+    def _as_text(self, target: Target, comparison: Comparison) -> str:
+        if target.kind in JSON_TYPES:
             return self._json_text(target)
-        if target.kind in _TEXTS or _is_citext(target.kind):
+        if target.kind in TEXTS or is_citext(target.kind):
             return target.column
         raise wrong(
             comparison.where, f"{target.name} is no text", f"its type is {target.kind}; patterns are those of texts.",
             "compare it with $eq, $in or an order.",
         )  # fmt: skip
 
-    def _json_text(self, target: _Target) -> str:
+    def _json_text(self, target: Target) -> str:
         """The member where it is a text, else NULL."""
         return f"(CASE WHEN {self._is_of(target, 'string')} THEN {self._again(target)} END)"
 
-    def _is_of(self, target: _Target, json_type: str) -> str:
+    def _is_of(self, target: Target, json_type: str) -> str:
         path = self._path(target)
         self._last_path = path
         return f"pg_catalog.jsonb_typeof({self._json(target)} OPERATOR(pg_catalog.#>) {path}) = '{json_type}'"
 
-    def _again(self, target: _Target) -> str:
+    def _again(self, target: Target) -> str:
         """The member's text, by the path of the latest `_is_of`."""
         return f"({self._json(target)} OPERATOR(pg_catalog.#>>) {self._last_path})"
 
@@ -292,7 +305,7 @@ class _Writer:
         day = first_day(value.text, name=name) if name == "since" else day_after(value.text, name=name)
         if day is None:
             return "true"
-        column = sql.Identifier(date).as_string(None).replace("%", "%%")
+        column = _quoted(date)
         kind = _escaped(self._table.columns[date])
         return f"{column} {'>=' if name == 'since' else '<'} {self._placed(day.isoformat(), kind)}"
 
@@ -303,7 +316,7 @@ def _is_range(table: CollectionTable, comparison: Comparison) -> bool:
     return name in ("since", "until") and name not in table.columns and table.spec.date is not None
 
 
-def _is_citext(kind: str) -> bool:
+def is_citext(kind: str) -> bool:
     return kind == "citext" or kind.endswith(".citext")
 
 
@@ -323,7 +336,7 @@ def _as_json(value: Value) -> str:
     return value.text if value.kind in ("number", "boolean") else json.dumps(value.text, ensure_ascii=False)
 
 
-def _array(texts: Sequence[str]) -> str:
+def array_text(texts: Sequence[str]) -> str:
     """The texts as the text of a PostgreSQL array."""
     return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"
 
@@ -331,8 +344,11 @@ def _array(texts: Sequence[str]) -> str:
 # --- values in the type of a column ----------------------------------------------------------------------------------
 
 
-def _typed(comparison: Comparison, target: _Target, kind: str, values: Sequence[Value]) -> tuple[list[str], str | None]:
+def _typed(comparison: Comparison, target: Target, kind: str, values: Sequence[Value]) -> tuple[list[str], str | None]:
     """The texts of the values, and the type of all of them; None for a column that is compared as text."""
+    if len(values) == 1:
+        text, cast = _one(comparison, target, kind, values[0])
+        return [text], cast
     texts, casts = [], set()
     for value in values:
         text, cast = _one(comparison, target, kind, value)
@@ -343,9 +359,9 @@ def _typed(comparison: Comparison, target: _Target, kind: str, values: Sequence[
     return texts, max((cast for cast in casts if cast is not None), key=_WIDTHS.index)
 
 
-def _one(comparison: Comparison, target: _Target, kind: str, value: Value) -> tuple[str, str | None]:
+def _one(comparison: Comparison, target: Target, kind: str, value: Value) -> tuple[str, str | None]:
     text = value.text
-    if kind in _TEXTS or _is_citext(kind):
+    if kind in TEXTS or is_citext(kind):
         if value.kind in ("text", "date", "time"):
             return text, kind
         raise _misfit(comparison, target, kind, value, "write it in quotes.")
@@ -370,14 +386,14 @@ def _one(comparison: Comparison, target: _Target, kind: str, value: Value) -> tu
             return str(uuid.UUID(text if value.kind == "text" else "")), kind
         except ValueError:
             raise _misfit(comparison, target, kind, value, "write it as 32 hexadecimal digits.") from None
-    if kind == "date" or kind in _TIMES:
+    if kind == "date" or kind in TIMES:
         return _time(comparison, target, kind, value)
     if value.kind in ("text", "number", "date", "time"):
         return text, None
     raise _misfit(comparison, target, kind, value, "compare it with a text.")
 
 
-def _time(comparison: Comparison, target: _Target, kind: str, value: Value) -> tuple[str, str]:
+def _time(comparison: Comparison, target: Target, kind: str, value: Value) -> tuple[str, str]:
     """A date or a time in ISO-8601. A time without a zone is UTC, in the filter and in the column."""
     advice = "write it as 2024-02-07 or 2024-02-07T12:30:00Z; since and until take a year or a month, too."
     if value.kind not in ("text", "date", "time"):
@@ -405,9 +421,9 @@ def _whole(text: str) -> int | None:
         return int(as_double) if as_double.is_integer() and abs(as_double) < 2**53 else None
 
 
-def _misfit(comparison: Comparison, target: _Target, kind: str, value: Value, next_step: str) -> QueryInvalid:
+def _misfit(comparison: Comparison, target: Target, kind: str, value: Value, next_step: str) -> QueryInvalid:
     what = "null" if value.kind == "null" else _IN_WORDS[value.kind]
-    if kind in ("date", "uuid", *_TIMES) and value.kind == "text":
+    if kind in ("date", "uuid", *TIMES) and value.kind == "text":
         what = "a text that is none"
     named = f"the elements of {shown(target.name)} are" if target.kind.endswith("[]") else f"{shown(target.name)} is"
     return wrong(

@@ -87,7 +87,7 @@ class Condition:
     """16 bytes that stand for the whole filter: what cursors belong to, and the key of what is remembered about it."""
 
     def __post_init__(self) -> None:
-        content = json.dumps(_plain(self.root), separators=(",", ":")).encode()
+        content = repr(_plain(self.root)).encode()  # of nested tuples of texts: no two filters have the same
         object.__setattr__(self, "digest", hashlib.blake2b(content, digest_size=16).digest())
 
     @property
@@ -150,6 +150,8 @@ def parse_json(text: str) -> Mapping[str, Any]:
 
 def shown(name: str) -> str:
     """A name as messages and logs show it: on one line, of bounded length."""
+    if name.isprintable() and len(name) <= 80:
+        return name
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name[:80])
 
 
@@ -286,6 +288,8 @@ def _comparison(
 
 
 def _check_kinds(operator: Operator, values: tuple[Value, ...], where: str) -> None:
+    if operator in ("$eq", "$ne", "$in", "$nin"):
+        return
     kinds = {value.kind for value in values}
     if operator == "$exists" and kinds != {"boolean"}:
         raise wrong(
@@ -353,11 +357,7 @@ def _value(given: object, where: str) -> Value:
 
 def _text(given: str, where: str) -> str:
     text = str(given)
-    try:
-        is_possible = "\0" not in text and text.encode() is not None and len(text) <= MAX_VALUE_CHARS
-    except UnicodeEncodeError:
-        is_possible = False
-    if not is_possible:
+    if "\0" in text or len(text) > MAX_VALUE_CHARS or not _is_unicode(text):
         raise wrong(
             where, "no row can have this text",
             f"it is not Unicode, contains a NUL, or has more than {MAX_VALUE_CHARS:,} characters.", "correct the value.",
@@ -395,6 +395,8 @@ def _below(where: str, key: object) -> str:
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         return bool(text.encode())
     except UnicodeEncodeError:
@@ -409,10 +411,10 @@ def _comparisons(part: Part) -> Iterator[Comparison]:
             yield from _comparisons(each)
 
 
-def _plain(part: Part) -> list[Any]:
+def _plain(part: Part) -> tuple[Any, ...]:
     if isinstance(part, Comparison):
-        return [part.name, part.members, part.operator, [(value.kind, value.text) for value in part.values]]
-    return [part.operator, [_plain(each) for each in part.parts]]
+        return part.name, part.members, part.operator, *[(value.kind, value.text) for value in part.values]
+    return part.operator, *[_plain(each) for each in part.parts]
 
 
 def _no_number(name: str) -> float:

@@ -139,6 +139,16 @@ class KeywordSearch:
 
         return self._reading.read(explained)
 
+    def condition(self, request: SearchRequest) -> tuple[sql.Composable, dict[str, Any]]:
+        """The condition ` AND …` that a row has the words of the request's text and passes its filters, with its
+        parameters."""
+        known = self.known()
+        condition, parameters = where(known.table, request.filters)
+        matches = sql.SQL(" AND {} OPERATOR(pg_catalog.@@) {}{}").format(
+            document(known.config, known.table.spec), query(known.config), condition
+        )
+        return matches, parameters | {"text": request.words.query}
+
     def plan(self, page: Page) -> str:
         """A summary of the plan for a search, without its values."""
         try:
