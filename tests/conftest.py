@@ -35,6 +35,14 @@ def pytest_collection() -> None:
     gc.disable()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core, and one more for what other tests leave of them while they wait for servers and processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    waits = any("unit" not in Path(each).parts for each in config.args)
+    return cores + waits
+
+
 def pytest_collection_finish() -> None:
     """Modules and tests stay until the end: looking for garbage among them again and again was a sixth of a run."""
     gc.collect()
