@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -260,7 +261,7 @@ def test_a_vector_of_any_kind_has_pages(read_only_instance: Instance, golden: Go
 
 def test_similar_articles_have_pages_too(read_only_instance: Instance, golden: Golden) -> None:
     uri = golden.rows[7]["uri"]
-    pages = list(itertools.islice(walk(read_only_instance.similar, uri=uri, k=12), 5))
+    pages = list(itertools.islice(walk(partial(read_only_instance.similar, uri), k=12), 5))
     uris = [hit.uri for hit in hits_of(pages)]
     assert len(set(uris)) == len(uris) == 60
     assert uri not in uris
