@@ -18,6 +18,7 @@ import everindex
 from everindex.articles.instance import Instance
 from everindex.errors import InternalError
 from everindex.host_names import names_of
+from everindex.web.api import collections as collections_api
 from everindex.web.api import probes as operations
 from everindex.web.api import routes as api
 from everindex.web.api.openapi import completed
@@ -92,7 +93,7 @@ def create_app(
     app.state.site = Site(
         instance, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds
     )
-    for part in (api, operations, search_page, incident_page, index_page):
+    for part in (api, collections_api, operations, search_page, incident_page, index_page):
         app.include_router(part.router)
     app.add_route("/static/{name:path}", serve_asset, include_in_schema=False)
     app.add_route("/docs", reference_page, include_in_schema=False)

@@ -136,6 +136,7 @@ def test_every_documented_operation_is_described(client: httpx2.Client) -> None:
 
     assert set(document["paths"]) == {
         "/api/search", "/api/search/many", "/api/similar", "/api/article", "/api/facets", "/api/incidents", "/api/index",
+        "/api/collections", "/api/collections/{name}/search",
         "/livez", "/readyz", "/-/versions",
     }  # fmt: skip
     for path, methods in document["paths"].items():

@@ -89,6 +89,14 @@ class SearchService:
         return self._found(request, query_vector)
 
     def _found(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
+        if not self._engine.collection.text and request.mode in ("keyword", "hybrid"):
+            if request.mode == "keyword":
+                raise QueryInapplicable(
+                    "this collection has no words to search by.",
+                    why="it was declared without a text column.",
+                    next_step="search it with mode=semantic, or by a vector.",
+                )
+            request = replace(request, mode="semantic")
         if request.min_similarity is not None and self._engine.collection.metric == "l2":
             raise QueryInapplicable(
                 "this collection has no similarity.",

@@ -70,7 +70,7 @@ def require_hits_within_limit(searches: int, k: int) -> None:
 def characters_of(hits: Sequence[Hit]) -> int:
     """The approximate length of the hits as JSON, in characters."""
     return sum([
-        300 + len(hit.summary or "") + len(hit.title or "") + len(hit.snippet or "") + len(hit.title_snippet or "")
+        300 + sum(map(len, filter(None, hit.texts))) + len(hit.snippet or "") + len(hit.title_snippet or "")
         for hit in hits
     ])  # fmt: skip
 

@@ -84,11 +84,13 @@ def as_json(value: Any, status_code: int = 200) -> Response:
     return Response(to_json(value), status_code=status_code, media_type="application/json")
 
 
-def _body(model: type[Any]) -> dict[str, Any]:
+def body_of(model: type[Any]) -> dict[str, Any]:
+    """The OpenAPI of a route whose body is read as `model`."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
-def _query(model: type[BaseModel]) -> dict[str, Any]:
+def query_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The same of one whose query is."""
     schema = model.model_json_schema()
     return {
         "parameters": [
@@ -101,7 +103,7 @@ def _query(model: type[BaseModel]) -> dict[str, Any]:
 
 @router.get(
     "/search", summary="Search by a text or a vector", response_model=AnswerOut, tags=["search"],
-    openapi_extra=_query(SearchQuery),
+    openapi_extra=query_of(SearchQuery),
 )  # fmt: skip
 async def search(request: Request) -> Any:
     """The k articles that answer `q` best (or are nearest to `vector`), best first, among those that pass the filters.
@@ -109,7 +111,7 @@ async def search(request: Request) -> Any:
     With filters only: the newest articles that pass them; `total` is how many do."""
     asked = read_query(request, SearchQuery)
     if asked.q if asked.vector else not VISIBLE.search(asked.q) and _filters_of(asked).is_empty:
-        raise _one_of_two(QueryInapplicable)
+        raise one_of_two(QueryInapplicable)
     vector = vector_of_base64(asked.vector) if asked.vector else None
     site = site_of(request)
     found = await answer(site, _request(asked, asked.q if asked.q.strip() else None, vector))
@@ -118,7 +120,7 @@ async def search(request: Request) -> Any:
 
 @router.post(
     "/search", summary="Search by a vector or a text", response_model=AnswerOut, tags=["search"],
-    openapi_extra=_body(SearchBody),
+    openapi_extra=body_of(SearchBody),
 )  # fmt: skip
 async def search_by_body(request: Request) -> Any:
     """As GET, with a JSON body: `{"vector": [...], "k": 10}` or `{"text": "...", "category": "..."}`."""
@@ -129,7 +131,7 @@ async def search_by_body(request: Request) -> Any:
 
 @router.post(
     "/search/many", summary="Several searches in one request", response_model=AnswersOut, tags=["search"],
-    openapi_extra=_body(SearchManyBody),
+    openapi_extra=body_of(SearchManyBody),
 )  # fmt: skip
 async def search_many(request: Request) -> Any:
     """Up to 100 semantic searches in one round trip to the database: `{"texts": ["...", "..."]}` or `{"vectors": [[...]]}`."""
@@ -141,14 +143,14 @@ async def search_many(request: Request) -> Any:
 def _of_body(body: SearchBody) -> SearchRequest:
     """Raises UsageError, QueryInvalid."""
     if (body.text is None) == (body.vector is None) and (body.text is not None or _filters_of(body).is_empty):
-        raise _one_of_two(UsageError)
+        raise one_of_two(UsageError)
     return _request(body, body.text, None if body.vector is None else vector_of(body.vector))
 
 
 def _several(body: SearchManyBody) -> tuple[SearchRequest, list[str], list[np.ndarray] | None]:
     """The options, and the texts or vectors of several searches. Raises UsageError, QueryInvalid, AnswerTooLarge."""
     if (body.texts is None) == (body.vectors is None):
-        raise _one_of_two(UsageError)
+        raise one_of_two(UsageError)
     asked = SearchRequest(
         mode="semantic", k=body.k, filters=_filters_of(body), ef_search=body.ef_search,
         min_similarity=body.min_similarity,
@@ -180,7 +182,7 @@ def _facets_of(asked: SearchQuery | SearchBody) -> tuple[str, ...]:
     return tuple(asked.facets or ())
 
 
-def _one_of_two(kind: type[UsageError]) -> UsageError:
+def one_of_two(kind: type[UsageError]) -> UsageError:
     """The error for a search with more or less than one of its inputs: of class `kind`. UsageError for a body, whose
     schema states the rule; another class for URL parameters, whose schema cannot."""
     return kind(
@@ -260,7 +262,7 @@ async def incidents(
 
 @router.post(
     "/incidents", summary="Create an incident", response_model=IncidentOut, status_code=201, tags=["incidents"],
-    responses=CREATED, openapi_extra=_body(IncidentBody),
+    responses=CREATED, openapi_extra=body_of(IncidentBody),
 )  # fmt: skip
 async def new_incident(request: Request) -> Any:
     """Creates an incident. Its name and topic together must be unique."""
@@ -276,7 +278,7 @@ async def new_incident(request: Request) -> Any:
 
 @router.patch(
     "/incidents", summary="Change the status of an incident", response_model=IncidentOut, responses=MISSING,
-    tags=["incidents"], openapi_extra=_body(IncidentChangeBody), operation_id=CHANGE_STATUS,
+    tags=["incidents"], openapi_extra=body_of(IncidentChangeBody), operation_id=CHANGE_STATUS,
 )  # fmt: skip
 async def changed_incident(request: Request) -> Any:
     """Sets the status of the incident with this name and topic."""

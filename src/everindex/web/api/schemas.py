@@ -106,10 +106,32 @@ TEXT_VECTOR_OR_FILTERS: JsonDict = {
 }
 
 
-class _Bounds(BaseModel):
-    """The options of every search."""
+#: The same of a collection, which has no named filters.
+TEXT_VECTOR_OR_FILTER: JsonDict = {
+    "oneOf": [
+        _given("text", {"type": "string"}, vector=_NONE),
+        _given("vector", _LIST, text=_NONE, mode={"enum": ["semantic", None]}),
+        {
+            "properties": {"text": _NONE, "vector": _NONE, "filter": {"type": "object", "minProperties": 1}},
+            "required": ["filter"],
+        },
+    ]
+}
 
-    k: Whole = Field(10, description=f"Number of articles to return (per search), 1 to {MAX_K}.", json_schema_extra=K)
+
+class _Limits(BaseModel):
+    """The options of every search, of any table."""
+
+    k: Whole = Field(10, description=f"Number of hits to return (per search), 1 to {MAX_K}.", json_schema_extra=K)
+    ef_search: Whole | None = Field(
+        None, description="hnsw.ef_search, 1 to 1000; chosen from k if omitted.", json_schema_extra=EF_SEARCH
+    )
+    min_similarity: float | None = Field(None, description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)
+
+
+class _Bounds(_Limits):
+    """The same with the named filters of articles."""
+
     category: str | None = Field(None, description="Only articles of this category.", json_schema_extra=VALUE)
     topic: str | None = Field(None, description="Only articles of this topic.", json_schema_extra=VALUE)
     source: str | None = Field(None, description="Only articles of this news_source.", json_schema_extra=VALUE)
@@ -117,13 +139,11 @@ class _Bounds(BaseModel):
         None, description="First date, ISO-8601 or a prefix of it: 2023, 2023-02, 2023-02-07.", json_schema_extra=DAY
     )
     until: str | None = Field(None, description="Last date, inclusive, as `since`.", json_schema_extra=DAY)
-    ef_search: Whole | None = Field(
-        None, description="hnsw.ef_search, 1 to 1000; chosen from k if omitted.", json_schema_extra=EF_SEARCH
-    )
-    min_similarity: float | None = Field(None, description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)
 
 
-class _OneSearch(_Bounds):
+class _Options(BaseModel):
+    """The options of a single search."""
+
     exact: bool = Field(False, description="Read every row instead of using the index: slow, but exact.")
     after: str | None = Field(None, description=AFTER)
     diversity: float | None = Field(None, description=DIVERSITY, json_schema_extra=SHARE)
@@ -163,14 +183,24 @@ class _ManyByBody(BaseModel):
     )
 
 
-class SearchQuery(_OneSearch, _ByAddress):
+class SearchQuery(_Bounds, _Options, _ByAddress):
     """A search by URL parameters: a text or a vector."""
 
 
-class SearchBody(_OneSearch, _ByBody):
+class SearchBody(_Bounds, _Options, _ByBody):
     """A search by a text, by a vector, or by filters only."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=TEXT_VECTOR_OR_FILTERS)
+
+
+class CollectionQuery(_Limits, _Options, _ByAddress):
+    """A search of a collection by URL parameters."""
+
+
+class CollectionBody(_Limits, _Options, _ByBody):
+    """A search of a collection by a text, by a vector, or by a filter only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=TEXT_VECTOR_OR_FILTER)
 
 
 class SearchManyBody(_Bounds, _ManyByBody):
@@ -212,14 +242,9 @@ class IncidentChangeBody(IncidentBody):
     )
 
 
-class HitOut(BaseModel):
-    uri: str
-    title: str | None
-    summary: str | None
-    news_source: str | None
-    category: str | None
-    topic: str | None
-    publication_date: str | None
+class _HitOut(BaseModel):
+    """What a search says of every hit."""
+
     distance: Annotated[float | None, Field(description="Cosine distance, 0 to 2; null without a vector to compare.")]
     similarity: Annotated[float | None, Field(description="1 − distance.")]
     title_snippet: Annotated[str | None, Field(description="The title as safe HTML, with matches in <mark>.")]
@@ -261,8 +286,24 @@ class AnswerFacetsOut(BaseModel):
     histograms: Annotated[dict[str, HistogramOut], Field(description="Of columns that are dates.")]
 
 
-class AnswerOut(BaseModel):
-    hits: list[HitOut]
+class HitOut(_HitOut):
+    uri: str
+    title: str | None
+    summary: str | None
+    news_source: str | None
+    category: str | None
+    topic: str | None
+    publication_date: str | None
+
+
+class CollectionHitOut(_HitOut):
+    key: Annotated[Any, Field(description="What identifies the row.")]
+    fields: Annotated[dict[str, Any], Field(description="The columns of the collection.")]
+
+
+class _AnswerOut(BaseModel):
+    """What every answer says beside its hits."""
+
     k: int
     mode: Annotated[AnswerMode, Field(description="browse: no text; the newest articles that match the filters.")]
     strategy: Strategy
@@ -280,6 +321,32 @@ class AnswerOut(BaseModel):
     total_is_estimate: Annotated[
         bool, Field(description="In mode browse: whether total is an estimate by PostgreSQL.")
     ] = False
+
+
+class AnswerOut(_AnswerOut):
+    hits: list[HitOut]
+
+
+class CollectionAnswerOut(_AnswerOut):
+    hits: list[CollectionHitOut]
+
+
+class CollectionOut(BaseModel):
+    name: str
+    table: str
+    key: str
+    text: list[str]
+    vector: str
+    metadata: list[str]
+    metric: str
+    dimensions: int | None
+    rows: Annotated[int | None, Field(description="PostgreSQL's estimate.")]
+    index: Annotated[str | None, Field(description="The vector index that serves searches; null while there is none.")]
+    problem: Annotated[str | None, Field(description="Why the collection cannot be searched, where it cannot.")]
+
+
+class CollectionsOut(BaseModel):
+    collections: list[CollectionOut]
 
 
 class AnswersOut(BaseModel):

@@ -15,12 +15,19 @@ from everindex.articles.embedding import Embedder, embed_queries
 from everindex.articles.model import Answer
 from everindex.articles.search.query_vectors import NO_VECTOR, QueryVector, text_to_embed
 from everindex.articles.search.request import SearchRequest, check_query
+from everindex.articles.searchable import Searchable
 from everindex.errors import EmbeddingModelUnrecorded, EmbeddingModelUnusable, EverindexError, QueryInvalid
 from everindex.web.site import Site
 
 
-async def answer(site: Site, request: SearchRequest) -> Answer:
-    """Raises what `SearchService.answer` raises, and ServerBusy when no thread became free in time."""
+async def answer(site: Site, request: SearchRequest, collection: Searchable | None = None) -> Answer:
+    """The answer of the articles, or of another collection. Raises what `SearchService.answer` raises, and ServerBusy when no
+    thread became free in time."""
+    if (
+        collection is not None
+    ):  # its width is its own, and so is its model: an endpoint is asked in the database's thread
+        searches = collection.searches
+        return await site.in_database(lambda: searches.answer(request))
     query_vector = await _remote_vector(site, request) if request.is_embedded else None
     return await site.in_database(lambda: site.instance.searches.answer(request, query_vector))
 

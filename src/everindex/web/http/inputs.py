@@ -73,6 +73,11 @@ def read_filters(
     return both(named, (parse_json(more) if more.strip() else None) if isinstance(more, str) else more)
 
 
+def read_where(given: str | Mapping[str, Any] | None) -> AnyFilters:
+    """A condition of the filter language alone, as JSON or as read from it. Raises FilterInvalid."""
+    return read_filters(category=None, topic=None, source=None, since=None, until=None, more=given)
+
+
 def as_filter(value: str | None) -> str | None:
     """A value to filter by; an empty one sets no filter. NUL cannot be sent to PostgreSQL, and its replacement matches
     nothing."""

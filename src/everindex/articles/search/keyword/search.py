@@ -19,9 +19,10 @@ from everindex.articles.declared import ARTICLES
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.explain import plan_as_run, without_words
-from everindex.articles.search.filters import names_of
+from everindex.articles.search.filters import names_of, where
 from everindex.articles.search.keyword.document import (
     TextConfig,
+    document,
     find_config,
     generation_names,
     mark,
