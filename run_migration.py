@@ -1,4 +1,4 @@
-"""Migrates by hand: `python run_migration.py` is `everindex migrate`, with the same arguments and the same exit status."""
+"""The manual migration: `python run_migration.py` is `everindex migrate`, with the same arguments and exit status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> None:
     except ModuleNotFoundError as exc:
         sys.exit(
             f"not-installed: {exc.name} is not installed in this Python ({sys.executable}).\n"
-            "  why:  run_migration.py is a door to `everindex migrate`, and brings nothing of its own.\n"
+            "  why:  run_migration.py only calls `everindex migrate`, which is not installed here.\n"
             "  next: source .venv/bin/activate, or pip install everindex; then run it again."
         )
     sys.argv[1:] = ["migrate", *sys.argv[1:]]
