@@ -13,7 +13,7 @@ from everindex.cli.output import say
 def print_explanation(explanation: Explanation) -> None:
     """Prints the strategy and its reason, settings, statement and plan, after the hits."""
     search_plan = explanation.search_plan
-    say(f"\nstrategy: {search_plan.strategy}: {search_plan.reason}")
+    say(f"\nstrategy: {search_plan.strategy} ({search_plan.reason})")
     if search_plan.settings:
         say(
             f"settings: {', '.join(f'{name} = {value}' for name, value in search_plan.settings)}, for this statement "

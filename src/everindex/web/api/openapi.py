@@ -33,11 +33,9 @@ WITH_A_BODY = {
     "415": "Unsupported content type.",
 }
 SEARCHES = {
-    "409": "Right in its parts, and yet not to be answered: the parts do not fit each other, a cursor is of another "
-    "search, a "
-    "filter names a column that the table does not have, a "
-    "vector is not as wide as the column or has no direction, the table holds vectors of another model than the query "
-    "would get."
+    "409": "Valid options that cannot be answered together: they are not compatible, the cursor belongs to another "
+    "search, a filter names a column that the table does not have, the vector does not have the column's width or has "
+    "no direction, or the table holds vectors of another model than the query's."
 }
 #: For these, 503 has its own response and is not a problem document.
 OWN_ANSWERS = {("/readyz", "503")}

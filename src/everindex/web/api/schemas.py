@@ -26,8 +26,8 @@ from everindex.articles.search.request import MAX_RERANK
 from everindex.index.spec import MAX_EF_SEARCH
 
 MODE = (
-    f"How a text is searched: hybrid (by meaning and by words), semantic or keyword; {DEFAULT_MODE} when left out. "
-    "A vector is searched by meaning."
+    f"How a text is searched: hybrid (by meaning and by words), semantic or keyword; default {DEFAULT_MODE}. "
+    "A vector is always searched semantically."
 )
 
 #: The maximum number of searches in one request.
