@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
     from tokenizers import Encoding, Tokenizer
 
-#: Texts in a batch, and tokens with the padding: some 100 MB of activations of a model with 12 heads.
+#: Texts in a batch, and tokens with the padding. all-MiniLM-L6-v2 takes a third less processor time than with 8,192 tokens, since
+#: the activations stay in the caches, and 0.4 GB instead of 0.9 (1,024 texts of the sample, two cores).
 BATCH_TEXTS = 64
-BATCH_TOKENS = 8_192
+BATCH_TOKENS = 2_048
 #: Characters of a text that are tokenised at all, for each token of the window: the longest words of any script are shorter.
 CHARS_PER_TOKEN = 40
 #: Inputs of transformers that are filled; a model that needs another one is refused.
@@ -151,6 +152,8 @@ def _session(path: Path) -> InferenceSession:
     options.log_severity_level = 3  # errors: what it warns of is about its own optimisations
     # Its threads would spin while they wait, a third of the processor time, beside a database that needs it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Of a pattern for every shape that has come: texts have all lengths.
+    options.enable_mem_pattern = False
     usable = set(onnxruntime.get_available_providers())
     providers = [one for one in ("CUDAExecutionProvider", "CPUExecutionProvider") if one in usable]
     try:
