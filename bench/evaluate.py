@@ -30,11 +30,12 @@ from environments import python_of
 
 from everindex.articles.connect import connect_instance
 from everindex.articles.evaluation.judgements import JudgedQuery, read_judgements
-from everindex.articles.evaluation.measures import Values, compare, estimate, measure, measure_names
+from everindex.articles.evaluation.measures import compare, estimate, measure, measure_names
 from everindex.articles.evaluation.systems import Evaluated, System, systems_of
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
 from everindex.articles.model import MODES, Article
+from everindex.articles.search.hybrid import fuse
 from everindex.migrate import runner
 from everindex.pg.embedded import running as embedded
 from everindex.settings import Settings
@@ -61,11 +62,12 @@ json.dump([[int(n) for n, s in zip(row, values) if s > 0] for row, values in zip
 
 
 def sample() -> list[Article]:
-    """The distinct texts of the sample, the first item of each."""
+    """The distinct texts of the sample: of each the item that WRITTEN judges, else the first."""
+    judged_keys = read_judgements(WRITTEN).keys
     seen: dict[str, Article] = {}
     for article in read_source(str(sample_source())):
-        if isinstance(article, Article):
-            seen.setdefault(article.text_to_embed, article)
+        if isinstance(article, Article) and (article.text_to_embed not in seen or article.uri in judged_keys):
+            seen[article.text_to_embed] = article
     return list(seen.values())
 
 
@@ -121,18 +123,24 @@ def judged(
     environments: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Figures of each system and of BM25, and the paired comparisons of hybrid with each of them."""
-    known = {query.id for query in queries} & {article.uri for article in articles}
-    values: dict[str, Mapping[str, Values]] = {}
+    known = {article.uri for article in articles}
+    own = {query.id for query in queries} & known
+    rankings: dict[str, Mapping[str, Sequence[str]]] = {}
     milliseconds: dict[str, float] = {}
     for system in systems:
         run = evaluated.run(system, queries)
-        values[system.name] = measure(queries, _without_own(run.rankings, known), k=K)
+        rankings[system.name] = run.rankings
         milliseconds[system.name] = round(float(np.median(run.milliseconds)), 1)
-    values["BM25 (bm25s)"] = measure(queries, _without_own(bm25(articles, queries, environments), known), k=K)
+    rankings["BM25 (bm25s)"] = by_bm25 = bm25(articles, queries, environments)
+    for name in [system.name for system in systems if system.mode == "semantic" and system.reranker is None]:
+        both = {one: fuse(found, by_bm25[one][: 2 * K]) for one, found in rankings[name].items()}
+        rankings[f"{name} and BM25 (bm25s), fused"] = {one: [each.key for each in found] for one, found in both.items()}
+    values = {name: measure(queries, _without_own(found, own), k=K) for name, found in rankings.items()}
     first = measure_names(K)[0]
     return {
         "queries": len(queries),
         "relevant": sum(len(query.relevant) for query in queries),
+        "unknown_keys": len({key for query in queries for key in query.grades} - known),
         "systems": {
             name: {measured: estimate(found).as_dict() for measured, found in each.items()}
             | ({"median_ms": milliseconds[name]} if name in milliseconds else {})
