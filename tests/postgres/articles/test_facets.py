@@ -88,6 +88,13 @@ def test_a_search_by_words_counts_the_rows_that_have_them(opened: Instance, mode
     assert counts(answer.facets, "category") == Counter(hit.category for hit in matching.hits)
 
 
+def test_where_no_row_has_all_words_those_that_have_some_are_counted(opened: Instance) -> None:
+    answer = opened.search("memory xylophonist", mode="keyword", k=3, facets=("category",))
+    matching = opened.search("memory", mode="keyword", k=1000)
+    assert answer.facets is not None
+    assert (answer.facets.source, answer.facets.counted) == ("words", len(matching.hits))
+
+
 def test_a_search_by_meaning_counts_the_nearest(opened: Instance) -> None:
     vector = opened.embed_query("memory leak")
     filters = {"lang": "en"}

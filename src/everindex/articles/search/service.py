@@ -251,9 +251,13 @@ class SearchService:
     # --- facets ----------------------------------------------------------------------------------------------------
 
     def _count_words(self, request: SearchRequest) -> Facets:
-        """The facets of the rows that have the words of the text, MOST_RANKED at most."""
-        condition, parameters = self._words.condition(request)
-        return self._count(request, condition, parameters, source="words", most=MOST_RANKED)
+        """The facets of the rows that have the words of the text, MOST_RANKED at most; where no row has all of them, as in
+        the answer, those that have some."""
+        found = self._count(request, *self._words.condition(request), source="words", most=MOST_RANKED)
+        if found.counted or request.mode != "keyword" or not request.words.is_plain or len(request.words.items) < 2:
+            return found
+        some = self._words.condition(request, any_word=True)
+        return self._count(request, *some, source="words", most=MOST_RANKED)
 
     def _count_words_or_nearest(self, request: SearchRequest, vector: QueryVector) -> Facets:
         """The same, or where no row has the words, as of the rows nearest in meaning, which are then the answer."""

@@ -19,10 +19,9 @@ from everindex.articles.declared import ARTICLES
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.explain import plan_as_run, without_words
-from everindex.articles.search.filters import names_of, where
+from everindex.articles.search.filters import names_of
 from everindex.articles.search.keyword.document import (
     TextConfig,
-    document,
     find_config,
     generation_names,
     mark,
@@ -32,7 +31,7 @@ from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.ranking import MOST_REMEMBERED, Ranking
 from everindex.articles.search.keyword.row_words import RowWords
 from everindex.articles.search.keyword.snippet import with_snippets
-from everindex.articles.search.keyword.statements import Known, Row, matching_places, words_of_matches
+from everindex.articles.search.keyword.statements import Known, Row, matching, matching_places, words_of_matches
 from everindex.articles.search.parsed_query import MOST_WORDS
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.articles.search.slow_log import log_slow
@@ -140,15 +139,12 @@ class KeywordSearch:
 
         return self._reading.read(explained)
 
-    def condition(self, request: SearchRequest) -> tuple[sql.Composable, dict[str, Any]]:
-        """The condition ` AND …` that a row has the words of the request's text and passes its filters, with its
-        parameters."""
-        known = self.known()
-        condition, parameters = where(known.table, request.filters)
-        matches = sql.SQL(" AND {} OPERATOR(pg_catalog.@@) {}{}").format(
-            document(known.config, known.table.spec), query(known.config), condition
-        )
-        return matches, parameters | {"text": request.words.query}
+    def condition(self, request: SearchRequest, *, any_word: bool = False) -> tuple[sql.Composable, dict[str, Any]]:
+        """The condition ` AND …` that a row has all words of the request's text (or any of them) and passes its filters, with
+        its parameters."""
+        known, words = self.known(), request.words
+        text = " | ".join(words.items) if any_word else words.query
+        return matching(known, request.filters), {**request.bound(known.table).values, "text": text}
 
     def plan(self, page: Page) -> str:
         """A summary of the plan for a search, without its values."""

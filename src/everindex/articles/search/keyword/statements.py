@@ -106,6 +106,14 @@ _COUNT = """(SELECT pg_catalog.count(*) FROM (SELECT FROM {table}
 _ROWS = "SELECT {columns}, {mark}{distance} FROM {table} WHERE {which}"
 
 
+def matching(known: Known, filters: AnyFilters) -> sql.Composed:
+    """The condition ` AND …` that a row matches. Parameters: `text` (a tsquery), those of the filters."""
+    condition, _ = where(known.table, filters)
+    return sql.SQL(" AND {document} OPERATOR(pg_catalog.@@) {query}{condition}").format(
+        **_common(known), condition=condition
+    )
+
+
 def matching_places(known: Known, filters: AnyFilters, *, most: int) -> sql.Composed:
     """Parameters: `text` (a tsquery), `ranked` (plain words), those of the filters. One row: the table's filenode, the
     hashes of the stems of `ranked`, the places of at most `most` matching rows."""
