@@ -26,9 +26,9 @@ from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.sync import MOST_REMOVED, Synced
 from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article
-from everindex.articles.model import Article, RowProblem
+from everindex.articles.model import Answer, Article, RowProblem
 from everindex.articles.search.filters import AnyFilters
-from everindex.articles.search.request import as_filters
+from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, as_filters
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.spec import CollectionSpec, Metric, VectorType
 from everindex.articles.table import read_table
@@ -267,3 +267,22 @@ class Instance(Searchable):
         """One article with all its stored fields. Raises ArticleNotFound."""
         table, _ = self.engine.known()
         return read_article(self.reading, table, uri)
+
+    def similar(
+        self,
+        uri: str,
+        *,
+        k: int = 10,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
+        after: str | None = None,
+        min_similarity: float | None = None,
+        diversity: float | None = None,
+        without_near_duplicates: bool = False,
+        near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE,
+    ) -> Answer:
+        """The k articles nearest to an article, excluding the article itself; as `Searchable.similar`. Raises
+        ArticleNotFound."""
+        return super().similar(
+            uri, k=k, filters=filters, after=after, min_similarity=min_similarity, diversity=diversity,
+            without_near_duplicates=without_near_duplicates, near_duplicate_distance=near_duplicate_distance,
+        )  # fmt: skip

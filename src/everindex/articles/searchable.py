@@ -189,6 +189,7 @@ class Searchable:
     def similar(
         self,
         key: Any,
+        /,
         *,
         k: int = 10,
         filters: AnyFilters | Mapping[str, Any] | None = None,
@@ -198,11 +199,11 @@ class Searchable:
         without_near_duplicates: bool = False,
         near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE,
     ) -> Answer:
-        """The k articles nearest to an article, excluding the article itself.
+        """The k rows nearest to the row with that key, excluding the row itself.
 
-        `without_near_duplicates` also excludes articles closer than `near_duplicate_distance` to it or to a nearer
-        article of the answer, and fills the answer up to k. Other options are those of `search`. Raises
-        ArticleNotFound; for an article without a vector the answer is empty and says so.
+        `without_near_duplicates` also excludes rows closer than `near_duplicate_distance` to it or to a nearer row of the
+        answer, and fills the answer up to k. Other options are those of `search`. Raises RowNotFound, of articles
+        ArticleNotFound; for a row without a vector the answer is empty and says so.
         """
         return self.searches.answer(
             SearchRequest(

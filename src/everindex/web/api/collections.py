@@ -42,7 +42,7 @@ async def search(request: Request, name: Name) -> Any:
     if asked.q if asked.vector else not VISIBLE.search(asked.q) and filters.is_empty:
         raise one_of_two(QueryInapplicable)
     vector = vector_of_base64(asked.vector) if asked.vector else None
-    return await _answered(request, name, _request(asked, asked.q if asked.q.strip() else None, vector))
+    return await _answered(request, name, _request(asked, asked.q if VISIBLE.search(asked.q) else None, vector))
 
 
 @router.post(

@@ -114,7 +114,7 @@ async def search(request: Request) -> Any:
         raise one_of_two(QueryInapplicable)
     vector = vector_of_base64(asked.vector) if asked.vector else None
     site = site_of(request)
-    found = await answer(site, _request(asked, asked.q if asked.q.strip() else None, vector))
+    found = await answer(site, _request(asked, asked.q if VISIBLE.search(asked.q) else None, vector))
     return await answer_response(site, found)
 
 
