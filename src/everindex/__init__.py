@@ -6,20 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Answer", "Article", "EverindexError", "Filters", "Hit", "Instance", "__version__", "connect"]
+__all__ = [
+    "Answer", "Article", "AsyncCollection", "AsyncInstance", "EverindexError", "Filters", "Hit", "Instance", "__version__",
+    "connect", "connect_async",
+]  # fmt: skip
 
 _HOMES = {
     "Answer": ("everindex.articles.model", "Answer"),
     "Article": ("everindex.articles.model", "Article"),
+    "AsyncCollection": ("everindex.articles.async_instance", "AsyncCollection"),
+    "AsyncInstance": ("everindex.articles.async_instance", "AsyncInstance"),
     "EverindexError": ("everindex.errors", "EverindexError"),
     "Filters": ("everindex.articles.model", "Filters"),
     "Hit": ("everindex.articles.shape.hit", "Hit"),
     "Instance": ("everindex.articles.instance", "Instance"),
     "connect": ("everindex.articles.connect", "connect_instance"),
+    "connect_async": ("everindex.articles.connect_async", "connect_async"),
 }
 
 if TYPE_CHECKING:
+    from everindex.articles.async_instance import AsyncCollection, AsyncInstance
     from everindex.articles.connect import connect_instance as connect
+    from everindex.articles.connect_async import connect_async
     from everindex.articles.instance import Instance
     from everindex.articles.model import Answer, Article, Filters
     from everindex.articles.shape.hit import Hit

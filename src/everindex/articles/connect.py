@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from everindex.articles.instance import Instance
 from everindex.pg import address
 from everindex.pg.address import Addresses
-from everindex.pg.connections import WaitTold, connect
+from everindex.pg.connections import WaitTold, connect, make_pool
+from everindex.pg.pool import MakePool
 from everindex.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
@@ -33,23 +34,39 @@ def connect_instance(
     for a server that is not up yet (default: EVERINDEX_WAIT, otherwise no wait) and passes one sentence about it to
     `tell_wait`. Raises what connecting raises.
     """
+    with open_instance(
+        conninfo, settings=settings, wait_seconds=wait_seconds, tell_wait=tell_wait, make_pool=make_pool
+    ) as instance:
+        yield instance
+
+
+@contextmanager
+def open_instance(
+    conninfo: str | None,
+    *,
+    settings: Settings | None,
+    wait_seconds: float | None,
+    tell_wait: Callable[[str], None],
+    make_pool: MakePool,
+) -> Iterator[Instance]:
+    """As `connect_instance`, over pools of connections that `make_pool` makes."""
     settings = settings or read_settings()
     seconds = (settings.wait_seconds or 0.0) if wait_seconds is None else wait_seconds
     if conninfo is not None:
-        with _opened(address.belonging_to(conninfo, settings), settings, seconds, tell_wait) as instance:
+        with _opened(address.belonging_to(conninfo, settings), settings, seconds, tell_wait, make_pool) as instance:
             yield instance
     else:
-        with address.servers(settings) as found, _opened(found, settings, seconds, tell_wait) as instance:
+        with address.servers(settings) as found, _opened(found, settings, seconds, tell_wait, make_pool) as instance:
             yield instance
 
 
 @contextmanager
 def _opened(
-    addresses: Addresses, settings: Settings, wait_seconds: float, tell_wait: Callable[[str], None]
+    addresses: Addresses, settings: Settings, wait_seconds: float, tell_wait: Callable[[str], None], make_pool: MakePool
 ) -> Iterator[Instance]:
     told = WaitTold(tell_wait, where=address.describe(addresses.main))
     connect(addresses.main, wait_seconds=wait_seconds, on_wait=told).close()
-    instance = Instance(addresses, settings)
+    instance = Instance(addresses, settings, make_pool=make_pool)
     try:
         yield instance
     finally:

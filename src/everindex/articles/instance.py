@@ -36,7 +36,8 @@ from everindex.errors import EverindexError
 from everindex.index.reporter import Reporter
 from everindex.pg import away
 from everindex.pg.address import Addresses
-from everindex.pg.connections import Connection, borrowed
+from everindex.pg.connections import Connection, borrowed, make_pool
+from everindex.pg.pool import MakePool
 from everindex.pg.pooler import limited
 from everindex.settings import Settings
 
@@ -44,9 +45,9 @@ from everindex.settings import Settings
 class Instance(Searchable):
     """An open instance; safe to use from many threads. Made by `everindex.connect()`; `close()` when done."""
 
-    def __init__(self, addresses: Addresses, settings: Settings) -> None:
+    def __init__(self, addresses: Addresses, settings: Settings, *, make_pool: MakePool = make_pool) -> None:
         self.addresses = addresses
-        self._pools = Pools(addresses, settings)
+        self._pools = Pools(addresses, settings, make=make_pool)
         self._pool = self._pools.primary
         super().__init__(ARTICLES, addresses, settings, reading=Reading(self._pool, self._pools.replica))
         self.writer = ArticleWriter(

@@ -29,6 +29,7 @@ from everindex.errors import EverindexError
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.journal import record
 from everindex.index.recall.proof import Verification
+from everindex.pg import waiting
 from everindex.pg.address import Addresses
 from everindex.pg.connections import connect
 from everindex.settings import Settings
@@ -237,9 +238,13 @@ class Searchable:
 
     def _journal_short_answer(self, incident: ShortAnswer, count: int) -> None:
         """Writes a journal line if the primary accepts it; the answer does not depend on it."""
-        with (
-            suppress(EverindexError, psycopg.Error),
-            connect(self.conninfo, application_name="everindex journal") as connection,
-        ):
-            details = asdict(incident) | {"at": incident.at.isoformat(), "answers": count}
-            record(connection, effective_spec(connection, self.engine.known()[0].index), "short answer", **details)
+
+        def write() -> None:
+            with (
+                suppress(EverindexError, psycopg.Error),
+                connect(self.conninfo, application_name="everindex journal") as connection,
+            ):
+                details = asdict(incident) | {"at": incident.at.isoformat(), "answers": count}
+                record(connection, effective_spec(connection, self.engine.known()[0].index), "short answer", **details)
+
+        waiting.beside(write)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -18,10 +20,11 @@ import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
 
 from everindex.errors import ServerSilent, ServerUnreachable
+from everindex.pg import waiting
 from everindex.pg.address import describe
+from everindex.pg.pool import Pool
 from everindex.pg.sqlstate import connect_error
 
 K = TypeVar("K")
@@ -42,34 +45,34 @@ _NOT_AWAY = ("starting up", "shutting down", "recovery")
 #: Messages of an attempt that got no answer in time.
 _SILENT = ("timeout", "timed out")
 
-_ADDRESSES: WeakKeyDictionary[ConnectionPool[Any], str] = WeakKeyDictionary()
+_ADDRESSES: WeakKeyDictionary[Pool, str] = WeakKeyDictionary()
 _Looked = tuple[float, ServerUnreachable | None]
 #: Time and result of the last check: for each pool (a new pool is created when its server is back), and for each address from
 #: which connections await answers.
-_LOOKED: WeakKeyDictionary[ConnectionPool[Any], _Looked] = WeakKeyDictionary()
+_LOOKED: WeakKeyDictionary[Pool, _Looked] = WeakKeyDictionary()
 _LOOKED_AT_ADDRESS: dict[str, _Looked] = {}
 _LOOKING = threading.Lock()
 
 
-def remember_address(pool: ConnectionPool[Any], conninfo: str) -> None:
+def remember_address(pool: Pool, conninfo: str) -> None:
     """Records the address that a pool connects to."""
     _ADDRESSES[pool] = conninfo
 
 
-def first_wait(pool: ConnectionPool[Any]) -> float:
+def first_wait(pool: Pool) -> float:
     """How many seconds to wait for a connection before calling `why_away`; checks nothing itself."""
     return LOOK_AFTER_SECONDS if known_away(pool) is None else KNOWN_AWAY_SECONDS
 
 
-def known_away(pool: ConnectionPool[Any]) -> ServerUnreachable | None:
+def known_away(pool: Pool) -> ServerUnreachable | None:
     """The result of the last check, while it is valid; checks nothing itself."""
     return _held(_LOOKED.get(pool))
 
 
-def why_away(pool: ConnectionPool[Any]) -> ServerUnreachable | None:
+def why_away(pool: Pool) -> ServerUnreachable | None:
     """The error that a new connection gets now; None if the server is up, or about to come back."""
     conninfo = _ADDRESSES.get(pool)
-    return None if conninfo is None else _look(_LOOKED, pool, conninfo)
+    return None if conninfo is None else waiting.beside(partial(_look, _LOOKED, pool, conninfo))
 
 
 def require_answering(connection: psycopg.Connection[Any]) -> None:
@@ -82,31 +85,44 @@ def require_answering(connection: psycopg.Connection[Any]) -> None:
 
 
 class WatchedConnection(psycopg.Connection[TupleRow]):
-    """A connection whose server is checked while an answer is overdue. If the server is silent, the connection is closed."""
+    """A connection whose server is looked at while an answer does not come. One that is silent leaves it closed."""
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        return super().wait(self._watched(gen), *args, **kwargs)
+        return super().wait(waiting.stoppable(self, watched(self, gen)), *args, **kwargs)
 
-    def _watched(self, gen: PQGen[RV]) -> PQGen[RV]:
-        """Checks at intervals, at which psycopg reports that nothing has arrived (waiting.py, `interval`)."""
-        try:
-            wanted = next(gen)
-            since = time.monotonic()
-            while True:
-                ready = yield wanted
-                if ready:
-                    since = time.monotonic()
-                elif time.monotonic() - since > SILENT_SECONDS:
-                    try:
-                        require_answering(self)
-                    except ServerSilent:
-                        self.close()
-                        raise
-                    since = time.monotonic()
-                wanted = gen.send(ready)
-        except StopIteration as done:
-            result: RV = done.value
-            return result
+
+def watched(
+    connection: psycopg.Connection[Any],
+    generator: PQGen[RV],
+    *,
+    start: Callable[[Callable[[], None]], Future[None]] = waiting.done_here,
+) -> PQGen[RV]:
+    """`generator`, and a look at the server of `connection` whenever nothing has arrived for SILENT_SECONDS. `start` runs
+    the look, which takes up to LOOK_SECONDS. Raises ServerSilent, with the connection closed.
+
+    psycopg reports at intervals that nothing has arrived (waiting.py, `interval`).
+    """
+    look: Future[None] | None = None
+    try:
+        wanted = next(generator)
+        since = time.monotonic()
+        while True:
+            ready = yield wanted
+            if ready:
+                since = time.monotonic()
+            elif look is None and time.monotonic() - since > SILENT_SECONDS:
+                look = start(partial(require_answering, connection))
+            if look is not None and look.done():
+                try:
+                    look.result()
+                except ServerSilent:
+                    connection.close()
+                    raise
+                look, since = None, time.monotonic()
+            wanted = generator.send(ready)
+    except StopIteration as done:
+        result: RV = done.value
+        return result
 
 
 def _look(known: MutableMapping[K, _Looked], key: K, conninfo: str) -> ServerUnreachable | None:

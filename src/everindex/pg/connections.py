@@ -11,17 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import psycopg
+from psycopg.abc import RV, PQGen
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everindex.errors import NoConnectionFree, ServerHostUnknown, ServerUnreachable
-from everindex.pg import away, pooler
+from everindex.pg import away, pooler, waiting
 from everindex.pg.address import describe
 from everindex.pg.address_text import checked
+from everindex.pg.pool import CONNECT_TIMEOUT_SECONDS, Pool, no_connection_free, pool_options, set_up
 from everindex.pg.sqlstate import connect_error, statement_error
 
 log = logging.getLogger(__name__)
@@ -34,9 +37,6 @@ HIDDEN_QUERY = "<insufficient privilege>"
 
 #: A wait for a server is reported within a second, and then at intervals; without a wait, an attempt that takes long is.
 FIRST_WORD_SECONDS, WORD_EVERY_SECONDS, LONG_ATTEMPT_SECONDS = 0.7, 10.0, 2.0
-
-#: One attempt to connect may take this long, seconds; a dropped packet must not eat the whole wait.
-CONNECT_TIMEOUT_SECONDS = 5
 
 
 def connect(
@@ -73,7 +73,7 @@ def connect(
                 raise error from None
             if on_wait is not None:
                 on_wait(error.why, left)
-            time.sleep(min(pause * random.uniform(0.7, 1.0), left))  # jitter, not security
+            waiting.pause(min(pause * random.uniform(0.7, 1.0), left))  # jitter, not security
             pause = min(pause * 2, 3.0)
 
 
@@ -115,6 +115,9 @@ def _no_answer_told(
 
 class _OneConnection(psycopg.Connection[TupleRow]):
     """A connection whose loss inside its `with` block is raised as ServerUnreachable; other errors are raised unchanged."""
+
+    def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        return super().wait(waiting.stoppable(self, gen), *args, **kwargs)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -168,46 +171,25 @@ def make_pool(
     configure: Callable[[Connection], None] | None = None,
     settings: dict[str, str | int] | None = None,
     reconnect_seconds: float = 300.0,
-    reconnect_failed: Callable[[ConnectionPool[Connection]], None] | None = None,
+    reconnect_failed: Callable[[Pool], None] | None = None,
 ) -> ConnectionPool[Connection]:
     """A pool of autocommit connections named `everindex web`, not opened yet; the caller closes it.
 
     `settings` apply to `roundtrip.run`, and to other statements in a block of `pooler.limited`. `reconnect_failed` is called,
     in a thread of the pool, when no new connection could be opened for `reconnect_seconds`.
-
-    The pool has one connection until more are needed at once: it hands them out in turn, and a connection that is used
-    repeatedly has its plans and pages warm (a tenth of a search, docs/measurements/search.md).
     """
-
-    def set_up(connection: Connection) -> None:
-        pooler.look(connection)
-        pooler.limit(connection, settings or {})
-        if configure is not None:
-            configure(connection)
-
-    kwargs: dict[str, Any] = {
-        "autocommit": True,
-        "application_name": "everindex web",
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-    }
     pool = ConnectionPool[Connection](
         conninfo,
-        min_size=1,
-        max_size=size,
-        kwargs=kwargs,
         connection_class=away.WatchedConnection,
-        configure=set_up,
-        open=False,
-        timeout=10.0,
-        reconnect_timeout=reconnect_seconds,
+        configure=partial(set_up, settings=settings, configure=configure),
         reconnect_failed=reconnect_failed,
-        name="everindex",
+        **pool_options(size=size, reconnect_seconds=reconnect_seconds),
     )
     away.remember_address(pool, conninfo)
     return pool
 
 
-def take(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Connection:
+def take(pool: Pool, *, seconds: float | None = None) -> Connection:
     """A connection of the pool, which the caller returns with `putconn`. Raises NoConnectionFree after `seconds`, by default
     the pool's timeout; within about a second if no process listens at the server's address."""
     limit = pool.timeout if seconds is None else seconds
@@ -221,15 +203,11 @@ def take(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> C
     try:
         return pool.getconn(max(limit - first, 0.001))
     except PoolTimeout:
-        raise NoConnectionFree(
-            "no connection to the database became free in time.",
-            why="all connections of the pool are in use, or the server does not answer.",
-            next_step="try again; raise EVERINDEX_POOL_SIZE if it happens under normal load.",
-        ) from None
+        raise no_connection_free() from None
 
 
 @contextmanager
-def borrowed(pool: ConnectionPool[Connection], *, seconds: float | None = None) -> Iterator[Connection]:
+def borrowed(pool: Pool, *, seconds: float | None = None) -> Iterator[Connection]:
     """A connection of the pool for the duration of the block. Raises NoConnectionFree as `take` does."""
     connection = take(pool, seconds=seconds)
     try:

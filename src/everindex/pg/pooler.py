@@ -7,7 +7,6 @@ session: prepared statements, SET and session locks would be lost, or affect oth
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from everindex.errors import DirectAddressNeeded
+from everindex.pg import waiting
 
 Session = psycopg.Connection[Any]
 
@@ -183,9 +183,7 @@ def _ask(connection: Session, deadline: float) -> int:
     while True:
         while conn.is_busy():
             left = deadline - time.monotonic()
-            waiter = select.poll()
-            waiter.register(conn.socket, select.POLLIN)
-            if left <= 0 or not waiter.poll(left * 1000):
+            if left <= 0 or not waiting.until_readable(conn.socket, left):
                 raise psycopg.OperationalError("the server answers no statement (a pooler may wait for it)")
             conn.consume_input()
         result = conn.get_result()

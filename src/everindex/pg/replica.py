@@ -11,15 +11,13 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool
 
 from everindex.errors import EverindexError
 from everindex.pg.address import describe
 from everindex.pg.connections import Connection, connect
+from everindex.pg.pool import Pool
 
 log = logging.getLogger(__name__)
-
-Pool = ConnectionPool[Connection]
 
 #: Seconds between attempts to reach a replica that is away.
 RETRY_SECONDS = 5.0

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import itertools
 import re
-import select
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +20,11 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import generators, pq, sql
+from psycopg.abc import RV, PQGen
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
+from psycopg.waiting import Ready, Wait
 
 from everindex.pg import away, pooler
 from everindex.pg.connections import Connection
@@ -185,10 +186,12 @@ def _run(
     else:
         statements += asked
     try:
-        results = _exchange(connection, statements)
+        results = _wait(connection, _exchange(connection.pgconn, statements))
     except BaseException:
-        # In the middle of an exchange nobody could tell whose answer comes next.
-        connection.close()
+        # psycopg has ended a statement that was interrupted, where the server let it. Anywhere else in the middle of an
+        # exchange nobody could tell whose answer comes next.
+        if not _is_idle(connection.pgconn):
+            connection.close()
         raise
     if results[-1].status != pq.ExecStatus.TUPLES_OK:
         raise _error(connection, results[-1])
@@ -296,14 +299,16 @@ def _prepare(connection: Connection, text: str, names: _Names) -> bytes:
     """
     while len(names) >= MOST_PREPARED:
         _, oldest = names.popitem(last=False)
-        given_up = connection.pgconn.exec_(b"DEALLOCATE " + oldest)
+        connection.pgconn.send_query(b"DEALLOCATE " + oldest)
+        given_up = _wait(connection, generators.execute(connection.pgconn))[-1]
         if given_up.status != pq.ExecStatus.COMMAND_OK:  # among them 26000: somebody else gave it up
             error = _error(connection, given_up)
             if error.sqlstate not in PREPARED_LOST:
                 raise error
     digest = hashlib.blake2s(text.encode(), digest_size=10).hexdigest()
     name = f"everindex_{next(_NUMBERS)}_{digest}".encode()
-    result = connection.pgconn.prepare(name, text.encode())
+    connection.pgconn.send_prepare(name, text.encode())
+    result = _wait(connection, generators.execute(connection.pgconn))[-1]
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise _error(connection, result)
     names[text] = name
@@ -318,9 +323,8 @@ def _error(connection: Connection, result: pq.abc.PGresult) -> psycopg.Error:
     return error
 
 
-def _exchange(connection: Connection, statements: Sequence[_Statement]) -> list[pq.abc.PGresult]:
-    """Sends all statements and a Sync in one write; their results, up to the first that failed. Raises ServerSilent."""
-    conn = connection.pgconn
+def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> PQGen[list[pq.abc.PGresult]]:
+    """Sends all statements and a Sync in one write; their results, up to the first that failed."""
     conn.enter_pipeline_mode()
     for one in statements:
         if one.name is not None:
@@ -328,10 +332,16 @@ def _exchange(connection: Connection, statements: Sequence[_Statement]) -> list[
         else:
             conn.send_query_params(one.text.encode(), one.values, None, one.formats, 1)
     conn.pipeline_sync()
-    _flush(connection)
+    while conn.flush():
+        # The server may have to be read before it reads on.
+        if (yield Wait.RW) != Ready.W:
+            conn.consume_input()
     results: list[pq.abc.PGresult] = []
     while True:
-        result = _next_result(connection)
+        while conn.is_busy():
+            if (yield Wait.R):
+                conn.consume_input()
+        result = conn.get_result()
         if result is None:
             continue
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
@@ -342,25 +352,12 @@ def _exchange(connection: Connection, statements: Sequence[_Statement]) -> list[
     return results
 
 
-def _flush(connection: Connection) -> None:
-    conn = connection.pgconn
-    while conn.flush():
-        # The server may have to be read before it reads on.
-        _wait(connection, select.POLLIN | select.POLLOUT)
-        conn.consume_input()
+def _wait(connection: Connection, generator: PQGen[RV]) -> RV:
+    """What the generator returns, waited for as `connection` waits. Raises ServerSilent."""
+    if not isinstance(connection, away.WatchedConnection):
+        generator = away.watched(connection, generator)
+    return connection.wait(generator)
 
 
-def _next_result(connection: Connection) -> pq.abc.PGresult | None:
-    conn = connection.pgconn
-    while conn.is_busy():
-        _wait(connection, select.POLLIN)
-        conn.consume_input()
-    return conn.get_result()
-
-
-def _wait(connection: Connection, events: int) -> None:
-    """Until one of `events`; select() would refuse a descriptor of 1,024 (FD_SETSIZE) and more."""
-    waiter = select.poll()
-    waiter.register(connection.pgconn.socket, events)
-    while not waiter.poll(away.SILENT_SECONDS * 1000):
-        away.require_answering(connection)
+def _is_idle(conn: pq.abc.PGconn) -> bool:
+    return conn.transaction_status == pq.TransactionStatus.IDLE and conn.pipeline_status == pq.PipelineStatus.OFF

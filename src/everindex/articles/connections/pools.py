@@ -8,7 +8,8 @@ from typing import Any
 from everindex.errors import ServerUnreachable
 from everindex.pg.address import Addresses
 from everindex.pg.connections import Connection, borrowed, make_pool
-from everindex.pg.replica import RETRY_SECONDS, Pool, Replica, why_no_replica
+from everindex.pg.pool import MakePool, Pool
+from everindex.pg.replica import RETRY_SECONDS, Replica, why_no_replica
 from everindex.pg.vector_type import register_vector
 from everindex.settings import Settings
 
@@ -16,7 +17,8 @@ from everindex.settings import Settings
 class Pools:
     """Open pools of one database; `close()` when done."""
 
-    def __init__(self, addresses: Addresses, settings: Settings) -> None:
+    def __init__(self, addresses: Addresses, settings: Settings, *, make: MakePool = make_pool) -> None:
+        self._make_pool = make
         self._settings = settings
         self.primary = self._make(addresses.main)
         self.primary.open()
@@ -31,7 +33,7 @@ class Pools:
         self.primary.close()
 
     def _make(self, conninfo: str, **options: Any) -> Pool:
-        return make_pool(
+        return self._make_pool(
             conninfo,
             size=self._settings.pool_size,
             configure=register_vector,

@@ -26,8 +26,9 @@ from everindex.errors import (
     ServerUnreachable,
 )
 from everindex.pg.connections import Connection, borrowed, take
+from everindex.pg.pool import Pool
 from everindex.pg.pooler import limited, route_of
-from everindex.pg.replica import Pool, Replica
+from everindex.pg.replica import Replica
 from everindex.pg.sqlstate import sqlstate_of, translate_errors
 
 log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -11,8 +12,12 @@ import numpy.typing as npt
 
 from everindex.articles.embedding.checks import check_vectors
 from everindex.errors import EmbeddingFailed
+from everindex.pg import waiting
 
 Vectors = npt.NDArray[np.float32]
+
+#: An instant embedder makes the vectors of this many search texts in less than a millisecond or two.
+MOST_INSTANT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,8 @@ def embed_queries(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """The vectors of search texts, `(n, dimensions)` float32, in one call. Raises EmbeddingFailed where one has none."""
     # By name: a check against the protocol would read every property, at each search.
     embed = getattr(embedder, "embed_queries", None) or embedder.embed
-    batch: EmbeddingBatch = embed(texts)
+    is_instant = len(texts) <= MOST_INSTANT and getattr(embedder, "is_instant", False)
+    batch: EmbeddingBatch = embed(texts) if is_instant else waiting.beside(partial(embed, texts))
     if not batch.failures:
         return batch.vectors
     number, reason = min(batch.failures.items())

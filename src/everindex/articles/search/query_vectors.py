@@ -29,6 +29,7 @@ from everindex.errors import (
     QueryInapplicable,
     QueryInvalid,
 )
+from everindex.pg import waiting
 from everindex.pg.connections import Connection
 from everindex.settings import Settings
 from everindex.units import count_text
@@ -62,16 +63,20 @@ class QueryEmbedder:
     @property
     def embedder(self) -> Embedder:
         """The model that embeds queries and articles, loaded at its first use. Raises EmbeddingModelUnusable, NotMigrated."""
-        with self._embedder_lock:
-            if self._embedder is None:
-                table, _ = self._engine.known()
-                self._embedder = choose_embedder(self._settings, width=table.dimensions or self._settings.dimensions)
-            return self._embedder
+        known = self._embedder
+        return waiting.beside(self._loaded) if known is None else known
 
     @embedder.setter
     def embedder(self, embedder: Embedder) -> None:
         with self._embedder_lock:
             self._embedder = embedder
+
+    def _loaded(self) -> Embedder:
+        with self._embedder_lock:
+            if self._embedder is None:
+                table, _ = self._engine.known()
+                self._embedder = choose_embedder(self._settings, width=table.dimensions or self._settings.dimensions)
+            return self._embedder
 
     def close(self) -> None:
         """Closes the connections to the model's endpoint where it has one."""

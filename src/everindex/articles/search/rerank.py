@@ -21,6 +21,7 @@ from everindex.articles.search.query_vectors import text_to_embed
 from everindex.articles.search.request import SearchRequest
 from everindex.articles.shape.hit import Hit
 from everindex.errors import EmbeddingModelUnusable, EverindexError, QueryInapplicable
+from everindex.pg import waiting
 from everindex.settings import Settings
 
 log = logging.getLogger("everindex.search")
@@ -51,7 +52,7 @@ class Reranker:
         if not found.hits:
             return replace(found, k=request.k)
         try:
-            answer = self._ordered(request, found, candidates)
+            answer = waiting.beside(lambda: self._ordered(request, found, candidates))
         except Exception as exc:  # a model's failure must not cost the answer, whatever library it comes from
             log.warning("re-ranking failed: %s", exc)
             notice = f"not re-ranked: {_told(exc)}"

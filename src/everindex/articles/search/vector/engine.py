@@ -55,7 +55,7 @@ from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable
 from everindex.errors import EverindexError
 from everindex.index.recall.explain import Explained, explain
-from everindex.pg import roundtrip
+from everindex.pg import roundtrip, waiting
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import limited
 from everindex.pg.sqlstate import translate_errors
@@ -152,7 +152,10 @@ class SearchEngine:
         with translate_errors("searching"):
             search_plan = self._choose(connection, table, serving, page)
             if search_plan.reason == NO_INDEX and serving.has_row_codes and page.after is None:
-                by_codes = self._by_row_codes(connection, table, serving, page, vectors)
+                # Not on an event loop: it computes for milliseconds, and reads what it lacks under a lock.
+                by_codes = waiting.beside(
+                    partial(self._by_row_codes, connection, table, serving, page, vectors), uses_connection=True
+                )
                 if by_codes is not None:
                     search_plan = replace(search_plan, reason=BY_ROW_CODES, leaves_ties=True)
                     return [(rows, search_plan, []) for rows in by_codes]
