@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,9 @@ from everindex.articles.search.selection import read_vectors
 from everindex.articles.shape.hit import Hit
 from everindex.articles.shape.spec import CollectionSpec, Metric, VectorType
 from everindex.errors import CollectionInvalid, CollectionNotFound, QueryInapplicable
+
+#: How many documents `find` reads at a time.
+PAGE_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +141,11 @@ class DocumentStore:
         # Of somebody else's table a column may have a default, which a document that does not name it leaves alone.
         collection.writer.store(rows, vectors=array, model=self._model, replaces_metadata=spec.rest is not None)
 
+    def clear(self) -> int:
+        """Deletes all documents; returns how many. The collection stays."""
+        collection = self.opened()
+        return 0 if collection is None else collection.delete(filters={collection.spec.key: {"$exists": True}})
+
     def delete(self, keys: Sequence[str] | None, *, filters: Mapping[str, Any] | None = None) -> int:
         """Deletes documents by key, by filter, or those that are in both; returns how many. Raises QueryInvalid where neither is
         given."""
@@ -156,22 +164,40 @@ class DocumentStore:
         spec = collection.spec
         return [_document(spec, tuple(row.values())) for row in collection.get(keys)]
 
+    def find(
+        self, filters: Mapping[str, Any] | None = None, *, keys: Sequence[str] | None = None
+    ) -> Iterator[StoredDocument]:
+        """All documents that pass `filters`, of `keys` where these are given; read PAGE_ROWS at a time, in no promised order."""
+        collection = self.opened()
+        if collection is None:
+            return
+        wanted = as_columns(collection.spec, filters, keys=keys)
+        after = None
+        while True:
+            page = collection.browse(wanted, k=PAGE_ROWS, after=after)
+            yield from (_found(collection.spec, hit) for hit in page.hits)
+            after = page.next_cursor
+            if after is None:
+                return
+
     def nearest(
         self,
         vector: Sequence[float] | np.ndarray,
         *,
         k: int,
         filters: Mapping[str, Any] | None = None,
+        keys: Sequence[str] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
     ) -> list[StoredDocument]:
-        """The k documents nearest to `vector` ((dim,)), nearest first. Raises as `Searchable.search_vector`."""
+        """The k documents nearest to `vector` ((dim,)), nearest first, of `keys` where these are given. Raises as
+        `Searchable.search_vector`."""
         collection = self.opened()
         if collection is None:
             return []
         found = collection.search_vector(
-            np.asarray(vector, dtype=np.float32), k=k, filters=as_columns(collection.spec, filters), ef_search=ef_search,
-            exact=exact,
+            np.asarray(vector, dtype=np.float32), k=k, filters=as_columns(collection.spec, filters, keys=keys),
+            ef_search=ef_search, exact=exact,
         )  # fmt: skip
         return [_found(collection.spec, hit) for hit in found.hits]
 
@@ -183,13 +209,14 @@ class DocumentStore:
         mode: Mode,
         k: int,
         filters: Mapping[str, Any] | None = None,
+        keys: Sequence[str] | None = None,
         ef_search: int | None = None,
         exact: bool = False,
     ) -> list[StoredDocument]:
         """The k documents that answer best: `text` by its words (keyword), `vector` by meaning (semantic), or both (hybrid).
         Raises as `Searchable.search`."""
         if mode == "semantic" and vector is not None:
-            return self.nearest(vector, k=k, filters=filters, ef_search=ef_search, exact=exact)
+            return self.nearest(vector, k=k, filters=filters, keys=keys, ef_search=ef_search, exact=exact)
         collection = self.opened()
         if collection is None:
             return []
@@ -201,7 +228,7 @@ class DocumentStore:
             )
         request = SearchRequest(
             text=text, mode=mode, k=k, ef_search=ef_search, exact=exact,
-            filters=as_filters(as_columns(collection.spec, filters), collection.spec),
+            filters=as_filters(as_columns(collection.spec, filters, keys=keys), collection.spec),
         )  # fmt: skip
         answer = collection.searches.answer(request, None if vector is None else np.asarray(vector, dtype=np.float32))
         return [_found(collection.spec, hit) for hit in answer.hits]
@@ -242,11 +269,16 @@ class DocumentStore:
         )
 
 
-def as_columns(spec: CollectionSpec, filters: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """A filter over the members of documents' metadata as one over the columns of the collection.
+def as_columns(
+    spec: CollectionSpec, filters: Mapping[str, Any] | None, *, keys: Sequence[str] | None = None
+) -> Mapping[str, Any] | None:
+    """A filter over the members of documents' metadata, and over `keys`, as one over the columns of the collection.
 
     `$not` also takes a list, of which no condition may hold, as LangChain writes it.
     """
+    if keys is not None:
+        within = {spec.key: {"$in": [*keys]}}
+        return {"$and": [within, as_columns(spec, filters)]} if filters else within
     if filters is None or not isinstance(filters, Mapping):
         return filters
     columns: dict[str, Any] = {}

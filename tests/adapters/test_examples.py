@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from repository import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples" / "adapters"
@@ -20,8 +22,9 @@ def run(*arguments: str, conninfo: str = "") -> str:
     return done.stdout
 
 
-def test_the_example_of_langchain_finds_what_it_says(empty: str) -> None:
-    said = run(str(EXAMPLES / "langchain_store.py"), conninfo=empty)
+@pytest.mark.parametrize("framework", ["langchain", "llamaindex"])
+def test_the_example_of_a_store_finds_what_it_says(empty: str, framework: str) -> None:
+    said = run(str(EXAMPLES / f"{framework}_store.py"), conninfo=empty)
     assert said.splitlines() == [
         "by meaning: ['tiger', 'whale']",
         "filtered: ['whale', 'rates']",

@@ -13,7 +13,7 @@ from everindex.errors import EverindexError, ExtraMissing
 from source_trees import source_trees
 
 #: Adapter → the packages of its framework.
-FRAMEWORKS = {"langchain": "langchain_core"}
+FRAMEWORKS = {"langchain": "langchain_core", "llamaindex": "llama_index"}
 #: Modules that may name an adapter: commands load theirs when they are called.
 STARTERS = {"cli/mcp.py"}
 
@@ -42,7 +42,8 @@ def test_a_framework_is_imported_by_its_adapter_alone(adapter: str) -> None:
 
 @pytest.mark.parametrize("adapter", FRAMEWORKS)
 def test_without_its_extra_an_adapter_says_what_to_install(adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, FRAMEWORKS[adapter], None)  # as if it were not installed, also where it is
+    for name in [FRAMEWORKS[adapter], *(name for name in sys.modules if name.startswith(f"{FRAMEWORKS[adapter]}."))]:
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed, also where it is
     monkeypatch.delitem(sys.modules, f"everindex.{adapter}", raising=False)
     with pytest.raises(ExtraMissing) as missing:
         importlib.import_module(f"everindex.{adapter}")
