@@ -15,10 +15,13 @@ LONG_EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "300"))
 COMMAND = "import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())"
 
 
-#: Beside what schemathesis expects: 413, since how large an answer will be is not in a request's schema.
+#: Beside what schemathesis expects: 413, since how large an answer will be is not in a request's schema, and 431 of an address
+#: that is longer than any server reads.
 CONFIG = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 413, 429, "5xx"]
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, 431, "5xx"]
 """
 
 

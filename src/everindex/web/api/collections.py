@@ -13,7 +13,7 @@ from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import EverindexError, QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response
 from everindex.web.api.inputs import read_json_as
-from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of, one_of_two, query_of
+from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of, facets_of, one_of_two, query_of
 from everindex.web.api.schemas import CollectionAnswerOut, CollectionBody, CollectionQuery, CollectionsOut
 from everindex.web.api.search import answer, vector_of, vector_of_base64
 from everindex.web.http.inputs import read_query, read_where
@@ -73,7 +73,7 @@ def _request(asked: CollectionQuery | CollectionBody, text: str | None, vector: 
     return SearchRequest(
         mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
         filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
-        min_similarity=asked.min_similarity, diversity=asked.diversity, rerank=asked.rerank,
+        min_similarity=asked.min_similarity, diversity=asked.diversity, facets=facets_of(asked), rerank=asked.rerank,
     )  # fmt: skip
 
 

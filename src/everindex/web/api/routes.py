@@ -30,6 +30,8 @@ from everindex.web.api.schemas import (
     AnswerOut,
     AnswersOut,
     ArticleOut,
+    CollectionBody,
+    CollectionQuery,
     FacetsOut,
     IncidentBody,
     IncidentChangeBody,
@@ -165,7 +167,7 @@ def _request(asked: SearchQuery | SearchBody, text: str | None, vector: np.ndarr
     return SearchRequest(
         mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
         filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
-        min_similarity=asked.min_similarity, diversity=asked.diversity, facets=_facets_of(asked), rerank=asked.rerank,
+        min_similarity=asked.min_similarity, diversity=asked.diversity, facets=facets_of(asked), rerank=asked.rerank,
     )  # fmt: skip
 
 
@@ -176,7 +178,8 @@ def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> AnyFilters:
     )  # fmt: skip
 
 
-def _facets_of(asked: SearchQuery | SearchBody) -> tuple[str, ...]:
+def facets_of(asked: SearchQuery | SearchBody | CollectionQuery | CollectionBody) -> tuple[str, ...]:
+    """The facets that a request names: separated by commas in an address, a list in a body."""
     if isinstance(asked.facets, str):
         return tuple(name.strip() for name in asked.facets.split(",") if name.strip())
     return tuple(asked.facets or ())

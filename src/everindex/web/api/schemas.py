@@ -152,9 +152,7 @@ class _Options(BaseModel):
 
 
 class _ByAddress(BaseModel):
-    facets: str | None = Field(
-        None, description=f"{FACETS} Separated by commas.", json_schema_extra={"maxLength": 2000}
-    )
+    facets: str | None = Field(None, description=f"{FACETS} Separated by commas.", max_length=2000)
     filter: str | None = Field(None, description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
     q: str = Field("", description="Text to search for.", json_schema_extra={"maxLength": MAX_QUERY_CHARS})
     vector: str | None = Field(
