@@ -10,7 +10,7 @@ SHELL = /bin/sh
 PYTEST_WORKERS ?= auto
 PYTEST_ARGS ?=
 COUNT ?= 1
-ADAPTERS = src/everindex/documents.py src/everindex/langchain.py src/everindex/llamaindex.py
+ADAPTERS = src/everindex/documents.py src/everindex/langchain.py src/everindex/llamaindex.py src/everindex/mcp
 LOCK_ARGS ?=
 
 help: ## show this list

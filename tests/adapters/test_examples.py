@@ -32,6 +32,16 @@ def test_the_example_of_a_store_finds_what_it_says(empty: str, framework: str) -
     ]
 
 
+def test_the_example_of_mcp_reads_what_it_says(filled: str) -> None:
+    said = run(str(EXAMPLES / "mcp_client.py"), conninfo=filled)
+    assert said.splitlines() == [
+        "tools: article, check, collections, explain, search, similar, status, verify",
+        "found: 3 articles by hybrid",
+        "index as declared: True",
+        "an error: Error executing tool article: article-not-found: there is no article 'nowhere'.",
+    ]
+
+
 def test_nothing_of_a_framework_is_loaded_unless_its_adapter_is() -> None:
     load = (
         "import sys, everindex, everindex.articles.connect, everindex.articles.instance, everindex.documents, everindex.web.app, "

@@ -64,6 +64,13 @@ COMMANDS = (
         "Start and serve",
     ),
     ListedCommand(
+        "mcp",
+        "mcp:mcp",
+        "Serve read-only tools over the Model Context Protocol: search, similar, article, explain, status, check "
+        "(needs everindex[mcp]).",
+        "Start and serve",
+    ),
+    ListedCommand(
         "health",
         "health:health",
         "Check whether the web application on this machine responds; if several run, check all of them.",

@@ -13,7 +13,9 @@ from everindex.errors import EverindexError, ExtraMissing
 from source_trees import source_trees
 
 #: Adapter → the packages of its framework.
-FRAMEWORKS = {"langchain": "langchain_core", "llamaindex": "llama_index"}
+FRAMEWORKS = {"langchain": "langchain_core", "llamaindex": "llama_index", "mcp": "mcp"}
+#: Where an adapter is not a module.
+MODULES = {"mcp": "everindex.mcp.server"}
 #: Modules that may name an adapter: commands load theirs when they are called.
 STARTERS = {"cli/mcp.py"}
 
@@ -44,9 +46,9 @@ def test_a_framework_is_imported_by_its_adapter_alone(adapter: str) -> None:
 def test_without_its_extra_an_adapter_says_what_to_install(adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [FRAMEWORKS[adapter], *(name for name in sys.modules if name.startswith(f"{FRAMEWORKS[adapter]}."))]:
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed, also where it is
-    monkeypatch.delitem(sys.modules, f"everindex.{adapter}", raising=False)
+    monkeypatch.delitem(sys.modules, MODULES.get(adapter, f"everindex.{adapter}"), raising=False)
     with pytest.raises(ExtraMissing) as missing:
-        importlib.import_module(f"everindex.{adapter}")
+        importlib.import_module(MODULES.get(adapter, f"everindex.{adapter}"))
     assert isinstance(missing.value, EverindexError)
     assert isinstance(missing.value, ImportError), "for those who try an import"
     assert missing.value.next_step == f"run  pip install 'everindex[{adapter}]'."
