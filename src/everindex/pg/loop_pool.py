@@ -23,6 +23,7 @@ from psycopg_pool import AsyncConnectionPool
 from everindex.pg import away
 from everindex.pg.on_loop import Threads, awaited, from_anywhere, in_greenlet, is_in_greenlet
 from everindex.pg.pool import MakePool, Pool, pool_options, set_up
+from everindex.pg.waiting import CANCEL_SECONDS
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -66,6 +67,15 @@ class PooledConnection(psycopg.AsyncConnection[TupleRow]):
         if face is not None:
             gen = away.watched(face, gen, start=face.threads.start_aside)
         return await super().wait(gen, *args, **kwargs)
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        """As psycopg's; a server that does not take the request within CANCEL_SECONDS loses the connection, so that who is
+        cancelled does not wait for it any longer."""
+        try:
+            await super().cancel_safe(timeout=min(timeout, CANCEL_SECONDS))
+        except psycopg.Error:
+            self.pgconn.finish()
+            raise
 
 
 class LoopPool:

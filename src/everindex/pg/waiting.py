@@ -24,7 +24,7 @@ from psycopg.abc import RV, PQGen
 T = TypeVar("T")
 
 #: A statement that is cancelled has this long to end; then its connection is closed.
-CANCEL_SECONDS = 5.0
+CANCEL_SECONDS = 3.0
 
 
 class Stopped(KeyboardInterrupt):

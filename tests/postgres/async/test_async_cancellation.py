@@ -16,11 +16,18 @@ import pytest
 
 import everindex
 from by_hand import rows
+from everindex.articles.search.keyword import row_words
 from everindex.errors import NoConnectionFree
 from everindex.settings import Settings
 from loops import in_a_loop
 
 OURS = "datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'everindex%'"
+
+
+@pytest.fixture(autouse=True)
+def _no_words_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions of ours wait for what a test does, and for nothing else."""
+    monkeypatch.setattr(row_words, "FEWEST_ROWS", 1_000_000)
 
 
 def in_an_instance(conninfo: str, work: Callable[[everindex.AsyncInstance], Awaitable[Any]], **settings: Any) -> Any:
@@ -48,8 +55,7 @@ async def until(claim: Callable[[], bool], *, seconds: float = 10.0) -> None:
 
 def waiting(conninfo: str) -> int:
     """How many sessions of ours wait for a lock."""
-    found = rows(conninfo, f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND wait_event_type = 'Lock'")
-    return int(found[0][0])
+    return len(rows(conninfo, f"SELECT FROM pg_stat_activity WHERE {OURS} AND wait_event_type = 'Lock'"))
 
 
 def states(conninfo: str) -> list[str]:

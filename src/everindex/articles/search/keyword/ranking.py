@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from everindex.articles.search.keyword.statements import (
 )
 from everindex.articles.search.parsed_query import ParsedQuery, words_of
 from everindex.articles.search.request import SearchRequest
+from everindex.pg import waiting
 from everindex.pg.connections import Connection
 
 #: From memory, this many matches are ranked; finding them takes some 0.6 µs each (docs/measurements/words.md).
@@ -41,6 +43,9 @@ MOST_REMEMBERED = 100_000
 FEW_REMEMBERED, FEW_READ = 3_000, 300
 #: Rows of equal score are ordered by key. Where more than this many compete for the last places, the server orders them.
 MOST_TIED = 200
+
+#: Scoring more than this many matches takes milliseconds.
+MANY = 20_000
 
 _COUNTED = np.dtype([("hash", ">u4"), ("times", ">i4")])
 
@@ -193,7 +198,13 @@ class Ranking:
         postings, slots, exists = found
         if not exists.all():
             raise _RowChanged
-        scores = postings.scores(sorted(set(_hashes(stems))), slots)
+        words = sorted(set(_hashes(stems)))
+        # On an event loop, tens of milliseconds are too long.
+        scores = (
+            waiting.beside(partial(postings.scores, words, slots))
+            if len(rows) > MANY
+            else postings.scores(words, slots)
+        )
         chosen = _top(scores, k)
         order = chosen[np.lexsort((places_of(rows[chosen]), -scores[chosen]))]
         return Best(
