@@ -183,3 +183,4 @@ class AsyncInstance(_AsyncSearchable[Instance]):
     declare_model = _in_thread(Instance.declare_model)
 
     article = _on_loop(Instance.article)
+    similar = _on_loop(Instance.similar)
