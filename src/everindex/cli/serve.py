@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from everindex.articles.background.filter_counting import filters_counted
 from everindex.articles.background.keeper import kept_in_background
 from everindex.articles.background.query_sampling import queries_sampled
 from everindex.articles.background.warming import warmed_in_background
@@ -58,6 +59,7 @@ def serve_instance(instance: Instance, settings: Settings, *, host: str | None, 
         freed_memory_returned(),
         warmed_in_background(instance, settings),
         queries_sampled(instance, settings),
+        filters_counted(instance),
         kept_in_background(instance, settings) as stop_keeping,
     ):
         serve_web(

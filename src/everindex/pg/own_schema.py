@@ -159,6 +159,19 @@ VERSIONS = (
     );
     COMMENT ON TABLE everindex_meta.collection_failure IS 'why a row has no vector; `everindex embed` tries again';
     """,
+    """
+    CREATE TABLE everindex_meta.filter_use (
+        table_schema text NOT NULL,
+        table_name text NOT NULL,
+        column_name text NOT NULL,
+        members text[] NOT NULL,
+        compared text NOT NULL,
+        day date NOT NULL DEFAULT CURRENT_DATE,
+        searches bigint NOT NULL,
+        PRIMARY KEY (table_schema, table_name, column_name, members, compared, day)
+    );
+    COMMENT ON TABLE everindex_meta.filter_use IS 'how many searches filtered by which columns, by day; no values';
+    """,
 )
 
 

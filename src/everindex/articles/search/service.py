@@ -25,6 +25,7 @@ from everindex.articles.search.cursor import MAX_RANKED, Cursor, Part, after_ran
 from everindex.articles.search.date_texts import DateTexts, with_notice
 from everindex.articles.search.filters import compares_dates, where
 from everindex.articles.search.filters.facets import facets_of, facets_statement, keys_condition
+from everindex.articles.search.filters.filter_use import FilterUse
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.search import MOST_RANKED, KeywordSearch
@@ -73,6 +74,9 @@ class SearchService:
         self._embedder = embedder
         self._reranker = reranker
         self._dates = DateTexts(reading)
+        self.filter_use = FilterUse()
+        """What the filters of its requests have compared."""
+
         self.on_query: Callable[[np.ndarray], None] | None = None
         """Called with the vector of each answered search, where queries are sampled."""
 
@@ -244,7 +248,9 @@ class SearchService:
         """Raises FilterInvalid or QueryInapplicable before anything is embedded or read, for filters and facets that do not
         fit the table."""
         if request.is_filtered:
-            request.bound(self._engine.known()[0])
+            table, _ = self._engine.known()
+            request.bound(table)
+            self.filter_use.note(table, request.filters)
         if request.facets:
             facets_statement(self._engine.known()[0], request.facets, sql.SQL(""), most=1)
 

@@ -68,7 +68,7 @@ def names_a_date(table: CollectionTable, condition: Condition) -> bool:
     """Whether the condition compares the date of the collection by its order."""
     date = table.spec.date
     return date is not None and any(
-        _is_range(table, each) or (each.name == date and each.operator in ORDERED) for each in condition.comparisons
+        is_range(table, each) or (each.name == date and each.operator in ORDERED) for each in condition.comparisons
     )
 
 
@@ -166,7 +166,7 @@ class _Writer:
         return f"%({name})s::{kind}"
 
     def _comparison(self, comparison: Comparison) -> str:
-        if _is_range(self._table, comparison):
+        if is_range(self._table, comparison):
             return self._since_or_until(comparison)
         target = find_target(self._table, comparison.name, comparison.members, comparison.where)
         values = comparison.values
@@ -310,7 +310,7 @@ class _Writer:
         return f"{column} {'>=' if name == 'since' else '<'} {self._placed(day.isoformat(), kind)}"
 
 
-def _is_range(table: CollectionTable, comparison: Comparison) -> bool:
+def is_range(table: CollectionTable, comparison: Comparison) -> bool:
     """Whether `since` or `until` is meant, which are no columns."""
     name = comparison.name
     return name in ("since", "until") and name not in table.columns and table.spec.date is not None
