@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
 
+from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Filters
+from everindex.articles.search.filters.conditions import parse_condition
 from everindex.articles.search.vector import engine as searching
-from everindex.articles.search.vector.statement import Texts
+from everindex.articles.search.vector.strategy import choose
 from everindex.errors import CursorRefused, FilterInvalid
+from everindex.settings import Settings
 
 FEW = {"meta.words": {"$gte": 40}, "lang": {"$in": ["en", "de"]}}
 MANY = {"$or": [{"lang": "en"}, {"tags_of": "odd"}], "meta": {"words": {"$exists": True}}}
@@ -90,17 +94,15 @@ def test_the_way_is_chosen_by_the_rows_that_pass(opened: Instance, monkeypatch: 
     assert none.strategy == "none-match"
 
 
-def test_filters_of_one_shape_share_a_statement(opened: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened.engine, "_texts", Texts())
-    vector = opened.embed_query("parser")
+def test_filters_of_one_shape_share_a_statement(opened: Instance) -> None:
+    table, serving = opened.engine.known()
+    search_plan = choose(serving, k=5, passing=None, ef_search=None, exact=True)
+    texts = set()
     for number in range(1, 12):
-        opened.search_vector(
-            vector,
-            k=5,
-            filters={"number": {"$in": list(range(1, number + 1))}, "meta.part": {"$in": list(range(number + 1))}},
-            exact=True,
-        )
-    assert len(opened.engine._texts) == 1
+        filters = parse_condition({"number": {"$in": list(range(number))}, "meta": {f"part{number}": number}})
+        assert filters is not None
+        texts.add(opened.engine.statement_for(table, filters, search_plan, 5)[0])
+    assert len(texts) == 1
 
 
 def test_pages_go_on_and_belong_to_their_filter(opened: Instance, other_columns: str) -> None:
@@ -144,10 +146,13 @@ def test_a_filter_that_does_not_fit_is_refused_before_anything_is_searched(opene
 
 
 def test_incidents_and_slow_searches_name_the_columns_and_no_value(
-    opened: Instance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    other_columns: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(opened.engine, "_slow_query_ms", 0.0)
-    monkeypatch.setattr(opened.words, "_slow_query_ms", 0.0)
+    with connect_instance(other_columns, settings=Settings(EVERINDEX_SLOW_QUERY_MS=0)) as instance:
+        check_names(instance, monkeypatch, caplog)
+
+
+def check_names(opened: Instance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     secret = {"lang": {"$ne": "secret-word"}, "meta": {"part": {"$lt": 7}}, "$not": {"number": 987654}}
     with caplog.at_level(logging.WARNING, logger="everindex.search"):
         opened.search("parser", mode="semantic", filters=secret)
@@ -161,8 +166,6 @@ def test_incidents_and_slow_searches_name_the_columns_and_no_value(
     choose_as_ever = searching.choose
 
     def choose_without_iterating(*arguments: Any, **options: Any) -> Any:
-        from dataclasses import replace
-
         search_plan = choose_as_ever(*arguments, **options)
         kept = tuple(setting for setting in search_plan.settings if setting[0] != "hnsw.iterative_scan")
         return replace(search_plan, settings=(*kept, ("hnsw.ef_search", "1")))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import LiteralString
 
 from psycopg import sql
 
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good
 from everindex.pg import own_schema
+from everindex.pg.index_catalog import CatalogIndex, catalog_indexes, indexes_query
 
 #: With fewer rows, reading all of them to count those that pass takes a few milliseconds at most.
 MANY_ROWS = 10_000
@@ -22,7 +23,7 @@ FEW_VALUES = 20
 
 _USES = """
     SELECT u.table_schema, u.table_name, u.column_name, u.members, u.compared, sum(u.searches)::bigint,
-           c.reltuples::bigint, pg_catalog.format_type(a.atttypid, -1), c.oid, a.attnum,
+           c.reltuples::bigint, pg_catalog.format_type(a.atttypid, -1), c.oid,
            (SELECT s.n_distinct FROM pg_catalog.pg_stats s
             WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname LIMIT 1)
     FROM everindex_meta.filter_use u
@@ -31,34 +32,28 @@ _USES = """
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = u.column_name AND NOT a.attisdropped
     WHERE u.day > CURRENT_DATE - %(days)s::int
     GROUP BY u.table_schema, u.table_name, u.column_name, u.members, u.compared, c.oid, c.reltuples, n.nspname, c.relname,
-             a.attname, a.atttypid, a.attnum
+             a.attname, a.atttypid
     HAVING sum(u.searches) >= %(often)s::bigint
     ORDER BY 6 DESC, 1, 2, 3, 4
 """
 
-#: Of each index of a table: its method, the numbers of its columns (0 for an expression), and its definition.
-_INDEXES = """
-    SELECT m.amname, i.indkey::int2[], pg_catalog.pg_get_indexdef(i.indexrelid)
-    FROM pg_catalog.pg_index i
-    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-    JOIN pg_catalog.pg_am m ON m.oid = x.relam
-    WHERE i.indrelid = %(table)s::oid AND i.indisvalid AND i.indpred IS NULL
-"""
+#: Those that serve any search.
+_INDEXES: LiteralString = "i.indrelid = %(table)s::oid AND i.indisvalid AND i.indpred IS NULL"
 
 
 def check(examined: Examined, *, many_rows: int = MANY_ROWS, often: int = OFTEN) -> Iterator[RuleResult]:
     if not own_schema.is_readable(examined.connection, "filter_use"):
         return
     for row in examined.rows(_USES, {"days": DAYS, "often": often}):
-        schema, table, column, members, compared, searches, rows, kind, oid, number, distinct = row
+        schema, table, column, members, compared, searches, rows, kind, oid, distinct = row
         if rows < many_rows or (compared == "equal" and _has_few_values(kind, distinct)):
             continue
         quoted = sql.Identifier(schema, table).as_string(None)
         named = ".".join((column, *members))
-        indexes = examined.rows(_INDEXES, {"table": oid})
+        indexes = catalog_indexes(examined.rows(indexes_query(_INDEXES), {"table": oid}))
         times = f"{searches:,} searches in {DAYS} days"
         by_order = "" if compared == "equal" else ", by order"
-        if any(_serves(index, column, number, members, compared, kind) for index in indexes):
+        if any(_serves(index, column, members, compared, kind) for index in indexes):
             yield good(f"{times} filtered {quoted} by {named}{by_order}, which has an index", about=quoted)
             continue
         yield finding(
@@ -80,20 +75,18 @@ def _has_few_values(kind: str, distinct: float | None) -> bool:
     return is_plain and distinct is not None and 0 < distinct < FEW_VALUES
 
 
-def _serves(index: tuple[Any, ...], column: str, number: int, members: list[str], compared: str, kind: str) -> bool:
-    method, columns, definition = index
+def _serves(index: CatalogIndex, column: str, members: list[str], compared: str, kind: str) -> bool:
+    is_of_column = index.column == column
     if kind.endswith("[]"):
-        return method == "gin" and number in columns
+        return index.method == "gin" and is_of_column
     if kind not in ("json", "jsonb"):
-        return columns[0] == number and (method == "btree" or (method == "hash" and compared == "equal"))
-    quoted = sql.Identifier(column).as_string(None)
-    is_named = column in definition or quoted in definition
+        return is_of_column and (index.method == "btree" or (index.method == "hash" and compared == "equal"))
+    expression = index.expression or ""
+    is_named = column in expression or sql.Identifier(column).as_string(None) in expression
     if compared == "equal":
-        return method == "gin" and (number in columns if kind == "jsonb" else 0 in columns and is_named)
-    kind_name = "'number'" if compared == "numbers" else "'string'"
-    return (
-        method == "btree" and columns[0] == 0 and is_named and kind_name in definition and _path(members) in definition
-    )
+        return index.method == "gin" and (is_of_column if kind == "jsonb" else index.column is None and is_named)
+    json_type = "'number'" if compared == "numbers" else "'string'"
+    return index.method == "btree" and is_named and json_type in expression and _path(members) in expression
 
 
 def _definition(column: str, members: list[str], compared: str, kind: str) -> str:
