@@ -157,7 +157,7 @@ def test_how_the_words_were_found_is_explained_without_what_was_asked(on_article
     assert any("articles_text_search_idx" in line for line in both["words"]["plan"])
     assert "secretword" not in str(both["words"])
     words = on_articles("search", "leak", "--explain", "--mode", "keyword")
-    assert "ts_rank_cd" in words.stdout
+    assert "OPERATOR(pg_catalog.@@)" in words.stdout
     assert "strategy:" not in words.stdout
     assert "words" not in on_articles("search", "leak", "--explain", "--mode", "semantic", "--json").json["explanation"]
 
