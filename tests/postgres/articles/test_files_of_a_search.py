@@ -89,7 +89,7 @@ BY_VECTOR, HYBRID, OVER_HTTP = (
 )
 
 
-@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 8, BY_VECTOR), ("hybrid", 19, HYBRID)])
+@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 8, BY_VECTOR), ("hybrid", 20, HYBRID)])
 def test_a_search_crosses_few_files_and_the_architecture_draws_them(
     read_only_instance: Instance, mode: str, most: int, heading: str
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_search_crosses_few_files_and_the_architecture_draws_them(
     assert trace.counted() == drawn(heading)
 
 
-@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 12, BY_VECTOR), ("hybrid", 23, HYBRID)])
+@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 12, BY_VECTOR), ("hybrid", 24, HYBRID)])
 def test_a_search_over_http_crosses_five_files_more_instead_of_the_instance(
     read_only_instance: Instance, mode: str, most: int, heading: str
 ) -> None:

@@ -14,9 +14,12 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.embedding.provider import EmbeddingBatch
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
-from everindex.articles.search.hybrid import fuse
+from everindex.articles.search.hybrid import evidence, merged
+from everindex.articles.search.keyword.search import find
+from everindex.articles.search.request import Page, SearchRequest, as_filters
 from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
 from everindex.settings import Settings
+from words_in_memory import remembered
 
 QUERIES = (
     "memory leak in the parser",
@@ -68,16 +71,30 @@ def remote(fresh: Instance) -> Instance:
 
 @pytest.mark.parametrize("text", QUERIES)
 @pytest.mark.parametrize("options", [{}, {"exact": True}, {"ef_search": 200}, {"filters": {"category": "Library"}}])
-def test_hybrid_is_the_two_searches_fused_by_rank(
+def test_hybrid_is_the_two_searches_fused_by_the_evidence_for_each_hit(
     read_only_instance: Instance, text: str, options: dict[str, Any]
 ) -> None:
     k = 10
+    remembered(read_only_instance)
     answer = read_only_instance.search(text, k=k, **options)
     near = read_only_instance.search(text, mode="semantic", k=2 * k, **options)
-    words = read_only_instance.search(text, mode="keyword", k=2 * k, filters=options.get("filters"))
-    fused = fuse(uris(near), uris(words))[:k]
-    assert [(hit.uri, hit.score) for hit in answer.hits] == [(one.key, one.score) for one in fused]
-    assert [(hit.semantic_rank, hit.keyword_rank) for hit in answer.hits] == [one.ranks for one in fused]
+    request = SearchRequest(text=text, filters=as_filters(options.get("filters")))
+    vector = read_only_instance.embed_query(request.words.wanted)
+    known = read_only_instance.words.known()
+    words = read_only_instance.reading.ask(
+        lambda connection: find(
+            connection, known, Page(request=request, k=2 * k), vector=vector, rows=read_only_instance.words.rows,
+            completes=True,
+        )
+    )  # fmt: skip
+    fused = merged(near.hits, words.hits, full_score=words.full_score)[:k]
+    assert [(hit.uri, hit.score) for hit in answer.hits] == [(hit.uri, hit.score) for hit in fused]
+    ranks = {hit.uri: rank for rank, hit in enumerate(near.hits, start=1)}
+    assert [hit.semantic_rank for hit in answer.hits] == [ranks.get(hit.uri) for hit in answer.hits]
+    for hit in answer.hits:
+        if words.hits and hit.keyword_rank is None:
+            assert hit.score == evidence(0.0, hit.similarity)
+    assert [hit.score for hit in answer.hits] == sorted((hit.score or 0 for hit in answer.hits), reverse=True)
     assert (answer.mode, answer.k, answer.strategy, answer.ef_search) == ("hybrid", k, near.strategy, near.ef_search)
     assert all(hit.snippet is not None for hit in answer.hits if hit.summary is not None)
 

@@ -15,6 +15,8 @@ from by_hand import run
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
+from everindex.articles.search.keyword.search import find
+from everindex.articles.search.request import Page, SearchRequest
 from everindex.settings import Settings
 from templates import migrate
 from words_in_memory import remembered
@@ -258,3 +260,28 @@ def test_reading_in_the_background_ends_when_it_is_not_wanted(
         if not instance.words.rows.memory_bytes:
             assert instance.words.rows.postings is None
     assert not [thread for thread in threading.enumerate() if thread.name == "everindex-words" and thread.is_alive()]
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+def test_where_few_rows_have_all_words_those_with_some_follow_them_if_wanted(
+    read_only: Instance, is_remembered: bool
+) -> None:
+    known = read_only.words.known()
+    text = "tiger zebra lemon piano rocket violin"
+    request = SearchRequest(text=text, mode="keyword")
+
+    def asked(completes: bool) -> Any:
+        return read_only.reading.ask(
+            lambda connection: find(
+                connection, known, Page(request=request, k=40),
+                rows=read_only.words.rows if is_remembered else None, completes=completes,
+            )
+        )  # fmt: skip
+
+    strict, completed = asked(False), asked(True)
+    assert 0 < len(strict.hits) < 40 == len(completed.hits)
+    assert [hit.uri for hit in completed.hits[: len(strict.hits)]] == [hit.uri for hit in strict.hits]
+    rest = [hit.score for hit in completed.hits[len(strict.hits) :]]
+    assert rest == sorted(rest, reverse=True)
+    assert len({hit.uri for hit in completed.hits}) == 40
+    assert completed.full_score > 0

@@ -40,7 +40,7 @@ class Hit:
     not run (a search by meaning alone has no ranks: its order is the distance)."""
 
     score: float | None = None
-    """What orders the hits of a hybrid search (the sum of reciprocal ranks) or of a keyword search (ts_rank_cd); higher
+    """What orders the hits of a hybrid search (its evidence, see search/hybrid.py) or of a keyword search (BM25); higher
     is better. None where distance orders the hits."""
 
     rerank_score: float | None = None

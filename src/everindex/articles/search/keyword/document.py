@@ -118,8 +118,8 @@ def document(config: TextConfig, collection: CollectionSpec = ARTICLES) -> sql.C
 
 
 def ranking_document(config: TextConfig, collection: CollectionSpec = ARTICLES) -> sql.Composed:
-    """The document without the joined words of the longer texts, which take a third of the time; most rows are ranked by
-    it."""
+    """The document without the joined words of the longer texts, which take a third of the time: what rows were ranked by
+    before their words were in memory, and what that is compared with (bench/words.py)."""
     title, bodies = _title_and_bodies(collection)
     parts = [] if title is None else [_title(config, title)]
     parts += [

@@ -145,11 +145,6 @@ class Postings:
             ),
         )
 
-    def without_places(self, places: Places) -> Postings:
-        """These without the rows at `places`, which no longer exist."""
-        kept = ~np.isin(self.places, places)
-        return replace(self, places=self.places[kept], xmins=self.xmins[kept], slots=self.slots[kept])
-
     def having(self, word: int) -> int:
         """How many rows have a word, given by its hash; counts rows that no longer exist, too."""
         return sum(part.stop - part.start for part in (segment.of(word) for segment in self.segments))

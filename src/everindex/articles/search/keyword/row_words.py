@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,8 @@ PAUSE_SECONDS = 60.0
 #: Reading pauses for this many times as long as each part took, so that it never uses more than half of a core.
 REST = 1.0
 STOP_SECONDS = 5.0
+#: Words of queries whose stems are remembered, about 200 bytes each.
+MOST_STEMS = 10_000
 
 
 class RowWords:
@@ -53,6 +56,7 @@ class RowWords:
         self._reading = reading
         self._postings: Postings | None = None
         self._of: object = None
+        self._stems: dict[str, tuple[int, ...]] = {}
         self._is_complete = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -70,6 +74,17 @@ class RowWords:
         """Of all texts, as they were when they were read; None before that."""
         postings = self._postings
         return None if postings is None else postings.mean_length
+
+    def stems_of(self, items: Sequence[str]) -> list[tuple[int, ...]] | None:
+        """The hashes of the stems of each word or phrase, where all of them were searched for before."""
+        known = [self._stems.get(item) for item in items]
+        return None if None in known else known  # type: ignore[return-value]
+
+    def note_stems(self, stems: Mapping[str, tuple[int, ...]]) -> None:
+        """Remembers them: the same words are searched for again and again."""
+        if len(self._stems) > MOST_STEMS:
+            self._stems.clear()
+        self._stems.update(stems)
 
     @property
     def memory_bytes(self) -> int:
@@ -89,6 +104,7 @@ class RowWords:
         """Frees the memory: the words are of another table, or are read in another way."""
         self._is_complete = False
         self._postings = None
+        self._stems = {}
 
     def close(self) -> None:
         """Stops reading."""

@@ -64,6 +64,9 @@ class Found:
     has_words: bool = True
     """False when the query has no searchable word."""
 
+    full_score: float = 0.0
+    """About what a text of mean length scores that has each word of the query once."""
+
     notices: list[str] = field(default_factory=list)
 
 
@@ -167,6 +170,7 @@ class KeywordSearch:
             **request.bound(known.table).values,
             "text": words.query,
             "ranked": words.ranked,
+            "items": "[]",
         }
 
     def close(self) -> None:
@@ -211,10 +215,12 @@ def find(
     vector: np.ndarray | None = None,
     most_ranked: int = MOST_RANKED,
     rows: RowWords | None = None,
+    completes: bool = False,
 ) -> Found:
     """The `page.k` best articles that match the words of the request, with their distance to `vector` ((dim,) float32)
     where one is passed. Articles on previous pages are included.
 
+    Rows with some of the words are found where none has all; if it `completes`, also after those with all, up to `page.k`.
     Reads only; ranks from the words in memory (`rows`) where these are there, else by reading up to `most_ranked` matches.
     Raises what statements raise.
     """
@@ -222,12 +228,12 @@ def find(
     asked = None if vector is None else as_binary(vector)
     with translate_errors("searching by keyword"):
         ranking = Ranking(connection, known, page.request, rows, most_read=most_ranked)
-        found = ranking.find(k=page.k, vector=asked)
+        found = ranking.find(k=page.k, vector=asked, completes=completes)
         if found is None:
             # Others have changed one of these rows since it was ranked: once more, on one snapshot.
             with connection.transaction():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                found = ranking.find(k=page.k, vector=asked)
+                found = ranking.find(k=page.k, vector=asked, completes=completes)
             assert found is not None
         if not found and not _has_words(connection, known.config, words.words):
             return Found(hits=[], has_words=False, notices=[_no_words(known.config)])
@@ -248,7 +254,9 @@ def find(
             "everindex migrate and by the keeper)"
         )
     return Found(
-        hits=[_hit(known.table, row, score, rank) for rank, (row, score) in enumerate(found, start=1)], notices=notices
+        hits=[_hit(known.table, row, score, rank) for rank, (row, score) in enumerate(found, start=1)],
+        full_score=ranking.full_score,
+        notices=notices,
     )
 
 

@@ -40,21 +40,34 @@ class Known:
         self, connection: Connection, shape: tuple[Any, ...], compose: Any, parameters: dict[str, Any]
     ) -> list[Row]:
         """The rows of the statement that `compose()` gives, composed once per `shape`."""
+        return self.run_each(connection, shape, compose, [parameters])[0]
+
+    def run_each(
+        self, connection: Connection, shape: tuple[Any, ...], compose: Any, parameters: list[dict[str, Any]]
+    ) -> list[list[Row]]:
+        """The same for each of `parameters`, in one round trip."""
         kept = self.texts.get(shape)
         if kept is None:
             if len(self.texts) >= MOST_TEXTS:
                 self.texts.clear()
             kept = self.texts[shape] = roundtrip.positional(compose().as_string(None))
         text, names = kept
-        return roundtrip.run(connection, (), text, [parameters[name] for name in names])
+        return roundtrip.run_many(connection, (), text, [[one[name] for name in names] for one in parameters])
 
 
-#: Of each matching row its place and its transaction, 10 bytes; of the query the hashes of its stems, 4 bytes each.
+#: The hashes of the stems of the query, 4 bytes each, and of its items with their numbers, 8 bytes each.
+#: Of each matching row its place and its transaction, 10 bytes.
 _PLACES = """
     SELECT pg_catalog.pg_relation_filenode({regclass}::pg_catalog.regclass)::pg_catalog.int8,
            (SELECT pg_catalog.string_agg(pg_catalog.int4send(pg_catalog.hashtext(stem)), ''::pg_catalog.bytea ORDER BY stem)
             FROM pg_catalog.unnest(pg_catalog.tsvector_to_array(
                  pg_catalog.to_tsvector({config}, %(ranked)s::pg_catalog.text))) AS asked (stem)),
+           (SELECT pg_catalog.string_agg(pg_catalog.int4send(item.number::pg_catalog.int4) OPERATOR(pg_catalog.||)
+                                         pg_catalog.int4send(pg_catalog.hashtext(stem)), ''::pg_catalog.bytea)
+            FROM ROWS FROM (pg_catalog.jsonb_to_recordset(%(items)s::pg_catalog.jsonb)
+                            AS (query text, words text)) WITH ORDINALITY AS item (query, words, number),
+                 pg_catalog.unnest(pg_catalog.tsvector_to_array(
+                      pg_catalog.to_tsvector({config}, item.words))) AS one (stem)),
            (SELECT pg_catalog.string_agg(pg_catalog.tidsend(matching.ctid) OPERATOR(pg_catalog.||)
                                          pg_catalog.xidsend(matching.xmin), ''::pg_catalog.bytea)
             FROM (SELECT ctid, xmin FROM {table}
@@ -115,8 +128,9 @@ def matching(known: Known, filters: AnyFilters) -> sql.Composed:
 
 
 def matching_places(known: Known, filters: AnyFilters, *, most: int) -> sql.Composed:
-    """Parameters: `text` (a tsquery), `ranked` (plain words), those of the filters. One row: the table's filenode, the
-    hashes of the stems of `ranked`, the places of at most `most` matching rows."""
+    """Parameters: `text` (a tsquery), `ranked` (plain words), `items` (JSON of {query, words}), those of the filters. One
+    row: the table's filenode, the hashes of the stems of `ranked` and of the items, the places of at most `most` matching
+    rows."""
     condition, _ = where(known.table, filters)
     return sql.SQL(_PLACES).format(**_common(known), condition=condition, most=sql.Literal(most))
 
@@ -145,14 +159,11 @@ def words_of_matches(known: Known, filters: AnyFilters, *, most: int) -> sql.Com
     )
 
 
-def stems_of_items(known: Known, *, count_up_to: int | None) -> sql.Composed:
+def stems_of_items(known: Known, *, count_up_to: int) -> sql.Composed:
     """Parameter `items`: JSON of {query, words}. Of each the hashes of its stems, and the number of rows that have it, up to
-    `count_up_to`; None counts nothing."""
+    `count_up_to`."""
     common = _common(known)
-    count: sql.Composable = sql.SQL("0::pg_catalog.int8")
-    if count_up_to is not None:
-        count = sql.SQL(_COUNT).format(**common, most=sql.Literal(count_up_to))
-    return sql.SQL(_ITEMS).format(**common, count=count)
+    return sql.SQL(_ITEMS).format(**common, count=sql.SQL(_COUNT).format(**common, most=sql.Literal(count_up_to)))
 
 
 def rows_at_places(known: Known, *, with_distance: bool) -> sql.Composed:

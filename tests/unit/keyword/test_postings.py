@@ -1,0 +1,105 @@
+"""Postings against counting in Python: whatever rows are added, in whichever order, and taken away again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from everindex.articles.search.keyword import bm25
+from everindex.articles.search.keyword.postings import PLACE, ROW, WORD, Postings, joined, place_text, places_of
+
+
+@dataclass(frozen=True)
+class Row:
+    block: int
+    xmin: int
+    words: tuple[tuple[int, int, int], ...]
+    """Hash, times, times in the title."""
+
+
+WORDS = st.lists(
+    st.tuples(st.sampled_from((7, 8, 9, 2**32 - 1)), st.integers(1, 5), st.integers(0, 1)), max_size=4,
+    unique_by=lambda word: word[0],
+).map(tuple)  # fmt: skip
+ROWS = st.builds(Row, block=st.integers(0, 5), xmin=st.integers(1, 3), words=WORDS)
+#: Rows of one batch lie at different places.
+BATCHES = st.lists(st.lists(ROWS, max_size=4, unique_by=lambda row: row.block), max_size=30)
+
+
+def added(postings: Postings, rows: Sequence[Row]) -> Postings:
+    return postings.with_rows(
+        np.array([(row.block, 1, row.xmin, len(row.words)) for row in rows], dtype=ROW),
+        np.array([word for row in rows for word in row.words], dtype=WORD),
+    )
+
+
+def times(row: Row, word: int) -> int:
+    return sum(count + in_title for found, count, in_title in row.words if found == word)
+
+
+@given(batches=BATCHES, is_joined=st.booleans())
+def test_scores_are_those_of_bm25_over_all_rows_that_were_added(batches: list[list[Row]], is_joined: bool) -> None:
+    postings = Postings.none(1)
+    every: list[Row] = []
+    there: dict[int, Row] = {}
+    for batch in batches:
+        postings = added(postings, batch)
+        every += batch
+        there |= {row.block: row for row in batch}
+    if is_joined:
+        postings = joined(postings)
+    assert postings.rows == len(there)
+    assert postings.dead_rows == len(every) - len(there)
+    if not there:
+        return
+    live = list(there.values())
+    slots, is_known = postings.find(np.array([(row.block, 1, row.xmin) for row in live], dtype=PLACE))
+    assert is_known.all()
+    length = {id(row): sum(count + in_title for _, count, in_title in row.words) for row in every}
+    mean = max(sum(length[id(row)] for row in every) / len(every), 1.0)
+    expected = []
+    for row in live:
+        score = 0.0
+        for word in (7, 2**32 - 1):
+            having = sum(times(one, word) > 0 for one in every)
+            assert postings.having(word) == having
+            idf = math.log(1 + (len(every) - having + 0.5) / (having + 0.5))
+            norm = bm25.SATURATION * (1 - bm25.LENGTH_SHARE + bm25.LENGTH_SHARE * length[id(row)] / mean)
+            score += idf * times(row, word) * (bm25.SATURATION + 1) / (times(row, word) + norm)
+        expected.append(score)
+    assert np.allclose(postings.scores([7, 2**32 - 1], slots), expected, atol=1e-8)
+
+
+@given(batches=BATCHES, place=st.integers(0, 5), xmin=st.integers(1, 3))
+def test_a_row_is_known_only_at_its_place_and_of_its_transaction(
+    batches: list[list[Row]], place: int, xmin: int
+) -> None:
+    postings = Postings.none(1)
+    there: dict[int, Row] = {}
+    for batch in batches:
+        postings = added(postings, batch)
+        there |= {row.block: row for row in batch}
+    _, is_known = postings.find(np.array([(place, 1, xmin)], dtype=PLACE))
+    assert bool(is_known[0]) == (place in there and there[place].xmin == xmin)
+
+
+def test_a_place_is_written_as_postgresql_writes_a_tid() -> None:
+    [place] = places_of(np.array([(2**32 - 2, 65_535, 1)], dtype=PLACE)).tolist()
+    assert place_text(place) == "(4294967294,65535)"
+
+
+@given(texts=st.integers(1, 10**6), having=st.lists(st.integers(0, 10**6), min_size=2, max_size=2))
+def test_the_rarer_word_has_the_larger_weight_and_none_has_a_negative_one(texts: int, having: list[int]) -> None:
+    rare, common = sorted(min(count, texts) for count in having)
+    assert bm25.idf(texts, rare) >= bm25.idf(texts, common) > 0
+
+
+@given(count=st.integers(1, 10_000), length=st.integers(1, 65_535), mean=st.floats(1, 10_000))
+def test_no_number_of_times_reaches_the_bound_by_which_words_are_left_out(count: int, length: int, mean: float) -> None:
+    weights = bm25.weight(np.array([count]), bm25.norm(np.array([length]), mean))
+    assert 0 < weights[0] < bm25.MOST_WEIGHT
