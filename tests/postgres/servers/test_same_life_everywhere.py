@@ -69,7 +69,7 @@ def test_head_is_reached_with_the_declared_index_and_all_rows(conninfo: str) -> 
 
 @pytest.mark.parametrize("k", [1, 10, 39, 60, 300])
 def test_a_search_returns_all_k_also_beyond_the_default_beam(instance: Instance, k: int) -> None:
-    answer = instance.search("memory leak in the parser", k=k)
+    answer = instance.search("memory leak in the parser", k=k, mode="semantic")
     assert len(answer.hits) == k
     assert len({hit.uri for hit in answer.hits}) == k
     distances = [hit.distance for hit in answer.hits]
