@@ -33,12 +33,12 @@ def words_in(article: Article) -> list[str]:
     return f"{article.title or ''} {article.summary or ''}".split()
 
 
-def rank_of_word(article: Article, word: str, *, having: int, rows: int, mean: float) -> float:
-    """What BM25 gives for a single word that `having` of `rows` articles have, `mean` being the mean of their lengths: 1.2 and
-    0.5 are its constants, and a word of the title counts as two."""
+def rank_of_word(article: Article, word: str, *, having: int, rows: int) -> float:
+    """What BM25 gives for a single word that `having` of `rows` articles have: 1.2, 0.5 and a usual length of 50 words are its
+    constants, and a word of the title counts as two."""
     times = 2 * (article.title or "").split().count(word) + (article.summary or "").split().count(word)
     idf = math.log(1 + (rows - having + 0.5) / (having + 0.5))
-    return idf * times * 2.2 / (times + 1.2 * (0.5 + 0.5 * length(article) / mean))
+    return idf * times * 2.2 / (times + 1.2 * (0.5 + 0.5 * length(article) / 50))
 
 
 def length(article: Article) -> int:

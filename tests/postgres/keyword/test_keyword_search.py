@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from animals import CATEGORIES, WORDS, animals, has_phrase, length, rank_of_word, words_in
+from animals import CATEGORIES, WORDS, animals, has_phrase, rank_of_word, words_in
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article, Filters
 from everindex.articles.search.keyword.document import INDEX_NAME, SUMMARY_CHARACTERS
@@ -50,8 +50,7 @@ def test_one_word_finds_the_articles_that_have_it_in_the_order_of_their_ranks(
 ) -> None:
     passing = [one for one in ARTICLES if word in words_in(one) and category in (None, one.category)]
     count = {"having": len(passing), "rows": max(words.words.known().estimated_rows, len(passing))}
-    mean = sum(map(length, passing)) / len(passing)
-    rank_of = {one.uri: round(rank_of_word(one, word, mean=mean, **count), 9) for one in passing}
+    rank_of = {one.uri: round(rank_of_word(one, word, **count), 9) for one in passing}
     expected = sorted(passing, key=lambda one: (-rank_of[one.uri], one.uri))[:k]
     answer = found(words, word, k=k, filters=Filters(category=category))
     assert np.allclose([hit.score for hit in answer.hits], [rank_of[one.uri] for one in expected], atol=1e-8)

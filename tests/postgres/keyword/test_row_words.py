@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from animals import CATEGORIES, animals, length, rank_of_word, words_in
+from animals import CATEGORIES, animals, rank_of_word, words_in
 from by_hand import run
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
@@ -70,12 +70,9 @@ def written_to(fresh: Instance) -> Instance:
 
 def best(words: list[str], articles: list[Article], *, category: str | None = None) -> list[str]:
     """The articles with all the words, by BM25 and then by uri."""
-    mean = sum(map(length, articles)) / len(articles)
     having = {word: sum(word in words_in(one) for one in articles) for word in words}
     score = {
-        one.uri: round(
-            sum(rank_of_word(one, word, having=having[word], rows=len(articles), mean=mean) for word in words), 9
-        )
+        one.uri: round(sum(rank_of_word(one, word, having=having[word], rows=len(articles)) for word in words), 9)
         for one in articles
         if set(words) <= set(words_in(one)) and category in (None, one.category)
     }

@@ -168,7 +168,7 @@ def merged(by_meaning: list[Hit], by_keyword: list[Hit], *, full_score: float) -
 
 def evidence(words: float, similarity: float | None) -> float:
     """How well a hit answers: `words` is the share of the query's words that it has, weighted by how rare they are (1: each
-    once, in a text of mean length), `similarity` the cosine similarity to its meaning; None counts as 0."""
+    once, in a text of usual length), `similarity` the cosine similarity to its meaning; None counts as 0."""
     return round((1 - MEANING_SHARE) * words + MEANING_SHARE * max(similarity or 0.0, 0.0), 9)
 
 

@@ -17,6 +17,9 @@ SATURATION = 1.2
 #: How much the length of a text counts, 0 to 1.
 LENGTH_SHARE = 0.5
 TITLE_WEIGHT = 2
+#: A text of so many words is neither long nor short. Not the mean of the table: that is known only to a process that has its
+#: words in memory, and two processes would order the same hits differently, also behind a pooler.
+USUAL_LENGTH = 50.0
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,9 +30,9 @@ def idf(texts: float, having: float) -> float:
     return float(np.log1p((texts - having + 0.5) / (having + 0.5)))
 
 
-def norm(lengths: npt.NDArray[np.integer | np.floating], mean_length: float) -> Floats:
+def norm(lengths: npt.NDArray[np.integer | np.floating]) -> Floats:
     """What each text's length does to `weight`, (n,) from (n,) lengths in words."""
-    share = lengths / max(mean_length, 1.0)
+    share = lengths / USUAL_LENGTH
     return np.asarray(SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * share), dtype=np.float64)
 
 

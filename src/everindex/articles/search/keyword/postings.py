@@ -95,10 +95,6 @@ class Postings:
         return len(self.lengths) - len(self.places)
 
     @property
-    def mean_length(self) -> float:
-        return float(self.lengths.mean()) if len(self.lengths) else 1.0
-
-    @property
     def memory_bytes(self) -> int:
         count = sum(len(segment.slots) for segment in self.segments)
         words = sum(len(segment.hashes) for segment in self.segments)
@@ -149,9 +145,9 @@ class Postings:
         """How many rows have a word, given by its hash; counts rows that no longer exist, too."""
         return sum(part.stop - part.start for part in (segment.of(word) for segment in self.segments))
 
-    def scores(self, words: list[int], slots: Slots) -> npt.NDArray[np.float64]:
-        """BM25 of the rows in `slots` ((n,)) for the words with these hashes; (n,)."""
-        norms = bm25.norm(self.lengths[slots], self.mean_length)
+    def scores(self, words: list[int], slots: Slots, *, texts: int) -> npt.NDArray[np.float64]:
+        """BM25 of the rows in `slots` ((n,)) for the words with these hashes, in a table of `texts` rows; (n,)."""
+        norms = bm25.norm(self.lengths[slots])
         total = np.zeros(len(slots), dtype=np.float64)
         times = np.zeros(len(self.lengths), dtype=np.uint8)
         for word in words:
@@ -161,7 +157,7 @@ class Postings:
                 continue
             for segment, part in found:
                 times[segment.slots[part]] = segment.times[part]
-            total += bm25.idf(len(self.lengths), having) * bm25.weight(times[slots], norms)
+            total += bm25.idf(texts, having) * bm25.weight(times[slots], norms)
             for segment, part in found:
                 times[segment.slots[part]] = 0
         return bm25.rounded(total)

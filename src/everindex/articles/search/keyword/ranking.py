@@ -115,7 +115,7 @@ class Ranking:
         """True where no row has all the words, and those that have some were found."""
 
         self.full_score = 0.0
-        """About what a text of mean length scores that has each word once: the sum of their idf."""
+        """About what a text of usual length scores that has each word once: the sum of their idf."""
 
     @property
     def most(self) -> int:
@@ -276,9 +276,9 @@ class Ranking:
             asked = sorted(set(_hashes(stems)))
             # On an event loop, tens of milliseconds are too long.
             scores = (
-                waiting.beside(partial(postings.scores, asked, slots))
+                waiting.beside(partial(postings.scores, asked, slots, texts=self._known.estimated_rows))
                 if len(matching) > MANY
-                else postings.scores(asked, slots)
+                else postings.scores(asked, slots, texts=self._known.estimated_rows)
             )
             chosen = _top(scores, k)
             order = chosen[np.lexsort((places_of(matching[chosen]), -scores[chosen]))]
@@ -303,8 +303,7 @@ class Ranking:
         lengths = np.array([row[1] or 0 for row in found], dtype=np.int64)
         counted = [np.frombuffer(row[2] or b"", dtype=_COUNTED) for row in found]
         stems = sorted({int(stem) for one in counted for stem in one["hash"]})
-        mean = None if self._rows is None else self._rows.mean_length
-        norms = bm25.norm(lengths, mean or (float(lengths.mean()) if len(found) else 1.0))
+        norms = bm25.norm(lengths)
         weights = self._idf_of(stems, words, matches=len(found))
         scores = np.zeros(len(found))
         for stem in stems:

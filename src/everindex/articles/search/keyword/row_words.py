@@ -69,12 +69,6 @@ class RowWords:
         """The words of every row that existed a moment ago; None while they are not in memory."""
         return self._postings if self._is_complete else None
 
-    @property
-    def mean_length(self) -> float | None:
-        """Of all texts, as they were when they were read; None before that."""
-        postings = self._postings
-        return None if postings is None else postings.mean_length
-
     def stems_of(self, items: Sequence[str]) -> list[tuple[int, ...]] | None:
         """The hashes of the stems of each word or phrase, where all of them were searched for before."""
         known = [self._stems.get(item) for item in items]

@@ -65,7 +65,7 @@ class Found:
     """False when the query has no searchable word."""
 
     full_score: float = 0.0
-    """About what a text of mean length scores that has each word of the query once."""
+    """About what a text of usual length scores that has each word of the query once."""
 
     notices: list[str] = field(default_factory=list)
 
