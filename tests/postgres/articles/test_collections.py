@@ -10,6 +10,7 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg import sql as pgsql
+from psycopg.conninfo import make_conninfo
 
 from everindex.articles.collections.collection import Collection
 from everindex.articles.collections.registry import declared_indexes
@@ -20,6 +21,7 @@ from everindex.errors import (
     CollectionNotFound,
     ColumnMismatch,
     FilterInvalid,
+    PermissionDenied,
     QueryInapplicable,
     QueryInvalid,
     RowNotFound,
@@ -102,6 +104,29 @@ def test_a_collection_that_does_not_exist_is_named_with_those_that_do(docs: Coll
     with pytest.raises(CollectionNotFound, match="nothing") as missing:
         empty.collection("nothing")
     assert "docs" in missing.value.why
+
+
+def test_a_role_that_may_not_read_the_declarations_is_told_so_and_searches_once_it_may(
+    docs: Collection, empty: Instance
+) -> None:
+    with empty.connection() as connection:
+        connection.execute("DROP ROLE IF EXISTS collection_reader")
+        connection.execute("CREATE ROLE collection_reader LOGIN")
+        connection.execute("GRANT SELECT ON docs TO collection_reader")
+    try:
+        with connect_instance(make_conninfo(empty.conninfo, user="collection_reader"), settings=Settings()) as reader:
+            with pytest.raises(PermissionDenied, match="may not read which collections") as refused:
+                reader.collection("docs")
+            with empty.connection() as connection:
+                for statement in refused.value.next_step.removeprefix("have its owner run").strip(" ;").split(";"):
+                    connection.execute(statement)
+            assert reader.collection("docs").search("tiger").hits
+            with pytest.raises(PermissionDenied, match="deleting rows of docs"):
+                reader.collection("docs").delete(["d000"])
+    finally:
+        with empty.connection() as connection:
+            connection.execute("DROP OWNED BY collection_reader")
+            connection.execute("DROP ROLE collection_reader")
 
 
 def test_a_table_that_something_else_made_is_not_taken_over(empty: Instance) -> None:
