@@ -102,7 +102,20 @@ def instance_with(
         else:
             deploy(conninfo, spec, reporter=Reporter())
         with connect_instance(conninfo, settings=Settings()) as instance:
+            with connect(conninfo) as connection:
+                declare_static(connection, instance.embedder.model)
             yield instance
+
+
+def declare_static(connection: Connection, model: str) -> None:
+    """Declares the static model for the made vectors, which are its vectors moved a little: without a declaration a text is
+    searched for by its words alone, and `everindex model declare` refuses vectors that its model did not make."""
+    connection.execute(
+        "INSERT INTO everindex_meta.declared_model "
+        "(table_schema, table_name, model, text_form, compared, agreed, median_cosine, worst_cosine) "
+        "VALUES ('public', 'articles', %s, 'title and summary', 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+        (model,),
+    )
 
 
 def fill(connection: Connection, corpus: Corpus) -> None:

@@ -88,37 +88,54 @@ class WatchedConnection(psycopg.Connection[TupleRow]):
     """A connection whose server is looked at while an answer does not come. One that is silent leaves it closed."""
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        return super().wait(waiting.stoppable(self, watched(self, gen)), *args, **kwargs)
+        return self.wait_for(watched(self, gen), *args, **kwargs)
+
+    def wait_for(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        """As `wait`, for a generator that tells its `Silence` itself."""
+        return super().wait(waiting.stoppable(self, gen), *args, **kwargs)
+
+    def start_look(self, look: Callable[[], None]) -> Future[None]:
+        """The result of `look`, which takes up to LOOK_SECONDS."""
+        return waiting.done_here(look)
 
 
-def watched(
-    connection: psycopg.Connection[Any],
-    generator: PQGen[RV],
-    *,
-    start: Callable[[Callable[[], None]], Future[None]] = waiting.done_here,
-) -> PQGen[RV]:
-    """`generator`, and a look at the server of `connection` whenever nothing has arrived for SILENT_SECONDS. `start` runs
-    the look, which takes up to LOOK_SECONDS. Raises ServerSilent, with the connection closed.
+class Silence:
+    """The time in which nothing has arrived on `connection`, made when a wait has ended without anything.
 
     psycopg reports at intervals that nothing has arrived (waiting.py, `interval`).
     """
-    look: Future[None] | None = None
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._since = time.monotonic()
+        self._look: Future[None] | None = None
+
+    def goes_on(self) -> None:
+        """Looks at the server every SILENT_SECONDS. Raises ServerSilent, with the connection closed."""
+        if self._look is None and time.monotonic() - self._since > SILENT_SECONDS:
+            start = getattr(self._connection, "start_look", waiting.done_here)
+            self._look = start(partial(require_answering, self._connection))
+        if self._look is not None and self._look.done():
+            try:
+                self._look.result()
+            except ServerSilent:
+                self._connection.close()
+                raise
+            self._look, self._since = None, time.monotonic()
+
+
+def watched(connection: psycopg.Connection[Any], generator: PQGen[RV]) -> PQGen[RV]:
+    """`generator`, and a look at the server of `connection` while its answer does not come. Raises as `Silence.goes_on`."""
+    silence: Silence | None = None
     try:
         wanted = next(generator)
-        since = time.monotonic()
         while True:
             ready = yield wanted
             if ready:
-                since = time.monotonic()
-            elif look is None and time.monotonic() - since > SILENT_SECONDS:
-                look = start(partial(require_answering, connection))
-            if look is not None and look.done():
-                try:
-                    look.result()
-                except ServerSilent:
-                    connection.close()
-                    raise
-                look, since = None, time.monotonic()
+                silence = None
+            else:
+                silence = silence or Silence(connection)
+                silence.goes_on()
             wanted = generator.send(ready)
     except StopIteration as done:
         result: RV = done.value

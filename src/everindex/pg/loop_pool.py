@@ -10,6 +10,7 @@ import asyncio
 import types
 import weakref
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -50,11 +51,14 @@ class Face(away.WatchedConnection):
     def adapters(self) -> AdaptersMap:
         return self._shared
 
-    def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+    def wait_for(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         owner = self._owner()
         if owner is None or not is_in_greenlet():
-            return super().wait(gen, *args, **kwargs)
-        return awaited(owner.wait(gen, *args, **kwargs))
+            return super().wait_for(gen, *args, **kwargs)
+        return awaited(owner.wait_for(gen, *args, **kwargs))
+
+    def start_look(self, look: Callable[[], None]) -> Future[None]:
+        return self.threads.start_aside(look)
 
 
 class PooledConnection(psycopg.AsyncConnection[TupleRow]):
@@ -64,8 +68,10 @@ class PooledConnection(psycopg.AsyncConnection[TupleRow]):
 
     async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         face = getattr(self, "face", None)
-        if face is not None:
-            gen = away.watched(face, gen, start=face.threads.start_aside)
+        return await self.wait_for(gen if face is None else away.watched(face, gen), *args, **kwargs)
+
+    async def wait_for(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        """As `wait`, for a generator that tells its `Silence` itself."""
         return await super().wait(gen, *args, **kwargs)
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:

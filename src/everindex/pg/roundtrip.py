@@ -186,7 +186,7 @@ def _run(
     else:
         statements += asked
     try:
-        results = _wait(connection, _exchange(connection.pgconn, statements))
+        results = _wait_for(connection, _exchange(connection, statements))
     except BaseException:
         # psycopg has ended a statement that was interrupted, where the server let it. Anywhere else in the middle of an
         # exchange nobody could tell whose answer comes next.
@@ -323,8 +323,14 @@ def _error(connection: Connection, result: pq.abc.PGresult) -> psycopg.Error:
     return error
 
 
-def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> PQGen[list[pq.abc.PGresult]]:
-    """Sends all statements and a Sync in one write; their results, up to the first that failed."""
+def _exchange(connection: Connection, statements: Sequence[_Statement]) -> PQGen[list[pq.abc.PGresult]]:
+    """Sends all statements and a Sync in one write; their results, up to the first that failed. Raises ServerSilent.
+
+    It tells the silence of the server itself: a generator around this one cost a search by vector a tenth of its
+    throughput (docs/measurements/search.md).
+    """
+    conn = connection.pgconn
+    silence: away.Silence | None = None
     conn.enter_pipeline_mode()
     for one in statements:
         if one.name is not None:
@@ -334,13 +340,21 @@ def _exchange(conn: pq.abc.PGconn, statements: Sequence[_Statement]) -> PQGen[li
     conn.pipeline_sync()
     while conn.flush():
         # The server may have to be read before it reads on.
-        if (yield Wait.RW) != Ready.W:
+        ready = yield Wait.RW
+        if not ready:
+            silence = silence or away.Silence(connection)
+            silence.goes_on()
+        elif ready != Ready.W:
             conn.consume_input()
     results: list[pq.abc.PGresult] = []
     while True:
         while conn.is_busy():
             if (yield Wait.R):
                 conn.consume_input()
+                silence = None
+            else:
+                silence = silence or away.Silence(connection)
+                silence.goes_on()
         result = conn.get_result()
         if result is None:
             continue
@@ -357,6 +371,13 @@ def _wait(connection: Connection, generator: PQGen[RV]) -> RV:
     if not isinstance(connection, away.WatchedConnection):
         generator = away.watched(connection, generator)
     return connection.wait(generator)
+
+
+def _wait_for(connection: Connection, generator: PQGen[RV]) -> RV:
+    """As `_wait`, for a generator that tells its `Silence` itself."""
+    return (
+        connection.wait_for(generator) if isinstance(connection, away.WatchedConnection) else connection.wait(generator)
+    )
 
 
 def _is_idle(conn: pq.abc.PGconn) -> bool:
