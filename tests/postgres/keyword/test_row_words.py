@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from animals import CATEGORIES, animals, rank_of_word, words_in
 from by_hand import run
+from everindex.articles.background.warming import warmed_in_background
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
@@ -257,6 +259,25 @@ def test_reading_in_the_background_ends_when_it_is_not_wanted(
         if not instance.words.rows.memory_bytes:
             assert instance.words.rows.postings is None
     assert not [thread for thread in threading.enumerate() if thread.name == "everindex-words" and thread.is_alive()]
+
+
+def test_a_serving_process_reads_the_words_before_the_first_search(filled_with_animals: str) -> None:
+    settings = Settings(warm_seconds=5)
+    with connect_instance(filled_with_animals, settings=settings) as instance:
+        with warmed_in_background(instance, settings):
+            deadline = time.monotonic() + 60
+            while instance.words.rows.postings is None:
+                assert time.monotonic() < deadline, "the words were not read in time"
+                time.sleep(0.02)
+        assert instance.words.rows.memory_bytes > 0
+
+
+def test_a_serving_process_that_is_not_to_warm_reads_no_words(filled_with_animals: str) -> None:
+    settings = Settings(warm_seconds=0)
+    with connect_instance(filled_with_animals, settings=settings) as instance:
+        before = set(threading.enumerate())
+        with warmed_in_background(instance, settings):
+            assert "everindex-words" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
 @pytest.mark.parametrize("is_remembered", [True, False])

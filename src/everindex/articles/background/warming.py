@@ -1,4 +1,4 @@
-"""Warming of the articles' index, in the background, when a serving process starts."""
+"""Warming in the background when a serving process starts: the index into the server's cache, the words into memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ STOP_SECONDS = 3.0
 
 @contextmanager
 def warmed_in_background(instance: Instance, settings: Settings) -> Iterator[None]:
-    """Warms the index while the block runs, for at most EVERINDEX_WARM_SECONDS; 0 disables it. Raises nothing of its own."""
+    """Warms the index while the block runs, for at most EVERINDEX_WARM_SECONDS, and reads the words of all rows, without
+    which each search by words parses what it ranks; 0 disables both. Raises nothing of its own."""
     if settings.warm_seconds == 0:
         yield
         return
@@ -29,6 +30,7 @@ def warmed_in_background(instance: Instance, settings: Settings) -> Iterator[Non
         with connect(instance.direct_conninfo, application_name="everindex warm") as connection:
             spec = in_search_path(connection, EMBEDDING_INDEX)
         thread = warm_in_background(instance.direct_conninfo, spec, max_seconds=settings.warm_seconds, stop=stop)
+        instance.words.rows.read_in_background(instance.words.known())
     except EverindexError:
         pass  # the pages say what is wrong with the database
     try:

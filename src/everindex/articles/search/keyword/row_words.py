@@ -42,8 +42,9 @@ MOST_UNKNOWN = 500
 ROWS_AT_A_TIME = 500
 #: After a failure, and after a table proved too large, the background thread is not started for this long.
 PAUSE_SECONDS = 60.0
-#: Reading pauses for this many times as long as each part took, so that it never uses more than half of a core.
-REST = 1.0
+#: Reading pauses for this many times as long as each part took, so that it never uses more than two thirds of a core. Until
+#: it has ended, a search by words under load takes ten times as long (docs/measurements/words.md).
+REST = 0.5
 STOP_SECONDS = 5.0
 #: Words of queries whose stems are remembered, about 200 bytes each.
 MOST_STEMS = 10_000
