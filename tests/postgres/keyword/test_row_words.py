@@ -262,7 +262,7 @@ def test_reading_in_the_background_ends_when_it_is_not_wanted(
 
 
 def test_a_serving_process_reads_the_words_before_the_first_search(filled_with_animals: str) -> None:
-    settings = Settings(warm_seconds=5)
+    settings = Settings(EVERINDEX_WARM_SECONDS=5)
     with connect_instance(filled_with_animals, settings=settings) as instance:
         with warmed_in_background(instance, settings):
             deadline = time.monotonic() + 60
@@ -273,7 +273,7 @@ def test_a_serving_process_reads_the_words_before_the_first_search(filled_with_a
 
 
 def test_a_serving_process_that_is_not_to_warm_reads_no_words(filled_with_animals: str) -> None:
-    settings = Settings(warm_seconds=0)
+    settings = Settings(EVERINDEX_WARM_SECONDS=0)
     with connect_instance(filled_with_animals, settings=settings) as instance:
         before = set(threading.enumerate())
         with warmed_in_background(instance, settings):
