@@ -30,7 +30,7 @@ from everindex.articles.model import Article
 from everindex.articles.search.hybrid import fuse
 from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index.ensure import ensure_words
-from everindex.articles.search.keyword.search import find
+from everindex.articles.search.keyword.ranking import find
 from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.parsed_query import parse
 from everindex.articles.search.request import Page, SearchRequest

@@ -16,6 +16,7 @@ from everindex.articles.embedding import Embedder
 from everindex.articles.model import DEFAULT_MODE, Answer, Mode
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.filters import AnyFilters
+from everindex.articles.search.keyword.row_words import RowWords
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
 from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, as_filters, check_query
@@ -50,7 +51,9 @@ class Searchable:
         self.reading = reading
         slow_query_ms = settings.slow_query_ms
         self.engine = SearchEngine(reading, spec, slow_query_ms=slow_query_ms, journal=self._journal_short_answer)
-        self.words = KeywordSearch(reading, spec, text_search=settings.text_search, slow_query_ms=slow_query_ms)
+        self.words = KeywordSearch(
+            reading, RowWords(reading, spec, text_search=settings.text_search), slow_query_ms=slow_query_ms
+        )
         self.query_embedder = QueryEmbedder(reading, self.engine, settings)
         self.searches = SearchService(
             reading,

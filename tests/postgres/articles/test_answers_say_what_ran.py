@@ -13,7 +13,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Filters
 from everindex.articles.search.vector import engine as engine_module
-from everindex.articles.search.vector.answers import SMALL_TABLE
+from everindex.articles.search.vector.strategy import SMALL_TABLE
 from everindex.index.catalog.generations import previous_note
 from everindex.settings import Settings
 from golden_answers import Golden, check_exact

@@ -83,13 +83,13 @@ def drawn(heading: str) -> set[str]:
 
 
 BY_VECTOR, HYBRID, OVER_HTTP = (
-    "A search by vector enters 8 files",
+    "A search by vector enters 7 files",
     "A search by meaning and words (hybrid",
     "Over HTTP, five files",
 )
 
 
-@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 8, BY_VECTOR), ("hybrid", 20, HYBRID)])
+@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 7, BY_VECTOR), ("hybrid", 14, HYBRID)])
 def test_a_search_crosses_few_files_and_the_architecture_draws_them(
     read_only_instance: Instance, mode: str, most: int, heading: str
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_search_crosses_few_files_and_the_architecture_draws_them(
     assert trace.counted() == drawn(heading)
 
 
-@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 12, BY_VECTOR), ("hybrid", 24, HYBRID)])
+@pytest.mark.parametrize(("mode", "most", "heading"), [("vector", 11, BY_VECTOR), ("hybrid", 18, HYBRID)])
 def test_a_search_over_http_crosses_five_files_more_instead_of_the_instance(
     read_only_instance: Instance, mode: str, most: int, heading: str
 ) -> None:

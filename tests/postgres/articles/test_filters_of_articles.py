@@ -17,6 +17,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Filters
 from everindex.articles.search.filters.conditions import parse_condition
 from everindex.articles.search.vector import engine as searching
+from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.strategy import choose
 from everindex.errors import CursorRefused, FilterInvalid
 from everindex.settings import Settings
@@ -101,7 +102,7 @@ def test_filters_of_one_shape_share_a_statement(opened: Instance) -> None:
     for number in range(1, 12):
         filters = parse_condition({"number": {"$in": list(range(number))}, "meta": {f"part{number}": number}})
         assert filters is not None
-        texts.add(opened.engine.statement_for(table, filters, search_plan, 5)[0])
+        texts.add(statement.of(table, filters, search_plan, k=5)[0].as_string(None))
     assert len(texts) == 1
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from everindex.articles.instance import Instance
-from everindex.articles.model import Filters
+from everindex.articles.search.filters import NO_FILTERS
 from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.strategy import SearchPlan
+from everindex.pg.statement_texts import MOST_TEXTS, StatementText, StatementTexts
 
 
 def test_ever_new_shapes_of_searches_keep_a_bounded_number_of_statements(read_only_instance: Instance) -> None:
     table, _ = read_only_instance.engine.known()
-    kept = statement.Texts()
+    texts = StatementTexts()
     search_plan = SearchPlan(strategy="exact", reason="of a test")
-    written = {kept.of(table, Filters(), search_plan, k)[0].named for k in range(1, 2 * statement.MOST_TEXTS)}
+
+    def of(k: int) -> StatementText:
+        return texts.of((k, *search_plan.shape), lambda: statement.of(table, NO_FILTERS, search_plan, k=k)[0])
+
+    written = {of(k).named for k in range(1, 2 * MOST_TEXTS)}
     assert written
-    assert len(kept) <= statement.MOST_TEXTS
-    again = kept.of(table, Filters(), search_plan, 7)[0]
+    assert len(texts) <= MOST_TEXTS
+    again = of(7)
     assert again.named in written
-    assert kept.of(table, Filters(), search_plan, 7)[0] is again
+    assert of(7) is again

@@ -15,7 +15,7 @@ from everindex.articles.embedding.provider import EmbeddingBatch
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
 from everindex.articles.search.hybrid import evidence, merged
-from everindex.articles.search.keyword.search import find
+from everindex.articles.search.keyword.ranking import find
 from everindex.articles.search.request import Page, SearchRequest, as_filters
 from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
 from everindex.settings import Settings
@@ -93,7 +93,7 @@ def test_hybrid_is_the_two_searches_fused_by_the_evidence_for_each_hit(
     assert [hit.semantic_rank for hit in answer.hits] == [ranks.get(hit.uri) for hit in answer.hits]
     for hit in answer.hits:
         if words.hits and hit.keyword_rank is None:
-            assert hit.score == evidence(0.0, hit.similarity)
+            assert hit.score == evidence(0.0, hit.distance)
     assert [hit.score for hit in answer.hits] == sorted((hit.score or 0 for hit in answer.hits), reverse=True)
     assert (answer.mode, answer.k, answer.strategy, answer.ef_search) == ("hybrid", k, near.strategy, near.ef_search)
     assert all(hit.snippet is not None for hit in answer.hits if hit.summary is not None)

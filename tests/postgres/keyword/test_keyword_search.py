@@ -14,7 +14,7 @@ from animals import CATEGORIES, WORDS, animals, has_phrase, rank_of_word, words_
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article, Filters
 from everindex.articles.search.keyword.document import INDEX_NAME, SUMMARY_CHARACTERS
-from everindex.articles.search.keyword.search import find
+from everindex.articles.search.keyword.ranking import find
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.errors import QueryInvalid, SettingInvalid
 

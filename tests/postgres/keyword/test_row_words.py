@@ -17,7 +17,7 @@ from everindex.articles.background.warming import warmed_in_background
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
-from everindex.articles.search.keyword.search import find
+from everindex.articles.search.keyword.ranking import find
 from everindex.articles.search.request import Page, SearchRequest
 from everindex.settings import Settings
 from templates import migrate

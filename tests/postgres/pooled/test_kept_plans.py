@@ -15,6 +15,7 @@ from psycopg import sql
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
 from everindex.articles.search.request import SearchRequest
+from everindex.articles.search.vector import statement
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -60,9 +61,9 @@ def test_twenty_searches_later_the_plan_is_still_the_right_one(
     filled: str, open_instance: Callable[..., Instance], kind: str, by_index: bool
 ) -> None:
     instance = open_instance(filled, EVERINDEX_POOL_SIZE=1)
-    engine = instance.engine
+
     vector = instance.embed_query("memory leak in the parser")
-    table, _ = engine.known()
+    table, _ = instance.engine.known()
     one = partial(SearchRequest, mode="semantic", vector=vector, exact=kind == "exact")
     asked = filters_of(kind, instance)
     # First: after an EXPLAIN, which is rolled back, psycopg drops what is prepared.
@@ -70,8 +71,8 @@ def test_twenty_searches_later_the_plan_is_still_the_right_one(
     for filters in asked:
         answer = instance.searches.answer(one(filters=filters))
         assert answer.strategy == kind
-    text, parameters = engine.statement_for(table, asked[-1], search_plan, 10)
-    positional, names = roundtrip.positional(text)
+    composed, parameters = statement.of(table, asked[-1], search_plan, k=10)
+    positional, names = roundtrip.positional(composed.as_string(None))
     known = parameters | {"vector": Vector(vector).to_text()}
     with instance.connection() as connection:
         uses = connection.execute(

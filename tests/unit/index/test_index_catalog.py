@@ -19,7 +19,7 @@ PERMITTED = {
     "alembic_kit/script.py": "SQL for psql, where no Python runs",
     "articles/search/keyword/index/observed.py": "the table, the role's rights and the index of the words in one round trip",
     "articles/search/keyword/index/script.py": "SQL for psql, where no Python runs",
-    "articles/search/keyword/search.py": "one subquery of the statement that looks whether a search may rely on the index",
+    "articles/search/keyword/state.py": "one subquery of the statement that looks whether a search may rely on the index",
     "migrate/frozen/filter_indexes.py": "what revisions import does not change",
 }
 

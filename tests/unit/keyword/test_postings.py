@@ -10,8 +10,22 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everindex.articles.search.keyword import bm25
-from everindex.articles.search.keyword.postings import PLACE, ROW, WORD, Postings, joined, place_text, places_of
+from everindex.articles.search.keyword.postings import (
+    LENGTH_SHARE,
+    MOST_WEIGHT,
+    PLACE,
+    ROW,
+    SATURATION,
+    USUAL_LENGTH,
+    WORD,
+    Postings,
+    idf,
+    joined,
+    length_norm,
+    place_text,
+    places_of,
+    term_weight,
+)
 
 
 @dataclass(frozen=True)
@@ -67,9 +81,9 @@ def test_scores_are_those_of_bm25_over_all_rows_that_were_added(batches: list[li
         for word in (7, 2**32 - 1):
             having = sum(times(one, word) > 0 for one in every)
             assert postings.having(word) == having
-            idf = math.log(1 + (len(every) - having + 0.5) / (having + 0.5))
-            norm = bm25.SATURATION * (1 - bm25.LENGTH_SHARE + bm25.LENGTH_SHARE * length[id(row)] / bm25.USUAL_LENGTH)
-            score += idf * times(row, word) * (bm25.SATURATION + 1) / (times(row, word) + norm)
+            rarity = math.log(1 + (len(every) - having + 0.5) / (having + 0.5))
+            norm = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * length[id(row)] / USUAL_LENGTH)
+            score += rarity * times(row, word) * (SATURATION + 1) / (times(row, word) + norm)
         expected.append(score)
     assert np.allclose(postings.scores([7, 2**32 - 1], slots, texts=len(every)), expected, atol=1e-8)
 
@@ -95,10 +109,10 @@ def test_a_place_is_written_as_postgresql_writes_a_tid() -> None:
 @given(texts=st.integers(1, 10**6), having=st.lists(st.integers(0, 10**6), min_size=2, max_size=2))
 def test_the_rarer_word_has_the_larger_weight_and_none_has_a_negative_one(texts: int, having: list[int]) -> None:
     rare, common = sorted(min(count, texts) for count in having)
-    assert bm25.idf(texts, rare) >= bm25.idf(texts, common) > 0
+    assert idf(texts, rare) >= idf(texts, common) > 0
 
 
 @given(count=st.integers(1, 10_000), length=st.integers(1, 65_535))
 def test_no_number_of_times_reaches_the_bound_by_which_words_are_left_out(count: int, length: int) -> None:
-    weights = bm25.weight(np.array([count]), bm25.norm(np.array([length])))
-    assert 0 < weights[0] < bm25.MOST_WEIGHT
+    weights = term_weight(np.array([count]), length_norm(np.array([length])))
+    assert 0 < weights[0] < MOST_WEIGHT

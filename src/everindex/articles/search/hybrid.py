@@ -29,18 +29,19 @@ from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.filters import names_of
 from everindex.articles.search.keyword.document import document, query
-from everindex.articles.search.keyword.search import Found, KeywordSearch, find
+from everindex.articles.search.keyword.ranking import Found, find
+from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.keyword.snippet import with_snippets
-from everindex.articles.search.keyword.statements import Known
+from everindex.articles.search.keyword.state import Known
 from everindex.articles.search.query_vectors import QueryVector
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.shape.hit import Hit
 from everindex.errors import EverindexError
-from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
+from everindex.pg.statement_texts import text_of
 
 log = logging.getLogger("everindex.search")
 
@@ -79,7 +80,7 @@ class HybridSearch:
         """
         started = time.perf_counter()
         request, k, seen = page.request, page.k, page.seen
-        known = self._words.known()
+        known = self._words.rows.known()
         left_out = request.words.left_out
         depth = _depth(min(k + len(seen), MAX_K), request.ef_search, leaves_out=left_out is not None)
         candidates = Page(request=request, k=depth)
@@ -159,17 +160,18 @@ def merged(by_meaning: list[Hit], by_keyword: list[Hit], *, full_score: float) -
     shares = {hit.key: (hit.score or 0.0) / full_score for hit in by_keyword}
     last = len(known) + 1
     hits = [
-        _ranked(hit, (nearest.get(key), wordiest.get(key)), evidence(shares.get(key, 0.0), hit.similarity))
+        _ranked(hit, (nearest.get(key), wordiest.get(key)), evidence(shares.get(key, 0.0), hit.distance))
         for key, hit in known.items()
     ]
     hits.sort(key=lambda hit: (-(hit.score or 0.0), min(hit.semantic_rank or last, hit.keyword_rank or last), hit.key))
     return hits
 
 
-def evidence(words: float, similarity: float | None) -> float:
+def evidence(words: float, distance: float | None) -> float:
     """How well a hit answers: `words` is the share of the query's words that it has, weighted by how rare they are (1: each
-    once, in a text of usual length), `similarity` the cosine similarity to its meaning; None counts as 0."""
-    return round((1 - MEANING_SHARE) * words + MEANING_SHARE * max(similarity or 0.0, 0.0), 9)
+    once, in a text of usual length), `distance` the cosine distance to its meaning; None counts as a similarity of 0."""
+    similarity = 0.0 if distance is None else max(1.0 - distance, 0.0)
+    return round((1 - MEANING_SHARE) * words + MEANING_SHARE * similarity, 9)
 
 
 def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]) -> list[Hit]:
@@ -189,11 +191,10 @@ def without(connection: Connection, known: Known, left_out: str, hits: list[Hit]
         typed=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in texts),
         texts=sql.SQL(", ").join(map(sql.Identifier, texts)),
     )
-    statement, names = roundtrip.positional(composed.as_string(None))
     articles = json.dumps([dict(zip(texts, hit.texts, strict=True)) for hit in hits])
     parameters = {"text": left_out, "articles": articles}
     with translate_errors("excluding articles"):
-        rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
+        rows = text_of(composed).run(connection, parameters)
     return [hit for hit, row in zip(hits, rows, strict=True) if not row[0]]
 
 

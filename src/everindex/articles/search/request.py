@@ -6,7 +6,7 @@ body. Whether a vector fits the table and whether a cursor belongs to the search
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,15 @@ from everindex.articles.model import (
     Filters,
     Mode,
 )
-from everindex.articles.search.cursor import Cursor, Part, digest_of, read_cursor, seen_digest, write_cursor
+from everindex.articles.search.cursor import (
+    Cursor,
+    Part,
+    after_nearest,
+    digest_of,
+    read_cursor,
+    seen_digest,
+    write_cursor,
+)
 from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, bind, values
 from everindex.articles.search.filters.conditions import Condition, parse_condition
 from everindex.articles.search.filters.facets import check_facets
@@ -251,6 +259,15 @@ class Page:
         if self.after is None:
             return {}
         return {"after_distance": repr(self.after.distance), "after_uri": self.after.uri}
+
+    def more_after(self, hits: Sequence[Hit], *, is_exact: bool) -> Callable[[], str] | None:
+        """Writes the cursor after the last hit; None where the search had no more rows and no further page exists."""
+        parts = self.parts
+        if parts is None or len(hits) < self.k:
+            return None
+        return lambda: self.request.write_cursor(
+            after_nearest(hits, before=self.after, is_complete=is_exact), "semantic", *parts
+        )
 
     def usable(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """The rows (key first, distance last) without those that the server returns but that do not belong in the

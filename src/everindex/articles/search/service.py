@@ -28,7 +28,8 @@ from everindex.articles.search.filters.facets import facets_of, facets_statement
 from everindex.articles.search.filters.filter_use import FilterUse
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
-from everindex.articles.search.keyword.search import MOST_RANKED, KeywordSearch
+from everindex.articles.search.keyword.ranking import MOST_RANKED
+from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector
 from everindex.articles.search.request import Page, SearchRequest, checked_vector, require_width
 from everindex.articles.search.rerank import Reranker

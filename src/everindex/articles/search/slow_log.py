@@ -1,11 +1,15 @@
-"""The log line of a slow search: its time, its shape and its plan; never the query itself."""
+"""The log line of a slow search: its time, its shape and a summary of its plan; never the query itself."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from everindex.articles.connections.reading import Reading
 from everindex.articles.model import Answer
+from everindex.errors import EverindexError
+from everindex.index.recall.explain import Settings, explain
 
 log = logging.getLogger("everindex.search")
 
@@ -22,3 +26,16 @@ def log_slow(answer: Answer, filters: Sequence[str], *, plan: str) -> None:
         ",".join(filters) or "-",
         plan,
     )
+
+
+def plan_summary(
+    reading: Reading, statement: Callable[[], tuple[str, Mapping[str, Any]]], *, settings: Settings = ()
+) -> str:
+    """A summary of the server's plan for a statement with its parameters. The answer is ready, so that it does not fail where
+    its plan cannot be read."""
+    try:
+        text, parameters = statement()
+        with reading.connection() as connection:
+            return explain(connection, text, parameters, settings=settings).summary
+    except EverindexError as exc:
+        return f"unknown: {exc.slug}"

@@ -13,8 +13,9 @@ from psycopg import sql
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
-from everindex.articles.model import Filters
 from everindex.articles.search.explain import without_vectors
+from everindex.articles.search.filters import NO_FILTERS
+from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.strategy import Serving, choose
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import is_zero, without_record
@@ -280,8 +281,8 @@ def _plan(
     if table.dimensions is None:
         return "", [], ()
     search_plan = choose(serving, k=10, passing=None, ef_search=None, exact=False)
-    text, parameters = instance.engine.statement_for(table, Filters(), search_plan, 10)
-    parameters = parameters | {"vector": Vector([1.0] + [0.0] * (table.dimensions - 1))}
+    composed, parameters = statement.of(table, NO_FILTERS, search_plan, k=10)
+    text, parameters = composed.as_string(None), parameters | {"vector": Vector([1.0] + [0.0] * (table.dimensions - 1))}
     words = explain(connection, text, parameters, settings=search_plan.settings).summary
     lines = explain_text(connection, text, parameters, settings=search_plan.settings)
     return words, [without_vectors(line) for line in lines], search_plan.settings

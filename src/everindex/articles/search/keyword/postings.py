@@ -1,21 +1,27 @@
-"""The postings of a table's texts in this process's memory: which rows have a word, how often, and how long each row's text is.
+"""The postings of a table's texts in this process's memory: which rows have a word, and how often; and BM25 by them.
 
 A row is known by its place (ctid) and its inserting transaction (xmin): an UPDATE makes a new row, so what is known of a row
 never changes, and needs no notification when others write. Words are known by a hash of their stem, 32 bits wide: two of
 100,000 words collide once in a hundred tables, and a collision only ranks a text too high that has another of the words.
 
+BM25 says how well a text answers the words of a query: a word counts more the fewer texts have it, each further time less
+than the time before, and in a long text less than in a short one. A word of the title counts as TITLE_WEIGHT words of the
+rest.
+
 Values, not a service: adding rows gives other postings. Not guaranteed: that a row still exists; the server says which do.
+
+Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, sections 3.5 (BM25) and 3.6
+(BM25F, here with one length for both fields). The constants were chosen in docs/measurements/words.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from everindex.articles.search.keyword import bm25
 
 #: What the server sends of each row, and of each word of it (`row_words.py`).
 ROW = np.dtype([("block", ">u4"), ("offset", ">u2"), ("xmin", ">u4"), ("words", ">i4")])
@@ -29,8 +35,72 @@ MOST_TIMES = 255
 #: Segments with fewer postings are joined when there are more than MOST_SEGMENTS of them.
 MOST_SEGMENTS = 12
 
+#: How quickly further times of a word count less; 0 would count a word once.
+SATURATION = 1.2
+#: How much the length of a text counts, 0 to 1.
+LENGTH_SHARE = 0.5
+TITLE_WEIGHT = 2
+#: A text of so many words is neither long nor short. Not the mean of the table: that is known only to a process that has its
+#: words in memory, and two processes would order the same hits differently, also behind a pooler.
+USUAL_LENGTH = 50.0
+#: No word adds more to a score than this many times its idf.
+MOST_WEIGHT = SATURATION + 1
+
+Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.uint64]
 Slots = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A word or phrase of a query."""
+
+    query: str
+    """For to_tsquery."""
+
+    stems: tuple[int, ...]
+    """Their hashes; none for a stop word."""
+
+    having: int
+    """How many rows have it."""
+
+    @property
+    def words(self) -> str:
+        """The query for its words in any order: PostgreSQL parses every row to see whether words stand side by side."""
+        return self.query.replace(" <-> ", " & ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best matches of a query."""
+
+    marks: list[Any]
+    """What identifies each row: place and transaction (bytes of PLACE), or its key (text)."""
+
+    scores: list[float]
+    """Of each; the order is by score, and among equals not yet by key where marks are places."""
+
+    matches: int
+    """How many rows matched, counted up to the limit and one more."""
+
+    with_all: int | None = None
+    """How many of them, the first, have all the words; None where all have."""
+
+    def followed_by(self, some: Best, *, k: int) -> Best:
+        """These rows, which have all the words, and after them those with some, where there are fewer than k."""
+        if len(self.marks) >= k:
+            return self
+        has_all = set(self.marks)
+        more = [(mark, score) for mark, score in zip(some.marks, some.scores, strict=True) if mark not in has_all]
+        needed = k - len(self.marks)
+        least = more[needed - 1][1] if len(more) > needed else 0.0
+        more = [(mark, score) for mark, score in more if score >= least]
+        return Best(
+            marks=[*self.marks, *(mark for mark, _ in more)],
+            scores=[*self.scores, *(score for _, score in more)],
+            matches=self.matches,
+            with_all=len(self.marks),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +117,7 @@ class _Segment:
     """The row of each posting; (postings,)."""
 
     times: npt.NDArray[np.uint8]
-    """How often the row has the word, those in its title counted `bm25.TITLE_WEIGHT` times; (postings,)."""
+    """How often the row has the word, those in its title counted TITLE_WEIGHT times; (postings,)."""
 
     def of(self, word: int) -> slice:
         at = int(np.searchsorted(self.hashes, np.uint32(word)))
@@ -90,6 +160,11 @@ class Postings:
         return len(self.places)
 
     @property
+    def texts(self) -> int:
+        """The texts that `having` counts: those of rows that no longer exist, too."""
+        return len(self.lengths)
+
+    @property
     def dead_rows(self) -> int:
         """Rows that others have taken the place of, or that were dropped; their postings still take memory."""
         return len(self.lengths) - len(self.places)
@@ -117,7 +192,7 @@ class Postings:
         first = len(self.lengths)
         counts = rows["words"].astype(np.int64)
         row_of_word = np.repeat(np.arange(len(rows)), counts)
-        times = words["times"].astype(np.int64) + (bm25.TITLE_WEIGHT - 1) * words["in_title"].astype(np.int64)
+        times = words["times"].astype(np.int64) + (TITLE_WEIGHT - 1) * words["in_title"].astype(np.int64)
         lengths = np.bincount(row_of_word, weights=times, minlength=len(rows))
         places = places_of(rows)
         kept = ~np.isin(self.places, places)
@@ -145,9 +220,24 @@ class Postings:
         """How many rows have a word, given by its hash; counts rows that no longer exist, too."""
         return sum(part.stop - part.start for part in (segment.of(word) for segment in self.segments))
 
+    def items(self, queries: Sequence[str], stems: Sequence[Sequence[int]]) -> list[Item]:
+        """The words and phrases of a query, given with the hashes of their stems, and how many rows have each."""
+        return [
+            Item(query=query, stems=tuple(hashes), having=min(map(self.having, hashes), default=0))
+            for query, hashes in zip(queries, stems, strict=True)
+        ]
+
+    def best(self, words: list[int], rows: npt.NDArray[Any], slots: Slots, *, texts: int, k: int) -> Best:
+        """The k best of the matching rows ((n,) of PLACE, with their slots), and those that tie with the last of them; in a
+        table of `texts` rows."""
+        scores = self.scores(words, slots, texts=texts)
+        chosen = _top(scores, k)
+        order = chosen[np.lexsort((places_of(rows[chosen]), -scores[chosen]))]
+        return Best(marks=[row.tobytes() for row in rows[order]], scores=scores[order].tolist(), matches=len(rows))
+
     def scores(self, words: list[int], slots: Slots, *, texts: int) -> npt.NDArray[np.float64]:
         """BM25 of the rows in `slots` ((n,)) for the words with these hashes, in a table of `texts` rows; (n,)."""
-        norms = bm25.norm(self.lengths[slots])
+        norms = length_norm(self.lengths[slots])
         total = np.zeros(len(slots), dtype=np.float64)
         times = np.zeros(len(self.lengths), dtype=np.uint8)
         for word in words:
@@ -157,10 +247,69 @@ class Postings:
                 continue
             for segment, part in found:
                 times[segment.slots[part]] = segment.times[part]
-            total += bm25.idf(texts, having) * bm25.weight(times[slots], norms)
+            total += idf(texts, having) * term_weight(times[slots], norms)
             for segment, part in found:
                 times[segment.slots[part]] = 0
-        return bm25.rounded(total)
+        return rounded_scores(total)
+
+
+def idf(texts: float, having: float) -> float:
+    """The weight of a word that `having` of `texts` texts have; above 0, and largest for a word that none has."""
+    texts = max(texts, having)
+    return float(np.log1p((texts - having + 0.5) / (having + 0.5)))
+
+
+def length_norm(lengths: npt.NDArray[np.integer | np.floating]) -> Floats:
+    """What each text's length does to `term_weight`, (n,) from (n,) lengths in words."""
+    share = lengths / USUAL_LENGTH
+    return np.asarray(SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * share), dtype=np.float64)
+
+
+def term_weight(times: npt.NDArray[np.integer | np.floating], norms: Floats) -> Floats:
+    """What a word adds to a text's score for each unit of its idf: 0 to MOST_WEIGHT, (n,) from how many `times` it has it,
+    those in the title counted TITLE_WEIGHT times."""
+    return np.asarray(times * (SATURATION + 1) / (times + norms), dtype=np.float64)
+
+
+def rounded_scores(scores: Floats) -> Floats:
+    """Scores that are equal where only the order of additions made them differ: equal ones are ordered by key."""
+    return np.round(scores, 9)
+
+
+def full_score(items: Sequence[Item], *, texts: int) -> float:
+    """About what a text of usual length scores that has each of the words once: the sum of their idf."""
+    return sum(idf(texts, item.having) * len(item.stems) for item in items)
+
+
+def needed_to_reach(score: float, items: Sequence[Item], *, texts: int) -> int:
+    """How many of the items (rarest first) must be matched: no row that has only the others can reach `score`."""
+    bound = 0.0
+    for count in range(len(items), 0, -1):
+        item = items[count - 1]
+        bound += idf(texts, item.having) * MOST_WEIGHT * len(item.stems)
+        if bound >= score:
+            return count
+    return 0
+
+
+def rarest(items: Sequence[Item], most: int) -> list[Item]:
+    """The rarest items (ascending) that together at most `most` rows have; at least those that none or fewest have."""
+    some: list[Item] = []
+    total = 0
+    for item in items:
+        total += item.having
+        if some and total > most and some[-1].having:
+            break
+        some.append(item)
+    return some
+
+
+def _top(scores: Floats, k: int) -> npt.NDArray[np.intp]:
+    """The positions of the k largest scores, and of all that equal the smallest of these."""
+    if len(scores) <= k:
+        return np.arange(len(scores))
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return np.flatnonzero(scores >= least)
 
 
 def places_of(rows: npt.NDArray[Any]) -> Places:

@@ -1,7 +1,7 @@
-"""The best matches of a query by BM25, from words in memory or from the matches' own texts; and their rows.
+"""The articles that have the words of a query, ranked by BM25: from words in memory, or by reading the matches' texts.
 
 Both ways match by the same statement of PostgreSQL and rank by the same formula. From memory, ranking a match takes a
-fraction of a microsecond; by reading, 0.1 ms, so at most so many are ranked.
+fraction of a microsecond; by reading, 0.1 ms (`ranking_from_texts.py`).
 
 A query of plain words that no row has all of is answered by the rows that have some. A word that many rows have cannot
 lift a row above those that have the rare ones, so the rarest words are matched first, and the others only where the result
@@ -12,82 +12,125 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from psycopg import sql
 
-from everindex.articles.search.keyword import bm25
-from everindex.articles.search.keyword.postings import PLACE, Postings, place_text, places_of
-from everindex.articles.search.keyword.row_words import RowWords
+from everindex.articles.search.keyword.document import TextConfig, query
+from everindex.articles.search.keyword.postings import (
+    PLACE,
+    Best,
+    Item,
+    full_score,
+    needed_to_reach,
+    place_text,
+    places_of,
+    rarest,
+)
+from everindex.articles.search.keyword.ranking_from_texts import best_of_texts, count_items
+from everindex.articles.search.keyword.row_words import RowChanged, RowWords
+from everindex.articles.search.keyword.state import Known
 from everindex.articles.search.keyword.statements import (
-    Known,
-    Row,
     first_by_key,
     matching_places,
     rows_at_places,
     rows_with_keys,
-    stems_of_items,
-    words_of_matches,
 )
-from everindex.articles.search.parsed_query import ParsedQuery, words_of
-from everindex.articles.search.request import SearchRequest
-from everindex.pg import waiting
+from everindex.articles.search.parsed_query import MOST_WORDS, words_of
+from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.shape.hit import Hit, with_text_date
+from everindex.articles.table import CollectionTable
 from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import translate_errors
+from everindex.pg.statement_texts import text_of
+from everindex.pg.vector_type import as_binary
 
+#: Without the words of the rows in memory, ranking reads and parses every match, about 0.1 ms each. Where more match, only
+#: this many are ranked, and the answer says so.
+MOST_RANKED = 10_000
 #: From memory, this many matches are ranked; finding them takes some 0.6 µs each (docs/measurements/words.md).
 MOST_REMEMBERED = 100_000
 #: Of rows that have some of the words, this many are ranked at first: from memory, and by reading.
 FEW_REMEMBERED, FEW_READ = 3_000, 300
 #: Rows of equal score are ordered by key. Where more than this many compete for the last places, the server orders them.
 MOST_TIED = 200
-
-#: Scoring more than this many matches takes milliseconds.
-MANY = 20_000
+#: Below this many rows, a missing index is not noticeable.
+FEW_ROWS = 1000
 
 _ITEM_STEM = np.dtype([("number", ">i4"), ("hash", ">u4")])
-_COUNTED = np.dtype([("hash", ">u4"), ("times", ">i4")])
+
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Best:
-    """The best matches."""
+class Found:
+    """The articles that have the words, best first, without snippets."""
 
-    marks: list[Any]
-    """What identifies each row: place and transaction (bytes), or its key (text)."""
+    hits: list[Hit]
+    has_words: bool = True
+    """False when the query has no searchable word."""
 
-    scores: list[float]
-    """Of each; the order is by score, and among equals not yet by key where marks are places."""
+    full_score: float = 0.0
+    """About what a text of usual length scores that has each word of the query once."""
 
-    matches: int
-    """How many rows matched, counted up to the limit and one more."""
-
-    with_all: int | None = None
-    """How many of them, the first, have all the words; None where all have."""
+    notices: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """A word or phrase of a query."""
+def find(
+    connection: Connection,
+    known: Known,
+    page: Page,
+    *,
+    vector: np.ndarray | None = None,
+    most_ranked: int = MOST_RANKED,
+    rows: RowWords | None = None,
+    completes: bool = False,
+) -> Found:
+    """The `page.k` best articles that match the words of the request, with their distance to `vector` ((dim,) float32)
+    where one is passed. Articles on previous pages are included.
 
-    query: str
-    stems: tuple[int, ...]
-    """Their hashes; none for a stop word."""
+    Rows with some of the words are found where none has all; if it `completes`, also after those with all, up to `page.k`.
+    Reads only; ranks from the words in memory (`rows`) where these are there, else by reading up to `most_ranked` matches.
+    Raises what statements raise.
+    """
+    words = page.request.words
+    query_vector = None if vector is None else as_binary(vector)
+    with translate_errors("searching by keyword"):
+        ranking = Ranking(connection, known, page.request, rows, most_read=most_ranked)
+        try:
+            found = ranking.find(k=page.k, vector=query_vector, completes=completes)
+        except RowChanged:
+            with connection.transaction():  # once more, on one snapshot
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                found = ranking.find(k=page.k, vector=query_vector, completes=completes)
+        if not found and not _has_words(connection, known.config, words.words):
+            return Found(hits=[], has_words=False, notices=[_no_words(known.config)])
+    notices = []
+    if words.is_cut:
+        notices.append(f"only the first {MOST_WORDS} words of the query were used for keyword search")
+    if ranking.is_widened:
+        notices.append("no article has all words of the query: these have some of them, best first")
+    if ranking.matches > ranking.most:
+        notices.append(
+            f"more than {ranking.most:,} articles have these words, of which {ranking.most:,} were ranked by keyword; "
+            "another word or a filter narrows the search"
+        )
+    if not known.is_indexed and known.estimated_rows >= FEW_ROWS:
+        notices.append(
+            "no index is available for keyword search at the moment: every row was read "
+            f"({known.table.spec.words_index_name} is built by everindex migrate and by the keeper)"
+        )
+    return Found(
+        hits=[_hit(known.table, row, score, rank) for rank, (row, score) in enumerate(found, start=1)],
+        full_score=ranking.full_score,
+        notices=notices,
+    )
 
-    having: int
-    """How many rows have it."""
 
-    @property
-    def words(self) -> str:
-        """The query for its words in any order: PostgreSQL parses every row to see whether words stand side by side."""
-        return self.query.replace(" <-> ", " & ")
-
-
-class _RowChanged(Exception):
-    """Others have changed a row between two statements of a search."""
+_NONE = Best(marks=[], scores=[], matches=0)
 
 
 class Ranking:
@@ -103,7 +146,7 @@ class Ranking:
         self._rows = rows
         self._most_read = most_read
         self._matched = ""
-        self._asked: list[Item] | None = None
+        self._items: list[Item] | None = None
         self._items_json = json.dumps(
             [{"query": item, "words": " ".join(words_of(item))} for item in request.words.items]
         )
@@ -122,243 +165,179 @@ class Ranking:
         """How many matches are ranked; of more, any."""
         return MOST_REMEMBERED if self.from_memory else self._most_read
 
-    def find(self, *, k: int, vector: bytes | None, completes: bool = False) -> list[tuple[Row, float]] | None:
-        """The k best rows and their scores, best first, of equal ones that with the smaller key first; None where one of them
-        was changed between ranking and reading, which does not happen on one snapshot.
+    def find(self, *, k: int, vector: bytes | None, completes: bool = False) -> list[tuple[Row, float]]:
+        """The k best rows and their scores, best first, of equal ones that with the smaller key first.
 
         Where no row has all the words, rows with some; if it `completes`, they follow those with all where these are few.
+        Raises RowChanged where one of them was changed between ranking and reading, which does not happen on one snapshot.
         """
-        try:
-            return self.rows(self._found(k=k, completes=completes), k=k, vector=vector)
-        except _RowChanged:
-            return None
+        return self._rows_of(self._best(k=k, completes=completes), k=k, vector=vector)
 
-    def _found(self, *, k: int, completes: bool) -> Best:
+    def _best(self, *, k: int, completes: bool) -> Best:
         query = self._request.words.query
-        nothing = Best(marks=[], scores=[], matches=0)
         some = self._some_at_once(k=k) if completes and query else None
         found = None if some is None else self._remembered([query, some], k=k)
         if found is not None:
             best, more = found
             if best.marks:
                 self.matches = best.matches
-                return _completed(best, more, k=k)
-        best = self.best(query, k=k) if query else nothing
+                return best.followed_by(more, k=k)
+        best = self._matching(query, k=k) if query else _NONE
         self.matches = best.matches
         if best.marks and not (completes and len(best.marks) < k):
             return best
         was_from_memory = self.from_memory
-        with_some = self.best_with_some(k=k, is_enough=completes)
+        with_some = self._with_some(k=k, is_enough=completes)
         if with_some is None:
             return best
         if not best.marks:
             self.is_widened, self.matches = bool(with_some.marks), with_some.matches
             return with_some
         if self.from_memory != was_from_memory:
-            return self._found(k=k, completes=completes)
+            return self._best(k=k, completes=completes)
         self._matched = f"({query}) | ({self._matched})"
-        return _completed(best, with_some, k=k)
+        return best.followed_by(with_some, k=k)
 
     def _some_at_once(self, *, k: int) -> str | None:
         """The query for rows with some of the words, where it can be sent together with that for rows with all: from memory,
         and with stems that are known; None where it is not needed, since probably k rows have all."""
         words, rows = self._request.words, self._rows
-        postings = None if rows is None or not self.from_memory else rows.postings
-        if rows is None or postings is None or not words.is_plain or len(words.items) < 2:
+        if rows is None or not self.from_memory or not words.is_plain or len(words.items) < 2:
             return None
-        stems = rows.stems_of(words.items)
-        if stems is None:
+        known, postings = rows.known_items(words.items), rows.postings
+        if known is None or postings is None:
             return None
-        self._asked = [
-            Item(query=query, stems=hashes, having=_having(postings, hashes))
-            for query, hashes in zip(words.items, stems, strict=True)
-        ]
-        self._sum_up(self._asked, texts=len(postings.lengths))
-        items = sorted((item for item in self._asked if item.stems), key=lambda item: (item.having, item.query))
-        texts = max(len(postings.lengths), 1)
+        self._note_items(known, texts=postings.texts)
+        items = sorted((item for item in known if item.stems), key=lambda item: (item.having, item.query))
+        texts = max(postings.texts, 1)
         if len(items) < 2 or texts * math.prod(item.having / texts for item in items) >= k:
             return None
-        return " | ".join(item.words for item in _rarest(items, FEW_REMEMBERED // 3))
+        return " | ".join(item.words for item in rarest(items, FEW_REMEMBERED // 3))
 
-    def best(self, query: str, *, k: int) -> Best:
-        """The k best rows that match `query` (a tsquery), and those that tie with the last of them."""
-        words = self._request.words
+    def _matching(self, matching: str, *, k: int) -> Best:
+        """The k best rows that match a tsquery, and those that tie with the last of them."""
         if self.from_memory:
-            found = self._remembered([query], k=k)
+            found = self._remembered([matching], k=k)
             if found is not None:
                 return found[0]
             self.from_memory = False
-        return self._read(query, words, k=k)
+        return self._read(matching, k=k)
 
-    def best_with_some(self, *, k: int, is_enough: bool = False) -> Best | None:
+    def _with_some(self, *, k: int, is_enough: bool) -> Best | None:
         """The k best rows that have some of the words; None where the query has only one, or says exactly what it wants. If
         that `is_enough`, only of those that have one of its rarest words."""
         words = self._request.words
         if not words.is_plain or len(words.items) < 2:
             return None
-        items = [item for item in self._items(words) if item.stems]
+        items = [item for item in self._counted_items() if item.stems]
         if len(items) < 2:
             return None
         items.sort(key=lambda item: (item.having, item.query))
         few = FEW_REMEMBERED if self.from_memory else FEW_READ
-        some = _rarest(items, few // 3 if is_enough else few)
-        found = self.best(" | ".join(item.words for item in some), k=k)
+        some = rarest(items, few // 3 if is_enough else few)
+        found = self._matching(" | ".join(item.words for item in some), k=k)
         if is_enough:
             return found
-        enough = self._enough(found, items, k=k)
-        return found if enough <= len(some) else self.best(" | ".join(item.words for item in items[:enough]), k=k)
+        least = found.scores[k - 1] if len(found.scores) >= k else 0.0
+        enough = needed_to_reach(least, items, texts=self._known.estimated_rows)
+        return found if enough <= len(some) else self._matching(" | ".join(item.words for item in items[:enough]), k=k)
 
-    def rows(self, best: Best, *, k: int, vector: bytes | None) -> list[tuple[Row, float]]:
+    def _rows_of(self, best: Best, *, k: int, vector: bytes | None) -> list[tuple[Row, float]]:
         """The k best rows with their scores, best first, those of equal score by key."""
         if not best.marks:
             return []
-        known, parameters = self._known, {"text": self._request.words.query, "vector": vector}
-        has_vector = vector is not None
+        known, has_vector = self._known, vector is not None
+        parameters: dict[str, Any] = {"text": self._request.words.query, "vector": vector}
         if isinstance(best.marks[0], bytes):
             marks = self._first_of_ties(best, k=k)
             parameters["places"] = _tids(marks)
-            rows = known.run(
-                self._connection,
-                ("rows", has_vector),
-                lambda: rows_at_places(known, with_distance=has_vector),
-                parameters,
+            [rows] = self._run(
+                ("rows", has_vector), lambda: rows_at_places(known, with_distance=has_vector), parameters
             )
         else:
             marks = best.marks[:k]
             parameters |= {"keys": json.dumps(marks), "text": self._matched}
-            rows = known.run(
-                self._connection,
-                ("keys", has_vector),
-                lambda: rows_with_keys(known, with_distance=has_vector),
-                parameters,
+            [rows] = self._run(
+                ("keys", has_vector), lambda: rows_with_keys(known, with_distance=has_vector), parameters
             )
         at = len(known.table.spec.columns.names)
         with_all = set(best.marks[: best.with_all])
         score_of = dict(zip(best.marks, best.scores, strict=True))
         scored = [(row, score_of[row[at]]) for row in rows if row[at] in score_of]
         if len(scored) < len(marks):
-            raise _RowChanged
+            raise RowChanged
         scored.sort(key=lambda one: (one[0][at] not in with_all, -one[1], str(one[0][0])))
         return scored[:k]
+
+    def _run(
+        self, shape: tuple[Any, ...], compose: Callable[[], sql.Composed], *parameters: Mapping[str, Any]
+    ) -> list[list[Row]]:
+        """The rows of the statement of this shape for each of `parameters`, in one round trip."""
+        return self._known.texts.of(shape, compose).run_each(self._connection, parameters)
 
     # --- the two ways -------------------------------------------------------------------------------------------------
 
     def _remembered(self, queries: Sequence[str], *, k: int) -> list[Best] | None:
         """The best rows of each query, in one round trip; None where the words in memory are not enough."""
-        known, words, rows = self._known, self._request.words, self._rows
+        known, request, rows = self._known, self._request, self._rows
         assert rows is not None
-        parameters = {**self._bound.values, "ranked": words.ranked, "items": self._items_json}
-        answers = known.run_each(
-            self._connection,
+        parameters = {**self._bound.values, "ranked": request.words.ranked, "items": self._items_json}
+        answers = self._run(
             ("places", *self._bound.shape),
-            lambda: matching_places(known, self._request.filters, most=MOST_REMEMBERED + 1),
-            [parameters | {"text": query} for query in queries],
+            lambda: matching_places(known, request.filters, most=MOST_REMEMBERED + 1),
+            *(parameters | {"text": matching} for matching in queries),
         )
         found = []
         for [(file, stems, item_stems, places)] in answers:
-            postings = rows.postings
-            if postings is None:
+            if self._items is None:
+                items, postings = rows.items(_stems_of_each(request.words.items, item_stems)), rows.postings
+                if items is None or postings is None:
+                    return None
+                self._note_items(items, texts=postings.texts)
+            best: Best | None = _NONE
+            if places is not None:
+                hashes = sorted(set(np.frombuffer(stems or b"", dtype=">u4").tolist()))
+                matching = np.frombuffer(places, dtype=PLACE)
+                best = rows.best(self._connection, known, file, matching, hashes, k=k)
+            if best is None:
                 return None
-            if self._asked is None:
-                self._asked = _items_in(postings, words.items, item_stems)
-                self._sum_up(self._asked, texts=len(postings.lengths))
-                rows.note_stems({item.query: item.stems for item in self._asked})
-            if places is None:
-                found.append(Best(marks=[], scores=[], matches=0))
-                continue
-            matching = np.frombuffer(places, dtype=PLACE)
-            with_slots = rows.slots_of(self._connection, known, file, matching)
-            if with_slots is None:
-                return None
-            postings, slots, exists = with_slots
-            if not exists.all():
-                raise _RowChanged
-            asked = sorted(set(_hashes(stems)))
-            # On an event loop, tens of milliseconds are too long.
-            scores = (
-                waiting.beside(partial(postings.scores, asked, slots, texts=self._known.estimated_rows))
-                if len(matching) > MANY
-                else postings.scores(asked, slots, texts=self._known.estimated_rows)
-            )
-            chosen = _top(scores, k)
-            order = chosen[np.lexsort((places_of(matching[chosen]), -scores[chosen]))]
-            found.append(
-                Best(
-                    marks=[one.tobytes() for one in matching[order]],
-                    scores=scores[order].tolist(),
-                    matches=len(matching),
-                )
-            )
+            found.append(best)
         return found
 
-    def _read(self, query: str, words: ParsedQuery, *, k: int) -> Best:
-        known, filters = self._known, self._request.filters
-        self._matched = query
-        found = known.run(
+    def _read(self, matching: str, *, k: int) -> Best:
+        self._matched = matching
+        best, of_one_stem = best_of_texts(
             self._connection,
-            ("matches", self._most_read, *self._bound.shape),
-            lambda: words_of_matches(known, filters, most=self._most_read + 1),
-            {**self._bound.values, "text": query, "ranked": words.ranked},
+            self._known,
+            self._request,
+            {**self._bound.values, "text": matching, "ranked": self._request.words.ranked},
+            items=self._counted_items,
+            most=self._most_read,
+            k=k,
         )
-        lengths = np.array([row[1] or 0 for row in found], dtype=np.int64)
-        counted = [np.frombuffer(row[2] or b"", dtype=_COUNTED) for row in found]
-        stems = sorted({int(stem) for one in counted for stem in one["hash"]})
-        norms = bm25.norm(lengths)
-        weights = self._idf_of(stems, words, matches=len(found))
-        scores = np.zeros(len(found))
-        for stem in stems:
-            times = np.array([int(one["times"][one["hash"] == stem].sum()) for one in counted])
-            scores += weights[stem] * bm25.weight(times, norms)
-        scores = bm25.rounded(scores)
-        order = sorted(range(len(found)), key=lambda at: (-scores[at], found[at][0]))[:k]
-        return Best(
-            marks=[found[at][0] for at in order], scores=[float(scores[at]) for at in order], matches=len(found)
-        )
-
-    def _idf_of(self, stems: Sequence[int], words: ParsedQuery, *, matches: int) -> dict[int, float]:
-        """The idf of each stem, of a spelling that joins two words that of the rarer of them."""
-        if len(stems) <= 1:
-            self.full_score = bm25.idf(self._known.estimated_rows, matches)
-            return dict.fromkeys(stems, self.full_score)
-        items = self._items(words)
-        least = min((item.having for item in items if item.stems), default=0)
-        having = {stem: item.having for item in items for stem in item.stems}
-        return {stem: bm25.idf(self._known.estimated_rows, having.get(stem, least)) for stem in stems}
+        if of_one_stem is not None:
+            self.full_score = of_one_stem
+        return best
 
     # --- words ----------------------------------------------------------------------------------------------------------
 
-    def _items(self, words: ParsedQuery) -> list[Item]:
+    def _counted_items(self) -> list[Item]:
         """The words and phrases of the query, and how many rows have each: of those in memory, else counted."""
-        if self._asked is None:
-            known = self._known
-            rows = known.run(
+        if self._items is None:
+            items = count_items(
                 self._connection,
-                ("items", self._most_read),
-                lambda: stems_of_items(known, count_up_to=self._most_read),
-                {"items": self._items_json},
+                self._known,
+                self._request.words.items,
+                items_json=self._items_json,
+                most=self._most_read,
             )
-            self._asked = [
-                Item(query=query, stems=tuple(_hashes(stems)), having=having)
-                for query, (stems, having) in zip(words.items, rows, strict=True)
-            ]
-            self._sum_up(self._asked, texts=known.estimated_rows)
-        return self._asked
+            self._note_items(items, texts=self._known.estimated_rows)
+            return items
+        return self._items
 
-    def _sum_up(self, items: Sequence[Item], *, texts: int) -> None:
-        self.full_score = sum(bm25.idf(texts, item.having) * len(item.stems) for item in items)
-
-    def _enough(self, found: Best, items: Sequence[Item], *, k: int) -> int:
-        """How many of the items (rarest first) must be matched: no row that has only the others can reach the score of the k
-        rows already found."""
-        if len(found.scores) < k:
-            return len(items)
-        texts, bound = self._known.estimated_rows, 0.0
-        for count in range(len(items), 0, -1):
-            item = items[count - 1]
-            bound += bm25.idf(texts, item.having) * bm25.MOST_WEIGHT * len(item.stems)
-            if bound >= found.scores[k - 1]:
-                return count
-        return 0
+    def _note_items(self, items: list[Item], *, texts: int) -> None:
+        self._items = items
+        self.full_score = full_score(items, texts=texts)
 
     def _first_of_ties(self, best: Best, *, k: int) -> list[bytes]:
         """The marks of the k best rows, and of those that tie with the last; of very many ties those with the smallest keys."""
@@ -369,67 +348,17 @@ class Ranking:
         certain = [*best.marks[:with_all], *(mark for mark, score in rest if score > least)]
         tied = [mark for mark, score in rest if score == least]
         known, needed = self._known, k - len(certain)
-        rows = known.run(
-            self._connection, ("ties", needed), lambda: first_by_key(known, most=needed), {"places": _tids(tied)}
-        )
+        [rows] = self._run(("ties", needed), lambda: first_by_key(known, most=needed), {"places": _tids(tied)})
         first = {row[0] for row in rows}
         return [*certain, *(mark for mark, place in zip(tied, _place_texts(tied), strict=True) if place in first)]
 
 
-def _items_in(postings: Postings, queries: Sequence[str], stems: bytes | None) -> list[Item]:
-    """The words and phrases of the query, with the number of rows in memory that have each."""
-    of: list[list[int]] = [[] for _ in queries]
+def _stems_of_each(queries: Sequence[str], stems: bytes | None) -> dict[str, list[int]]:
+    """The hashes of the stems of each word or phrase, as the statement gives them."""
+    hashes: list[list[int]] = [[] for _ in queries]
     for number, stem in np.frombuffer(stems or b"", dtype=_ITEM_STEM).tolist():
-        of[number - 1].append(stem)
-    return [
-        Item(query=query, stems=tuple(hashes), having=_having(postings, hashes))
-        for query, hashes in zip(queries, of, strict=True)
-    ]
-
-
-def _having(postings: Postings, stems: Sequence[int]) -> int:
-    return min((postings.having(stem) for stem in stems), default=0)
-
-
-def _completed(best: Best, some: Best, *, k: int) -> Best:
-    """Rows with all words, and after them those with some, where there are fewer than k."""
-    if len(best.marks) >= k:
-        return best
-    has_all = set(best.marks)
-    more = [(mark, score) for mark, score in zip(some.marks, some.scores, strict=True) if mark not in has_all]
-    needed = k - len(best.marks)
-    least = more[needed - 1][1] if len(more) > needed else 0.0
-    more = [(mark, score) for mark, score in more if score >= least]
-    return Best(
-        marks=[*best.marks, *(mark for mark, _ in more)],
-        scores=[*best.scores, *(score for _, score in more)],
-        matches=best.matches,
-        with_all=len(best.marks),
-    )
-
-
-def _rarest(items: Sequence[Item], most: int) -> list[Item]:
-    """The rarest items (ascending) that together at most `most` rows have; at least those that none or fewest have."""
-    some: list[Item] = []
-    total = 0
-    for item in items:
-        total += item.having
-        if some and total > most and some[-1].having:
-            break
-        some.append(item)
-    return some
-
-
-def _top(scores: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.intp]:
-    """The positions of the k largest scores, and of all that equal the smallest of these."""
-    if len(scores) <= k:
-        return np.arange(len(scores))
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    return np.flatnonzero(scores >= least)
-
-
-def _hashes(stems: bytes | None) -> list[int]:
-    return [] if stems is None else [int(stem) for stem in np.frombuffer(stems, dtype=">u4")]
+        hashes[number - 1].append(stem)
+    return dict(zip(queries, hashes, strict=True))
 
 
 def _place_texts(marks: Sequence[bytes]) -> list[str]:
@@ -438,3 +367,26 @@ def _place_texts(marks: Sequence[bytes]) -> list[str]:
 
 def _tids(marks: Sequence[bytes]) -> str:
     return "{" + ",".join(f'"{place}"' for place in _place_texts(marks)) + "}"
+
+
+def _hit(table: CollectionTable, row: Row, score: float, rank: int) -> Hit:
+    columns = table.spec.columns
+    at = len(columns.names)  # then the mark and, where there is a vector, the distance
+    distance = row[at + 1] if len(row) > at + 1 else None
+    # The cosine distance of a zero vector is NaN.
+    known_distance = None if distance is None or distance != distance else float(distance)
+    shown = row if table.date_at is None else with_text_date(row, table.date_at)
+    return Hit(columns, row[0], shown[:at], known_distance, keyword_rank=rank, score=score)
+
+
+def _has_words(connection: Connection, config: TextConfig, text: str) -> bool:
+    """False when the query has stop words only, or no letter and no digit."""
+    statement = text_of(sql.SQL("SELECT pg_catalog.numnode({}) > 0").format(query(config)))
+    return bool(statement.run(connection, {"text": text})[0][0])
+
+
+def _no_words(config: TextConfig) -> str:
+    return (
+        "no word of the query can be searched for by keyword: they are all too common (stop words of the language "
+        f"{config.name!r}), or have no letter and no digit"
+    )

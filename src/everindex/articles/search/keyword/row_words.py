@@ -1,6 +1,7 @@
 """The words of a table's rows, read once into this process's memory and compared there: ranking a match needs no parsing.
 
-PostgreSQL says which rows match, in the snapshot of the search; this says how often each of them has the words. What is
+PostgreSQL says which rows match, in the snapshot of the search; this says which of them are the best, by how often each has
+the words. What is
 known of a row holds as long as its place (ctid) and its inserting transaction (xmin) do, so nothing has to be told when
 others write: rows that are not known yet are read then. A background thread reads all of them once, a few blocks at a
 time; before it has, and for tables whose words do not fit into MOST_BYTES, every match is read by every search.
@@ -23,13 +24,28 @@ import psycopg
 from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
-from everindex.articles.search.keyword.postings import ROW, WORD, Postings, Slots, joined, place_text, places_of
-from everindex.articles.search.keyword.statements import OF_BLOCKS, OF_PLACES, Known, words_of_rows
+from everindex.articles.search.keyword.postings import (
+    ROW,
+    WORD,
+    Best,
+    Item,
+    Postings,
+    Slots,
+    joined,
+    place_text,
+    places_of,
+)
+from everindex.articles.search.keyword.state import Known, look_at
+from everindex.articles.search.keyword.statements import OF_BLOCKS, OF_PLACES, words_of_rows
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.errors import EverindexError
+from everindex.pg import waiting
 from everindex.pg.connections import Connection
 
 log = logging.getLogger(__name__)
 
+#: Table, configuration and index are read again after this many seconds.
+KNOWN_SECONDS = 5.0
 #: Memory limit for the words of all rows: 200,000 texts of 35 different words (docs/measurements/words.md).
 MOST_BYTES = 40 * 2**20
 #: Below this many rows, reading every match is not noticeable.
@@ -48,13 +64,22 @@ REST = 0.5
 STOP_SECONDS = 5.0
 #: Words of queries whose stems are remembered, about 200 bytes each.
 MOST_STEMS = 10_000
+#: Scoring more than this many matches takes milliseconds.
+MANY = 20_000
+
+
+class RowChanged(Exception):
+    """Others have changed a row between two statements of a search."""
 
 
 class RowWords:
-    """The words of one table's rows; safe to use from many threads."""
+    """The words of one table's rows, and how they are read; safe to use from many threads."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, collection: CollectionSpec, *, text_search: str) -> None:
+        """`text_search`: the name of the text search configuration."""
         self._reading = reading
+        self._look = partial(look_at, collection=collection, text_search=text_search)
+        self._known: tuple[float, Known] | None = None
         self._postings: Postings | None = None
         self._of: object = None
         self._stems: dict[str, tuple[int, ...]] = {}
@@ -65,21 +90,54 @@ class RowWords:
         self._searches = 0
         self._not_before = 0.0
 
+    def known(self) -> Known:
+        """Table, configuration and index, at most a few seconds old. Raises SettingInvalid, NotMigrated."""
+        known = self._known
+        if known is None or time.monotonic() - known[0] > KNOWN_SECONDS:
+            found = self._reading.read(self._look)
+            known = self._known = (time.monotonic(), known[1] if known is not None and known[1] == found else found)
+        return known[1]
+
+    def look_again(self) -> None:
+        """Discards what is known: the next search reads table, configuration and index again."""
+        self._known = None
+
     @property
     def postings(self) -> Postings | None:
         """The words of every row that existed a moment ago; None while they are not in memory."""
         return self._postings if self._is_complete else None
 
-    def stems_of(self, items: Sequence[str]) -> list[tuple[int, ...]] | None:
-        """The hashes of the stems of each word or phrase, where all of them were searched for before."""
-        known = [self._stems.get(item) for item in items]
-        return None if None in known else known  # type: ignore[return-value]
+    def known_items(self, queries: Sequence[str]) -> list[Item] | None:
+        """The words and phrases of a query, and how many rows have each; None where not all of them were searched for
+        before, or the words are not in memory."""
+        postings, stems = self.postings, [self._stems.get(query) for query in queries]
+        return None if postings is None or None in stems else postings.items(queries, stems)  # type: ignore[arg-type]
 
-    def note_stems(self, stems: Mapping[str, tuple[int, ...]]) -> None:
-        """Remembers them: the same words are searched for again and again."""
+    def items(self, stems: Mapping[str, Sequence[int]]) -> list[Item] | None:
+        """The same, from the hashes of the stems of each, which are remembered: the same words are searched for again and
+        again. None where the words are not in memory."""
+        postings = self.postings
+        if postings is None:
+            return None
         if len(self._stems) > MOST_STEMS:
             self._stems.clear()
-        self._stems.update(stems)
+        self._stems.update({query: tuple(hashes) for query, hashes in stems.items()})
+        return postings.items(list(stems), list(stems.values()))
+
+    def best(
+        self, connection: Connection, known: Known, file: int, rows: npt.NDArray[Any], words: list[int], *, k: int
+    ) -> Best | None:
+        """The k best of the matching rows ((n,) of PLACE, of the table's `file`) for the words with these hashes. None where
+        too many of the rows are unknown, or the table was rewritten. Raises RowChanged, and what statements raise."""
+        found = self._slots_of(connection, known, file, rows)
+        if found is None:
+            return None
+        postings, slots, exists = found
+        if not exists.all():
+            raise RowChanged
+        rank = partial(postings.best, words, rows, slots, texts=known.estimated_rows, k=k)
+        # On an event loop, tens of milliseconds are too long.
+        return waiting.beside(rank) if len(rows) > MANY else rank()
 
     @property
     def memory_bytes(self) -> int:
@@ -119,7 +177,9 @@ class RowWords:
             self._thread = threading.Thread(target=self._read_all, args=(known,), name="everindex-words", daemon=True)
             self._thread.start()
 
-    def slots_of(
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _slots_of(
         self, connection: Connection, known: Known, file: int, rows: npt.NDArray[Any]
     ) -> tuple[Postings, Slots, npt.NDArray[np.bool_]] | None:
         """Postings that know the rows ((n,) of PLACE), and the slot of each; false for one that has vanished since. Reads those
@@ -145,8 +205,6 @@ class RowWords:
         if self._of != (known.table, known.config):
             self.invalidate()
             self._of = (known.table, known.config)
-
-    # --- inside ------------------------------------------------------------------------------------------------------
 
     def _add(self, postings: Postings, rows: npt.NDArray[Any], words: npt.NDArray[Any]) -> Postings:
         with self._lock:
@@ -221,12 +279,8 @@ def _read(
     connection: Connection, known: Known, file: int, places: list[str]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     """The words of the rows at these places; None where the table was rewritten meanwhile."""
-    [row] = known.run(
-        connection,
-        ("words",),
-        lambda: words_of_rows(known, OF_PLACES),
-        {"places": "{" + ",".join(f'"{place}"' for place in places) + "}"},
-    )
+    text = known.texts.of(("words",), lambda: words_of_rows(known, OF_PLACES))
+    [row] = text.run(connection, {"places": "{" + ",".join(f'"{place}"' for place in places) + "}"})
     return _parsed(row) if row[0] == file else None
 
 

@@ -23,9 +23,9 @@ from everindex.articles.search.keyword.document import TextConfig
 from everindex.articles.search.parsed_query import ParsedQuery
 from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE
 from everindex.articles.shape.hit import Hit
-from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
+from everindex.pg.statement_texts import StatementText, text_of
 
 #: Only the beginning of a longer text is searched, since ts_headline reads all that it is given.
 MOST_CHARACTERS = 20_000
@@ -76,13 +76,12 @@ def with_snippets(connection: Connection, config: TextConfig, words: ParsedQuery
     """
     if not hits:
         return []
-    statement, names = _statement(config)
     texts = [title_and_body(hit) for hit in hits]
     turn: AbstractContextManager[object] = _turn_of_many if len(hits) >= MANY_HITS else nullcontext()
     with turn:
         parameters = {"text": words.query, "articles": as_json(texts)}
     with translate_errors("marking matches"):
-        rows = roundtrip.run(connection, (), statement, [parameters[name] for name in names])
+        rows = _statement(config).run(connection, parameters)
     with turn:
         return [
             replace(
@@ -168,8 +167,8 @@ def _hidden(text: str | None) -> str | None:
 
 
 @cache
-def _statement(config: TextConfig) -> tuple[str, tuple[str, ...]]:
+def _statement(config: TextConfig) -> StatementText:
     composed = sql.SQL(_HEADLINES).format(
         config=config.constant, whole=sql.Literal(_WHOLE), part=sql.Literal(_PART), short=sql.Literal(WHOLE_CHARACTERS)
     )
-    return roundtrip.positional(composed.as_string(None))
+    return text_of(composed)

@@ -2,58 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import sql
 
 from everindex.articles.search.filters import AnyFilters, where
-from everindex.articles.search.keyword import bm25
-from everindex.articles.search.keyword.document import TextConfig, document, query
-from everindex.articles.table import CollectionTable
-from everindex.pg import roundtrip
-from everindex.pg.connections import Connection
-
-Row = tuple[Any, ...]
-
-#: Clients choose the filters, and so how many statements there are; ordinary use needs a few dozen.
-MOST_TEXTS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What keyword search knows about the instance."""
-
-    table: CollectionTable
-    config: TextConfig
-    is_indexed: bool
-    """True when a valid index for this configuration exists; the planner decides whether to use it."""
-
-    has_places: bool
-    """True for a plain table, whose rows can be found by their ctid; false where it has partitions or children."""
-
-    estimated_rows: int
-    texts: dict[tuple[Any, ...], tuple[str, tuple[str, ...]]] = field(default_factory=dict, compare=False)
-    """Composed statements, as returned by `roundtrip.positional`: composing one takes longer than sending it."""
-
-    def run(
-        self, connection: Connection, shape: tuple[Any, ...], compose: Any, parameters: dict[str, Any]
-    ) -> list[Row]:
-        """The rows of the statement that `compose()` gives, composed once per `shape`."""
-        return self.run_each(connection, shape, compose, [parameters])[0]
-
-    def run_each(
-        self, connection: Connection, shape: tuple[Any, ...], compose: Any, parameters: list[dict[str, Any]]
-    ) -> list[list[Row]]:
-        """The same for each of `parameters`, in one round trip."""
-        kept = self.texts.get(shape)
-        if kept is None:
-            if len(self.texts) >= MOST_TEXTS:
-                self.texts.clear()
-            kept = self.texts[shape] = roundtrip.positional(compose().as_string(None))
-        text, names = kept
-        return roundtrip.run_many(connection, (), text, [[one[name] for name in names] for one in parameters])
-
+from everindex.articles.search.keyword.document import document, query
+from everindex.articles.search.keyword.postings import TITLE_WEIGHT
+from everindex.articles.search.keyword.state import Known
 
 #: The hashes of the stems of the query, 4 bytes each, and of its items with their numbers, 8 bytes each.
 #: Of each matching row its place and its transaction, 10 bytes.
@@ -155,7 +111,7 @@ def words_of_matches(known: Known, filters: AnyFilters, *, most: int) -> sql.Com
         texts=sql.SQL(", ").join(map(sql.Identifier, known.table.spec.text)),
         condition=condition,
         most=sql.Literal(most),
-        title_more=sql.Literal(bm25.TITLE_WEIGHT - 1),
+        title_more=sql.Literal(TITLE_WEIGHT - 1),
     )
 
 

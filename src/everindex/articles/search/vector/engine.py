@@ -9,56 +9,48 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, Literal
 
 import numpy as np
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Answer
-from everindex.articles.search.explain import plan_as_run
-from everindex.articles.search.filters import AnyFilters, names_of
+from everindex.articles.search.filters import names_of
 from everindex.articles.search.request import Page
-from everindex.articles.search.slow_log import log_slow
-from everindex.articles.search.vector.answers import (
-    SMALL_TABLE,
-    Row,
-    Scanned,
-    answer_of,
-    as_read,
-    hits_of,
-    least_rows,
-    scanned_by,
-)
-from everindex.articles.search.vector.explanation import Explanation
+from everindex.articles.search.slow_log import log_slow, plan_summary
+from everindex.articles.search.vector import statement
+from everindex.articles.search.vector.explanation import Explanation, explanation_of, named_statement, planned
 from everindex.articles.search.vector.filter_counts import PassingRows
 from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
 from everindex.articles.search.vector.row_codes import RowCodes
 from everindex.articles.search.vector.short_answers import ShortAnswer, ShortAnswers
 from everindex.articles.search.vector.state import look_at
-from everindex.articles.search.vector.statement import Texts
 from everindex.articles.search.vector.strategy import (
     BY_ROW_CODES,
     NO_INDEX,
     PUSHED_FROM_ROWS,
+    SMALL_TABLE,
     SearchPlan,
     Serving,
+    as_read,
     choose,
     choose_further,
     counted_up_to,
     depth_of,
     exactly,
 )
+from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable
-from everindex.errors import EverindexError
-from everindex.index.recall.explain import Explained, explain
 from everindex.pg import roundtrip, waiting
 from everindex.pg.connections import Connection
 from everindex.pg.pooler import limited
 from everindex.pg.sqlstate import translate_errors
+from everindex.pg.statement_texts import StatementTexts
 from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
@@ -71,8 +63,25 @@ SERVING_SECONDS = 5.0
 #: trip.
 ROWS_AT_ONCE = 10_000
 
+#: The columns of the collection, then the distance.
+Row = tuple[Any, ...]
 #: The rows of one search, the plan that found them, and the notices for the answer.
 Found = tuple[list[Row], SearchPlan, list[str]]
+#: `as-chosen`: through the index, or a search that needs none, or a server that counts nothing. `table`: every row was
+#: read. `other`: neither, or only some of the partitions went through the index.
+Scanned = Literal["as-chosen", "table", "other"]
+
+_DISTANCE_AND_KEY = itemgetter(-1, 0)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Searches for one page by several vectors, with the table and index as they are known."""
+
+    table: CollectionTable
+    serving: Serving
+    page: Page
+    vectors: Sequence[np.ndarray]
 
 
 class SearchEngine:
@@ -91,7 +100,7 @@ class SearchEngine:
         self.collection = collection
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, CollectionTable, Serving] | None = None
-        self._texts = Texts()
+        self._texts = StatementTexts()
         self._passing = PassingRows()
         self._history = FilterHistory()
         self.row_codes = RowCodes()
@@ -105,9 +114,8 @@ class SearchEngine:
         """
         started = time.perf_counter()
         table, serving = self.known()
-        ((rows, search_plan, notices),) = self._reading.ask(
-            lambda connection: self._nearest(connection, table, serving, page, (vector,))
-        )
+        batch = _Batch(table, serving, page, (vector,))
+        ((rows, search_plan, notices),) = self._reading.ask(partial(self._nearest, batch=batch))
         hits = hits_of(table, rows, page)
         answer = answer_of(page, hits, search_plan, notices, elapsed_ms=(time.perf_counter() - started) * 1000)
         if answer.elapsed_ms < self._slow_query_ms:
@@ -127,12 +135,13 @@ class SearchEngine:
         """
         at_once = max(1, min(ROWS_AT_ONCE // page.k, len(vectors)))
         answers: list[Answer] = []
-        for batch in (vectors[start : start + at_once] for start in range(0, len(vectors), at_once)):
+        for some in (vectors[start : start + at_once] for start in range(0, len(vectors), at_once)):
             started = time.perf_counter()
             table, serving = self.known()
-            found = self._reading.ask(partial(self._nearest, table=table, serving=serving, page=page, vectors=batch))
+            batch = _Batch(table, serving, page, some)
+            found = self._reading.ask(partial(self._nearest, batch=batch))
             hits = [hits_of(table, rows, page) for rows, _, _ in found]
-            each_ms = (time.perf_counter() - started) * 1000 / len(batch)
+            each_ms = (time.perf_counter() - started) * 1000 / len(some)
             answers += [
                 answer_of(page, nearest, search_plan, notices, elapsed_ms=each_ms)
                 for nearest, (_, search_plan, notices) in zip(hits, found, strict=True)
@@ -140,53 +149,35 @@ class SearchEngine:
         log.info("%d searches k=%d at once", len(answers), page.k)
         return answers
 
-    def _nearest(
-        self,
-        connection: Connection,
-        table: CollectionTable,
-        serving: Serving,
-        page: Page,
-        vectors: Sequence[np.ndarray],
-    ) -> list[Found]:
-        """The rows for each of `vectors`."""
+    def _nearest(self, connection: Connection, batch: _Batch) -> list[Found]:
+        """The rows for each of the vectors."""
         with translate_errors("searching"):
-            search_plan = self._choose(connection, table, serving, page)
-            if search_plan.reason == NO_INDEX and serving.has_row_codes and page.after is None:
+            search_plan = self._choose(connection, batch)
+            if search_plan.reason == NO_INDEX and batch.serving.has_row_codes and batch.page.after is None:
                 # Not on an event loop: it computes for milliseconds, and reads what it lacks under a lock.
-                by_codes = waiting.beside(
-                    partial(self._by_row_codes, connection, table, serving, page, vectors), uses_connection=True
-                )
+                by_codes = waiting.beside(partial(self._by_row_codes, connection, batch), uses_connection=True)
                 if by_codes is not None:
                     search_plan = replace(search_plan, reason=BY_ROW_CODES, leaves_ties=True)
                     return [(rows, search_plan, []) for rows in by_codes]
-            found, scanned, entries = self._run(connection, table, serving, page, vectors, search_plan)
+            found, scanned, entries = self._run(connection, batch, search_plan)
             notices: list[str] = []
             if scanned != "as-chosen":
                 entries = ()
-                table, serving, found, search_plan, notices = self._look_into(
-                    connection, table, serving, page, vectors, search_plan, found, scanned
-                )
+                batch, found, search_plan, notices = self._look_into(connection, batch, search_plan, found, scanned)
             return [
-                self._complete(connection, table, serving, page, vector, search_plan, rows, notices)
-                if self._is_in_vain(page, search_plan, rows, entries[number] if entries else None)
+                self._complete(connection, batch, vector, (rows, search_plan, notices))
+                if self._is_in_vain(batch.page, search_plan, rows, entries[number] if entries else None)
                 else (rows, search_plan, notices)
-                for number, (vector, rows) in enumerate(zip(vectors, found, strict=True))
+                for number, (vector, rows) in enumerate(zip(batch.vectors, found, strict=True))
             ]
 
-    def _by_row_codes(
-        self,
-        connection: Connection,
-        table: CollectionTable,
-        serving: Serving,
-        page: Page,
-        vectors: Sequence[np.ndarray],
-    ) -> list[list[Row]] | None:
+    def _by_row_codes(self, connection: Connection, batch: _Batch) -> list[list[Row]] | None:
         """The rows by sign bits, instead of reading every vector while no index serves; None where this table does not
         support it."""
-        found = []
-        for vector in vectors:
+        page, found, estimated_rows = batch.page, [], batch.serving.estimated_rows
+        for vector in batch.vectors:
             rows = self.row_codes.nearest(
-                connection, table, page.request.filters, vector, k=page.rows, estimated_rows=serving.estimated_rows
+                connection, batch.table, page.request.filters, vector, k=page.rows, estimated_rows=estimated_rows
             )
             if rows is None:
                 return None
@@ -196,7 +187,7 @@ class SearchEngine:
     def _is_in_vain(self, page: Page, search_plan: SearchPlan, rows: list[Row], entries: int | None) -> bool:
         """True where the index may not have found the nearest rows. Notes the cost of a filtered scan for later
         searches."""
-        is_short = len(rows) < least_rows(page, search_plan)
+        is_short = len(rows) < search_plan.least_rows(page)
         if entries is None or search_plan.most_entries is None:
             return is_short
         if page.after is None and page.request.ef_search is None:
@@ -209,53 +200,48 @@ class SearchEngine:
         return is_short or entries > search_plan.most_entries
 
     def _look_into(
-        self,
-        connection: Connection,
-        table: CollectionTable,
-        serving: Serving,
-        page: Page,
-        vectors: Sequence[np.ndarray],
-        search_plan: SearchPlan,
-        found: list[list[Row]],
-        scanned: Scanned,
-    ) -> tuple[CollectionTable, Serving, list[list[Row]], SearchPlan, list[str]]:
+        self, connection: Connection, batch: _Batch, search_plan: SearchPlan, found: list[list[Row]], scanned: Scanned
+    ) -> tuple[_Batch, list[list[Row]], SearchPlan, list[str]]:
         """The catalog's current state and the answer, after a plan that did not use the index.
 
         Reads the catalog again, also for the searches after this one. Repeats the search only where its rows are not
         the nearest of all, or where another index serves by now.
         """
         is_whole = scanned == "table" and search_plan.candidates is None
-        if is_whole and serving.estimated_rows < PUSHED_FROM_ROWS:
-            return table, serving, found, as_read(search_plan, reason=SMALL_TABLE), []
+        if is_whole and batch.serving.estimated_rows < PUSHED_FROM_ROWS:
+            return batch, found, as_read(search_plan, reason=SMALL_TABLE), []
+        before = batch
         with limited(connection):
-            table_now, serving_now = self._look(connection)
-        if serving_now.index_name is None and is_whole:
-            return table_now, serving_now, found, as_read(search_plan, reason=NO_INDEX), []
-        if (table_now, serving_now.indexes) != (table, serving.indexes):
-            search_plan = self._choose(connection, table_now, serving_now, page)
-            found, scanned, _ = self._run(connection, table_now, serving_now, page, vectors, search_plan)
+            table, serving = self._look(connection)
+        batch = replace(batch, table=table, serving=serving)
+        if serving.index_name is None and is_whole:
+            return batch, found, as_read(search_plan, reason=NO_INDEX), []
+        if (table, serving.indexes) != (before.table, before.serving.indexes):
+            search_plan = self._choose(connection, batch)
+            found, scanned, _ = self._run(connection, batch, search_plan)
             if scanned == "as-chosen":
-                return table_now, serving_now, found, search_plan, []
+                return batch, found, search_plan, []
             is_whole = scanned == "table" and search_plan.candidates is None
-        plan = self._planned(connection, table_now, page, vectors[0], search_plan)
-        name = serving_now.index_name
+        plan = planned(connection, table, batch.page, batch.vectors[0], search_plan)
+        name = serving.index_name
         if not is_whole and search_plan.candidates is None and plan.ordering_indexes not in ((), (name,)):
             reason = (
                 f"the planner uses the index {plan.ordering_indexes[0]} instead of {name}"
-                if len(serving_now.tables) <= 1
+                if len(serving.tables) <= 1
                 else f"the planner reads some partitions without their part of the index {name}"
             )
-            answers = replace(serving_now, index_name=plan.ordering_indexes[0])
-            return table_now, answers, found, replace(search_plan, reason=reason), [f"{reason} ({plan.summary})"]
+            answering = replace(batch, serving=replace(serving, index_name=plan.ordering_indexes[0]))
+            return answering, found, replace(search_plan, reason=reason), [f"{reason} ({plan.summary})"]
         reason = f"the planner does not use the index {name} ({plan.summary})"
         if is_whole:
             search_plan = as_read(search_plan, reason=reason)
         else:
             search_plan = replace(as_read(search_plan, reason=reason), leaves_ties=False)
-            found, _, _ = self._run(connection, table_now, serving_now, page, vectors, search_plan)
-        return table_now, serving_now, found, search_plan, [f"{reason}: every row was read (exact search)"]
+            found, _, _ = self._run(connection, batch, search_plan)
+        return batch, found, search_plan, [f"{reason}: every row was read (exact search)"]
 
-    def _choose(self, connection: Connection, table: CollectionTable, serving: Serving, page: Page) -> SearchPlan:
+    def _choose(self, connection: Connection, batch: _Batch) -> SearchPlan:
+        page, serving = batch.page, batch.serving
         request, rows = page.request, page.rows
         ef_search, exact = request.ef_search, request.exact
         shown = None if page.after is None else page.after.shown
@@ -263,7 +249,7 @@ class SearchEngine:
         passing, experience = None, UNKNOWN
         if request.is_filtered:
             up_to = counted_up_to(serving, k=depth)
-            passing = self._passing.count(connection, table, request.filters, up_to=up_to)
+            passing = self._passing.count(connection, batch.table, request.filters, up_to=up_to)
             experience = self._history.of(request.filters, rows)
         if shown is None:
             return choose(serving, k=depth, passing=passing, ef_search=ef_search, exact=exact, experience=experience)
@@ -281,22 +267,16 @@ class SearchEngine:
 
         def explained(connection: Connection) -> Explanation:
             with translate_errors("explaining a search"):
-                search_plan = self._choose(connection, table, serving, page)
+                batch = _Batch(table, serving, page, (vector,))
+                search_plan = self._choose(connection, batch)
                 if search_plan.strategy == "none-match":
                     return Explanation(search_plan=search_plan, statement="", plan=())
                 run, reported = search_plan, search_plan
-                found, scanned, _ = self._run(connection, table, serving, page, (vector,), search_plan)
+                found, scanned, _ = self._run(connection, batch, search_plan)
                 if scanned != "as-chosen":
-                    _, _, _, reported, _ = self._look_into(
-                        connection, table, serving, page, (vector,), search_plan, found, scanned
-                    )
+                    _, _, reported, _ = self._look_into(connection, batch, search_plan, found, scanned)
                     run = reported if reported.is_by_index else run
-                text, parameters = self._named(table, page, vector, run)
-                return Explanation(
-                    search_plan=reported,
-                    statement=text,
-                    plan=plan_as_run(connection, text, parameters, settings=run.settings),
-                )
+                return explanation_of(connection, table, page, vector, run, reported=reported)
 
         return self._reading.ask(explained)
 
@@ -312,7 +292,7 @@ class SearchEngine:
         known = self._known
         table, serving = look_at(connection, self.collection)
         if known is None or (table, serving) != known[1:]:
-            self._texts = Texts()
+            self._texts = StatementTexts()
         if known is None or serving.indexes != known[2].indexes:
             self._history.invalidate()
             if serving.index_name is not None:
@@ -325,86 +305,51 @@ class SearchEngine:
         self._known = None
         self._passing.invalidate()
 
-    def statement_for(
-        self, table: CollectionTable, filters: AnyFilters, search_plan: SearchPlan, k: int
-    ) -> tuple[str, dict[str, Any]]:
-        """The text of the statement, with psycopg's named placeholders, and its parameters except the vector."""
-        text, parameters = self._texts.of(table, filters, search_plan, k)
-        return text.named, dict(parameters)
-
     def _run(
-        self,
-        connection: Connection,
-        table: CollectionTable,
-        serving: Serving,
-        page: Page,
-        vectors: Sequence[np.ndarray],
-        search_plan: SearchPlan,
+        self, connection: Connection, batch: _Batch, search_plan: SearchPlan
     ) -> tuple[list[list[Row]], Scanned, tuple[int, ...]]:
-        """The usable rows for each of `vectors`; what the server scanned for them; and, where most_entries is set, how
+        """The usable rows for each of the vectors; what the server scanned for them; and, where most_entries is set, how
         many index entries it visited for each."""
+        table, serving, page = batch.table, batch.serving, batch.page
         if search_plan.strategy == "none-match":
-            return [[] for _ in vectors], "as-chosen", ()
-        text, values = self._bound(table, page, vectors, search_plan)
+            return [[] for _ in batch.vectors], "as-chosen", ()
+        filters, bound, rows = page.request.filters, page.request.bound(table), page.rows
+        text = self._texts.of(
+            (rows, *search_plan.shape, *bound.shape), lambda: statement.of(table, filters, search_plan, k=rows)[0]
+        )
+        parameters = bound.values if page.after is None else {**bound.values, **page.place}
+        values = [
+            [as_binary(vector) if name == "vector" else parameters[name] for name in text.names]
+            for vector in batch.vectors
+        ]
         counted = (serving.indexes, serving.tables) if search_plan.is_by_index and serving.indexes else ()
         index = serving.indexes[0] if counted and search_plan.most_entries is not None else None
-        given = roundtrip.run_counted(connection, search_plan.settings, text, values, counted, index=index)
+        given = roundtrip.run_counted(connection, search_plan.settings, text.positional, values, counted, index=index)
         return (
             [page.usable(rows) for rows in given.rows],
-            scanned_by(given.scans, searches=len(vectors), is_partitioned=len(serving.tables) > 1),
+            scanned_by(given.scans, searches=len(batch.vectors), is_partitioned=len(serving.tables) > 1),
             given.entries,
         )
 
-    def _bound(
-        self, table: CollectionTable, page: Page, vectors: Sequence[np.ndarray], search_plan: SearchPlan
-    ) -> tuple[str, list[list[roundtrip.Parameter]]]:
-        """The statement that answers all of `vectors`, and the values for each."""
-        request = page.request
-        bound = request.bound(table)
-        text = self._texts.text(table, request.filters, bound, search_plan, page.rows)
-        parameters = bound.values if page.after is None else {**bound.values, **page.place}
-        return text.positional, [
-            [as_binary(vector) if name == "vector" else parameters[name] for name in text.names] for vector in vectors
-        ]
-
-    def _named(
-        self, table: CollectionTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
-    ) -> tuple[str, dict[str, Any]]:
-        """The statement and parameters with psycopg's placeholders, for EXPLAIN."""
-        text, parameters = self.statement_for(table, page.request.filters, search_plan, page.rows)
-        return text, {**parameters, **page.place, "vector": vector}
-
-    def _planned(
-        self, connection: Connection, table: CollectionTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
-    ) -> Explained:
-        text, parameters = self._named(table, page, vector, search_plan)
-        with limited(connection):
-            return explain(connection, text, parameters, settings=search_plan.settings)
-
-    def _complete(
-        self,
-        connection: Connection,
-        table: CollectionTable,
-        serving: Serving,
-        page: Page,
-        vector: np.ndarray,
-        search_plan: SearchPlan,
-        rows: list[Row],
-        notices: list[str],
-    ) -> Found:
+    def _complete(self, connection: Connection, batch: _Batch, vector: np.ndarray, found: Found) -> Found:
         """The answer after the index returned too few rows: either no more exist, or the scan stopped early. An exact
         search decides, and is then the answer. Fewer rows from the index than exist is an incident, which is
         counted."""
-        filters = page.request.filters
+        page, (rows, search_plan, notices) = batch.page, found
         reason = "the index gave too few rows for this filter or k: every matching row was read"
         exact = replace(exactly(is_filtered=page.request.is_filtered, reason=reason), continues=page.after is not None)
-        (complete,), _, _ = self._run(connection, table, serving, page, (vector,), exact)
+        (complete,), _, _ = self._run(connection, replace(batch, vectors=(vector,)), exact)
         if len(rows) >= page.k:
             return complete, exact, notices
         if len(complete) == len(rows):
-            return rows, search_plan, notices
+            return found
         self.short_answers.note(
-            search_plan, serving.index_name, filters, wanted=page.k, found=len(rows), existing=len(complete)
+            search_plan,
+            batch.serving.index_name,
+            page.request.filters,
+            wanted=page.k,
+            found=len(rows),
+            existing=len(complete),
         )
         return complete, exact, [*notices, f"{reason} (exact search)"]
 
@@ -412,9 +357,43 @@ class SearchEngine:
         """A summary of the plan for a search, without its values."""
         if search_plan.strategy == "none-match":
             return "none: nothing was run"
-        try:
-            with self._reading.connection() as connection:
-                return self._planned(connection, table, page, vector, search_plan).summary
-        except EverindexError as exc:
-            # The answer is ready; it must not fail because its plan cannot be read.
-            return f"unknown: {exc.slug}"
+        named = partial(named_statement, table, page, vector, search_plan)
+        return plan_summary(self._reading, named, settings=search_plan.settings)
+
+
+def answer_of(page: Page, hits: list[Hit], search_plan: SearchPlan, notices: list[str], *, elapsed_ms: float) -> Answer:
+    """The answer with these hits."""
+    why_exact = search_plan.why_exact(page, notices)
+    return Answer(
+        hits=hits,
+        k=page.k,
+        strategy=search_plan.strategy,
+        reason=search_plan.reason,
+        ef_search=search_plan.ef_search,
+        elapsed_ms=elapsed_ms,
+        notices=notices if why_exact is None else [*notices, why_exact],
+        more=page.more_after(hits, is_exact=search_plan.is_exact),
+    )
+
+
+def hits_of(table: CollectionTable, rows: Sequence[Row], page: Page) -> list[Hit]:
+    """The page's hits, by distance and the text of their keys."""
+    nearest = sorted(rows, key=_DISTANCE_AND_KEY if table.has_text_key else _distance_and_key_text)[: page.k]
+    columns, date_at = table.spec.columns, table.date_at
+    if date_at is not None:
+        nearest = [with_text_date(row, date_at) for row in nearest]
+    return [Hit(columns, row[0], row[:-1], row[-1]) for row in nearest]
+
+
+def _distance_and_key_text(row: Row) -> tuple[float, str]:
+    return row[-1], str(row[0])
+
+
+def scanned_by(scans: Sequence[int], *, searches: int, is_partitioned: bool) -> Scanned:
+    """What `searches` statements scanned, from the scan counts of index and table (or of all their partitions)."""
+    if not scans:
+        return "as-chosen"
+    by_index, whole = scans
+    if by_index >= searches and not (is_partitioned and whole):
+        return "as-chosen"
+    return "table" if by_index == 0 and whole >= searches else "other"

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from everindex.articles.search.explain import plan_as_run
+from everindex.articles.search.request import Page
+from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.strategy import SearchPlan
+from everindex.articles.table import CollectionTable
+from everindex.index.recall.explain import Explained, explain
+from everindex.pg.connections import Connection
+from everindex.pg.pooler import limited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +40,35 @@ class Explanation:
             "statement": self.statement,
             "plan": list(self.plan),
         }
+
+
+def explanation_of(
+    connection: Connection,
+    table: CollectionTable,
+    page: Page,
+    vector: np.ndarray,
+    search_plan: SearchPlan,
+    *,
+    reported: SearchPlan,
+) -> Explanation:
+    """The explanation of a search by `search_plan`, which it runs; `reported` is the plan that the explanation names."""
+    text, parameters = named_statement(table, page, vector, search_plan)
+    plan = plan_as_run(connection, text, parameters, settings=search_plan.settings)
+    return Explanation(search_plan=reported, statement=text, plan=plan)
+
+
+def planned(
+    connection: Connection, table: CollectionTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
+) -> Explained:
+    """The plan that the server has for a search; does not run it."""
+    text, parameters = named_statement(table, page, vector, search_plan)
+    with limited(connection):
+        return explain(connection, text, parameters, settings=search_plan.settings)
+
+
+def named_statement(
+    table: CollectionTable, page: Page, vector: np.ndarray, search_plan: SearchPlan
+) -> tuple[str, dict[str, Any]]:
+    """The statement with psycopg's placeholders, and its parameters."""
+    composed, parameters = statement.of(table, page.request.filters, search_plan, k=page.rows)
+    return composed.as_string(None), {**parameters, **page.place, "vector": vector}

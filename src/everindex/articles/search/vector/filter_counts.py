@@ -10,8 +10,8 @@ from everindex.articles.model import Filters
 from everindex.articles.search.filters import AnyFilters, key_of
 from everindex.articles.search.vector import statement
 from everindex.articles.table import CollectionTable
-from everindex.pg import roundtrip
 from everindex.pg.connections import Connection
+from everindex.pg.statement_texts import text_of
 
 #: How long a count is used. Whatever it says, the answer is correct: an exact search reads all rows that pass, and
 #: follows an index scan that returns too few. A count of 0 is never cached, since it is itself the answer.
@@ -37,9 +37,7 @@ class PassingRows:
                 self._kept.move_to_end(key)
                 return kept[1]
         composed, parameters = statement.count_passing(table, filters, limit=up_to + 1)
-        text, names = roundtrip.positional(composed.as_string(None))
-        rows = roundtrip.run(connection, (), text, [parameters[name] for name in names])
-        passing = int(rows[0][0])
+        passing = int(text_of(composed).run(connection, parameters)[0][0])
         if passing:
             with self._lock:
                 self._kept[key] = (time.monotonic(), passing)

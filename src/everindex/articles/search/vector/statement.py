@@ -6,16 +6,13 @@ cannot, for exact answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.search.filters import AnyFilters, Bound, bind, where
+from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.search.vector.strategy import SearchPlan
 from everindex.articles.table import CollectionTable
-from everindex.pg import roundtrip
 
 
 def of(
@@ -161,66 +158,3 @@ def _continued(table: CollectionTable, measured: sql.Composed) -> sql.Composed:
     return sql.SQL("SELECT {names}, distance FROM ({measured} OFFSET 0) AS measured WHERE {after}").format(
         names=table.names, measured=measured, after=_after(table, sql.SQL("distance"))
     )
-
-
-@dataclass(slots=True)
-class Text:
-    """One statement in both placeholder styles."""
-
-    named: str
-    """With psycopg's named placeholders."""
-
-    positional: str
-    """With libpq's `$1 …`."""
-
-    names: tuple[str, ...]
-    """The parameters in that order."""
-
-
-#: The client chooses k, filters and pages: 1,000 × 32 × 2 shapes of each strategy, 5 kB each. Ordinary use needs a few
-#: dozen.
-MOST_TEXTS = 500
-
-
-class Texts:
-    """The statements for one state of table and index; at MOST_TEXTS the cache starts over."""
-
-    def __init__(self) -> None:
-        self._texts: dict[tuple[Any, ...], Text] = {}
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def of(
-        self, table: CollectionTable, filters: AnyFilters, search_plan: SearchPlan, k: int
-    ) -> tuple[Text, Mapping[str, str]]:
-        """The statement of a search plan, and the parameters of the filters."""
-        bound = bind(table, filters)
-        return self.text(table, filters, bound, search_plan, k), bound.values
-
-    def text(
-        self,
-        table: CollectionTable,
-        filters: AnyFilters,
-        bound: Bound,
-        search_plan: SearchPlan,
-        k: int,
-    ) -> Text:
-        """The statement of a search plan, for filters that are bound to the table."""
-        # Strategies with different settings or order must not share a text, since a prepared statement keeps its plan.
-        key = (
-            search_plan.strategy,
-            k,
-            search_plan.fetch,
-            search_plan.candidates,
-            search_plan.continues,
-            *bound.shape,
-        )
-        kept = self._texts.get(key)
-        if kept is None:
-            composed, _ = of(table, filters, search_plan, k=k)
-            named = composed.as_string(None)
-            if len(self._texts) >= MOST_TEXTS:
-                self._texts.clear()
-            kept = self._texts[key] = Text(named, *roundtrip.positional(named))
-        return kept

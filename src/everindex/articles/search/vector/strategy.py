@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from everindex.articles.model import Strategy
-from everindex.articles.search.request import rounded
+from everindex.articles.search.request import Page, rounded
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
 from everindex.index.catalog.tuned import Tuned, candidates_for, ef_search_for
 from everindex.index.spec import MAX_EF_SEARCH
@@ -45,6 +46,8 @@ NO_INDEX = "no valid vector index is available at the moment"
 BY_ROW_CODES = (
     f"{NO_INDEX}: all rows were compared by the sign bits of their vectors, the nearest ones by the full vectors"
 )
+#: The same of a table below PUSHED_FROM_ROWS.
+SMALL_TABLE = "PostgreSQL reads all of a table this small"
 #: For an exact search that was not requested: PostgreSQL takes the table for small, since it does not count the TOASTed
 #: vectors, and would read it with one process.
 PARALLEL = (("min_parallel_table_scan_size", "0"), ("parallel_setup_cost", "0"), ("parallel_tuple_cost", "0"))
@@ -96,6 +99,34 @@ class SearchPlan:
     def is_exact(self) -> bool:
         """The answer is the start of all rows by (distance, uri): no row before its last one is missing."""
         return not self.is_by_index and not self.leaves_ties
+
+    @property
+    def shape(self) -> tuple[Strategy, int, int | None, bool]:
+        """What the text of its statement depends on. Strategies with different settings or order do not share a text, since a
+        prepared statement keeps its plan."""
+        return self.strategy, self.fetch, self.candidates, self.continues
+
+    def why_exact(self, page: Page, notices: Sequence[str]) -> str | None:
+        """The notice of an exact search that was not requested; None where `notices` say it, or nobody would wonder."""
+        if self.reason == BY_ROW_CODES:
+            return f"{BY_ROW_CODES} (exact search)"
+        if self.strategy == "exact" and self.reason == NO_INDEX:
+            return f"{NO_INDEX}: every row was read (exact search)"
+        if self.strategy == "exact" and not page.request.exact and page.after is not None and not notices:
+            return f"{self.reason} (exact search)"
+        return None
+
+    def least_rows(self, page: Page) -> int:
+        """The number of rows below which the index may not have found the nearest.
+
+        An iterative scan under a filter returns all rows that it should fetch unless it gave up. The passing rows are then
+        far from the query, and the few that it found need not include the nearest.
+        """
+        if not self.is_by_index:
+            return 0
+        if self.gives_up and page.after is None:
+            return self.fetch - (page.request.key is not None)
+        return page.k
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +190,12 @@ def exactly(*, is_filtered: bool, reason: str) -> SearchPlan:
     """The plan that reads every row that passes the filter. It needs no settings: the pool's connections plan anew for
     each value."""
     return SearchPlan(strategy="filtered-exact" if is_filtered else "exact", reason=reason)
+
+
+def as_read(search_plan: SearchPlan, *, reason: str) -> SearchPlan:
+    """A search plan as exact, after its statement read every row."""
+    exact = exactly(is_filtered=search_plan.strategy.endswith("-filtered"), reason=reason)
+    return replace(exact, continues=search_plan.continues, leaves_ties=True)
 
 
 def exact_up_to(serving: Serving, *, k: int) -> int:
