@@ -28,7 +28,8 @@ from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article
 from everindex.articles.model import Answer, Article, RowProblem
 from everindex.articles.search.filters import AnyFilters
-from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, as_filters
+from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request import as_filters
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.spec import CollectionSpec, Metric, VectorType
 from everindex.articles.table import read_table

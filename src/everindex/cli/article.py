@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.search import AfterOption, DiversityOption, MinSimilarityOption, print_answer
 from everindex.cli.waiting import WaitOption, open_instance

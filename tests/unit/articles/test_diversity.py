@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everindex.articles.search.request import check_diversity, check_threshold
+from everindex.articles.search.options import check_threshold, check_weight_of_variety
 from everindex.articles.search.selection import most_diverse, unit, without_near_duplicates
 from everindex.errors import QueryInvalid
 
@@ -89,7 +89,7 @@ def test_no_candidate_gives_no_choice() -> None:
 @pytest.mark.parametrize("diversity", [-0.1, 1.01, float("nan"), float("inf")])
 def test_a_diversity_that_is_no_share_is_refused(diversity: float) -> None:
     with pytest.raises(QueryInvalid, match="diversity"):
-        check_diversity(diversity)
+        check_weight_of_variety(diversity)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 40), st.floats(1e-9, 2))

@@ -22,8 +22,8 @@ from everindex.articles.model import (
     VISIBLE,
     AnswerMode,
     Filters,
-    Mode,
 )
+from everindex.articles.search import options
 from everindex.articles.search.cursor import (
     Cursor,
     Part,
@@ -36,6 +36,7 @@ from everindex.articles.search.cursor import (
 from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, bind, values
 from everindex.articles.search.filters.conditions import Condition, parse_condition
 from everindex.articles.search.filters.facets import check_facets
+from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.parsed_query import ParsedQuery, parse
 from everindex.articles.shape.hit import Hit
 from everindex.articles.shape.spec import CollectionSpec
@@ -43,12 +44,6 @@ from everindex.articles.table import CollectionTable
 from everindex.errors import ColumnMismatch, FilterInvalid, NotMigrated, QueryInapplicable, QueryInvalid
 from everindex.index.spec import MAX_EF_SEARCH
 
-#: Two articles closer than this cosine distance count as one. In the sample, 97 % of the pairs closer than this share
-#: at least four fifths of their text, as do half of the pairs just beyond it (docs/measurements/answers.md). Models
-#: differ.
-NEAR_DUPLICATE_DISTANCE = 0.05
-#: Candidates of a cross-encoder: at 5 ms each, a second.
-MAX_RERANK = 200
 #: A query vector whose sum of squares lies between these two goes to pgvector unchanged.
 _SQUARES = (1e-6, 1e12)
 _FLOAT32 = np.dtype(np.float32)
@@ -102,20 +97,24 @@ class SearchRequest:
     def __post_init__(self) -> None:
         check_numbers(self.k, self.ef_search)
         if self.mode not in MODES and (self.mode != "browse" or self.text is not None):
-            raise _no_such_mode(self.mode)
+            raise options.no_such_mode(self.mode)
         if self.min_similarity is not None:
-            self._check_similarity(self.min_similarity)
+            options.check_similarity(self.min_similarity, mode=self.mode)
         if self.diversity is not None:
-            self._check_diversity(self.diversity)
+            options.check_diversity(self.diversity, mode=self.mode, after=self.after)
+            if self.diversity == 0:
+                object.__setattr__(self, "diversity", None)
         if self.facets:
             object.__setattr__(self, "facets", check_facets(self.facets))
         if self.rerank:
-            self._check_rerank(self.rerank)
+            options.check_rerank(self.rerank, text=self.text, diversity=self.diversity, after=self.after)
         if self.key is not None:
-            check_threshold(self.near_duplicate_distance)
+            options.check_threshold(self.near_duplicate_distance)
         if self.without_near_duplicates:
-            self._refuse_after(
-                "leaving out near-duplicates", why="a page does not know the articles of the previous pages."
+            options.refuse_after(
+                self.after,
+                "leaving out near-duplicates",
+                why="a page does not know the articles of the previous pages.",
             )
         if self.text is not None or self.mode in ("keyword", "hybrid"):
             object.__setattr__(self, "text", check_query(self.text or ""))
@@ -168,65 +167,6 @@ class SearchRequest:
             return digest_of((mode, *parts, filters.digest, self.min_similarity))
         narrowed = (filters.category, filters.topic, filters.news_source, filters.since, filters.until)
         return digest_of((mode, *parts, *(value or None for value in narrowed), self.min_similarity))
-
-    def _check_similarity(self, least: float) -> None:
-        if not -1 <= least <= 1:
-            raise QueryInvalid(
-                f"min_similarity = {least} cannot be used.",
-                why="it is a cosine similarity: 1 is the same direction, 0 unrelated, −1 opposite.",
-                next_step="choose a number from −1 to 1; the similarities in an answer show what is usual here.",
-            )
-        if self.mode == "keyword":
-            raise QueryInapplicable(
-                "a keyword search has no similarity.",
-                why="min_similarity compares the meaning of texts, which mode=keyword does not use.",
-                next_step="leave it out, or search with mode=hybrid or mode=semantic.",
-            )
-        self._refuse_without_text()
-
-    def _check_diversity(self, diversity: float) -> None:
-        check_diversity(diversity)
-        if diversity == 0:
-            object.__setattr__(self, "diversity", None)
-            return
-        self._refuse_after("diversity", why="variety is chosen within one answer, so there is no order to continue in.")
-        self._refuse_without_text()
-
-    def _check_rerank(self, candidates: int) -> None:
-        if not 0 <= candidates <= MAX_RERANK:
-            raise QueryInvalid(
-                f"rerank = {candidates} cannot be used.",
-                why="it is the number of candidates that a cross-encoder reads, and each of them takes its time.",
-                next_step=f"choose 0 to {MAX_RERANK}; 50 is a good start.",
-            )
-        if self.text is None:
-            raise QueryInapplicable(
-                "without a text nothing can be re-ranked.",
-                why="a cross-encoder reads the search text beside each hit.",
-                next_step="write a text to search for, or leave rerank out.",
-            )
-        if self.diversity is not None:
-            raise QueryInapplicable(
-                "an answer cannot be both re-ranked and diverse.",
-                why="each of the two puts the hits in an order of its own.",
-                next_step="leave rerank or diversity out.",
-            )
-        self._refuse_after("rerank", why="the cross-encoder orders one answer, and has not read what comes after it.")
-
-    def _refuse_without_text(self) -> None:
-        if self.mode == "browse":
-            raise QueryInapplicable(
-                "similarity needs a search text.",
-                why="min_similarity and diversity compare articles with the search text; a search with filters alone "
-                "has none.",
-                next_step="enter a text to search for, or leave these options out.",
-            )
-
-    def _refuse_after(self, option: str, *, why: str) -> None:
-        if self.after:
-            raise QueryInapplicable(
-                f"{option} cannot be continued with a cursor.", why=why, next_step="use a larger k instead."
-            )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -290,7 +230,7 @@ def rounded(count: int) -> int:
 def choose_mode(mode: str | None, *, text: str | None, vector: np.ndarray | None, filters: AnyFilters) -> AnswerMode:
     """The mode of a search from a form, a JSON body or a command: `mode` where it is set, semantic for a vector, and
     browse (the newest articles) for filters alone. Raises QueryInvalid."""
-    chosen = None if mode is None else _mode(mode)
+    chosen = None if mode is None else options.mode_of(mode)
     if vector is not None:
         if chosen not in (None, "semantic"):
             raise QueryInapplicable(
@@ -420,38 +360,3 @@ def check_numbers(k: int, ef_search: int | None) -> None:
             why=f"pgvector takes 1 to {MAX_EF_SEARCH}.",
             next_step="leave it out: it then follows k.",
         )
-
-
-def check_diversity(diversity: float) -> None:
-    """Raises QueryInvalid unless 0 ≤ diversity ≤ 1."""
-    if not 0 <= diversity <= 1:
-        raise QueryInvalid(
-            f"diversity = {diversity} cannot be used.",
-            why="it is the weight of variety: 0 orders by similarity alone, 1 by variety alone.",
-            next_step="choose a number from 0 to 1; 0.3 is a good start.",
-        )
-
-
-def check_threshold(threshold: float) -> None:
-    """Raises QueryInvalid unless 0 < threshold ≤ 2."""
-    if not 0 < threshold <= 2:
-        raise QueryInvalid(
-            f"near-duplicates cannot be recognised by a distance of {threshold}.",
-            why="articles closer to each other than this count as one; cosine distances range from 0 to 2.",
-            next_step=f"choose a number above 0 and up to 2; {NEAR_DUPLICATE_DISTANCE} is the default.",
-        )
-
-
-def _mode(name: str) -> Mode:
-    for mode in MODES:
-        if mode == name:
-            return mode
-    raise _no_such_mode(name)
-
-
-def _no_such_mode(name: str) -> QueryInvalid:
-    return QueryInvalid(
-        f"there is no search mode {name[:40]!r}.",
-        why=f"articles are searched by {', '.join(MODES)}.",
-        next_step="choose one of them.",
-    )

@@ -15,7 +15,8 @@ from everindex.articles.incidents import Incident, change_status, create_inciden
 from everindex.articles.model import MAX_K, VISIBLE
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
-from everindex.articles.search.request import NEAR_DUPLICATE_DISTANCE, SearchRequest, choose_mode
+from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit
 from everindex.web.api.inputs import read_json, read_json_as
