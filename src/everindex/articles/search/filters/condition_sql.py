@@ -10,31 +10,19 @@ than anything. So $ne, $nin and $not pass exactly the rows that $eq, $in and the
 from __future__ import annotations
 
 import datetime as dt
-import difflib
-import functools
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
-from psycopg import sql
-
-from everindex.articles.search.filters.conditions import (
-    ORDERED,
-    Comparison,
-    Condition,
-    Group,
-    Part,
-    Value,
-    shown,
-    wrong,
-)
+from everindex.articles.search.filters.conditions import ORDERED, Comparison, Condition, Group, Part
 from everindex.articles.search.filters.days import day_after, first_day
+from everindex.articles.search.filters.filter_errors import shown, wrong
+from everindex.articles.search.filters.targets import JSON_TYPES, Target, find_target, quoted
+from everindex.articles.search.filters.values import Value
 from everindex.articles.table import CollectionTable
 from everindex.errors import QueryInvalid
 
-JSON_TYPES = ("json", "jsonb")
 _INTEGERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 _FLOATS = ("real", "double precision")
 TEXTS = ("text", "character varying", "bpchar", "character", "name")
@@ -70,75 +58,6 @@ def names_a_date(table: CollectionTable, condition: Condition) -> bool:
     return date is not None and any(
         is_range(table, each) or (each.name == date and each.operator in ORDERED) for each in condition.comparisons
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is compared: a column, or a member of a JSON column."""
-
-    column: str
-    """Quoted."""
-
-    name: str
-    kind: str
-    """Its type, as SQL writes it."""
-
-    members: tuple[str, ...]
-
-    @property
-    def as_jsonb(self) -> str:
-        """A JSON column as jsonb."""
-        return self.column if self.kind == "jsonb" else f"{self.column}::pg_catalog.jsonb"
-
-
-def find_target(table: CollectionTable, name: str, members: tuple[str, ...], where: str) -> Target:
-    """What a name of a filter means in this table. Raises FilterInvalid, which says that it stands at `where`."""
-    columns, vector, rest = table.columns, table.spec.vector, table.spec.rest
-    column = name
-    dotted: list[str] = []
-    while column not in columns and "." in column:  # the longest part that is a column
-        column, _, last = column.rpartition(".")
-        dotted.insert(0, last)
-    if column not in columns and rest in columns and column != vector:
-        column, dotted = rest, name.split(".")  # where other names of a row are stored
-    kind = columns.get(column)
-    if kind is None:
-        raise _no_column(table, name, where)
-    all_members = (*dotted, *members)
-    if all_members and kind not in JSON_TYPES:
-        raise wrong(
-            where, f"{shown(column)} has no members", f"its type is {kind}; members are those of a JSON column.",
-            "name the column alone.",
-        )  # fmt: skip
-    if not all(all_members):
-        raise wrong(
-            where, "a member without a name", "a dot stands between a JSON column and each of its members.",
-            'write it as  {"meta.author": "Ada"}.',
-        )  # fmt: skip
-    quoted = _quoted(column)
-    return Target(quoted, column, kind, all_members)
-
-
-@functools.lru_cache(maxsize=1024)
-def _quoted(column: str) -> str:
-    """The name of a column in a statement with psycopg's placeholders."""
-    return sql.Identifier(column).as_string(None).replace("%", "%%")
-
-
-def _no_column(table: CollectionTable, name: str, where: str) -> QueryInvalid:
-    if name.partition(".")[0] == table.spec.vector:
-        return wrong(
-            where, f"{shown(name)} holds the vectors", "vectors are compared by the search itself.",
-            "filter by another column; min_similarity excludes rows by their distance.",
-        )  # fmt: skip
-    known = sorted(table.columns)
-    near = difflib.get_close_matches(name, known, n=1)
-    listed = ", ".join(map(shown, known[:40])) + (", …" if len(known) > 40 else "")
-    return wrong(
-        where, f"{table.spec.table} has no column {shown(name)}", f"its columns are {listed}.",
-        f"did you mean {shown(near[0])}?" if near
-        else "correct the name; a member of a JSON column is written column.member.",
-    )  # fmt: skip
 
 
 class _Writer:
@@ -305,7 +224,7 @@ class _Writer:
         day = first_day(value.text, name=name) if name == "since" else day_after(value.text, name=name)
         if day is None:
             return "true"
-        column = _quoted(date)
+        column = quoted(date)
         kind = _escaped(self._table.columns[date])
         return f"{column} {'>=' if name == 'since' else '<'} {self._placed(day.isoformat(), kind)}"
 

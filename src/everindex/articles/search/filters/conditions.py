@@ -7,30 +7,24 @@ types, depends on the table (`condition_sql.py`). No value is ever part of a mes
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
-import math
-import numbers
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
+from everindex.articles.search.filters.filter_errors import shown, wrong
+from everindex.articles.search.filters.values import Value, is_unicode, value_of
 from everindex.errors import FilterInvalid
 
 #: Budgets. A filter of a program has a few parts; these keep a hostile one from costing more than a search.
 MAX_PARTS = 100
 MAX_DEPTH = 10
 MAX_VALUES = 1000
-MAX_VALUE_CHARS = 2000
 MAX_JSON_CHARS = 100_000
 MAX_NAME_CHARS = 200
-#: Beyond this, a double precision number is infinite.
-_MOST_NUMBER = 1e308
 
-ValueKind = Literal["null", "text", "number", "boolean", "date", "time"]
 Operator = Literal[
     "$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$between", "$like", "$ilike", "$exists"
 ]  # fmt: skip
@@ -39,13 +33,6 @@ _OPERATORS: dict[str, Operator] = {
     "$between": "$between", "$like": "$like", "$ilike": "$ilike", "$exists": "$exists",
 }  # fmt: skip
 ORDERED = ("$gt", "$gte", "$lt", "$lte", "$between")
-
-
-class Value(NamedTuple):
-    """One value: its kind, and the text by which PostgreSQL reads it."""
-
-    kind: ValueKind
-    text: str
 
 
 class Comparison(NamedTuple):
@@ -111,7 +98,7 @@ def all_of(parts: Sequence[Part]) -> Part:
 
 def equals(name: str, value: str) -> Comparison:
     """The condition that a column equals a text."""
-    return Comparison(name, (), "$eq", (_value(value, name),), name)
+    return Comparison(name, (), "$eq", (value_of(value, name),), name)
 
 
 def parse_condition(mapping: Mapping[str, Any]) -> Condition | None:
@@ -145,18 +132,6 @@ def parse_json(text: str) -> Mapping[str, Any]:
             next_step='write it as  {"year": {"$gte": 2024}}.',
         )
     return found
-
-
-def shown(name: str) -> str:
-    """A name as messages and logs show it: on one line, of bounded length."""
-    if name.isprintable() and len(name) <= 80:
-        return name
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name[:80])
-
-
-def wrong(where: str, what: str, why: str, next_step: str) -> FilterInvalid:
-    """The error of one place in a filter, in its three lines."""
-    return FilterInvalid(f"the filter is wrong at {where or 'its top'}: {what}.", why=why, next_step=next_step)
 
 
 # --- reading a mapping -----------------------------------------------------------------------------------------------
@@ -278,10 +253,10 @@ def _comparison(
                 "leave the condition out, or name at least one value.",
             )  # fmt: skip
         budget.take(where, parts=1, values=len(given))
-        values = tuple(_value(each, f"{where}[{number}]") for number, each in enumerate(given))
+        values = tuple(value_of(each, f"{where}[{number}]") for number, each in enumerate(given))
     else:
         budget.take(where, parts=1, values=1)
-        values = (_value(given, where),)
+        values = (value_of(given, where),)
     _check_kinds(operator, values, where)
     return Comparison(name, members, operator, values, where)
 
@@ -312,71 +287,6 @@ def _check_kinds(operator: Operator, values: tuple[Value, ...], where: str) -> N
         )  # fmt: skip
 
 
-def _value(given: object, where: str) -> Value:
-    """One value of a program or of JSON. Raises FilterInvalid for another one."""
-    match given:
-        case None:
-            return Value("null", "")
-        case bool():
-            return Value("boolean", "true" if given else "false")
-        case str():
-            return Value("text", _text(given, where))
-        case int():
-            return _number(given, where)
-        case float():
-            return _number(float(given), where)
-        case Decimal():
-            return _number(given, where)
-        case dt.datetime():
-            return Value("time", given.isoformat())
-        case dt.date():
-            return Value("date", given.isoformat())
-        case uuid.UUID():
-            return Value("text", str(given))
-        case numbers.Integral():
-            return _value(int(given), where)
-        case numbers.Real():
-            return _value(float(given), where)
-        case list() | tuple() | set() | frozenset():
-            raise wrong(
-                where, "a list cannot be compared as a whole", "a column or member is compared with one value.",
-                "use $in; of an array, $in finds the rows that have one of the values, $eq those that have one value.",
-            )  # fmt: skip
-        case Mapping():
-            raise wrong(where, "a mapping cannot be a value", "values are texts, numbers, booleans, dates and null.",
-                        "name the member that is compared.")  # fmt: skip
-        case _ if type(given).__name__ in ("bool", "bool_"):  # numpy's
-            return _value(bool(given), where)
-        case _:
-            raise wrong(
-                where, f"a value of type {type(given).__name__} cannot be compared",
-                "values are texts, numbers, booleans, dates and null.", "convert it.",
-            )  # fmt: skip
-
-
-def _text(given: str, where: str) -> str:
-    text = str(given)
-    if "\0" in text or len(text) > MAX_VALUE_CHARS or not _is_unicode(text):
-        raise wrong(
-            where, "no row can have this text",
-            f"it is not Unicode, contains a NUL, or has more than {MAX_VALUE_CHARS:,} characters.", "correct the value.",
-        )  # fmt: skip
-    return text
-
-
-def _number(given: int | float | Decimal, where: str) -> Value:
-    try:
-        as_double = float(given)
-    except (OverflowError, ValueError):
-        as_double = math.inf
-    if not abs(as_double) <= _MOST_NUMBER or (as_double == 0 and given != 0):
-        raise wrong(
-            where, "this number cannot be compared", f"numbers are finite, and at most {_MOST_NUMBER:g}.",
-            "pass a number of ordinary size.",
-        )  # fmt: skip
-    return Value("number", repr(given) if isinstance(given, float) else str(given))
-
-
 def _require_depth(where: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise wrong(
@@ -385,21 +295,12 @@ def _require_depth(where: str, depth: int) -> None:
 
 
 def _below(where: str, key: object) -> str:
-    if not isinstance(key, str) or not key or len(key) > MAX_NAME_CHARS or "\0" in key or not _is_unicode(key):
+    if not isinstance(key, str) or not key or len(key) > MAX_NAME_CHARS or "\0" in key or not is_unicode(key):
         raise wrong(
             where, "a name cannot be one of a column or member",
             f"names are Unicode texts of 1 to {MAX_NAME_CHARS} characters without NUL.", "correct the name.",
         )  # fmt: skip
     return f"{where}.{shown(key)}" if where else shown(key)
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        return bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _comparisons(part: Part) -> Iterator[Comparison]:

@@ -13,14 +13,8 @@ from typing import Any, Literal
 from psycopg import sql
 
 from everindex.articles.model import Facets, FacetSource, FacetValue, Histogram
-from everindex.articles.search.filters.condition_sql import (
-    JSON_TYPES,
-    TEXTS,
-    Target,
-    array_text,
-    find_target,
-    is_citext,
-)
+from everindex.articles.search.filters.condition_sql import TEXTS, array_text, is_citext
+from everindex.articles.search.filters.targets import JSON_TYPES, Target, find_target
 from everindex.articles.table import CollectionTable
 from everindex.errors import FilterInvalid, QueryInapplicable, QueryInvalid
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from everindex.articles.search.filters.condition_sql import JSON_TYPES, find_target, is_range
+from everindex.articles.search.filters.condition_sql import is_range
 from everindex.articles.search.filters.conditions import Comparison, Condition, Group, Part
 from everindex.articles.search.filters.forms import AnyFilters, names_of
+from everindex.articles.search.filters.targets import JSON_TYPES, find_target
 from everindex.articles.table import CollectionTable
 
 #: Kinds of comparison remembered at a time; programs have a few dozen, and clients could make any number.
