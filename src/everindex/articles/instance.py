@@ -222,7 +222,7 @@ class Instance(Searchable):
         reporter: Reporter | None = None,
     ) -> ImportReport:
         """Makes the vectors of articles that have none, a zero one, or one of another model; see
-        `ingest.embed_missing`. `queue` is a recent result of `articles_to_embed`, so that every vector is not read
+        `embedding_queue.embed_missing`. `queue` is a recent result of `articles_to_embed`, so that every vector is not read
         twice.
 
         Raises EmbeddingModelUnrecorded where the table has vectors without a record of their model, unless

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.ingest.upsert import failures_table, is_of
+from everindex.articles.ingest.vector_records import failures_table, is_of
 from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import records

@@ -16,9 +16,10 @@ from everindex.articles.ingest import upsert as store
 from everindex.articles.ingest.entry_uris import settle_uris
 from everindex.articles.ingest.rows import Row, Texts, article_rows, last_of_each, row_or_problem, text_to_embed
 from everindex.articles.ingest.upsert import MaybeVector, Stored
+from everindex.articles.ingest.vector_records import record_failures, set_vectors
 from everindex.articles.model import Article, RowProblem
 from everindex.articles.table import CollectionTable, read_table
-from everindex.articles.table_models import declared_sql, is_record_of, is_zero, records, without_record
+from everindex.articles.table_models import is_zero, without_record
 from everindex.errors import EverindexError, QueryInvalid, StatementFailed
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import sqlstate_of, translate_errors
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 
 #: Rows of one transaction: large enough for COPY to pay, small enough to keep at most 50 MB of vectors in memory.
 BATCH_ROWS = 5000
-#: Rows of one round of `embed`.
-EMBED_ROWS = 500
 #: How often an article is embedded again when its text changes while its vector is made.
 LOST_ROUNDS = 3
 #: Problems kept for the report; all of them are counted.
@@ -208,92 +207,6 @@ def _not_finite(array: np.ndarray) -> list[int]:
     return [int(number) for number in np.flatnonzero(~np.isfinite(array).all(axis=1))]
 
 
-def embed_missing(
-    connection: Connection,
-    embedder: Embedder,
-    queue: Sequence[str],
-    *,
-    table: CollectionTable | None = None,
-    overwrite_unrecorded: bool = False,
-    on_rows: Callable[[int], None] | None = None,
-) -> ImportReport:
-    """Makes a vector for every article of `queue` that still needs one, see `read_queue`. Can be repeated, and
-    interrupted at any point: finished work is kept."""
-    table = read_table(connection) if table is None else table
-    report = ImportReport()
-    due = _due(table, overwrite_unrecorded=overwrite_unrecorded)
-    for start in range(0, len(queue), EMBED_ROWS):
-        keys = queue[start : start + EMBED_ROWS]
-        batch = _without_vector(connection, table, due, embedder.model, keys)
-        embedded = embedder.embed([text_to_embed(texts) for _, texts in batch])
-        rows = [(key, texts, embedded.vectors[i]) for i, (key, texts) in enumerate(batch) if i not in embedded.failures]
-        done = store.set_vectors(connection, table, rows, model=embedder.model)
-        report.stored += Stored(updated=done)
-        _note_failures(connection, table, {batch[i][0]: why for i, why in embedded.failures.items()}, report)
-        if on_rows is not None:
-            on_rows(len(keys))
-    return report
-
-
-def read_queue(
-    connection: Connection,
-    embedder_model: str,
-    *,
-    table: CollectionTable | None = None,
-    overwrite_unrecorded: bool = False,
-) -> list[str]:
-    """The uris of articles that have no vector, a zero one, or one of another model; with `overwrite_unrecorded` also
-    those whose vector has no record of its model. Changes nothing. Reads every vector once, the only way to find zero
-    vectors: 10 ms for 1,000 rows, measured."""
-    table = read_table(connection) if table is None else table
-    statement = sql.SQL("SELECT a.{}::pg_catalog.text FROM {} a WHERE {}").format(
-        table.key, table.identifier, _due(table, overwrite_unrecorded=overwrite_unrecorded)
-    )
-    with translate_errors("looking for articles without a vector"):
-        # Sorted here: with ORDER BY the planner may walk the primary key and read the table's pages out of order.
-        return sorted(row[0] for row in connection.execute(statement, {"model": embedder_model}))
-
-
-def _due(table: CollectionTable, *, overwrite_unrecorded: bool) -> sql.Composable:
-    """The condition that a row needs a vector."""
-    due: list[sql.Composable] = [sql.SQL("a.{} IS NULL").format(table.vector)]
-    if table.has_embedding_records:
-        due.append(
-            sql.SQL("EXISTS (SELECT FROM {} r WHERE {} AND r.model <> %(model)s)").format(
-                records(table), is_record_of(table)
-            )
-        )
-    unrecorded = without_record(table)
-    if overwrite_unrecorded:
-        due.append(unrecorded)
-    else:
-        due.append(sql.SQL("({} <> %(model)s AND {})").format(declared_sql(table, "model"), unrecorded))
-    due.append(is_zero(table))  # the last: it reads the vector
-    return sql.SQL("({})").format(sql.SQL(" OR ").join(due))
-
-
-def _without_vector(
-    connection: Connection, table: CollectionTable, due: sql.Composable, model: str, keys: Sequence[str]
-) -> list[tuple[str, Texts]]:
-    """Key and texts of those of `keys` that still need a vector."""
-    with translate_errors("reading rows without a vector"):
-        found = connection.execute(
-            sql.SQL("{} AND {} ORDER BY a.{}").format(_texts_of_keys(table), due, table.key),
-            {"model": model, "keys": list(keys)},
-        ).fetchall()
-    return [(row[0], row[1:]) for row in found]
-
-
-def _texts_of_keys(table: CollectionTable) -> sql.Composed:
-    """A statement that reads key and texts of the rows with the keys of parameter `keys`."""
-    return sql.SQL("SELECT a.{key}::pg_catalog.text{texts} FROM {table} a WHERE a.{key} = ANY({keys})").format(
-        key=table.key,
-        texts=sql.Composed([sql.SQL(", a.{}").format(sql.Identifier(column)) for column in table.spec.text]),
-        table=table.identifier,
-        keys=store.keys_parameter(table),
-    )
-
-
 def note_problems(batch: Sequence[Article | RowProblem], report: ImportReport) -> list[Article]:
     """The articles of a batch; its problems are counted, and the first of them kept."""
     good: list[Article] = []
@@ -336,7 +249,7 @@ def _store(
                     vectors[number] = embedded.vectors[position]
     stored = store.upsert(connection, table, rows, vectors, model=embedder.model, embedded=texts)
     report.stored += stored
-    _note_failures(connection, table, failures, report)
+    note_failures(connection, table, failures, report)
     if table.dimensions is not None and stored.inserted + stored.updated:
         _embed_lost(connection, table, [row.key for row in rows if row.key not in failures], embedder, report)
 
@@ -369,7 +282,7 @@ def _store_texts(
     report.kept_vectors += sum(not is_empty and is_unrecorded for _, is_empty, is_unrecorded in found)
     reason = f"{why.what.rstrip('.')} ({why.slug})"
     report.next_step = why.next_step
-    _note_failures(connection, table, {key: reason for key, is_empty, _ in found if is_empty}, report)
+    note_failures(connection, table, {key: reason for key, is_empty, _ in found if is_empty}, report)
 
 
 def _embed_lost(
@@ -378,7 +291,7 @@ def _embed_lost(
     """Embeds rows that have no vector after their upsert although nothing failed: between comparison and upsert
     another writer stored its own text, or the half that this import does not contain. The text is left as found; after
     LOST_ROUNDS attempts the row stays in the queue."""
-    statement = sql.SQL("{} AND a.{} IS NULL ORDER BY a.{}").format(_texts_of_keys(table), table.vector, table.key)
+    statement = sql.SQL("{} AND a.{} IS NULL ORDER BY a.{}").format(store.texts_of_keys(table), table.vector, table.key)
     for _ in range(LOST_ROUNDS):
         with translate_errors("looking for missing vectors"):
             lost = [(row[0], row[1:]) for row in connection.execute(statement, {"keys": keys}).fetchall()]
@@ -386,17 +299,18 @@ def _embed_lost(
             return
         embedded = embedder.embed([text_to_embed(texts) for _, texts in lost])
         found = [(*row, embedded.vectors[i]) for i, row in enumerate(lost) if i not in embedded.failures]
-        done = store.set_vectors(connection, table, found, model=embedder.model)
-        _note_failures(connection, table, {lost[i][0]: why for i, why in embedded.failures.items()}, report)
+        done = set_vectors(connection, table, found, model=embedder.model)
+        note_failures(connection, table, {lost[i][0]: why for i, why in embedded.failures.items()}, report)
         if done == len(found):
             return
         keys = [row[0] for row in found]
 
 
-def _note_failures(
+def note_failures(
     connection: Connection, table: CollectionTable, failures: dict[str, str], report: ImportReport
 ) -> None:
+    """Records why rows (key → reason) have no vector, in the database and in the report."""
     report.without_vector += len(failures)
     if failures and report.failure_reason is None:
         report.failure_reason = next(iter(failures.values()))
-    store.record_failures(connection, table, failures)
+    record_failures(connection, table, failures)

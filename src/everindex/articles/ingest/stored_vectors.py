@@ -17,7 +17,7 @@ from psycopg import sql
 from everindex.articles.embedding import Embedder, choose_embedder
 from everindex.articles.embedding.declaration import AGREEMENT, SAMPLE_ROWS
 from everindex.articles.embedding.text_forms import OWN_FORM, text_of
-from everindex.articles.ingest import upsert as store
+from everindex.articles.ingest.vector_records import set_vectors
 from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import declared_sql, is_zero, read_table_models, without_record
 from everindex.doctor.compared_vectors import ComparedVectors, CompareVectors
@@ -102,7 +102,7 @@ def check_all(
                 for i, row in enumerate(wrong)
                 if i not in embedded.failures
             ]
-            total.mended += store.set_vectors(connection, table, new, model=embedder.model)
+            total.mended += set_vectors(connection, table, new, model=embedder.model)
         if on_rows is not None:
             on_rows(len(rows))
     return total

@@ -9,8 +9,8 @@ import numpy as np
 from pgvector import HalfVector, Vector
 from psycopg import sql
 
-from everindex.articles.declared import ARTICLES
 from everindex.articles.ingest.rows import Row, Texts
+from everindex.articles.ingest.vector_records import forget_records, forget_unknown, record_vectors, text_columns
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import declared_sql, is_record_of, is_zero, records, without_record
 from everindex.pg.connections import Connection
@@ -64,7 +64,7 @@ def needs_vector(
                     vector=table.vector,
                     is_zero=is_zero(table),
                     other_model=other_model,
-                    texts=sql.Composed([sql.SQL(", a.{}").format(column) for column in _texts(table)]),
+                    texts=sql.Composed([sql.SQL(", a.{}").format(column) for column in text_columns(table)]),
                     table=table.identifier,
                     keys=keys_parameter(table),
                 ),
@@ -85,6 +85,16 @@ def needs_vector(
 def keys_parameter(table: CollectionTable) -> sql.Composed:
     """The parameter `keys`, a list of texts, as an array of the key's type."""
     return sql.SQL("%(keys)s::pg_catalog.text[]::{}[]").format(table.key_type)
+
+
+def texts_of_keys(table: CollectionTable) -> sql.Composed:
+    """A statement that reads key and texts of the rows with the keys of parameter `keys`."""
+    return sql.SQL("SELECT a.{key}::pg_catalog.text{texts} FROM {table} a WHERE a.{key} = ANY({keys})").format(
+        key=table.key,
+        texts=sql.Composed([sql.SQL(", a.{}").format(column) for column in text_columns(table)]),
+        table=table.identifier,
+        keys=keys_parameter(table),
+    )
 
 
 def _merged(texts: Texts, known: Texts) -> Texts:
@@ -124,8 +134,8 @@ def upsert(
         if table.has_raw_articles and any(row.raw_text is not None for row in rows):
             connection.execute(_MERGE_RAW)
         if table.has_embedding_records and table.dimensions is not None:
-            connection.execute(_forget_records(table))
-            connection.execute(_forget_unknown(table) if model is None else _record(table), {"model": model})
+            connection.execute(forget_records(table))
+            connection.execute(forget_unknown(table) if model is None else record_vectors(table), {"model": model})
         connection.execute("DROP TABLE pg_temp.everindex_staging, pg_temp.everindex_written")
     return Stored(inserted=inserted, updated=updated, unchanged=len(rows) - inserted - updated)
 
@@ -134,10 +144,6 @@ def _columns(table: CollectionTable, rows: Sequence[Row], replaced: frozenset[st
     """The columns that the batch writes, the key first."""
     named = {column for row in rows for column in row.values} | replaced
     return (table.spec.key, *(column for column in table.columns if column in named and column != table.spec.key))
-
-
-def _texts(table: CollectionTable) -> list[sql.Identifier]:
-    return [sql.Identifier(column) for column in table.spec.text]
 
 
 def _embedded(table: CollectionTable) -> list[sql.Identifier]:
@@ -331,148 +337,6 @@ def _drop_of_other_text(table: CollectionTable) -> sql.Composed:
         vector=table.vector,
         key=table.key,
         key_type=table.key_type,
-        texts=sql.SQL(", ").join(sql.SQL("a.{}::pg_catalog.text").format(column) for column in _texts(table)),
+        texts=sql.SQL(", ").join(sql.SQL("a.{}::pg_catalog.text").format(column) for column in text_columns(table)),
         embedded=sql.SQL(", ").join(sql.SQL("s.{}").format(column) for column in _embedded(table)),
     )
-
-
-# --- which model made a vector ---------------------------------------------------------------------------------------
-
-
-def failures_table(table: CollectionTable) -> sql.SQL:
-    return sql.SQL(
-        "everindex_meta.embedding_failure" if table.spec is ARTICLES else "everindex_meta.collection_failure"
-    )
-
-
-def is_of(table: CollectionTable, alias: str, key: sql.Composable) -> sql.Composed:
-    """The condition that a record or failure is that of a key, given as text."""
-    if table.spec is ARTICLES:
-        return sql.SQL("{}.uri = {}").format(sql.Identifier(alias), key)
-    return sql.SQL("{0}.collection = {1} AND {0}.key = {2}").format(
-        sql.Identifier(alias), sql.Literal(table.spec.name), key
-    )
-
-
-def _place(table: CollectionTable, key: sql.Composable) -> tuple[sql.Composable, sql.Composable]:
-    """The columns that identify a record, and their values for a key, given as text."""
-    if table.spec is ARTICLES:
-        return sql.SQL("uri"), key
-    return sql.SQL("collection, key"), sql.SQL("{}, {}").format(sql.Literal(table.spec.name), key)
-
-
-def _forget_records(table: CollectionTable) -> sql.Composed:
-    """A vector that was dropped because its text changed has no model any more."""
-    return sql.SQL(
-        """
-        DELETE FROM {records} r USING pg_temp.everindex_written w, pg_temp.everindex_staging s
-        WHERE {of_written} AND s.{key} = w.key AND s.everindex_vector IS NULL AND NOT w.is_new
-          AND EXISTS (SELECT FROM {table} a WHERE a.{key} = w.key::{key_type} AND a.{vector} IS NULL)
-        """
-    ).format(
-        records=records(table),
-        of_written=is_of(table, "r", sql.SQL("w.key")),
-        key=table.key,
-        key_type=table.key_type,
-        table=table.identifier,
-        vector=table.vector,
-    )
-
-
-def _forget_unknown(table: CollectionTable) -> sql.Composed:
-    """A vector without a named model replaces one that had a record."""
-    key = sql.SQL("s.{}").format(table.key)
-    return sql.SQL(
-        """
-        WITH forgotten AS (
-            DELETE FROM {records} r USING pg_temp.everindex_staging s
-            WHERE {of_record} AND s.everindex_vector IS NOT NULL AND %(model)s::text IS NULL
-        )
-        DELETE FROM {failures} f USING pg_temp.everindex_staging s WHERE {of_failure} AND s.everindex_vector IS NOT NULL
-        """
-    ).format(
-        records=records(table),
-        failures=failures_table(table),
-        of_record=is_of(table, "r", key),
-        of_failure=is_of(table, "f", key),
-    )
-
-
-def _record(table: CollectionTable) -> sql.Composed:
-    place, values = _place(table, sql.SQL("s.{}").format(table.key))
-    return sql.SQL(
-        """
-        WITH recorded AS (
-            INSERT INTO {records} AS r ({place}, model)
-            SELECT {values}, %(model)s FROM pg_temp.everindex_staging s WHERE s.everindex_vector IS NOT NULL ORDER BY s.{key}
-            ON CONFLICT ({place}) DO UPDATE SET model = excluded.model, embedded_at = now()
-            RETURNING r.{key_of_record} AS key
-        )
-        DELETE FROM {failures} f USING recorded WHERE {of_failure}
-        """
-    ).format(
-        records=records(table),
-        place=place,
-        values=values,
-        key=table.key,
-        key_of_record=sql.SQL("uri" if table.spec is ARTICLES else "key"),
-        failures=failures_table(table),
-        of_failure=is_of(table, "f", sql.SQL("recorded.key")),
-    )
-
-
-def record_failures(connection: Connection, table: CollectionTable, failures: dict[str, str]) -> None:
-    """Records why rows (key → reason) have no vector, for `everindex embed` and the web pages."""
-    if not failures or not table.has_embedding_records:
-        return
-    place, values = _place(table, sql.SQL("%s"))
-    statement = sql.SQL(
-        "INSERT INTO {failures} AS f ({place}, reason) VALUES ({values}, %s) "
-        "ON CONFLICT ({place}) DO UPDATE SET reason = excluded.reason, attempts = f.attempts + 1, failed_at = now()"
-    ).format(failures=failures_table(table), place=place, values=values)
-    with translate_errors("recording failed embeddings"), connection.cursor() as cursor:
-        cursor.executemany(statement, list(failures.items()))
-
-
-def set_vectors(
-    connection: Connection, table: CollectionTable, rows: Sequence[tuple[str, Texts, np.ndarray]], *, model: str
-) -> int:
-    """Stores the vectors of (key, texts, vector) unless a text has changed meanwhile; returns how many were stored."""
-    if not rows:
-        return 0
-    texts = _texts(table)
-    update = sql.SQL(
-        "UPDATE {table} a SET {vector} = %s WHERE {key} = %s::{key_type} AND ROW({texts}) IS NOT DISTINCT FROM ROW({values})"
-    ).format(
-        table=table.identifier,
-        vector=table.vector,
-        key=table.key,
-        key_type=table.key_type,
-        texts=sql.SQL(", ").join(sql.SQL("{}::pg_catalog.text").format(column) for column in texts),
-        values=sql.SQL(", ").join(sql.SQL("%s::pg_catalog.text") for _ in texts),
-    )
-    if table.has_embedding_records:
-        # Only updated rows are recorded: a row that has another text, or was deleted, got no vector.
-        place, values = _place(table, sql.SQL("key"))
-        update = sql.SQL(
-            """
-            WITH done AS ({update} RETURNING {key}::pg_catalog.text AS key), solved AS (
-                DELETE FROM {failures} f USING done WHERE {of_failure}
-            )
-            INSERT INTO {records} ({place}, model) SELECT {values}, {model} FROM done
-            ON CONFLICT ({place}) DO UPDATE SET model = excluded.model, embedded_at = now()
-            """
-        ).format(
-            update=update,
-            key=table.key,
-            failures=failures_table(table),
-            of_failure=is_of(table, "f", sql.SQL("done.key")),
-            records=records(table),
-            place=place,
-            values=values,
-            model=sql.Literal(model),
-        )
-    as_stored = Vector if table.vector_type == "vector" else HalfVector
-    with translate_errors("storing vectors"), connection.transaction(), connection.cursor() as cursor:
-        cursor.executemany(update, [(as_stored(vector), key, *of_row) for key, of_row, vector in rows])
-        return cursor.rowcount

@@ -27,8 +27,8 @@ from everindex.articles.embedding.declaration import (
     read_unrecorded,
     record_declaration,
 )
+from everindex.articles.ingest import embedding_queue, stored_vectors
 from everindex.articles.ingest import import_rows as ingest
-from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
 from everindex.articles.ingest.coerce import as_articles
 from everindex.articles.ingest.delete import delete_rows
@@ -159,11 +159,11 @@ class CollectionWriter:
                 raise embedder
             table = read_table(connection, self.collection)
             if queue is None:
-                queue = ingest.read_queue(
+                queue = embedding_queue.read_queue(
                     connection, embedder.model, table=table, overwrite_unrecorded=overwrite_unrecorded
                 )
             with self._large_load(len(queue), reporter):
-                report = ingest.embed_missing(
+                report = embedding_queue.embed_missing(
                     connection, embedder, queue, table=table, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows
                 )
         self._invalidate()
@@ -172,7 +172,7 @@ class CollectionWriter:
     def keys_to_embed(self, *, overwrite_unrecorded: bool = False) -> list[str]:
         """As `Instance.articles_to_embed`."""
         with self._writer() as connection:
-            return ingest.read_queue(
+            return embedding_queue.read_queue(
                 connection,
                 self._query_embedder.embedder.model,
                 table=read_table(connection, self.collection),
