@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -67,8 +68,7 @@ class EnvFile(PydanticBaseSettingsSource):
         return None, field_name, False  # __call__ below answers for all fields at once
 
     def __call__(self) -> dict[str, Any]:
-        names = [str(field.validation_alias.choices[0]) for field in self.settings_cls.model_fields.values()
-                 if isinstance(field.validation_alias, AliasChoices)]  # fmt: skip
+        names = list(_variables(self.settings_cls).values())
         found = read_env_file(ENV_FILE, names=[*names, *(f"{name}_FILE" for name in FILE_VARIABLES)])
         return SecretFiles(self.settings_cls, found)() | {name: found[name] for name in names if name in found}
 
@@ -178,6 +178,24 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _named("EVERINDEX_LOG_LEVEL", "INFO")
     log_format: Literal["console", "json"] = _named("EVERINDEX_LOG_FORMAT", "console")
 
+    def __init__(self, **values: Any) -> None:
+        """`values` are named as their variables and come before the environment. Raises SettingInvalid, which names the
+        variable and never its value."""
+        for name in values:
+            if name.upper() not in _variables(type(self)).values():
+                raise _no_such_setting(type(self), name)
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            first = exc.errors(include_input=False, include_url=False)[0]
+            name = str(first["loc"][0]) if first["loc"] else "a setting"
+            raise SettingInvalid(
+                f"{name} cannot be used.",
+                why=f"{first['msg']}.",
+                next_step=f"correct {name} in the environment or in .env; docs/settings.md lists the values that each setting "
+                "takes.",
+            ) from None
+
     @field_validator(
         "wait_seconds", "declared", "database_url", "database_url_direct", "database_url_read", "db_host", "db_password",
         "openai_api_key", "openai_base_url", "embedding_model", "rerank_model", mode="before",
@@ -233,18 +251,32 @@ class Settings(BaseSettings):
         return self.database_url is None and self.db_host is None
 
 
+def _variables(settings: type[BaseSettings]) -> dict[str, str]:
+    """Field → variable."""
+    return {
+        name: str(field.validation_alias.choices[0])
+        for name, field in settings.model_fields.items()
+        if isinstance(field.validation_alias, AliasChoices)
+    }
+
+
+def _no_such_setting(settings: type[BaseSettings], name: str) -> SettingInvalid:
+    variable = _variables(settings).get(name)
+    near = [] if variable else difflib.get_close_matches(name.upper(), _variables(settings).values(), n=1)
+    return SettingInvalid(
+        f"there is no setting {name[:80]!r}.",
+        why="Settings takes its values by the names of their environment variables.",
+        next_step=f"write {variable}=…"
+        if variable
+        else f"did you mean {near[0]}? docs/settings.md lists them all."
+        if near
+        else "docs/settings.md lists them all.",
+    )
+
+
 def read_settings() -> Settings:
-    """Reads the settings now. Raises SettingInvalid, which names the variable and never its value."""
-    try:
-        return Settings()
-    except ValidationError as exc:
-        first = exc.errors(include_input=False, include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "a setting"
-        raise SettingInvalid(
-            f"{name} cannot be used.",
-            why=f"{first['msg']}.",
-            next_step=f"correct {name} in the environment or in .env; docs/settings.md lists the values that each setting takes.",
-        ) from None
+    """Reads the settings now. Raises SettingInvalid."""
+    return Settings()
 
 
 @cache
