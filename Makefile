@@ -109,12 +109,13 @@ find_python = \
 
 # Brings .venv, or the directory $(3), to what the lock file $(1) says, at once when it is there already. Its file
 # .made-$(2) holds what it was
-# made from: path, interpreter, pyproject.toml and lock. An environment that make has made is thrown away when that
-# changes; one that somebody else has made is installed into and never removed.
+# made from: path, lock, and of pyproject.toml what is installed: an option of a linter changes nothing. An environment
+# that make has made is thrown away when that changes; one that somebody else has made is installed into and never removed.
+installs = awk '/^\[/ { kept = !/^\[+tool\./ || /^\[+tool\.hatch/ } kept' pyproject.toml
 venv = $(or $(3),.venv)
 environment = set -eu; umask 022; \
-	want="$$(pwd) $$(cat pyproject.toml $(1) | cksum)"; \
-	base="$$(pwd) $$(cat pyproject.toml requirements.lock | cksum)"; \
+	want="$$(pwd) $$($(installs) | cat - $(1) | cksum)"; \
+	base="$$(pwd) $$($(installs) | cat - requirements.lock | cksum)"; \
 	works() { $(venv)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
 	is() { [ "$$(cat "$(venv)/.made-$$1" 2>/dev/null)" = "$$2" ]; }; \
 	if is $(2) "$$want" && works; then exit 0; fi; \
@@ -127,7 +128,7 @@ environment = set -eu; umask 022; \
 	    echo "  next: move it away (mv $(venv) $(venv)-old), then run make again." >&2; exit 1; \
 	  fi; \
 	fi; \
-	echo "making $(venv) from $(1) (once; again only when it or pyproject.toml changes)" >&2; \
+	echo "making $(venv) from $(1) (once; again only when it or the project in pyproject.toml changes)" >&2; \
 	if ! [ -e $(venv) ]; then mkdir $(venv); : >$(venv)/.made-by-make; fi; \
 	rm -f $(venv)/.made-run $(venv)/.made-test; \
 	if command -v uv >/dev/null; then \

@@ -94,7 +94,7 @@ def test_an_environment_of_somebody_else_that_does_not_work_is_not_removed(machi
     assert (clone / ".venv" / "mine").exists()
 
 
-def test_the_environment_is_made_once_and_again_when_the_lock_changes(machine: Shell, clone: Path) -> None:
+def test_the_environment_is_made_once_and_again_when_the_lock_or_the_project_changes(machine: Shell, clone: Path) -> None:
     give(machine, "python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     give(machine, "uv", UV)
     log = clone / "uv.log"
@@ -114,6 +114,15 @@ def test_the_environment_is_made_once_and_again_when_the_lock_changes(machine: S
         lock.write("# newer\n")
     assert asked("env-run") == ["venv", "requirements.lock", "-e"]
     assert asked("env-test") == ["requirements-test.lock", "-e"]
+    project = clone / "pyproject.toml"
+    written = project.read_text(encoding="utf-8")
+    project.write_text(written.replace("line-length = 120", "line-length = 99"), encoding="utf-8")
+    assert project.read_text(encoding="utf-8") != written
+    assert asked("env-run") == []  # nothing of it is installed
+    for line in ('requires-python = ">=3.11', "dependencies = [", 'packages = ["src/everindex"'):
+        assert written.count(f"\n{line}") == 1
+        project.write_text(written.replace(f"\n{line}", f"\n# {line}"), encoding="utf-8")
+        assert asked("env-run") == ["venv", "requirements.lock", "-e"]
 
 
 def test_an_activated_environment_can_be_made_anew(machine: Shell, clone: Path) -> None:
