@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from everindex.articles.instance import Instance
 from everindex.pg import address
 from everindex.pg.address import Addresses
-from everindex.pg.connections import WaitTold, connect, make_pool
+from everindex.pg.connections import WaitReport, connect, make_pool
 from everindex.pg.pool import MakePool
 from everindex.settings import Settings, read_settings
 
@@ -64,8 +64,8 @@ def open_instance(
 def _opened(
     addresses: Addresses, settings: Settings, wait_seconds: float, tell_wait: Callable[[str], None], make_pool: MakePool
 ) -> Iterator[Instance]:
-    told = WaitTold(tell_wait, where=address.describe(addresses.main))
-    connect(addresses.main, wait_seconds=wait_seconds, on_wait=told).close()
+    on_wait = WaitReport(tell_wait, where=address.describe(addresses.main))
+    connect(addresses.main, wait_seconds=wait_seconds, on_wait=on_wait).close()
     instance = Instance(addresses, settings, make_pool=make_pool)
     try:
         yield instance

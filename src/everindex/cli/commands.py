@@ -45,8 +45,8 @@ class ListedCommand(NamedTuple):
     @property
     def help(self) -> str:
         """The complete help, including exit statuses."""
-        told = [f"Exit {status} when {meaning}." for status, meaning in self.exits.items()]
-        return " ".join([self.summary, *told])
+        exits = [f"Exit {status} when {meaning}." for status, meaning in self.exits.items()]
+        return " ".join([self.summary, *exits])
 
 
 COMMANDS = (

@@ -13,7 +13,7 @@ import typer
 
 from everindex.cli.output import tell
 from everindex.pg.address import describe
-from everindex.pg.connections import Connection, WaitTold, connect
+from everindex.pg.connections import Connection, WaitReport, connect
 from everindex.settings import DEPLOYMENT_WAIT_SECONDS, Settings, read_settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def connect_patiently(
         conninfo,
         wait_seconds=seconds_to_wait(settings, wait, deploys=deploys),
         application_name=application_name,
-        on_wait=WaitTold(tell, where=describe(conninfo)),
+        on_wait=WaitReport(tell, where=describe(conninfo)),
     )
 
 

@@ -37,12 +37,12 @@ class ForeignSchema:
 
     @property
     def words(self) -> str:
-        told = []
+        parts = []
         if self.tables:
-            told.append(f"{count_text(len(self.tables), 'other table')} ({_some(self.tables)})")
+            parts.append(f"{count_text(len(self.tables), 'other table')} ({_some(self.tables)})")
         if self.columns:
-            told.append(f"articles has columns of its own ({_some(self.columns)})")
-        return " and ".join(told)
+            parts.append(f"articles has columns of its own ({_some(self.columns)})")
+        return " and ".join(parts)
 
 
 def look_before_upgrade(connection: Connection, standing: Standing) -> None:

@@ -274,13 +274,13 @@ def _own_schema(connection: Connection) -> OwnSchema | None:
 
 
 def _warnings(connection: Connection) -> list[str]:
-    told = []
+    warnings = []
     keeper = holder_of(connection, "keeper")
     if keeper is not None:
-        told.append(f"everindex is running here, {keeper}: stop it first, or it may build the index again")
+        warnings.append(f"everindex is running here, {keeper}: stop it first, or it may build the index again")
     if current_settings().attached:
-        told.append("EVERINDEX_ATTACHED is set: unset it, or the next start attaches again")
-    return told
+        warnings.append("EVERINDEX_ATTACHED is set: unset it, or the next start attaches again")
+    return warnings
 
 
 def _drop(conninfo: str, connection: Connection, spec: IndexSpec, index: CatalogIndex, reporter: Reporter) -> None:

@@ -32,7 +32,7 @@ from everindex.migrate.declared_indexes import keep_declared
 from everindex.migrate.standing import read_standing, require_known
 from everindex.pg import address, capabilities, own_schema
 from everindex.pg.attachment import read_attachment
-from everindex.pg.connections import Connection, WaitTold, connect, lift_time_limits
+from everindex.pg.connections import Connection, WaitReport, connect, lift_time_limits
 from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import statement_error
 from everindex.settings import current_settings
@@ -101,8 +101,8 @@ def run_online(
 def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: AtHead) -> None:
     attributes = context.config.attributes
     wait_seconds = attributes.get("everindex_wait_seconds", current_settings().deployment_wait_seconds)
-    told_wait = WaitTold(lambda text: log.warning("%s", text), where=address.describe(conninfo))
-    with connect(conninfo, wait_seconds=wait_seconds, on_wait=told_wait) as connection:
+    on_wait = WaitReport(lambda text: log.warning("%s", text), where=address.describe(conninfo))
+    with connect(conninfo, wait_seconds=wait_seconds, on_wait=on_wait) as connection:
         capabilities.require_postgres(capabilities.look(connection))
         is_attached = read_attachment(connection) is not None or attributes.get("everindex_attach", False)
         if not is_attached:

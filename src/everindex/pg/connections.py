@@ -77,7 +77,7 @@ def connect(
             pause = min(pause * 2, 3.0)
 
 
-class WaitTold:
+class WaitReport:
     """Reports waiting to a person, as `on_wait` of `connect`: at once, when the reason changes, and at intervals."""
 
     def __init__(self, tell: Callable[[str], None], *, where: str) -> None:

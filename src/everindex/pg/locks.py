@@ -111,9 +111,9 @@ def holder_of(connection: Connection, name: LockName) -> str | None:
     if row is None:
         return None
     pid, application, address, seconds = row
-    told = [application or "no application name"]
+    parts = [application or "no application name"]
     if address:
-        told.append(f"from {address}")
+        parts.append(f"from {address}")
     if seconds is not None:
-        told.append(f"since {seconds} s")
-    return f"pid {pid} ({', '.join(told)})"
+        parts.append(f"since {seconds} s")
+    return f"pid {pid} ({', '.join(parts)})"

@@ -164,7 +164,7 @@ def _run(
     names = _PREPARED.setdefault(connection, OrderedDict()) if is_prepared else None
     statements = [_settings(connection, tuple(settings), counts, names)] if settings else []
     name = None if names is None else _name_of(connection, text, names)
-    asked = [
+    queries = [
         _Statement(
             name=name,
             text=text,
@@ -180,11 +180,11 @@ def _run(
         counting = _Statement(name=name, text=again, values=[], formats=None)
         if each:
             step = 2
-            statements += [statement for one in asked for statement in (one, counting)]
+            statements += [statement for one in queries for statement in (one, counting)]
         else:
-            statements += [*asked, counting]
+            statements += [*queries, counting]
     else:
-        statements += asked
+        statements += queries
     try:
         results = _wait_for(connection, _exchange(connection, statements))
     except BaseException:

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
 from everindex.pg.index_catalog import catalog_indexes, indexes_query
-from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.connection import CallerConnection, Refused
 from everindex.statement_check.plan import Names
 from everindex.statement_check.row_security import passing_rows
 
@@ -134,9 +134,9 @@ def literal(value: object) -> str:
     return sql.Literal(value).as_string(None).strip()
 
 
-def extension(asked: AskedConnection) -> Extension:
+def extension(caller: CallerConnection) -> Extension:
     """pgvector, with its library loaded, so that its settings exist. Raises StatementNotCheckable if it is missing."""
-    found = asked.rows(
+    found = caller.rows(
         "SELECT n.nspname::text, e.extversion::text FROM pg_catalog.pg_extension e "
         "JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
     )
@@ -147,8 +147,8 @@ def extension(asked: AskedConnection) -> Extension:
             next_step="connect to the application's database, or create its schema in this one first.",
         )
     schema, version = found[0]
-    asked.rows(sql.SQL("SELECT '[1]'::{}::text").format(sql.Identifier(schema, "vector")))
-    operators = asked.rows(
+    caller.rows(sql.SQL("SELECT '[1]'::{}::text").format(sql.Identifier(schema, "vector")))
+    operators = caller.rows(
         """
         SELECT DISTINCT o.oprname::text, p.proname::text, t.typname::text,
                coalesce(c.opcname::text, f.opfname::text), m.amname <> 'hnsw'
@@ -172,9 +172,9 @@ def extension(asked: AskedConnection) -> Extension:
     )
 
 
-def vector_indexes(asked: AskedConnection, tables: Iterable[Names]) -> list[VectorIndex]:
+def vector_indexes(caller: CallerConnection, tables: Iterable[Names]) -> list[VectorIndex]:
     """Every hnsw and ivfflat index of these tables and of those that they are partitions of."""
-    rows = asked.rows(
+    rows = caller.rows(
         sql.SQL(indexes_query(_OF_TABLES, "operator", "key", "root", "is_in_progress")).format(tables=_pairs(tables))
     )
     found = sorted(catalog_indexes(rows), key=lambda index: (index.schema, index.name))
@@ -205,9 +205,9 @@ _OF_TABLES: LiteralString = """am.amname IN ('hnsw', 'ivfflat') AND i.indrelid I
   SELECT oid FROM scanned UNION SELECT pg_catalog.pg_partition_root(oid) FROM scanned)"""
 
 
-def vector_columns(asked: AskedConnection, tables: Iterable[Names]) -> list[VectorColumn]:
+def vector_columns(caller: CallerConnection, tables: Iterable[Names]) -> list[VectorColumn]:
     """The columns of pgvector's types; `dimensions` is None if the column does not fix them."""
-    found = asked.rows(
+    found = caller.rows(
         sql.SQL(
             """
         SELECT n.nspname::text, c.relname::text, a.attname::text, t.typname::text, nullif(a.atttypmod, -1)
@@ -225,14 +225,14 @@ def vector_columns(asked: AskedConnection, tables: Iterable[Names]) -> list[Vect
 
 
 def tables(
-    asked: AskedConnection, scanned: Iterable[Names], *, count_up_to: int, is_filtered: bool = False
+    caller: CallerConnection, scanned: Iterable[Names], *, count_up_to: int, is_filtered: bool = False
 ) -> list[Table]:
     """The tables among `scanned`, and the partitioned tables that they are partitions of. Counts at most `count_up_to` rows.
 
     If row security hides rows (`is_filtered`), the rows of a table come only from its statistics.
     """
     order = list(scanned)
-    found = asked.rows(
+    found = caller.rows(
         sql.SQL(
             """
         SELECT n.nspname::text, c.relname::text, sn.nspname::text, s.relname::text, c.oid <> s.oid,
@@ -247,13 +247,13 @@ def tables(
     )
     found.sort(key=lambda row: order.index((row[2], row[3])))
     return [
-        _table(asked, names, [row[2:] for row in found if row[:2] == names], count_up_to, is_filtered=is_filtered)
+        _table(caller, names, [row[2:] for row in found if row[:2] == names], count_up_to, is_filtered=is_filtered)
         for names in dict.fromkeys((row[0], row[1]) for row in found)
     ]
 
 
 def _table(
-    asked: AskedConnection, names: Names, read: list[tuple[Any, ...]], count_up_to: int, *, is_filtered: bool
+    caller: CallerConnection, names: Names, read: list[tuple[Any, ...]], count_up_to: int, *, is_filtered: bool
 ) -> Table:
     found = Table(
         names=names,
@@ -264,14 +264,14 @@ def _table(
     )
     of_these = [partition.names for partition in found.partitions] if found.is_pruned else []
     if is_filtered:
-        passing = passing_rows(asked, names, partitions=of_these)
+        passing = passing_rows(caller, names, partitions=of_these)
         return replace(found, rows=max(found.rows, passing or 0), passing=passing)
     every = sql.SQL(" UNION ALL ").join(
         sql.SQL("SELECT FROM {}").format(sql.Identifier(*one)) for one in of_these or [names]
     )
     try:
-        with asked.attempt():
-            counted = asked.rows(
+        with caller.attempt():
+            counted = caller.rows(
                 sql.SQL("SELECT count(*) FROM ({} LIMIT {}) AS some_rows").format(every, sql.Literal(count_up_to))
             )[0][0]
     except Refused as exc:

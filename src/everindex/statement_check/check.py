@@ -9,7 +9,7 @@ from typing import Any
 from everindex.index.recall.explain import SMALL_TABLE_ROWS
 from everindex.statement_check import catalog
 from everindex.statement_check.catalog import Table
-from everindex.statement_check.connection import AskedConnection
+from everindex.statement_check.connection import CallerConnection
 from everindex.statement_check.distance import distances, shown
 from everindex.statement_check.not_chosen import warnings, why_not_chosen
 from everindex.statement_check.not_usable import why_not_usable
@@ -105,9 +105,9 @@ def check_statement(
     `index` requires the index of that name. Reads only, in a READ ONLY transaction that is rolled back, or in a savepoint of
     the open transaction; takes ACCESS SHARE. Raises StatementNotCheckable.
     """
-    asked = AskedConnection(connection)
+    caller = CallerConnection(connection)
     wanted = one_checkable(statement) if isinstance(statement, str) else statement
-    with prepared(asked, wanted, parameters, settings=settings or {}, role=role) as found:
+    with prepared(caller, wanted, parameters, settings=settings or {}, role=role) as found:
         plan = found.plan()
         usable = found.plan(ONLY_THE_INDEX)
         tables = _tables(found, plan, small_table_rows)
@@ -148,7 +148,7 @@ def _tables(found: PreparedCheck, plan: Plan, small_table_rows: int) -> list[Tab
     with_vectors = {column.table for column in found.columns if column.type in VECTOR_TYPES}
     filtered = any(security.applies for security in found.row_security)
     return catalog.tables(
-        found.asked,
+        found.caller,
         [names for names in dict.fromkeys(plan.relations.values()) if names in with_vectors],
         count_up_to=small_table_rows,
         is_filtered=filtered,

@@ -42,7 +42,7 @@ class Refused(Exception):
         )
 
 
-class AskedConnection:
+class CallerConnection:
     """A connection that takes queries as plain text: psycopg's, psycopg2's or another one with DB-API cursors.
 
     Not thread-safe. With psycopg's connections the extended protocol is used, which accepts only one statement at a time.
@@ -134,7 +134,7 @@ class AskedConnection:
 
 
 def _state(exc: Exception) -> str:
-    told = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None)
-    if told is None and exc.args and isinstance(exc.args[0], dict):  # pg8000
-        told = exc.args[0].get("C")
-    return str(told or "")
+    state = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None)
+    if state is None and exc.args and isinstance(exc.args[0], dict):  # pg8000
+        state = exc.args[0].get("C")
+    return str(state or "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from everindex.statement_check.connection import AskedConnection
+from everindex.statement_check.connection import CallerConnection
 from everindex.statement_check.plan import Plan
 from everindex.statement_check.text import masked
 
@@ -61,7 +61,7 @@ class WrittenFunction:
         )
 
 
-def called_in(asked: AskedConnection, plan: Plan) -> list[WrittenFunction]:
+def called_in(caller: CallerConnection, plan: Plan) -> list[WrittenFunction]:
     """The functions that a plan calls."""
     texts: list[str] = []
     for node in plan.nodes:
@@ -70,10 +70,10 @@ def called_in(asked: AskedConnection, plan: Plan) -> list[WrittenFunction]:
         for key in _EXPRESSIONS:
             value = node.facts.get(key, [])
             texts += value if isinstance(value, list) else [str(value)]
-    return written(asked, texts)
+    return written(caller, texts)
 
 
-def written(asked: AskedConnection, expressions: list[str]) -> list[WrittenFunction]:
+def written(caller: CallerConnection, expressions: list[str]) -> list[WrittenFunction]:
     """The functions in a language other than C that the expressions call, found by name."""
     names = {_unquoted(match.group(2)) for text in expressions for match in _CALL.finditer(masked(text))}
     if not names:
@@ -90,7 +90,7 @@ def written(asked: AskedConnection, expressions: list[str]) -> list[WrittenFunct
             arguments=row[7],
             returns_set=row[8],
         )
-        for row in asked.rows(_WRITTEN.format(names=sql.Literal(sorted(names))))
+        for row in caller.rows(_WRITTEN.format(names=sql.Literal(sorted(names))))
     ]
 
 

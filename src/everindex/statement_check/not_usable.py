@@ -74,7 +74,7 @@ def _volatile(prepared: PreparedCheck, distance: Distance, sides: list[Side]) ->
         proof = proof or _used(prepared, side, f"{spelled} (SELECT {vector})")
     if proof is None:
         return []
-    functions = [function for function in written(prepared.asked, [vector]) if function.is_volatile]
+    functions = [function for function in written(prepared.caller, [vector]) if function.is_volatile]
     names = ", ".join(f"{function.name}()" for function in functions) or shown(vector)
     stable = "".join(
         f"; or ALTER FUNCTION {function.quoted} STABLE, if it returns the same value for the same arguments"

@@ -15,7 +15,7 @@ from everindex.errors import EverindexError, StatementNotCheckable
 from everindex.index.recall.explain import PLANNED_ANEW, Settings
 from everindex.statement_check import catalog
 from everindex.statement_check.catalog import Extension, VectorColumn, VectorIndex, literal
-from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.connection import CallerConnection, Refused
 from everindex.statement_check.plan import Names, Plan
 from everindex.statement_check.row_security import RowSecurity, row_security, unset_settings
 from everindex.statement_check.session import SET, SETTING, assume_role, make_settings, replay
@@ -51,7 +51,7 @@ _TYPES = sql.SQL(
 class PreparedCheck:
     """One statement on one connection, inside a transaction that is rolled back. Only EXPLAIN of it is ever sent."""
 
-    asked: AskedConnection
+    caller: CallerConnection
     statement: Statement
     extension: Extension
     needs_search_path: bool = False
@@ -91,12 +91,12 @@ class PreparedCheck:
     def plan_lines(self) -> list[str]:
         """The output of EXPLAIN."""
         with self._under(PLANNED_ANEW):
-            return [str(row[0]) for row in self.asked.rows("EXPLAIN " + self._target())]
+            return [str(row[0]) for row in self.caller.rows("EXPLAIN " + self._target())]
 
     def execute(self, values: tuple[str, ...], settings: Settings = ()) -> list[tuple[Any, ...]]:
         """The rows of the statement. This is the only place that executes it: to measure recall, never for a check."""
         with self._under((*PLANNED_ANEW, *settings)):
-            return self.asked.rows(self._target(values))
+            return self.caller.rows(self._target(values))
 
     def try_query(self, text: str) -> Plan | None:
         """The plan of a query of our own with everything but an index made expensive; None if PostgreSQL rejects it."""
@@ -107,12 +107,12 @@ class PreparedCheck:
 
     def setting(self, name: str) -> str | None:
         """A setting in the application's session; None if it does not exist."""
-        found = self.asked.rows(SETTING.format(sql.Literal(name)))[0][0]
+        found = self.caller.rows(SETTING.format(sql.Literal(name)))[0][0]
         return None if found is None else str(found)
 
     def source_of(self, name: str) -> str:
         """The source of a setting: `database`, `user`, `session`, `configuration file`."""
-        found = self.asked.rows(
+        found = self.caller.rows(
             sql.SQL("SELECT source FROM pg_catalog.pg_settings WHERE name = {}").format(sql.Literal(name))
         )
         return str(found[0][0]) if found else "unknown"
@@ -126,22 +126,22 @@ class PreparedCheck:
 
     def _explain(self, text: str, settings: Settings) -> Plan:
         with self._under(settings):
-            document: Any = self.asked.rows("EXPLAIN (FORMAT JSON, VERBOSE) " + text)[0][0]
+            document: Any = self.caller.rows("EXPLAIN (FORMAT JSON, VERBOSE) " + text)[0][0]
         if isinstance(document, (str, bytes)):
             document = json.loads(document)
         return Plan(root=document[0]["Plan"])
 
     @contextmanager
     def _under(self, settings: Settings) -> Iterator[None]:
-        with self.asked.attempt():
+        with self.caller.attempt():
             for name, value in settings:
-                self.asked.rows(SET.format(sql.Literal(name), sql.Literal(value)))
+                self.caller.rows(SET.format(sql.Literal(name), sql.Literal(value)))
             yield
 
 
 @contextmanager
 def prepared(
-    asked: AskedConnection,
+    caller: CallerConnection,
     statement: Statement,
     parameters: Given,
     *,
@@ -156,27 +156,27 @@ def prepared(
     """
     refuse_what_is_no_select(statement)
     prepared = f"everindex_{secrets.token_hex(6)}"
-    with asked.rolled_back():
+    with caller.rolled_back():
         try:
-            found = PreparedCheck(asked=asked, statement=statement, extension=catalog.extension(asked))
-            timeout = asked.rows(SETTING.format(sql.Literal("statement_timeout")))[0][0]
+            found = PreparedCheck(caller=caller, statement=statement, extension=catalog.extension(caller))
+            timeout = caller.rows(SETTING.format(sql.Literal("statement_timeout")))[0][0]
             if role is not None:
-                assume_role(asked, role)
-            make_settings(asked, settings)
-            replay(asked, statement, parameters)
+                assume_role(caller, role)
+            make_settings(caller, settings)
+            replay(caller, statement, parameters)
             # The application's statement timeout must not apply to our queries about the statement.
-            asked.rows(SET.format(sql.Literal("statement_timeout"), sql.Literal(timeout)))
+            caller.rows(SET.format(sql.Literal("statement_timeout"), sql.Literal(timeout)))
             # The meaning of the text must not depend on a setting that interprets backslashes differently from the splitter.
-            asked.rows(SET.format(sql.Literal("standard_conforming_strings"), sql.Literal("on")))
+            caller.rows(SET.format(sql.Literal("standard_conforming_strings"), sql.Literal("on")))
             try:
                 _prepare(found, prepared, given_values(statement, parameters), samples)
                 _look(found)
                 yield found
             finally:
                 if found.prepared is not None:
-                    asked.rows(f"DEALLOCATE {prepared}")
+                    caller.rows(f"DEALLOCATE {prepared}")
         except Refused as exc:
-            raise _told_of_policy(asked, exc, statement) or told(exc, statement) from exc.error
+            raise _policy_error(caller, exc, statement) or error_of(exc, statement) from exc.error
 
 
 def refuse_what_is_no_select(statement: Statement) -> None:
@@ -207,8 +207,8 @@ def _prepare(found: PreparedCheck, name: str, given: dict[int, Any], samples: in
     }
     text = inlined(statement, lists)
     try:
-        with found.asked.attempt():
-            found.asked.rows(f"PREPARE {name} AS {text}")
+        with found.caller.attempt():
+            found.caller.rows(f"PREPARE {name} AS {text}")
     except Refused as exc:
         if exc.state in ("42P18", "42P08", "42601", "42804") and given and len(given) == len(statement.parameters):
             found.text = inlined(
@@ -221,17 +221,17 @@ def _prepare(found: PreparedCheck, name: str, given: dict[int, Any], samples: in
             raise
         # Tried once more with pgvector's operators in the search_path; that they are missing becomes the reason.
         path = f"{found.setting('search_path')}, {catalog.quoted(found.extension.schema)}"
-        found.asked.rows(SET.format(sql.Literal("search_path"), sql.Literal(path.lstrip(", "))))
-        with found.asked.attempt():
-            found.asked.rows(f"PREPARE {name} AS {text}")
+        found.caller.rows(SET.format(sql.Literal("search_path"), sql.Literal(path.lstrip(", "))))
+        with found.caller.attempt():
+            found.caller.rows(f"PREPARE {name} AS {text}")
         found.needs_search_path = True
     found.prepared, found.text = name, text
-    types = [row[0] for row in found.asked.rows(_TYPES.format(sql.Literal(name)))]
+    types = [row[0] for row in found.caller.rows(_TYPES.format(sql.Literal(name)))]
     found.values = ("NULL",) * len(types)
     # Without values every partition remains; NULL values would prune all of them.
     generic = found._explain(found._target(), (*GENERIC, ("enable_partition_pruning", "off")))
     refuse_writing(found, generic)
-    columns = catalog.vector_columns(found.asked, generic.relations.values())
+    columns = catalog.vector_columns(found.caller, generic.relations.values())
     choices = [_choices(found, number, kind, given, generic, columns, samples) for number, kind in enumerate(types, 1)]
     found.values = tuple(choice[0] for choice in choices)
     several = max((len(choice) for choice in choices), default=1)
@@ -263,11 +263,11 @@ def _choices(
             why="the plan depends on their values; only a vector can be taken from the table instead.",
             next_step="give each of them a value that the application would use: --param NAME=VALUE, or params=… in Python.",
         )
-    return [literal(text) for text in stored_vectors(found.asked, column, type_name=type_name, count=samples)]
+    return [literal(text) for text in stored_vectors(found.caller, column, type_name=type_name, count=samples)]
 
 
 def _missing(found: PreparedCheck, given: dict[int, Any]) -> list[tuple[str, str]]:
-    types = [row[0] for row in found.asked.rows(_TYPES.format(sql.Literal(found.prepared)))]
+    types = [row[0] for row in found.caller.rows(_TYPES.format(sql.Literal(found.prepared)))]
     return [
         (found.statement.parameters[number - 1], str(kind))
         for number, kind in enumerate(types, start=1)
@@ -277,9 +277,9 @@ def _missing(found: PreparedCheck, given: dict[int, Any]) -> list[tuple[str, str
 
 def _look(found: PreparedCheck) -> None:
     tables = set(found.plan().relations.values())
-    found.columns = catalog.vector_columns(found.asked, tables)
-    found.indexes = catalog.vector_indexes(found.asked, tables)
-    found.row_security = row_security(found.asked, tables)
+    found.columns = catalog.vector_columns(found.caller, tables)
+    found.indexes = catalog.vector_indexes(found.caller, tables)
+    found.row_security = row_security(found.caller, tables)
 
 
 def refuse_writing(found: PreparedCheck, plan: Plan) -> None:
@@ -294,7 +294,7 @@ def refuse_writing(found: PreparedCheck, plan: Plan) -> None:
 
 def _is_in_search_path(found: PreparedCheck) -> bool:
     schema = sql.Literal(found.extension.schema)
-    return bool(found.asked.rows(sql.SQL("SELECT {} = ANY(current_schemas(true)::text[])").format(schema))[0][0])
+    return bool(found.caller.rows(sql.SQL("SELECT {} = ANY(current_schemas(true)::text[])").format(schema))[0][0])
 
 
 def _shape_of(value: Any) -> str:
@@ -303,12 +303,12 @@ def _shape_of(value: Any) -> str:
     return "vector" if is_vector or (isinstance(value, list) and all(isinstance(part, float) for part in value)) else ""
 
 
-def _told_of_policy(asked: AskedConnection, exc: Refused, statement: Statement) -> StatementNotCheckable | None:
+def _policy_error(caller: CallerConnection, exc: Refused, statement: Statement) -> StatementNotCheckable | None:
     """The error for a policy that reads an unset setting: it fails during planning, and PostgreSQL does not name the policy."""
     if exc.state[:2] not in ("42", "22") or exc.state == "42501":
         return None
     try:
-        unset = unset_settings(asked)
+        unset = unset_settings(caller)
     except Refused:
         return None  # the failure has ended the transaction
     # The message names an unknown setting; for other errors only policies of the tables in the statement can be the cause.
@@ -324,7 +324,7 @@ def _told_of_policy(asked: AskedConnection, exc: Refused, statement: Statement) 
     return None
 
 
-def told(exc: Refused, statement: Statement) -> EverindexError:
+def error_of(exc: Refused, statement: Statement) -> EverindexError:
     if exc.state[:2] in ("08", "57", "53", "") or exc.state in ("42501", "55P03", "40P01"):
         return exc.as_ours(doing=f"getting the plan of {called(statement)}")
     return StatementNotCheckable(

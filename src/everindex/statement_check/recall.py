@@ -9,9 +9,9 @@ from typing import Any
 from everindex.errors import StatementNotCheckable
 from everindex.index.recall.measurement import TIE, wilson
 from everindex.statement_check import catalog
-from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.connection import CallerConnection, Refused
 from everindex.statement_check.plan import Plan
-from everindex.statement_check.prepared_check import PreparedCheck, prepared, told
+from everindex.statement_check.prepared_check import PreparedCheck, error_of, prepared
 from everindex.statement_check.script import one_checkable
 from everindex.statement_check.text import Statement
 from everindex.statement_check.values import Given, called
@@ -68,13 +68,13 @@ def measure_statement_recall(
     differ by less than 1e-6 are a tie. READ ONLY and rolled back; the exact side reads every vector, `samples` times. Raises
     StatementNotCheckable if the statement does not use a vector index, or the exact side does.
     """
-    asked = AskedConnection(connection)
+    caller = CallerConnection(connection)
     wanted = one_checkable(statement) if isinstance(statement, str) else statement
-    with prepared(asked, wanted, parameters, settings=settings or {}, role=role, samples=samples) as found:
+    with prepared(caller, wanted, parameters, settings=settings or {}, role=role, samples=samples) as found:
         try:
             return _measure(found, k)
         except Refused as exc:
-            raise told(exc, wanted) from exc.error
+            raise error_of(exc, wanted) from exc.error
 
 
 def _measure(found: PreparedCheck, k: int) -> StatementRecall:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.connection import CallerConnection, Refused
 from everindex.statement_check.plan import Names
 
 #: Counting the rows that pass reads the table; if it takes longer than this, the planner's estimate is used.
@@ -64,27 +64,27 @@ class RowSecurity:
         return " ".join(["--role ROLE", *(f"--set {name}=VALUE" for name in self.settings)])
 
 
-def row_security(asked: AskedConnection, tables: Iterable[Names]) -> list[RowSecurity]:
+def row_security(caller: CallerConnection, tables: Iterable[Names]) -> list[RowSecurity]:
     """The row security of these tables and of their partitioned parents; tables without it are left out."""
     pairs = [sql.SQL("({}, {})").format(sql.Literal(schema), sql.Literal(name)) for schema, name in tables]
     if not pairs:
         return []
-    return _policies(asked, sql.SQL(_SCANNED).format(tables=sql.SQL(", ").join(pairs)))
+    return _policies(caller, sql.SQL(_SCANNED).format(tables=sql.SQL(", ").join(pairs)))
 
 
-def unset_settings(asked: AskedConnection) -> list[tuple[RowSecurity, str]]:
+def unset_settings(caller: CallerConnection) -> list[tuple[RowSecurity, str]]:
     """The settings that a policy for this role reads and that are unset or empty; a policy that fails because of that does not
     name them."""
-    found = _policies(asked, sql.SQL("pg_catalog.row_security_active(c.oid)"))
+    found = _policies(caller, sql.SQL("pg_catalog.row_security_active(c.oid)"))
     return [
         (security, name)
         for security in found
         for name in security.settings
-        if not asked.rows(sql.SQL("SELECT pg_catalog.current_setting({}, true)").format(sql.Literal(name)))[0][0]
+        if not caller.rows(sql.SQL("SELECT pg_catalog.current_setting({}, true)").format(sql.Literal(name)))[0][0]
     ]
 
 
-def passing_rows(asked: AskedConnection, names: Names, *, partitions: Sequence[Names] = ()) -> int | None:
+def passing_rows(caller: CallerConnection, names: Names, *, partitions: Sequence[Names] = ()) -> int | None:
     """How many rows of the table, or of some of its partitions, the role sees; None if counting fails or takes too long.
 
     Reads through the table's own name, since a partition that is read by its own name has other policies.
@@ -97,15 +97,15 @@ def passing_rows(asked: AskedConnection, names: Names, *, partitions: Sequence[N
         )
         count += sql.SQL(" WHERE tableoid IN ({})").format(of_these)
     try:
-        with asked.attempt():
-            asked.rows(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(COUNT_MS)))
-            return int(asked.rows(count)[0][0])
+        with caller.attempt():
+            caller.rows(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(COUNT_MS)))
+            return int(caller.rows(count)[0][0])
     except Refused:
         return None
 
 
-def _policies(asked: AskedConnection, these: sql.Composable) -> list[RowSecurity]:
-    found = asked.rows(sql.SQL(_POLICIES).format(applies=sql.SQL(_APPLIES), these=these))
+def _policies(caller: CallerConnection, these: sql.Composable) -> list[RowSecurity]:
+    found = caller.rows(sql.SQL(_POLICIES).format(applies=sql.SQL(_APPLIES), these=these))
     return [
         RowSecurity(
             table=(row[0], row[1]),

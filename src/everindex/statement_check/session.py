@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
-from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.connection import CallerConnection, Refused
 from everindex.statement_check.text import Statement, tokens
 from everindex.statement_check.values import Given, as_literal, inlined
 
@@ -27,11 +27,11 @@ _OF_ROLE = sql.SQL(
 )
 
 
-def assume_role(asked: AskedConnection, role: str) -> None:
+def assume_role(caller: CallerConnection, role: str) -> None:
     """Assumes the role for the rest of the transaction, with its settings. Raises StatementNotCheckable."""
-    made = [str(row[0]).partition("=") for row in asked.rows(_OF_ROLE.format(sql.Literal(role)))]
+    made = [str(row[0]).partition("=") for row in caller.rows(_OF_ROLE.format(sql.Literal(role)))]
     try:
-        asked.rows(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+        caller.rows(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
     except Refused as exc:
         raise StatementNotCheckable(
             f"role {role} cannot be assumed.",
@@ -41,19 +41,19 @@ def assume_role(asked: AskedConnection, role: str) -> None:
     for name, _, value in made:
         if name != "role":
             try:
-                with asked.kept():
-                    asked.rows(SET.format(sql.Literal(name), sql.Literal(value)))
+                with caller.kept():
+                    caller.rows(SET.format(sql.Literal(name), sql.Literal(value)))
             except Refused:
                 continue  # a setting that only a superuser may change, or that takes effect only at login
 
 
-def make_settings(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
+def make_settings(caller: CallerConnection, settings: Mapping[str, Any]) -> None:
     """Applies the settings of the application's session. Raises StatementNotCheckable for one that PostgreSQL rejects."""
     for name, value in settings.items():
-        _refuse_unknown(asked, name)
+        _refuse_unknown(caller, name)
         text = {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
         try:
-            asked.rows(SET.format(sql.Literal(name), sql.Literal(text)))
+            caller.rows(SET.format(sql.Literal(name), sql.Literal(text)))
         except Refused as exc:
             raise StatementNotCheckable(
                 f"{name} cannot be set to {text}.",
@@ -62,7 +62,7 @@ def make_settings(asked: AskedConnection, settings: Mapping[str, Any]) -> None:
             ) from exc.error
 
 
-def replay(asked: AskedConnection, statement: Statement, parameters: Given) -> None:
+def replay(caller: CallerConnection, statement: Statement, parameters: Given) -> None:
     """Applies the SETs before the statement in the text. They contain only constants, so nothing else is executed."""
     named = parameters if isinstance(parameters, Mapping) else {}
     for made in statement.session:
@@ -74,12 +74,12 @@ def replay(asked: AskedConnection, statement: Statement, parameters: Given) -> N
                 next_step="write the value into the text, or a name (:value) and give --param value=….",
             )
         for name in _names(made):
-            _refuse_unknown(asked, name)
+            _refuse_unknown(caller, name)
         literals = {
             n: as_literal(named[name], type_name="", what=name) for n, name in enumerate(made.parameters, start=1)
         }
         try:
-            asked.rows(inlined(made, literals))
+            caller.rows(inlined(made, literals))
         except Refused as exc:
             raise StatementNotCheckable(
                 f"PostgreSQL rejects {_short(made)}.",
@@ -88,8 +88,8 @@ def replay(asked: AskedConnection, statement: Statement, parameters: Given) -> N
             ) from exc.error
 
 
-def _refuse_unknown(asked: AskedConnection, name: str) -> None:
-    is_known = asked.rows(SETTING.format(sql.Literal(name)))[0][0] is not None
+def _refuse_unknown(caller: CallerConnection, name: str) -> None:
+    is_known = caller.rows(SETTING.format(sql.Literal(name)))[0][0] is not None
     # PostgreSQL accepts any name with a dot: a misspelled one would be set without any effect.
     if not is_known and (name.partition(".")[0] in _OURS or "." not in name):
         raise StatementNotCheckable(

@@ -10,7 +10,7 @@ from everindex.statement_check.reason import Reason
 
 def why_no_distance(prepared: PreparedCheck, plan: Plan) -> Reason:
     """The reason for a plan without a distance."""
-    functions = called_in(prepared.asked, plan)
+    functions = called_in(prepared.caller, plan)
     if functions:
         return _body(functions)
     if any(node.kind == "Foreign Scan" for node in plan.nodes):

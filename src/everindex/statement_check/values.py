@@ -11,7 +11,7 @@ from psycopg import sql
 
 from everindex.errors import StatementNotCheckable
 from everindex.statement_check.catalog import VectorColumn, literal, quoted
-from everindex.statement_check.connection import AskedConnection, Refused
+from everindex.statement_check.connection import CallerConnection, Refused
 from everindex.statement_check.plan import Plan
 from everindex.statement_check.text import Statement, tokens
 
@@ -84,7 +84,7 @@ def column_of(number: int, type_name: str, generic: Plan, columns: list[VectorCo
     return next(iter(same_type or columns), None)
 
 
-def stored_vectors(asked: AskedConnection, column: VectorColumn, *, type_name: str, count: int = 1) -> list[str]:
+def stored_vectors(caller: CallerConnection, column: VectorColumn, *, type_name: str, count: int = 1) -> list[str]:
     """Vectors from the table as text for literals, spread over it; a unit vector with the column's dimensions if it is empty."""
     # A single row can be any row; several are spread over the table by the hash of their location.
     order = sql.SQL("" if count == 1 else "ORDER BY pg_catalog.md5(t.ctid::text || 'everindex')")
@@ -92,8 +92,8 @@ def stored_vectors(asked: AskedConnection, column: VectorColumn, *, type_name: s
         name=sql.Identifier(column.name), table=sql.Identifier(*column.table), order=order, count=sql.Literal(count)
     )
     try:
-        with asked.attempt():
-            found = asked.rows(text)
+        with caller.attempt():
+            found = caller.rows(text)
     except Refused as exc:
         if not exc.is_of_a_foreign_server:
             raise

@@ -94,7 +94,9 @@ def test_an_environment_of_somebody_else_that_does_not_work_is_not_removed(machi
     assert (clone / ".venv" / "mine").exists()
 
 
-def test_the_environment_is_made_once_and_again_when_the_lock_or_the_project_changes(machine: Shell, clone: Path) -> None:
+def test_the_environment_is_made_once_and_again_when_the_lock_or_the_project_changes(
+    machine: Shell, clone: Path
+) -> None:
     give(machine, "python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     give(machine, "uv", UV)
     log = clone / "uv.log"

@@ -77,16 +77,16 @@ def wait_for_table(operation: Operation, connection: Connection, schema: str, ta
     would then end one of the two as a deadlock, and not always ours. Raises LockNotObtained when the deadline has passed,
     or when one of them takes longer than the build's policy allows.
     """
-    told: str | None = None
+    reported: str | None = None
     since = time.monotonic()
     policy = operation.spec.build
     limits = [
         limit for limit in (policy.give_up_after_seconds, policy.wait_for_transactions_seconds) if limit is not None
     ]
     while (worker := conflicting_session(connection, schema, table)) is not None:
-        if worker != told:
+        if worker != reported:
             operation.reporter.say(f"waiting for other work on table {schema}.{table}: {worker}")
-            told, since = worker, time.monotonic()
+            reported, since = worker, time.monotonic()
         if operation.is_out_of_time or (limits and time.monotonic() - since >= min(limits)):
             raise LockNotObtained(
                 f"table {schema}.{table} is in use by another builder or maintenance command.",

@@ -101,7 +101,7 @@ def _trial(connection: Connection, spec: IndexSpec, observed: Observed) -> Rate 
             seconds = time.perf_counter() - started
     except psycopg.Error as exc:
         # No privilege for temporary tables, a standby, a slow server: then there is no trial.
-        told = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
-        return f"a trial failed: {told}"
+        message = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
+        return f"a trial failed: {message}"
     seconds *= CACHE_FACTORS[spec.key_type]
     return Rate(rows=copied, seconds=seconds, is_serial=True, source=f"a trial with {count_text(copied, 'row')}")

@@ -190,8 +190,8 @@ class _Warming:
             self.connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA everindex_meta")
         except psycopg.Error as exc:
             log.debug("pg_prewarm was not created: %s", type(exc).__name__)
-            told = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
-            return None, f"pg_prewarm could not be created: {told}"
+            message = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
+            return None, f"pg_prewarm could not be created: {message}"
         return "everindex_meta", None
 
     def _parts(self, index: ObservedIndex) -> list[tuple[int, int]]:

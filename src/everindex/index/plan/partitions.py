@@ -142,7 +142,7 @@ def drifted_parts(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> 
     """Valid parts of `found` that were built with other options than declared (which does not prevent attaching), a sentence
     and an advice for each. They are not replaced automatically, since the whole serves."""
     parents = {found.oid}
-    told = []
+    drifted = []
     for part in observed.partitions:  # parents come before their partitions
         for index in part.indexes:
             if index.parent_oid not in parents:
@@ -151,14 +151,14 @@ def drifted_parts(spec: IndexSpec, observed: Observed, found: ObservedIndex) -> 
             differing = differences(spec, observed, index) if index.is_valid and not part.is_partitioned else []
             if differing:
                 name = sql.Identifier(part.schema, index.name).as_string(None)
-                told.append(
+                drifted.append(
                     (
                         f"its part {index.name} on {part.schema}.{part.table} is not as declared: {'; '.join(differing)}",
                         f"ALTER INDEX {name} SET (m = {spec.m}, ef_construction = {spec.ef_construction}) ; "
                         f"REINDEX INDEX CONCURRENTLY {name} ;",
                     )
                 )
-    return told
+    return drifted
 
 
 def _look_again(spec: IndexSpec, observed: Observed, there: ObservedIndex) -> list[Step]:

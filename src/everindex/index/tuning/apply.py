@@ -202,7 +202,7 @@ def _go_back(conninfo: str, spec: IndexSpec, deployed: Deployed, reporter: Repor
 
 def _unproven(spec: IndexSpec, found: Survey, floor: float) -> GenerationUnproven:
     best = nearest_miss(found.curves[:1])
-    told = (
+    why = (
         "it could not be measured"
         if best is None
         else f"at ef_search {best.point.ef_search} recall@{found.k} is {best.point.recall:.3f}, "
@@ -211,6 +211,6 @@ def _unproven(spec: IndexSpec, found: Survey, floor: float) -> GenerationUnprove
     return GenerationUnproven(
         f"the tuned generation of index {spec.qualified_name} does not hold recall {floor:g} on all "
         f"{count_text(found.rows, 'row')}.",
-        why=f"{told}.",
+        why=f"{why}.",
         next_step="the previous index serves again. Tune with a larger --sample, or a lower --recall.",
     )

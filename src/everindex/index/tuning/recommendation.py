@@ -139,19 +139,19 @@ def _cost(conninfo: str, found: Survey, curve: Curve, point: Point | None) -> Co
 
 def _rejected(found: Survey, choice: Choice | None, floor: float) -> tuple[str, ...]:
     """Why the others were not chosen: they do not hold the floor, or are larger or slower."""
-    told = []
+    reasons = []
     for curve in found.curves:
         if choice is not None and curve.shape == choice.curve.shape:
             continue
         held = curve.at_floor(floor)
         size = f"{size_text(curve.size_bytes)}"
         if held is not None:
-            told.append(
+            reasons.append(
                 f"{curve.words}: holds the floor at ef_search {held.ef_search} in {held.median_ms:.1f} ms, with {size}"
             )
         elif (best := nearest_miss([curve])) is not None:
-            told.append(
+            reasons.append(
                 f"{curve.words}: recall {best.point.recall:.3f} at best, {best.point.low:.3f} with confidence, at "
                 f"ef_search {best.point.ef_search}, with {size}"
             )
-    return tuple(told)
+    return tuple(reasons)
