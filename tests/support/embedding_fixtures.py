@@ -35,8 +35,10 @@ def endpoint(_server: tuple[ThreadingHTTPServer, Endpoint]) -> Endpoint:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_BASE_URL", "EMBEDDING_MODEL", "EMBEDDING_TIMEOUT"):
+    for name in (
+        "OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_BASE_URL", "EMBEDDING_MODEL", "EMBEDDING_TIMEOUT",
+        "EVERINDEX_QUERY_PROMPT", "EVERINDEX_DOCUMENT_PROMPT", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)  # where no .env lies

@@ -7,6 +7,7 @@ them what it means in the static model, so that their results are known from it.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def bag_of_words(folder: Path, *, pooling: str = "mean", max_tokens: int = 512, 
     _write(folder / "config.json", {"model_type": "bag", "hidden_size": 256, "max_position_embeddings": max_tokens})
     (folder / "1_Pooling").mkdir()
     _write(folder / "1_Pooling" / "config.json", {"embedding_dimension": 256, "pooling_mode": pooling})
+    if configuration:
+        _write(folder / "config_sentence_transformers.json", configuration)
+    return folder
+
+
+def copied(model: Path, folder: Path, **configuration: Any) -> Path:
+    """The directory of a model once more, with a link in place of its weights."""
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.onnx"))
+    for weights in model.rglob("*.onnx"):
+        (folder / weights.relative_to(model)).symlink_to(weights)
     if configuration:
         _write(folder / "config_sentence_transformers.json", configuration)
     return folder
