@@ -65,7 +65,7 @@ def reason_to_wait(connection: Connection) -> str | None:
             return "the database is not migrated yet (everindex migrate)"
         case "unknown":
             return (
-                f"the database is at revision {', '.join(standing.current)}, which this release does not have: a later "
+                f"the database is at revision {', '.join(standing.current)}, which this release does not know: a later "
                 "release keeps the index, or its application has its own migrations (everindex attach)"
             )
         case "unreadable":

@@ -1,4 +1,9 @@
-"""The next step that brings the index of the words to its declaration, from what the catalog has. Changes no index."""
+"""The next step that brings the index of the words to its declaration, from what the catalog has. Changes no index.
+
+Its steps are fewer than those of a vector index (`index/plan/steps.py`): every row is found with it or without it, so nothing is
+proven before a swap and no previous generation is kept for a rollback, and it is not built on partitioned tables. How an index
+is built, dropped and renamed online is the same for both (`index/build/online.py`, `index/deploy/swap.py`).
+"""
 
 from __future__ import annotations
 
