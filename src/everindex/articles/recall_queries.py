@@ -23,7 +23,7 @@ from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import read_table_models
 from everindex.errors import EverindexError
 from everindex.index.catalog.observed import Observed
-from everindex.index.recall.query_sample import SAMPLED_SEARCHES, AskedQueries, Queries, as_queries, kept_queries
+from everindex.index.recall.query_sample import SAMPLED_SEARCHES, Queries, SearchQueries, as_queries, kept_queries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -50,17 +50,17 @@ class RecallQueries:
         self._collection = collection
         self._remote: dict[tuple[str, int], tuple[float, np.ndarray | str]] = {}
 
-    def __call__(self, connection: Connection, spec: IndexSpec, observed: Observed) -> AskedQueries:
+    def __call__(self, connection: Connection, spec: IndexSpec, observed: Observed) -> SearchQueries:
         """The queries for the index of `spec`. Raises nothing of its own."""
         width = observed.dimensions
         if spec.table != self._collection.table or width is None:
-            return AskedQueries()
+            return SearchQueries()
         try:
             table = read_table(connection, self._collection)
             models = _models_of(connection, table)
             texts = _titles(connection, table) if models and self._collection.text else []
         except EverindexError as exc:
-            return AskedQueries(not_tried=(f"titles and searches ({exc.slug})",))
+            return SearchQueries(not_tried=(f"titles and searches ({exc.slug})",))
         found: list[Queries] = []
         not_tried: list[str] = []
         for model in models if texts else ():
@@ -69,10 +69,10 @@ class RecallQueries:
                 not_tried.append(f"titles by {model} ({vectors})")
             else:
                 found.append(as_queries(vectors.tolist(), observed, source=f"titles embedded with {model}"))
-        asked = kept_queries(connection, spec, dimensions=width, limit=WANTED, models=list(models))
-        if len(asked) >= LEAST_SEARCHES:
-            found.append(as_queries(asked, observed, source=SAMPLED_SEARCHES))
-        return AskedQueries(queries=tuple(found), not_tried=tuple(not_tried))
+        sampled = kept_queries(connection, spec, dimensions=width, limit=WANTED, models=list(models))
+        if len(sampled) >= LEAST_SEARCHES:
+            found.append(as_queries(sampled, observed, source=SAMPLED_SEARCHES))
+        return SearchQueries(queries=tuple(found), not_tried=tuple(not_tried))
 
     def _embedded(self, model: str, width: int, texts: Sequence[str]) -> np.ndarray | str:
         """The vectors of the texts that could be embedded, or why there are none."""

@@ -228,7 +228,7 @@ class Searchable:
             floor=self.settings.recall_floor,
             samples=samples,
             max_seconds=max_seconds,
-            asked=self._recall_queries,
+            search_queries=self._recall_queries,
         )
 
     def invalidate(self) -> None:

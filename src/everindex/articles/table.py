@@ -136,7 +136,7 @@ class CollectionTable:
         )
 
     @property
-    def asked(self) -> sql.Composed:
+    def query_vector(self) -> sql.Composed:
         """The parameter `vector` of a search, in the type of the column."""
         if self.vector_type == "vector":
             return sql.Composed([sql.SQL("%(vector)b")])
@@ -145,11 +145,11 @@ class CollectionTable:
         )
 
     @property
-    def asked_as_typed(self) -> sql.Composed:
+    def typed_query_vector(self) -> sql.Composed:
         """The same with its type, where it is cast further."""
         if self.vector_type == "vector":
             return sql.SQL("%(vector)b::{}").format(self.vector_type_name)
-        return self.asked
+        return self.query_vector
 
     def code(self, value: sql.Composable, key_type: str) -> sql.Composable:
         """A vector in the form that an index of this key type stores: `embedding::halfvec(1536)`, or its sign bits."""

@@ -24,8 +24,8 @@ from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
 from everindex.index.recall.proof import Verification
-from everindex.index.recall.query_sample import AskedQueries
-from everindex.index.recall.verify import prove_index, prove_planner, prove_recall, unasked
+from everindex.index.recall.query_sample import SearchQueries
+from everindex.index.recall.verify import not_checked, prove_index, prove_planner, prove_recall
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.migrate.standing import prove_revision, read_standing
 from everindex.pg.connections import Connection, connect, lift_time_limits
@@ -40,20 +40,20 @@ def verify(
     collection: CollectionSpec = ARTICLES,
     *,
     floor: float,
-    is_asked_for: bool = False,
+    is_floor_requested: bool = False,
     samples: int = 50,
     max_seconds: float = 10.0,
-    asked: Callable[[Connection, IndexSpec, Observed], AskedQueries] | None = None,
+    search_queries: Callable[[Connection, IndexSpec, Observed], SearchQueries] | None = None,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Runs all checks on its own connection. Reads only; takes ACCESS SHARE; reads every vector of the table a few
     dozen times. Raises what connecting raises; a failed check is a result and not an error.
 
     Recall is measured with stored rows, with titles embedded by the table's models, and with a sample of real searches
-    (`asked`; by default from the settings of this process); the worst result counts.
+    (`search_queries`; by default from the settings of this process); the worst result counts.
 
     An index tuned for less than `floor` is measured against its tuned recall, unless `floor` was requested explicitly
-    (`is_asked_for`).
+    (`is_floor_requested`).
     """
     with connect(conninfo, application_name="everindex verify") as connection, one_session(connection):
         # The migrations are those of the articles; a collection has none.
@@ -63,7 +63,7 @@ def verify(
         catalog = state_of(connection, spec, observed)
         if not index.holds:
             why = "no index is serving"
-            proofs = (*first, index, unasked("planner", why), unasked("recall", why))
+            proofs = (*first, index, not_checked("planner", why), not_checked("recall", why))
             return Verification(proofs=proofs, notes=notes_of(connection, collection), catalog=catalog)
         table = read_table(connection, collection)
         register_vector(connection) if table.vector_type == "vector" else register_all_types(connection)
@@ -91,11 +91,11 @@ def verify(
             observed,
             statement=sampled,
             settings=search_plan.settings,
-            floor=floor if is_asked_for else spec.recall_floor,
+            floor=floor if is_floor_requested else spec.recall_floor,
             k=DEFAULT_K,
             samples=samples,
             max_seconds=max_seconds,
-            asked=(asked or RecallQueries(read_settings(), collection))(connection, spec, observed),
+            search_queries=(search_queries or RecallQueries(read_settings(), collection))(connection, spec, observed),
             on_query=on_query,
         )
         proofs = (*first, index, planner, recall)

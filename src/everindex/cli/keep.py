@@ -83,7 +83,7 @@ def keep(
             on_round=show,
             tasks=article_tasks(conninfo, settings) if declared is None and index is None else (),
             # Models are known only for the article table: for any other there are no queries to embed.
-            asked=RecallQueries(settings),
+            search_queries=RecallQueries(settings),
         )
         with connect_patiently(conninfo, settings, wait, deploys=True) as connection:
             list(wanted(connection))  # an impossible declaration is reported before the keeper starts

@@ -50,7 +50,7 @@ def verify(
                     conninfo,
                     spec,
                     floor=settings.recall_floor if floor is None else floor,
-                    is_asked_for=floor is not None,
+                    is_floor_requested=floor is not None,
                     samples=samples,
                     max_seconds=max_seconds,
                     on_query=show,

@@ -1,4 +1,4 @@
-"""Recall is proven with the queries that are asked, too: titles as the table's model embeds them, and sampled searches."""
+"""Recall is proven with the queries of searches, too: titles as the table's model embeds them, and sampled searches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from everindex.settings import Settings
 
 
 def recall_of(conninfo: str, settings: Settings | None = None) -> Proof:
-    result = verification.verify(conninfo, floor=0.95, samples=30, asked=RecallQueries(settings or Settings()))
+    result = verification.verify(conninfo, floor=0.95, samples=30, search_queries=RecallQueries(settings or Settings()))
     return next(proof for proof in result.proofs if proof.name == "recall")
 
 
@@ -134,7 +134,7 @@ def test_the_keeper_measures_each_source_in_turn_and_keeps_which(instance: Insta
         instance.conninfo,
         article_indexes(settings),
         recall_share=1e9,  # due at every round
-        asked=RecallQueries(settings),
+        search_queries=RecallQueries(settings),
     )
     for _ in range(4):
         keeper.once()

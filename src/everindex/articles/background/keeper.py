@@ -92,7 +92,7 @@ def article_keeper(
         warm_seconds=settings.warm_seconds,
         reason_to_wait=reason_to_wait,
         on_round=on_round,
-        asked=RecallQueries(settings),
+        search_queries=RecallQueries(settings),
         tasks=article_tasks(conninfo, settings),
     )
 

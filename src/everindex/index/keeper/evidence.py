@@ -55,10 +55,10 @@ def measure(
     queries: int,
     seconds: float,
     seed: str,
-    asked: Queries | None = None,
+    of_searches: Queries | None = None,
 ) -> RecallSample | None:
-    """Recall of the serving index on `queries` of `asked`, or else on as many stored vectors, chosen by `seed`, compared with
-    exact scans.
+    """Recall of the serving index on so many `queries` of searches, or of stored vectors where `of_searches` is None, chosen by
+    `seed`, compared with exact scans.
 
     None when there is nothing to compare, when the planner does not use the index even when forced to (`verify` reports
     why), and when it would take several times `seconds`. Reads only.
@@ -67,10 +67,10 @@ def measure(
     limit_ms = int(max(1.0, seconds) * SLOWER * 1000)
     connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (str(limit_ms),))
     try:
-        if asked is None:
+        if of_searches is None:
             vectors = sample_queries(connection, spec, observed, samples=queries, seed=seed)
         else:
-            vectors = random.Random(seed).sample(asked.vectors, min(queries, len(asked.vectors)))
+            vectors = random.Random(seed).sample(of_searches.vectors, min(queries, len(of_searches.vectors)))
         if not vectors:
             return None
         truth = find_truth(
@@ -80,7 +80,7 @@ def measure(
             vectors,
             k=DEFAULT_K,
             max_seconds=seconds,
-            are_stored=asked is None or asked.are_stored,
+            are_stored=of_searches is None or of_searches.are_stored,
         )
         measured = compare(
             connection,
@@ -104,7 +104,7 @@ def measure(
         wanted=wanted,
         exact_ms=measured.exact_ms,
         approximate_ms=measured.approximate_ms,
-        source=STORED_ROWS if asked is None else asked.source,
+        source=STORED_ROWS if of_searches is None else of_searches.source,
     )
 
 

@@ -20,7 +20,7 @@ from everindex.index.journal import entries, record
 from everindex.index.keeper.evidence import is_worth_measuring, measure, queries_within, see_size
 from everindex.index.recall.history import KEPT_SAMPLES, RecallSample, graph_of, remember, samples_of
 from everindex.index.recall.judgement import Baseline, Evidence, by_source, judge_recall
-from everindex.index.recall.query_sample import STORED_ROWS, AskedQueries, Queries
+from everindex.index.recall.query_sample import STORED_ROWS, Queries, SearchQueries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 
@@ -76,10 +76,10 @@ class IndexRecord:
         *,
         seconds: float,
         share: float,
-        asked: Callable[[], AskedQueries] = AskedQueries,
+        search_queries: Callable[[], SearchQueries] = SearchQueries,
     ) -> None:
         """Measures a few queries for at most about `seconds`, and not more often than `share` of the time allows; stored rows
-        and each source of `asked` take turns."""
+        and each source of `search_queries` take turns."""
         assert self._graph is not None
         if time.monotonic() < self._due_at or not is_worth_measuring(observed):
             return
@@ -91,7 +91,13 @@ class IndexRecord:
         started = time.monotonic()
         seed = f"{self._graph} {time.time_ns()}"
         sample = measure(
-            connection, spec, observed, queries=queries, seconds=seconds, seed=seed, asked=self._next_source(asked())
+            connection,
+            spec,
+            observed,
+            queries=queries,
+            seconds=seconds,
+            seed=seed,
+            of_searches=self._next_source(search_queries()),
         )
         spent = time.monotonic() - started
         self._due_at = time.monotonic() + spent / share
@@ -105,10 +111,10 @@ class IndexRecord:
             ]  # keeps the first ones as the baseline and the last ones to judge
         remember(connection, spec, self._graph, sample)
 
-    def _next_source(self, asked: AskedQueries) -> Queries | None:
+    def _next_source(self, search_queries: SearchQueries) -> Queries | None:
         """The source with the fewest measured queries; None for stored rows."""
         measured = {source: sum(one.queries for one in samples) for source, samples in by_source(self._samples).items()}
-        sources = [None, *(queries for queries in asked.queries if queries.vectors)]
+        sources = [None, *(queries for queries in search_queries.queries if queries.vectors)]
         return min(sources, key=lambda one: measured.get(STORED_ROWS if one is None else one.source, 0))
 
     def recall_evidence(self, spec: IndexSpec) -> Evidence | None:

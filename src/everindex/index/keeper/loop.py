@@ -38,7 +38,7 @@ from everindex.index.keeper.round import Finding, KeptIndex, Role, Round
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import KEEP, DeployPolicy
 from everindex.index.plan.steps import WaitForBuild
-from everindex.index.recall.query_sample import NOTHING_ASKED, AskedQueries
+from everindex.index.recall.query_sample import NO_SEARCH_QUERIES, SearchQueries
 from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
@@ -99,11 +99,11 @@ class Keeper:
         on_round: Callable[[Round], None] = lambda round_: None,
         reporter: Reporter | None = None,
         tasks: Sequence[PeriodicTask] = (),
-        asked: Callable[[Connection, IndexSpec, Observed], AskedQueries] = lambda *_: NOTHING_ASKED,
+        search_queries: Callable[[Connection, IndexSpec, Observed], SearchQueries] = lambda *_: NO_SEARCH_QUERIES,
     ) -> None:
         """`recall_seconds` per measurement and `recall_share` of all time limit the cost of measuring; 0 seconds means never.
         `policy` is that of its deploys; the default leaves a valid index with another definition unchanged. A newly built
-        index is warmed for `warm_seconds`. While `reason_to_wait` returns a reason, nothing is changed. `asked` returns
+        index is warmed for `warm_seconds`. While `reason_to_wait` returns a reason, nothing is changed. `search_queries` returns
         queries of real searches, to measure recall with in addition to stored rows."""
         self._conninfo = conninfo
         self._declared = declared
@@ -117,7 +117,7 @@ class Keeper:
         self._on_round = on_round
         self._reporter = reporter or Reporter(say=log.info, notice=log.debug)
         self._tasks = tasks
-        self._asked = asked
+        self._search_queries = search_queries
         self._failures: dict[str, _Failures] = {}
         self._told: dict[str, str] = {}
         self._leads = False
@@ -290,7 +290,7 @@ class Keeper:
                 observed,
                 seconds=self._recall_seconds,
                 share=self._recall_share,
-                asked=lambda: self._asked(connection, spec, observed),
+                search_queries=lambda: self._search_queries(connection, spec, observed),
             )
             evidence = kept.recall_evidence(spec)
         if evidence is None:

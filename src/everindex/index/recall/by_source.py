@@ -15,7 +15,7 @@ from psycopg import sql
 from everindex.index.catalog.observed import Observed
 from everindex.index.recall.explain import Settings
 from everindex.index.recall.measurement import IndexUnused, Recall, compare, find_truth, measure_recall
-from everindex.index.recall.query_sample import STORED_ROWS, AskedQueries
+from everindex.index.recall.query_sample import STORED_ROWS, SearchQueries
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
 from everindex.units import count_text
@@ -67,17 +67,17 @@ def measure_by_source(
     statement: sql.Composed,
     settings: Settings,
     names: frozenset[str],
-    asked: AskedQueries,
+    search_queries: SearchQueries,
     k: int,
     samples: int,
     max_seconds: float,
     on_query: Callable[[int, int], None] | None = None,
 ) -> list[SourceRecall] | IndexUnused | None:
-    """Recall for stored rows and for each source of `asked`, in about `max_seconds`; see `measure_recall`.
+    """Recall for stored rows and for each source of `search_queries`, in about `max_seconds`; see `measure_recall`.
 
     `on_query` receives the number of finished queries and the total; the rest of a source that runs out of time is subtracted.
     """
-    counted = _Counted(on_query, left=sum(len(queries.vectors) for queries in asked.queries))
+    counted = _Counted(on_query, left=sum(len(queries.vectors) for queries in search_queries.queries))
     stored = measure_recall(
         connection,
         spec,
@@ -87,13 +87,13 @@ def measure_by_source(
         names=names,
         k=k,
         samples=samples,
-        max_seconds=max_seconds / 2 if asked.queries else max_seconds,
+        max_seconds=max_seconds / 2 if search_queries.queries else max_seconds,
         on_query=counted.tell,
     )
     if not isinstance(stored, Recall):
         return stored
     found = [SourceRecall(source=STORED_ROWS, recall=stored)]
-    for queries in asked.queries:
+    for queries in search_queries.queries:
         counted.begin(len(queries.vectors))
         truth = find_truth(
             connection,
@@ -101,7 +101,7 @@ def measure_by_source(
             observed,
             list(queries.vectors),
             k=k,
-            max_seconds=max_seconds / 2 / len(asked.queries),
+            max_seconds=max_seconds / 2 / len(search_queries.queries),
             are_stored=queries.are_stored,
             on_query=counted.tell,
         )

@@ -25,7 +25,7 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: 
     `candidates`: how many are re-ranked; None for the declared number, or CANDIDATES_PER_NEIGHBOUR for each neighbour.
     """
     value, value_type, operator = _value(spec, observed)
-    key, asked = _key_and_query(spec, observed, value_type)
+    key, query = _key_and_query(spec, observed, value_type)
     # A partial index serves only statements that contain its predicate.
     where = (
         sql.SQL("")
@@ -35,7 +35,7 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: 
     is_ranked_anew = _candidates(spec, value_type) > 1
     asked_for = max(k, candidates or declared_candidates(spec, observed, k=k)) if is_ranked_anew else k
     nearest = sql.SQL(
-        "SELECT {value} {operator} %(vector)b AS distance FROM {table}{where} ORDER BY {key} {index_operator} {asked} "
+        "SELECT {value} {operator} %(vector)b AS distance FROM {table}{where} ORDER BY {key} {index_operator} {query} "
         "LIMIT {limit}"
     ).format(
         value=value,
@@ -44,7 +44,7 @@ def probe_statement(spec: IndexSpec, observed: Observed, *, k: int, candidates: 
         where=where,
         key=key,
         index_operator=_operator(spec.operator, observed),
-        asked=asked,
+        query=query,
         limit=sql.Literal(asked_for),
     )
     if not is_ranked_anew:
@@ -56,9 +56,9 @@ def codes_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Compo
     """For each of the k truly nearest rows, nearest first: how many rows have a nearer key, and how many an equally near one.
     Reads all rows."""
     value, value_type, operator = _value(spec, observed)
-    key, asked = _key_and_query(spec, observed, value_type)
+    key, query = _key_and_query(spec, observed, value_type)
     return sql.SQL(
-        "WITH seen AS MATERIALIZED (SELECT {value} {operator} %(vector)b AS distance, {key} {key_operator} {asked} AS code "
+        "WITH seen AS MATERIALIZED (SELECT {value} {operator} %(vector)b AS distance, {key} {key_operator} {query} AS code "
         "FROM {table} WHERE {value} IS NOT NULL{predicate}), "
         "codes AS (SELECT code, count(*) AS rows FROM seen GROUP BY code), "
         "nearest AS (SELECT distance, code FROM seen ORDER BY distance LIMIT {limit}) "
@@ -69,7 +69,7 @@ def codes_statement(spec: IndexSpec, observed: Observed, *, k: int) -> sql.Compo
         operator=operator,
         key=key,
         key_operator=_operator(spec.operator, observed),
-        asked=asked,
+        query=query,
         table=_table(spec),
         predicate=_and_predicate(spec),
         limit=sql.Literal(k),
@@ -140,17 +140,17 @@ def _key_and_query(spec: IndexSpec, observed: Observed, value_type: str) -> tupl
             extension_schema=observed.extension_schema,
         )
     )
-    asked = cast_sql(
+    query = cast_sql(
         sql.SQL("%(vector)b"), value_type, spec.key_type, observed.dimensions or 0, observed.extension_schema
     )
     if _is_of_column(spec, observed):
         # Applies the expression to the query instead of the column, under the column's name.
-        asked = sql.SQL("(SELECT {} FROM (SELECT %(vector)b AS {}) AS {})").format(
+        query = sql.SQL("(SELECT {} FROM (SELECT %(vector)b AS {}) AS {})").format(
             key, _literally(sql.Identifier(spec.column or "")), _literally(sql.Identifier(spec.table))
         )
     elif value_type != spec.key_type:
-        asked = sql.SQL("({})").format(_literally(asked, keep="%(vector)b"))
-    return key, asked
+        query = sql.SQL("({})").format(_literally(query, keep="%(vector)b"))
+    return key, query
 
 
 def _is_of_column(spec: IndexSpec, observed: Observed) -> bool:

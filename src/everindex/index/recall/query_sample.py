@@ -46,7 +46,7 @@ class Queries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedQueries:
+class SearchQueries:
     """Queries of real searches, in addition to stored rows: recall must hold for each source."""
 
     queries: tuple[Queries, ...] = ()
@@ -54,14 +54,14 @@ class AskedQueries:
     """The sources that were not available, and why, one phrase each."""
 
 
-NOTHING_ASKED = AskedQueries()
+NO_SEARCH_QUERIES = SearchQueries()
 
 
 def choose_queries(connection: Connection, spec: IndexSpec, observed: Observed, *, wanted: int) -> Queries:
     """Up to `wanted` query vectors for the index of `spec`; those of searches if LEAST_QUERIES are stored. Reads only."""
-    asked = kept_queries(connection, spec, dimensions=observed.dimensions or 0, limit=wanted)
-    if len(asked) >= min(wanted, LEAST_QUERIES):
-        return as_queries(asked, observed, source=SAMPLED_SEARCHES)
+    sampled = kept_queries(connection, spec, dimensions=observed.dimensions or 0, limit=wanted)
+    if len(sampled) >= min(wanted, LEAST_QUERIES):
+        return as_queries(sampled, observed, source=SAMPLED_SEARCHES)
     return stored_queries(connection, spec, observed, wanted=wanted)
 
 

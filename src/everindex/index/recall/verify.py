@@ -23,7 +23,7 @@ from everindex.index.recall.explain import FORCED, NAMED, SMALL_TABLE_ROWS, Expl
 from everindex.index.recall.measurement import IndexUnused, sample_queries
 from everindex.index.recall.probe import probe_settings, probe_statement
 from everindex.index.recall.proof import Proof, ProofName, fails
-from everindex.index.recall.query_sample import NOTHING_ASKED, STORED_ROWS, AskedQueries
+from everindex.index.recall.query_sample import NO_SEARCH_QUERIES, STORED_ROWS, SearchQueries
 from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection
@@ -204,11 +204,11 @@ def prove_recall(
     k: int = 10,
     samples: int = 50,
     max_seconds: float = 10.0,
-    asked: AskedQueries = NOTHING_ASKED,
+    search_queries: SearchQueries = NO_SEARCH_QUERIES,
     on_query: Callable[[int, int], None] | None = None,
 ) -> Proof:
-    """Proves that recall@k is at or above `floor`, for rows sampled from the table and for each source of `asked`; the worst of
-    them decides. The planner is forced to use the index, so that the index is measured."""
+    """Proves that recall@k is at or above `floor`, for rows sampled from the table and for each source of `search_queries`; the
+    worst of them decides. The planner is forced to use the index, so that the index is measured."""
     measured = measure_by_source(
         connection,
         spec,
@@ -216,7 +216,7 @@ def prove_recall(
         statement=statement,
         settings=(*settings, *FORCED),
         names=names_of(spec, observed),
-        asked=asked,
+        search_queries=search_queries,
         k=k,
         samples=samples,
         max_seconds=max_seconds,
@@ -236,10 +236,10 @@ def prove_recall(
     proof = Proof(
         name="recall",
         holds=True,
-        sentence=text + "".join(f"; not tried: {why}" for why in asked.not_tried),
+        sentence=text + "".join(f"; not tried: {why}" for why in search_queries.not_tried),
         recall=worst.recall,
         by_source=tuple(measured),
-        not_tried=asked.not_tried,
+        not_tried=search_queries.not_tried,
     )
     if not worst.is_below(floor):
         return proof
@@ -273,7 +273,7 @@ def prove_all(
     index, observed = prove_index(connection, spec)
     if not index.holds:
         why = "the index does not serve"
-        return index, unasked("planner", why), unasked("recall", why)
+        return index, not_checked("planner", why), not_checked("recall", why)
     register_all_types(connection)
     k = 10
     vectors = sample_queries(connection, spec, observed, samples=1)
@@ -308,6 +308,6 @@ def _nothing_to_ask(name: ProofName, why: str) -> Proof:
     return Proof(name=name, holds=True, sentence=f"{name}: nothing to examine yet, {why}")
 
 
-def unasked(name: ProofName, why: str) -> Proof:
+def not_checked(name: ProofName, why: str) -> Proof:
     """A proof that is skipped because an earlier one failed."""
     return Proof(name=name, holds=None, sentence=f"{name} was not examined: {why}")

@@ -63,11 +63,11 @@ def survey(
         observed = observe(connection, spec)
         check_column(spec, observed)
         rows = count_rows(connection, spec)
-        asked = choose_queries(connection, spec, observed, wanted=budget.queries)
-        work = _Work(conninfo, connection, spec, observed, rows, asked, budget, deadline, say)
-        if len(asked.vectors) < 2:
+        queries = choose_queries(connection, spec, observed, wanted=budget.queries)
+        work = _Work(conninfo, connection, spec, observed, rows, queries, budget, deadline, say)
+        if len(queries.vectors) < 2:
             return work.nothing("fewer than two rows have a vector")
-        say(f"finding the true neighbours of {asked.words}, by exact scans of {count_text(rows, 'row')}")
+        say(f"finding the true neighbours of {queries.words}, by exact scans of {count_text(rows, 'row')}")
         return work.done(is_needed)
 
 
@@ -80,7 +80,7 @@ class _Work:
     spec: IndexSpec
     observed: Observed
     rows: int
-    asked: Queries
+    queries: Queries
     budget: Budget
     deadline: float
     say: Say
@@ -89,7 +89,7 @@ class _Work:
         return self._survey([], [LeftOut(what="recall", why=why)], queries="none", exact_ms=0.0, chosen=0)
 
     def done(self, is_needed: IsNeeded) -> Survey:
-        truth = self._truth(self.connection, self.spec, self.observed, self.asked)
+        truth = self._truth(self.connection, self.spec, self.observed, self.queries)
         found = serving_spec(self.spec, self.observed)
         tuned = None if found is None else read_tuned(self.connection, self.spec, found[1])
         chosen = ef_search_for(self.budget.k, tuned)
@@ -118,7 +118,7 @@ class _Work:
             )
         if self.budget.sample_rows:
             self._try(truth, curves, left, is_needed)
-        words = replace(self.asked, vectors=self.asked.vectors[: len(truth.queries)]).words
+        words = replace(self.queries, vectors=self.queries.vectors[: len(truth.queries)]).words
         return self._survey(curves, left, queries=words, exact_ms=truth.exact_ms, chosen=chosen)
 
     # --- on a sample -------------------------------------------------------------------------------------------------
@@ -186,22 +186,22 @@ class _Work:
         return find_bound(self.connection, shape.applied_to(self.spec), self.observed, truth, max_seconds=seconds)
 
     def _truth_of_sample(self, connection: Connection, sample: SampleTable) -> Truth:
-        asked = self.asked
-        if asked.are_stored:
-            asked = stored_queries(connection, sample.spec, sample.observed, wanted=self.budget.queries)
-        return self._truth(connection, sample.spec, sample.observed, asked)
+        queries = self.queries
+        if queries.are_stored:
+            queries = stored_queries(connection, sample.spec, sample.observed, wanted=self.budget.queries)
+        return self._truth(connection, sample.spec, sample.observed, queries)
 
     # --- both --------------------------------------------------------------------------------------------------------
 
-    def _truth(self, connection: Connection, spec: IndexSpec, observed: Observed, asked: Queries) -> Truth:
+    def _truth(self, connection: Connection, spec: IndexSpec, observed: Observed, queries: Queries) -> Truth:
         return find_truth(
             connection,
             spec,
             observed,
-            list(asked.vectors),
+            list(queries.vectors),
             k=self.budget.k,
             max_seconds=self.budget.max_seconds * TRUTH_SHARE,
-            are_stored=asked.are_stored,
+            are_stored=queries.are_stored,
         )
 
     def _tell(self, what: str, point: Point) -> None:

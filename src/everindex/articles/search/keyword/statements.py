@@ -148,7 +148,9 @@ def first_by_key(known: Known, *, most: int) -> sql.Composed:
 
 def _rows(known: Known, mark: sql.Composable, which: sql.Composable, *, with_distance: bool) -> sql.Composed:
     table = known.table
-    distance = sql.SQL(", {} {} {}").format(table.vector, table.distance, table.asked) if with_distance else sql.SQL("")
+    distance = (
+        sql.SQL(", {} {} {}").format(table.vector, table.distance, table.query_vector) if with_distance else sql.SQL("")
+    )
     return sql.SQL(_ROWS).format(
         columns=table.selected, mark=mark, distance=distance, table=table.identifier, which=which
     )

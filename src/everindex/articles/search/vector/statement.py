@@ -120,7 +120,7 @@ def nearest_by_codes(
         condition=condition,
         code=table.code(table.vector, key_type),
         code_distance=table.code_distance(key_type),
-        query_code=table.code(table.asked_as_typed, key_type),
+        query_code=table.code(table.typed_query_vector, key_type),
         candidates=sql.Literal(candidates),
     )
     if continues:
@@ -141,7 +141,7 @@ def count_passing(table: CollectionTable, filters: AnyFilters, *, limit: int) ->
 
 def _measured(table: CollectionTable) -> sql.Composed:
     """The distance of a row from the query."""
-    return sql.SQL("{} {} {}").format(table.vector, table.distance, table.asked)
+    return sql.SQL("{} {} {}").format(table.vector, table.distance, table.query_vector)
 
 
 def _after(table: CollectionTable, distance: sql.Composable) -> sql.Composed:
