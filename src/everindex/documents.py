@@ -1,8 +1,8 @@
 """The document store beneath the adapters: texts with metadata and ready vectors, read and written in one collection.
 
-A collection that does not exist is made by the first documents, as wide as their vectors. The metadata of a document lies in
-the JSON column of the collection, except members that have a column of their own. Over somebody else's table each metadata
-column is a member. Imports no framework.
+The first documents create a collection that does not exist, as wide as their vectors. The metadata of a document is stored in
+the JSON column of the collection, except members that have a column of their own. In a table that everindex did not create,
+each metadata column is a member. Imports no framework.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class DocumentStore:
     """The documents of one collection; safe to use from many threads.
 
     `connection` is an address, an open instance (which stays open), or None for the address of the settings. `metric` and
-    `metadata_columns` (name → PostgreSQL type) are those of a collection that is made; of one that exists they must agree.
-    Raises what connecting raises, and CollectionInvalid where they do not agree.
+    `metadata_columns` (name → PostgreSQL type) apply when the collection is created; an existing one must agree with them.
+    Raises what connecting raises, and CollectionInvalid where it does not agree.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class DocumentStore:
     ) -> None:
         """Stores documents with their vectors ((n, dim), finite); one whose key exists is replaced, its metadata too.
 
-        Of a key that is given twice the last document wins. Makes the collection where it does not exist. Raises
+        The last of several documents with one key is stored. Creates the collection where it does not exist. Raises
         CollectionInvalid or QueryInvalid; then nothing is stored.
         """
         if not keys:

@@ -40,11 +40,10 @@ DEFAULT_K = 4
 class EverindexVectorStore(VectorStore):
     """The documents of one collection.
 
-    `connection` is an address (postgresql://…), an open `Instance`, or None for the address of the settings. The collection
-    is made by the first documents, as wide as their vectors; `metric` (cosine, l2, inner_product), `vector_type` (vector,
-    halfvec) and `metadata_columns` (name → PostgreSQL type, for members that are filtered often) are those of a collection
-    that is made. `model` is recorded as what made the vectors. `close()` ends the connections; the store is a context
-    manager.
+    `connection` is an address (postgresql://…), an open `Instance`, or None for the address of the settings. The first
+    documents create the collection, as wide as their vectors, with `metric` (cosine, l2, inner_product), `vector_type` (vector,
+    halfvec) and `metadata_columns` (name → PostgreSQL type, for members that filters often name). `model` is the name that is
+    recorded for the model of the vectors. `close()` ends the connections; the store is a context manager.
 
     Every search takes `filter`, a mapping of metadata members in the `$` language, `ef_search`, and `exact`.
     """

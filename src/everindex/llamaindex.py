@@ -36,7 +36,7 @@ except ImportError as exc:
 
 __all__ = ["EverindexVectorStore"]
 
-#: Of the modes that are no search by vectors alone.
+#: LlamaIndex's modes, as everindex's.
 MODES: Mapping[VectorStoreQueryMode, Mode] = {
     VectorStoreQueryMode.DEFAULT: "semantic",
     VectorStoreQueryMode.HYBRID: "hybrid",
@@ -64,10 +64,10 @@ OPERATORS = {
 class EverindexVectorStore(BasePydanticVectorStore):
     """The nodes of one collection.
 
-    `connection` is an address (postgresql://…), an open `Instance`, or None for the address of the settings. The collection
-    is made by the first nodes, as wide as their embeddings; `metric` (cosine, l2, inner_product), `vector_type` (vector,
-    halfvec) and `metadata_columns` (name → PostgreSQL type, for members that are filtered often) are those of a collection
-    that is made. `model` is recorded as what made the vectors. `close()` ends the connections.
+    `connection` is an address (postgresql://…), an open `Instance`, or None for the address of the settings. The first
+    nodes create the collection, as wide as their embeddings, with `metric` (cosine, l2, inner_product), `vector_type` (vector,
+    halfvec) and `metadata_columns` (name → PostgreSQL type, for members that filters often name). `model` is the name that is
+    recorded for the model of the vectors. `close()` ends the connections.
     """
 
     stores_text: bool = True
