@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from functools import cache
 
 import psycopg
 
+from everindex.doctor import rules
 from everindex.doctor.compared_vectors import CompareVectors
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import Report, Rule, RuleResult, all_rules, unknown
+from everindex.doctor.rule import Report, Rule, RuleResult, unknown
 from everindex.errors import UsageError
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
@@ -87,3 +91,13 @@ def _rank(pair: tuple[Rule, RuleResult]) -> tuple[int, int, str, str]:
     # Severity orders findings only: good and unknown results have none.
     severity = _SEVERITIES.index(rule.severity) if answer.status == "finding" else 0
     return _STATUSES.index(answer.status), severity, rule.slug, answer.about
+
+
+@cache
+def all_rules() -> tuple[Rule, ...]:
+    """The rules of all files in `everindex.doctor.rules`, by slug."""
+    found = [
+        importlib.import_module(f"{rules.__name__}.{module.name}").RULE
+        for module in pkgutil.iter_modules(rules.__path__)
+    ]
+    return tuple(sorted(found, key=lambda rule: rule.slug))

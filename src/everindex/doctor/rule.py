@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 from everindex.doctor.examined import Examined
@@ -120,15 +117,3 @@ class Report:
                 for rule, answer in self.answers
             ],
         }
-
-
-@cache
-def all_rules() -> tuple[Rule, ...]:
-    """The rules of all files in `everindex.doctor.rules`, by slug."""
-    from everindex.doctor import rules
-
-    found = [
-        importlib.import_module(f"{rules.__name__}.{module.name}").RULE
-        for module in pkgutil.iter_modules(rules.__path__)
-    ]
-    return tuple(sorted(found, key=lambda rule: rule.slug))

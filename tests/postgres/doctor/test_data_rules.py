@@ -14,8 +14,8 @@ from psycopg import sql
 import patient
 import scene
 from by_hand import rows, run
+from everindex.doctor.examine import all_rules
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import all_rules
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
 from everindex.pg.capabilities import look

@@ -11,8 +11,8 @@ from psycopg.conninfo import make_conninfo
 import every_server
 from by_hand import run
 from everindex.articles.declared import DECLARED_INDEXES
-from everindex.doctor.examine import examine
-from everindex.doctor.rule import Report, all_rules
+from everindex.doctor.examine import all_rules, examine
+from everindex.doctor.rule import Report
 from everindex.migrate import runner
 from everindex.pg.connections import connect
 from examining import make_items

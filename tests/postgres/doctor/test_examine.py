@@ -14,10 +14,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import warm
 from by_hand import run
-from everindex.doctor.examine import examine, run_rules
+from everindex.doctor.examine import all_rules, examine, run_rules
 from everindex.doctor.examined import Examined
 from everindex.doctor.fix import FixResult, apply_fixes
-from everindex.doctor.rule import Report, Rule, RuleResult, all_rules, finding, good, unknown
+from everindex.doctor.rule import Report, Rule, RuleResult, finding, good, unknown
 from everindex.errors import EverindexError, UsageError
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect

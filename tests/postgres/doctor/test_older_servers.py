@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from by_hand import run
+from everindex.doctor.examine import all_rules
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import all_rules
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
 from every_server import KINDS, Kind, server

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import everindex.doctor.rules
-from everindex.doctor.rule import Rule, all_rules
+from everindex.doctor.examine import all_rules
+from everindex.doctor.rule import Rule
 from repository import REPOSITORY
 
 PAGES = REPOSITORY / "docs" / "doctor"

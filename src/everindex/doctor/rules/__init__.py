@@ -1,1 +1,1 @@
-"""The rules, one per file; `everindex.doctor.rule.all_rules` discovers the files."""
+"""The rules, one per file; `everindex.doctor.examine.all_rules` discovers the files."""
