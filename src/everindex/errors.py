@@ -17,6 +17,7 @@ HTTP and the key in logs.
         CollectionInvalid         collection-invalid
         ExtraMissing              extra-missing
         IncidentExists            incident-exists
+        SavedSearchExists         saved-search-exists
         HeadTooLarge              head-too-large
         RequestMalformed          request-malformed
         RequestTimedOut           request-timed-out
@@ -69,6 +70,7 @@ HTTP and the key in logs.
       EmbeddingModelUnrecorded    embedding-model-unrecorded
       DeclarationRefused          declaration-refused
       IncidentNotFound            incident-not-found
+      SavedSearchNotFound         saved-search-not-found
       AddressUnusable             address-unusable
       HostRefused                 host-refused
       CrossSiteRefused            cross-site-refused
@@ -502,6 +504,20 @@ class IncidentNotFound(EverindexError):
     """No incident has that name and topic."""
 
     slug = "incident-not-found"
+    http_status = 404
+
+
+class SavedSearchExists(UsageError):
+    """A saved search with that name already exists."""
+
+    slug = "saved-search-exists"
+    http_status = 409
+
+
+class SavedSearchNotFound(EverindexError):
+    """No saved search has that name."""
+
+    slug = "saved-search-not-found"
     http_status = 404
 
 

@@ -19,6 +19,7 @@ from psycopg.rows import TupleRow
 
 from everindex.articles.collections.collection import Collection
 from everindex.articles.instance import Instance
+from everindex.articles.saved_searches import SavedSearches
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.errors import EverindexError
@@ -38,7 +39,7 @@ def _on_loop(method: Callable[Concatenate[Any, P], T]) -> _Coroutine[P, T]:
     """The method as a coroutine that runs it on the event loop."""
 
     @functools.wraps(method)
-    async def call(self: _AsyncSearchable[Any], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await in_greenlet(functools.partial(method, self._engine, *args, **kwargs), self._threads, self._turns)
 
     return call
@@ -48,7 +49,7 @@ def _in_thread(method: Callable[Concatenate[Any, P], T]) -> _Coroutine[P, T]:
     """The method as a coroutine that runs it in a thread."""
 
     @functools.wraps(method)
-    async def call(self: _AsyncSearchable[Any], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._threads.long(functools.partial(method, self._engine, *args, **kwargs))
 
     return call
@@ -121,12 +122,31 @@ class AsyncCollection(_AsyncSearchable[Collection]):
     deploy = _in_thread(Collection.deploy)
 
 
+class AsyncSavedSearches:
+    """The saved searches of an instance for asyncio: the methods of `SavedSearches` as coroutines."""
+
+    def __init__(self, engine: SavedSearches, threads: Threads, turns: Turns) -> None:
+        self._engine = engine
+        self._threads = threads
+        self._turns = turns
+
+    all = _on_loop(SavedSearches.all)
+    find = _on_loop(SavedSearches.find)
+    add = _in_thread(SavedSearches.add)
+    remove = _in_thread(SavedSearches.remove)
+    newest = _in_thread(SavedSearches.newest)  # sorts up to 1,000 articles
+    changed_at = _on_loop(SavedSearches.changed_at)
+
+
 class AsyncInstance(_AsyncSearchable[Instance]):
     """An open instance for asyncio; safe to use from many tasks of one event loop. Made by `everindex.connect_async()`;
     `await close()` when done, or use it as an asynchronous context manager."""
 
     def __init__(self, instance: Instance, threads: Threads, *, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         super().__init__(instance, threads, Turns(instance.settings.pool_size))
+        self.saved_searches = AsyncSavedSearches(instance.saved_searches, threads, self._turns)
+        """The searches that people have saved under a name."""
+
         self._close = close
 
     async def __aenter__(self) -> Self:

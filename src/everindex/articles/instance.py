@@ -27,6 +27,7 @@ from everindex.articles.ingest.sync import MOST_REMOVED, Synced
 from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article
 from everindex.articles.model import Answer, Article, RowProblem
+from everindex.articles.saved_searches import SavedSearches
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.request import as_filters
@@ -55,6 +56,9 @@ class Instance(Searchable):
             addresses, settings, reading=self.reading, engine=self.engine, words=self.words,
             query_embedder=self.query_embedder, invalidate=self.invalidate,
         )  # fmt: skip
+        self.saved_searches = SavedSearches(self, self.connection)
+        """The searches that people have saved under a name."""
+
         self.opened: dict[str, Collection] = {}
         """The collections that were opened here, by name."""
 

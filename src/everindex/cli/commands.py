@@ -141,6 +141,13 @@ COMMANDS = (
         "Articles",
     ),
     ListedCommand(
+        "saved",
+        "saved:saved",
+        "List the saved searches; `add NAME TEXT` saves one, `show NAME` gives its newest answers, `remove NAME` forgets it. "
+        "`serve` has a feed of each at /saved/NAME.rss.",
+        "Articles",
+    ),
+    ListedCommand(
         "evaluate",
         "evaluate:evaluate",
         "Measure how well search finds what the judged queries of FILE call relevant: nDCG, MRR and recall of each "

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import logging
 
+from psycopg import sql
+
+from everindex.errors import PermissionDenied
 from everindex.pg.connections import Connection, connect
 from everindex.pg.locks import advisory_lock
 from everindex.pg.sqlstate import translate_errors
@@ -172,6 +175,17 @@ VERSIONS = (
     );
     COMMENT ON TABLE everindex_meta.filter_use IS 'how many searches filtered by which columns, by day; no values';
     """,
+    """
+    CREATE TABLE everindex_meta.saved_search (
+        name text PRIMARY KEY,
+        search_text text,
+        mode text NOT NULL,
+        filter jsonb NOT NULL DEFAULT '{}',
+        min_similarity double precision,
+        saved_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    COMMENT ON TABLE everindex_meta.saved_search IS 'searches that people saved under a name; texts and filters, no vectors';
+    """,
 )
 
 
@@ -190,6 +204,68 @@ def is_readable(connection: Connection, table: str, *, column: str | None = None
             WHERE a.attrelid = c.oid AND a.attname = %(column)s::text AND NOT a.attisdropped))
         """,
         {"table": table, "column": column},
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def require_readable(connection: Connection, table: str, *, what: str) -> bool:
+    """Whether a table of the schema can be read; False where it does not exist yet. `what` it has, for the error: "the saved
+    searches". Raises PermissionDenied where it exists and this role may not read it. Reads only."""
+    if is_readable(connection, table):
+        return True
+    if not _exists(connection, table):
+        return False
+    role = sql.Identifier(connection.info.user).as_string(None)
+    raise PermissionDenied(
+        f"this role may not read {what}.",
+        why=f"they are recorded in schema everindex_meta, which role {role} may not read.",
+        next_step=f"have its owner run  GRANT USAGE ON SCHEMA everindex_meta TO {role}; "
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA everindex_meta TO {role};",
+    )
+
+
+def require_writable(connection: Connection, table: str, *, conninfo: str, what: str) -> None:
+    """Makes sure that rows of a table of the schema can be written, and creates the schema or the table where it is missing,
+    over `conninfo`, an address without a pooler. Raises PermissionDenied, with the statements that help."""
+    role = sql.Identifier(connection.info.user).as_string(None)
+    if not _exists(connection, table):
+        try:
+            ensure(conninfo)
+        except PermissionDenied as exc:
+            raise PermissionDenied(
+                f"this role cannot store {what}.",
+                why=f"they belong into schema everindex_meta, which lacks their table, and role {role} may not create it "
+                f"({exc.why.rstrip('.')}).",
+                next_step="run  everindex migrate  (of an attached database  everindex attach ) as the role that owns "
+                "everindex_meta; if there is no such schema, have an administrator run  "
+                f"CREATE SCHEMA everindex_meta AUTHORIZATION {role};",
+            ) from exc
+    row = connection.execute(
+        """
+        SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+               AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
+               AND pg_catalog.has_table_privilege(c.oid, 'UPDATE') AND pg_catalog.has_table_privilege(c.oid, 'DELETE')
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'everindex_meta' AND c.relname = %s
+        """,
+        (table,),
+    ).fetchone()
+    if row is not None and row[0]:
+        return
+    raise PermissionDenied(
+        f"this role cannot store {what}.",
+        why=f"they are recorded in table everindex_meta.{table}, which role {role} may not write.",
+        next_step=f"have its owner run  GRANT USAGE ON SCHEMA everindex_meta TO {role}; "
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA everindex_meta TO {role};",
+    )
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    """Whether a table of the schema exists, whoever may read it. Reads only."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = 'everindex_meta' AND c.relname = %s)",
+        (table,),
     ).fetchone()
     return row is not None and bool(row[0])
 

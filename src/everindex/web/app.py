@@ -21,6 +21,7 @@ from everindex.host_names import names_of
 from everindex.web.api import collections as collections_api
 from everindex.web.api import probes as operations
 from everindex.web.api import routes as api
+from everindex.web.api import saved as saved_api
 from everindex.web.api.openapi import completed
 from everindex.web.api.schemas import ProblemOut
 from everindex.web.http.envelope import Envelope
@@ -29,6 +30,7 @@ from everindex.web.http.problems import as_ours
 from everindex.web.pages import incidents as incident_page
 from everindex.web.pages import index as index_page
 from everindex.web.pages import manual
+from everindex.web.pages import saved as saved_page
 from everindex.web.pages import search as search_page
 from everindex.web.pages.assets import serve_asset
 from everindex.web.pages.reference import operations as described_operations
@@ -93,7 +95,9 @@ def create_app(
     app.state.site = Site(
         instance, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds
     )
-    for part in (api, collections_api, operations, search_page, incident_page, index_page):
+    for part in (
+        api, collections_api, saved_api, operations, search_page, saved_page, incident_page, index_page,
+    ):  # fmt: skip
         app.include_router(part.router)
     app.add_route("/static/{name:path}", serve_asset, include_in_schema=False)
     app.add_route("/docs", reference_page, include_in_schema=False)

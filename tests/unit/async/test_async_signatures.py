@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 import everindex
+from everindex.articles.async_instance import AsyncSavedSearches
 from everindex.articles.collections.collection import Collection
 from everindex.articles.connect import connect_instance
+from everindex.articles.saved_searches import SavedSearches
 
 PAIRS = [
     pytest.param(everindex.Instance, everindex.AsyncInstance, id="instance"),
     pytest.param(Collection, everindex.AsyncCollection, id="collection"),
+    pytest.param(SavedSearches, AsyncSavedSearches, id="saved searches"),
 ]
 #: What waits for nothing is no coroutine.
 PLAIN = {"invalidate", "why_unreachable"}

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from everindex.articles.declared import ARTICLES, DECLARED_INDEXES
 from everindex.articles.shape.spec import CollectionSpec, invalid
 from everindex.articles.table import read_table
-from everindex.errors import CollectionInvalid, CollectionNotFound, ColumnMismatch, NotMigrated, PermissionDenied
+from everindex.errors import CollectionInvalid, CollectionNotFound, ColumnMismatch, NotMigrated
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import has_article_schema
 from everindex.pg import own_schema
@@ -48,15 +47,9 @@ def require_collection(connection: Connection, name: str) -> CollectionSpec:
     """The collection of that name. Raises CollectionNotFound, with the names that exist, and PermissionDenied where this role
     may not read the declarations. Reads only."""
     found = find_collection(connection, name)
-    if found is None and _are_hidden(connection):
-        role = sql.Identifier(connection.info.user).as_string(None)
-        raise PermissionDenied(
-            "this role may not read which collections the database has.",
-            why=f"they are recorded in schema everindex_meta, which role {role} may not read.",
-            next_step=f"have its owner run  GRANT USAGE ON SCHEMA everindex_meta TO {role}; "
-            f"GRANT SELECT ON ALL TABLES IN SCHEMA everindex_meta TO {role};",
-        )
     if found is None:
+        with translate_errors("reading the collections"):
+            own_schema.require_readable(connection, "collection", what="which collections the database has")
         names = [spec.name for spec in read_collections(connection)]
         if has_article_schema(connection):
             names.insert(0, ARTICLES.name)
@@ -66,16 +59,6 @@ def require_collection(connection: Connection, name: str) -> CollectionSpec:
             next_step=f"correct the name, or make it with  instance.collection({name[:80]!r}, dim=…).",
         )
     return found
-
-
-def _are_hidden(connection: Connection) -> bool:
-    """Whether declarations are stored that this role may not read."""
-    with translate_errors("reading the collections"):
-        row = connection.execute(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE n.nspname = 'everindex_meta' AND c.relname = 'collection')"
-        ).fetchone()
-    return row is not None and bool(row[0]) and not own_schema.is_readable(connection, "collection")
 
 
 def record_collection(connection: Connection, spec: CollectionSpec, *, schema: str) -> None:

@@ -28,6 +28,8 @@ REQUEST_ID = {
     "description": "The request id for the response and the log: 8 to 64 letters, digits, `.`, `_`, `-`. Generated if "
     "omitted.",
 }
+#: The tags of what changes something.
+CHANGING = {"incidents", "saved searches"}
 WITH_A_BODY = {
     "403": "A browser sent this request from another site.",
     "415": "Unsupported content type.",
@@ -47,7 +49,7 @@ def completed(document: dict[str, Any], problem: dict[str, Any]) -> dict[str, An
     for path, methods in document["paths"].items():
         for operation in methods.values():
             responses = operation["responses"]
-            if "incidents" in operation.get("tags", ()) and "requestBody" in operation:
+            if CHANGING & set(operation.get("tags", ())) and "requestBody" in operation:
                 operation.setdefault("parameters", []).append(REQUEST_ID)
             if not operation.get("parameters") and "requestBody" not in operation:
                 responses.pop("422", None)

@@ -19,6 +19,8 @@ from everindex.articles.model import (
     Mode,
     Strategy,
 )
+from everindex.articles.saved_searches import MAX_NAME_CHARS as MAX_SAVED_NAME_CHARS
+from everindex.articles.saved_searches import NAME_PATTERN
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.articles.search.filters.days import DATE_PATTERN
 from everindex.articles.search.filters.facets import MAX_FACETS
@@ -60,6 +62,7 @@ TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_QUERY_CHARS, "pattern": VISIB
 VALUE: JsonDict = {"maxLength": MAX_FILTER_CHARS, "pattern": r"^[^\x00]*$"}
 DAY: JsonDict = {"pattern": f"^(?:{DATE_PATTERN})?$"}
 NAME: JsonDict = {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": rf"^[^\x00]*{VISIBLE_PATTERN}[^\x00]*$"}
+SAVED_NAME: JsonDict = {"minLength": 1, "maxLength": MAX_SAVED_NAME_CHARS, "pattern": NAME_PATTERN}
 #: The range of float32. The width of a vector depends on the table, so a mismatch (or a zero vector) is a 409 and not
 #: part of the schema.
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -105,6 +108,18 @@ TEXT_VECTOR_OR_FILTERS: JsonDict = {
     ]
 }
 
+
+#: A text, filters, or both.
+TEXT_OR_FILTERS: JsonDict = {
+    "anyOf": [
+        _given("text", {"type": "string"}),
+        *(
+            _given(name, {"type": "string", "minLength": 1})
+            for name in ("category", "topic", "source", "since", "until")
+        ),
+        _given("filter", {"type": "object", "minProperties": 1}),
+    ]
+}
 
 #: The same of a collection, which has no named filters.
 TEXT_VECTOR_OR_FILTER: JsonDict = {
@@ -228,6 +243,28 @@ class IncidentBody(BaseModel):
         default_factory=lambda: offered_statuses()[0],
         description="One of EVERINDEX_INCIDENT_STATUSES.",
         json_schema_extra=_offered_first,
+    )
+
+
+class SavedSearchBody(BaseModel):
+    """A search to save: a text, filters, or both."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=TEXT_OR_FILTERS)
+
+    name: str = Field(description="It names the feed: /saved/NAME.rss.", json_schema_extra=SAVED_NAME)
+    text: str | None = Field(None, description="Text to search for.", json_schema_extra=TEXT)
+    mode: Mode | None = Field(None, description=MODE)
+    category: str | None = Field(None, description="Only articles of this category.", json_schema_extra=VALUE)
+    topic: str | None = Field(None, description="Only articles of this topic.", json_schema_extra=VALUE)
+    source: str | None = Field(None, description="Only articles of this news_source.", json_schema_extra=VALUE)
+    since: str | None = Field(None, description="First date, as in a search.", json_schema_extra=DAY)
+    until: str | None = Field(None, description="Last date, inclusive.", json_schema_extra=DAY)
+    filter: dict[str, Any] | None = Field(None, description=FILTER)
+    min_similarity: float | None = Field(
+        None,
+        description="How similar an article must be to be among the newest answers; if omitted, these are taken of the most "
+        "similar ones.",
+        json_schema_extra=SIMILARITY,
     )
 
 
@@ -385,6 +422,19 @@ class IncidentOut(BaseModel):
 
 class IncidentsOut(BaseModel):
     incidents: list[IncidentOut]
+
+
+class SavedSearchOut(BaseModel):
+    name: str
+    text: Annotated[str | None, Field(description="null: the filters alone.")]
+    mode: Mode
+    filter: Annotated[dict[str, Any], Field(description="A condition of the filter language; the named filters in it.")]
+    min_similarity: float | None
+    saved_at: str | None
+
+
+class SavedSearchesOut(BaseModel):
+    saved_searches: list[SavedSearchOut]
 
 
 class FacetOut(BaseModel):

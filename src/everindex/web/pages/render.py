@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -53,6 +54,7 @@ def environment() -> jinja2.Environment:
     made.filters.update(
         size=size_text, number=lambda value: f"{value:,}", link=safe_link, address=address, moment=moment, duration=duration_text,
         code=code_spans, message_html=message_html, sentence=sentence, highlighted=highlighted,
+        tojson_text=lambda value: json.dumps(value, ensure_ascii=False),
     )  # fmt: skip
     return made
 

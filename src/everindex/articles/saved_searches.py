@@ -1,0 +1,276 @@
+"""The saved searches of an instance: searches of the articles, stored under a name in `everindex_meta.saved_search`.
+
+A text, a mode and filters are stored, never a vector: a saved search goes on after a change of the embedding model. Nothing
+records what somebody has read; new is what comes first, by date.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from everindex.articles.model import DEFAULT_MODE, MAX_K, VISIBLE_PATTERN, Answer, Filters, Mode
+from everindex.articles.search.filters import NAMES
+from everindex.articles.search.filters.days import first_day
+from everindex.articles.search.request import SearchRequest, as_filters, check_numbers, choose_mode
+from everindex.articles.searchable import Searchable
+from everindex.articles.shape.hit import Hit
+from everindex.errors import QueryInvalid, SavedSearchExists, SavedSearchNotFound
+from everindex.pg import own_schema
+from everindex.pg.connections import Connection
+from everindex.pg.sqlstate import translate_errors
+
+#: Of a name: it is part of an address, so no slash; and neither a dot first nor space at either end.
+_ENDS = VISIBLE_PATTERN.replace("[^", r"[^/\\", 1)
+NAME_PATTERN = rf"^(?!\.){_ENDS}(?:[^\x00-\x1f\x7f-\x9f/\\]*{_ENDS})?$"
+MAX_NAME_CHARS = 100
+_NAME = re.compile(NAME_PATTERN)
+#: Articles that `newest` gives unless told otherwise, and a feed has.
+NEWEST = 50
+WHAT = "saved searches"
+CUT = f"only the {MAX_K:,} most similar articles were put in the order of their dates"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedSearch:
+    """One saved search."""
+
+    name: str
+    text: str | None
+    """None: the filters alone."""
+
+    mode: Mode
+    filter: Mapping[str, Any]
+    """A mapping of the filter language, also of the five named filters; empty: all articles."""
+
+    min_similarity: float | None
+    """Of its newest answers; None: the most similar ones, whatever their similarity."""
+
+    saved_at: dt.datetime | None = field(default=None, compare=False)
+
+    @property
+    def named_filters(self) -> Filters | None:
+        """The filters, where they are no others than the five named ones."""
+        if all(name in NAMES and isinstance(value, str) for name, value in self.filter.items()):
+            return Filters(**self.filter)
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` and the API give it."""
+        told = {each.name: getattr(self, each.name) for each in fields(self)}
+        return told | {"saved_at": None if self.saved_at is None else self.saved_at.isoformat()}
+
+
+class SavedSearches:
+    """The saved searches of an open instance; safe to use from many threads. Without schema everindex_meta there are none.
+    All methods raise PermissionDenied where this role may not read, or write, them, and ServerUnreachable."""
+
+    def __init__(self, articles: Searchable, connection: Callable[[], AbstractContextManager[Connection]]) -> None:
+        """`connection` makes a context manager of a connection to the primary."""
+        self._articles = articles
+        self._connection = connection
+
+    def all(self) -> list[SavedSearch]:
+        """All, by name. Reads only."""
+        with self._connection() as connection:
+            return _read(connection, name=None)
+
+    def find(self, name: str) -> SavedSearch:
+        """The one of that name. Raises SavedSearchNotFound. Reads only."""
+        with self._connection() as connection:
+            found = _read(connection, name=name) if _NAME.fullmatch(name) else []
+        if not found:
+            raise _not_found(name)
+        return found[0]
+
+    def add(
+        self,
+        name: str,
+        text: str | None = None,
+        *,
+        mode: Mode = DEFAULT_MODE,
+        filters: Filters | Mapping[str, Any] | None = None,
+        min_similarity: float | None = None,
+    ) -> SavedSearch:
+        """Saves a search for `text`, or without one for what passes `filters`.
+
+        `name` has 1 to 100 characters and no slash. `min_similarity` (−1 to 1) says how similar an article must be to be among
+        the newest answers. Raises QueryInvalid for a search that cannot be answered, FilterInvalid, SavedSearchExists.
+        """
+        search = SavedSearch(
+            name=_checked(name), text=text, mode=mode,
+            filter=_plain_filter(filters), min_similarity=min_similarity,
+        )  # fmt: skip
+        request = newest_request(search)
+        if request.is_filtered:
+            request.bound(self._articles.engine.known()[0])
+        with self._connection() as connection, translate_errors("saving a search"):
+            own_schema.require_writable(connection, "saved_search", conninfo=self._articles.direct_conninfo, what=WHAT)
+            row = connection.execute(
+                """
+                INSERT INTO everindex_meta.saved_search (name, search_text, mode, filter, min_similarity)
+                VALUES (%s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING RETURNING saved_at
+                """,
+                (search.name, request.text, search.mode, Jsonb(dict(search.filter)), search.min_similarity),
+            ).fetchone()
+        if row is None:
+            raise SavedSearchExists(
+                f"there is a saved search {name!r} already.",
+                why="a name stands for one search, and readers may have subscribed to its feed.",
+                next_step="choose another name, or remove that one first.",
+            )
+        return replace(search, text=request.text, saved_at=row[0])
+
+    def remove(self, name: str) -> None:
+        """Forgets a saved search; no article changes. Raises SavedSearchNotFound."""
+        self.find(name)
+        with self._connection() as connection, translate_errors("removing a saved search"):
+            own_schema.require_writable(connection, "saved_search", conninfo=self._articles.direct_conninfo, what=WHAT)
+            connection.execute("DELETE FROM everindex_meta.saved_search WHERE name = %s", (name,))
+
+    def newest(self, name: str, *, k: int = NEWEST) -> Answer:
+        """The newest articles that answer a saved search, newest first, at most `k` (1 to 1000).
+
+        With `min_similarity`: of all that are that similar (1,000 at most, and the answer says so). Without: of the k that answer
+        best, so that a new article is among them as soon as it answers better than another one. Of filters alone: all that
+        pass. Articles without a date come last. Raises SavedSearchNotFound and what `Instance.search` raises.
+        """
+        search = self.find(name)
+        return newest_first(self._articles.searches.answer(newest_request(search, k=k)), search, k=k)
+
+    def changed_at(self, search: SavedSearch, hits: Sequence[Hit]) -> dt.datetime | None:
+        """When the newest answers of a search last gained an article, or an article a new text: when the latest of their vectors
+        was made, or the search saved. None where no record says so. Reads only."""
+        with self._connection() as connection, translate_errors("reading when articles came"):
+            if search.saved_at is None or not own_schema.is_readable(connection, "embedding_record"):
+                return None
+            row = connection.execute(
+                "SELECT max(embedded_at) FROM everindex_meta.embedding_record WHERE uri = ANY(%s)",
+                ([str(hit.key) for hit in hits],),
+            ).fetchone()
+        return search.saved_at if row is None or row[0] is None else max(search.saved_at, row[0])
+
+
+def newest_request(search: SavedSearch, *, k: int = NEWEST) -> SearchRequest:
+    """The search whose answer `newest_first` puts in order. Raises QueryInvalid, FilterInvalid."""
+    filters = as_filters(search.filter)
+    mode = choose_mode(search.mode, text=search.text, vector=None, filters=filters)
+    check_numbers(k, None)
+    return SearchRequest(
+        mode=mode, text=search.text, filters=filters, min_similarity=search.min_similarity,
+        k=k if search.min_similarity is None else MAX_K,
+    )  # fmt: skip
+
+
+def newest_first(found: Answer, search: SavedSearch, *, k: int = NEWEST) -> Answer:
+    """The first k of an answer to `newest_request`, newest first."""
+    if search.text is None:
+        return replace(found, more=None)
+    hits = sorted(found.hits, key=_age)
+    notices = [CUT] if len(hits) == MAX_K and search.min_similarity is not None else []
+    return replace(found, hits=hits[:k], k=k, notices=[*found.notices, *notices], more=None)
+
+
+def moment_of(date: str | None) -> dt.datetime | None:
+    """The moment that an article's date says, in UTC; a year or month is its first day, and what is no date None."""
+    text = (date or "").strip()
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            first = first_day(text, name="date")
+        except QueryInvalid:
+            return None
+        moment = dt.datetime.combine(first, dt.time())
+    try:
+        return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    except OverflowError:  # the first or last day of the calendar, in a far zone
+        return None
+
+
+def filter_of(named: Filters, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The named filters of a form, a command or an address, and a mapping of the filter language, as one mapping."""
+    told = {name: value for name in NAMES if (value := getattr(named, name))}
+    if not more:
+        return told
+    return {"$and": [told, dict(more)]} if told else dict(more)
+
+
+def _read(connection: Connection, *, name: str | None) -> list[SavedSearch]:
+    with translate_errors("reading saved searches"):
+        if not own_schema.require_readable(connection, "saved_search", what="the saved searches"):
+            return []
+        rows = connection.execute(
+            """
+            SELECT name, search_text, mode, filter, min_similarity, saved_at FROM everindex_meta.saved_search
+            WHERE %(name)s::text IS NULL OR name = %(name)s ORDER BY name
+            """,
+            {"name": name},
+        ).fetchall()
+    return [
+        SavedSearch(name=row[0], text=row[1], mode=row[2], filter=row[3], min_similarity=row[4], saved_at=row[5])
+        for row in rows
+    ]
+
+
+def _age(hit: Hit) -> tuple[float, str]:
+    """In this order the newest come first, and those without a date last; of one moment by uri."""
+    moment = moment_of(hit.publication_date)
+    return (float("inf") if moment is None else -moment.timestamp()), str(hit.key)
+
+
+def _plain_filter(filters: Filters | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The filters as JSON keeps them: dates as text. Raises FilterInvalid for what no filter can be."""
+    if filters is None:
+        return {}
+    if isinstance(filters, Filters):
+        return filter_of(filters)
+    as_filters(filters)
+    kept: dict[str, Any] = json.loads(json.dumps(dict(filters), default=_as_json))
+    return {name: value for name, value in kept.items() if name not in NAMES or value not in (None, "")}
+
+
+def _as_json(value: Any) -> Any:
+    """A value of the filter language that JSON does not have."""
+    if isinstance(value, (dt.date, dt.datetime)):
+        return value.isoformat()
+    if isinstance(value, (tuple, set, frozenset)):
+        return list(value)
+    try:
+        return float(value)  # Decimal, numpy's numbers
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _checked(name: str) -> str:
+    if len(name) <= MAX_NAME_CHARS and _NAME.fullmatch(name) and _is_unicode(name):
+        return name
+    raise QueryInvalid(
+        "a saved search cannot have this name.",
+        why=f"its name is part of an address: 1 to {MAX_NAME_CHARS} characters without a slash or control character, with no "
+        "dot or space first and no space last.",
+        next_step="choose another name, such as  memory leaks .",
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_found(name: str) -> SavedSearchNotFound:
+    return SavedSearchNotFound(
+        f"there is no saved search {name[:MAX_NAME_CHARS]!r}.",
+        why="it was never saved, was removed, or has another name.",
+        next_step="see their list:  everindex saved , or the page  /saved .",
+    )
