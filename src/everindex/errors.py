@@ -70,6 +70,7 @@ HTTP and the key in logs.
       EmbeddingModelUnrecorded    embedding-model-unrecorded
       DeclarationRefused          declaration-refused
       IncidentNotFound            incident-not-found
+      IncidentLinkNotFound        incident-link-not-found
       SavedSearchNotFound         saved-search-not-found
       AddressUnusable             address-unusable
       HostRefused                 host-refused
@@ -504,6 +505,13 @@ class IncidentNotFound(EverindexError):
     """No incident has that name and topic."""
 
     slug = "incident-not-found"
+    http_status = 404
+
+
+class IncidentLinkNotFound(EverindexError):
+    """The incident has no such link."""
+
+    slug = "incident-link-not-found"
     http_status = 404
 
 

@@ -18,6 +18,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from everindex.articles.collections.collection import Collection
+from everindex.articles.incident_records import Incidents
 from everindex.articles.instance import Instance
 from everindex.articles.saved_searches import SavedSearches
 from everindex.articles.searchable import Searchable
@@ -138,6 +139,24 @@ class AsyncSavedSearches:
     changed_at = _on_loop(SavedSearches.changed_at)
 
 
+class AsyncIncidents:
+    """The incidents of an instance for asyncio: the methods of `Incidents` as coroutines."""
+
+    def __init__(self, engine: Incidents, threads: Threads, turns: Turns) -> None:
+        self._engine = engine
+        self._threads = threads
+        self._turns = turns
+
+    all = _on_loop(Incidents.all)
+    create = _in_thread(Incidents.create)
+    change_status = _in_thread(Incidents.change_status)
+    find = _in_thread(Incidents.find)
+    of_article = _on_loop(Incidents.of_article)
+    link = _in_thread(Incidents.link)
+    unlink = _in_thread(Incidents.unlink)
+    add_note = _in_thread(Incidents.add_note)
+
+
 class AsyncInstance(_AsyncSearchable[Instance]):
     """An open instance for asyncio; safe to use from many tasks of one event loop. Made by `everindex.connect_async()`;
     `await close()` when done, or use it as an asynchronous context manager."""
@@ -146,6 +165,9 @@ class AsyncInstance(_AsyncSearchable[Instance]):
         super().__init__(instance, threads, Turns(instance.settings.pool_size))
         self.saved_searches = AsyncSavedSearches(instance.saved_searches, threads, self._turns)
         """The searches that people have saved under a name."""
+
+        self.incidents = AsyncIncidents(instance.incidents, threads, self._turns)
+        """The incidents, with what they are linked to and their notes."""
 
         self._close = close
 

@@ -48,6 +48,19 @@ def list_incidents(connection: Connection, *, status: str | None = None, limit: 
     ]
 
 
+def find_incident(connection: Connection, *, incident_name: str, topic: str) -> Incident:
+    """The incident of that name and topic. Raises IncidentNotFound. Reads only."""
+    with _incident_table("reading an incident"):
+        row = connection.execute(
+            "SELECT incident_name, topic, status, created_at, updated_at FROM incident_status "
+            "WHERE incident_name = %s AND topic = %s",
+            (storable(incident_name), storable(topic)),
+        ).fetchone()
+    if row is None:
+        raise _not_found(incident_name, topic)
+    return Incident(incident_name=row[0], topic=row[1], status=row[2], created_at=row[3], updated_at=row[4])
+
+
 def offered_statuses() -> tuple[str, ...]:
     """The statuses of EVERINDEX_INCIDENT_STATUSES; the first is that of a new incident."""
     return current_settings().statuses_of_incidents
@@ -102,14 +115,23 @@ def change_status(connection: Connection, *, incident_name: str, topic: str, sta
             (status, _checked("incident_name", incident_name), _checked("topic", topic)),
         ).fetchone()
     if row is None:
-        raise IncidentNotFound(
-            f"there is no incident {incident_name[:MAX_NAME_CHARS]!r} of topic {topic[:MAX_NAME_CHARS]!r}.",
-            why="it was never created, or has another name or topic.",
-            next_step="see the list of incidents (/incidents).",
-        )
+        raise _not_found(incident_name, topic)
     return Incident(
         incident_name=incident_name.strip(), topic=topic.strip(), status=status, created_at=row[0], updated_at=row[1]
     )
+
+
+def _not_found(incident_name: str, topic: str) -> IncidentNotFound:
+    return IncidentNotFound(
+        f"there is no incident {incident_name[:MAX_NAME_CHARS]!r} of topic {topic[:MAX_NAME_CHARS]!r}.",
+        why="it was never created, or has another name or topic.",
+        next_step="see the list of incidents (/incidents).",
+    )
+
+
+def storable(text: str) -> str:
+    """The text as PostgreSQL can compare it; one with NUL or half of a surrogate pair equals nothing that is stored."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def _status_of(connection: Connection, *, incident_name: str, topic: str) -> list[str]:

@@ -21,6 +21,7 @@ from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
 from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
+from everindex.articles.incident_records import Incidents
 from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.sync import MOST_REMOVED, Synced
@@ -58,6 +59,9 @@ class Instance(Searchable):
         )  # fmt: skip
         self.saved_searches = SavedSearches(self, self.connection)
         """The searches that people have saved under a name."""
+
+        self.incidents = Incidents(self, self.saved_searches, self.connection)
+        """The incidents, with what they are linked to and their notes."""
 
         self.opened: dict[str, Collection] = {}
         """The collections that were opened here, by name."""

@@ -186,6 +186,29 @@ VERSIONS = (
     );
     COMMENT ON TABLE everindex_meta.saved_search IS 'searches that people saved under a name; texts and filters, no vectors';
     """,
+    """
+    CREATE TABLE everindex_meta.incident_link (
+        incident_name text NOT NULL,
+        topic text NOT NULL,
+        kind text NOT NULL,
+        target text NOT NULL,
+        target_digest bytea NOT NULL,
+        title text,
+        linked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        PRIMARY KEY (incident_name, topic, kind, target_digest)
+    );
+    CREATE INDEX incident_link_target_idx ON everindex_meta.incident_link (target) WHERE kind = 'article';
+    COMMENT ON TABLE everindex_meta.incident_link IS 'articles, saved searches and texts that incidents are linked to';
+    CREATE TABLE everindex_meta.incident_note (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        incident_name text NOT NULL,
+        topic text NOT NULL,
+        note text NOT NULL,
+        noted_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    CREATE INDEX incident_note_incident_idx ON everindex_meta.incident_note (incident_name, topic, id);
+    COMMENT ON TABLE everindex_meta.incident_note IS 'notes to incidents, never changed';
+    """,
 )
 
 

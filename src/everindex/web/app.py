@@ -19,6 +19,7 @@ from everindex.articles.instance import Instance
 from everindex.errors import InternalError
 from everindex.host_names import names_of
 from everindex.web.api import collections as collections_api
+from everindex.web.api import incidents as incidents_api
 from everindex.web.api import probes as operations
 from everindex.web.api import routes as api
 from everindex.web.api import saved as saved_api
@@ -27,6 +28,7 @@ from everindex.web.api.schemas import ProblemOut
 from everindex.web.http.envelope import Envelope
 from everindex.web.http.hosts import Hosts
 from everindex.web.http.problems import as_ours
+from everindex.web.pages import incident as one_incident_page
 from everindex.web.pages import incidents as incident_page
 from everindex.web.pages import index as index_page
 from everindex.web.pages import manual
@@ -96,7 +98,8 @@ def create_app(
         instance, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds
     )
     for part in (
-        api, collections_api, saved_api, operations, search_page, saved_page, incident_page, index_page,
+        api, collections_api, saved_api, incidents_api, operations,
+        search_page, saved_page, incident_page, one_incident_page, index_page,
     ):  # fmt: skip
         app.include_router(part.router)
     app.add_route("/static/{name:path}", serve_asset, include_in_schema=False)

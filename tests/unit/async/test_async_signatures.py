@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 import everindex
-from everindex.articles.async_instance import AsyncSavedSearches
+from everindex.articles.async_instance import AsyncIncidents, AsyncSavedSearches
 from everindex.articles.collections.collection import Collection
 from everindex.articles.connect import connect_instance
+from everindex.articles.incident_records import Incidents
 from everindex.articles.saved_searches import SavedSearches
 
 PAIRS = [
     pytest.param(everindex.Instance, everindex.AsyncInstance, id="instance"),
     pytest.param(Collection, everindex.AsyncCollection, id="collection"),
+    pytest.param(Incidents, AsyncIncidents, id="incidents"),
     pytest.param(SavedSearches, AsyncSavedSearches, id="saved searches"),
 ]
 #: What waits for nothing is no coroutine.

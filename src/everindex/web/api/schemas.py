@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from everindex.articles.incident_records import MAX_NOTE_CHARS, LinkKind
 from everindex.articles.incidents import MAX_NAME_CHARS, offered_statuses
 from everindex.articles.model import (
     DEFAULT_MODE,
@@ -62,6 +63,7 @@ TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_QUERY_CHARS, "pattern": VISIB
 VALUE: JsonDict = {"maxLength": MAX_FILTER_CHARS, "pattern": r"^[^\x00]*$"}
 DAY: JsonDict = {"pattern": f"^(?:{DATE_PATTERN})?$"}
 NAME: JsonDict = {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": rf"^[^\x00]*{VISIBLE_PATTERN}[^\x00]*$"}
+NOTE: JsonDict = NAME | {"maxLength": MAX_NOTE_CHARS}
 SAVED_NAME: JsonDict = {"minLength": 1, "maxLength": MAX_SAVED_NAME_CHARS, "pattern": NAME_PATTERN}
 #: The range of float32. The width of a vector depends on the table, so a mismatch (or a zero vector) is a 409 and not
 #: part of the schema.
@@ -109,6 +111,13 @@ TEXT_VECTOR_OR_FILTERS: JsonDict = {
 }
 
 
+ONE_TARGET: JsonDict = {
+    "oneOf": [
+        _given("article", {"type": "string"}, saved_search=_NONE, query=_NONE),
+        _given("saved_search", {"type": "string"}, article=_NONE, query=_NONE),
+        _given("query", {"type": "string"}, article=_NONE, saved_search=_NONE),
+    ]
+}
 #: A text, filters, or both.
 TEXT_OR_FILTERS: JsonDict = {
     "anyOf": [
@@ -244,6 +253,28 @@ class IncidentBody(BaseModel):
         description="One of EVERINDEX_INCIDENT_STATUSES.",
         json_schema_extra=_offered_first,
     )
+
+
+class LinkBody(BaseModel):
+    """The incident, and one of what it may be linked to."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_TARGET)
+
+    incident_name: str = Field(json_schema_extra=NAME)
+    topic: str = Field(json_schema_extra=NAME)
+    article: str | None = Field(None, description="The uri of an article.")
+    saved_search: str | None = Field(None, description="The name of a saved search.")
+    query: str | None = Field(None, description="A text to search for.", json_schema_extra=TEXT)
+
+
+class NoteBody(BaseModel):
+    """The incident, and a note to it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    incident_name: str = Field(json_schema_extra=NAME)
+    topic: str = Field(json_schema_extra=NAME)
+    text: str = Field(description="The note. Nothing changes it later.", json_schema_extra=NOTE)
 
 
 class SavedSearchBody(BaseModel):
@@ -422,6 +453,25 @@ class IncidentOut(BaseModel):
 
 class IncidentsOut(BaseModel):
     incidents: list[IncidentOut]
+
+
+class LinkOut(BaseModel):
+    kind: LinkKind
+    target: Annotated[str, Field(description="The uri, the name of the saved search, or the text.")]
+    title: Annotated[str | None, Field(description="Of an article: as it is, or where it is gone as it was.")]
+    is_gone: Annotated[bool, Field(description="Whether the article or saved search no longer exists.")]
+    linked_at: str
+
+
+class NoteOut(BaseModel):
+    text: str
+    noted_at: str
+
+
+class IncidentRecordOut(BaseModel):
+    incident: IncidentOut
+    links: Annotated[list[LinkOut], Field(description="The newest first, at most 500.")]
+    notes: Annotated[list[NoteOut], Field(description="The newest first, at most 500.")]
 
 
 class SavedSearchOut(BaseModel):

@@ -10,9 +10,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from everindex.articles.incidents import Incident
 from everindex.articles.model import DEFAULT_MODE, Answer, Article
 from everindex.articles.search.request import SearchRequest, choose_mode
-from everindex.errors import EverindexError, UsageError
+from everindex.errors import EverindexError, NotMigrated, PermissionDenied, UsageError
 from everindex.web.api.answers import characters_of
 from everindex.web.api.search import answer
 from everindex.web.http.inputs import read_filters, read_number, shown_date
@@ -182,12 +183,38 @@ async def article_page(request: Request) -> Response:
             next_step="choose an article on the search page.",
         )
 
-    def read() -> tuple[Article, Answer]:
-        return site.instance.article(uri), site.instance.similar(uri, k=SIMILAR)
+    def read() -> tuple[Article, Answer, ArticleIncidents]:
+        return site.instance.article(uri), site.instance.similar(uri, k=SIMILAR), _incidents_of(site, uri)
 
-    article, similar = await site.in_database(read)
+    article, similar, incidents = await site.in_database(read)
     long = len(article.raw_text or "") + len(article.summary or "")
-    return await answer_page(site, "article.html", characters=long, article=article, similar=similar, here="")
+    return await answer_page(
+        site, "article.html", characters=long, article=article, similar=similar, incidents=incidents, here=""
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArticleIncidents:
+    """The incidents on the page of an article."""
+
+    every: list[Incident]
+    linked: list[Incident]
+    problem: str | None = None
+    """Why they cannot be shown, where they cannot."""
+
+    @property
+    def others(self) -> list[Incident]:
+        """Those that the article can be added to."""
+        return [incident for incident in self.every if incident not in self.linked]
+
+
+def _incidents_of(site: Site, uri: str) -> ArticleIncidents:
+    """The article is shown even where the incidents cannot be, as in an attached database without their table."""
+    incidents = site.instance.incidents
+    try:
+        return ArticleIncidents(every=incidents.all(), linked=incidents.of_article(uri))
+    except (NotMigrated, PermissionDenied) as exc:
+        return ArticleIncidents(every=[], linked=[], problem=exc.what)
 
 
 async def known_facets(site: Site) -> dict[str, list[Facet]]:
