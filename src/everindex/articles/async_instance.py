@@ -216,6 +216,7 @@ class AsyncInstance(_AsyncSearchable[Instance]):
     upsert = _in_thread(Instance.upsert)
     import_rows = _in_thread(Instance.import_rows)
     delete = _in_thread(Instance.delete)
+    delete_orphans = _in_thread(Instance.delete_orphans)
     sync = _in_thread(Instance.sync)
     embed_missing = _in_thread(Instance.embed_missing)
     embedding_queue = _in_thread(Instance.embedding_queue)

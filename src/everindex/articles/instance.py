@@ -201,6 +201,11 @@ class Instance(Searchable):
             uris, filters=None if filters is None else as_filters(filters, self.spec), is_dry_run=dry_run
         )
 
+    def delete_orphans(self, *, dry_run: bool = False) -> dict[str, int]:
+        """Removes what is recorded about articles, and rows of collections, that something else has deleted. Returns how many
+        rows of which tables; with `dry_run` how many there are, where 1,001 stands for more. No article changes."""
+        return self.writer.delete_orphans(is_dry_run=dry_run)
+
     def sync(
         self,
         rows: Iterable[Article | RowProblem],

@@ -115,7 +115,8 @@ COMMANDS = (
     ListedCommand(
         "delete",
         "delete:delete",
-        "Delete articles by URI or by filters, with all that is recorded about them.",
+        "Delete articles by URI or by filters, with all that is recorded about them; --orphans removes records of articles that "
+        "are gone.",
         "Articles",
     ),
     ListedCommand(

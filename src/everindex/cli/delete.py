@@ -28,6 +28,10 @@ def delete(
     where: Annotated[
         str | None, typer.Option("--where", metavar="JSON", help="Only rows that pass this filter.")
     ] = None,
+    orphans: Annotated[
+        bool,
+        typer.Option("--orphans", help="Instead of rows: what is recorded about rows that something else has deleted."),
+    ] = False,
     collection: CollectionOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking for confirmation.")] = False,
@@ -37,6 +41,9 @@ def delete(
     named = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
     filters = both(named, None if where is None else parse_json(where))
     chosen = None if filters.is_empty else filters
+    if orphans:
+        _delete_orphans(wait, dry_run=dry_run, as_json=as_json, is_alone=not (keys or chosen or collection))
+        return
     with open_instance(wait) as instance:
         target = instance if collection is None else instance.collection(collection)
         count = target.writer.delete(keys or None, filters=chosen, is_dry_run=True)
@@ -59,3 +66,20 @@ def _confirm(count: int, *, yes: bool) -> None:
         why="a deletion cannot be undone, and nobody has confirmed it.",
         next_step="run it again with --yes , or with --dry-run to count only.",
     )
+
+
+def _delete_orphans(wait: float | None, *, dry_run: bool, as_json: bool, is_alone: bool) -> None:
+    """Needs no confirmation: nothing that somebody has stored goes."""
+    if not is_alone:
+        raise UsageError(
+            "--orphans takes no keys, filters or collection.",
+            why="it removes records of rows that are gone, of the articles and of all collections.",
+            next_step="run  everindex delete --orphans  alone.",
+        )
+    with open_instance(wait) as instance:
+        removed = instance.delete_orphans(dry_run=dry_run)
+    if as_json:
+        print_json({"orphans": removed, "dry_run": dry_run})
+        return
+    for table, count in removed.items():
+        say(f"{table}: {count_text(count, 'row')} {'would be removed' if dry_run else 'removed'}")

@@ -11,6 +11,7 @@ from everindex.articles.ingest.vector_records import failures_table, is_of
 from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import records
+from everindex.doctor.orphaned_records import records_of_rows
 from everindex.errors import QueryInvalid
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -67,3 +68,18 @@ def delete_rows(
     with translate_errors(f"deleting rows of {table.spec.name}"):
         row = connection.execute(statement, values).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def delete_orphans(connection: Connection, table: CollectionTable, *, is_dry_run: bool = False) -> dict[str, int]:
+    """Removes what is recorded about rows that are gone, of the articles in `table` and of all collections, in one
+    transaction. Returns how many rows of which tables, or would be with `is_dry_run`: then 1,001 stands for more."""
+    removed: dict[str, int] = {}
+    with translate_errors("removing orphaned records"), connection.transaction():
+        for kept in records_of_rows(connection, lambda query: connection.execute(query).fetchall(), table.identifier):
+            if is_dry_run:
+                row = connection.execute(kept.counting).fetchone()
+                count = 0 if row is None else int(row[0])
+            else:
+                count = connection.execute(kept.deletion).rowcount
+            removed[kept.kept_in] = removed.get(kept.kept_in, 0) + count
+    return removed

@@ -31,7 +31,7 @@ from everindex.articles.ingest import embedding_queue, stored_vectors
 from everindex.articles.ingest import import_rows as ingest
 from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
 from everindex.articles.ingest.coerce import as_articles
-from everindex.articles.ingest.delete import delete_rows
+from everindex.articles.ingest.delete import delete_orphans, delete_rows
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.rows import article_rows, collection_rows
 from everindex.articles.ingest.sync import MOST_REMOVED, Synced, remove_missing
@@ -350,6 +350,11 @@ class ArticleWriter(CollectionWriter):
             )
         self._forget_after_write(are_recorded=True)
         return report, done
+
+    def delete_orphans(self, *, is_dry_run: bool = False) -> dict[str, int]:
+        """As `Instance.delete_orphans`."""
+        with self._writer() as connection:
+            return delete_orphans(connection, read_table(connection), is_dry_run=is_dry_run)
 
     def check_vectors(
         self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
