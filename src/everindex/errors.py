@@ -73,6 +73,7 @@ HTTP and the key in logs.
       IncidentLinkNotFound        incident-link-not-found
       SavedSearchNotFound         saved-search-not-found
       AddressUnusable             address-unusable
+      DeletionRefused             deletion-refused
       HostRefused                 host-refused
       CrossSiteRefused            cross-site-refused
       PageNotFound                page-not-found
@@ -536,6 +537,13 @@ class AddressUnusable(EverindexError):
     """The web application cannot listen at its address."""
 
     slug = "address-unusable"
+
+
+class DeletionRefused(EverindexError):
+    """A request to delete, on a server that does not delete over HTTP."""
+
+    slug = "deletion-refused"
+    http_status = 403
 
 
 class HostRefused(EverindexError):

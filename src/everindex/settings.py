@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     allowed_hosts: str = _named("EVERINDEX_ALLOWED_HOSTS", "")
     """Additional hosts that the web application serves, in the form that `host_names.names_of` reads."""
 
+    delete_over_http: Literal["off", "on"] = _named("EVERINDEX_DELETE_OVER_HTTP", "off")
+    """Whether the web application deletes articles and rows of collections on request (docs/decisions/0025)."""
+
     declared: str | None = _named("EVERINDEX_DECLARED", None)
     """The declaration that the commands work on, as `--declared`; None for the one in pyproject.toml, or the articles."""
 

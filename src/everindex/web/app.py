@@ -19,6 +19,7 @@ from everindex.articles.instance import Instance
 from everindex.errors import InternalError
 from everindex.host_names import names_of
 from everindex.web.api import collections as collections_api
+from everindex.web.api import deletion as deletion_api
 from everindex.web.api import incidents as incidents_api
 from everindex.web.api import probes as operations
 from everindex.web.api import routes as api
@@ -98,7 +99,7 @@ def create_app(
         instance, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds
     )
     for part in (
-        api, collections_api, saved_api, incidents_api, operations,
+        api, collections_api, saved_api, incidents_api, deletion_api, operations,
         search_page, saved_page, incident_page, one_incident_page, index_page,
     ):  # fmt: skip
         app.include_router(part.router)

@@ -9,10 +9,9 @@ import pytest
 
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
-from everindex.doctor.examine import examine
 from everindex.doctor.orphaned_records import COUNTED
 from everindex.doctor.rule import RuleResult
-from everindex.pg.connections import connect
+from examining import answers
 
 SLUG = "orphaned-records"
 
@@ -26,9 +25,7 @@ def articles(migrated: str, open_instance: Callable[..., Instance]) -> Instance:
 
 
 def results(instance: Instance) -> list[RuleResult]:
-    with connect(instance.conninfo) as connection:
-        report = examine(connection, (EMBEDDING_INDEX.in_schema("public"),), slugs=(SLUG,))
-    return [answer for _, answer in report.answers]
+    return answers(instance.conninfo, SLUG, declared=(EMBEDDING_INDEX,))
 
 
 def test_orphans_are_counted_and_gone_after_the_statements_of_the_finding(articles: Instance) -> None:

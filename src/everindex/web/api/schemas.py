@@ -474,6 +474,12 @@ class IncidentRecordOut(BaseModel):
     notes: Annotated[list[NoteOut], Field(description="The newest first, at most 500.")]
 
 
+class DeletedOut(BaseModel):
+    deleted: int
+    matching: Annotated[int, Field(description="Rows that the keys and filters name.")]
+    dry_run: bool
+
+
 class SavedSearchOut(BaseModel):
     name: str
     text: Annotated[str | None, Field(description="null: the filters alone.")]
