@@ -144,6 +144,9 @@ class Settings(BaseSettings):
     keep_drift: Literal["report", "replace"] = _named("EVERINDEX_KEEP_DRIFT", "report")
     """What the keeper does about a valid index with another definition."""
 
+    keep_expired: Literal["leave", "delete"] = _named("EVERINDEX_KEEP_EXPIRED", "leave")
+    """What the keeper does about rows that have expired."""
+
     warm_seconds: float = _named("EVERINDEX_WARM_SECONDS", 30.0, ge=0)
     """How long to spend reading an index into memory after a start, a build or a swap; 0 means never."""
 

@@ -51,7 +51,8 @@ def _in_thread(method: Callable[Concatenate[Any, P], T]) -> _Coroutine[P, T]:
 
     @functools.wraps(method)
     async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._threads.long(functools.partial(method, self._engine, *args, **kwargs))
+        done: T = await self._threads.long(functools.partial(method, self._engine, *args, **kwargs))
+        return done
 
     return call
 
@@ -115,6 +116,7 @@ class AsyncCollection(_AsyncSearchable[Collection]):
     upsert = _in_thread(Collection.upsert)
     import_objects = _in_thread(Collection.import_objects)
     delete = _in_thread(Collection.delete)
+    delete_expired = _in_thread(Collection.delete_expired)
     embed_missing = _in_thread(Collection.embed_missing)
     declare_model = _in_thread(Collection.declare_model)
     get = _on_loop(Collection.get)
@@ -216,6 +218,9 @@ class AsyncInstance(_AsyncSearchable[Instance]):
     upsert = _in_thread(Instance.upsert)
     import_rows = _in_thread(Instance.import_rows)
     delete = _in_thread(Instance.delete)
+    set_expiry = _in_thread(Instance.set_expiry)
+    expiry_of = _on_loop(Instance.expiry_of)
+    delete_expired = _in_thread(Instance.delete_expired)
     delete_orphans = _in_thread(Instance.delete_orphans)
     sync = _in_thread(Instance.sync)
     embed_missing = _in_thread(Instance.embed_missing)

@@ -154,7 +154,7 @@ class Incidents:
             case "saved_search":
                 self._saved_searches.find(target)
             case "query":
-                target = check_query(target)
+                target = check_query(storable(target))
         with self._connection() as connection:
             incident = find_incident(connection, incident_name=incident_name, topic=topic)
             with translate_errors("linking an incident"):
@@ -258,11 +258,10 @@ def _notes(connection: Connection, incident: Incident) -> tuple[Note, ...]:
 
 
 def _one_of(article: str | None, saved_search: str | None, query: str | None) -> tuple[LinkKind, str]:
-    given: list[tuple[LinkKind, str]] = [
-        (kind, target)
-        for kind, target in (("article", article), ("saved_search", saved_search), ("query", query))
-        if target is not None
-    ]  # type: ignore[misc]
+    kinds: tuple[tuple[LinkKind, str | None], ...] = (
+        ("article", article), ("saved_search", saved_search), ("query", query),
+    )  # fmt: skip
+    given = [(kind, target) for kind, target in kinds if target is not None]
     if len(given) != 1:
         raise QueryInapplicable(
             "it is not clear what to link the incident to.",

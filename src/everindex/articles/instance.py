@@ -6,6 +6,7 @@ Owns the components and passes each call to the one that does the work: `Article
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
 from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
+from everindex.articles.expiry import read_expiry
 from everindex.articles.incident_records import Incidents
 from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.import_rows import ImportReport
@@ -107,12 +109,14 @@ class Instance(Searchable):
         key_type: str = "text",
         vector_type: VectorType = "vector",
         date: str | None = None,
+        expires: str | None = None,
         table: str | None = None,
         schema: str | None = None,
     ) -> Collection:
         """The collection of that name; with `dim`, made where it does not exist: a table with a key, text columns, typed
         metadata columns (name → PostgreSQL type), a JSON column `metadata` for the rest, and a column of vectors with its
-        index. Opening it again needs the name alone.
+        index. From the moment in its metadata column `expires` on, a row is not found any more. Opening it again needs the name
+        alone.
 
         Raises CollectionNotFound without `dim`, CollectionInvalid where it exists with another declaration, and what making a
         table raises.
@@ -120,7 +124,8 @@ class Instance(Searchable):
         return open_collection(
             self, name, dim=dim, vector_type=vector_type, key_type=key_type, metadata_types=metadata,
             spec=None if dim is None else new_spec(
-                name, table=table, schema=schema, key=key, text=text, metadata=metadata, date=date, metric=metric
+                name, table=table, schema=schema, key=key, text=text, metadata=metadata, date=date,
+                expires=expires, metric=metric,
             ),
         )  # fmt: skip
 
@@ -136,6 +141,7 @@ class Instance(Searchable):
         name: str | None = None,
         metric: Metric = "cosine",
         date: str | None = None,
+        expires: str | None = None,
         deploys: bool = True,
     ) -> Collection:
         """A collection over a table that somebody else owns: no column, trigger or row of it changes. Its index is built online
@@ -147,7 +153,7 @@ class Instance(Searchable):
             self,
             CollectionSpec(
                 name=name or table, table=table, schema=schema, key=key, text=tuple(text), vector=vector,
-                metadata=tuple(metadata), metric=metric, date=date,
+                metadata=tuple(metadata), metric=metric, date=date, expires=expires,
             ),
             deploys=deploys,
         )  # fmt: skip
@@ -200,6 +206,24 @@ class Instance(Searchable):
         return self.writer.delete(
             uris, filters=None if filters is None else as_filters(filters, self.spec), is_dry_run=dry_run
         )
+
+    def set_expiry(self, uris: Sequence[str], *, expires_at: dt.datetime | None) -> int:
+        """From `expires_at` on no search finds these articles, and `delete_expired` removes them; None: they stay. A moment
+        without a zone is UTC. Returns how many of the uris are articles.
+
+        Other processes notice the first moment ever set within 5 seconds. Raises PermissionDenied where this role may not
+        record it."""
+        return self.writer.set_expiry(uris, expires_at=expires_at)
+
+    def expiry_of(self, uris: Sequence[str]) -> dict[str, dt.datetime]:
+        """When articles expire; those that do not are left out. Reads only."""
+        with self.connection() as connection:
+            return read_expiry(connection, uris)
+
+    def delete_expired(self, *, dry_run: bool = False) -> int:
+        """Deletes the articles that have expired, with all that is recorded of them, in one transaction. Returns how many, or
+        with `dry_run` how many it would."""
+        return self.writer.delete_expired(is_dry_run=dry_run)
 
     def delete_orphans(self, *, dry_run: bool = False) -> dict[str, int]:
         """Removes what is recorded about articles, and rows of collections, that something else has deleted. Returns how many

@@ -85,7 +85,7 @@ class SavedSearches:
     def find(self, name: str) -> SavedSearch:
         """The one of that name. Raises SavedSearchNotFound. Reads only."""
         with self._connection() as connection:
-            found = _read(connection, name=name) if _NAME.fullmatch(name) else []
+            found = _read(connection, name=name) if _is_name(name) else []
         if not found:
             raise _not_found(name)
         return found[0]
@@ -109,6 +109,12 @@ class SavedSearches:
             filter=_plain_filter(filters), min_similarity=min_similarity,
         )  # fmt: skip
         request = newest_request(search)
+        if request.text is not None and not _is_unicode(request.text):
+            raise QueryInvalid(
+                "the search text cannot be stored.",
+                why="it has half of a surrogate pair, which is no character.",
+                next_step="write it without that.",
+            )
         if request.is_filtered:
             request.bound(self._articles.engine.known()[0])
         with self._connection() as connection, translate_errors("saving a search"):
@@ -250,7 +256,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _checked(name: str) -> str:
-    if len(name) <= MAX_NAME_CHARS and _NAME.fullmatch(name) and _is_unicode(name):
+    if _is_name(name):
         return name
     raise QueryInvalid(
         "a saved search cannot have this name.",
@@ -258,6 +264,10 @@ def _checked(name: str) -> str:
         "dot or space first and no space last.",
         next_step="choose another name, such as  memory leaks .",
     )
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= MAX_NAME_CHARS and _NAME.fullmatch(name) is not None and _is_unicode(name)
 
 
 def _is_unicode(text: str) -> bool:

@@ -22,6 +22,9 @@ from everindex.pg.sqlstate import translate_errors
 #: Types whose values Python's `str` writes as PostgreSQL does. A key of another type is read as text.
 _KEYS_AS_THEY_ARE = ("text", "character varying", "uuid", "smallint", "integer", "bigint")
 
+#: Of a column whose moment ends a row.
+EXPIRY_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionTable:
@@ -44,6 +47,12 @@ class CollectionTable:
     """Whether this role may read the records of embedding models; otherwise vectors count as not recorded."""
 
     has_declared_models: bool = False
+    has_expiry_records: bool = False
+    """Of the articles: whether any has ever had a moment at which it expires (articles/expiry.py)."""
+
+    expiry_hidden_from: str | None = None
+    """The name of this role where such moments exist that it may not read."""
+
     is_partitioned: bool = False
     records_hidden_from: str | None = None
     """The name of this role where records exist that it may not read."""
@@ -54,7 +63,11 @@ class CollectionTable:
     has_text_key: bool = field(init=False)
     """Whether a hit's key is text: stored as such, or read so."""
 
+    can_expire: bool = field(init=False)
+    """Whether rows of this table can expire."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "can_expire", self.has_expiry_records or self.spec.expires is not None)
         kind = self.columns[self.spec.key]
         is_text = kind in ("text", "character varying") or kind not in _KEYS_AS_THEY_ARE
         object.__setattr__(self, "has_text_key", is_text)
@@ -186,6 +199,9 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
                    coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = 'declared_model'), false),
                    CASE WHEN bool_or(NOT kept.is_readable) FILTER (WHERE kept.name = %s)
                         THEN current_user::text END,
+                   coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = 'article_expiry'), false),
+                   CASE WHEN bool_or(NOT kept.is_readable) FILTER (WHERE kept.name = 'article_expiry')
+                        THEN current_user::text END,
                    (SELECT n.nspname FROM pg_catalog.pg_extension e
                     JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector')
             FROM (SELECT c.relname AS name, pg_catalog.has_schema_privilege(n.oid, 'USAGE')
@@ -212,18 +228,27 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
             next_step=f"convert it:  ALTER TABLE {spec.table} ALTER COLUMN {spec.vector} TYPE vector(N) "
             f"USING {spec.vector}::vector(N).",
         )
+    if spec.expires is not None and columns[spec.expires] not in EXPIRY_TYPES:
+        raise ColumnMismatch(
+            f"column {spec.table}.{spec.expires} has type {columns[spec.expires]}.",
+            why=f"collection {spec.name!r} declares that its rows expire then, which a date or a timestamp can say.",
+            next_step=f"convert it:  ALTER TABLE {spec.table} ALTER COLUMN {spec.expires} TYPE timestamptz , or declare the "
+            "collection without expires.",
+        )
     return CollectionTable(
         spec=spec,
         schema=rows[0][0],
         columns={name: kind for name, kind in columns.items() if name != spec.vector},
         dimensions=vector[5] if vector is not None else None,
         vector_type=vector[4] if vector is not None else "vector",
-        extension_schema=other[4],
+        extension_schema=other[6],
         has_raw_articles=spec is ARTICLES and other[0],
         has_embedding_records=other[1],
         has_declared_models=other[2],
         is_partitioned=rows[0][6],
         records_hidden_from=other[3],
+        has_expiry_records=spec is ARTICLES and other[4],
+        expiry_hidden_from=other[5] if spec is ARTICLES else None,
         date_at=_date_at(spec, columns),
     )
 

@@ -44,6 +44,10 @@ def collections(
     ] = None,
     vector: Annotated[str, typer.Option("--vector", help="of: column of the vectors.")] = "embedding",
     date: Annotated[str | None, typer.Option("--date", help="Metadata column by which the newest come first.")] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", help="Metadata column (date or timestamp) from which on a row is not found."),
+    ] = None,
     schema: Annotated[
         str | None, typer.Option("--schema", help="Schema of the table (the first of the search_path).")
     ] = None,
@@ -63,12 +67,13 @@ def collections(
                 )
             instance.collection(
                 given, dim=dim, metric=metric, vector_type=vector_type, key=key,
-                key_type=key_type, text=text or ("text",), metadata=_typed(metadata or []), date=date, schema=schema,
+                key_type=key_type, text=text or ("text",), metadata=_typed(metadata or []), date=date,
+                expires=expires, schema=schema,
             )  # fmt: skip
         elif verb == "of":
             instance.collection_of(
                 table=given, schema=schema, key=key, text=text or (), vector=vector, metadata=metadata or (),
-                metric=metric, date=date, name=name,
+                metric=metric, date=date, expires=expires, name=name,
             )  # fmt: skip
         elif verb == "drop":
             _drop(instance, given, yes=yes)

@@ -120,6 +120,12 @@ COMMANDS = (
         "Articles",
     ),
     ListedCommand(
+        "expire",
+        "expire:expire",
+        "Set when articles expire: from then on no search finds them, and `delete --expired` removes them.",
+        "Articles",
+    ),
+    ListedCommand(
         "collections",
         "collections:collections",
         "List the collections beside the articles; `create NAME` makes one, `of TABLE` uses a table that exists, `drop "

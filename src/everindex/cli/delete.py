@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -28,6 +29,9 @@ def delete(
     where: Annotated[
         str | None, typer.Option("--where", metavar="JSON", help="Only rows that pass this filter.")
     ] = None,
+    is_expired: Annotated[
+        bool, typer.Option("--expired", help="Instead: the rows that have expired (everindex expire, or expires).")
+    ] = False,
     orphans: Annotated[
         bool,
         typer.Option("--orphans", help="Instead of rows: what is recorded about rows that something else has deleted."),
@@ -41,15 +45,23 @@ def delete(
     named = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
     filters = both(named, None if where is None else parse_json(where))
     chosen = None if filters.is_empty else filters
+    if is_expired and (keys or chosen is not None or orphans):
+        raise UsageError(
+            "--expired takes no keys, filters or --orphans.",
+            why="it deletes all rows that have expired.",
+            next_step="run  everindex delete --expired  alone, or with --collection .",
+        )
     if orphans:
         _delete_orphans(wait, dry_run=dry_run, as_json=as_json, is_alone=not (keys or chosen or collection))
         return
     with open_instance(wait) as instance:
         target = instance if collection is None else instance.collection(collection)
-        count = target.writer.delete(keys or None, filters=chosen, is_dry_run=True)
+        writer = target.writer
+        remove = writer.delete_expired if is_expired else partial(writer.delete, keys or None, filters=chosen)
+        count = remove(is_dry_run=True)
         if not dry_run and count:
             _confirm(count, yes=yes)
-            count = target.writer.delete(keys or None, filters=chosen)
+            count = remove()
     if as_json:
         print_json({"deleted": 0 if dry_run else count, "matching": count, "dry_run": dry_run})
     else:

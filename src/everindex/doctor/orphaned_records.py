@@ -21,7 +21,8 @@ COUNTED = 1000
 #: Runs a reading statement: `Examined.rows`, or a connection's.
 Read = Callable[[sql.Composed], list[tuple[Any, ...]]]
 
-_OF_ARTICLES = ("embedding_record", "embedding_failure")
+#: Table → its column with the uri.
+_OF_ARTICLES = {"embedding_record": "uri", "embedding_failure": "uri", "article_expiry": "expired_uri"}
 _OF_COLLECTIONS = ("collection_record", "collection_failure")
 
 
@@ -58,12 +59,14 @@ class Kept:
 def records_of_rows(connection: Connection, read: Read, articles: sql.Identifier | None) -> Iterator[Kept]:
     """What may have orphans: of the articles' table, and of every collection whose table exists. Reads only."""
     if articles is not None:
-        for name in _OF_ARTICLES:
+        for name, column in _OF_ARTICLES.items():
             if own_schema.is_readable(connection, name):
                 yield Kept(
                     kept_in=f"everindex_meta.{name}",
                     of=articles.as_string(None),
-                    condition=sql.SQL("NOT EXISTS (SELECT FROM {} a WHERE a.uri = r.uri)").format(articles),
+                    condition=sql.SQL("NOT EXISTS (SELECT FROM {} a WHERE a.uri = r.{})").format(
+                        articles, sql.Identifier(column)
+                    ),
                 )
     if not own_schema.is_readable(connection, "collection"):
         return

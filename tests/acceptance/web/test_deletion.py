@@ -84,3 +84,17 @@ def test_what_does_not_say_which_rows_deletes_none(site: httpx2.Client, path: st
 def test_no_other_site_deletes(site: httpx2.Client, headers: dict[str, str]) -> None:
     assert site.delete("/api/articles?uri=urn:0", headers=headers).status_code in (403, 421)
     assert len(site.get("/api/search?q=tiger").json()["hits"]) == 6
+
+
+def test_articles_expire_over_the_api(site: httpx2.Client) -> None:
+    body = {"uris": ["urn:0", "none"], "expires_at": "2020-01-31T00:00:00Z"}
+    assert site.put("/api/articles/expiry", json=body).json() == {"articles": 1}
+    assert "urn:0" not in {hit["uri"] for hit in site.get("/api/search?q=tiger").json()["hits"]}
+    assert site.put("/api/articles/expiry", json=body | {"expires_at": None}).json() == {"articles": 1}
+    assert "urn:0" in {hit["uri"] for hit in site.get("/api/search?q=tiger").json()["hits"]}
+    assert site.put("/api/articles/expiry", json=body | {"expires_at": "soon"}).status_code == 422
+
+
+def test_a_server_that_does_not_delete_lets_nothing_expire(client: httpx2.Client) -> None:
+    refused = client.put("/api/articles/expiry", json={"uris": ["x"], "expires_at": None})
+    assert refused.json()["type"] == "/problems/deletion-refused"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from everindex.articles.background.declared_model_watch import DeclaredModelTask
+from everindex.articles.background.expired_rows import ExpiredRowsTask
 from everindex.articles.collections.registry import declared_indexes, read_collections
 from everindex.articles.declared import ARTICLES
 from everindex.articles.instance import Instance
@@ -103,6 +104,7 @@ def article_tasks(conninfo: str, settings: Settings) -> tuple[PeriodicTask, ...]
         KeywordIndexTask(conninfo, settings.text_search),
         CollectionWordsTask(conninfo, settings.text_search),
         DeclaredModelTask(conninfo, settings),
+        *((ExpiredRowsTask(conninfo),) if settings.keep_expired == "delete" else ()),
     )
 
 

@@ -87,6 +87,10 @@ class Collection(Searchable):
             keys, filters=None if filters is None else as_filters(filters, self.spec), is_dry_run=dry_run
         )
 
+    def delete_expired(self, *, dry_run: bool = False) -> int:
+        """Deletes the rows that have expired, as `Instance.delete_expired`; 0 where the collection has no expiry column."""
+        return self.writer.delete_expired(is_dry_run=dry_run)
+
     def embed_missing(
         self,
         *,

@@ -36,6 +36,7 @@ def new_spec(
     text: Sequence[str],
     metadata: Mapping[str, str] | Sequence[str],
     date: str | None,
+    expires: str | None,
     metric: Metric,
 ) -> CollectionSpec:
     """The declaration of a collection whose table everindex makes. Raises CollectionInvalid."""
@@ -46,7 +47,7 @@ def new_spec(
     columns = tuple(column for column in metadata if column != REST)
     return CollectionSpec(
         name=name, table=table or name, schema=schema, key=key, text=tuple(text), metadata=(*columns, REST), date=date,
-        metric=metric, rest=REST, is_owned=True,
+        expires=expires, metric=metric, rest=REST, is_owned=True,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
 #: What a declaration consists of, as it is stored.
-_STORED = ("key", "text", "vector", "metadata", "date", "metric", "rest", "words_index", "is_owned")
+_STORED = ("key", "text", "vector", "metadata", "date", "expires", "metric", "rest", "words_index", "is_owned")
 
 
 def read_collections(connection: Connection) -> list[CollectionSpec]:

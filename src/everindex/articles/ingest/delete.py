@@ -64,6 +64,12 @@ def delete_rows(
         ]
     if table.has_raw_articles:
         parts.append(sql.SQL("no_text AS (DELETE FROM raw_articles t USING gone WHERE t.uri = gone.key)"))
+    if table.has_expiry_records:
+        parts.append(
+            sql.SQL(
+                "no_expiry AS (DELETE FROM everindex_meta.article_expiry e USING gone WHERE e.expired_uri = gone.key)"
+            )
+        )
     statement = sql.SQL("WITH {} SELECT count(*) FROM gone").format(sql.SQL(", ").join(parts))
     with translate_errors(f"deleting rows of {table.spec.name}"):
         row = connection.execute(statement, values).fetchone()

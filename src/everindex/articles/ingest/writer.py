@@ -6,6 +6,7 @@ after a write. Other processes may use theirs until they expire.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -27,6 +28,7 @@ from everindex.articles.embedding.declaration import (
     read_unrecorded,
     record_declaration,
 )
+from everindex.articles.expiry import record_expiry
 from everindex.articles.ingest import embedding_queue, stored_vectors
 from everindex.articles.ingest import import_rows as ingest
 from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
@@ -36,7 +38,7 @@ from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.rows import article_rows, collection_rows
 from everindex.articles.ingest.sync import MOST_REMOVED, Synced, remove_missing
 from everindex.articles.model import Article, RowProblem
-from everindex.articles.search.filters import AnyFilters
+from everindex.articles.search.filters import AnyFilters, expired
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
 from everindex.articles.search.request import require_width
@@ -141,6 +143,13 @@ class CollectionWriter:
         if not is_dry_run:
             self._forget_after_write(are_recorded=True)
         return deleted
+
+    def delete_expired(self, *, is_dry_run: bool = False) -> int:
+        """As `Instance.delete_expired`."""
+        with self._writer() as connection:
+            if not read_table(connection, self.collection).can_expire:
+                return 0
+        return self.delete(None, filters=expired(), is_dry_run=is_dry_run)
 
     def embed_missing(
         self,
@@ -350,6 +359,15 @@ class ArticleWriter(CollectionWriter):
             )
         self._forget_after_write(are_recorded=True)
         return report, done
+
+    def set_expiry(self, uris: Sequence[str], *, expires_at: dt.datetime | None) -> int:
+        """As `Instance.set_expiry`."""
+        with self._writer() as connection:
+            count = record_expiry(
+                connection, read_table(connection), uris, expires_at=expires_at, conninfo=self._direct_conninfo
+            )
+        self._forget_after_write(are_recorded=True)
+        return count
 
     def delete_orphans(self, *, is_dry_run: bool = False) -> dict[str, int]:
         """As `Instance.delete_orphans`."""

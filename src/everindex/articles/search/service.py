@@ -23,7 +23,7 @@ from everindex.articles.model import Answer, Facets, FacetSource
 from everindex.articles.search.browse import COUNTED, browse
 from everindex.articles.search.cursor import MAX_RANKED, Cursor, Part, after_ranked
 from everindex.articles.search.date_texts import DateTexts, with_notice
-from everindex.articles.search.filters import compares_dates, where
+from everindex.articles.search.filters import compares_dates, unexpired, where
 from everindex.articles.search.filters.facets import facets_of, facets_statement, keys_condition
 from everindex.articles.search.filters.filter_use import FilterUse
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
@@ -52,6 +52,7 @@ NEAREST_COUNTED = 100
 FACETS_TIMED_OUT = (
     "the values in this result were not counted in time (EVERINDEX_STATEMENT_TIMEOUT_MS): narrow it with a filter"
 )
+EXPIRY_HIDDEN = "articles that have expired may be among these: this role may not read everindex_meta.article_expiry"
 ENDS_HERE = f"this search shows at most its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
 
 
@@ -88,6 +89,7 @@ class SearchService:
         Raises QueryInvalid (CursorRefused for a cursor of another search), NotMigrated, ServerUnreachable, StatementTimedOut;
         by meaning also EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed.
         """
+        request = self._unexpired(request)
         self._check_filters(request)
         if request.rerank or (request.rerank is None and self._reranker.candidates):
             return self._reranker.answer(request, lambda one: self._found(one, query_vector))
@@ -122,6 +124,7 @@ class SearchService:
     def answer_many(self, request: SearchRequest, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[Answer]:
         """An answer by meaning for each query, in their order, with the options of `request` and without pages. Raises
         as `answer`; then no query is answered."""
+        request = self._unexpired(request)
         self._check_filters(request)
         try:
             vectors = self._embedder.of_each(queries)
@@ -140,6 +143,7 @@ class SearchService:
 
     def explain(self, request: SearchRequest, query_vector: np.ndarray | None = None) -> Explanation:
         """How the semantic search finds its candidates. `query_vector` is the vector of the request's text."""
+        request = self._unexpired(request)
         given = request.vector if query_vector is None else query_vector
         vector = checked_vector(given, self._engine.known()[0])
         after = request.read_cursor("semantic", *self._cursor_parts(request, given))
@@ -148,7 +152,7 @@ class SearchService:
 
     def explain_words(self, request: SearchRequest) -> WordsExplanation:
         """How the words of a text are found."""
-        return self._words.explain(request)
+        return self._words.explain(self._unexpired(request))
 
     def invalidate(self) -> None:
         """Discards what is cached about publication dates."""
@@ -245,6 +249,12 @@ class SearchService:
             _faceted(answer, lambda: self._count(request, *passing, source="filters", most=COUNTED))
         return answer
 
+    def _unexpired(self, request: SearchRequest) -> SearchRequest:
+        """The request as it is; where rows of the table can expire, for those alone that have not. Idempotent: the parts of a
+        request are answered with it, too."""
+        table, _ = self._engine.known()
+        return replace(request, filters=unexpired(table, request.filters)) if table.can_expire else request
+
     def _check_filters(self, request: SearchRequest) -> None:
         """Raises FilterInvalid or QueryInapplicable before anything is embedded or read, for filters and facets that do not
         fit the table."""
@@ -330,10 +340,12 @@ class SearchService:
         return _timed(lambda: for_variety(search, self._read_vectors, k=request.k, diversity=diversity))
 
     def _with_dates(self, answer: Answer, request: SearchRequest) -> Answer:
-        """The answer, with a notice where some dates cannot be compared."""
+        """The answer, with a notice where some dates cannot be compared, or what has expired is not known."""
+        table, _ = self._engine.known()
+        if table.expiry_hidden_from is not None:
+            answer = replace(answer, notices=[*answer.notices, EXPIRY_HIDDEN])
         if not request.is_filtered:
             return answer
-        table, _ = self._engine.known()
         return with_notice(answer, self._dates.notice(table)) if compares_dates(table, request.filters) else answer
 
     def _read_vectors(self, uris: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:

@@ -63,6 +63,10 @@ class CollectionSpec:
     date: str | None = None
     """The metadata column by which browsing puts the newest first; None orders by the key."""
 
+    expires: str | None = None
+    """The metadata column of type date or timestamp from whose moment on a row is not found any more; None: rows do not expire
+    (of articles, records in everindex_meta say so)."""
+
     metric: Metric = "cosine"
     index: IndexSpec | None = None
     """The vector index, where it is declared elsewhere; None derives it from the table, see `vector_index`."""
@@ -137,6 +141,11 @@ class CollectionSpec:
             raise invalid(self.name, f"metric {self.metric!r} is not supported", f"metrics are {', '.join(METRICS)}.")
         if self.date is not None and self.date not in self.metadata:
             raise invalid(self.name, f"date column {self.date} is not one of its metadata", "a hit carries its date.")
+        if self.expires is not None and self.expires not in self.metadata:
+            raise invalid(
+                self.name, f"expiry column {self.expires} is not one of its metadata", "filters compare it.",
+                "add it to metadata.",
+            )  # fmt: skip
 
 
 def index_name(table: str, suffix: str) -> str:

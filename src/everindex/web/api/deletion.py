@@ -12,8 +12,10 @@ from everindex.articles.ingest.writer import CollectionWriter
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.errors import DeletionRefused, QueryInapplicable
-from everindex.web.api.routes import MISSING, PROBLEMS, as_json
-from everindex.web.api.schemas import DAY, FILTER, VALUE, DeletedOut, ProblemOut
+from everindex.web.api.inputs import read_json
+from everindex.web.api.record_schemas import DeletedOut, ExpiryBody, ExpiryOut
+from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of
+from everindex.web.api.schemas import DAY, FILTER, VALUE, ProblemOut
 from everindex.web.http.inputs import read_filters, read_where
 from everindex.web.site import Site, site_of
 
@@ -72,6 +74,17 @@ async def delete_rows(
     filters = read_where(filter)
     collection = await site.in_database(lambda: site.instance.collection(name))
     return await _deleted(site, collection.writer, key, filters, dry_run=dry_run)
+
+
+@router.put("/articles/expiry", summary="Set when articles expire", response_model=ExpiryOut, tags=["articles"],
+            openapi_extra=body_of(ExpiryBody))  # fmt: skip
+async def set_expiry(request: Request) -> Any:
+    """From `expires_at` on no search finds these articles; null: they stay. Only where EVERINDEX_DELETE_OVER_HTTP is `on`."""
+    site = site_of(request)
+    _require_allowed(site)
+    body = await read_json(request, ExpiryBody)
+    count = await site.in_database(lambda: site.instance.set_expiry(body.uris, expires_at=body.expires_at))
+    return as_json({"articles": count})
 
 
 def _require_allowed(site: Site) -> None:

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from everindex.articles.incidents import Incident, change_status, create_incident, list_incidents
 from everindex.articles.model import MAX_K, VISIBLE
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
@@ -20,6 +19,7 @@ from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit
 from everindex.web.api.inputs import read_json, read_json_as
+from everindex.web.api.record_schemas import IncidentBody, IncidentChangeBody, IncidentOut, IncidentsOut
 from everindex.web.api.schemas import (
     AFTER,
     DISTANCE,
@@ -34,10 +34,6 @@ from everindex.web.api.schemas import (
     CollectionBody,
     CollectionQuery,
     FacetsOut,
-    IncidentBody,
-    IncidentChangeBody,
-    IncidentOut,
-    IncidentsOut,
     K,
     ProblemOut,
     SearchBody,
@@ -256,12 +252,8 @@ async def incidents(
     """The incidents, last changed first, at most 500; `status` narrows them."""
     site = site_of(request)
 
-    def read() -> Response:
-        with site.instance.connection() as connection:
-            found = list_incidents(connection, status=as_filter(status))
-        return as_json({"incidents": found})
-
-    return await site.in_database(read)
+    found = await site.in_database(lambda: site.instance.incidents.all(status=as_filter(status)))
+    return as_json({"incidents": found})
 
 
 @router.post(
@@ -273,11 +265,8 @@ async def new_incident(request: Request) -> Any:
     body = await read_json(request, IncidentBody)
     site = site_of(request)
 
-    def create() -> Incident:
-        with site.instance.connection() as connection:
-            return create_incident(connection, incident_name=body.incident_name, topic=body.topic, status=body.status)
-
-    return as_json(await site.in_database(create), status_code=201)
+    made = await site.in_database(lambda: site.instance.incidents.create(**body.model_dump()))
+    return as_json(made, status_code=201)
 
 
 @router.patch(
@@ -289,11 +278,7 @@ async def changed_incident(request: Request) -> Any:
     body = await read_json(request, IncidentChangeBody)
     site = site_of(request)
 
-    def change() -> Incident:
-        with site.instance.connection() as connection:
-            return change_status(connection, incident_name=body.incident_name, topic=body.topic, status=body.status)
-
-    return as_json(await site.in_database(change))
+    return as_json(await site.in_database(lambda: site.instance.incidents.change_status(**body.model_dump())))
 
 
 @router.get("/index", summary="State of the vector index", tags=["operations"])

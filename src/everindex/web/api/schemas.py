@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from everindex.articles.incident_records import MAX_NOTE_CHARS, LinkKind
-from everindex.articles.incidents import MAX_NAME_CHARS, offered_statuses
 from everindex.articles.model import (
     DEFAULT_MODE,
     MAX_FILTER_CHARS,
@@ -20,8 +18,6 @@ from everindex.articles.model import (
     Mode,
     Strategy,
 )
-from everindex.articles.saved_searches import MAX_NAME_CHARS as MAX_SAVED_NAME_CHARS
-from everindex.articles.saved_searches import NAME_PATTERN
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.articles.search.filters.days import DATE_PATTERN
 from everindex.articles.search.filters.facets import MAX_FACETS
@@ -62,9 +58,6 @@ DISTANCE: JsonDict = {"exclusiveMinimum": 0, "maximum": 2}
 TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_QUERY_CHARS, "pattern": VISIBLE_PATTERN}
 VALUE: JsonDict = {"maxLength": MAX_FILTER_CHARS, "pattern": r"^[^\x00]*$"}
 DAY: JsonDict = {"pattern": f"^(?:{DATE_PATTERN})?$"}
-NAME: JsonDict = {"minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": rf"^[^\x00]*{VISIBLE_PATTERN}[^\x00]*$"}
-NOTE: JsonDict = NAME | {"maxLength": MAX_NOTE_CHARS}
-SAVED_NAME: JsonDict = {"minLength": 1, "maxLength": MAX_SAVED_NAME_CHARS, "pattern": NAME_PATTERN}
 #: The range of float32. The width of a vector depends on the table, so a mismatch (or a zero vector) is a 409 and not
 #: part of the schema.
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -84,59 +77,40 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, Field(json_schema_extra=NUMBER)]
 
 
-def _given(member: str, rule: JsonDict, **others: JsonDict) -> JsonDict:
+def given(member: str, rule: JsonDict, **others: JsonDict) -> JsonDict:
     """The rule that `member` is present and satisfies `rule`, together with further rules for other members."""
     return {"required": [member], "properties": {member: rule, **others}}
 
 
-_NONE: JsonDict = {"type": "null"}
+NULL: JsonDict = {"type": "null"}
 _LIST: JsonDict = {"type": "array"}
-ONE_OF_TWO: JsonDict = {"oneOf": [_given("texts", _LIST, vectors=_NONE), _given("vectors", _LIST, texts=_NONE)]}
+ONE_OF_TWO: JsonDict = {"oneOf": [given("texts", _LIST, vectors=NULL), given("vectors", _LIST, texts=NULL)]}
 #: A text; a vector, which has no words to search for; or filters only.
 TEXT_VECTOR_OR_FILTERS: JsonDict = {
     "oneOf": [
-        _given("text", {"type": "string"}, vector=_NONE),
-        _given("vector", _LIST, text=_NONE, mode={"enum": ["semantic", None]}),
+        given("text", {"type": "string"}, vector=NULL),
+        given("vector", _LIST, text=NULL, mode={"enum": ["semantic", None]}),
         {
-            "properties": {"text": _NONE, "vector": _NONE},
+            "properties": {"text": NULL, "vector": NULL},
             "anyOf": [
                 *(
-                    _given(name, {"type": "string", "minLength": 1})
+                    given(name, {"type": "string", "minLength": 1})
                     for name in ("category", "topic", "source", "since", "until")
                 ),
-                _given("filter", {"type": "object", "minProperties": 1}),
+                given("filter", {"type": "object", "minProperties": 1}),
             ],
         },
     ]
 }
 
 
-ONE_TARGET: JsonDict = {
-    "oneOf": [
-        _given("article", {"type": "string"}, saved_search=_NONE, query=_NONE),
-        _given("saved_search", {"type": "string"}, article=_NONE, query=_NONE),
-        _given("query", {"type": "string"}, article=_NONE, saved_search=_NONE),
-    ]
-}
-#: A text, filters, or both.
-TEXT_OR_FILTERS: JsonDict = {
-    "anyOf": [
-        _given("text", {"type": "string"}),
-        *(
-            _given(name, {"type": "string", "minLength": 1})
-            for name in ("category", "topic", "source", "since", "until")
-        ),
-        _given("filter", {"type": "object", "minProperties": 1}),
-    ]
-}
-
 #: The same of a collection, which has no named filters.
 TEXT_VECTOR_OR_FILTER: JsonDict = {
     "oneOf": [
-        _given("text", {"type": "string"}, vector=_NONE),
-        _given("vector", _LIST, text=_NONE, mode={"enum": ["semantic", None]}),
+        given("text", {"type": "string"}, vector=NULL),
+        given("vector", _LIST, text=NULL, mode={"enum": ["semantic", None]}),
         {
-            "properties": {"text": _NONE, "vector": _NONE, "filter": {"type": "object", "minProperties": 1}},
+            "properties": {"text": NULL, "vector": NULL, "filter": {"type": "object", "minProperties": 1}},
             "required": ["filter"],
         },
     ]
@@ -229,83 +203,6 @@ class SearchManyBody(_Bounds, _ManyByBody):
     """Several semantic searches at once: either texts or vectors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_OF_TWO)
-
-
-def _offered(schema: JsonDict) -> None:
-    """Adds the statuses in this process's settings, which a static type could not know."""
-    schema["enum"] = list(offered_statuses())
-
-
-def _offered_first(schema: JsonDict) -> None:
-    _offered(schema)
-    schema["default"] = offered_statuses()[0]
-
-
-class IncidentBody(BaseModel):
-    """An incident to create."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    incident_name: str = Field(json_schema_extra=NAME)
-    topic: str = Field(json_schema_extra=NAME)
-    status: str = Field(
-        default_factory=lambda: offered_statuses()[0],
-        description="One of EVERINDEX_INCIDENT_STATUSES.",
-        json_schema_extra=_offered_first,
-    )
-
-
-class LinkBody(BaseModel):
-    """The incident, and one of what it may be linked to."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_TARGET)
-
-    incident_name: str = Field(json_schema_extra=NAME)
-    topic: str = Field(json_schema_extra=NAME)
-    article: str | None = Field(None, description="The uri of an article.")
-    saved_search: str | None = Field(None, description="The name of a saved search.")
-    query: str | None = Field(None, description="A text to search for.", json_schema_extra=TEXT)
-
-
-class NoteBody(BaseModel):
-    """The incident, and a note to it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    incident_name: str = Field(json_schema_extra=NAME)
-    topic: str = Field(json_schema_extra=NAME)
-    text: str = Field(description="The note. Nothing changes it later.", json_schema_extra=NOTE)
-
-
-class SavedSearchBody(BaseModel):
-    """A search to save: a text, filters, or both."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=TEXT_OR_FILTERS)
-
-    name: str = Field(description="It names the feed: /saved/NAME.rss.", json_schema_extra=SAVED_NAME)
-    text: str | None = Field(None, description="Text to search for.", json_schema_extra=TEXT)
-    mode: Mode | None = Field(None, description=MODE)
-    category: str | None = Field(None, description="Only articles of this category.", json_schema_extra=VALUE)
-    topic: str | None = Field(None, description="Only articles of this topic.", json_schema_extra=VALUE)
-    source: str | None = Field(None, description="Only articles of this news_source.", json_schema_extra=VALUE)
-    since: str | None = Field(None, description="First date, as in a search.", json_schema_extra=DAY)
-    until: str | None = Field(None, description="Last date, inclusive.", json_schema_extra=DAY)
-    filter: dict[str, Any] | None = Field(None, description=FILTER)
-    min_similarity: float | None = Field(
-        None,
-        description="How similar an article must be to be among the newest answers; if omitted, these are taken of the most "
-        "similar ones.",
-        json_schema_extra=SIMILARITY,
-    )
-
-
-class IncidentChangeBody(IncidentBody):
-    """The incident to change, and its new status."""
-
-    status: str = Field(
-        description="One of EVERINDEX_INCIDENT_STATUSES, or the current status of the incident.",
-        json_schema_extra=_offered,
-    )
 
 
 class _HitOut(BaseModel):
@@ -441,56 +338,6 @@ class ArticleOut(BaseModel):
     quality_score: float | None
     relevance_score: float | None
     raw_text: str | None
-
-
-class IncidentOut(BaseModel):
-    incident_name: str
-    topic: str
-    status: str
-    created_at: str | None
-    updated_at: str | None
-
-
-class IncidentsOut(BaseModel):
-    incidents: list[IncidentOut]
-
-
-class LinkOut(BaseModel):
-    kind: LinkKind
-    target: Annotated[str, Field(description="The uri, the name of the saved search, or the text.")]
-    title: Annotated[str | None, Field(description="Of an article: as it is, or where it is gone as it was.")]
-    is_gone: Annotated[bool, Field(description="Whether the article or saved search no longer exists.")]
-    linked_at: str
-
-
-class NoteOut(BaseModel):
-    text: str
-    noted_at: str
-
-
-class IncidentRecordOut(BaseModel):
-    incident: IncidentOut
-    links: Annotated[list[LinkOut], Field(description="The newest first, at most 500.")]
-    notes: Annotated[list[NoteOut], Field(description="The newest first, at most 500.")]
-
-
-class DeletedOut(BaseModel):
-    deleted: int
-    matching: Annotated[int, Field(description="Rows that the keys and filters name.")]
-    dry_run: bool
-
-
-class SavedSearchOut(BaseModel):
-    name: str
-    text: Annotated[str | None, Field(description="null: the filters alone.")]
-    mode: Mode
-    filter: Annotated[dict[str, Any], Field(description="A condition of the filter language; the named filters in it.")]
-    min_similarity: float | None
-    saved_at: str | None
-
-
-class SavedSearchesOut(BaseModel):
-    saved_searches: list[SavedSearchOut]
 
 
 class FacetOut(BaseModel):

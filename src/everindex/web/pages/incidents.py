@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from everindex.articles.incidents import (
-    Incident,
-    change_status,
-    create_incident,
-    list_incidents,
-    offered_statuses,
-    stored_statuses,
-)
+from everindex.articles.incident_records import Incidents
+from everindex.articles.incidents import Incident, list_incidents, offered_statuses, stored_statuses
 from everindex.errors import EverindexError, UsageError
-from everindex.pg.connections import Connection
 from everindex.web.http.inputs import as_filter, read_form
 from everindex.web.http.problems import as_problem
 from everindex.web.pages.render import address, answer_page
 from everindex.web.pages.search import known_facets
 from everindex.web.site import Site, site_of
-
-T = TypeVar("T")
 
 router = APIRouter(include_in_schema=False)
 
@@ -42,11 +32,8 @@ async def create(request: Request) -> Response:
     form = await read_form(request)
     return await _changed(
         site_of(request), form, is_new=True,
-        change=lambda site: _with_connection(
-            site, lambda connection: create_incident(
-                connection, incident_name=form.get("incident_name", ""), topic=form.get("topic", ""),
-                status=form.get("status"),
-            ),
+        change=lambda incidents: incidents.create(
+            incident_name=form.get("incident_name", ""), topic=form.get("topic", ""), status=form.get("status")
         ),
     )  # fmt: skip
 
@@ -57,21 +44,18 @@ async def change(request: Request) -> Response:
     form = await read_form(request)
     return await _changed(
         site_of(request), form, is_new=False,
-        change=lambda site: _with_connection(
-            site, lambda connection: change_status(
-                connection, incident_name=form.get("incident_name", ""), topic=form.get("topic", ""),
-                status=form.get("status", ""),
-            ),
+        change=lambda incidents: incidents.change_status(
+            incident_name=form.get("incident_name", ""), topic=form.get("topic", ""), status=form.get("status", "")
         ),
     )  # fmt: skip
 
 
 async def _changed(
-    site: Site, form: Mapping[str, str], *, is_new: bool, change: Callable[[Site], Incident]
+    site: Site, form: Mapping[str, str], *, is_new: bool, change: Callable[[Incidents], Incident]
 ) -> Response:
     shown = form.get("shown", "")
     try:
-        await site.in_database(lambda: change(site))
+        await site.in_database(lambda: change(site.instance.incidents))
     except EverindexError as exc:
         if not isinstance(exc, UsageError) and exc.http_status != 404:
             raise
@@ -83,15 +67,11 @@ async def _changed(
 async def _listed(
     site: Site, *, status: str, error: EverindexError | None = None, draft: Mapping[str, str] | None = None
 ) -> Response:
-    incidents, stored = await site.in_database(
-        lambda: _with_connection(
-            site,
-            lambda connection: (
-                list_incidents(connection, status=as_filter(status)),
-                stored_statuses(connection),
-            ),
-        )
-    )
+    def read() -> tuple[list[Incident], list[str]]:
+        with site.instance.connection() as connection:
+            return list_incidents(connection, status=as_filter(status)), stored_statuses(connection)
+
+    incidents, stored = await site.in_database(read)
     offered = offered_statuses()
     every = tuple(dict.fromkeys([*offered, *stored]))
     facets = await known_facets(site)
@@ -103,8 +83,3 @@ async def _listed(
         draft=dict(draft or {}), topics=facets["topic"],
         here="/incidents",
     )  # fmt: skip
-
-
-def _with_connection(site: Site, work: Callable[[Connection], T]) -> T:
-    with site.instance.connection() as connection:
-        return work(connection)

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import REQUIRED_COLUMNS
+from everindex.articles.search.filters import NO_FILTERS, unexpired, where
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
@@ -73,13 +74,14 @@ def read_start(instance: Instance) -> Start:
     table, _ = instance.engine.known()
     is_text = table.columns["publication_date"] in ("text", "character varying")
     statement = sql.SQL(
-        "SELECT {columns} FROM {table} WHERE publication_date IS NOT NULL{dated} ORDER BY publication_date DESC LIMIT "
+        "SELECT {columns} FROM {table} WHERE publication_date IS NOT NULL{dated}{unexpired} ORDER BY publication_date DESC LIMIT "
         "{limit}"
     ).format(
         columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in REQUIRED_COLUMNS),
         table=table.identifier,
         # As text, "unknown" would be later than any date.
         dated=sql.SQL(" AND publication_date < '3'" if is_text else ""),
+        unexpired=where(table, unexpired(table, NO_FILTERS))[0],
         limit=sql.Literal(LATEST),
     )
     rows = instance.reading.read(partial(_rows, statement=statement, doing="reading the latest articles"))

@@ -9,8 +9,10 @@ from everindex.articles.search.filters.forms import (
     bind,
     both,
     compares_dates,
+    expired,
     key_of,
     names_of,
+    unexpired,
     values,
     where,
 )
@@ -24,8 +26,10 @@ __all__ = [
     "bind",
     "both",
     "compares_dates",
+    "expired",
     "key_of",
     "names_of",
+    "unexpired",
     "values",
     "where",
 ]

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 from typing import assert_never
 
-from everindex.articles.search.filters.conditions import ORDERED, Comparison, Condition, Group, Part
+from everindex.articles.search.filters.conditions import ORDERED, Comparison, Condition, Group, Part, Unexpired
 from everindex.articles.search.filters.days import day_after, first_day
 from everindex.articles.search.filters.filter_errors import shown, wrong
 from everindex.articles.search.filters.targets import JSON_TYPES, Target, find_target, quoted
@@ -32,6 +32,7 @@ _WIDTHS = (
     "smallint", "integer", "bigint", "real", "double precision", "numeric", "date", "timestamp without time zone"
 )  # fmt: skip
 _SYMBOLS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<=", "$like": "LIKE", "$ilike": "ILIKE"}
+_EXPIRED_URIS = "SELECT e.expired_uri FROM everindex_meta.article_expiry e WHERE e.expires_at <= pg_catalog.now()"
 _MOST_REAL, _LEAST_REAL = 3.4e38, 1.5e-45
 _IN_WORDS = {
     "null": "null",
@@ -52,6 +53,23 @@ def condition_sql(table: CollectionTable, condition: Condition) -> tuple[str, di
     return writer.part(condition.root), writer.parameters
 
 
+def unexpired_sql(table: CollectionTable) -> str:
+    """True for a row that has not expired; of a table whose rows cannot, `true`."""
+    if table.has_expiry_records:
+        # Not an anti-join, which could cost the order in which a vector index gives the rows: a set, made once.
+        key = quoted(table.spec.key)
+        return f"{key}::pg_catalog.text NOT IN ({_EXPIRED_URIS})"
+    if table.spec.expires is None:
+        return "true"
+    column, kind = quoted(table.spec.expires), table.columns[table.spec.expires]
+    now = {
+        "timestamp with time zone": "pg_catalog.now()",
+        "timestamp without time zone": "(pg_catalog.now() AT TIME ZONE 'UTC')",
+        "date": "(pg_catalog.now() AT TIME ZONE 'UTC')::date",
+    }[kind]  # read_table has looked at the type
+    return f"({column} IS NULL OR {column} > {now})"
+
+
 def names_a_date(table: CollectionTable, condition: Condition) -> bool:
     """Whether the condition compares the date of the collection by its order."""
     date = table.spec.date
@@ -70,6 +88,8 @@ class _Writer:
         match part:
             case Comparison():
                 return self._comparison(part)
+            case Unexpired():
+                return unexpired_sql(self._table)
             case Group(operator="$not"):
                 return f"({self.part(part.parts[0])}) IS NOT TRUE"
             case Group(operator=operator):

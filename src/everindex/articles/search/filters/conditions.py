@@ -61,7 +61,14 @@ class Group:
     parts: tuple[Part, ...]
 
 
-Part = Comparison | Group
+class Unexpired(NamedTuple):
+    """The rows that have not expired, by the clock of the server: without a value, so that statements and cursors stay the same
+    as time passes. No mapping has it; the search service adds it where rows can expire."""
+
+    name: str = "expires_at"
+
+
+Part = Comparison | Group | Unexpired
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +313,7 @@ def _below(where: str, key: object) -> str:
 def _comparisons(part: Part) -> Iterator[Comparison]:
     if isinstance(part, Comparison):
         yield part
-    else:
+    elif isinstance(part, Group):
         for each in part.parts:
             yield from _comparisons(each)
 
@@ -314,6 +321,8 @@ def _comparisons(part: Part) -> Iterator[Comparison]:
 def _plain(part: Part) -> tuple[Any, ...]:
     if isinstance(part, Comparison):
         return part.name, part.members, part.operator, *[(value.kind, value.text) for value in part.values]
+    if isinstance(part, Unexpired):
+        return ("unexpired",)
     return part.operator, *[_plain(each) for each in part.parts]
 
 

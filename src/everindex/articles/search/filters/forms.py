@@ -14,7 +14,15 @@ from psycopg import sql
 
 from everindex.articles.model import MAX_FILTER_CHARS, Filters
 from everindex.articles.search.filters.condition_sql import condition_sql, names_a_date
-from everindex.articles.search.filters.conditions import Condition, Part, all_of, equals, parse_condition
+from everindex.articles.search.filters.conditions import (
+    Condition,
+    Group,
+    Part,
+    Unexpired,
+    all_of,
+    equals,
+    parse_condition,
+)
 from everindex.articles.search.filters.days import day_after, first_day
 from everindex.articles.table import CollectionTable
 from everindex.errors import FilterInvalid, QueryInvalid
@@ -84,6 +92,25 @@ def both(filters: Filters, more: Mapping[str, Any] | None) -> AnyFilters:
         return filters
     named: list[Part] = [equals(name, value) for name in NAMES if (value := getattr(filters, name))]
     return Condition(all_of([*named, condition.root])) if named else condition
+
+
+def unexpired(table: CollectionTable, filters: AnyFilters) -> AnyFilters:
+    """The filters, and where rows of the table can expire also that a row has not. Raises QueryInvalid as `values` does."""
+    if not table.can_expire:
+        return filters
+    if isinstance(filters, Condition):
+        root = filters.root
+        is_there = isinstance(root, Unexpired) or (isinstance(root, Group) and Unexpired() in root.parts)
+        return filters if is_there else Condition(Group("$and", (root, Unexpired())))
+    values(filters)  # refused here as without expiry: as a condition, they would be refused otherwise
+    return Condition(
+        all_of([*(equals(name, value) for name in NAMES if (value := getattr(filters, name))), Unexpired()])
+    )
+
+
+def expired() -> Condition:
+    """Rows that have expired, of a table where they can."""
+    return Condition(Group("$not", (Unexpired(),)))
 
 
 def key_of(filters: AnyFilters) -> Filters | bytes:
