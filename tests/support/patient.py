@@ -13,8 +13,9 @@ import psycopg
 from psycopg import sql
 
 from by_hand import rows, run
+from everindex.doctor.examine import all_rules
 from everindex.doctor.examined import Examined
-from everindex.doctor.rule import RuleResult, all_rules
+from everindex.doctor.rule import RuleResult
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import connect
