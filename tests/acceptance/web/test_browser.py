@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PAGES = [
-    "/", "/?q=memory+leak&category=Library", "/incidents", "/index", "/docs", "/?category=Library",
+    "/", "/?q=memory+leak&category=Library", "/saved", "/incidents",
+    "/incident?incident_name=none&topic=none", "/index", "/docs", "/?category=Library",
     "/problems/server-busy", "/doctor/index-cold", "/manual/settings", "/doctor", "/article?uri=nowhere", "/?q=crash&since=never",
 ]  # fmt: skip
 HOSTILE_SEARCH = "/?q=%3Cscript%3Ewindow.hacked%3D1%3C/script%3E&category=%22%3E%3Csvg/onload%3Dhacked%3D1%3E"
