@@ -19,7 +19,10 @@ from everindex.doctor.details import IndexDetails, TableDetails, read_index_deta
 from everindex.doctor.sampled import SAMPLED_COLUMNS, ColumnSample, read_sample
 from everindex.doctor.stored_settings import MadeSetting, read_stored_settings
 from everindex.doctor.vector_objects import VectorTable
+from everindex.errors import EverindexError
 from everindex.index.catalog.generations import PREVIOUS, next_name
+from everindex.index.catalog.observe import observe
+from everindex.index.catalog.observed import Observed
 from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import Capabilities
 from everindex.pg.connections import Connection
@@ -258,6 +261,23 @@ class Examined:
             for index in self.indexes
             if index.table_oid == table.oid and table.column in self.index_details[index.oid].columns
         )
+
+    @cached_property
+    def indexed_tables(self) -> tuple[VectorTable, ...]:
+        """Vector columns with a vector index, without those of partitioned tables, which hold no row themselves."""
+        return tuple(table for table in self.tables if table.relkind != "p" and self.indexes_on(table))
+
+    @cached_property
+    def declared_indexes(self) -> tuple[tuple[IndexSpec, str, Observed | str], ...]:
+        """Each declared index with its quoted name, and the state of its table, or the reason why that could not be read."""
+        found: list[tuple[IndexSpec, str, Observed | str]] = []
+        for spec in self.declared:
+            about = sql.Identifier(spec.schema, spec.name).as_string(None)
+            try:
+                found.append((spec, about, observe(self.connection, spec)))
+            except EverindexError as exc:
+                found.append((spec, about, f"declared index {about}: {exc.what} {exc.why}"))
+        return tuple(found)
 
     def samples(self, tables: Iterable[VectorTable]) -> Iterator[tuple[VectorTable, ColumnSample | str]]:
         """A sample of each column, the largest tables first, or the reason why there is none. A table that is forbidden,

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from psycopg import sql
-
 from everindex.doctor.examined import Examined
 from everindex.doctor.rule import Fix, Rule, RuleResult, finding, good, unknown
-from everindex.errors import EverindexError
-from everindex.index.catalog.observe import observe
 from everindex.index.catalog.roles import declared_index
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
-    for spec in examined.declared:
-        about = sql.Identifier(spec.schema, spec.name).as_string(None)
-        try:
-            found = declared_index(spec, observe(examined.connection, spec))
-        except EverindexError as exc:
-            yield unknown(f"declared index {about}: {exc.what} {exc.why}", about=about)
+    for spec, about, observed in examined.declared_indexes:
+        if isinstance(observed, str):
+            yield unknown(observed, about=about)
             continue
+        found = declared_index(spec, observed)
         if found is None:
             continue
         if found.opclass == spec.opclass:

@@ -12,8 +12,7 @@ SHARE = 0.01
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
-    indexed = [table for table in examined.tables if table.relkind != "p" and examined.indexes_on(table)]
-    for table, sample in examined.samples(indexed):
+    for table, sample in examined.samples(examined.indexed_tables):
         if isinstance(sample, str):
             yield unknown(sample, about=table.quoted)
             continue
