@@ -95,6 +95,9 @@ class _AsyncSearchable(Generic[E]):
     explain = _on_loop(Searchable.explain)
     similar = _on_loop(Searchable.similar)
     verify = _in_thread(Searchable.verify)
+    add_partial_index = _in_thread(Searchable.add_partial_index)
+    drop_partial_index = _in_thread(Searchable.drop_partial_index)
+    partial_indexes = _on_loop(Searchable.partial_indexes)
 
     def invalidate(self) -> None:
         """Discards the caches of table, index and models: for use after this process has changed them."""
@@ -119,7 +122,9 @@ class AsyncCollection(_AsyncSearchable[Collection]):
     delete_expired = _in_thread(Collection.delete_expired)
     embed_missing = _in_thread(Collection.embed_missing)
     declare_model = _in_thread(Collection.declare_model)
+    rows_to_embed = _in_thread(Collection.rows_to_embed)
     get = _on_loop(Collection.get)
+    row = _on_loop(Collection.row)
     models = _in_thread(Collection.models)
     index = _in_thread(Collection.index)
     deploy = _in_thread(Collection.deploy)

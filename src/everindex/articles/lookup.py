@@ -1,4 +1,4 @@
-"""Reads of one article: all its fields or only its vector, whatever the types of its columns."""
+"""Reads of one article or row by its key: all its fields or only its vector, whatever the types of its columns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Article
 from everindex.articles.table import CollectionTable
-from everindex.errors import ArticleNotFound, RowNotFound
+from everindex.errors import ArticleNotFound, RowNotFound, StatementFailed
 from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import translate_errors
+from everindex.pg.sqlstate import sqlstate_of, translate_errors
 
 
 def read_article(reading: Reading, table: CollectionTable, uri: str) -> Article:
@@ -36,6 +36,14 @@ def read_vector(reading: Reading, table: CollectionTable, uri: str) -> Any:
         table.vector_read, table.identifier, table.key, table.key_type
     )
     return _row(reading, table, statement, uri, binary=True)[0]
+
+
+def read_row(reading: Reading, table: CollectionTable, key: str) -> dict[str, Any]:
+    """The row with that key, each column by its name. Raises RowNotFound."""
+    statement = sql.SQL("SELECT {} FROM {} WHERE {} = %s::{}").format(
+        table.selected, table.identifier, table.key, table.key_type
+    )
+    return dict(zip(table.spec.columns.names, _row(reading, table, statement, key), strict=True))
 
 
 def read_rows(reading: Reading, table: CollectionTable, keys: Sequence[Any]) -> list[dict[str, Any]]:
@@ -91,7 +99,12 @@ def _row(
         with translate_errors("reading an article"):
             return connection.execute(statement, parameters, binary=binary).fetchone()
 
-    row = reading.read(read)
+    try:
+        row = reading.read(read)
+    except StatementFailed as exc:
+        if not sqlstate_of(exc).startswith("22"):  # a data exception: no key of this type is written like that
+            raise
+        raise not_found(table, uri) from exc
     if row is None:
         raise not_found(table, uri)
     return row

@@ -128,6 +128,7 @@ Strategy = Literal[
     "index-filtered",
     "reranked",
     "reranked-filtered",
+    "partial-index",
     "filtered-exact",
     "exact",
     "none-match",
@@ -199,9 +200,9 @@ class Answer:
     strategy: Strategy
     """index: approximate, through the HNSW index · index-filtered: the same, iterating until k rows pass the filter ·
     reranked, reranked-filtered: the same through an index of halfvec or bit codes, its candidates ranked by their
-    vectors · filtered-exact: exact over the rows that pass the filter · exact: every row read · none-match: no row
-    passes the filter · keyword: by words alone · newest: by date, without a text. For a hybrid search: the strategy of
-    its semantic part."""
+    vectors · partial-index: through an index that holds exactly the rows that pass the filter · filtered-exact: exact
+    over the rows that pass the filter · exact: every row read · none-match: no row passes the filter · keyword: by words
+    alone · newest: by date, without a text. For a hybrid search: the strategy of its semantic part."""
 
     ef_search: int | None
     elapsed_ms: float

@@ -14,6 +14,12 @@ from everindex.articles import verification
 from everindex.articles.connections.reading import Reading
 from everindex.articles.embedding import Embedder
 from everindex.articles.model import DEFAULT_MODE, Answer, Mode
+from everindex.articles.partial_indexes import (
+    PartialIndex,
+    deploy_partial_index,
+    drop_partial_index,
+    read_partial_indexes,
+)
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.keyword.row_words import RowWords
@@ -29,8 +35,10 @@ from everindex.articles.search.vector.short_answers import ShortAnswer
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.errors import EverindexError
 from everindex.index.catalog.effective_spec import effective_spec
+from everindex.index.deploy.executor import Deployed
 from everindex.index.journal import record
 from everindex.index.recall.proof import Verification
+from everindex.index.reporter import Reporter
 from everindex.pg import waiting
 from everindex.pg.address import Addresses
 from everindex.pg.connections import connect
@@ -230,6 +238,25 @@ class Searchable:
             max_seconds=max_seconds,
             search_queries=self._recall_queries,
         )
+
+    def add_partial_index(self, filters: Mapping[str, Any], *, reporter: Reporter | None = None) -> Deployed:
+        """Declares a vector index of the rows that pass `filters`, and builds it online: searches under exactly these filters go
+        through it. Worth it for one value that many searches ask for and many rows have; `everindex doctor` says which.
+        Raises FilterInvalid, SpecIllegal, and what a deploy raises."""
+        done = deploy_partial_index(self.direct_conninfo, self.spec, filters, reporter=reporter)
+        self.invalidate()
+        return done
+
+    def drop_partial_index(self, filters: Mapping[str, Any], *, reporter: Reporter | None = None) -> bool:
+        """Drops that index online, and its declaration; False where there was none. Raises FilterInvalid."""
+        done = drop_partial_index(self.direct_conninfo, self.spec, filters, reporter=reporter)
+        self.invalidate()
+        return done
+
+    def partial_indexes(self) -> list[PartialIndex]:
+        """The declared partial indexes, by name."""
+        table, _ = self.engine.known()
+        return self.reading.read(lambda connection: read_partial_indexes(connection, (table.schema, table.spec.table)))
 
     def invalidate(self) -> None:
         """Discards the caches of table, index and models: for use after this process has changed them."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from pgvector import Vector
 from psycopg import sql
 
-from everindex.articles.declared import ARTICLES, EMBEDDING_INDEX
+from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Filters
+from everindex.articles.partial_indexes import read_partial_indexes
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.request import require_width
 from everindex.articles.search.vector import statement
@@ -20,12 +21,12 @@ from everindex.articles.search.vector.strategy import choose
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import notes_of, unrecorded_note
-from everindex.index.catalog.effective_spec import effective_spec
+from everindex.index.catalog.effective_spec import as_tuned, effective_spec
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
-from everindex.index.recall.proof import Verification
+from everindex.index.recall.proof import Proof, Verification
 from everindex.index.recall.query_sample import SearchQueries
-from everindex.index.recall.verify import not_checked, prove_index, prove_planner, prove_recall
+from everindex.index.recall.verify import not_checked, prove_all, prove_index, prove_planner, prove_recall
 from everindex.index.spec import DEFAULT_K, IndexSpec
 from everindex.migrate.standing import prove_revision, read_standing
 from everindex.pg.connections import Connection, connect, lift_time_limits
@@ -98,8 +99,23 @@ def verify(
             search_queries=(search_queries or RecallQueries(read_settings(), collection))(connection, spec, observed),
             on_query=on_query,
         )
-        proofs = (*first, index, planner, recall)
+        proofs = (
+            *first,
+            index,
+            planner,
+            recall,
+            *_of_partial(connection, table, samples=samples, max_seconds=max_seconds),
+        )
         return Verification(proofs=proofs, notes=unrecorded_note(connection, table), catalog=catalog)
+
+
+def _of_partial(connection: Connection, table: CollectionTable, *, samples: int, max_seconds: float) -> Iterator[Proof]:
+    """The proofs of the partial indexes, each with the simplest search that uses it."""
+    for declared in read_partial_indexes(connection, (table.schema, table.spec.table)):
+        spec = as_tuned(connection, declared.as_declared(table.index))
+        for proof in prove_all(connection, spec, samples=samples, max_seconds=max_seconds):
+            named = proof.sentence if proof.name == "index" else f"partial index {spec.name}: {proof.sentence}"
+            yield replace(proof, sentence=named)
 
 
 def _declared(connection: Connection, collection: CollectionSpec) -> IndexSpec:
@@ -107,10 +123,10 @@ def _declared(connection: Connection, collection: CollectionSpec) -> IndexSpec:
     return collection.index or read_table(connection, collection).index
 
 
-def read_state(connection: Connection, *, floor: float) -> str:
+def read_state(connection: Connection, collection: CollectionSpec = ARTICLES, *, floor: float) -> str:
     """The current state of declaration and catalog, to compare with that of a verification. Reads only; takes a few
-    milliseconds."""
-    spec = effective_spec(connection, replace(EMBEDDING_INDEX, recall_floor=floor))
+    milliseconds. Raises what `read_table` raises for a collection whose table is gone."""
+    spec = effective_spec(connection, replace(_declared(connection, collection), recall_floor=floor))
     return state_of(connection, spec, observe(connection, spec))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.partial_indexes import read_partial_indexes
 from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.cli.output import JsonOption, is_terminal, print_json, reporter, say, tell
 from everindex.cli.proofs import print_proofs
@@ -58,7 +59,8 @@ def detach(
         with connect_patiently(
             conninfo, settings, wait, deploys=True, application_name="everindex detach"
         ) as connection:
-            plan = plan_detach(connection, DECLARED_INDEXES, also=(INDEX_NAME,))
+            also = (INDEX_NAME, *(each.name for each in read_partial_indexes(connection)))
+            plan = plan_detach(connection, DECLARED_INDEXES, also=also)
         _show(plan, as_json=as_json and dry_run)
         if dry_run or plan.is_empty:
             if as_json and not dry_run:
@@ -66,7 +68,7 @@ def detach(
             return
         _require_consent(yes)
         with reporter() as reporting:
-            done = detach_database(conninfo, DECLARED_INDEXES, also=(INDEX_NAME,), reporter=reporting)
+            done = detach_database(conninfo, DECLARED_INDEXES, also=also, reporter=reporting)
     if as_json:
         print_json({"done": list(done.sentences)} | done.as_dict())
     else:

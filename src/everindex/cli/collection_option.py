@@ -1,4 +1,4 @@
-"""The option that names the collection a command works on; without it, the articles."""
+"""The options that name the collection a command works on; without them, the articles, or all that is declared."""
 
 from __future__ import annotations
 
@@ -10,3 +10,10 @@ CollectionOption = Annotated[
     str | None,
     typer.Option("--collection", metavar="NAME", help="The collection to work on, instead of the articles."),
 ]
+OneCollectionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--collection", metavar="NAME", help="Only the indexes of this collection (`articles` for the articles)."
+    ),
+]
+"""Of commands that work on every declared index."""

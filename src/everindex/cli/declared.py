@@ -1,8 +1,8 @@
-"""The declared indexes that a command works on: the articles' own, or those of another application.
+"""The declared indexes that a command works on: those of the articles and collections, or those of another application.
 
 Configured by `--declared`, otherwise EVERINDEX_DECLARED, otherwise `declared` under `[tool.everindex]` in the
 pyproject.toml of the working directory; an empty value stands for the articles. Without any of these, the articles'
-indexes are used in a database that has the article schema; in any other, nothing is declared.
+indexes are used in a database that has the article schema, and those of its collections; in any other, nothing is declared.
 """
 
 from __future__ import annotations
@@ -53,12 +53,20 @@ DeclaredOption = Annotated[
 IndexOption = Annotated[list[str] | None, typer.Option("--index", help="Only this declared index; can be repeated.")]
 
 
-def declared_indexes(connection: Connection, declared: str | None, names: list[str] | None) -> tuple[IndexSpec, ...]:
-    """The declarations that the command works on. Raises UsageError for a missing module, attribute or index,
-    SpecIllegal for an invalid declaration, and NothingDeclared where the articles would be meant but are not in the
-    database."""
+def declared_indexes(
+    connection: Connection, declared: str | None, names: list[str] | None, collection: str | None = None
+) -> tuple[IndexSpec, ...]:
+    """The declarations that the command works on: of one `collection` only, if it is named. Raises UsageError for a missing
+    module, attribute or index, SpecIllegal for an invalid declaration, NothingDeclared where the articles would be meant
+    but are not in the database, and CollectionNotFound."""
+    if declared is not None and collection is not None:
+        raise UsageError(
+            "--declared and --collection cannot be combined.",
+            why="the index of a collection is declared with it, and no other application's.",
+            next_step="leave one of them out.",
+        )
     if declared is None:
-        specs = tuple(effective_spec(connection, spec) for spec in indexes_here(connection))
+        specs = tuple(effective_spec(connection, spec) for spec in indexes_here(connection, collection))
         if not specs:
             raise nothing_declared(connection)
     elif declared.endswith(".json") or os.path.isfile(declared):
@@ -77,7 +85,9 @@ def declared_indexes(connection: Connection, declared: str | None, names: list[s
         raise UsageError(
             f"no index {', '.join(sorted(unknown))} is declared.",
             why=f"the declared indexes are: {', '.join(spec.name for spec in specs)}.",
-            next_step="correct --index, or name another declaration with --declared.",
+            next_step="correct --index, or name another declaration with --declared."
+            if collection is None
+            else "correct --index, or leave out --collection.",
         )
     return tuple(spec for spec in specs if not names or spec.name in names)
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from everindex.cli.collection_option import OneCollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, reporter, say, tell
 from everindex.cli.plan import print_plan
-from everindex.cli.waiting import LongWaitOption, connect_patiently
+from everindex.cli.waiting import LongWaitOption, connect_patiently, open_instance
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
 from everindex.index.deploy import drop as dropping
@@ -36,8 +37,23 @@ PatienceOption = Annotated[
 def deploy(
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: OneCollectionOption = None,
     plan: Annotated[
         str | None, typer.Option("--plan", help="Run only the plan with this digest (printed by `everindex plan`).")
+    ] = None,
+    partial: Annotated[
+        str | None,
+        typer.Option(
+            "--partial",
+            metavar="JSON",
+            help="Declare and build a vector index of the rows that pass this filter, for searches under exactly it.",
+        ),
+    ] = None,
+    drop_partial: Annotated[
+        str | None,
+        typer.Option(
+            "--drop-partial", metavar="JSON", help="Drop the partial index for this filter and its declaration."
+        ),
     ] = None,
     give_up_after: GiveUpOption = None,
     patience: PatienceOption = None,
@@ -48,15 +64,63 @@ def deploy(
     as_json: JsonOption = False,
 ) -> None:
 
+    if partial is not None or drop_partial is not None:
+        _partial(partial, drop_partial, declared, collection, wait, as_json)
+        return
+
     def changed(spec: IndexSpec) -> IndexSpec:
         return _with_policy(spec, give_up_after, patience, None if keep_previous is None else keep_previous * 86400)
 
-    _run(declared, index, wait, as_json, policy=DEPLOY, expected_digest=plan, changed=changed)
+    _run(declared, index, collection, wait, as_json, policy=DEPLOY, expected_digest=plan, changed=changed)
+
+
+def _partial(
+    made: str | None,
+    dropped: str | None,
+    declared: str | None,
+    collection: str | None,
+    wait: float | None,
+    as_json: bool,
+) -> None:
+    """Makes or drops the partial index for one filter of the articles, or of a collection."""
+    if declared is not None or (made is not None and dropped is not None):
+        raise UsageError(
+            "--partial and --drop-partial cannot be combined with that.",
+            why="each is about one filter of the articles or of a collection; another application declares its partial indexes "
+            "itself.",
+            next_step="give one of the two, with --collection or without.",
+        )
+    from everindex.articles.declared import ARTICLES
+    from everindex.articles.partial_indexes import partial_index_for
+    from everindex.articles.search.filters.conditions import parse_json  # with numpy: not before they are needed
+
+    filters = parse_json(made or dropped or "")
+    with open_instance(wait, deploys=True) as instance, reporter() as reporting:
+        target = instance if collection in (None, ARTICLES.name) else instance.collection(str(collection))
+        if made is not None:
+            done = target.add_partial_index(filters, reporter=reporting)
+            name = partial_index_for(target.engine.known()[0], filters).name
+            result: dict[str, Any] = {
+                "index": name,
+                "outcome": done.outcome,
+                "did": list(done.did),
+                "warnings": list(done.warnings),
+            }
+        else:
+            name = partial_index_for(target.engine.known()[0], filters).name
+            result = {"index": name, "dropped": target.drop_partial_index(filters, reporter=reporting)}
+    if as_json:
+        print_json({"indexes": [result]})
+    elif made is not None:
+        say(f"index {name}: {str(result['outcome']).replace('-', ' ')}; searches under exactly this filter use it")
+    else:
+        say(f"index {name}: {'dropped' if result['dropped'] else 'did not exist'}")
 
 
 def heal(
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: OneCollectionOption = None,
     give_up_after: GiveUpOption = None,
     patience: PatienceOption = None,
     wait: LongWaitOption = None,
@@ -65,6 +129,7 @@ def heal(
     _run(
         declared,
         index,
+        collection,
         wait,
         as_json,
         policy=HEAL,
@@ -76,6 +141,7 @@ def heal(
 def rollback(
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: OneCollectionOption = None,
     forget: Annotated[
         bool, typer.Option("--forget", help="Drop the previous generation instead; this cannot be undone.")
     ] = False,
@@ -88,7 +154,7 @@ def rollback(
         address.server(settings) as conninfo,
         reporter() as reporting,
     ):
-        specs = _specs(conninfo, declared, index, settings, wait)
+        specs = _specs(conninfo, declared, index, collection, settings, wait)
         if len(specs) > 1:
             raise UsageError(
                 "several indexes are declared.",
@@ -117,6 +183,7 @@ def rollback(
 def _run(
     declared: str | None,
     names: list[str] | None,
+    collection: str | None,
     wait: float | None,
     as_json: bool,
     *,
@@ -130,7 +197,7 @@ def _run(
         address.server(settings) as conninfo,
         reporter() as reporting,
     ):
-        specs = _specs(conninfo, declared, names, settings, wait)
+        specs = _specs(conninfo, declared, names, collection, settings, wait)
         if expected_digest is not None and len(specs) != 1:
             raise UsageError(
                 "--plan is for a single index.",
@@ -180,10 +247,15 @@ def _show(conninfo: str, spec: IndexSpec, policy: DeployPolicy) -> None:
 
 
 def _specs(
-    conninfo: str, declared: str | None, names: list[str] | None, settings: Settings, wait: float | None
+    conninfo: str,
+    declared: str | None,
+    names: list[str] | None,
+    collection: str | None,
+    settings: Settings,
+    wait: float | None,
 ) -> tuple[IndexSpec, ...]:
     with connect_patiently(conninfo, settings, wait, deploys=True, application_name="everindex deploy") as connection:
-        return declared_indexes(connection, declared, names)
+        return declared_indexes(connection, declared, names, collection)
 
 
 def _with_policy(

@@ -128,6 +128,8 @@ class IndexSpec:
     """For halfvec and bit: how many candidates a search for 10 neighbours re-ranks; None follows k."""
 
     build: BuildPolicy = field(default=BuildPolicy())
+    is_located: bool = field(default=False, compare=False)
+    """`schema` is where the table lies, whatever the search_path; not part of a declaration in JSON."""
 
     def __post_init__(self) -> None:
         for what, name in (

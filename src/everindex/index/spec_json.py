@@ -22,7 +22,7 @@ OPCLASS_OF_TYPE = {"vector": "vector_cosine_ops", "halfvec": "halfvec_cosine_ops
 
 _TEXT = ("name", "table", "column", "schema", "opclass", "expression", "predicate", "type")
 _WHOLE = ("m", "ef_construction", "dimensions", "ef_search", "candidates")
-_KEYS = (*(field.name for field in dataclasses.fields(IndexSpec)), "type")
+_KEYS = (*(field.name for field in dataclasses.fields(IndexSpec) if field.name != "is_located"), "type")
 _POLICY_KEYS = tuple(field.name for field in dataclasses.fields(BuildPolicy))
 
 
@@ -104,7 +104,8 @@ def policy(what: str, value: object) -> BuildPolicy:
 
 def to_json(spec: IndexSpec) -> dict[str, object]:
     """The declaration as an object for JSON, without omitted values; `from_json` restores the same declaration."""
-    document = {key: value for key, value in dataclasses.asdict(spec).items() if value is not None and key != "build"}
+    document = {key: getattr(spec, key) for key in _KEYS if key not in ("type", "build")}
+    document = {key: value for key, value in document.items() if value is not None}
     given = {
         field.name: getattr(spec.build, field.name)
         for field in dataclasses.fields(BuildPolicy)

@@ -209,6 +209,30 @@ VERSIONS = (
     CREATE INDEX incident_note_incident_idx ON everindex_meta.incident_note (incident_name, topic, id);
     COMMENT ON TABLE everindex_meta.incident_note IS 'notes to incidents, never changed';
     """,
+    """
+    CREATE TABLE everindex_meta.partial_index (
+        table_schema text NOT NULL,
+        table_name text NOT NULL,
+        index_name text NOT NULL,
+        filters json NOT NULL,
+        predicate text NOT NULL,
+        made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        PRIMARY KEY (table_schema, index_name)
+    );
+    COMMENT ON TABLE everindex_meta.partial_index IS
+        'vector indexes of the rows that pass one filter, as `everindex deploy --partial` declared them';
+    CREATE TABLE everindex_meta.filter_value (
+        table_schema text NOT NULL,
+        table_name text NOT NULL,
+        column_name text NOT NULL,
+        value text NOT NULL,
+        day date NOT NULL DEFAULT CURRENT_DATE,
+        searches bigint NOT NULL,
+        PRIMARY KEY (table_schema, table_name, column_name, value, day)
+    );
+    COMMENT ON TABLE everindex_meta.filter_value IS
+        'how many searches filtered by one value alone, by day; only values that the statistics of the column list as common';
+    """,
 )
 
 

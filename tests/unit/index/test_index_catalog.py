@@ -17,6 +17,7 @@ PERMITTED = {
     "index/deploy/visibility.py": "writes indisvalid",
     "index/plan/ddl.py": "writes indisvalid",
     "alembic_kit/script.py": "SQL for psql, where no Python runs",
+    "articles/collections/creation.py": "whether a key is unique, in the statement about the table of somebody else",
     "articles/search/keyword/index/observed.py": "the table, the role's rights and the index of the words in one round trip",
     "articles/search/keyword/index/script.py": "SQL for psql, where no Python runs",
     "articles/search/keyword/state.py": "one subquery of the statement that looks whether a search may rely on the index",

@@ -1,6 +1,7 @@
-"""The record of what filters compare, in everindex_meta.filter_use: counts by column and day, never values.
+"""The record of what filters compare, in everindex_meta: counts by column and day, and of common values.
 
-Each process adds its counts every few minutes, for the rule `filter-without-index` of the doctor. It never delays a search, and
+Each process adds its counts every few minutes, for the rules `filter-without-index` and `partial-index-pays` of the doctor. It
+never delays a search, and
 nothing depends on it: where the table is missing or may not be written, nothing is recorded.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from everindex.articles.instance import Instance
-from everindex.articles.search.filters.filter_record import add_filter_uses
+from everindex.articles.search.filters.filter_record import add_filter_uses, add_filter_values
 from everindex.articles.searchable import Searchable
 from everindex.errors import EverindexError
 from everindex.pg.connections import connect
@@ -55,10 +56,15 @@ def hand_over(instance: Instance) -> None:
 
 
 def _record(instance: Instance, searched: Searchable) -> None:
-    counts = searched.searches.filter_use.take()
+    counts, values = searched.searches.filter_use.take(), searched.searches.filter_use.take_values()
     if not counts:
         return
     table, _ = searched.engine.known()
     rows = [(use.column, list(use.members), use.compared, count) for use, count in counts.items()]
     with connect(instance.direct_conninfo, application_name="everindex filters") as connection:
         add_filter_uses(connection, schema=table.schema, table=table.spec.table, uses=rows)
+        if values:
+            add_filter_values(
+                connection, schema=table.schema, table=table.spec.table,
+                values=[(column, value, count) for (column, value), count in values.items()],
+            )  # fmt: skip

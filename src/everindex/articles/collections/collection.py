@@ -12,7 +12,7 @@ from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.writer import CollectionWriter
-from everindex.articles.lookup import read_rows
+from everindex.articles.lookup import read_row, read_rows
 from everindex.articles.model import RowProblem
 from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.articles.search.request import as_filters
@@ -94,12 +94,20 @@ class Collection(Searchable):
     def embed_missing(
         self,
         *,
+        queue: Sequence[str] | None = None,
         overwrite_unrecorded: bool = False,
         on_rows: Callable[[int], None] | None = None,
         reporter: Reporter | None = None,
     ) -> ImportReport:
-        """Makes vectors for rows that have none, a zero one, or one of another model; see `Instance.embed_missing`."""
-        return self.writer.embed_missing(overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows, reporter=reporter)
+        """Makes vectors for rows that have none, a zero one, or one of another model; see `Instance.embed_missing`. `queue` is a
+        recent result of `rows_to_embed`."""
+        return self.writer.embed_missing(
+            queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows, reporter=reporter
+        )
+
+    def rows_to_embed(self, *, overwrite_unrecorded: bool = False) -> list[str]:
+        """The keys, as text, of the rows that `embed_missing` would give a vector. Reads every vector."""
+        return self.writer.keys_to_embed(overwrite_unrecorded=overwrite_unrecorded)
 
     def declare_model(self, name: str, *, sample: int = SAMPLE_ROWS) -> Declared:
         """Records which model made the vectors that have no record; see `Instance.declare_model`."""
@@ -111,6 +119,11 @@ class Collection(Searchable):
         """The rows with these keys, in their order, each with the collection's columns; a key that no row has is left out."""
         table, _ = self.engine.known()
         return read_rows(self.reading, table, keys)
+
+    def row(self, key: Any) -> dict[str, Any]:
+        """The row with that key. Raises RowNotFound."""
+        table, _ = self.engine.known()
+        return read_row(self.reading, table, str(key))
 
     def models(self) -> ModelCounts:
         """Which models made how many vectors; see `Instance.models`. Reads every vector."""

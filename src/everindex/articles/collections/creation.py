@@ -10,14 +10,19 @@ from psycopg import sql
 from everindex.articles.declared import ARTICLES
 from everindex.articles.shape.spec import (
     MAX_COLUMN_DIMENSIONS,
+    SINGLE_KEY,
     VECTOR_TYPES,
     CollectionSpec,
     Metric,
     VectorType,
     invalid,
 )
+from everindex.articles.table import CollectionTable
 from everindex.errors import CollectionInvalid
-from everindex.pg.capabilities import look, require_pgvector
+from everindex.index.catalog.observe import observe
+from everindex.index.plan.preconditions import check_column
+from everindex.index.spec import MAX_DIMENSIONS
+from everindex.pg.capabilities import HALFVEC_AND_BIT_PGVECTOR, Capabilities, look, require_pgvector, version_text
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
@@ -70,6 +75,75 @@ def require_dimensions(spec: CollectionSpec, dim: int, kind: VectorType) -> None
         raise invalid(spec.name, f"dim = {dim}", f"pgvector stores 1 to {MAX_COLUMN_DIMENSIONS} dimensions.")
 
 
+_NOT_TABLES = {
+    "v": ("a view", "make it a materialized view with a unique index, or lay the collection over its table."),
+    "f": ("a foreign table", "lay the collection over the table on the server that has its rows."),
+}
+_ABOUT_TABLE = """
+    SELECT c.relkind::text, c.relpersistence::text,
+           coalesce(bool_or(i.indnkeyatts = 1), false), coalesce(bool_or(true) FILTER (WHERE i.indexrelid IS NOT NULL), false),
+           (SELECT pg_catalog.string_agg(a.attname, ', ' ORDER BY pg_catalog.array_position(p.indkey::int2[], a.attnum))
+            FROM pg_catalog.pg_index p JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (p.indkey)
+            WHERE p.indrelid = c.oid AND p.indisprimary)
+    FROM pg_catalog.pg_class c
+    LEFT JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attname = %(key)s AND NOT k.attisdropped
+    LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+         AND k.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+    WHERE c.oid = pg_catalog.to_regclass(%(table)s)
+    GROUP BY c.oid, c.relkind, c.relpersistence
+"""
+
+
+def require_usable(connection: Connection, table: CollectionTable, *, deploys: bool) -> None:
+    """Raises CollectionInvalid for a table of somebody else that no collection can be laid over: one that is none, is gone with
+    its session, or whose key does not identify a row; with `deploys` also SpecIllegal or ExtensionTooOld for a column that no
+    vector index can hold here. Reads only."""
+    spec = table.spec
+    named = table.identifier.as_string(None)
+    with translate_errors(f"reading table {spec.table}"):
+        row = connection.execute(_ABOUT_TABLE, {"table": named, "key": spec.key}).fetchone()
+    assert row is not None  # read_table has found it
+    kind, persistence, is_unique, is_part_of_unique, primary = row
+    if kind in _NOT_TABLES:
+        what, next_step = _NOT_TABLES[kind]
+        raise invalid(
+            spec.name,
+            f"{named} is {what}",
+            "no index can be built on it, so every search would read all of it.",
+            next_step,
+        )
+    if persistence == "t":
+        raise invalid(
+            spec.name, f"{named} is a temporary table", "it is gone with the session that made it, and no other sees it.",
+            "store the rows in an ordinary table.",
+        )  # fmt: skip
+    # Across partitions PostgreSQL keeps no column unique that is not what they are divided by.
+    if not is_unique and not (kind == "p" and is_part_of_unique):
+        of = f"its primary key is ({primary})" if primary else "no unique index is on it alone"
+        raise invalid(spec.name, f"column {spec.key} does not identify a row of {named}", f"{of}.", SINGLE_KEY)
+    if deploys:
+        check_column(table.index, observe(connection, table.index))
+
+
+def require_supported(spec: CollectionSpec, server: Capabilities, dim: int, kind: VectorType) -> None:
+    """Raises CollectionInvalid for vectors that this server's pgvector does not have, or cannot index."""
+    version = server.extension_version or server.available_version
+    if version is None or version >= HALFVEC_AND_BIT_PGVECTOR:
+        return
+    update = "install pgvector 0.7.0 or later on the server and run  ALTER EXTENSION vector UPDATE , or "
+    if kind == "halfvec":
+        raise invalid(
+            spec.name, f"pgvector {version_text(version)} has no type halfvec", "halfvec came with pgvector 0.7.0.",
+            f"{update}use vector_type='vector'.",
+        )  # fmt: skip
+    if dim > MAX_DIMENSIONS["vector"]:
+        raise invalid(
+            spec.name, f"pgvector {version_text(version)} cannot index vectors of {dim} dimensions",
+            f"it indexes up to {MAX_DIMENSIONS['vector']}; wider ones through halfvec and bit, which came with pgvector 0.7.0.",
+            f"{update}use a model with fewer dimensions.",
+        )  # fmt: skip
+
+
 def create_table(
     connection: Connection,
     spec: CollectionSpec,
@@ -91,6 +165,7 @@ def create_table(
         with translate_errors("creating extension vector"):
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         server = look(connection)
+    require_supported(spec, server, dim, kind)
     columns = [
         sql.SQL("{} {} PRIMARY KEY").format(sql.Identifier(spec.key), sql.SQL(key_type)),
         *(sql.SQL("{} text").format(sql.Identifier(column)) for column in spec.text),

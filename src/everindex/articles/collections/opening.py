@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from everindex.articles.collections.collection import Collection
-from everindex.articles.collections.creation import column_types, create_table, drop_table, require_dimensions
+from everindex.articles.collections.creation import (
+    column_types,
+    create_table,
+    drop_table,
+    require_dimensions,
+    require_usable,
+)
 from everindex.articles.collections.registry import (
     as_stored,
     find_collection,
@@ -17,6 +23,7 @@ from everindex.articles.collections.registry import (
 )
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
+from everindex.articles.partial_indexes import forget_partial_indexes
 from everindex.articles.shape.spec import CollectionSpec, VectorType, invalid
 from everindex.articles.table import read_table
 from everindex.errors import CollectionInvalid
@@ -104,6 +111,7 @@ def lay_collection(instance: Opener, spec: CollectionSpec, *, deploys: bool) -> 
     ):
         table = read_table(connection, spec)
         here = replace(spec, schema=table.schema)
+        require_usable(connection, table, deploys=deploys)
         found = find_collection(connection, spec.name)
         if found is None:
             record_collection(connection, here, schema=table.schema)
@@ -123,6 +131,7 @@ def drop_collection(instance: Opener, name: str) -> None:
             raise invalid(name, "migrations made the articles", "they go with them.", "run  everindex migrate --down.")
         with connection.transaction():
             forget_collection(connection, name)
+            forget_partial_indexes(connection, (str(spec.schema), spec.table))
             if spec.is_owned:
                 drop_table(connection, spec)
     instance.opened.pop(name, None)

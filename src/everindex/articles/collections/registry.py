@@ -6,12 +6,13 @@ or the right to read it, there are none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from everindex.articles.declared import ARTICLES, DECLARED_INDEXES
+from everindex.articles.declared import ARTICLES, EMBEDDING_INDEX
+from everindex.articles.partial_indexes import PartialIndex, read_partial_indexes
 from everindex.articles.shape.spec import CollectionSpec, invalid
 from everindex.articles.table import read_table
 from everindex.errors import CollectionInvalid, CollectionNotFound, ColumnMismatch, NotMigrated
@@ -36,6 +37,11 @@ def read_collections(connection: Connection) -> list[CollectionSpec]:
     return [_spec(*row) for row in rows]
 
 
+def all_collections(connection: Connection) -> list[CollectionSpec]:
+    """The articles, where this database has them, and then those beside them. Reads only."""
+    return [*([ARTICLES] if has_article_schema(connection) else []), *read_collections(connection)]
+
+
 def find_collection(connection: Connection, name: str) -> CollectionSpec | None:
     """The collection of that name, the articles among them; None without one. Reads only."""
     if name == ARTICLES.name:
@@ -50,9 +56,7 @@ def require_collection(connection: Connection, name: str) -> CollectionSpec:
     if found is None:
         with translate_errors("reading the collections"):
             own_schema.require_readable(connection, "collection", what="which collections the database has")
-        names = [spec.name for spec in read_collections(connection)]
-        if has_article_schema(connection):
-            names.insert(0, ARTICLES.name)
+        names = [spec.name for spec in all_collections(connection)]
         raise CollectionNotFound(
             f"there is no collection {name[:80]!r}.",
             why=f"this database has: {', '.join(names)}." if names else "this database has none yet.",
@@ -86,18 +90,36 @@ def forget_collection(connection: Connection, name: str) -> bool:
         return connection.execute("DELETE FROM everindex_meta.collection WHERE name = %s", (name,)).rowcount > 0
 
 
-def declared_indexes(connection: Connection) -> list[IndexSpec]:
-    """The vector indexes that this database declares: that of the articles, where they exist, and those of its collections. A
-    collection whose table is gone declares none. Reads only."""
-    found = list(DECLARED_INDEXES) if has_article_schema(connection) else []
+def declared_indexes(connection: Connection, collection: str | None = None) -> list[IndexSpec]:
+    """The vector indexes that this database declares: that of the articles, where they exist, and those of its collections, each
+    with its partial ones. A collection whose table is gone declares none. Reads only.
+
+    With a name: those of that collection alone. Raises CollectionNotFound then, and what `read_table` raises."""
+    partial = read_partial_indexes(connection)
+    if collection is not None:
+        spec = require_collection(connection, collection)
+        return _with_partial(EMBEDDING_INDEX if spec is ARTICLES else read_table(connection, spec).index, partial)
+    found = _with_partial(EMBEDDING_INDEX, partial) if has_article_schema(connection) else []
     for spec in read_collections(connection):
         try:
             table = read_table(connection, spec)
         except (NotMigrated, ColumnMismatch):
             continue
         if table.dimensions is not None:
-            found.append(table.index)
+            found += _with_partial(table.index, partial)
     return found
+
+
+def _with_partial(whole: IndexSpec, partial: Sequence[PartialIndex]) -> list[IndexSpec]:
+    """The index of all rows, and the partial ones of its table."""
+    return [
+        whole,
+        *(
+            each.as_declared(whole)
+            for each in partial
+            if each.table == whole.table and (each.schema == whole.schema or not whole.is_located)
+        ),
+    ]
 
 
 def as_stored(spec: CollectionSpec) -> dict[str, Any]:

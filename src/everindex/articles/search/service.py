@@ -261,7 +261,7 @@ class SearchService:
         if request.is_filtered:
             table, _ = self._engine.known()
             request.bound(table)
-            self.filter_use.note(table, request.filters)
+            self.filter_use.note(table, request.filters, is_by_vector=request.mode in ("semantic", "hybrid"))
         if request.facets:
             facets_statement(self._engine.known()[0], request.facets, sql.SQL(""), most=1)
 

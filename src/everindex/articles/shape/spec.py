@@ -7,6 +7,7 @@ the catalog.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -119,9 +120,15 @@ class CollectionSpec:
             schema=schema,
             column=self.vector,
             opclass=opclass,
+            is_located=True,
         )
 
     def _check(self) -> None:
+        if not isinstance(self.key, str):
+            raise invalid(
+                self.name, "its key is not the name of one column", "hits, records and pages identify a row by one value.",
+                SINGLE_KEY,
+            )  # fmt: skip
         named = (self.key, *self.text, self.vector, *self.metadata)
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
@@ -149,10 +156,20 @@ class CollectionSpec:
 
 
 def index_name(table: str, suffix: str) -> str:
-    """`table_suffix`, with the table's part cut so that the name and those of its generations fit into NAMEDATALEN."""
-    most = MAX_NAME_BYTES - len("__next") - 1 - len(suffix.encode())
-    cut = table.encode()[: max(most, 8)].decode("utf-8", "ignore")
-    return f"{cut}_{suffix}"[: MAX_NAME_BYTES - len("__next")]
+    """`table_suffix`; where that and the names of generations would not fit into NAMEDATALEN, cut, with a hash of the whole: two
+    long names may begin alike."""
+    whole, most = f"{table}_{suffix}", MAX_NAME_BYTES - len("__next")
+    if len(whole.encode()) <= most:
+        return whole
+    tail = "_" + hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return whole.encode()[: most - len(tail)].decode("utf-8", "ignore") + tail
+
+
+#: What to do for a table whose key has several columns, or none that is unique.
+SINGLE_KEY = (
+    "name a column that is unique by itself, or add one:  ALTER TABLE … ADD COLUMN row_id bigint GENERATED ALWAYS AS IDENTITY "
+    "UNIQUE."
+)
 
 
 def invalid(name: str, what: str, why: str, next_step: str = "correct the declaration.") -> CollectionInvalid:

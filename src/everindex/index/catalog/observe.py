@@ -99,10 +99,11 @@ def _with_canonical(connection: Connection, spec: IndexSpec, observed: Observed)
 
 
 def in_search_path(connection: Connection, spec: IndexSpec) -> IndexSpec:
-    """`spec` in the schema that its unqualified table name resolves to on this connection; unchanged if it does not resolve.
-
-    Reads only.
+    """`spec` in the schema that its unqualified table name resolves to on this connection; unchanged if it does not resolve, or
+    if it is located already. Reads only.
     """
+    if spec.is_located:
+        return spec
     row = connection.execute(
         """
         SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

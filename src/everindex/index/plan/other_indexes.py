@@ -13,6 +13,7 @@ from everindex.index.catalog.generations import has_generation_name
 from everindex.index.catalog.index_parts import index_names
 from everindex.index.catalog.key import is_key
 from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.partial_names import is_partial_name
 from everindex.index.plan.ddl import drop_statement
 from everindex.index.spec import IndexSpec
 from everindex.pg.reindex_leftovers import reindex_leftover
@@ -78,8 +79,16 @@ def indexes_beside(spec: IndexSpec, observed: Observed) -> tuple[Beside, ...]:
         and not has_generation_name(index.name, spec.name)
         and index.builder_pid is None
         and reindex_leftover(index.name) is None  # handled separately
+        and not _go_together(spec, index)
         and _is_on_column(spec, observed, index)
     )
+
+
+def _go_together(spec: IndexSpec, index: ObservedIndex) -> bool:
+    """Whether one is a partial index that everindex declares beside the other: neither is for the searches of the other."""
+    if is_partial_name(index.name) and index.predicate is not None:
+        return True
+    return is_partial_name(spec.name) and spec.predicate is not None and index.predicate is None
 
 
 def _is_on_column(spec: IndexSpec, observed: Observed, index: ObservedIndex) -> bool:

@@ -12,7 +12,7 @@ from everindex.errors import EverindexError
 from everindex.index.catalog.drift import differences
 from everindex.index.catalog.index_parts import names_of, size_of
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.catalog.roles import declared_index
 from everindex.index.catalog.set_aside import aside_words
 from everindex.index.plan.other_indexes import Beside, indexes_beside
@@ -64,7 +64,7 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
         return fails("index", f"index {spec.name} is incomplete: {broken}", remedy), observed
     sentence = (
         f"index {spec.name} exists, is valid and as declared (hnsw, {spec.opclass}, m = {found.m}, "
-        f"ef_construction = {found.ef_construction}, {size_text(size_of(observed, found))})"
+        f"ef_construction = {found.ef_construction}, {size_text(size_of(observed, found))}{_rows_of(found)})"
     )
     beside = indexes_beside(spec, observed)
     parts = drifted_parts(spec, observed, found)[:3]  # as many as fit into a sentence
@@ -74,6 +74,11 @@ def prove_index(connection: Connection, spec: IndexSpec) -> tuple[Proof, Observe
         sentence="; ".join([sentence, *(other.sentence for other in beside), *(told for told, _ in parts)]),
         next_step=" ".join([*(other.advice for other in beside), *(advice for _, advice in parts)]) or None,
     ), observed
+
+
+def _rows_of(found: ObservedIndex) -> str:
+    """Of a partial index: which rows it holds."""
+    return "" if found.predicate is None else f", where {found.predicate}"
 
 
 def prove_planner(

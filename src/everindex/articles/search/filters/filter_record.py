@@ -1,6 +1,8 @@
-"""What filters compare, as everindex_meta.filter_use records it: counts of searches by table, column and day.
+"""What filters compare, as everindex_meta records it: counts of searches by table, column and day, and of common values.
 
-Names only, never values. If the schema is missing or may not be written, nothing is recorded.
+A value is recorded only where the server's own statistics list it among the most common ones of its column, so that nothing is
+written down about a query that PostgreSQL has not written down about the rows. If the schema is missing or may not be written,
+nothing is recorded.
 """
 
 from __future__ import annotations
@@ -54,3 +56,39 @@ def add_filter_uses(
                 )  # fmt: skip
     except psycopg.Error as exc:
         log.debug("use of filters not recorded: %s", type(exc).__name__)
+
+
+def add_filter_values(
+    connection: Connection, *, schema: str, table: str, values: Sequence[tuple[str, str, int]]
+) -> None:
+    """Adds (column, value, searches that filtered by it alone) to the counts of today, of values that are common in the column.
+    The connection must be in autocommit mode."""
+    where = {"schema": schema, "table": table}
+    try:
+        with connection.transaction():
+            connection.execute(
+                "DELETE FROM everindex_meta.filter_value WHERE table_schema = %(schema)s AND table_name = %(table)s "
+                "AND day < CURRENT_DATE - %(days)s::int",
+                {**where, "days": KEPT_DAYS},
+            )
+            connection.execute(
+                """
+                INSERT INTO everindex_meta.filter_value (table_schema, table_name, column_name, value, searches)
+                SELECT %(schema)s::text, %(table)s::text, given.column_name, given.value, sum(given.searches)
+                FROM unnest(%(columns)s::text[], %(values)s::text[], %(searches)s::bigint[])
+                     AS given (column_name, value, searches)
+                WHERE EXISTS (
+                    SELECT FROM pg_catalog.pg_stats s
+                    WHERE s.schemaname = %(schema)s::text AND s.tablename = %(table)s::text AND s.attname = given.column_name
+                      AND given.value = ANY (s.most_common_vals::text::text[]))
+                GROUP BY given.column_name, given.value
+                ON CONFLICT (table_schema, table_name, column_name, value, day)
+                    DO UPDATE SET searches = filter_value.searches + EXCLUDED.searches
+                """,
+                {
+                    **where, "columns": [each[0] for each in values], "values": [each[1] for each in values],
+                    "searches": [each[2] for each in values],
+                },
+            )  # fmt: skip
+    except psycopg.Error as exc:
+        log.debug("values of filters not recorded: %s", type(exc).__name__)

@@ -1,4 +1,7 @@
-"""The count of what filters compare, by column and without values: what an index could serve, in memory and bounded.
+"""The count of what filters compare: what an index could serve, in memory and bounded.
+
+Columns are counted without values. A value is counted where it is the whole filter, for a partial index of its rows; what is
+recorded of these is limited to the common ones (`filter_record.py`).
 
 Counted are comparisons that an index serves by itself: equality and order, not below $not, and not those that only exclude rows.
 """
@@ -12,12 +15,15 @@ from typing import Literal
 
 from everindex.articles.search.filters.condition_sql import is_range
 from everindex.articles.search.filters.conditions import Comparison, Condition, Group, Part
-from everindex.articles.search.filters.forms import AnyFilters, names_of
+from everindex.articles.search.filters.forms import AnyFilters, names_of, without_expiry
 from everindex.articles.search.filters.targets import JSON_TYPES, find_target
 from everindex.articles.table import CollectionTable
 
 #: Kinds of comparison remembered at a time; programs have a few dozen, and clients could make any number.
 MOST_USES = 200
+#: The same of values; longer ones are no kind of rows.
+MOST_VALUES = 1000
+MOST_VALUE_CHARS = 200
 
 Compared = Literal["equal", "order", "numbers", "texts"]
 """equal · order: of a column · numbers, texts: by order, of a member of a JSON column."""
@@ -39,12 +45,16 @@ class FilterUse:
 
     def __init__(self) -> None:
         self._counts: dict[Use, int] = {}
+        self._values: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
-    def note(self, table: CollectionTable, filters: AnyFilters) -> None:
-        """Counts one search under filters that fit the table."""
+    def note(self, table: CollectionTable, filters: AnyFilters, *, is_by_vector: bool = False) -> None:
+        """Counts one search under filters that fit the table; their value only `is_by_vector`, which a partial index serves."""
         found = set(uses(table, filters))
+        value = only_value(table, filters) if is_by_vector else None
         with self._lock:
+            if value is not None and (value in self._values or len(self._values) < MOST_VALUES):
+                self._values[value] = self._values.get(value, 0) + 1
             for use in found:
                 if use in self._counts or len(self._counts) < MOST_USES:
                     self._counts[use] = self._counts.get(use, 0) + 1
@@ -54,6 +64,12 @@ class FilterUse:
         with self._lock:
             counts, self._counts = self._counts, {}
         return counts
+
+    def take_values(self) -> dict[tuple[str, str], int]:
+        """(column, value as PostgreSQL writes it) → searches that filtered by it alone, since the last call."""
+        with self._lock:
+            values, self._values = self._values, {}
+        return values
 
 
 def uses(table: CollectionTable, filters: AnyFilters) -> Iterator[Use]:
@@ -66,6 +82,19 @@ def uses(table: CollectionTable, filters: AnyFilters) -> Iterator[Use]:
             yield Use(table.spec.date or name, (), "order")
         else:
             yield Use(name, (), "equal")
+
+
+def only_value(table: CollectionTable, filters: AnyFilters) -> tuple[str, str] | None:
+    """The column and the value, as PostgreSQL writes it, of a filter that is one equality; None for any other."""
+    condition = without_expiry(filters)
+    comparison = None if condition is None else condition.root
+    if not isinstance(comparison, Comparison) or comparison.operator != "$eq" or is_range(table, comparison):
+        return None
+    target, value = find_target(table, comparison.name, comparison.members, comparison.where), comparison.values[0]
+    if target.kind in JSON_TYPES or target.kind.endswith("[]") or value.kind == "null":
+        return None
+    text = {"true": "t", "false": "f"}[value.text] if value.kind == "boolean" else value.text
+    return (target.name, text) if len(text) <= MOST_VALUE_CHARS else None
 
 
 def _of_part(table: CollectionTable, part: Part) -> Iterator[Use]:

@@ -119,6 +119,34 @@ def key_of(filters: AnyFilters) -> Filters | bytes:
     return filters.digest if isinstance(filters, Condition) else filters
 
 
+def as_condition(filters: AnyFilters) -> Condition:
+    """The filters (not empty) as a condition: those that say the same in the same order have the same digest, in either
+    form."""
+    if isinstance(filters, Condition):
+        return filters
+    return Condition(all_of([equals(name, value) for name in NAMES if (value := getattr(filters, name))]))
+
+
+def without_expiry(filters: AnyFilters) -> Condition | None:
+    """The filters as they were given, without the condition that a row has not expired; None where that is all."""
+    if isinstance(filters, Filters) and filters.is_empty:
+        return None
+    condition = as_condition(filters)
+    root = condition.root
+    if isinstance(root, Unexpired):
+        return None
+    if not isinstance(root, Group) or root.operator != "$and" or Unexpired() not in root.parts:
+        return condition
+    left = [part for part in root.parts if not isinstance(part, Unexpired)]
+    return Condition(all_of(left)) if left else None
+
+
+def literal_where(table: CollectionTable, filters: AnyFilters) -> str:
+    """The condition of filters (not empty) with their values written into it, as a partial index has it. Raises as `where`."""
+    text, given = condition_sql(table, as_condition(filters))
+    return text % {name: sql.Literal(value).as_string(None) for name, value in given.items()}
+
+
 def names_of(filters: AnyFilters) -> tuple[str, ...]:
     """Which filters are set, without their values."""
     if isinstance(filters, Condition):

@@ -26,6 +26,7 @@ from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.explanation import Explanation, explanation_of, named_statement, planned
 from everindex.articles.search.vector.filter_counts import PassingRows
 from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
+from everindex.articles.search.vector.partial import choose_partial, partial_of
 from everindex.articles.search.vector.row_codes import RowCodes
 from everindex.articles.search.vector.short_answers import ShortAnswer, ShortAnswers
 from everindex.articles.search.vector.state import look_at
@@ -214,6 +215,8 @@ class SearchEngine:
         with limited(connection):
             table, serving = self._look(connection)
         batch = replace(batch, table=table, serving=serving)
+        if search_plan.partial is not None:
+            return self._without_partials(connection, batch, search_plan)
         if serving.index_name is None and is_whole:
             return batch, found, as_read(search_plan, reason=NO_INDEX), []
         if (table, serving.indexes) != (before.table, before.serving.indexes):
@@ -240,6 +243,22 @@ class SearchEngine:
             found, _, _ = self._run(connection, batch, search_plan)
         return batch, found, search_plan, [f"{reason}: every row was read (exact search)"]
 
+    def _without_partials(
+        self, connection: Connection, batch: _Batch, search_plan: SearchPlan
+    ) -> tuple[_Batch, list[list[Row]], SearchPlan, list[str]]:
+        """The same search as if there was no partial index, after the planner did not use the one of its filter."""
+        notices = []
+        if any(each.index_name == search_plan.partial for each in batch.serving.partials):
+            plan = planned(connection, batch.table, batch.page, batch.vectors[0], search_plan)
+            notices.append(f"the planner does not use the partial index {search_plan.partial} ({plan.summary})")
+        others = replace(batch, serving=replace(batch.serving, partials=()))
+        search_plan = self._choose(connection, others)
+        found, scanned, _ = self._run(connection, others, search_plan)
+        if scanned == "as-chosen":
+            return others, found, search_plan, notices
+        batch, found, search_plan, more = self._look_into(connection, others, search_plan, found, scanned)
+        return batch, found, search_plan, [*notices, *more]
+
     def _choose(self, connection: Connection, batch: _Batch) -> SearchPlan:
         page, serving = batch.page, batch.serving
         request, rows = page.request, page.rows
@@ -248,6 +267,11 @@ class SearchEngine:
         depth = rows if shown is None else depth_of(k=rows, shown=shown)
         passing, experience = None, UNKNOWN
         if request.is_filtered:
+            partial_index = (
+                partial_of(serving, batch.table, request.filters) if serving.partials and not exact else None
+            )
+            if partial_index is not None:
+                return choose_partial(partial_index, k=rows, shown=shown, ef_search=ef_search)
             up_to = counted_up_to(serving, k=depth)
             passing = self._passing.count(connection, batch.table, request.filters, up_to=up_to)
             experience = self._history.of(request.filters, rows)
@@ -322,6 +346,7 @@ class SearchEngine:
             [as_binary(vector) if name == "vector" else parameters[name] for name in text.names]
             for vector in batch.vectors
         ]
+        serving = serving.by(search_plan)
         counted = (serving.indexes, serving.tables) if search_plan.is_by_index and serving.indexes else ()
         index = serving.indexes[0] if counted and search_plan.most_entries is not None else None
         given = roundtrip.run_counted(connection, search_plan.settings, text.positional, values, counted, index=index)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from psycopg import sql
 
 from everindex.articles.declared import ARTICLES
-from everindex.articles.search.vector.strategy import Serving
+from everindex.articles.search.vector.strategy import PUSHED_FROM_ROWS, Serving
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.index.catalog.effective_spec import effective_spec, read_tuned
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.observed import Observed
+from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.partial_names import is_partial_name
 from everindex.index.catalog.roles import serving_spec
-from everindex.index.spec import IndexSpec
+from everindex.index.spec import OPCLASSES, IndexSpec
 from everindex.pg.capabilities import look
 from everindex.pg.connections import Connection
 
@@ -50,7 +54,12 @@ def serving_of(connection: Connection, spec: IndexSpec, observed: Observed) -> S
         None if found is None else connection.execute(_COUNTED, {"index": found[1].oid, "table": table}).fetchone()
     )
     server = look(connection)
-    return Serving(
+    partials = [
+        _serving_partial(connection, spec, index, table)
+        for index in observed.indexes
+        if is_partial_name(index.name) and index.predicate and index.is_valid and index.method == "hnsw"
+    ]
+    whole = Serving(
         index_name=None if found is None else found[1].name,
         estimated_rows=max(int(row[0] or 0) if row else 0, 0) or observed.estimated_rows,
         has_iterative_scan=server.has_iterative_scan,
@@ -60,3 +69,21 @@ def serving_of(connection: Connection, spec: IndexSpec, observed: Observed) -> S
         indexes=() if found is None or counted is None else tuple(counted[0]) or (found[1].oid,),
         tables=() if counted is None else tuple(counted[1]) or (counted[2],),
     )
+    if not partials or whole.estimated_rows < PUSHED_FROM_ROWS:
+        return whole
+    return replace(
+        whole,
+        partials=tuple(replace(whole, **each) for each in partials),
+    )
+
+
+def _serving_partial(connection: Connection, spec: IndexSpec, index: ObservedIndex, table: str) -> dict[str, Any]:
+    """What a search through a partial index knows of it, beside what holds for the table. Reads only."""
+    counted = connection.execute(_COUNTED, {"index": index.oid, "table": table}).fetchone()
+    return {
+        "index_name": index.name,
+        "key_type": OPCLASSES[index.opclass][0],
+        "tuned": read_tuned(connection, replace(spec, name=index.name), index),
+        "indexes": () if counted is None else tuple(counted[0]) or (index.oid,),
+        "tables": () if counted is None else tuple(counted[1]) or (counted[2],),
+    }

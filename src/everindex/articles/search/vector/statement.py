@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.search.filters import AnyFilters, where
+from everindex.articles.search.filters import AnyFilters, literal_where, where
 from everindex.articles.search.vector.strategy import SearchPlan
 from everindex.articles.table import CollectionTable
 
@@ -22,41 +22,41 @@ def of(
     it continues, `after_distance` and `after_uri`."""
     if not search_plan.is_by_index:
         return nearest_of_all(table, filters, k=k, continues=search_plan.continues)
+    condition, parameters = where(table, filters) if search_plan.partial is None else (_written_out(table, filters), {})
     if search_plan.candidates is None:
-        return nearest(table, filters, k=search_plan.fetch, continues=search_plan.continues)
-    return nearest_by_codes(
+        return _nearest(table, condition, k=search_plan.fetch, continues=search_plan.continues), parameters
+    return _nearest_by_codes(
         table,
-        filters,
+        condition,
         k=k,
         candidates=search_plan.candidates,
         key_type=search_plan.key_type,
         continues=search_plan.continues,
-    )
+    ), parameters
 
 
-def nearest(
-    table: CollectionTable, filters: AnyFilters, *, k: int, continues: bool = False
-) -> tuple[sql.Composed, dict[str, Any]]:
+def _written_out(table: CollectionTable, filters: AnyFilters) -> sql.Composable:
+    """The condition of the filters with its values, as a partial index has it."""
+    return sql.SQL(" AND ({})".format(literal_where(table, filters).replace("%", "%%")))
+
+
+def _nearest(table: CollectionTable, condition: sql.Composable, *, k: int, continues: bool = False) -> sql.Composed:
     """The search through an index of the vectors; the scan skips the rows before the place where it continues.
 
     The LIMIT is a literal: with a parameter, a generic plan assumes 10 % of the rows and reads them all.
     """
-    condition, parameters = where(table, filters)
     measured = _measured(table)
-    return (
-        sql.SQL(
-            "SELECT {columns}, {measured} AS distance FROM {table} "
-            "WHERE {vector} IS NOT NULL{condition}{place} ORDER BY {measured} LIMIT {k}"
-        ).format(
-            columns=table.selected,
-            measured=measured,
-            table=table.identifier,
-            vector=table.vector,
-            condition=condition,
-            place=sql.SQL(" AND {}").format(_after(table, measured)) if continues else sql.SQL(""),
-            k=sql.Literal(k),
-        ),
-        parameters,
+    return sql.SQL(
+        "SELECT {columns}, {measured} AS distance FROM {table} "
+        "WHERE {vector} IS NOT NULL{condition}{place} ORDER BY {measured} LIMIT {k}"
+    ).format(
+        columns=table.selected,
+        measured=measured,
+        table=table.identifier,
+        vector=table.vector,
+        condition=condition,
+        place=sql.SQL(" AND {}").format(_after(table, measured)) if continues else sql.SQL(""),
+        k=sql.Literal(k),
     )
 
 
@@ -67,7 +67,7 @@ def nearest_of_all(
     Equally distant rows are ordered by uri, so that the next page begins exactly where one ends.
 
     A setting (enable_indexscan) would not suffice: the statement is prepared, PostgreSQL may keep its plan from the
-    sixth execution on, and a kept plan ignores later settings (docs: SQL-PREPARE). With the text of `nearest`, exact
+    sixth execution on, and a kept plan ignores later settings (docs: SQL-PREPARE). With the text of `_nearest`, exact
     searches used the index after ten index searches had.
     """
     condition, parameters = where(table, filters)
@@ -102,11 +102,16 @@ def nearest_of_rows(table: CollectionTable, *, k: int) -> sql.Composed:
     )
 
 
-def nearest_by_codes(
-    table: CollectionTable, filters: AnyFilters, *, k: int, candidates: int, key_type: str, continues: bool = False
-) -> tuple[sql.Composed, dict[str, Any]]:
+def _nearest_by_codes(
+    table: CollectionTable,
+    condition: sql.Composable,
+    *,
+    k: int,
+    candidates: int,
+    key_type: str,
+    continues: bool = False,
+) -> sql.Composed:
     """The search through an index of halfvec or bit codes: its nearest `candidates`, ranked by their vectors."""
-    condition, parameters = where(table, filters)
     ranked = sql.SQL(
         "SELECT {names}, {measured} AS distance FROM "
         "(SELECT {columns}, {vector} FROM {table} WHERE {vector} IS NOT NULL{condition} "
@@ -125,7 +130,7 @@ def nearest_by_codes(
     )
     if continues:
         ranked = _continued(table, ranked)
-    return sql.SQL("{ranked} ORDER BY distance LIMIT {k}").format(ranked=ranked, k=sql.Literal(k)), parameters
+    return sql.SQL("{ranked} ORDER BY distance LIMIT {k}").format(ranked=ranked, k=sql.Literal(k))
 
 
 def count_passing(table: CollectionTable, filters: AnyFilters, *, limit: int) -> tuple[sql.Composed, dict[str, Any]]:

@@ -34,6 +34,8 @@ CLUSTERED_FETCH_FACTOR = 1.3
 CLUSTERED_EF_SEARCH = (40, 200)
 #: An index search leaves the planner no choice, and planning would be a tenth of its time.
 KEEPS_PLAN = ("plan_cache_mode", "auto")
+#: The same from the first search on, whatever its values.
+ONE_PLAN = ("plan_cache_mode", "force_generic_plan")
 #: A filter may have few rows near the query. Where the server does not count entries, the scan gives up after this many
 #: times the entries it would need if the filter were independent of the vectors.
 PATIENCE = 20
@@ -91,6 +93,9 @@ class SearchPlan:
     leaves_ties: bool = False
     """Equally distant rows may come in any order, since the statement was made for the index."""
 
+    partial: str | None = None
+    """The partial index that holds the rows of the filter, whose values stand in the statement then."""
+
     @property
     def is_by_index(self) -> bool:
         return self.ef_search is not None
@@ -101,10 +106,10 @@ class SearchPlan:
         return not self.is_by_index and not self.leaves_ties
 
     @property
-    def shape(self) -> tuple[Strategy, int, int | None, bool]:
+    def shape(self) -> tuple[Strategy, int, int | None, bool, str | None]:
         """What the text of its statement depends on. Strategies with different settings or order do not share a text, since a
         prepared statement keeps its plan."""
-        return self.strategy, self.fetch, self.candidates, self.continues
+        return self.strategy, self.fetch, self.candidates, self.continues, self.partial
 
     def why_exact(self, page: Page, notices: Sequence[str]) -> str | None:
         """The notice of an exact search that was not requested; None where `notices` say it, or nobody would wonder."""
@@ -150,6 +155,15 @@ class Serving:
 
     tables: tuple[int, ...] = ()
     """The oid of the table, or of its partitions."""
+
+    partials: tuple[Serving, ...] = ()
+    """The partial indexes, each as what serves the searches under its filter."""
+
+    def by(self, search_plan: SearchPlan) -> Serving:
+        """What serves this plan: the partial index, where it goes through one."""
+        if search_plan.partial is None:
+            return self
+        return next((each for each in self.partials if each.index_name == search_plan.partial), self)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -277,7 +291,9 @@ def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None 
     (docs/measurements/search.md). Under a filter it would also collect the passing rows by another index and sort them.
     Only one plan remains, so it is kept.
     """
-    settings = [("hnsw.ef_search", str(ef_search)), KEEPS_PLAN]
+    # A plan for the values of the filter could go through a partial index that happens to fit, unasked.
+    keeps_plan = KEEPS_PLAN if most_tuples is None or not serving.partials else ONE_PLAN
+    settings = [("hnsw.ef_search", str(ef_search)), keeps_plan]
     if serving.estimated_rows >= PUSHED_FROM_ROWS:
         settings.append(("enable_seqscan", "off"))
         if most_tuples is not None:
