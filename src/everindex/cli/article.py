@@ -1,4 +1,4 @@
-"""`everindex article` and `everindex similar`: one article, and the articles nearest to it in meaning."""
+"""`everindex article` and `everindex similar`: one article or row, and those nearest to it in meaning."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from typing import Annotated
 import typer
 
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
+from everindex.cli.collection_option import CollectionOption
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.search import AfterOption, DiversityOption, MinSimilarityOption, print_answer
 from everindex.cli.waiting import WaitOption, open_instance
 
-UriArgument = Annotated[str, typer.Argument(help="URI of the article, as printed by search.")]
+UriArgument = Annotated[
+    str, typer.Argument(help="URI of the article, or key of the collection's row, as printed by search.")
+]
 
 
-def article(uri: UriArgument, wait: WaitOption = None, as_json: JsonOption = False) -> None:
+def article(
+    uri: UriArgument, collection: CollectionOption = None, wait: WaitOption = None, as_json: JsonOption = False
+) -> None:
     with open_instance(wait) as instance:
-        values = dataclasses.asdict(instance.article(uri))
+        found = instance.article(uri) if collection is None else instance.collection(collection).row(uri)
+    values = found if isinstance(found, dict) else dataclasses.asdict(found)
     if as_json:
         print_json(values)
         return
@@ -39,11 +45,13 @@ def similar(
         float,
         typer.Option("--near-duplicate-distance", help="Cosine distance below which two articles are near-duplicates."),
     ] = NEAR_DUPLICATE_DISTANCE,
+    collection: CollectionOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     with open_instance(wait) as instance:
-        answer = instance.similar(
+        target = instance if collection is None else instance.collection(collection)
+        answer = target.similar(
             uri,
             k=k,
             after=after,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from everindex.articles.collections.collection import Collection
+from everindex.articles.collections.description import describe, sentence_of
 from everindex.articles.instance import Instance
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.waiting import WaitOption, open_instance
-from everindex.errors import EverindexError, UsageError
-from everindex.units import count_text
+from everindex.errors import UsageError
 
 
 def collections(
@@ -77,35 +76,14 @@ def collections(
             )  # fmt: skip
         elif verb == "drop":
             _drop(instance, given, yes=yes)
-        found = [_told(instance, instance.collection(spec.name)) for spec in instance.collections()]
+        found = [describe(spec, instance.collection(spec.name).engine.known) for spec in instance.collections()]
     if as_json:
         print_json({"collections": found})
         return
     if not found:
         say("there are no collections beside the articles: make one with  everindex collections create NAME --dim 384")
     for one in found:
-        about = one["problem"] or (
-            f"{count_text(one['rows'], 'row')} · {one['type']}({one['dimensions']}) · {one['metric']} · index {one['index']}"
-        )
-        say(f"{one['name']}: {one['table']} · {about}")
-
-
-def _told(instance: Instance, collection: Collection) -> dict[str, Any]:
-    """A collection as it is now."""
-    spec = collection.spec
-    told: dict[str, Any] = {
-        "name": spec.name, "table": f"{spec.schema}.{spec.table}", "metric": spec.metric, "is_owned": spec.is_owned,
-        "key": spec.key, "text": list(spec.text), "vector": spec.vector, "metadata": list(spec.metadata),
-        "rows": None, "type": None, "dimensions": None, "index": None, "problem": None,
-    }  # fmt: skip
-    try:
-        table, serving = collection.engine.known()
-    except EverindexError as exc:
-        return told | {"problem": f"{exc.slug}: {exc.what}"}
-    return told | {
-        "rows": serving.estimated_rows, "type": table.vector_type, "dimensions": table.dimensions,
-        "index": serving.index_name or "missing (run  everindex deploy)",
-    }  # fmt: skip
+        say(sentence_of(one))
 
 
 def _typed(metadata: list[str]) -> dict[str, str]:

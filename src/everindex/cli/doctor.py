@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.collections.registry import declared_indexes as indexes_here
 from everindex.articles.ingest.stored_vectors import sample_comparison
+from everindex.cli.collection_option import OneCollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, nothing_declared
 from everindex.cli.given_declaration import as_advised
 from everindex.cli.output import JsonOption, print_json, say, tell
@@ -18,7 +19,6 @@ from everindex.doctor.fix import FixResult, apply_fixes
 from everindex.doctor.rule import Report, Rule, RuleResult
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.spec import IndexSpec
-from everindex.migrate.standing import has_article_schema
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import Connection, connect
@@ -34,6 +34,7 @@ def doctor(
     show_all: Annotated[bool, typer.Option("--all", help="Also show the rules that pass.")] = False,
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: OneCollectionOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +46,7 @@ def doctor(
         mended: tuple[FixResult, ...] = ()
         with connect_patiently(conninfo, settings, wait, application_name="everindex doctor") as connection:
             found = look(connection)
-            specs = _declared(connection, declared, index, settings.recall_floor)
+            specs = _declared(connection, declared, index, collection, settings.recall_floor)
             report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
         if fix:
             _tell_plan(report)
@@ -67,17 +68,18 @@ def doctor(
 
 
 def _declared(
-    connection: Connection, declared: str | None, names: list[str] | None, floor: float
+    connection: Connection, declared: str | None, names: list[str] | None, collection: str | None, floor: float
 ) -> tuple[IndexSpec, ...]:
     """The declarations; where there are none, prints a line about it and returns none, since server and tables are
     examined anyway."""
     if declared is not None or names:
-        return declared_indexes(connection, declared, names)
-    if not has_article_schema(connection):
+        return declared_indexes(connection, declared, names, collection)
+    here = indexes_here(connection, collection)
+    if not here:
         missing = nothing_declared(connection)
         tell(f"{missing.what} Server and tables are examined anyway.\n  next: {missing.next_step}")
         return ()
-    return tuple(effective_spec(connection, replace(spec, recall_floor=floor)) for spec in DECLARED_INDEXES)
+    return tuple(effective_spec(connection, replace(spec, recall_floor=floor)) for spec in here)
 
 
 def _print(report: Report, *, show_all: bool) -> None:

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from everindex.cli.collection_option import CollectionOption
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say
 from everindex.cli.waiting import WaitOption, open_instance
+from everindex.errors import UsageError
 from everindex.units import count_text
 
 
@@ -26,11 +28,20 @@ def embed(
             help="Also re-embed articles whose model is unrecorded; their old vectors are lost.",
         ),
     ] = False,
+    collection: CollectionOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
+    if collection is not None and check:
+        raise UsageError(
+            "--check does not work on a collection.",
+            why="it compares the vectors of articles with their texts.",
+            next_step=f"leave one of them out:  everindex embed --collection {collection}  makes what is missing.",
+        )
+    rows = "article" if collection is None else "row"
     with open_instance(wait) as instance:
-        model = instance.embedder.model
+        target = instance if collection is None else instance.collection(collection)
+        model = target.embedder.model
         told: dict[str, Any] = {"model": model}
         if check:
             with row_progress("comparing") as advance:
@@ -40,26 +51,26 @@ def embed(
                 say(f"{count_text(compared.rows, 'vector')} compared with the text, {compared.other} did not match")
                 if compared.mended:
                     say(f"  {compared.mended} re-embedded")
-        queue = instance.articles_to_embed(overwrite_unrecorded=overwrite_unrecorded)
+        queue = target.writer.keys_to_embed(overwrite_unrecorded=overwrite_unrecorded)
         waiting = len(queue)
         if dry_run:
             if as_json:
                 print_json({"waiting": waiting, **told})
             else:
-                say(f"{count_text(waiting, 'article')} without a vector of {model}")
+                say(f"{count_text(waiting, rows)} without a vector of {model}")
             return
         with (
             reporter() as reporting,
             row_progress("embedding", total=waiting) as advance,
         ):
-            report = instance.embed_missing(
+            report = target.embed_missing(
                 queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=advance, reporter=reporting
             )
     done, left = report.stored.updated, report.without_vector
     if as_json:
         print_json({"embedded": done, "without_vector": left, "failure_reason": report.failure_reason, **told})
     else:
-        say(f"{count_text(done, 'article')} embedded with {model}, {left} still without a vector")
+        say(f"{count_text(done, rows)} embedded with {model}, {left} still without a vector")
         if left:
             say(f"  first reason: {report.failure_reason}")
     if left:

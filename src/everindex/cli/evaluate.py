@@ -11,6 +11,7 @@ import typer
 
 from everindex.articles.model import MAX_K, MODES, Mode
 from everindex.articles.search.options import MAX_RERANK
+from everindex.cli.collection_option import CollectionOption
 from everindex.cli.measure import write_text
 from everindex.cli.output import JsonOption, print_json, row_progress, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
@@ -58,6 +59,7 @@ def evaluate(
         str | None, typer.Option("--baseline", help="Name of the system that the others are compared with (the first one).")
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write a drawing to this SVG file.")] = None,
+    collection: CollectionOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -68,11 +70,12 @@ def evaluate(
 
     judgements = read_judgements(file, qrels)
     with open_instance(wait) as instance:
+        searched = instance if collection is None else instance.collection(collection)
         chosen = _rerankers(rerankers, candidates, instance.settings.rerank_model)
         systems = systems_of(_modes(modes), models or (), chosen, candidates=candidates or CANDIDATES)
         with row_progress("embedding") if models else nullcontext() as advance:
             found = run_evaluation(
-                instance, judgements, systems, k=k, baseline=baseline, on_texts=advance,
+                searched, judgements, systems, k=k, baseline=baseline, on_texts=advance,
                 on_system=lambda system: tell(f"evaluating {system.name}"),
             )  # fmt: skip
     if plot is not None:

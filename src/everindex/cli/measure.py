@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from everindex.cli.collection_option import OneCollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
@@ -30,6 +31,7 @@ MaxSecondsOption = Annotated[float, typer.Option("--max-seconds", help="Seconds 
 def measure(
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: OneCollectionOption = None,
     k: KOption = 10,
     queries: QueriesOption = 100,
     sample: Annotated[
@@ -46,7 +48,7 @@ def measure(
     settings = read_settings()
     with address.server(settings) as conninfo:
         with connect_patiently(conninfo, settings, wait, application_name="everindex measure") as connection:
-            specs = declared_indexes(connection, declared, index)
+            specs = declared_indexes(connection, declared, index, collection)
         if svg is not None and len(specs) > 1:
             raise UsageError(
                 "--svg works for a single index.",

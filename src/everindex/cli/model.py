@@ -11,6 +11,7 @@ import typer
 
 from everindex.articles.embedding.declaration import SAMPLE_ROWS
 from everindex.articles.embedding.model_counts import ModelCounts
+from everindex.cli.collection_option import CollectionOption
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.waiting import WaitOption, open_instance
 from everindex.errors import UsageError
@@ -29,6 +30,7 @@ def model(
     sample: Annotated[
         int, typer.Option("--sample", help="Number of stored vectors that `declare` compares.", min=10, max=10_000)
     ] = SAMPLE_ROWS,
+    collection: CollectionOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,19 +39,20 @@ def model(
         _fetch(name, as_json=as_json)
         return
     with open_instance(wait) as instance:
+        target = instance if collection is None else instance.collection(collection)
         if verb == "declare":
-            done = instance.declare_model(name, sample=sample)
+            done = target.declare_model(name, sample=sample)
             if as_json:
                 print_json(done.as_dict())
             else:
                 say(f"declared: {done.model} made the vectors without a record")
                 say(f"  compared: {done.agreement.sentence}")
             return
-        counts = instance.models()
+        counts = target.models()
     if as_json:
         print_json(counts.as_dict())
     else:
-        _print(counts)
+        _print(counts, collection)
 
 
 def _verb_of(words: list[str]) -> tuple[Literal["show", "declare", "fetch"], str]:
@@ -79,22 +82,23 @@ def _fetch(name: str, *, as_json: bool) -> None:
         say(f"use it with  EMBEDDING_MODEL={LOCAL_PREFIX}{files.name}")
 
 
-def _print(counts: ModelCounts) -> None:
+def _print(counts: ModelCounts, collection: str | None) -> None:
+    of = "" if collection is None else f" --collection {collection}"
     lines = [(name, count, "") for name, count in counts.recorded.items()]
     if counts.unrecorded:
-        of = f"declared: {counts.declared}, of {counts.declared_form}" if counts.declared else "model unknown"
-        lines.append(("unrecorded", counts.unrecorded, of))
+        about = f"declared: {counts.declared}, of {counts.declared_form}" if counts.declared else "model unknown"
+        lines.append(("unrecorded", counts.unrecorded, about))
     once = ", once the model of the other vectors is declared" if counts.is_unrecorded else ""
     lines += [
         (
             "without a vector",
             counts.without_vector,
-            f"everindex embed creates them{once}" if counts.without_vector else "",
+            f"everindex embed{of} creates them{once}" if counts.without_vector else "",
         ),
         (
             "zero",
             counts.zero,
-            f"searches cannot find them; everindex embed re-embeds them{once}" if counts.zero else "",
+            f"searches cannot find them; everindex embed{of} re-embeds them{once}" if counts.zero else "",
         ),
         (
             "not normalised",
@@ -107,7 +111,6 @@ def _print(counts: ModelCounts) -> None:
         say(f"{name:<{width}}  {count:>9}{f'  {remark}' if remark else ''}")
     if counts.is_unrecorded:
         say(
-            "until  everindex model declare NAME , search texts are matched by keyword only, and no vector is stored "
-            "beside "
-            "these"
+            f"until  everindex model declare NAME{of} , search texts are matched by keyword only, and no vector is stored "
+            "beside these"
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from everindex.cli.collection_option import OneCollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.waiting import WaitOption, connect_patiently
@@ -21,6 +22,7 @@ from everindex.units import count_text, size_text
 def plan(
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: OneCollectionOption = None,
     trial: Annotated[
         bool, typer.Option("--trial/--no-trial", help="Time a build over 1,000 rows in a temporary table.")
     ] = True,
@@ -32,7 +34,7 @@ def plan(
         address.server(settings) as conninfo,
         connect_patiently(conninfo, settings, wait, application_name="everindex plan") as connection,
     ):
-        specs = declared_indexes(connection, declared, index)
+        specs = declared_indexes(connection, declared, index, collection)
         found = [preview_plan(connection, spec, policy=DEPLOY, with_trial=trial) for spec in specs]
     if as_json:
         print_json({"plans": [each.as_dict() for each in found]})

@@ -9,9 +9,13 @@ from everindex.index.recall.proof import Verification
 
 
 def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:
-    """Prints a line for each check, with what to do if it failed."""
+    """Prints a line for each check, with what to do if it failed, those of several collections below their names."""
     marks = {True: "✓", False: "✗", None: "–"}
+    collection = None
     for proof in result.proofs:
+        if proof.collection != collection:
+            collection = proof.collection
+            to(f"{collection}:")
         to(f"{marks[proof.holds]} {proof.sentence}")
         if proof.next_step:
             to(f"    next: {as_advised(proof.next_step)}")

@@ -1,16 +1,20 @@
-"""`everindex status`: the database's revision and the state of every declared index; quick, without measurements."""
+"""`everindex status`: the database's revision, its collections and the state of every declared index; without measurements."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
+from everindex.cli.collection_option import OneCollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.index.recall.proof import Note, Verification
+from everindex.errors import NothingDeclared
+from everindex.index.recall.proof import Note, Proof, Verification
 from everindex.index.recall.verify import note_of_shortfall, prove_index
-from everindex.migrate.standing import prove_revision
+from everindex.index.spec import IndexSpec
 from everindex.pg import address
 from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import Connection
@@ -19,7 +23,11 @@ from everindex.settings import read_settings
 
 
 def status(
-    declared: DeclaredOption = None, index: IndexOption = None, wait: WaitOption = None, as_json: JsonOption = False
+    declared: DeclaredOption = None,
+    index: IndexOption = None,
+    collection: OneCollectionOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     settings = read_settings()
     with (
@@ -27,24 +35,58 @@ def status(
         connect_patiently(found_at.direct, settings, wait, application_name="everindex status") as connection,
     ):
         found = look(connection)
-        proofs = [prove_revision(connection)] if declared is None else []
-        for spec in declared_indexes(connection, declared, index):
+        proofs, collections = _standing(connection, collection) if declared is None else ([], [])
+        for spec in _specs(connection, declared, index, collection, collections):
             proof, observed = prove_index(connection, spec)
             proofs += [proof, *(note_of_shortfall(connection, spec, observed) if proof.holds else ())]
-        notes = _notes(connection) if declared is None else ()
+        notes = _notes(connection) if declared is None and collection is None else ()
         reads = None if found_at.read is None else state_of(found_at.read, primary=connection)
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
     result = Verification(proofs=tuple(proofs), notes=notes)
     if as_json:
         where = {"server": server, "database": address.describe(found_at.direct)}
-        print_json(where | ({} if reads is None else {"reads": reads.as_dict()}) | result.as_dict())
+        told = {"collections": collections} if collections else {}
+        print_json(where | ({} if reads is None else {"reads": reads.as_dict()}) | told | result.as_dict())
     else:
         say(f"{server}, {address.describe(found_at.direct)}")
         if reads is not None:
             say(f"reads: {reads.sentence}")
+        _print_collections(collections)
         print_proofs(result, to=say)
     if not result.holds:
         raise typer.Exit(3)
+
+
+def _standing(connection: Connection, collection: str | None) -> tuple[list[Proof], list[dict[str, Any]]]:
+    """The proofs that precede those of the indexes, and the collections as they are now."""
+    from everindex.articles.collections.description import described, prove_standing  # not before a server has answered
+
+    if collection is None:
+        return list(prove_standing(connection)), described(connection)
+    return [], [each for each in described(connection) if each["name"] == collection]
+
+
+def _specs(
+    connection: Connection,
+    declared: str | None,
+    names: list[str] | None,
+    collection: str | None,
+    collections: list[dict[str, Any]],
+) -> tuple[IndexSpec, ...]:
+    """The declared indexes; none where the database has collections, and all of them have lost their tables."""
+    try:
+        return declared_indexes(connection, declared, names, collection)
+    except NothingDeclared:
+        if collections:
+            return ()
+        raise
+
+
+def _print_collections(collections: list[dict[str, Any]]) -> None:
+    from everindex.articles.collections.description import sentence_of
+
+    for each in collections:
+        say(f"collection {sentence_of(each)}")
 
 
 def _notes(connection: Connection) -> tuple[Note, ...]:

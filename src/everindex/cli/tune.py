@@ -8,14 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from everindex.articles.declared import DECLARED_INDEXES
+from everindex.articles.collections.registry import declared_indexes as indexes_here
 from everindex.cli.advice_text import print_advice, print_applied
+from everindex.cli.collection_option import OneCollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.measure import KOption, MaxSecondsOption, QueriesOption, write_text
 from everindex.cli.output import JsonOption, print_json, reporter, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
 from everindex.cli.warm import warm_after
 from everindex.errors import UsageError
+from everindex.index.catalog.adopted import adopted_here
 from everindex.index.catalog.observe import in_search_path
 from everindex.index.spec import IndexSpec
 from everindex.index.spec_json import to_json
@@ -24,7 +26,7 @@ from everindex.index.tuning.apply import Applied, apply_advice, recommended, res
 from everindex.index.tuning.recommendation import Advice, advise
 from everindex.index.tuning.survey_result import Budget
 from everindex.pg import address
-from everindex.pg.connections import connect
+from everindex.pg.connections import Connection, connect
 from everindex.settings import Settings, read_settings
 
 
@@ -34,6 +36,7 @@ def tune(
     ] = None,
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: OneCollectionOption = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Deploy the recommended configuration online and use it for searches.")
     ] = False,
@@ -56,10 +59,10 @@ def tune(
     budget = Budget(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
     with address.server(settings) as conninfo:
         with connect_patiently(conninfo, settings, wait, application_name="everindex tune") as connection:
-            specs = declared_indexes(connection, declared, index)
-            in_code = {spec.name: in_search_path(connection, spec) for spec in DECLARED_INDEXES}
+            specs = declared_indexes(connection, declared, index, collection)
+            in_code = _in_code(connection) if declared is None else {}
         if back:
-            _reset(conninfo, [in_code[spec.name] for spec in specs], settings, as_json)
+            _reset(conninfo, [in_code[spec.schema, spec.name] for spec in specs], settings, as_json)
             return
         results: list[dict[str, Any]] = []
         for spec in specs:
@@ -70,7 +73,7 @@ def tune(
                 print_advice(advice)
             result = advice.as_dict()
             if apply and declared is None and advice.choice is not None:
-                applied = _apply(conninfo, in_code[spec.name], advice, budget, settings)
+                applied = _apply(conninfo, in_code[spec.schema, spec.name], advice, budget, settings)
                 result["applied"] = applied.as_dict()
                 if not as_json:
                     print_applied(applied, k)
@@ -82,6 +85,12 @@ def tune(
         print_json({"tuned": results})
     if not all(result["holds"] for result in results):
         raise typer.Exit(3)
+
+
+def _in_code(connection: Connection) -> dict[tuple[str, str], IndexSpec]:
+    """The declarations before tuning, by the schema and the name that their indexes have in this database."""
+    located = (adopted_here(connection, in_search_path(connection, spec)) for spec in indexes_here(connection))
+    return {(spec.schema, spec.name): spec for spec in located}
 
 
 def _refuse_contradictions(declared: str | None, *, apply: bool, write: bool, back: bool) -> None:

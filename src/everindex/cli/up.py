@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from everindex.articles.collections.description import has_only_collections
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.instance import Instance
 from everindex.cli.output import reporter, row_progress, tell
 from everindex.cli.proofs import print_proofs
 from everindex.cli.serve import HostOption, PortOption, serve_instance
 from everindex.cli.waiting import LongWaitOption, connect_patiently, open_instance
+from everindex.errors import EverindexError
 from everindex.index.reporter import Reporter
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
@@ -39,7 +41,11 @@ def up(
     settings = read_settings()
     with address.server(settings) as conninfo:
         tell(f"PostgreSQL: {address.describe(conninfo)}")
-        connect_patiently(conninfo, settings, wait, deploys=True).close()
+        with connect_patiently(conninfo, settings, wait, deploys=True) as connection:
+            is_of_collections = has_only_collections(connection) and not sample
+        if is_of_collections:
+            _serve_collections(conninfo, settings, wait, host=host, port=port)
+            return
         with reporter() as reporting:
             is_new = _set_up_before_index(conninfo, settings, reporting)
         wants_sample = sample if sample is not None else (is_new and settings.uses_embedded_server)
@@ -52,6 +58,23 @@ def up(
             print_proofs(instance.verify(samples=SAMPLES, max_seconds=SECONDS), to=tell)
             tell(f"ready after {time.monotonic() - started:.1f} s")
             serve_instance(instance, settings, host=host, port=port)
+
+
+def _serve_collections(
+    conninfo: str, settings: Settings, wait: float | None, *, host: str | None, port: int | None
+) -> None:
+    """Deploys and serves a database that has collections and no articles; nothing is migrated."""
+    tell("this database has collections and no articles, and is served as it is (everindex migrate adds the articles)")
+    with open_instance(wait, deploys=True, conninfo=conninfo, settings=settings) as instance:
+        for spec in instance.collections():
+            try:
+                collection = instance.collection(spec.name)
+                with reporter() as reporting:
+                    collection.deploy(reporter=reporting)
+                print_proofs(collection.verify(samples=SAMPLES, max_seconds=SECONDS).of(spec.name), to=tell)
+            except EverindexError as exc:
+                tell(f"{spec.name}: {exc.slug}: {exc.what}")
+        serve_instance(instance, settings, host=host, port=port)
 
 
 def _set_up_before_index(conninfo: str, settings: Settings, reporting: Reporter) -> bool:

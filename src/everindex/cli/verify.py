@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.collections.registry import require_collection
-from everindex.articles.declared import ARTICLES
+from everindex.articles.collections.registry import all_collections, require_collection
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.verification import verify as verify_database
 from everindex.cli.collection_option import CollectionOption
-from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, require_article_schema
+from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, nothing_declared
 from everindex.cli.output import JsonOption, print_json, query_progress, say
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.index.recall.proof import Verification
+from everindex.errors import ColumnMismatch, TableNotFound
+from everindex.index.recall.proof import Verification, fails
 from everindex.index.recall.verify import prove_all
 from everindex.pg import address
 from everindex.pg.connections import connect, lift_time_limits
@@ -39,28 +40,55 @@ def verify(
     settings = read_settings()
     with address.server(settings) as conninfo:
         with connect_patiently(conninfo, settings, wait) as connection:
-            spec = ARTICLES if collection is None else require_collection(connection, collection)
-            if declared is None and spec is ARTICLES:
-                require_article_schema(connection)
+            if collection is not None:
+                collections = [require_collection(connection, collection)]
+            else:
+                collections = [] if declared is not None else all_collections(connection)
+            if declared is None and not collections:
+                raise nothing_declared(connection)
         if declared is not None:
             result = _verify_declared(conninfo, declared, index, floor, samples=samples, max_seconds=max_seconds)
         else:
-            with query_progress("measuring recall") as show:
-                result = verify_database(
-                    conninfo,
-                    spec,
-                    floor=settings.recall_floor if floor is None else floor,
-                    is_floor_requested=floor is not None,
-                    samples=samples,
-                    max_seconds=max_seconds,
-                    on_query=show,
-                )
+            result = _verify_collections(
+                conninfo, collections,
+                floor=settings.recall_floor if floor is None else floor,
+                is_floor_requested=floor is not None, samples=samples, max_seconds=max_seconds,
+            )  # fmt: skip
     if as_json:
         print_json(result.as_dict())
     else:
         print_proofs(result, to=say)
     if not result.holds:
         raise typer.Exit(3)
+
+
+def _verify_collections(
+    conninfo: str,
+    collections: list[CollectionSpec],
+    *,
+    floor: float,
+    is_floor_requested: bool,
+    samples: int,
+    max_seconds: float,
+) -> Verification:
+    """The checks of one collection after the other; of several, one whose table is gone is a failed check."""
+    found: list[Verification] = []
+    for spec in collections:
+        try:
+            with query_progress("measuring recall") as show:
+                result = verify_database(
+                    conninfo, spec, floor=floor, is_floor_requested=is_floor_requested, samples=samples, max_seconds=max_seconds,
+                    on_query=show,
+                )  # fmt: skip
+        except (TableNotFound, ColumnMismatch) as exc:
+            if len(collections) == 1:
+                raise
+            result = Verification(proofs=(fails("index", exc.what.rstrip("."), exc.next_step),))
+        found.append(result if len(collections) == 1 else result.of(spec.name))
+    return Verification(
+        proofs=tuple(proof for each in found for proof in each.proofs),
+        notes=tuple(note for each in found for note in each.notes),
+    )
 
 
 def _verify_declared(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from everindex.cli.collection_option import OneCollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, connect_patiently
@@ -18,6 +19,7 @@ from everindex.settings import read_settings
 def warm(
     declared: DeclaredOption = None,
     index: IndexOption = None,
+    collection: OneCollectionOption = None,
     max_seconds: Annotated[float, typer.Option("--max-seconds", help="Seconds after which to stop.", min=0.1)] = 60.0,
     wait: WaitOption = None,
     as_json: JsonOption = False,
@@ -25,7 +27,7 @@ def warm(
     settings = read_settings()
     with address.server(settings) as conninfo:
         with connect_patiently(conninfo, settings, wait, application_name="everindex warm") as connection:
-            specs = declared_indexes(connection, declared, index)
+            specs = declared_indexes(connection, declared, index, collection)
         done = [warming.warm(conninfo, spec, max_seconds=max_seconds) for spec in specs]
     if as_json:
         print_json({"indexes": [each.as_dict() for each in done]})

@@ -20,7 +20,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Mode
 from everindex.articles.search.request import SearchRequest, as_filters
 from everindex.articles.searchable import Searchable
-from everindex.errors import EverindexError, ExtraMissing, RowNotFound
+from everindex.errors import EverindexError, ExtraMissing
 from everindex.index.recall.verify import prove_index
 from everindex.migrate.standing import has_article_schema, prove_revision
 from everindex.pg.capabilities import look, version_text
@@ -82,14 +82,7 @@ class Tools:
                     if value is not None
                 }
             )
-        rows = self._instance.collection(collection).get([key])
-        if not rows:
-            raise RowNotFound(
-                f"collection {collection!r} has no row {key[:200]!r}.",
-                why="no row has that key: it was never stored, or was deleted.",
-                next_step="search for it by its text.",
-            )
-        return _cut(rows[0])
+        return _cut(self._instance.collection(collection).row(key))
 
     def collections(self) -> dict[str, Any]:
         """The collections beside the articles, with the columns that filters can name."""

@@ -29,6 +29,7 @@ from everindex.web.api.schemas import ProblemOut
 from everindex.web.http.envelope import Envelope
 from everindex.web.http.hosts import Hosts
 from everindex.web.http.problems import as_ours
+from everindex.web.pages import collections as collection_pages
 from everindex.web.pages import incident as one_incident_page
 from everindex.web.pages import incidents as incident_page
 from everindex.web.pages import index as index_page
@@ -100,7 +101,7 @@ def create_app(
     )
     for part in (
         api, collections_api, saved_api, incidents_api, deletion_api, operations,
-        search_page, saved_page, incident_page, one_incident_page, index_page,
+        search_page, saved_page, incident_page, one_incident_page, index_page, collection_pages,
     ):  # fmt: skip
         app.include_router(part.router)
     app.add_route("/static/{name:path}", serve_asset, include_in_schema=False)

@@ -7,19 +7,17 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from everindex.articles.collections.collection import Collection
 from everindex.articles.embedding import Embedder, OpenAICompatibleEmbedder
 from everindex.articles.embedding.choose import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.instance import Instance
-from everindex.articles.verification import read_state
 from everindex.errors import EmbeddingFailed, EverindexError, ServerBusy
 from everindex.pg.capabilities import Capabilities, look
-from everindex.pg.sqlstate import translate_errors
 from everindex.web.http.cached import AsyncCache
 from everindex.web.http.thread_slots import ThreadSlots
+from everindex.web.index_watch import IndexWatch
 from everindex.web.reports.facets import Facet, read_facets
-from everindex.web.reports.index_report import IndexReport, read_index_report
-from everindex.web.reports.proofs import BackgroundProofs
 from everindex.web.reports.readiness import ReadyProbe
 
 T = TypeVar("T")
@@ -47,7 +45,8 @@ class Site:
         self, instance: Instance, *, facets_seconds: float, index_seconds: float, verification_seconds: float
     ) -> None:
         self.instance = instance
-        self.proofs = BackgroundProofs(instance.verify, seconds=verification_seconds)
+        self._watch_seconds = {"index_seconds": index_seconds, "verification_seconds": verification_seconds}
+        self._watches: dict[str, IndexWatch] = {}
         self.ready = ReadyProbe(instance.conninfo, reading=instance.reading)
         self._database = ThreadSlots(
             instance.settings.pool_size, wait_seconds=DATABASE_WAIT_SECONDS, refusal=self._refusal
@@ -62,30 +61,25 @@ class Site:
         self.versions: AsyncCache[Capabilities] = AsyncCache(
             lambda: self.in_database(self._look), seconds=facets_seconds
         )
-        self.index: AsyncCache[IndexReport] = AsyncCache(
-            lambda: self.in_database(lambda: read_index_report(instance)), seconds=index_seconds
-        )
 
     def close(self) -> None:
         """Closes the connections to the endpoint of the embedding model; the instance stays open."""
         if isinstance(self._query_embedder, OpenAICompatibleEmbedder):
             self._query_embedder.close()
 
-    async def catalog(self) -> str:
-        """The current state of declaration and catalog, with which checks and report are marked."""
-        return await self.in_database(self._read_state)
+    async def watch(self, collection: str | None = None) -> IndexWatch:
+        """The checks and the report of the articles' index, or of a collection's. Raises CollectionNotFound."""
+        searched = self.instance if collection is None else await self.collection(collection)
+        found = self._watches.get(searched.spec.name)
+        if found is None or found.searched is not searched:
+            found = IndexWatch(self.instance, searched, self.in_database, **self._watch_seconds)
+            self._watches[searched.spec.name] = found
+        return found
 
-    def _read_state(self) -> str:
-        with self.instance.connection() as connection, translate_errors("reading the catalog"):
-            return read_state(connection, floor=self.instance.settings.recall_floor)
-
-    async def report(self, catalog: str, *, wait_seconds: float | None = None) -> IndexReport:
-        """The report on the index, for this state of the catalog or a later one. Raises TimeoutError if it takes longer."""
-        report = await self.index.get(wait_seconds=wait_seconds)
-        if report.catalog != catalog:
-            self.index.invalidate()
-            report = await self.index.get(wait_seconds=wait_seconds)
-        return report
+    async def collection(self, name: str) -> Collection:
+        """An open collection. Raises CollectionNotFound."""
+        opened: Collection | None = self.instance.opened.get(name)
+        return opened if opened is not None else await self.in_database(lambda: self.instance.collection(name))
 
     def _refusal(self) -> EverindexError:
         """Why no slot became free: the server is unreachable, or there are too many requests."""

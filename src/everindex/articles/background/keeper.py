@@ -11,6 +11,7 @@ from typing import assert_never
 
 from everindex.articles.background.declared_model_watch import DeclaredModelTask
 from everindex.articles.background.expired_rows import ExpiredRowsTask
+from everindex.articles.collections.description import has_only_collections
 from everindex.articles.collections.registry import declared_indexes, read_collections
 from everindex.articles.declared import ARTICLES
 from everindex.articles.instance import Instance
@@ -51,7 +52,8 @@ def reason_to_wait(connection: Connection) -> str | None:
     """Why no index may be changed now; None when the database is at this release's revision. Reads only.
 
     Before head the index is not due yet, or a first load is running; beyond head a later release with its own keeper
-    may have declared another index or none. In an attached database the index is always due.
+    may have declared another index or none. In an attached database the index is always due, and in one of collections
+    alone, which has no migrations.
     """
     migrating = holder_of(connection, "migrate")
     if migrating is not None:
@@ -63,6 +65,8 @@ def reason_to_wait(connection: Connection) -> str | None:
         case "attached" | "head":
             return None
         case "none":
+            if has_only_collections(connection):
+                return None
             return "the database is not migrated yet (everindex migrate)"
         case "unknown":
             return (

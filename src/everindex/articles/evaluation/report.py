@@ -18,7 +18,7 @@ from everindex.articles.evaluation.measures import (
     measure_names,
 )
 from everindex.articles.evaluation.systems import Evaluated, Run, System, known_keys
-from everindex.articles.instance import Instance
+from everindex.articles.searchable import Searchable
 from everindex.errors import UsageError
 
 
@@ -97,7 +97,7 @@ class Evaluation:
 
 
 def evaluate(
-    instance: Instance,
+    searched: Searchable,
     judgements: Judgements,
     systems: Sequence[System],
     *,
@@ -118,10 +118,10 @@ def evaluate(
             next_step="name one of them as the baseline.",
         )
     measure(judgements.queries, {}, k=k)  # whether the library is there, before the searches
-    table, _ = instance.engine.known()
-    with instance.connection() as connection:
+    table, _ = searched.engine.known()
+    with searched.reading.connection() as connection:
         known = known_keys(connection, table, sorted(judgements.keys))
-    evaluated = Evaluated(instance, k=k, on_texts=on_texts)
+    evaluated = Evaluated(searched, k=k, on_texts=on_texts)
     measured: list[Measured] = []
     for system in systems:
         if on_system is not None:

@@ -18,11 +18,11 @@ from everindex.articles.embedding import Embedder, embed_queries
 from everindex.articles.embedding.choose import LOCAL_PREFIX, embedder_at_own_width
 from everindex.articles.embedding.local.cross_encoder import CrossEncoder
 from everindex.articles.evaluation.judgements import JudgedQuery
-from everindex.articles.instance import Instance
 from everindex.articles.model import Mode
 from everindex.articles.search.hybrid import DEPTH, fuse
 from everindex.articles.search.request import SearchRequest
 from everindex.articles.search.rerank import joined_text, text_of
+from everindex.articles.searchable import Searchable
 from everindex.articles.table import CollectionTable
 from everindex.errors import EmbeddingFailed, UsageError
 from everindex.pg.connections import Connection
@@ -88,10 +88,10 @@ def shown(model: str) -> str:
 
 
 class Evaluated:
-    """The searches of one instance for judged queries. Vectors and models are made once, for all systems that use them."""
+    """The searches of one collection for judged queries. Vectors and models are made once, for all systems that use them."""
 
-    def __init__(self, instance: Instance, *, k: int, on_texts: Callable[[int], None] | None = None) -> None:
-        self._instance = instance
+    def __init__(self, searched: Searchable, *, k: int, on_texts: Callable[[int], None] | None = None) -> None:
+        self._searched = searched
         self._k = k
         self._on_texts = on_texts
         self._in_memory: dict[str, _InMemory] = {}
@@ -135,7 +135,7 @@ class Evaluated:
         return both
 
     def _stored(self, request: SearchRequest, run: Run) -> list[tuple[str, str]]:
-        answer = self._instance.searches.answer(request)
+        answer = self._searched.searches.answer(request)
         for notice in answer.notices:
             run.notices[notice] = run.notices.get(notice, 0) + 1
         return [(str(hit.key), text_of(hit)) for hit in answer.hits]
@@ -150,12 +150,12 @@ class Evaluated:
 
     def _vectors_of(self, model: str) -> _InMemory:
         if model not in self._in_memory:
-            table, _ = self._instance.engine.known()
+            table, _ = self._searched.engine.known()
             if self._texts is None:
-                with self._instance.connection() as connection:
+                with self._searched.reading.connection() as connection:
                     self._texts = _read_texts(connection, table)
-            width = table.dimensions or self._instance.settings.dimensions
-            embedder = embedder_at_own_width(model, self._instance.settings, width=width)
+            width = table.dimensions or self._searched.settings.dimensions
+            embedder = embedder_at_own_width(model, self._searched.settings, width=width)
             self._in_memory[model] = _InMemory(embedder, self._texts, self._on_texts)
         return self._in_memory[model]
 

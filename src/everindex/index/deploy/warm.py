@@ -97,17 +97,23 @@ def warm(conninfo: str, spec: IndexSpec, *, max_seconds: float, stop: threading.
 
 
 def warm_in_background(
-    conninfo: str, spec: IndexSpec, *, max_seconds: float, stop: threading.Event | None = None
+    conninfo: str, *specs: IndexSpec, max_seconds: float, stop: threading.Event | None = None
 ) -> threading.Thread:
-    """The same in a thread that does not keep the process alive; the result is logged. Raises nothing."""
+    """The same for one index after the other, all within `max_seconds`, in a thread that does not keep the process alive; the
+    results are logged. Raises nothing."""
 
     def run() -> None:
-        try:
-            log.info("%s", warm(conninfo, spec, max_seconds=max_seconds, stop=stop).sentence)
-        except EverindexError as exc:
-            log.info("index %s was not warmed: %s", spec.name, exc.slug)
-        except Exception:
-            log.exception("warm-up failed with an internal error; it has no other effect")
+        deadline = time.monotonic() + max_seconds
+        for spec in specs:
+            left = deadline - time.monotonic()
+            if left <= 0 or (stop is not None and stop.is_set()):
+                return
+            try:
+                log.info("%s", warm(conninfo, spec, max_seconds=left, stop=stop).sentence)
+            except EverindexError as exc:
+                log.info("index %s was not warmed: %s", spec.name, exc.slug)
+            except Exception:
+                log.exception("warm-up failed with an internal error; it has no other effect")
 
     thread = threading.Thread(target=run, name="everindex-warm", daemon=True)
     thread.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from everindex.message_text import with_backticks
@@ -32,10 +32,14 @@ class Proof:
     not_tried: tuple[str, ...] = ()
     """Sources of queries that were not available, and why."""
 
+    collection: str | None = None
+    """The collection that it is about, where proofs of several stand together."""
+
     def as_dict(self) -> dict[str, Any]:
         measured = self.recall
         return {
             "name": self.name,
+            **({} if self.collection is None else {"collection": self.collection}),
             "holds": self.holds,
             "sentence": with_backticks(self.sentence),
             "next": None if self.next_step is None else with_backticks(self.next_step),
@@ -88,6 +92,10 @@ class Verification:
     @property
     def holds(self) -> bool:
         return all(proof.holds for proof in self.proofs)
+
+    def of(self, collection: str) -> Verification:
+        """The same, each proof marked as one of that collection."""
+        return replace(self, proofs=tuple(replace(proof, collection=collection) for proof in self.proofs))
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -1,25 +1,42 @@
-"""The routes of the collections beside the articles: which there are, and the search of each."""
+"""The routes of the collections beside the articles: which there are, the search of each, its rows and its index."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 
-from everindex.articles.collections.collection import Collection
-from everindex.articles.model import VISIBLE
+from everindex.articles.collections.description import describe
+from everindex.articles.model import MAX_K, VISIBLE
+from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
+from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.request import SearchRequest, choose_mode
-from everindex.errors import EverindexError, QueryInapplicable, UsageError
+from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response
 from everindex.web.api.inputs import read_json_as
-from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of, facets_of, one_of_two, query_of
-from everindex.web.api.schemas import CollectionAnswerOut, CollectionBody, CollectionQuery, CollectionsOut
+from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of, facets_of, index_answer, one_of_two, query_of
+from everindex.web.api.schemas import (
+    AFTER,
+    DISTANCE,
+    DIVERSITY,
+    FILTER,
+    MIN_SIMILARITY,
+    SHARE,
+    SIMILARITY,
+    CollectionAnswerOut,
+    CollectionBody,
+    CollectionQuery,
+    CollectionsOut,
+    K,
+    RowOut,
+)
 from everindex.web.api.search import answer, vector_of, vector_of_base64
 from everindex.web.http.inputs import read_query, read_where
 from everindex.web.site import Site, site_of
 
 Name = Annotated[str, Path(description="Name of the collection.")]
+Key = Annotated[str, Query(description="What identifies the row, as text.")]
 
 router = APIRouter(prefix="/api/collections", responses=PROBLEMS, tags=["collections"])
 
@@ -54,10 +71,63 @@ async def search_by_body(request: Request, name: Name) -> Any:
     return await _answered(request, name, await read_json_as(request, CollectionBody, _of_body))
 
 
+@router.get(
+    "/{name}/similar", summary="Rows similar to a row", response_model=CollectionAnswerOut, responses=MISSING, tags=["search"],
+)  # fmt: skip
+async def similar(
+    request: Request,
+    name: Name,
+    key: Key,
+    k: Annotated[int, Query(description=f"Number of rows to return, 1 to {MAX_K}.", json_schema_extra=K)] = 10,
+    after: Annotated[str | None, Query(description=AFTER)] = None,
+    min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)] = None,
+    diversity: Annotated[float | None, Query(description=DIVERSITY, json_schema_extra=SHARE)] = None,
+    filter: Annotated[
+        str | None, Query(description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
+    ] = None,
+    without_near_duplicates: Annotated[
+        bool, Query(description="Omit near-duplicates of the row and of each other.")
+    ] = False,
+    near_duplicate_distance: Annotated[
+        float, Query(description="Distance below which two rows are near-duplicates.", json_schema_extra=DISTANCE)
+    ] = NEAR_DUPLICATE_DISTANCE,
+) -> Any:
+    """The k rows nearest to the row with that key, excluding the row itself."""
+    site = site_of(request)
+    filters = read_where(filter)
+    collection = await site.collection(name)
+    found = await site.in_database(
+        lambda: collection.similar(
+            key,
+            k=k,
+            filters=filters,
+            after=after,
+            min_similarity=min_similarity,
+            diversity=diversity,
+            without_near_duplicates=without_near_duplicates,
+            near_duplicate_distance=near_duplicate_distance,
+        )
+    )
+    return await answer_response(site, found)
+
+
+@router.get("/{name}/row", summary="One row of a collection", response_model=RowOut, responses=MISSING)
+async def row(request: Request, name: Name, key: Key) -> Any:
+    """The row with that key, with the collection's columns as `fields`."""
+    site = site_of(request)
+    collection = await site.collection(name)
+    return as_json({"key": key, "fields": await site.in_database(lambda: collection.row(key))})
+
+
+@router.get("/{name}/index", summary="State of a collection's vector index", responses=MISSING)
+async def index(request: Request, name: Name) -> Any:
+    """As GET /api/index: checks (run in the background), definition, size, use and plan."""
+    return await index_answer(await site_of(request).watch(name))
+
+
 async def _answered(request: Request, name: str, asked: SearchRequest) -> Any:
     site = site_of(request)
-    collection = await site.in_database(lambda: site.instance.collection(name))
-    return await answer_response(site, await answer(site, asked, collection))
+    return await answer_response(site, await answer(site, asked, await site.collection(name)))
 
 
 def _of_body(body: CollectionBody) -> SearchRequest:
@@ -78,19 +148,5 @@ def _request(asked: CollectionQuery | CollectionBody, text: str | None, vector: 
 
 
 def _listed(site: Site) -> list[dict[str, Any]]:
-    return [_told(site.instance.collection(spec.name)) for spec in site.instance.collections()]
-
-
-def _told(collection: Collection) -> dict[str, Any]:
-    """A collection as it is now; one whose table is gone says so."""
-    spec = collection.spec
-    told: dict[str, Any] = {
-        "name": spec.name, "table": f"{spec.schema}.{spec.table}", "key": spec.key, "text": list(spec.text),
-        "vector": spec.vector, "metadata": list(spec.metadata), "metric": spec.metric, "dimensions": None, "rows": None,
-        "index": None, "problem": None,
-    }  # fmt: skip
-    try:
-        table, serving = collection.engine.known()
-    except EverindexError as exc:
-        return told | {"problem": f"{exc.slug}: {exc.what}"}
-    return told | {"dimensions": table.dimensions, "rows": serving.estimated_rows, "index": serving.index_name}
+    instance = site.instance
+    return [describe(spec, instance.collection(spec.name).engine.known) for spec in instance.collections()]

@@ -42,6 +42,7 @@ from everindex.web.api.schemas import (
 )
 from everindex.web.api.search import answer, answer_many, vector_of, vector_of_base64
 from everindex.web.http.inputs import as_filter, read_filters, read_query
+from everindex.web.index_watch import IndexWatch
 from everindex.web.site import site_of
 
 CHANGE_STATUS = "change_status"
@@ -284,6 +285,10 @@ async def changed_incident(request: Request) -> Any:
 @router.get("/index", summary="State of the vector index", tags=["operations"])
 async def index(request: Request) -> Any:
     """The contents of the page /index: checks (run in the background), definition, size, use, queue and plan."""
-    site = site_of(request)
-    report = await site.report(await site.catalog())
-    return as_json({"verification": site.proofs.state(report.catalog).as_dict(), **report.as_dict()})
+    return await index_answer(await site_of(request).watch())
+
+
+async def index_answer(watch: IndexWatch) -> Response:
+    """The state of an index as JSON."""
+    report = await watch.report(await watch.catalog())
+    return as_json({"verification": watch.proofs.state(report.catalog).as_dict(), **report.as_dict()})

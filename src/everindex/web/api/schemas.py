@@ -297,15 +297,22 @@ class CollectionAnswerOut(_AnswerOut):
 class CollectionOut(BaseModel):
     name: str
     table: str
+    is_owned: Annotated[bool, Field(description="Whether everindex made the table.")]
     key: str
     text: list[str]
     vector: str
     metadata: list[str]
     metric: str
+    type: Annotated[str | None, Field(description="vector or halfvec.")]
     dimensions: int | None
     rows: Annotated[int | None, Field(description="PostgreSQL's estimate.")]
     index: Annotated[str | None, Field(description="The vector index that serves searches; null while there is none.")]
     problem: Annotated[str | None, Field(description="Why the collection cannot be searched, where it cannot.")]
+
+
+class RowOut(BaseModel):
+    key: str
+    fields: Annotated[dict[str, Any], Field(description="The columns of the collection.")]
 
 
 class CollectionsOut(BaseModel):

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from everindex.articles.incidents import Incident
 from everindex.articles.model import DEFAULT_MODE, Answer, Article
@@ -151,7 +151,12 @@ async def search_page(request: Request) -> Response:
         except EverindexError as exc:
             error = exc
     else:
-        start = await site.in_database(lambda: read_start(site.instance))
+        try:
+            start = await site.in_database(lambda: read_start(site.instance))
+        except NotMigrated:
+            if not await site.in_database(site.instance.collections):
+                raise
+            return RedirectResponse("/collections", status_code=303)  # a database of collections alone
     values: dict[str, Any] = {
         "form": form, "found": found, "start": start, "error": as_problem(error) if error else None,
         "examples": examples(facets), "here": "/", "is_fragment": wants_fragment(request),

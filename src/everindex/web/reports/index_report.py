@@ -11,12 +11,13 @@ import psycopg
 from pgvector import Vector
 from psycopg import sql
 
-from everindex.articles.declared import EMBEDDING_INDEX
+from everindex.articles.declared import ARTICLES
 from everindex.articles.instance import Instance
 from everindex.articles.search.explain import without_vectors
 from everindex.articles.search.filters import NO_FILTERS
 from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.strategy import Serving, choose
+from everindex.articles.searchable import Searchable
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import is_zero, without_record
 from everindex.articles.verification import state_of
@@ -112,6 +113,7 @@ class IndexReport:
 
     state: IndexState
     declared: IndexSpec
+    vector_type: str
     dimensions: int | None
     uses: list[IndexUse]
     rows: Rows
@@ -158,6 +160,7 @@ class IndexReport:
 
     def as_dict(self) -> dict[str, Any]:
         known = dataclasses.asdict(replace(self, curves=None))
+        del known["declared"]["is_located"]
         known["curves"] = None if self.curves is None else self.curves.as_dict()
         known["rows"]["without_vector"] = self.rows.without_vector
         for name in ("steps", "remarks", "warnings"):
@@ -167,17 +170,19 @@ class IndexReport:
         return known
 
 
-def read_index_report(instance: Instance) -> IndexReport:
-    """Reads only; takes ACCESS SHARE. Counts rows for at most COUNT_TIMEOUT_MS. Raises NotMigrated without a table."""
-    table, serving = instance.engine.known()
-    models = instance.query_embedder.table_models()
+def read_index_report(instance: Instance, searched: Searchable | None = None) -> IndexReport:
+    """The report on the articles' index, or on that of another collection of the instance. Reads only; takes ACCESS SHARE.
+    Counts rows for at most COUNT_TIMEOUT_MS. Raises NotMigrated, of a collection TableNotFound, without a table."""
+    searched = searched or instance
+    table, serving = searched.engine.known()
+    models = searched.query_embedder.table_models()
     with instance.connection() as connection:
         server = look(connection)
-        spec = effective_spec(connection, replace(EMBEDDING_INDEX, recall_floor=instance.settings.recall_floor))
+        spec = effective_spec(connection, replace(table.index, recall_floor=instance.settings.recall_floor))
         observed = observe(connection, spec)
         catalog = state_of(connection, spec, observed)
         state, _ = index_state(connection, spec, observed)
-        words, text, settings = _plan(instance, connection, table, serving)
+        words, text, settings = _plan(searched, connection, table, serving)
         steps, remarks = _to_do(connection, spec, observed)
         with translate_errors("reading the index's statistics"):
             sizes = connection.execute(
@@ -186,11 +191,11 @@ def read_index_report(instance: Instance) -> IndexReport:
             ).fetchone()
             assert sizes is not None
             return IndexReport(
-                state=state, declared=spec, dimensions=table.dimensions,
+                state=state, declared=spec, vector_type=table.vector_type, dimensions=table.dimensions,
                 uses=_uses(connection, spec, observed, server.server_version_num), rows=_rows(connection, table, observed),
                 table_bytes=sizes[0], indexes_bytes=sizes[1], models=dict(models.recorded),
                 unrecorded=_unrecorded(connection, table) if models.has_unrecorded else 0,
-                declared_model=models.declared, is_model_unknown=models.is_unrecorded, failures=_failures(connection),
+                declared_model=models.declared, is_model_unknown=models.is_unrecorded, failures=_failures(connection, table),
                 builds=_builds(connection, table), steps=steps,
                 remarks=remarks, history=entries(connection, spec, limit=HISTORY_LINES), plan_words=words,
                 plan_text=text, plan_settings=settings, recall=recall_now(connection, spec, observed),
@@ -247,7 +252,7 @@ def _to_do(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple
 
 
 def _rows(connection: Connection, table: CollectionTable, observed: Observed) -> Rows:
-    embedded = sql.SQL("count(embedding)" if table.dimensions is not None else "0")
+    embedded = sql.SQL("0") if table.dimensions is None else sql.SQL("count({})").format(table.vector)
     try:
         with connection.transaction():
             connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(COUNT_TIMEOUT_MS),))
@@ -262,9 +267,11 @@ def _rows(connection: Connection, table: CollectionTable, observed: Observed) ->
 
 def _unrecorded(connection: Connection, table: CollectionTable) -> int | None:
     statement = sql.SQL(
-        "SELECT count(*) FROM (SELECT a.embedding FROM {} a WHERE a.embedding IS NOT NULL AND {} OFFSET 0) AS a WHERE "
-        "NOT {}"
-    ).format(table.identifier, without_record(table), is_zero(table))
+        "SELECT count(*) FROM (SELECT a.{vector} FROM {table} a WHERE a.{vector} IS NOT NULL AND {unrecorded} OFFSET 0) AS a "
+        "WHERE NOT {is_zero}"
+    ).format(
+        vector=table.vector, table=table.identifier, unrecorded=without_record(table), is_zero=is_zero(table)
+    )  # fmt: skip
     try:
         with connection.transaction():
             connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(COUNT_TIMEOUT_MS),))
@@ -275,7 +282,7 @@ def _unrecorded(connection: Connection, table: CollectionTable) -> int | None:
 
 
 def _plan(
-    instance: Instance, connection: Connection, table: CollectionTable, serving: Serving
+    searched: Searchable, connection: Connection, table: CollectionTable, serving: Serving
 ) -> tuple[str, list[str], tuple[tuple[str, str], ...]]:
     """The plan of the search page's search: its scans in words, its text, and its settings."""
     if table.dimensions is None:
@@ -301,12 +308,18 @@ def _builds(connection: Connection, table: CollectionTable) -> list[Build]:
     return [Build(pid=row[0], phase=row[1], percent=row[2], running_seconds=row[3]) for row in rows]
 
 
-def _failures(connection: Connection) -> list[Failure]:
-    if not own_schema.is_readable(connection, "embedding_failure"):
+def _failures(connection: Connection, table: CollectionTable) -> list[Failure]:
+    is_of_articles = table.spec is ARTICLES
+    name = "embedding_failure" if is_of_articles else "collection_failure"
+    if not own_schema.is_readable(connection, name):
         return []
     rows = connection.execute(
-        "SELECT reason, count(*), max(failed_at) FROM everindex_meta.embedding_failure GROUP BY reason "
-        "ORDER BY 2 DESC, 1 LIMIT 10"
+        sql.SQL(
+            "SELECT reason, count(*), max(failed_at) FROM {} WHERE {} GROUP BY reason ORDER BY 2 DESC, 1 LIMIT 10"
+        ).format(
+            sql.Identifier("everindex_meta", name),
+            sql.SQL("true") if is_of_articles else sql.SQL("collection = {}").format(sql.Literal(table.spec.name)),
+        )
     ).fetchall()
     return [Failure(reason=row[0], articles=row[1], last_at=row[2]) for row in rows]
 

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
+from everindex.articles.collections.registry import read_collections
 from everindex.articles.connections.reading import Reading, Source
 from everindex.articles.declared import EMBEDDING_INDEX
-from everindex.articles.model import REQUIRED_COLUMNS
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog.effective_spec import effective_spec
@@ -24,7 +25,7 @@ from everindex.index.catalog.set_aside import aside_words
 from everindex.index.plan.partitions import broken_parts, broken_words
 from everindex.index.spec import IndexSpec
 from everindex.message_text import with_backticks
-from everindex.migrate.standing import read_standing
+from everindex.migrate.standing import has_article_schema, read_standing
 from everindex.pg.connections import Connection, connect
 from everindex.pg.pooler import limit, limited
 from everindex.pg.sqlstate import translate_errors
@@ -33,6 +34,7 @@ from everindex.pg.sqlstate import translate_errors
 ANSWER_SECONDS = 1.5
 
 IndexState = Literal["valid", "building", "invalid", "missing"]
+WORST_FIRST: tuple[IndexState, ...] = ("missing", "invalid", "building", "valid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,9 @@ class Readiness:
     reads: Source | None = None
     """The server that answers searches and article reads; None where not checked."""
 
+    collections: dict[str, IndexState | None] = field(default_factory=dict)
+    """The state of the index of each collection beside the articles; None for one that cannot be searched."""
+
     reasons: list[str] = field(default_factory=list)
     read_at: float = field(default_factory=time.monotonic)
 
@@ -64,6 +69,7 @@ class Readiness:
             "database": "unreachable" if self.head is None and not self.is_ready else "reachable",
             "revision": {"current": self.revision, "head": self.head, "attached": self.is_attached},
             "index": {"state": self.index_state, "percent": self.percent},
+            **({"collections": self.collections} if self.collections else {}),
             "reads": None if self.reads is None else self.reads.as_dict(),
             "age_seconds": round(time.monotonic() - self.read_at, 3),
             "reasons": [with_backticks(reason) for reason in self.reasons],
@@ -149,6 +155,50 @@ def read_readiness(connection: Connection) -> Readiness:
 
 
 def _read_readiness(connection: Connection) -> Readiness:
+    """That of the articles, and of the collections beside them; a database of collections alone is ready when one of them can
+    be searched."""
+    specs = read_collections(connection)
+    if not specs:
+        return _of_articles(connection)
+    states: dict[str, IndexState | None] = {}
+    reasons: list[str] = []
+    for spec in specs:
+        states[spec.name], why = _of_collection(connection, spec)
+        reasons += [] if why is None else [f"collection {spec.name}: {why}"]
+    if has_article_schema(connection):
+        found = _of_articles(connection)
+        return replace(
+            found, is_degraded=found.is_ready and bool(found.reasons or reasons), collections=states,
+            reasons=[*found.reasons, *reasons],
+        )  # fmt: skip
+    standing = read_standing(connection)
+    is_ready = any(state is not None for state in states.values())
+    return Readiness(
+        is_ready=is_ready, is_degraded=is_ready and bool(reasons), head=standing.head,
+        index_state=next((state for state in WORST_FIRST if state in states.values()), None), collections=states,
+        reasons=reasons,
+    )  # fmt: skip
+
+
+def _of_collection(connection: Connection, collection: CollectionSpec) -> tuple[IndexState | None, str | None]:
+    """The state of its index, and what its searches suffer from."""
+    try:
+        table = read_table(connection, collection)
+        try_search(connection, table)
+    except EverindexError as exc:
+        return None, exc.what
+    spec = effective_spec(connection, table.index)
+    observed = observe(connection, spec)
+    state, percent = index_state(connection, spec, observed)
+    if state == "building":
+        how_far = "the index is being built" if percent is None else f"index {percent:.0f} %"
+        return state, f"serving exact search, {how_far}"
+    if state != "valid":
+        return state, f"the vector index is {state}: every search reads all rows (exact search)"
+    return state, None
+
+
+def _of_articles(connection: Connection) -> Readiness:
     standing = read_standing(connection)
     head, current = standing.head, ", ".join(standing.current) or None
     try:
@@ -194,11 +244,10 @@ def _read_readiness(connection: Connection) -> Readiness:
 def try_search(connection: Connection, table: CollectionTable) -> None:
     """Starts a search without reading a row: PostgreSQL checks privileges, columns and operators when a statement
     starts. Raises as a search would."""
-    columns = sql.SQL(", ").join(map(sql.Identifier, REQUIRED_COLUMNS))
     with translate_errors("searching"):
         connection.execute(
-            sql.SQL("SELECT {}, embedding {} embedding FROM {} LIMIT 0").format(
-                columns, table.distance, table.identifier
+            sql.SQL("SELECT {columns}, {vector} {distance} {vector} FROM {table} LIMIT 0").format(
+                columns=table.selected, vector=table.vector, distance=table.distance, table=table.identifier
             )
         )
 
@@ -212,8 +261,10 @@ def index_state(connection: Connection, spec: IndexSpec, observed: Observed) -> 
     row = connection.execute(
         """
         SELECT CASE WHEN p.blocks_total > 0 THEN round(100.0 * p.blocks_done / p.blocks_total, 1) END::float8
-        FROM pg_catalog.pg_stat_progress_create_index p WHERE p.relid = to_regclass('articles')
-        """
+        FROM pg_catalog.pg_stat_progress_create_index p
+        WHERE p.relid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s::text, %s::text))
+        """,
+        (spec.schema, spec.table),
     ).fetchone()
     if row is not None or (found is not None and found.builder_pid is not None):
         return "building", row[0] if row else None
