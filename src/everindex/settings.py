@@ -171,6 +171,12 @@ class Settings(BaseSettings):
     rerank: int = _named("EVERINDEX_RERANK", 0, ge=0, le=200)
     """How many candidates of every search by a text it re-ranks; 0: only where a request asks for it."""
 
+    passages: Literal["on", "off"] = _named("EVERINDEX_PASSAGES", "on")
+    """Whether whole texts of articles are cut into passages when they are stored, and by `embed`."""
+
+    passage_tokens: int = _named("EVERINDEX_PASSAGE_TOKENS", 128, ge=16, le=8192)
+    """The longest passage, in tokens of the model; never more than it reads."""
+
     embedding_timeout_seconds: float = _named("EMBEDDING_TIMEOUT", 30.0, gt=0)
     incident_statuses: str = _named("EVERINDEX_INCIDENT_STATUSES", "active,acknowledged,resolved")
     """The statuses of an incident, separated by commas; a new incident gets the first. Other statuses that rows already have

@@ -16,6 +16,19 @@ EMBEDDING_INDEX = IndexSpec(
 
 DECLARED_INDEXES = (EMBEDDING_INDEX,)
 
+#: Everindex's own tables, in schema everindex_meta: the passages of the articles' whole texts, and how each text was cut.
+PASSAGE_TABLE, CUT_TABLE = "article_passage", "article_cut"
+
+PASSAGES = CollectionSpec(
+    name="articles.passages",
+    table=PASSAGE_TABLE,
+    schema="everindex_meta",
+    key="id",
+    text=("text",),
+    metadata=("uri", "number", "starts_at", "ends_at"),
+    is_owned=True,
+)
+
 ARTICLES = CollectionSpec(
     name="articles",
     table="articles",

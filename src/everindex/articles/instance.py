@@ -30,6 +30,7 @@ from everindex.articles.ingest.sync import MOST_REMOVED, Synced
 from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article
 from everindex.articles.model import Answer, Article, RowProblem
+from everindex.articles.passages.writer import PassageWriter
 from everindex.articles.saved_searches import SavedSearches
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
@@ -55,9 +56,12 @@ class Instance(Searchable):
         self._pools = Pools(addresses, settings, make=make_pool)
         self._pool = self._pools.primary
         super().__init__(ARTICLES, addresses, settings, reading=Reading(self._pool, self._pools.replica))
+        self.passages = PassageWriter(self)
+        """The cutting of whole texts into passages."""
+
         self.writer = ArticleWriter(
             addresses, settings, reading=self.reading, engine=self.engine, words=self.words,
-            query_embedder=self.query_embedder, invalidate=self.invalidate,
+            query_embedder=self.query_embedder, invalidate=self.invalidate, cut_texts=self.passages.cut,
         )  # fmt: skip
         self.saved_searches = SavedSearches(self, self.connection)
         """The searches that people have saved under a name."""
@@ -71,7 +75,7 @@ class Instance(Searchable):
     def close(self) -> None:
         """Closes all connections, to the database and to the endpoint of the embedding model."""
         for opened in (self, *self.opened.values()):
-            opened.words.close()
+            opened.searches.close()
         self._pools.close()
         self.query_embedder.close()
 
@@ -260,14 +264,16 @@ class Instance(Searchable):
     ) -> ImportReport:
         """Makes the vectors of articles that have none, a zero one, or one of another model; see
         `embedding_queue.embed_missing`. `queue` is a recent result of `articles_to_embed`, so that every vector is not read
-        twice.
+        twice. Cuts the whole texts that are due into passages, too (the report's `passages`).
 
         Raises EmbeddingModelUnrecorded where the table has vectors without a record of their model, unless
         `overwrite_unrecorded`, which replaces these vectors too.
         """
-        return self.writer.embed_missing(
+        report = self.writer.embed_missing(
             queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows, reporter=reporter
         )
+        report.passages += self.passages.cut(self.embedder, reporter=reporter) + self.passages.complete()
+        return report
 
     def embedding_queue(self, *, overwrite_unrecorded: bool = False) -> int:
         """How many articles have no vector of the current model, or a zero one. Reads every vector."""

@@ -12,6 +12,7 @@ import psycopg
 
 from everindex.articles import verification
 from everindex.articles.connections.reading import Reading
+from everindex.articles.declared import ARTICLES
 from everindex.articles.embedding import Embedder
 from everindex.articles.model import DEFAULT_MODE, Answer, Mode
 from everindex.articles.partial_indexes import (
@@ -25,6 +26,7 @@ from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.keyword.row_words import RowWords
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.passages import PassageSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
 from everindex.articles.search.request import SearchRequest, as_filters, check_query
 from everindex.articles.search.rerank import Reranker
@@ -71,6 +73,14 @@ class Searchable:
             self.query_embedder,
             slow_query_ms=slow_query_ms,
             reranker=Reranker(settings),
+            passages=None
+            if spec is not ARTICLES
+            else PassageSearch(
+                reading,
+                text_search=settings.text_search,
+                slow_query_ms=slow_query_ms,
+                model=lambda: self.query_embedder.embedder.model,
+            ),
         )
         self._recall_queries = RecallQueries(settings, spec)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from everindex.articles.declared import ARTICLES
+from everindex.articles.declared import ARTICLES, PASSAGE_TABLE
 from everindex.articles.model import ARTICLE_COLUMNS
 from everindex.articles.shape.spec import VECTOR_TYPES, CollectionSpec
 from everindex.errors import ColumnMismatch, NotMigrated, TableNotFound
@@ -45,6 +45,12 @@ class CollectionTable:
     has_raw_articles: bool
     has_embedding_records: bool
     """Whether this role may read the records of embedding models; otherwise vectors count as not recorded."""
+
+    has_passages: bool = False
+    """Of the articles: whether passages of their whole texts are stored, and this role may read them."""
+
+    hides_passages: bool = False
+    """Whether passages are stored that this role may not read."""
 
     has_declared_models: bool = False
     has_expiry_records: bool = False
@@ -202,6 +208,7 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
                    coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = 'article_expiry'), false),
                    CASE WHEN bool_or(NOT kept.is_readable) FILTER (WHERE kept.name = 'article_expiry')
                         THEN current_user::text END,
+                   bool_or(kept.is_readable) FILTER (WHERE kept.name = %s),
                    (SELECT n.nspname FROM pg_catalog.pg_extension e
                     JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector')
             FROM (SELECT c.relname AS name, pg_catalog.has_schema_privilege(n.oid, 'USAGE')
@@ -209,7 +216,7 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
                   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                   WHERE n.nspname = 'everindex_meta' AND c.relkind = 'r') AS kept
             """,
-            (records_table(spec),) * 2,
+            (*(records_table(spec),) * 2, PASSAGE_TABLE),
         ).fetchone()
     if not rows or other is None:
         raise _no_table(spec)
@@ -241,8 +248,10 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
         columns={name: kind for name, kind in columns.items() if name != spec.vector},
         dimensions=vector[5] if vector is not None else None,
         vector_type=vector[4] if vector is not None else "vector",
-        extension_schema=other[6],
+        extension_schema=other[7],
         has_raw_articles=spec is ARTICLES and other[0],
+        has_passages=spec is ARTICLES and other[0] and other[6] is True,
+        hides_passages=spec is ARTICLES and other[6] is False,
         has_embedding_records=other[1],
         has_declared_models=other[2],
         is_partitioned=rows[0][6],

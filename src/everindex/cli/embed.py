@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from everindex.cli.collection_option import CollectionOption
+from everindex.cli.importing import print_passages
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say
 from everindex.cli.waiting import WaitOption, open_instance
 from everindex.errors import UsageError
@@ -54,10 +55,13 @@ def embed(
         queue = target.writer.keys_to_embed(overwrite_unrecorded=overwrite_unrecorded)
         waiting = len(queue)
         if dry_run:
+            texts = len(instance.passages.due(instance.embedder)) if collection is None else 0
             if as_json:
-                print_json({"waiting": waiting, **told})
+                print_json({"waiting": waiting, "texts": texts, **told})
             else:
                 say(f"{count_text(waiting, rows)} without a vector of {model}")
+                if texts:
+                    say(f"{count_text(texts, 'whole text')} to cut into passages")
             return
         with (
             reporter() as reporting,
@@ -67,11 +71,18 @@ def embed(
                 queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=advance, reporter=reporting
             )
     done, left = report.stored.updated, report.without_vector
+    passages = report.passages
     if as_json:
-        print_json({"embedded": done, "without_vector": left, "failure_reason": report.failure_reason, **told})
+        print_json(
+            {
+                "embedded": done, "without_vector": left, "failure_reason": report.failure_reason,
+                "passages": passages.as_dict(), **told,
+            }
+        )  # fmt: skip
     else:
         say(f"{count_text(done, rows)} embedded with {model}, {left} still without a vector")
         if left:
             say(f"  first reason: {report.failure_reason}")
-    if left:
+        print_passages(passages, to=say)
+    if left or passages.without_vector:
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ from everindex.articles.collections.collection import Collection
 from everindex.articles.importers import Format, read_source
 from everindex.articles.importers.objects import read_objects
 from everindex.articles.ingest.import_rows import ImportReport
+from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.ingest.sync import MOST_REMOVED
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, RowProblem
@@ -171,6 +172,7 @@ def _print(source: str, report: ImportReport, *, to: Callable[[str], None]) -> N
     if report.without_vector:
         next_step = report.next_step or "run  everindex embed"
         to(f"  {report.without_vector} stored without a vector ({report.failure_reason}): {next_step}")
+    print_passages(report.passages, to=to)
     if report.kept_vectors:
         to(
             f"  {count_text(report.kept_vectors, 'text')} changed but kept old vectors of an unrecorded model: "
@@ -191,6 +193,23 @@ def _print(source: str, report: ImportReport, *, to: Callable[[str], None]) -> N
         )
 
 
+def print_passages(done: PassageReport, *, to: Callable[[str], None]) -> None:
+    """What was done with whole texts; nothing where there was nothing to do."""
+    if done.texts or done.embedded:
+        to(
+            f"  {count_text(done.texts, 'whole text')} cut into {count_text(done.passages, 'passage')}, "
+            f"{done.embedded} new or changed"
+        )
+    if done.removed:
+        to(f"  {count_text(done.removed, 'passage')} of older texts removed")
+    if done.without_vector:
+        to(
+            f"  {count_text(done.without_vector, 'passage')} without a vector ({done.failure_reason}): run  everindex embed"
+        )
+    elif done.failure_reason is not None:
+        to(f"  {done.failure_reason}: {done.next_step or 'run  everindex embed'}")
+
+
 def _where(problem: RowProblem) -> str:
     return f"line {problem.line}{f' ({problem.uri})' if problem.uri else ''}"
 
@@ -203,6 +222,7 @@ def _as_dict(report: ImportReport) -> dict[str, Any]:
         "without_vector": report.without_vector,
         "failure_reason": report.failure_reason,
         "kept_vectors": report.kept_vectors,
+        "passages": report.passages.as_dict(),
         "left_out": report.problem_count,
         "problems": [_problem_dict(problem) for problem in report.problems],
         "noted": report.note_count,

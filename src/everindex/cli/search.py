@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Annotated
 
 import typer
@@ -14,6 +16,7 @@ from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.hit import Hit
+from everindex.articles.shape.passage import Passage
 from everindex.cli.collection_option import CollectionOption
 from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
@@ -23,6 +26,7 @@ from everindex.units import count_text
 
 #: A longer text is no title.
 MOST_TITLE_CHARACTERS = 300
+MOST_PASSAGE_CHARACTERS = 240
 #: Values of a facet that are printed; --json has more.
 SHOWN_VALUES = 12
 
@@ -140,6 +144,8 @@ def print_answer(answer: Answer) -> None:
         say(f"{number:>3}. {_shortened(title or (None if hit.columns.is_flat else body) or str(hit.key))}")
         facts = (" ".join(str(fact).split()) for fact in hit.metadata.values() if fact not in (None, "", {}, []))
         say(f"     {' · '.join([*_found_by(hit), *facts])}")
+        if hit.passage is not None:
+            say(f"     {_passage(hit.passage)}")
         say(f"     {hit.key}")
     if not answer.hits and answer.mode == "keyword":
         say("no article contains these words: try  --mode hybrid , or relax the filters")
@@ -187,6 +193,15 @@ def _shortened(text: str) -> str:
     """One line of a text, its beginning where it is no title."""
     line = " ".join(text.split())
     return line if len(line) <= MOST_TITLE_CHARACTERS else f"{line[:MOST_TITLE_CHARACTERS].rstrip()} …"
+
+
+def _passage(passage: Passage) -> str:
+    """The best passage of the whole text, and where it stands."""
+    part = passage.text if passage.snippet is None else html.unescape(re.sub("</?mark>", "", passage.snippet))
+    line = " ".join(part.split())
+    shown = line if len(line) <= MOST_PASSAGE_CHARACTERS else f"{line[:MOST_PASSAGE_CHARACTERS].rstrip()} …"
+    where = f"passage {passage.number} of {passage.count}, characters {passage.start:,} to {passage.end:,}"
+    return f"“{shown}” ({where})"
 
 
 def _found_by(hit: Hit) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.proofs import print_proofs
 from everindex.cli.waiting import WaitOption, connect_patiently
-from everindex.errors import NothingDeclared
+from everindex.errors import ColumnMismatch, NothingDeclared, NotMigrated, PermissionDenied
 from everindex.index.recall.proof import Note, Proof, Verification
 from everindex.index.recall.verify import note_of_shortfall, prove_index
 from everindex.index.spec import IndexSpec
@@ -20,6 +20,9 @@ from everindex.pg.capabilities import look, version_text
 from everindex.pg.connections import Connection
 from everindex.pg.replica import state_of
 from everindex.settings import read_settings
+
+if TYPE_CHECKING:
+    from everindex.articles.passages.store import PassageCounts
 
 
 def status(
@@ -40,12 +43,14 @@ def status(
             proof, observed = prove_index(connection, spec)
             proofs += [proof, *(note_of_shortfall(connection, spec, observed) if proof.holds else ())]
         notes = _notes(connection) if declared is None and collection is None else ()
+        texts = _whole_texts(connection) if declared is None and collection is None else None
         reads = None if found_at.read is None else state_of(found_at.read, primary=connection)
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
     result = Verification(proofs=tuple(proofs), notes=notes)
     if as_json:
         where = {"server": server, "database": address.describe(found_at.direct)}
-        told = {"collections": collections} if collections else {}
+        told: dict[str, Any] = {"collections": collections} if collections else {}
+        told |= {} if texts is None else {"whole_texts": texts.as_dict()}
         print_json(where | ({} if reads is None else {"reads": reads.as_dict()}) | told | result.as_dict())
     else:
         say(f"{server}, {address.describe(found_at.direct)}")
@@ -53,6 +58,8 @@ def status(
             say(f"reads: {reads.sentence}")
         _print_collections(collections)
         print_proofs(result, to=say)
+        if texts is not None:
+            say(f"whole texts: {texts.sentence}")
     if not result.holds:
         raise typer.Exit(3)
 
@@ -87,6 +94,17 @@ def _print_collections(collections: list[dict[str, Any]]) -> None:
 
     for each in collections:
         say(f"collection {sentence_of(each)}")
+
+
+def _whole_texts(connection: Connection) -> PassageCounts | None:
+    """How many whole texts were cut; None where there are none, or they may not be read."""
+    from everindex.articles.passages.store import read_counts
+    from everindex.articles.table import read_table
+
+    try:
+        return read_counts(connection, read_table(connection))
+    except (NotMigrated, ColumnMismatch, PermissionDenied):
+        return None
 
 
 def _notes(connection: Connection) -> tuple[Note, ...]:

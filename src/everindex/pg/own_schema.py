@@ -233,6 +233,21 @@ VERSIONS = (
     COMMENT ON TABLE everindex_meta.filter_value IS
         'how many searches filtered by one value alone, by day; only values that the statistics of the column list as common';
     """,
+    """
+    CREATE TABLE everindex_meta.article_cut (
+        uri text PRIMARY KEY,
+        digest bigint NOT NULL,
+        characters integer NOT NULL,
+        tokens integer,
+        passages integer NOT NULL,
+        passage_tokens integer NOT NULL,
+        model text NOT NULL,
+        cut_at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE INDEX article_cut_model_idx ON everindex_meta.article_cut (model);
+    COMMENT ON TABLE everindex_meta.article_cut IS
+        'how the whole text of an article was cut into passages; `everindex embed` cuts those that have changed';
+    """,
 )
 
 

@@ -27,6 +27,7 @@ def test_a_search_by_text_gives_what_the_instance_gives(client: httpx2.Client, w
     assert set(answer["hits"][0]) == {
         "uri", "title", "summary", "news_source", "category", "topic", "publication_date", "distance", "similarity",
         "title_snippet", "snippet", "semantic_rank", "keyword_rank", "score", "rerank_score",
+        "passage",
     }  # fmt: skip
     assert answer["k"] == 5
     assert answer["strategy"] == expected.strategy

@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
+from everindex.articles.declared import CUT_TABLE, PASSAGES
 from everindex.articles.ingest.vector_records import failures_table, is_of
 from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.table import CollectionTable
@@ -28,8 +29,8 @@ def delete_rows(
     """Deletes the rows with `keys`, or those that pass `filters`; with both, those that are in both. Returns how many there
     are, or would be with `is_dry_run`.
 
-    Full texts, records and failures go with them. Takes ROW EXCLUSIVE on the tables it writes. Raises QueryInvalid where
-    nothing says which rows, PermissionDenied, ReadOnlyServer, StatementFailed.
+    Full texts, their passages, records and failures go with them. Takes ROW EXCLUSIVE on the tables it writes. Raises
+    QueryInvalid where nothing says which rows, PermissionDenied, ReadOnlyServer, StatementFailed.
     """
     if keys is None and (filters is None or filters.is_empty):
         raise QueryInvalid(
@@ -70,6 +71,8 @@ def delete_rows(
                 "no_expiry AS (DELETE FROM everindex_meta.article_expiry e USING gone WHERE e.expired_uri = gone.key)"
             )
         )
+    if table.has_passages:
+        parts += _passages_too(records_too)
     statement = sql.SQL("WITH {} SELECT count(*) FROM gone").format(sql.SQL(", ").join(parts))
     with translate_errors(f"deleting rows of {table.spec.name}"):
         row = connection.execute(statement, values).fetchone()
@@ -89,3 +92,24 @@ def delete_orphans(connection: Connection, table: CollectionTable, *, is_dry_run
                 count = connection.execute(kept.deletion).rowcount
             removed[kept.kept_in] = removed.get(kept.kept_in, 0) + count
     return removed
+
+
+def _passages_too(records_too: bool) -> list[sql.Composed]:
+    """Deletes the passages of the articles that go, how their texts were cut, and which models made the passages."""
+    schema = PASSAGES.schema or ""
+    parts = [
+        sql.SQL("no_cut AS (DELETE FROM {} c USING gone WHERE c.uri = gone.key)").format(
+            sql.Identifier(schema, CUT_TABLE)
+        ),
+        sql.SQL(
+            "no_passage AS (DELETE FROM {} p USING gone WHERE p.uri = gone.key RETURNING p.id::pg_catalog.text AS key)"
+        ).format(sql.Identifier(schema, PASSAGES.table)),
+    ]
+    if records_too:
+        parts += [
+            sql.SQL(
+                "no_passage_{} AS (DELETE FROM {} r USING no_passage WHERE r.collection = {} AND r.key = no_passage.key)"
+            ).format(sql.SQL(what), sql.Identifier(schema, f"collection_{what}"), sql.Literal(PASSAGES.name))
+            for what in ("record", "failure")
+        ]
+    return parts

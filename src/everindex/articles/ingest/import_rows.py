@@ -14,6 +14,7 @@ from psycopg import sql
 from everindex.articles.embedding import Embedder, check_vectors
 from everindex.articles.ingest import upsert as store
 from everindex.articles.ingest.entry_uris import settle_uris
+from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.ingest.rows import Row, Texts, article_rows, last_of_each, row_or_problem, text_to_embed
 from everindex.articles.ingest.upsert import MaybeVector, Stored
 from everindex.articles.ingest.vector_records import record_failures, set_vectors
@@ -56,6 +57,9 @@ class ImportReport:
     kept_vectors: int = 0
     """Articles whose text changed but whose vector, of an unrecorded model, was kept."""
 
+    passages: PassageReport = field(default_factory=PassageReport)
+    """What was done with the whole texts of the articles."""
+
     def __add__(self, other: ImportReport) -> ImportReport:
         return ImportReport(
             stored=self.stored + other.stored,
@@ -67,6 +71,7 @@ class ImportReport:
             failure_reason=self.failure_reason or other.failure_reason,
             next_step=self.next_step or other.next_step,
             kept_vectors=self.kept_vectors + other.kept_vectors,
+            passages=self.passages + other.passages,
         )
 
     @property

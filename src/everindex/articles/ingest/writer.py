@@ -7,10 +7,10 @@ after a write. Other processes may use theirs until they expire.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from psycopg import sql
@@ -35,6 +35,7 @@ from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
 from everindex.articles.ingest.coerce import as_articles
 from everindex.articles.ingest.delete import delete_orphans, delete_rows
 from everindex.articles.ingest.import_rows import ImportReport
+from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.ingest.rows import article_rows, collection_rows
 from everindex.articles.ingest.sync import MOST_REMOVED, Synced, remove_missing
 from everindex.articles.model import Article, RowProblem
@@ -270,8 +271,20 @@ class CollectionWriter:
                 self._reading.note_write(connection)
 
 
+class CutTexts(Protocol):
+    """The cutting of the whole texts of some articles into passages."""
+
+    def __call__(
+        self, embedder: Embedder, keys: Sequence[str], *, reporter: Reporter | None = None
+    ) -> PassageReport: ...
+
+
 class ArticleWriter(CollectionWriter):
-    """Writes articles."""
+    """Writes articles; whole texts among them are handed to `cut_texts`, which makes them findable."""
+
+    def __init__(self, *args: Any, cut_texts: CutTexts, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cut_texts = cut_texts
 
     def upsert(
         self,
@@ -294,6 +307,7 @@ class ArticleWriter(CollectionWriter):
                 else:
                     report = ingest.import_rows(connection, rows, embedder)
         self._forget_after_write(are_recorded=vectors is None or model is not None)
+        self._cut(report, {row.uri for row in rows if row.raw_text}, None)
         return report
 
     def import_rows(
@@ -305,17 +319,36 @@ class ArticleWriter(CollectionWriter):
         stored_uris: set[str] | None = None,
     ) -> ImportReport:
         """As `Instance.import_rows`; the uris of what was stored are added to `stored_uris`."""
-        iterator = iter(rows)
+        has_texts = False
+
+        def noted() -> Iterator[Article | RowProblem]:
+            nonlocal has_texts
+            for row in rows:
+                has_texts = has_texts or (isinstance(row, Article) and bool(row.raw_text))
+                yield row
+
+        stored = set[str]() if stored_uris is None else stored_uris
+        iterator = noted()
         first = list(islice(iterator, LARGE_LOAD_ROWS))
         with self._writer() as connection:
             embedder = self._embedder_to_write(connection)
             coming = 0 if isinstance(embedder, EverindexError) else len(first)
             with self._large_load(coming, reporter):
                 report = ingest.import_rows(
-                    connection, chain(first, iterator), embedder, on_rows=on_rows, stored_uris=stored_uris
+                    connection, chain(first, iterator), embedder, on_rows=on_rows, stored_uris=stored
                 )
         self._forget_after_write(are_recorded=True)
+        self._cut(report, stored if has_texts else (), reporter)
         return report
+
+    def _cut(self, report: ImportReport, uris: Collection[str], reporter: Reporter | None) -> None:
+        """Makes the whole texts among these articles findable."""
+        if not uris:
+            return
+        with self._writer() as connection:
+            embedder = self._embedder_to_write(connection)
+        if not isinstance(embedder, EverindexError):
+            report.passages += self._cut_texts(embedder, sorted(uris), reporter=reporter)
 
     def sync(
         self,

@@ -33,6 +33,7 @@ from everindex.articles.search.keyword.ranking import Found, find
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.keyword.state import Known
+from everindex.articles.search.passages import PassageSearch
 from everindex.articles.search.query_vectors import QueryVector
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow
@@ -64,10 +65,19 @@ RANK_CONSTANT = 60
 class HybridSearch:
     """Searches one instance by meaning and by keyword; safe to use from many threads."""
 
-    def __init__(self, reading: Reading, engine: SearchEngine, words: KeywordSearch, *, slow_query_ms: float) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        engine: SearchEngine,
+        words: KeywordSearch,
+        passages: PassageSearch | None,
+        *,
+        slow_query_ms: float,
+    ) -> None:
         self._reading = reading
         self._engine = engine
         self._words = words
+        self._passages = passages
         self._slow_query_ms = slow_query_ms
 
     def search(self, page: Page, meaning: QueryVector) -> Answer:
@@ -86,6 +96,10 @@ class HybridSearch:
         candidates = Page(request=request, k=depth)
         vector = None if isinstance(meaning, EverindexError) else meaning
         near = None if vector is None else self._engine.search(candidates, vector)
+        passages, near_passages = None, list[Hit]()
+        if self._passages is not None and known.table.has_passages:
+            passages = self._passages.of(request, known.table)
+            near_passages = [] if vector is None else passages.nearest(vector, k=depth)
 
         def read(connection: Connection) -> tuple[Found, list[Hit]]:
             found = find(
@@ -98,6 +112,13 @@ class HybridSearch:
                 completes=near is not None,
             )
             by_meaning = [] if near is None else near.hits
+            if passages is not None:
+                by_meaning, found = passages.joined(
+                    connection, by_meaning, near_passages, found, k=depth, vector=vector, left_out=left_out,
+                    completes=near is not None,
+                )  # fmt: skip
+                if left_out is not None:
+                    found = replace(found, hits=without(connection, known, left_out, found.hits))
             if left_out is not None:
                 by_meaning = without(connection, known, left_out, by_meaning)
             best = [
@@ -113,6 +134,8 @@ class HybridSearch:
             raise meaning
         words_ms = (time.perf_counter() - asked_words) * 1000
         answer = _answer(meaning, near, found, hits, k=k, elapsed_ms=(time.perf_counter() - started) * 1000)
+        if passages is not None:
+            answer.notices = [*answer.notices, *passages.notices]
         log.info(
             "search k=%d mode=hybrid strategy=%s rows=%d %.1f ms", k, answer.strategy, len(hits), answer.elapsed_ms
         )
@@ -151,6 +174,9 @@ def _why_words(meaning: QueryVector) -> str:
 def merged(by_meaning: list[Hit], by_keyword: list[Hit], *, full_score: float) -> list[Hit]:
     """All hits of both searches, the best first: by their evidence, or where that has no scale by their ranks."""
     known = {hit.key: hit for hit in [*by_keyword, *by_meaning]}
+    for hit in by_keyword:  # the passage that has the words shows why
+        if hit.passage is not None and known[hit.key] is not hit:
+            known[hit.key] = replace(known[hit.key], passage=hit.passage)
     has_scale = full_score > 0 and all(hit.columns.metric == "cosine" for hit in [*by_meaning[:1], *by_keyword[:1]])
     if not (by_meaning and by_keyword and has_scale):
         fused = fuse([hit.key for hit in by_meaning], [hit.key for hit in by_keyword])
@@ -209,8 +235,9 @@ def _ranked(hit: Hit, ranks: Sequence[int | None], score: float) -> Hit:
     """The hit with its places and its score. A copy: it may stand in the answer of a search by meaning, too."""
     by_meaning, by_keyword = ranks
     return Hit(
-        hit.columns, hit.key, hit.values, hit.distance, semantic_rank=by_meaning, keyword_rank=by_keyword, score=score
-    )
+        hit.columns, hit.key, hit.values, hit.distance, semantic_rank=by_meaning, keyword_rank=by_keyword, score=score,
+        passage=hit.passage,
+    )  # fmt: skip
 
 
 def why_by_words(meaning: QueryVector) -> list[str]:

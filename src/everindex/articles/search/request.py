@@ -33,7 +33,7 @@ from everindex.articles.search.cursor import (
     seen_digest,
     write_cursor,
 )
-from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, bind, values
+from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, ParentFilters, bind, values
 from everindex.articles.search.filters.conditions import Condition, parse_condition
 from everindex.articles.search.filters.facets import check_facets
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
@@ -121,7 +121,7 @@ class SearchRequest:
         is_filtered = self.filters is not NO_FILTERS and not self.filters.is_empty
         object.__setattr__(self, "is_filtered", is_filtered)
         bound = NOTHING
-        if is_filtered and not isinstance(self.filters, Condition):
+        if is_filtered and isinstance(self.filters, Filters):
             given = values(self.filters)
             bound = Bound(tuple(given), given)
         object.__setattr__(self, "_bound", (None, bound))
@@ -130,7 +130,7 @@ class SearchRequest:
         """The statement parameters for `filters`, and the shape of their condition. Raises FilterInvalid where a condition
         does not fit the table."""
         filters, (known, bound) = self.filters, self._bound
-        if not isinstance(filters, Condition) or known is table:
+        if isinstance(filters, Filters) or known is table:
             return bound
         bound = bind(table, filters)
         object.__setattr__(self, "_bound", (table, bound))
@@ -162,7 +162,7 @@ class SearchRequest:
         return write_cursor(cursor, search_digest=self._digest(mode, parts))
 
     def _digest(self, mode: AnswerMode, parts: Sequence[Part]) -> bytes:
-        filters = self.filters
+        filters = self.filters.filters if isinstance(self.filters, ParentFilters) else self.filters
         if isinstance(filters, Condition):
             return digest_of((mode, *parts, filters.digest, self.min_similarity))
         narrowed = (filters.category, filters.topic, filters.news_source, filters.since, filters.until)

@@ -99,8 +99,8 @@ class Reranker:
 
 
 def text_of(hit: Hit) -> str:
-    """What the model reads of a row: its text columns."""
-    return joined_text(hit.texts)
+    """What the model reads of a row: its text columns, and the passage of its whole text that answers best."""
+    return joined_text(hit.texts if hit.passage is None else (*hit.texts, hit.passage.text))
 
 
 def joined_text(texts: Sequence[str | None]) -> str:

@@ -30,6 +30,7 @@ from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.ranking import MOST_RANKED
 from everindex.articles.search.keyword.search import KeywordSearch
+from everindex.articles.search.passages import PassageSearch
 from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector
 from everindex.articles.search.request import Page, SearchRequest, checked_vector, require_width
 from everindex.articles.search.rerank import Reranker
@@ -42,6 +43,7 @@ from everindex.articles.search.selection import (
 )
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
+from everindex.articles.search.whole_texts import WholeTextSearch
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable, StatementTimedOut
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
@@ -53,6 +55,10 @@ FACETS_TIMED_OUT = (
     "the values in this result were not counted in time (EVERINDEX_STATEMENT_TIMEOUT_MS): narrow it with a filter"
 )
 EXPIRY_HIDDEN = "articles that have expired may be among these: this role may not read everindex_meta.article_expiry"
+PASSAGES_HIDDEN = (
+    "whole texts were not searched: this role may not read everindex_meta.article_passage, on which its owner can "
+    "GRANT SELECT"
+)
 ENDS_HERE = f"this search shows at most its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
 
 
@@ -68,11 +74,15 @@ class SearchService:
         *,
         slow_query_ms: float,
         reranker: Reranker,
+        passages: PassageSearch | None = None,
     ) -> None:
+        """`passages`: of the whole texts, where the collection may have them."""
         self._reading = reading
         self._engine = engine
         self._words = words
-        self._both = HybridSearch(reading, engine, words, slow_query_ms=slow_query_ms)
+        self._both = HybridSearch(reading, engine, words, passages, slow_query_ms=slow_query_ms)
+        self._passages = passages
+        self._texts = None if passages is None else WholeTextSearch(reading, engine, words, passages)
         self._embedder = embedder
         self._reranker = reranker
         self._dates = DateTexts(reading)
@@ -119,6 +129,8 @@ class SearchService:
                 answer = self._by_words(request)
             case "browse":
                 answer = self._newest(request)
+        if self._texts is not None and request.text is not None and self._engine.known()[0].hides_passages:
+            answer.notices = [*answer.notices, PASSAGES_HIDDEN]
         return self._with_dates(answer, request)
 
     def answer_many(self, request: SearchRequest, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[Answer]:
@@ -155,8 +167,16 @@ class SearchService:
         return self._words.explain(self._unexpired(request))
 
     def invalidate(self) -> None:
-        """Discards what is cached about publication dates."""
+        """Discards what is cached about publication dates and passages."""
         self._dates.invalidate()
+        if self._passages is not None:
+            self._passages.invalidate()
+
+    def close(self) -> None:
+        """Ends what goes on in the background."""
+        self._words.close()
+        if self._passages is not None:
+            self._passages.close()
 
     # --- the kinds of search ---------------------------------------------------------------------------------------
 
@@ -197,6 +217,9 @@ class SearchService:
         return answer
 
     def _nearest_hits(self, request: SearchRequest, given: np.ndarray | None, vector: np.ndarray) -> Answer:
+        texts = self._texts
+        if texts is not None and request.text is not None and self._engine.known()[0].has_passages:
+            return self._ranked(lambda page: texts.by_meaning(page, vector), request, "semantic")
         if request.diversity is None and not request.without_near_duplicates:
             parts = self._cursor_parts(request, given)
             after = request.read_cursor("semantic", *parts) if request.after else None
@@ -215,7 +238,10 @@ class SearchService:
 
     def _by_words(self, request: SearchRequest) -> Answer:
         """The articles that have the words of a text."""
-        answer = self._ranked(self._words.search, request, "keyword")
+        texts = self._texts
+        has_passages = texts is not None and self._words.known().table.has_passages
+        search = texts.by_words if texts is not None and has_passages else self._words.search
+        answer = self._ranked(search, request, "keyword")
         if request.facets:
             _faceted(answer, lambda: self._count_words(request))
         return answer
@@ -270,11 +296,18 @@ class SearchService:
     def _count_words(self, request: SearchRequest) -> Facets:
         """The facets of the rows that have the words of the text, MOST_RANKED at most; where no row has all of them, as in
         the answer, those that have some."""
-        found = self._count(request, *self._words.condition(request), source="words", most=MOST_RANKED)
+        found = self._count(request, *self._with_words(request), source="words", most=MOST_RANKED)
         if found.counted or request.mode != "keyword" or not request.words.is_plain or len(request.words.items) < 2:
             return found
-        some = self._words.condition(request, any_word=True)
+        some = self._with_words(request, any_word=True)
         return self._count(request, *some, source="words", most=MOST_RANKED)
+
+    def _with_words(self, request: SearchRequest, *, any_word: bool = False) -> tuple[sql.Composable, dict[str, Any]]:
+        """The condition that a row, or a passage of its whole text, has the words."""
+        known = self._words.known()
+        if self._passages is None or not known.table.has_passages:
+            return self._words.condition(request, any_word=any_word)
+        return self._passages.of(request, known.table).with_words(known, request, any_word=any_word)
 
     def _count_words_or_nearest(self, request: SearchRequest, vector: QueryVector) -> Facets:
         """The same, or where no row has the words, as of the rows nearest in meaning, which are then the answer."""
@@ -317,7 +350,7 @@ class SearchService:
         return (vector,) if request.key is None else ("similar", request.key, vector)
 
     def _ranked(
-        self, search: Callable[[Page], Answer], request: SearchRequest, mode: Literal["keyword", "hybrid"]
+        self, search: Callable[[Page], Answer], request: SearchRequest, mode: Literal["keyword", "hybrid", "semantic"]
     ) -> Answer:
         """A page of a search that orders by rank. Its cursors belong to the text: a page stays valid whichever model
         made the vector, and even where none could be made."""

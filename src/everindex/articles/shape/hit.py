@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from everindex.articles.shape.passage import Passage
 from everindex.articles.shape.spec import Columns
 
 
@@ -45,6 +46,9 @@ class Hit:
 
     rerank_score: float | None = None
     """Of a re-ranked answer: what the cross-encoder says of this row, higher is better; None for the others."""
+
+    passage: Passage | None = None
+    """The part of the row's whole text that answers best; None where that text has no part in the answer."""
 
     def __getattr__(self, name: str) -> Any:
         columns = object.__getattribute__(self, "columns")
@@ -98,6 +102,7 @@ class Hit:
             "keyword_rank": self.keyword_rank,
             "score": self.score,
             "rerank_score": self.rerank_score,
+            "passage": None if self.passage is None else self.passage.as_dict(),
         }
 
 
@@ -119,5 +124,5 @@ def with_text_date(row: tuple[Any, ...], at: int) -> tuple[Any, ...]:
 
 _FIELDS = (
     "columns", "key", "values", "distance", "title_snippet", "snippet", "semantic_rank", "keyword_rank", "score",
-    "rerank_score",
+    "rerank_score", "passage",
 )  # fmt: skip

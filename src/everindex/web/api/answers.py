@@ -71,6 +71,7 @@ def characters_of(hits: Sequence[Hit]) -> int:
     """The approximate length of the hits as JSON, in characters."""
     return sum([
         300 + sum(map(len, filter(None, hit.texts))) + len(hit.snippet or "") + len(hit.title_snippet or "")
+        + (0 if hit.passage is None else 2 * len(hit.passage.text))
         for hit in hits
     ])  # fmt: skip
 

@@ -205,6 +205,18 @@ class SearchManyBody(_Bounds, _ManyByBody):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_OF_TWO)
 
 
+class PassageOut(BaseModel):
+    """The passage of an article's whole text that answers best."""
+
+    text: str
+    start: Annotated[int, Field(description="Where it begins in the whole text, in characters from 0.")]
+    end: Annotated[int, Field(description="Where it ends, exclusive.")]
+    number: Annotated[int, Field(description="Its place among the passages of the text, from 1.")]
+    count: Annotated[int, Field(description="How many passages the text has.")]
+    distance: Annotated[float | None, Field(description="Cosine distance of its vector; null where not compared.")]
+    snippet: Annotated[str | None, Field(description="As safe HTML, with matches in <mark>.")]
+
+
 class _HitOut(BaseModel):
     """What a search says of every hit."""
 
@@ -220,6 +232,9 @@ class _HitOut(BaseModel):
     rerank_score: Annotated[
         float | None,
         Field(description="What the cross-encoder says of it; higher is better. Null if it was not re-ranked."),
+    ]
+    passage: Annotated[
+        PassageOut | None, Field(description="Of the article's whole text; null where that has no part in the answer.")
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from everindex.articles.incidents import Incident
 from everindex.articles.model import DEFAULT_MODE, Answer, Article
+from everindex.articles.passages.store import TextCut
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import EverindexError, NotMigrated, PermissionDenied, UsageError
 from everindex.web.api.answers import characters_of
@@ -188,14 +190,25 @@ async def article_page(request: Request) -> Response:
             next_step="choose an article on the search page.",
         )
 
-    def read() -> tuple[Article, Answer, ArticleIncidents]:
-        return site.instance.article(uri), site.instance.similar(uri, k=SIMILAR), _incidents_of(site, uri)
+    def read() -> tuple[Article, Answer, ArticleIncidents, TextCut | None]:
+        article = site.instance.article(uri)
+        cut = site.instance.passages.of(uri) if article.raw_text else None
+        return article, site.instance.similar(uri, k=SIMILAR), _incidents_of(site, uri), cut
 
-    article, similar, incidents = await site.in_database(read)
+    article, similar, incidents, cut = await site.in_database(read)
     long = len(article.raw_text or "") + len(article.summary or "")
     return await answer_page(
-        site, "article.html", characters=long, article=article, similar=similar, incidents=incidents, here=""
-    )
+        site, "article.html", characters=long, article=article, similar=similar, incidents=incidents, cut=cut, here="",
+        passage=passage_of(request.query_params, article),
+    )  # fmt: skip
+
+
+def passage_of(given: Mapping[str, str], article: Article) -> tuple[int, int] | None:
+    """The part of the full text that a link points to, if that text has it."""
+    start, end = given.get("start", ""), given.get("end", "")
+    if not (start.isascii() and start.isdigit() and end.isascii() and end.isdigit() and len(start + end) < 20):
+        return None
+    return (int(start), int(end)) if int(start) < int(end) <= len(article.raw_text or "") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from everindex.articles.search.filters.condition_sql import is_range
 from everindex.articles.search.filters.conditions import Comparison, Condition, Group, Part
-from everindex.articles.search.filters.forms import AnyFilters, names_of, without_expiry
+from everindex.articles.search.filters.forms import AnyFilters, ParentFilters, names_of, without_expiry
 from everindex.articles.search.filters.targets import JSON_TYPES, find_target
 from everindex.articles.table import CollectionTable
 
@@ -74,6 +74,7 @@ class FilterUse:
 
 def uses(table: CollectionTable, filters: AnyFilters) -> Iterator[Use]:
     """What a search under these filters compares."""
+    assert not isinstance(filters, ParentFilters)  # noted for the table that they are of
     if isinstance(filters, Condition):
         yield from _of_part(table, filters.root)
         return

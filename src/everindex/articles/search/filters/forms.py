@@ -27,7 +27,22 @@ from everindex.articles.search.filters.days import day_after, first_day
 from everindex.articles.table import CollectionTable
 from everindex.errors import FilterInvalid, QueryInvalid
 
-AnyFilters = Filters | Condition
+
+@dataclass(frozen=True, slots=True)
+class ParentFilters:
+    """Filters of a table, for rows of another that belong to its rows: passages of articles."""
+
+    filters: Filters | Condition
+    table: CollectionTable
+    column: str
+    """The column that names the row they belong to."""
+
+    @property
+    def is_empty(self) -> bool:
+        return self.filters.is_empty
+
+
+AnyFilters = Filters | Condition | ParentFilters
 NO_FILTERS = Filters()
 #: Of the five named filters of articles.
 NAMES = tuple(field.name for field in fields(Filters))
@@ -56,6 +71,8 @@ NOTHING = Bound((), {})
 
 def bind(table: CollectionTable, filters: AnyFilters) -> Bound:
     """The filters for this table. Raises as `where`."""
+    if isinstance(filters, ParentFilters):
+        return bind(filters.table, filters.filters)
     if isinstance(filters, Condition):
         text, given = condition_sql(table, filters)
         return Bound((text,), given)
@@ -68,6 +85,8 @@ def where(table: CollectionTable, filters: AnyFilters) -> tuple[sql.Composable, 
 
     Raises QueryInvalid as `values` does, FilterInvalid for a condition that does not fit the table.
     """
+    if isinstance(filters, ParentFilters):
+        return _of_parent(table, filters)
     if isinstance(filters, Condition):
         text, given = condition_sql(table, filters)
         return sql.SQL(f" AND ({text})"), given
@@ -96,6 +115,7 @@ def both(filters: Filters, more: Mapping[str, Any] | None) -> AnyFilters:
 
 def unexpired(table: CollectionTable, filters: AnyFilters) -> AnyFilters:
     """The filters, and where rows of the table can expire also that a row has not. Raises QueryInvalid as `values` does."""
+    assert not isinstance(filters, ParentFilters)  # made of filters that have it already
     if not table.can_expire:
         return filters
     if isinstance(filters, Condition):
@@ -116,19 +136,25 @@ def expired() -> Condition:
 def key_of(filters: AnyFilters) -> Filters | bytes:
     """What stands for the filters where something is remembered about them: small, and without their values where they may
     be many."""
+    if isinstance(filters, ParentFilters):
+        return key_of(filters.filters)
     return filters.digest if isinstance(filters, Condition) else filters
 
 
 def as_condition(filters: AnyFilters) -> Condition:
     """The filters (not empty) as a condition: those that say the same in the same order have the same digest, in either
     form."""
+    assert not isinstance(filters, ParentFilters)  # what they say is about another table
     if isinstance(filters, Condition):
         return filters
     return Condition(all_of([equals(name, value) for name in NAMES if (value := getattr(filters, name))]))
 
 
 def without_expiry(filters: AnyFilters) -> Condition | None:
-    """The filters as they were given, without the condition that a row has not expired; None where that is all."""
+    """The filters as they were given, without the condition that a row has not expired; None where that is all, or where they
+    are about another table."""
+    if isinstance(filters, ParentFilters):
+        return None
     if isinstance(filters, Filters) and filters.is_empty:
         return None
     condition = as_condition(filters)
@@ -149,6 +175,8 @@ def literal_where(table: CollectionTable, filters: AnyFilters) -> str:
 
 def names_of(filters: AnyFilters) -> tuple[str, ...]:
     """Which filters are set, without their values."""
+    if isinstance(filters, ParentFilters):
+        return names_of(filters.filters)
     if isinstance(filters, Condition):
         return filters.names
     return tuple(name for name in NAMES if getattr(filters, name))
@@ -156,6 +184,8 @@ def names_of(filters: AnyFilters) -> tuple[str, ...]:
 
 def compares_dates(table: CollectionTable, filters: AnyFilters) -> bool:
     """Whether the filters compare the date of the collection."""
+    if isinstance(filters, ParentFilters):
+        return compares_dates(filters.table, filters.filters)
     if isinstance(filters, Condition):
         return names_a_date(table, filters)
     return bool(filters.since or filters.until)
@@ -179,6 +209,19 @@ def values(filters: Filters) -> dict[str, str]:
         if after is not None:
             given["until"] = after.isoformat()
     return given
+
+
+def _of_parent(table: CollectionTable, filters: ParentFilters) -> tuple[sql.Composable, dict[str, str]]:
+    """IS TRUE keeps the planner from joining the two tables, after which no index on the vectors could serve the order; it
+    still chooses between one look-up per row and one hash of all that pass."""
+    condition, given = where(filters.table, filters.filters)
+    parent = filters.table
+    return sql.SQL(" AND (EXISTS (SELECT FROM {parent} WHERE {key} = {column}{condition})) IS TRUE").format(
+        parent=parent.identifier,
+        key=sql.Identifier(parent.schema, parent.spec.table, parent.spec.key),
+        column=sql.Identifier(table.schema, table.spec.table, filters.column),
+        condition=condition,
+    ), given
 
 
 def _type_of(table: CollectionTable, column: str) -> str:

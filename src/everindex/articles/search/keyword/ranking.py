@@ -57,6 +57,7 @@ MOST_REMEMBERED = 100_000
 FEW_REMEMBERED, FEW_READ = 3_000, 300
 #: Rows of equal score are ordered by key. Where more than this many compete for the last places, the server orders them.
 MOST_TIED = 200
+WIDENED = "no article has all words of the query: these have some of them, best first"
 #: Below this many rows, a missing index is not noticeable.
 FEW_ROWS = 1000
 
@@ -75,6 +76,9 @@ class Found:
 
     full_score: float = 0.0
     """About what a text of usual length scores that has each word of the query once."""
+
+    is_widened: bool = False
+    """No row has all the words; these have some."""
 
     notices: list[str] = field(default_factory=list)
 
@@ -112,7 +116,7 @@ def find(
     if words.is_cut:
         notices.append(f"only the first {MOST_WORDS} words of the query were used for keyword search")
     if ranking.is_widened:
-        notices.append("no article has all words of the query: these have some of them, best first")
+        notices.append(WIDENED)
     if ranking.matches > ranking.most:
         notices.append(
             f"more than {ranking.most:,} articles have these words, of which {ranking.most:,} were ranked by keyword; "
@@ -126,6 +130,7 @@ def find(
     return Found(
         hits=[_hit(known.table, row, score, rank) for rank, (row, score) in enumerate(found, start=1)],
         full_score=ranking.full_score,
+        is_widened=ranking.is_widened,
         notices=notices,
     )
 

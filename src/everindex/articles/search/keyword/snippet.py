@@ -1,4 +1,4 @@
-"""Snippets: the passages of an article that match, marked by PostgreSQL and turned into safe HTML here.
+"""Snippets: the parts of an article that match, marked by PostgreSQL and turned into safe HTML here.
 
 ts_headline copies the text unchanged, so its output is only as safe as the article. It is told to mark with control
 characters (which every database encoding has), and these are removed from the text first, so that no text can contain
@@ -31,7 +31,7 @@ from everindex.pg.statement_texts import StatementText, text_of
 MOST_CHARACTERS = 20_000
 #: A text of this length is shown as a whole.
 WHOLE_CHARACTERS = 280
-#: The minimum passage of a longer text, in whole words: a passage shorter than the title above it says nothing.
+#: The minimum part of a longer text, in whole words: a part shorter than the title above it says nothing.
 LEAST_CHARACTERS = 240
 
 #: From this many hits on, texts are prepared and marked by one thread at a time. Several threads would only compete for
@@ -71,25 +71,36 @@ _HEADLINES = """
 def with_snippets(connection: Connection, config: TextConfig, words: ParsedQuery, hits: Sequence[Hit]) -> list[Hit]:
     """The hits with title and summary as HTML, with the matches of `words` in <mark>.
 
-    A long summary is cut to the passages around the matches, or to its beginning. Reads only its arguments; one round
+    A long summary is cut to the parts around the matches, or to its beginning. Reads only its arguments; one round
     trip, and about 0.1 ms per hit. Raises what statements raise.
     """
     if not hits:
         return []
     texts = [title_and_body(hit) for hit in hits]
+    passages = [hit.passage for hit in hits if hit.passage is not None]
+    texts += [(None, passage.text) for passage in passages]
     turn: AbstractContextManager[object] = _turn_of_many if len(hits) >= MANY_HITS else nullcontext()
     with turn:
         parameters = {"text": words.query, "articles": as_json(texts)}
     with translate_errors("marking matches"):
         rows = _statement(config).run(connection, parameters)
     with turn:
+        marked = [
+            (
+                None if title is None else marked_html(title),
+                None if body is None else marked_html(_excerpt(body, text or "")),
+            )
+            for (title, body), (_, text) in zip(rows, texts, strict=True)
+        ]
+        of_passages = iter(marked[len(hits) :])
         return [
             replace(
                 hit,
-                title_snippet=None if row[0] is None else marked_html(row[0]),
-                snippet=None if row[1] is None else marked_html(_passage(row[1], body or "")),
+                title_snippet=title,
+                snippet=body,
+                passage=None if hit.passage is None else replace(hit.passage, snippet=next(of_passages)[1]),
             )
-            for hit, row, (_, body) in zip(hits, rows, texts, strict=True)
+            for hit, (title, body) in zip(hits, marked[: len(hits)], strict=True)
         ]
 
 
@@ -115,9 +126,9 @@ def marked_html(headline: str) -> str:
     return html.escape(headline.translate(_SHOWN)).translate(_MARKED)
 
 
-def _passage(headline: str, text: str) -> str:
+def _excerpt(headline: str, text: str) -> str:
     """The output of ts_headline, extended to the minimum length. An ellipsis marks text left out at either end, which
-    ts_headline marks only between passages."""
+    ts_headline marks only between parts."""
     whole = (_hidden(text) or "").strip()
     if len(text) > WHOLE_CHARACTERS:
         headline = _long_enough(headline.strip(), whole)
@@ -130,7 +141,7 @@ def _passage(headline: str, text: str) -> str:
 
 
 def _long_enough(headline: str, whole: str) -> str:
-    """A single short passage extended to LEAST_CHARACTERS, backwards where the text ends; its marks stay."""
+    """A single short part extended to LEAST_CHARACTERS, backwards where the text ends; its marks stay."""
     shown = headline.translate(_PLAIN)
     begin = -1 if _GAP in shown else whole.find(shown)
     if begin < 0 or len(shown) >= LEAST_CHARACTERS:

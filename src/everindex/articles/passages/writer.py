@@ -1,0 +1,211 @@
+"""The cutting of whole texts: those that are due become passages with vectors, and passages of older texts go.
+
+Passages are stored first and older ones removed after, in a transaction that also records the cut. A process that is killed in
+between leaves the text due: the next one finds the same passages, since their keys are made of their words, and embeds only what
+is missing. Meanwhile a search shows no passage that its text does not have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from everindex.articles.collections.collection import Collection
+from everindex.articles.connections.reading import Reading
+from everindex.articles.declared import PASSAGES
+from everindex.articles.embedding import Embedder
+from everindex.articles.ingest.passage_report import PassageReport
+from everindex.articles.passages import store
+from everindex.articles.passages.splitter import Cut, Splitter
+from everindex.articles.passages.store import PassageCounts, TextCut, WholeText
+from everindex.articles.search.vector.engine import SearchEngine
+from everindex.articles.table import read_table
+from everindex.errors import PermissionDenied
+from everindex.index.reporter import Reporter
+from everindex.pg import own_schema
+from everindex.pg.connections import connect
+from everindex.settings import Settings
+
+#: Characters of the texts of one round.
+ROUND_CHARACTERS = 1_000_000
+#: Texts of one round.
+ROUND_TEXTS = 50
+
+
+class Opener(Protocol):
+    """What of an instance is needed."""
+
+    @property
+    def conninfo(self) -> str: ...
+    @property
+    def direct_conninfo(self) -> str: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def reading(self) -> Reading: ...
+    @property
+    def engine(self) -> SearchEngine: ...
+    def collection(self, name: str) -> Collection: ...
+    def invalidate(self) -> None: ...
+
+
+class PassageWriter:
+    """Cuts the whole texts of one instance's articles."""
+
+    def __init__(self, instance: Opener) -> None:
+        self._instance = instance
+
+    @property
+    def is_off(self) -> bool:
+        return self._instance.settings.passages == "off"
+
+    def splitter(self, embedder: Embedder) -> Splitter:
+        """The splitter of the settings, for a model."""
+        return Splitter(embedder, passage_tokens=self._instance.settings.passage_tokens)
+
+    def due(self, embedder: Embedder, keys: Sequence[str] | None = None) -> list[str]:
+        """The uris of the articles (of `keys`) whose whole text is to be cut. Reads every text (of `keys`)."""
+        if self.is_off:
+            return []
+        with connect(self._instance.conninfo, application_name="everindex passages") as connection:
+            articles = read_table(connection)
+            if (
+                articles.dimensions is None
+                or not articles.has_raw_articles
+                or not store.has_whole_texts(connection, keys)
+            ):
+                return []
+            return store.read_due(
+                connection, articles, model=embedder.model,
+                passage_tokens=self.splitter(embedder).passage_tokens, keys=keys,
+            )  # fmt: skip
+
+    def of(self, uri: str) -> TextCut | None:
+        """How the whole text of an article was cut; None where it was not. Reads only."""
+        reading = self._instance.reading
+        return reading.read(lambda connection: store.read_cut(connection, uri)) if self._is_there() else None
+
+    def counts(self) -> PassageCounts | None:
+        """How many whole texts were cut into how many passages, and how many are due; None where there are no whole texts."""
+        with connect(self._instance.conninfo, application_name="everindex passages") as connection:
+            return store.read_counts(connection, read_table(connection))
+
+    def cut(
+        self,
+        embedder: Embedder,
+        keys: Sequence[str] | None = None,
+        *,
+        due: Sequence[str] | None = None,
+        on_texts: Callable[[int], None] | None = None,
+        reporter: Reporter | None = None,
+    ) -> PassageReport:
+        """Cuts the texts that are due (of `keys`), a round at a time; can be interrupted at any point. `due`: a recent result of
+        that method. Raises what making the table, embedding and storing raise."""
+        report = PassageReport()
+        if self.is_off:
+            return report
+        waiting = self.due(embedder, keys) if due is None else due
+        if not waiting:
+            return report
+        try:
+            own_schema.ensure(self._instance.direct_conninfo)
+            for start in range(0, len(waiting), ROUND_TEXTS):
+                batch = waiting[start : start + ROUND_TEXTS]
+                self._cut_batch(embedder, batch, report)
+                if on_texts is not None:
+                    on_texts(len(batch))
+        except PermissionDenied as exc:
+            report.failure_reason = f"whole texts were not cut: {exc.what.rstrip('.')}"
+            report.next_step = exc.next_step
+        if report.passages:
+            passages = self._passages()
+            if passages.engine.known()[1].index_name is None:
+                passages.deploy(reporter=reporter)  # loaded first, indexed afterwards
+            self._instance.invalidate()
+        return report
+
+    def complete(self) -> PassageReport:
+        """Makes the vectors that passages lack, or have of another model, and removes those of texts that are gone."""
+        report = PassageReport()
+        with connect(self._instance.conninfo, application_name="everindex passages") as connection:
+            articles = read_table(connection)
+            if not articles.has_passages:
+                return report
+            report.removed = store.remove_orphans(connection, articles)
+        done = self._instance.collection(PASSAGES.name).embed_missing()
+        report.embedded = done.stored.updated
+        report.without_vector, report.failure_reason = done.without_vector, done.failure_reason
+        return report
+
+    def _is_there(self) -> bool:
+        return self._instance.engine.known()[0].has_passages
+
+    def _passages(self) -> Collection:
+        """The collection of passages, made where it is not there yet."""
+        instance = self._instance
+        with connect(instance.direct_conninfo, application_name="everindex passages") as connection:
+            is_new = store.make_table(connection, read_table(connection))
+        collection = instance.collection(PASSAGES.name)
+        if is_new:
+            instance.invalidate()
+            collection.invalidate()
+        return collection
+
+    def _cut_batch(self, embedder: Embedder, batch: Sequence[str], report: PassageReport) -> None:
+        splitter = self.splitter(embedder)
+        with connect(self._instance.conninfo, application_name="everindex passages") as connection:
+            texts = store.read_texts(connection, read_table(connection), batch)
+            for some in _rounds(texts):
+                rows: list[dict[str, Any]] = []
+                done: list[tuple[WholeText, Cut, list[str]]] = []
+                for text in some:
+                    cut = Cut(spans=[], tokens=None) if text.is_repeated else splitter.cut(text.text)
+                    of_text = passage_rows(text, cut)
+                    rows += of_text
+                    done.append((text, cut, [row["id"] for row in of_text]))
+                if rows:
+                    stored = self._passages().upsert(rows)
+                    report.without_vector += stored.without_vector
+                    report.failure_reason = report.failure_reason or stored.failure_reason
+                    report.embedded += max(stored.stored.inserted - stored.without_vector, 0)
+                report.removed += store.finish(
+                    connection,
+                    read_table(connection),
+                    done,
+                    model=embedder.model,
+                    passage_tokens=splitter.passage_tokens,
+                )
+                report.texts += sum(bool(keys) for *_, keys in done)
+                report.passages += len(rows)
+
+
+def passage_rows(text: WholeText, cut: Cut) -> list[dict[str, Any]]:
+    """The passages of a text as rows. The key is made of article and words: the same passage of a changed text has the same key,
+    wherever it stands, and keeps its vector."""
+    rows = []
+    times: Counter[str] = Counter()
+    for number, (start, end) in enumerate(cut.spans, start=1):
+        words = text.text[start:end]
+        times[words] += 1
+        content = "\0".join((text.uri, words, str(times[words])))
+        key = uuid.UUID(bytes=hashlib.blake2b(content.encode(), digest_size=16).digest())
+        rows.append(
+            {"id": str(key), "uri": text.uri, "number": number, "starts_at": start, "ends_at": end, "text": words}
+        )
+    return rows
+
+
+def _rounds(texts: Sequence[WholeText]) -> list[list[WholeText]]:
+    """The texts in rounds of at most ROUND_CHARACTERS, or of one text."""
+    rounds: list[list[WholeText]] = []
+    size = 0
+    for text in texts:
+        if not rounds or size + len(text.text) > ROUND_CHARACTERS:
+            rounds.append([])
+            size = 0
+        rounds[-1].append(text)
+        size += len(text.text)
+    return rounds

@@ -1,0 +1,89 @@
+"""Searches by meaning alone and by words alone over the articles and the passages of their whole texts, together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from everindex.articles.connections.reading import Reading
+from everindex.articles.model import MAX_K, Answer
+from everindex.articles.search.cursor import seen_digest
+from everindex.articles.search.keyword.ranking import find
+from everindex.articles.search.keyword.search import KeywordSearch
+from everindex.articles.search.keyword.snippet import with_snippets
+from everindex.articles.search.passages import PassageSearch, by_distance, by_score
+from everindex.articles.search.request import Page
+from everindex.articles.search.vector.engine import SearchEngine
+from everindex.articles.shape.hit import Hit
+from everindex.pg.connections import Connection
+
+
+class WholeTextSearch:
+    """Searches one instance whose table has passages; safe to use from many threads."""
+
+    def __init__(self, reading: Reading, engine: SearchEngine, words: KeywordSearch, passages: PassageSearch) -> None:
+        self._reading = reading
+        self._engine = engine
+        self._words = words
+        self._passages = passages
+
+    def by_meaning(self, page: Page, vector: np.ndarray) -> Answer:
+        """The articles of `page` nearest to `vector` by title and summary or by a passage, nearest first.
+
+        Articles on previous pages and below the minimum similarity are skipped. Raises as `SearchEngine.search`.
+        """
+        started = time.perf_counter()
+        request, seen = page.request, page.seen
+        k = min(page.k + len(seen), MAX_K)
+        asked = self._passages.of(request, self._engine.known()[0])
+        near = self._engine.search(Page(request=request, k=k), vector)
+        passages = asked.nearest(vector, k=k)
+        known = self._reading.ask(lambda connection: asked.of_articles(connection, passages))
+        hits = [
+            hit
+            for hit in by_distance(near.hits, passages, known)[:k]
+            if request.is_similar(hit) and seen_digest(hit.key) not in seen
+        ][: page.k]
+        return replace(
+            near,
+            hits=hits,
+            k=page.k,
+            elapsed_ms=(time.perf_counter() - started) * 1000,
+            notices=[*near.notices, *asked.notices],
+            more=None,
+        )
+
+    def by_words(self, page: Page) -> Answer:
+        """The articles of `page` that have the words in title and summary or in a passage, best first, with snippets.
+
+        Articles on previous pages are skipped. Raises as `KeywordSearch.search`.
+        """
+        started = time.perf_counter()
+        request, seen = page.request, page.seen
+        known_words = self._words.known()
+        asked = self._passages.of(request, known_words.table)
+        candidates = Page(request=request, k=min(page.k + len(seen), MAX_K))
+
+        def read(connection: Connection) -> tuple[list[Hit], list[str]]:
+            titles = find(connection, known_words, candidates, rows=self._words.rows)
+            texts = asked.matching(connection, k=candidates.k)
+            found = by_score(titles, texts, asked.of_articles(connection, texts.hits))
+            left_out = request.words.left_out
+            if left_out is not None:
+                found = replace(found, hits=asked.without(connection, left_out, found.hits))
+            hits = [hit for hit in found.hits[: candidates.k] if seen_digest(hit.key) not in seen][: page.k]
+            return with_snippets(connection, known_words.config, request.words, hits), found.notices
+
+        hits, notices = self._reading.ask(read)
+        return Answer(
+            hits=hits,
+            k=page.k,
+            strategy="keyword",
+            reason="keyword search was requested",
+            ef_search=None,
+            elapsed_ms=(time.perf_counter() - started) * 1000,
+            notices=notices,
+            mode="keyword",
+        )
