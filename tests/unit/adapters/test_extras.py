@@ -6,6 +6,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -18,6 +19,12 @@ FRAMEWORKS = {"langchain": "langchain_core", "llamaindex": "llama_index", "mcp":
 MODULES = {"mcp": "everindex.mcp.server"}
 #: Modules that may name an adapter: commands load theirs when they are called.
 STARTERS = {"cli/mcp.py"}
+
+
+@cache
+def imports() -> dict[str, list[str]]:
+    """What each module imports; walked once for all adapters."""
+    return {path: list(imported(tree)) for path, tree in source_trees().items()}
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -34,9 +41,9 @@ def test_a_framework_is_imported_by_its_adapter_alone(adapter: str) -> None:
     packages = FRAMEWORKS[adapter], f"everindex.{adapter}"
     found = [
         f"{path}: {name}"
-        for path, tree in source_trees().items()
+        for path, names in imports().items()
         if path.removesuffix(".py").split("/")[0] != adapter and path not in STARTERS
-        for name in imported(tree)
+        for name in names
         if any(name == package or name.startswith(f"{package}.") for package in packages)
     ]
     assert found == []

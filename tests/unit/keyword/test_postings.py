@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everindex.articles.search.keyword.postings import (
@@ -56,6 +56,7 @@ def times(row: Row, word: int) -> int:
     return sum(count + in_title for found, count, in_title in row.words if found == word)
 
 
+@settings(max_examples=60)
 @given(batches=BATCHES, is_joined=st.booleans())
 def test_scores_are_those_of_bm25_over_all_rows_that_were_added(batches: list[list[Row]], is_joined: bool) -> None:
     postings = Postings.none(1)
@@ -88,6 +89,7 @@ def test_scores_are_those_of_bm25_over_all_rows_that_were_added(batches: list[li
     assert np.allclose(postings.scores([7, 2**32 - 1], slots, texts=len(every)), expected, atol=1e-8)
 
 
+@settings(max_examples=40)
 @given(batches=BATCHES, place=st.integers(0, 5), xmin=st.integers(1, 3))
 def test_a_row_is_known_only_at_its_place_and_of_its_transaction(
     batches: list[list[Row]], place: int, xmin: int
