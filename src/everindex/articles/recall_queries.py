@@ -84,10 +84,10 @@ class RecallQueries:
             return "it is not the model of these settings"
         if not embedder.is_remote:
             return _vectors(embedder, texts)
-        kept = self._remote.get((model, width))
-        if kept is None or time.monotonic() - kept[0] > REMOTE_SECONDS:
-            kept = self._remote[model, width] = time.monotonic(), _vectors(embedder, texts)
-        return kept[1]
+        cached = self._remote.get((model, width))
+        if cached is None or time.monotonic() - cached[0] > REMOTE_SECONDS:
+            cached = self._remote[model, width] = time.monotonic(), _vectors(embedder, texts)
+        return cached[1]
 
     def _embedder_of(self, model: str, width: int) -> Embedder | None:
         static = StaticEmbedder(width=width)

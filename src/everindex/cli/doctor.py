@@ -43,23 +43,21 @@ def doctor(
     settings = read_settings()
     compare = sample_comparison(settings)
     with address.server(settings) as conninfo:
-        mended: tuple[FixResult, ...] = ()
+        fixed: tuple[FixResult, ...] = ()
         with connect_patiently(conninfo, settings, wait, application_name="everindex doctor") as connection:
             found = look(connection)
             specs = _declared(connection, declared, index, collection, settings.recall_floor)
             report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
         if fix:
             _tell_plan(report)
-            mended = apply_fixes(conninfo, report, declared=specs, on_result=_tell_fixed)
-        if mended:
+            fixed = apply_fixes(conninfo, report, declared=specs, on_result=_tell_fixed)
+        if fixed:
             with connect(conninfo, application_name="everindex doctor") as connection:
                 report = examine(connection, specs, slugs=slugs, compare_vectors=compare)
         where = address.describe(conninfo)
     server = f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}"
     if as_json:
-        print_json(
-            {"server": server, "database": where, **report.as_dict(), "fixed": [one.as_dict() for one in mended]}
-        )
+        print_json({"server": server, "database": where, **report.as_dict(), "fixed": [one.as_dict() for one in fixed]})
     else:
         say(f"{server}, {where}")
         _print(report, show_all=show_all)
@@ -113,17 +111,17 @@ def _summary(report: Report, *, show_all: bool) -> str:
         for severity in ("critical", "warning", "notice")
     ]
     statuses = [answer.status for _, answer in report.answers]
-    told = [
+    counted = [
         f"{count} {severity}{'' if count == 1 or severity == 'critical' else 's'}"
         for count, severity in counts
         if count
     ]
     if "unknown" in statuses:
-        told.append(f"{statuses.count('unknown')} unknown")
-    told.append(
+        counted.append(f"{statuses.count('unknown')} unknown")
+    counted.append(
         f"{statuses.count('good')} good" + ("" if show_all or "good" not in statuses else " (--all shows them)")
     )
-    return ", ".join(told)
+    return ", ".join(counted)
 
 
 def _tell_plan(report: Report) -> None:
@@ -134,6 +132,6 @@ def _tell_plan(report: Report) -> None:
                 tell(f"to run: {statement}")
 
 
-def _tell_fixed(mended: FixResult) -> None:
-    why = f": {mended.why}" if mended.why else ""
-    tell(f"{_OUTCOMES[mended.outcome]}: {mended.statement}{why}")
+def _tell_fixed(fixed: FixResult) -> None:
+    why = f": {fixed.why}" if fixed.why else ""
+    tell(f"{_OUTCOMES[fixed.outcome]}: {fixed.statement}{why}")

@@ -128,10 +128,10 @@ def _print(found: Evaluation) -> None:
     if found.comparisons:
         say(f"compared with {found.baseline} by {found.first_measure}, on the same queries:")
     for each in found.comparisons:
-        told = each.difference
-        verdict = ("better" if told.mean > 0 else "worse") if each.is_clear else "no clear difference"
+        gain = each.difference
+        verdict = ("better" if gain.mean > 0 else "worse") if each.is_clear else "no clear difference"
         say(
-            f"{each.system:<{width}}  {told.mean:+.3f} ({told.low:+.3f} to {told.high:+.3f}), p = {each.p:.3f}, better on "
+            f"{each.system:<{width}}  {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), p = {each.p:.3f}, better on "
             f"{each.better}, worse on {each.worse}: {verdict}"
         )
     _print_problems(found)

@@ -43,5 +43,5 @@ def expire(
     if as_json:
         print_json({"articles": count, "expires_at": None if moment is None else moment.isoformat()})
     else:
-        told = "expires: never" if moment is None else f"expires: {moment.isoformat()}"
-        say(f"{count_text(count, 'article')} · {told}")
+        shown = "expires: never" if moment is None else f"expires: {moment.isoformat()}"
+        say(f"{count_text(count, 'article')} · {shown}")

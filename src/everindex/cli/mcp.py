@@ -10,7 +10,7 @@ from everindex.cli.output import tell
 from everindex.cli.waiting import WaitOption, open_instance
 from everindex.settings import read_settings
 
-#: Where it listens unless told otherwise: beside the web application, which has 8000.
+#: Where it listens by default: beside the web application, which has 8000.
 DEFAULT_PORT = 8001
 
 

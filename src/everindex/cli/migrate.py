@@ -34,13 +34,13 @@ def migrate(
         _print_history(as_json)
         return
     if sql:
-        start, told = (None, "") if ":" in revision else _revision_there(settings, wait)
+        start, note = (None, "") if ":" in revision else _revision_there(settings, wait)
         script = runner.offline_sql(revision if start is None else f"{start}:{revision}", down=down)
         if as_json:
-            print_json({"sql": script, "note": told or None})
+            print_json({"sql": script, "note": note or None})
             return
-        if told:
-            tell(told)
+        if note:
+            tell(note)
         say(script.rstrip("\n"))
         return
     wait_seconds = seconds_to_wait(settings, wait, deploys=True)

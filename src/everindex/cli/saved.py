@@ -69,10 +69,10 @@ def saved(
 
 def _told(search: SavedSearch) -> str:
     """One line about a saved search."""
-    told = [] if search.text is None else [f"{search.text!r}", search.mode]
-    told += [json.dumps(search.filter, ensure_ascii=False)] if search.filter else []
-    told += [] if search.min_similarity is None else [f"similarity {search.min_similarity:g} or more"]
-    return f"{search.name}: {' · '.join(told)}"
+    parts = [] if search.text is None else [f"{search.text!r}", search.mode]
+    parts += [json.dumps(search.filter, ensure_ascii=False)] if search.filter else []
+    parts += [] if search.min_similarity is None else [f"similarity {search.min_similarity:g} or more"]
+    return f"{search.name}: {' · '.join(parts)}"
 
 
 def _verb_of(words: list[str]) -> tuple[Literal["list", "add", "show", "remove"], str, str | None]:

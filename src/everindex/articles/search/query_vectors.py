@@ -159,9 +159,9 @@ class QueryEmbedder:
     def table_models(self, connection: Connection | None = None) -> TableModels:
         """What is recorded about the models that made the table's vectors; cached for a few seconds. Read over
         `connection` where one is passed: a writer must read the primary."""
-        kept, now = self._models, time.monotonic()
-        if kept is not None and now <= kept[0]:
-            return kept[1]
+        cached, now = self._models, time.monotonic()
+        if cached is not None and now <= cached[0]:
+            return cached[1]
         table, _ = self._engine.known()
         known = self._unrecorded
         has_unrecorded = known[1] if known is not None and now <= known[0] else None

@@ -66,10 +66,10 @@ def page(
     template: str, *, status_code: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> HTMLResponse:
     """A rendered template. A browser may cache a page but must revalidate it; a fragment is never cached."""
-    kept = "no-store" if template.startswith("_") else "private, no-cache"
+    cache_control = "no-store" if template.startswith("_") else "private, no-cache"
     return HTMLResponse(
         environment().get_template(template).render(values), status_code=status_code,
-        headers={"cache-control": kept, "vary": "HX-Request"} | dict(headers or {}),
+        headers={"cache-control": cache_control, "vary": "HX-Request"} | dict(headers or {}),
     )  # fmt: skip
 
 

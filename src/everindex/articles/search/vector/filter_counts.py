@@ -24,7 +24,7 @@ class PassingRows:
     """The counts of one engine; safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Filters | bytes, int], tuple[float, int]] = OrderedDict()
+        self._counts: OrderedDict[tuple[Filters | bytes, int], tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def count(self, connection: Connection, table: CollectionTable, filters: AnyFilters, *, up_to: int) -> int:
@@ -32,20 +32,20 @@ class PassingRows:
         cached."""
         key = (key_of(filters), up_to)
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None and time.monotonic() - kept[0] <= CACHED_SECONDS:
-                self._kept.move_to_end(key)
-                return kept[1]
+            cached = self._counts.get(key)
+            if cached is not None and time.monotonic() - cached[0] <= CACHED_SECONDS:
+                self._counts.move_to_end(key)
+                return cached[1]
         composed, parameters = statement.count_passing(table, filters, limit=up_to + 1)
         passing = int(text_of(composed).run(connection, parameters)[0][0])
         if passing:
             with self._lock:
-                self._kept[key] = (time.monotonic(), passing)
-                while len(self._kept) > CACHED_FILTERS:
-                    self._kept.popitem(last=False)
+                self._counts[key] = (time.monotonic(), passing)
+                while len(self._counts) > CACHED_FILTERS:
+                    self._counts.popitem(last=False)
         return passing
 
     def invalidate(self) -> None:
         """Discards all counts, after this process has written."""
         with self._lock:
-            self._kept.clear()
+            self._counts.clear()

@@ -72,35 +72,35 @@ class FilterHistory:
     """The scans of one engine; safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Filters | bytes, int], _Scans] = OrderedDict()
+        self._scans: OrderedDict[tuple[Filters | bytes, int], _Scans] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, filters: AnyFilters, k: int) -> Experience:
         """What the scans for `k` rows under `filters` have shown. Where the index does not pay, one call in TRY_EVERY
         says that it does."""
         with self._lock:
-            kept = self._kept.get((key_of(filters), k))
-            if kept is None:
+            scans = self._scans.get((key_of(filters), k))
+            if scans is None:
                 return UNKNOWN
-            if kept.experience.pays:
-                return kept.experience
-            kept.skipped = (kept.skipped + 1) % TRY_EVERY
-            return kept.experience if kept.skipped else replace(kept.experience, pays=True)
+            if scans.experience.pays:
+                return scans.experience
+            scans.skipped = (scans.skipped + 1) % TRY_EVERY
+            return scans.experience if scans.skipped else replace(scans.experience, pays=True)
 
     def note(self, filters: AnyFilters, k: int, scan: Scan) -> None:
         """Adds one scan."""
         with self._lock:
             key = (key_of(filters), k)
-            kept = self._kept.setdefault(key, _Scans())
-            kept.add(scan)
-            self._kept.move_to_end(key)
-            if len(self._kept) > REMEMBERED_FILTERS:
-                self._kept.popitem(last=False)
+            scans = self._scans.setdefault(key, _Scans())
+            scans.add(scan)
+            self._scans.move_to_end(key)
+            if len(self._scans) > REMEMBERED_FILTERS:
+                self._scans.popitem(last=False)
 
     def invalidate(self) -> None:
         """Starts over, since another index serves."""
         with self._lock:
-            self._kept.clear()
+            self._scans.clear()
 
 
 class _Scans:
