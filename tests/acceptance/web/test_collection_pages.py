@@ -83,7 +83,10 @@ def test_a_search_shows_marked_hits_values_to_narrow_it_and_the_next_page(site: 
     only = site.get(address).text
     assert set(re.findall(r'class="fact">shelf</span> (\w)', only)) == {"A"}
     assert "Clear the filter" in only
-    assert "<rect" in page, "the dates are drawn"
+    month = re.search(r'<a href="([^"]+)" aria-label="2024-02: \d+">', page)
+    assert month is not None
+    of_month = site.get(month[1].replace("&amp;", "&")).text
+    assert set(re.findall(r'class="fact">made</span> ([\d-]+)', of_month)) == {"2024-02-01"}
     following = re.search(r'href="([^"]+)" rel="next"', page)
     assert following is not None
     second = site.get(following[1].replace("&amp;", "&")).text

@@ -487,3 +487,23 @@ def test_rows_that_pass_a_filter_are_deleted(docs: Collection) -> None:
     with pytest.raises(FilterInvalid):
         docs.delete(filters={"year": "2003"})
     assert docs.browse(k=1).total == 54
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamptz", "timestamp", "text"])
+def test_since_and_until_are_ranges_of_the_date_of_a_collection(empty: Instance, kind: str) -> None:
+    made = empty.collection("dated", dim=384, metadata={"made": kind}, date="made")
+    made.upsert([{"id": f"{n:02}", "text": TEXTS[n % 3], "made": f"2024-{1 + n % 12:02}-15"} for n in range(24)])
+
+    def months(**filters: str) -> set[str]:
+        return {str(hit.made)[:7] for hit in made.search("tiger", k=24, mode="semantic", filters=filters).hits}
+
+    assert months(since="2024-11") == {"2024-11", "2024-12"}
+    assert months(since="2024-02", until="2024-02") == {"2024-02"}
+    assert [str(hit.made)[:7] for hit in made.browse({"until": "2024-03"}, k=2).hits] == ["2024-03"] * 2
+    assert made.search("tiger", filters={"since": "2024"}).notices == []
+    if kind == "text":
+        made.upsert([{"id": "odd", "text": "a tiger", "made": "May 2024"}])
+        made.invalidate()
+        assert "1 of 25 dates in made are not written as YYYY-MM-DD" in str(
+            made.search("tiger", filters={"since": "2024"}).notices
+        )

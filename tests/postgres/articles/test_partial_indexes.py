@@ -249,3 +249,24 @@ def test_the_named_filters_of_articles_use_it_too(
     assert instance.similar(found.hits[0].key, filters={"category": category}).strategy == "partial-index"
     assert instance.verify(samples=5, max_seconds=5).holds
     cluster.drop(conninfo)
+
+
+def test_rows_that_have_expired_are_in_no_answer_through_it(made: Instance) -> None:
+    kept = made.collection(
+        "brief", dim=WIDTH, text=(), metadata={"shelf": "text", "until": "timestamptz"}, expires="until"
+    )
+    kept.upsert(
+        [
+            {"id": f"{n:04}", "shelf": SHELVES.get(n % 10, "Z"), "until": "2000-01-01" if n % 20 == 0 else None}
+            for n in range(ROWS)
+        ],
+        vectors=VECTORS, model="mine",
+    )  # fmt: skip
+    kept.add_partial_index({"shelf": "A"})
+    expected = [hit.key for hit in kept.search_vector(QUERY, filters={"shelf": "A"}, exact=True).hits]
+    for _ in range(7):
+        found = kept.search_vector(QUERY, filters={"shelf": "A"})
+        assert (found.strategy, found.notices) == ("partial-index", [])
+        assert len({hit.key for hit in found.hits} & set(expected)) >= 9
+        assert all(int(hit.key) % 20 == 10 for hit in found.hits)
+    made.drop_collection("brief")

@@ -1,4 +1,4 @@
-"""The count of publication dates that `since` and `until` cannot compare, cached for the notices in answers.
+"""The count of dates that `since` and `until` cannot compare, cached for the notices in answers.
 
 On an existing instance the column is text, and a filter compares it as text, which is correct for ISO-8601 dates only.
 Guarantees a bounded read, at most one per KNOWN_SECONDS, and only where an answer is filtered by date.
@@ -12,6 +12,7 @@ import time
 from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
+from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Answer
 from everindex.articles.table import CollectionTable
 from everindex.errors import EverindexError
@@ -35,7 +36,8 @@ class DateTexts:
 
     def notice(self, table: CollectionTable) -> str | None:
         """The notice for an answer filtered by date; None where all dates can be compared."""
-        if table.columns["publication_date"] not in ("text", "character varying"):
+        date = table.spec.date
+        if date is None or table.columns[date] not in ("text", "character varying"):
             return None
         known = self._known
         if known is None or time.monotonic() - known[0] > KNOWN_SECONDS:
@@ -48,7 +50,9 @@ class DateTexts:
 
     def _look(self, table: CollectionTable) -> str | None:
         try:
-            counted, strange, is_sample = self._reading.read(lambda connection: count_strange(connection, table))
+            counted, strange, is_sample = self._reading.read(
+                lambda connection: count_strange(connection, table, sql.Identifier(str(table.spec.date)))
+            )
         except EverindexError as exc:
             # The answer is ready and must not fail because of a notice.
             log.debug("publication dates were not checked: %s", exc.slug)
@@ -56,6 +60,8 @@ class DateTexts:
         if not strange:
             return None
         of = f"{strange:,} of {counted:,}{' sampled' if is_sample else ''}"
+        if table.spec is not ARTICLES:
+            return f"{of} dates in {table.spec.date} are not written as YYYY-MM-DD, and since and until compare them as text"
         return (
             f"{of} publication dates are not written as YYYY-MM-DD, and since and until compare them as text: articles "
             f"may be "
@@ -63,7 +69,7 @@ class DateTexts:
         )
 
 
-def count_strange(connection: Connection, table: CollectionTable) -> tuple[int, int, bool]:
+def count_strange(connection: Connection, table: CollectionTable, date: sql.Identifier) -> tuple[int, int, bool]:
     """(dates read, dates that are not ISO-8601, whether that was a sample). Reads only."""
     with translate_errors("checking publication dates"):
         row = connection.execute(
@@ -79,10 +85,12 @@ def count_strange(connection: Connection, table: CollectionTable) -> tuple[int, 
             else None
         )
         found = connection.execute(
-            sql.SQL("SELECT count(*), count(*) FILTER (WHERE publication_date {}) FROM (SELECT publication_date FROM "
-            "{}{} "
-                    "WHERE publication_date IS NOT NULL LIMIT {}) AS looked_at").format(
-                sql.SQL(NOT_ISO), table.identifier, share or sql.SQL(""), sql.Literal(4 * SAMPLED_ROWS)
+            sql.SQL(
+                "SELECT count(*), count(*) FILTER (WHERE {date} {not_iso}) FROM (SELECT {date} FROM {table}{share} "
+                "WHERE {date} IS NOT NULL LIMIT {most}) AS looked_at"
+            ).format(
+                date=date, not_iso=sql.SQL(NOT_ISO), table=table.identifier, share=share or sql.SQL(""),
+                most=sql.Literal(4 * SAMPLED_ROWS),
             )
         ).fetchone()  # fmt: skip
     return (0, 0, False) if found is None else (found[0], found[1], is_sample)

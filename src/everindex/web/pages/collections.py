@@ -80,7 +80,13 @@ class CollectionForm:
 
     def narrowed_by(self, column: str, value: Any) -> str:
         """The address of this search for the rows with one value of a column, too."""
-        more = {column: value}
+        return self._narrowed({column: value})
+
+    def narrowed_to(self, begins: str) -> str:
+        """The same for the rows of one month or year."""
+        return self._narrowed({"since": begins, "until": begins})
+
+    def _narrowed(self, more: dict[str, Any]) -> str:
         condition = {"$and": [json.loads(self.filter), more]} if self.filter.strip() else more
         return replace(self, filter=json.dumps(condition, ensure_ascii=False)).address
 

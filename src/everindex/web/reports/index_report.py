@@ -28,6 +28,7 @@ from everindex.index.catalog.generations import next_name, previous_name, read_n
 from everindex.index.catalog.index_parts import size_of
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed, ObservedIndex
+from everindex.index.catalog.partial_names import is_partial_name
 from everindex.index.catalog.roles import is_hidden
 from everindex.index.deploy.local_policy import policy_here
 from everindex.index.journal import Entry, entries
@@ -61,7 +62,8 @@ class IndexUse:
     """Differences from the declaration; also empty for an index with another purpose."""
 
     role: str
-    """`declared`, `next generation`, `previous generation, kept until …`, or empty for an index with another purpose."""
+    """`declared`, `partial`, `next generation`, `previous generation, kept until …`, or empty for an index with another
+    purpose."""
 
     is_hidden: bool
     """Complete, and hidden from the planner on purpose: not the result of an interrupted build."""
@@ -235,6 +237,8 @@ def _uses(connection: Connection, spec: IndexSpec, observed: Observed, server_ve
 def _role(spec: IndexSpec, index: ObservedIndex) -> str:
     if index.name == spec.name:
         return "declared"
+    if is_partial_name(index.name) and index.predicate is not None:
+        return "partial"
     if index.name == next_name(spec.name):
         return "next generation"
     if index.name != previous_name(spec.name):
