@@ -211,7 +211,8 @@ def recall_of(instance: Instance, queries: np.ndarray, truth: Exact) -> dict[str
         short += len(answer.hits) < truth.there(number)
         strategies[answer.strategy] += 1
     return {
-        "recall_at_10": round(statistics.fmean(recalls), 4), "short": short, "strategies": dict(strategies),
+        "recall_at_10": round(statistics.fmean(recalls), 4), "least_recall": round(min(recalls), 2), "short": short,
+        "strategies": dict(strategies),
         "median_ms": round(1000 * statistics.median(seconds), 2),
     }  # fmt: skip
 

@@ -137,7 +137,9 @@ def test_every_documented_operation_is_described(client: httpx2.Client) -> None:
 
     assert set(document["paths"]) == {
         "/api/search", "/api/search/many", "/api/similar", "/api/article", "/api/facets", "/api/incidents", "/api/index",
-        "/api/collections", "/api/collections/{name}/search",
+        "/api/collections", "/api/collections/{name}/search", "/api/collections/{name}/rows",
+        "/api/incident", "/api/incident/links", "/api/incident/notes", "/api/article/incidents",
+        "/api/saved", "/api/saved/{name}", "/api/saved/{name}/newest", "/api/articles", "/api/articles/expiry",
         "/livez", "/readyz", "/-/versions",
     }  # fmt: skip
     for path, methods in document["paths"].items():
