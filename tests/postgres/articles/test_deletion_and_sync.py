@@ -14,7 +14,8 @@ from everindex.errors import QueryInvalid, SyncRefused
 
 def of_source(count: int, *, source: str = "Example") -> list[Article]:
     return [
-        Article(uri=f"{source}/{n}", title=f"Tiger {n}", news_source=source, raw_text="all of it") for n in range(count)
+        Article(uri=f"{source}/{n}", title=f"Tiger {n}", news_source=source, raw_text=f"Tiger {n}")
+        for n in range(count)
     ]
 
 
