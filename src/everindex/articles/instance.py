@@ -25,9 +25,9 @@ from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.expiry import read_expiry
 from everindex.articles.incident_records import Incidents
 from everindex.articles.ingest import stored_vectors
+from everindex.articles.ingest.article_writer import ArticleWriter
 from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.sync import MOST_REMOVED, Synced
-from everindex.articles.ingest.writer import ArticleWriter
 from everindex.articles.lookup import read_article
 from everindex.articles.model import Answer, Article, RowProblem
 from everindex.articles.passages.writer import PassageWriter
