@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,13 @@ from everindex.articles.search.filters import names_of
 from everindex.articles.search.request import Page
 from everindex.articles.search.slow_log import log_slow, plan_summary
 from everindex.articles.search.vector import statement
-from everindex.articles.search.vector.explanation import Explanation, explanation_of, named_statement, planned
+from everindex.articles.search.vector.explanation import (
+    Explanation,
+    explanation_of,
+    named_statement,
+    planned,
+    why_other,
+)
 from everindex.articles.search.vector.filter_counts import PassingRows
 from everindex.articles.search.vector.filter_history import UNKNOWN, FilterHistory, Scan
 from everindex.articles.search.vector.partial import choose_partial, partial_of
@@ -35,6 +41,7 @@ from everindex.articles.search.vector.strategy import (
     NO_INDEX,
     PUSHED_FROM_ROWS,
     SMALL_TABLE,
+    Scanned,
     SearchPlan,
     Serving,
     as_read,
@@ -43,6 +50,7 @@ from everindex.articles.search.vector.strategy import (
     counted_up_to,
     depth_of,
     exactly,
+    scanned_by,
 )
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.shape.spec import CollectionSpec
@@ -56,21 +64,16 @@ from everindex.pg.vector_type import as_binary
 
 log = logging.getLogger("everindex.search")
 
-#: Table and index are read again after this many seconds, so that a newly built index is noticed. A dropped index is
-#: noticed at once, by what the next search scans.
+#: Table and index are read again after so long, which notices a new index. A dropped one is noticed by the next search's scans.
 SERVING_SECONDS = 5.0
 
-#: The rows of several searches held in memory at once: about 10 MB. 1,000 searches for 10 rows each take one round
-#: trip.
+#: Rows of several searches in memory at once, about 10 MB: 1,000 searches for 10 rows each take one round trip.
 ROWS_AT_ONCE = 10_000
 
 #: The columns of the collection, then the distance.
 Row = tuple[Any, ...]
 #: The rows of one search, the plan that found them, and the notices for the answer.
 Found = tuple[list[Row], SearchPlan, list[str]]
-#: `as-chosen`: through the index, or a search that needs none, or a server that counts nothing. `table`: every row was
-#: read. `other`: neither, or only some of the partitions went through the index.
-Scanned = Literal["as-chosen", "table", "other"]
 
 _DISTANCE_AND_KEY = itemgetter(-1, 0)
 
@@ -156,7 +159,9 @@ class SearchEngine:
             search_plan = self._choose(connection, batch)
             if search_plan.reason == NO_INDEX and batch.serving.has_row_codes and batch.page.after is None:
                 # Not on an event loop: it computes for milliseconds, and reads what it lacks under a lock.
-                by_codes = waiting.beside(partial(self._by_row_codes, connection, batch), uses_connection=True)
+                nearest = partial(self.row_codes.nearest, connection, batch.table, batch.page, batch.vectors)
+                rows_now = batch.serving.estimated_rows
+                by_codes = waiting.beside(partial(nearest, estimated_rows=rows_now), uses_connection=True)
                 if by_codes is not None:
                     search_plan = replace(search_plan, reason=BY_ROW_CODES, leaves_ties=True)
                     return [(rows, search_plan, []) for rows in by_codes]
@@ -171,19 +176,6 @@ class SearchEngine:
                 else (rows, search_plan, notices)
                 for number, (vector, rows) in enumerate(zip(batch.vectors, found, strict=True))
             ]
-
-    def _by_row_codes(self, connection: Connection, batch: _Batch) -> list[list[Row]] | None:
-        """The rows by sign bits, instead of reading every vector while no index serves; None where this table does not
-        support it."""
-        page, found, estimated_rows = batch.page, [], batch.serving.estimated_rows
-        for vector in batch.vectors:
-            rows = self.row_codes.nearest(
-                connection, batch.table, page.request.filters, vector, k=page.rows, estimated_rows=estimated_rows
-            )
-            if rows is None:
-                return None
-            found.append(page.usable(rows))
-        return found
 
     def _is_in_vain(self, page: Page, search_plan: SearchPlan, rows: list[Row], entries: int | None) -> bool:
         """True where the index may not have found the nearest rows. Notes the cost of a filtered scan for later
@@ -228,11 +220,7 @@ class SearchEngine:
         plan = planned(connection, table, batch.page, batch.vectors[0], search_plan)
         name = serving.index_name
         if not is_whole and search_plan.candidates is None and plan.ordering_indexes not in ((), (name,)):
-            reason = (
-                f"the planner uses the index {plan.ordering_indexes[0]} instead of {name}"
-                if len(serving.tables) <= 1
-                else f"the planner reads some partitions without their part of the index {name}"
-            )
+            reason = why_other(plan, name, is_partitioned=len(serving.tables) > 1)
             answering = replace(batch, serving=replace(serving, index_name=plan.ordering_indexes[0]))
             return answering, found, replace(search_plan, reason=reason), [f"{reason} ({plan.summary})"]
         reason = f"the planner does not use the index {name} ({plan.summary})"
@@ -282,8 +270,7 @@ class SearchEngine:
         )
 
     def explain(self, page: Page, vector: np.ndarray) -> Explanation:
-        """How such a search is answered: its strategy and the reason, its settings, its statement, and its plan as it
-        ran.
+        """How such a search is answered: its strategy and the reason, its settings, its statement, and its plan as it ran.
 
         Runs the statement twice more. Raises as `search`.
         """
@@ -357,9 +344,8 @@ class SearchEngine:
         )
 
     def _complete(self, connection: Connection, batch: _Batch, vector: np.ndarray, found: Found) -> Found:
-        """The answer after the index returned too few rows: either no more exist, or the scan stopped early. An exact
-        search decides, and is then the answer. Fewer rows from the index than exist is an incident, which is
-        counted."""
+        """The answer after the index returned too few rows: no more exist, or the scan stopped early. An exact search decides,
+        and is then the answer. Fewer rows from the index than exist is an incident, which is counted."""
         page, (rows, search_plan, notices) = batch.page, found
         reason = "the index gave too few rows for this filter or k: every matching row was read"
         exact = replace(exactly(is_filtered=page.request.is_filtered, reason=reason), continues=page.after is not None)
@@ -412,13 +398,3 @@ def hits_of(table: CollectionTable, rows: Sequence[Row], page: Page) -> list[Hit
 
 def _distance_and_key_text(row: Row) -> tuple[float, str]:
     return row[-1], str(row[0])
-
-
-def scanned_by(scans: Sequence[int], *, searches: int, is_partitioned: bool) -> Scanned:
-    """What `searches` statements scanned, from the scan counts of index and table (or of all their partitions)."""
-    if not scans:
-        return "as-chosen"
-    by_index, whole = scans
-    if by_index >= searches and not (is_partitioned and whole):
-        return "as-chosen"
-    return "table" if by_index == 0 and whole >= searches else "other"

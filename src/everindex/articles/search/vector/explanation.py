@@ -72,3 +72,10 @@ def named_statement(
     """The statement with psycopg's placeholders, and its parameters."""
     composed, parameters = statement.of(table, page.request.filters, search_plan, k=page.rows)
     return composed.as_string(None), {**parameters, **page.place, "vector": vector}
+
+
+def why_other(plan: Explained, name: str | None, *, is_partitioned: bool) -> str:
+    """Why a search by the index `name` was not read from it alone, where its plan orders by another one."""
+    if is_partitioned:
+        return f"the planner reads some partitions without their part of the index {name}"
+    return f"the planner uses the index {plan.ordering_indexes[0]} instead of {name}"

@@ -16,6 +16,7 @@ supported: `nearest` then returns None.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from psycopg import sql
 
 from everindex.articles.search.filters import AnyFilters, where
+from everindex.articles.search.request import Page
 from everindex.articles.search.vector import statement
 from everindex.articles.table import CollectionTable
 from everindex.pg.connections import Connection
@@ -77,16 +79,35 @@ class RowCodes:
         self,
         connection: Connection,
         table: CollectionTable,
+        page: Page,
+        vectors: Sequence[npt.NDArray[np.float32]],
+        *,
+        estimated_rows: int,
+    ) -> list[list[tuple[Any, ...]]] | None:
+        """The usable rows of `page` nearest to each of `vectors`; None where the table does not support it.
+
+        Takes ACCESS SHARE; one transaction in REPEATABLE READ for each. The first call reads every vector.
+        """
+        found = []
+        for vector in vectors:
+            rows = self._nearest(
+                connection, table, page.request.filters, vector, k=page.rows, estimated_rows=estimated_rows
+            )
+            if rows is None:
+                return None
+            found.append(page.usable(rows))
+        return found
+
+    def _nearest(
+        self,
+        connection: Connection,
+        table: CollectionTable,
         filters: AnyFilters,
         vector: npt.NDArray[np.float32],
         *,
         k: int,
         estimated_rows: int,
     ) -> list[tuple[Any, ...]] | None:
-        """The k rows nearest to `vector`, in the form of a search; None where the table does not support it.
-
-        Takes ACCESS SHARE; one transaction in REPEATABLE READ. The first call reads every vector.
-        """
         most_rows = MOST_BYTES // ((table.dimensions or 0) // 8 + _PLACE.itemsize + 2)
         if table.spec.metric != "cosine" or table.vector_type != "vector":
             return None  # sign bits order directions, not lengths

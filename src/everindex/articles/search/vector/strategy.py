@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from everindex.articles.model import Strategy
 from everindex.articles.search.request import Page, rounded
@@ -55,6 +56,11 @@ SMALL_TABLE = "PostgreSQL reads all of a table this small"
 PARALLEL = (("min_parallel_table_scan_size", "0"), ("parallel_setup_cost", "0"), ("parallel_tuple_cost", "0"))
 #: pgvector's default of hnsw.max_scan_tuples; more does not pay.
 MAX_SCAN_TUPLES = 20_000
+
+
+#: `as-chosen`: through the index, or a search that needs none, or a server that counts nothing. `table`: every row was
+#: read. `other`: neither, or only some of the partitions went through the index.
+Scanned = Literal["as-chosen", "table", "other"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +309,16 @@ def index_settings(serving: Serving, ef_search: int, *, most_tuples: int | None 
         if most_tuples is not None:
             settings.append(("hnsw.max_scan_tuples", str(most_tuples)))
     return tuple(settings)
+
+
+def scanned_by(scans: Sequence[int], *, searches: int, is_partitioned: bool) -> Scanned:
+    """What `searches` statements scanned, from the scan counts of index and table (or of all their partitions)."""
+    if not scans:
+        return "as-chosen"
+    by_index, whole = scans
+    if by_index >= searches and not (is_partitioned and whole):
+        return "as-chosen"
+    return "table" if by_index == 0 and whole >= searches else "other"
 
 
 # --- further pages -----------------------------------------------------------------------------------------------------
