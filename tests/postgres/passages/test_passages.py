@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from everindex.articles.background.keeper import article_keeper
 from everindex.articles.connect import connect_instance
 from everindex.articles.declared import PASSAGES
 from everindex.articles.instance import Instance
@@ -308,3 +311,38 @@ def test_the_passages_are_a_collection_with_a_valid_proven_index(written: Instan
         ("article_passage_uri_idx", True),
         ("article_passage_words_idx", True),
     ]
+
+
+def test_the_keeper_restores_the_indexes_of_the_passages(written: Instance) -> None:
+    rows(written, "DROP INDEX everindex_meta.article_passage_embedding_hnsw_idx")
+    rows(written, "DROP INDEX everindex_meta.article_passage_words_idx")
+    keeper = article_keeper(written.direct_conninfo, written.settings)
+    keeper.once()
+    assert rows(
+        written,
+        "SELECT count(*) FROM pg_index WHERE indrelid = 'everindex_meta.article_passage'::regclass AND indisvalid",
+    ) == [(4,)]
+    assert written.search(of_article(2)[4]).hits[0].uri == "digest/2"
+
+
+def test_an_article_that_has_expired_is_not_found_by_its_passages(written: Instance) -> None:
+    item = of_article(2)[4]
+    written.set_expiry(["digest/2"], expires_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+    for mode in MODES:
+        assert "digest/2" not in {hit.uri for hit in written.search(item, mode=mode).hits}  # type: ignore[arg-type]
+        odd = written.search(of_article(3)[4], mode=mode, filters={"category": "odd"}).hits  # type: ignore[arg-type]
+        assert odd[0].uri == "digest/3"
+
+
+def test_facets_count_the_articles_whose_passages_have_the_words(read_only: Instance) -> None:
+    answer = read_only.search("asyncio", mode="keyword", k=100, facets=("category",))
+    assert answer.facets is not None
+    assert answer.facets.counted == len(answer.hits) > 1
+    counted = {each.value: each.rows for each in answer.facets.values["category"]}
+    assert counted == Counter(hit.category for hit in answer.hits if hit.category)
+
+
+def test_a_re_ranker_and_variety_work_on_articles_with_passages(read_only: Instance) -> None:
+    varied = read_only.search("a crash of the interpreter", k=5, diversity=0.5)
+    assert len({hit.uri for hit in varied.hits}) == 5
+    assert any(hit.passage is not None for hit in varied.hits)
