@@ -431,10 +431,12 @@ class ExtraMissing(UsageError, ImportError):
     """A part of everindex that needs packages of an extra, where these are not installed."""
 
     slug = "extra-missing"
+    http_status = 409
 
-    def __init__(self, extra: str, *, package: str, exc: ImportError) -> None:
+    def __init__(self, extra: str, *, package: str, exc: ImportError, what: str | None = None) -> None:
+        """`what` needs the package; None for the module everindex.EXTRA."""
         super().__init__(
-            f"everindex.{extra} needs the package {package}.",
+            f"{what or f'everindex.{extra}'} needs the package {package}.",
             why=f"importing it failed: {' '.join(str(exc).split())[:300].rstrip('.')}.",
             next_step=f"run  pip install 'everindex[{extra}]'.",
         )

@@ -1,4 +1,4 @@
-"""`everindex import`: articles from files of JSONL, CSV, RSS, Atom or JSON Feed, or from standard input."""
+"""`everindex import`: articles from files of JSONL, CSV, RSS, Atom, JSON Feed, Parquet or Arrow, or from standard input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ SHOWN_PROBLEMS = 20
 
 def import_articles(
     sources: Annotated[
-        list[str], typer.Argument(help="Files (.jsonl, .csv, .rss, .atom, .xml, .json, also .gz), or - for stdin.")
+        list[str],
+        typer.Argument(
+            help="Files (.jsonl, .csv, .rss, .atom, .xml, .json, .parquet, .arrow, also .gz), or - for stdin."
+        ),
     ],
     format_name: Annotated[
         Format | None, typer.Option("--format", help="Format, if the file name does not show it.")

@@ -1,4 +1,4 @@
-"""The articles of a source: rows of JSONL, CSV, RSS, Atom and JSON Feed become articles, or problems with a reason."""
+"""The articles of a source: rows of JSONL, CSV, feeds, Parquet and Arrow become articles, or problems with a reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import assert_never
 
 from everindex.articles.importers.csv_rows import read_csv
-from everindex.articles.importers.detect import Format, detect_format
+from everindex.articles.importers.detect import Format, detect_columnar, detect_format
 from everindex.articles.importers.feed import read_feed
 from everindex.articles.importers.feed_entries import is_address
 from everindex.articles.importers.jsonl import read_jsonl
@@ -38,7 +38,8 @@ def read_source(
     feed, for relative links where the feed does not give its own. A RowProblem with `is_note` follows its article and
     says which value of it could not be read; every other RowProblem stands for a row that was left out. `news_source`,
     `category` and `topic` fill rows that lack them. Rows keep the order of the source; a repeated uri is returned each
-    time. JSONL and CSV are read line by line, feeds and JSON lists as a whole (at most 50 MB). Reads only; no network.
+    time. JSONL and CSV are read line by line, Parquet and Arrow files batch by batch
+    (with everindex[parquet]), feeds and JSON lists as a whole (at most 50 MB). Reads only; no network.
     Raises UsageError at once for a default that no article may have, an unknown encoding or a base that is not an
     address; raises SourceUnreadable at the first `next()` for a source that cannot be opened, is empty or has no known
     format.
@@ -56,9 +57,18 @@ def _read(
     source: str, format: Format | None, codec: str | None, base: str | None, defaults: dict[str, str]
 ) -> Iterator[Article | RowProblem]:
     with open_source(source) as opened:
+        columnar = detect_columnar(source, opened.head) if format is None else format
+        if columnar == "parquet" or columnar == "arrow":
+            # Imported here, since pyarrow is an extra.
+            from everindex.articles.importers.columnar import read_columnar
+
+            yield from read_columnar(opened, columnar, defaults=defaults)
+            return
         opened.decode_as(codec)
         found = detect_format(source, opened) if format is None else format
         match found:
+            case "parquet" | "arrow":
+                raise AssertionError("read above")
             case "jsonl":
                 yield from read_jsonl(opened, defaults=defaults)
             case "csv":

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 
 from everindex.articles.importers.dated_rows import DatedRows
 from everindex.articles.importers.detect import UTF8_BOM, is_separator_line, sniff_delimiter
+from everindex.articles.importers.header import bad_header, known_columns
 from everindex.articles.importers.lines import TOO_LONG, bounded_lines, not_decoded
-from everindex.articles.importers.opening import MAX_LINE_BYTES, OpenSource, unreadable
-from everindex.articles.importers.row import FIELD_OF, column_field
+from everindex.articles.importers.opening import MAX_LINE_BYTES, OpenSource
 from everindex.articles.model import Article, RowProblem
-from everindex.errors import SourceUnreadable
 from everindex.units import count_text
 
 
@@ -95,20 +94,8 @@ def _read_header(opened: OpenSource, reader: Iterator[list[str]]) -> list[str]:
     try:
         header = next((cells for cells in reader if any(cells)), [])
     except (_RowTooLongError, csv.Error) as exc:
-        raise _bad_header(opened, f"the header row cannot be read: {_reason(exc)}.") from exc
-    columns = [column_field(cell) for cell in header]
-    known = [column for column in columns if column in FIELD_OF]
-    if "uri" not in (FIELD_OF[column] for column in known):
-        raise _bad_header(opened, "the header row has no column named uri, url or link.")
-    if twice := sorted({column for column in known if known.count(column) > 1}):
-        raise _bad_header(opened, f"the header row names a column twice: {', '.join(twice)}.")
-    return columns
-
-
-def _bad_header(opened: OpenSource, why: str) -> SourceUnreadable:
-    return unreadable(
-        opened.name, why=why, next_step="name the columns in the first row; docs/importing.md lists the names."
-    )
+        raise bad_header(opened, f"the header row cannot be read: {_reason(exc)}.") from exc
+    return known_columns(opened, header, what="the header row")
 
 
 def _reason(exc: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from everindex.articles.importers.opening import OpenSource, unreadable
 from everindex.articles.importers.row import FIELD_OF, column_field
 
-Format = Literal["jsonl", "csv", "feed"]
+Format = Literal["jsonl", "csv", "feed", "parquet", "arrow"]
 
 ENDINGS: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
@@ -22,7 +22,13 @@ ENDINGS: Final[dict[str, Format]] = {
     ".atom": "feed",
     ".rdf": "feed",
     ".xml": "feed",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
 }
+#: The first bytes of binary formats.
+MAGIC: Final[dict[bytes, Literal["parquet", "arrow"]]] = {b"PAR1": "parquet", b"ARROW1\0\0": "arrow"}
 DELIMITERS = (",", ";", "\t", "|")
 UTF8_BOM = b"\xef\xbb\xbf"
 # PHP writes it as https:\/\/jsonfeed.org\/version\/1.1
@@ -30,6 +36,16 @@ _JSON_FEED = re.compile(rb'"version"\s*:\s*"https?:\\?/\\?/(?:www\.)?jsonfeed\.o
 _JSON_FEED_PARTS = (re.compile(rb'"items"\s*:\s*\['), re.compile(rb'"(?:home_page_url|feed_url)"\s*:\s*"'))
 #: The line that tells Excel the delimiter.
 _SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?[,;\t]*\r?(?:\n|\Z)', re.IGNORECASE)
+
+
+def detect_columnar(source: str, head: bytes) -> Literal["parquet", "arrow"] | None:
+    """The format of a file of columns, by its first bytes or, of a stream of Arrow's, which has none of its own, by its
+    ending; None for text."""
+    for magic, format in MAGIC.items():
+        if head.startswith(magic):
+            return format
+    by_ending = ENDINGS.get(PurePath(source.lower().removesuffix(".gz")).suffix)
+    return by_ending if by_ending in ("parquet", "arrow") else None
 
 
 def detect_format(source: str, opened: OpenSource) -> Format:
@@ -46,7 +62,7 @@ def detect_format(source: str, opened: OpenSource) -> Format:
     if found is None:
         raise unreadable(
             opened.name,
-            why="neither its extension nor its first bytes are those of JSONL, JSON, CSV, RSS or Atom.",
+            why="neither its extension nor its first bytes are those of JSONL, JSON, CSV, RSS, Atom, Parquet or Arrow.",
             next_step="convert it to one of these; docs/importing.md shows what each looks like.",
         )
     return found

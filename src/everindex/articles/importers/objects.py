@@ -1,4 +1,4 @@
-"""The rows of a JSONL source for any collection: one object a line, whatever its members are called."""
+"""The rows of a JSONL, Parquet or Arrow source for any collection, whatever its members are called."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from everindex.articles.importers.detect import UTF8_BOM
+from everindex.articles.importers.detect import UTF8_BOM, detect_columnar
 from everindex.articles.importers.lines import TOO_LONG, bounded_lines
 from everindex.articles.importers.opening import open_source
 from everindex.articles.model import RowProblem
@@ -14,8 +14,16 @@ from everindex.articles.model import RowProblem
 
 def read_objects(source: str) -> Iterator[tuple[int, dict[str, Any]] | RowProblem]:
     """(line, object) for each line of a file (or of standard input, `-`), gzip or not, and a RowProblem for each line that is
-    none; in memory of one line, at most 10 MB. Raises SourceUnreadable with the first `next()`."""
+    none; in memory of one line, at most 10 MB. Of a Parquet or Arrow file the rows, by number. Raises SourceUnreadable with
+    the first `next()`, ExtraMissing."""
     with open_source(source) as opened:
+        columnar = detect_columnar(source, opened.head)
+        if columnar is not None:
+            # Imported here, since pyarrow is an extra.
+            from everindex.articles.importers.columnar import columnar_objects
+
+            yield from columnar_objects(opened, columnar)
+            return
         number = 0
         for number, data in bounded_lines(opened):
             if data is None:

@@ -93,8 +93,11 @@ class _WithLineFeeds(io.RawIOBase):
 class OpenSource:
     """An open source: its display name, its bytes, and any damage found while reading."""
 
-    def __init__(self, name: str, raw: _Undamaged) -> None:
+    def __init__(self, name: str, raw: _Undamaged, path: str | None = None) -> None:
         self.name = name
+        self.path = path
+        """Where the bytes of the source lie as they are; None for standard input and for what is packed."""
+
         self._raw = raw
         self.stream: io.BufferedReader[io.RawIOBase] = io.BufferedReader(raw, 1 << 16)
         self.head = self.stream.peek(1)
@@ -169,12 +172,12 @@ def open_source(source: str) -> Iterator[OpenSource]:
             why=f"{os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else exc}.",
             next_step="name a file of articles that this user can read, or `-` for standard input.",
         ) from exc
-    with file, _buffered(name, file) as opened:
+    with file, _buffered(name, file, path=source) as opened:
         yield opened
 
 
 @contextmanager
-def _buffered(name: str, stream: io.BufferedReader) -> Iterator[OpenSource]:
+def _buffered(name: str, stream: io.BufferedReader, *, path: str | None = None) -> Iterator[OpenSource]:
     try:
         magic = stream.read(len(GZIP_MAGIC))
     except OSError as exc:
@@ -184,7 +187,7 @@ def _buffered(name: str, stream: io.BufferedReader) -> Iterator[OpenSource]:
     joined = _Undamaged(magic, stream)
     if magic == GZIP_MAGIC:
         joined = _Undamaged(b"", gzip.GzipFile(fileobj=io.BufferedReader(joined), mode="rb"))
-    opened = OpenSource(name, joined)
+    opened = OpenSource(name, joined, None if magic == GZIP_MAGIC else path)
     if not opened.head.strip() and opened.damage is not None:
         raise unreadable(
             name,
