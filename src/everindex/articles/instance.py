@@ -322,6 +322,7 @@ class Instance(Searchable):
         after: str | None = None,
         min_similarity: float | None = None,
         diversity: float | None = None,
+        group_duplicates: bool = False,
         without_near_duplicates: bool = False,
         near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE,
     ) -> Answer:
@@ -329,5 +330,6 @@ class Instance(Searchable):
         ArticleNotFound."""
         return super().similar(
             uri, k=k, filters=filters, after=after, min_similarity=min_similarity, diversity=diversity,
-            without_near_duplicates=without_near_duplicates, near_duplicate_distance=near_duplicate_distance,
+            group_duplicates=group_duplicates, without_near_duplicates=without_near_duplicates,
+            near_duplicate_distance=near_duplicate_distance,
         )  # fmt: skip

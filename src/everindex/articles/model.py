@@ -119,6 +119,10 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 #: The default mode of a text search: it finds what either of the other modes finds (docs/decisions/0011).
 DEFAULT_MODE: Mode = "hybrid"
 
+#: The order of the hits of a search by text or vector.
+Sort = Literal["relevance", "newest"]
+SORTS: tuple[Sort, ...] = get_args(Sort)
+
 #: How an answer was found: by one of the modes, or without a text by filters alone.
 AnswerMode = Literal["semantic", "keyword", "hybrid", "browse"]
 
@@ -135,6 +139,10 @@ Strategy = Literal[
     "keyword",
 ]
 
+
+#: Makes the cursor of the page that begins after the first n hits of an answer; where near-duplicates are grouped, with what
+#: the page has shown (search/cursor.py: Grouped).
+CutAfter = Callable[[int, Any], str | None]
 
 FacetSource = Literal["filters", "words", "nearest"]
 
@@ -219,10 +227,20 @@ class Answer:
     """If set, the hits are in the order of maximal marginal relevance and not of distance or score."""
 
     total: int | None = None
-    """When browsing: how many articles pass the filters, on all pages together."""
+    """How many hits all pages together have: when browsing those that pass the filters, by words those that have the words. None
+    where there is no such number: every article is near in meaning to some degree."""
 
     total_is_estimate: bool = False
     """Whether `total` is PostgreSQL's estimate, since there are too many to count for each page."""
+
+    total_is_least: bool = False
+    """Whether there are more than `total`, and counting ended there."""
+
+    shown_before: int = 0
+    """How many articles the pages before this one have shown, near-duplicates among them."""
+
+    sort: Sort = "relevance"
+    """newest: the matches of a text or vector by date, newest first."""
 
     reranked: int = 0
     """How many candidates a cross-encoder has put in its order; the hits are the first of them."""
@@ -233,8 +251,14 @@ class Answer:
     facets: Facets | None = None
     """How often values occur in the result, where the request names columns."""
 
-    more: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    back: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """Makes `previous_cursor`, on demand."""
+
+    more: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
     """Makes `next_cursor`, on demand because most callers never read it."""
+
+    cursor_after: CutAfter | None = field(default=None, repr=False, compare=False)
+    """See `CutAfter`; None where no page can follow."""
 
     @property
     def is_exact(self) -> bool:
@@ -242,9 +266,20 @@ class Answer:
         return self.strategy in ("exact", "filtered-exact", "none-match")
 
     @property
+    def shown(self) -> int:
+        """How many articles this page shows: its hits, and those that are grouped under them."""
+        return len(self.hits) + sum(len(hit.duplicates) for hit in self.hits)
+
+    @property
     def next_cursor(self) -> str | None:
         """Pass it as `after` for the next page of the same search; None when there is no next page."""
         return None if self.more is None else self.more()
+
+    @property
+    def previous_cursor(self) -> str | None:
+        """Pass it as `after` for the page before this one, as it is now: empty where that is the first one. None on the first
+        page, and beyond the first 1,000 articles."""
+        return None if self.back is None else self.back()
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as `--json` and the API return it."""
@@ -254,7 +289,11 @@ class Answer:
         """The answer as a dict without its hits."""
         told: dict[str, Any] = {}
         if self.total is not None:
-            told = {"total": self.total, "total_is_estimate": self.total_is_estimate}
+            told = {
+                "total": self.total,
+                "total_is_estimate": self.total_is_estimate,
+                "total_is_least": self.total_is_least,
+            }
         told |= {} if self.facets is None else {"facets": self.facets.as_dict()}
         ranked = {} if self.reranked_by is None else {"reranked": self.reranked, "reranked_by": self.reranked_by}
         return (
@@ -269,6 +308,9 @@ class Answer:
                 "elapsed_ms": round(self.elapsed_ms, 3),
                 "notices": [with_backticks(notice) for notice in self.notices],
                 "diversity": self.diversity,
+                "sort": self.sort,
+                "shown_before": self.shown_before,
+                "previous_cursor": self.previous_cursor,
                 "next_cursor": self.next_cursor,
             }
         )

@@ -35,7 +35,7 @@ from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.vector.short_answers import ShortAnswer
 from everindex.articles.shape.spec import CollectionSpec
-from everindex.errors import EverindexError
+from everindex.errors import EverindexError, QueryInapplicable
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.deploy.executor import Deployed
 from everindex.index.journal import record
@@ -110,10 +110,15 @@ class Searchable:
         that have the words; "quoted phrases", or, and -minus are understood). `after` is an answer's next_cursor and
         requests the page after it. `min_similarity` (−1 to 1) excludes less similar articles. `diversity` (0 to 1)
         trades similarity for variety. `rerank` is the number of candidates that the cross-encoder of the settings
-        puts in its order (0 for none; None for EVERINDEX_RERANK); an answer that it could not re-rank says so. `facets`
+        puts in its order (0 for none; None for EVERINDEX_RERANK); an answer that it could not re-rank says so.
+        `group_duplicates` gives k different articles, each with its near-duplicates as `duplicates`; it reads the vectors
+        of the candidates, in a statement more. `sort="newest"` orders the matches by date: all rows that have the words, or
+        where none has them, and by meaning, the best 100. `facets`
         names columns whose values are counted over the result, in a statement more: over the rows that have the words, or
         in a semantic search over the nearest 100.
 
+        group_duplicates: bool = False,
+        sort: Sort = "relevance",
         A hybrid search whose text cannot be embedded is answered by words, and says so; a semantic one raises
         EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. Where no record says which model made the
         stored vectors, both are answered by words until `declare_model`, and say so (EmbeddingModelUnrecorded where
@@ -123,7 +128,8 @@ class Searchable:
         return self.searches.answer(
             SearchRequest(
                 text=text, mode=mode, k=k, filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact, after=after,
-                min_similarity=min_similarity, diversity=diversity, rerank=rerank, facets=tuple(facets),
+                min_similarity=min_similarity, diversity=diversity, rerank=rerank, group_duplicates=group_duplicates,
+                sort=sort, facets=tuple(facets),
             )
         )  # fmt: skip
 
@@ -136,15 +142,20 @@ class Searchable:
         facets: Sequence[str] = (),
     ) -> Answer:
         """The k newest articles that pass `filters`, without a search text. The answer's `total` is how many pass;
-        `after` is a next_cursor; `facets` names columns whose values are counted over all that pass.
+        `after` is a next_cursor; `group_duplicates` is that of `search`; `facets` names columns whose values are counted
+        over all that pass.
         Raises QueryInvalid, CursorRefused, NotMigrated, ServerUnreachable, StatementTimedOut."""
         return self.searches.answer(
-            SearchRequest(mode="browse", k=k, filters=as_filters(filters, self.spec), after=after, facets=tuple(facets))
-        )
+            SearchRequest(
+                mode="browse", k=k, filters=as_filters(filters, self.spec), after=after, group_duplicates=group_duplicates,
+                facets=tuple(facets),
+            )
+        )  # fmt: skip
 
     def embed_query(self, text: str) -> np.ndarray:
         """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
         return self.query_embedder.of_text(check_query(text))
+        group_duplicates: bool = False,
 
     def search_vector(
         self,
@@ -164,11 +175,14 @@ class Searchable:
         return self.searches.answer(
             SearchRequest(
                 vector=vector, mode="semantic", k=k, filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact,
-                after=after, min_similarity=min_similarity, diversity=diversity, facets=tuple(facets),
+                after=after, min_similarity=min_similarity, diversity=diversity, group_duplicates=group_duplicates,
+                sort=sort, facets=tuple(facets),
             )
         )  # fmt: skip
 
     def search_many(
+        group_duplicates: bool = False,
+        sort: Sort = "relevance",
         self,
         queries: Sequence[str | np.ndarray] | np.ndarray,
         *,
@@ -231,6 +245,7 @@ class Searchable:
         return self.searches.answer(
             SearchRequest(
                 key=str(key), mode="semantic", k=k, filters=as_filters(filters, self.spec), after=after,
+        group_duplicates: bool = False,
                 min_similarity=min_similarity, diversity=diversity, without_near_duplicates=without_near_duplicates,
                 near_duplicate_distance=near_duplicate_distance,
             )
@@ -276,6 +291,10 @@ class Searchable:
         self.searches.invalidate()
 
     # --- inside ----------------------------------------------------------------------------------------------------
+        request = SearchRequest(
+            text=text, vector=vector, mode="semantic" if vector is not None else mode if text is not None else "browse",
+            filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact, min_similarity=min_similarity,
+            sort=sort,
 
     def _journal_short_answer(self, incident: ShortAnswer, count: int) -> None:
         """Writes a journal line if the primary accepts it; the answer does not depend on it."""

@@ -10,7 +10,13 @@ import typer
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.cli.collection_option import CollectionOption
 from everindex.cli.output import JsonOption, print_json, say
-from everindex.cli.search import AfterOption, DiversityOption, MinSimilarityOption, print_answer
+from everindex.cli.search import (
+    AfterOption,
+    DiversityOption,
+    GroupDuplicatesOption,
+    MinSimilarityOption,
+    print_answer,
+)
 from everindex.cli.waiting import WaitOption, open_instance
 
 UriArgument = Annotated[
@@ -38,6 +44,7 @@ def similar(
     after: AfterOption = None,
     min_similarity: MinSimilarityOption = None,
     diversity: DiversityOption = None,
+    group_duplicates: GroupDuplicatesOption = False,
     without_near_duplicates: Annotated[
         bool, typer.Option("--without-near-duplicates", help="Omit near-duplicates of the article and of each other.")
     ] = False,
@@ -57,6 +64,7 @@ def similar(
             after=after,
             min_similarity=min_similarity,
             diversity=diversity,
+            group_duplicates=group_duplicates,
             without_near_duplicates=without_near_duplicates,
             near_duplicate_distance=near_duplicate_distance,
         )

@@ -22,6 +22,7 @@ from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
 from everindex.errors import EverindexError
+from everindex.articles.search.numbered_pages import is_numbered
 from everindex.units import count_text
 
 #: A longer text is no title.
@@ -45,10 +46,15 @@ def search(
     text: Annotated[
         str, typer.Argument(help="Text to search for. If omitted, lists the newest articles that match the filters.")
     ] = "",
-    k: Annotated[int, typer.Option("-k", "--k", help="Number of articles, 1 to 1000.")] = 10,
+    k: Annotated[
+        int, typer.Option("-k", "--k", help="Number of articles, 1 to 1000; with --output 1 to 1,000,000.")
+    ] = 10,
     category: Annotated[str | None, typer.Option("--category", help="Only articles of this category.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Only articles of this topic.")] = None,
     news_source: Annotated[str | None, typer.Option("--source", help="Only articles from this source.")] = None,
+GroupDuplicatesOption = Annotated[
+    bool, typer.Option("--group-duplicates", help="List near-duplicates below the first of them, as one result.")
+]
     since: Annotated[
         str | None, typer.Option("--since", help="From this date on: 2023, 2023-02 or 2023-02-07.")
     ] = None,
@@ -89,6 +95,10 @@ def search(
     ] = None,
     collection: CollectionOption = None,
     explain: Annotated[
+    group_duplicates: GroupDuplicatesOption = False,
+    sort: Annotated[
+        Sort, typer.Option("--sort", help="relevance, or newest: the matches of the text by date, newest first.")
+    ] = "relevance",
         bool, typer.Option("--explain", help="Also print the strategy, settings, SQL statement and query plan.")
     ] = False,
     wait: WaitOption = None,
@@ -100,9 +110,11 @@ def search(
     with open_instance(wait) as opened:
         instance = opened if collection is None else opened.collection(collection)
         request = SearchRequest(
-            mode=choose_mode(mode, text=sought, vector=None, filters=filters), text=sought, k=k, filters=filters,
-            ef_search=ef_search, exact=exact, after=after, min_similarity=min_similarity, diversity=diversity,
-            rerank=rerank, facets=tuple(name.strip() for name in (facets or "").split(",") if name.strip()),
+            mode=choose_mode(mode, text=sought, vector=None, filters=filters), text=sought,
+            k=k if output is None else 1, filters=filters, ef_search=ef_search, exact=exact,
+            after=after, min_similarity=min_similarity, diversity=diversity, rerank=rerank,
+            group_duplicates=group_duplicates, sort=sort,
+            facets=tuple(name.strip() for name in (facets or "").split(",") if name.strip()),
         )  # fmt: skip
         answer = instance.searches.answer(request)
         explain = explain and request.mode != "browse"
@@ -113,6 +125,8 @@ def search(
         told |= {} if words is None else {"words": words.as_dict()}
         print_json(answer.as_dict() | ({"explanation": told} if told else {}))
         return
+    if format_name is not None and output is None:
+        output = "-"
     print_answer(answer)
     if answer.facets is not None:
         print_facets(answer.facets)
@@ -124,7 +138,7 @@ def search(
 
 def _explained(instance: Searchable, request: SearchRequest) -> Explanation | None:
     """The explanation of the semantic search; None and a printed note where there is none."""
-    if request.after and request.mode != "semantic":
+    if request.after and (request.mode != "semantic" or request.sort == "newest" or is_numbered(request.after)):
         tell(
             f"note: --explain works for the first page, and for later pages only with  --mode semantic  (this search "
             f"is {request.mode})"
@@ -153,20 +167,17 @@ def print_answer(answer: Answer) -> None:
         say("no article matches: relax the filters, or import articles first (everindex import FILE)")
     for notice in answer.notices:
         tell(f"note: {notice}")
-    if answer.total is not None:
-        about = "about " if answer.total_is_estimate else ""
-        tell(
-            f"{len(answer.hits)} of {about}{count_text(answer.total, 'article')} · newest first · "
-            f"{answer.elapsed_ms:.1f} ms"
-        )
-        _tell_next_page(answer)
+    if answer.mode == "browse":
+        tell(f"{_position(answer)} · newest first · {answer.elapsed_ms:.1f} ms")
+        _tell_pages(answer)
         return
     varied = "" if answer.diversity is None else f", diversity {answer.diversity:g}"
     if answer.reranked_by is not None:
         tell(f"re-ranked: the first {answer.reranked}, by {answer.reranked_by}")
-    strategy = "" if answer.strategy == answer.mode else f" · {answer.strategy}"
-    tell(f"{count_text(len(answer.hits), 'result')} · {answer.mode}{varied}{strategy} · {answer.elapsed_ms:.1f} ms")
-    _tell_next_page(answer)
+    strategy = "" if answer.strategy in (answer.mode, "newest") else f" · {answer.strategy}"
+    by_date = " · newest first" if answer.sort == "newest" else ""
+    tell(f"{_position(answer)} · {answer.mode}{varied}{strategy}{by_date} · {answer.elapsed_ms:.1f} ms")
+    _tell_pages(answer)
 
 
 def print_facets(facets: Facets) -> None:
@@ -184,7 +195,20 @@ def _line(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else " ".join(str(value).split())
 
 
-def _tell_next_page(answer: Answer) -> None:
+def _position(answer: Answer) -> str:
+    """Which articles these are, and of how many where that is known: 10 results, 21-40 of 312 articles."""
+    shown = str(answer.shown)
+    if answer.shown_before and answer.shown:
+        shown = f"{answer.shown_before + 1:,}-{answer.shown_before + answer.shown:,}"
+    if answer.total is None:
+        return f"results {shown}" if answer.shown_before else count_text(answer.shown, "result")
+    about = "about " if answer.total_is_estimate else "more than " if answer.total_is_least else ""
+    return f"{shown} of {about}{count_text(answer.total, 'article')}"
+
+
+def _tell_pages(answer: Answer) -> None:
+    if answer.previous_cursor is not None:
+        tell(f"Previous page: add  --after {answer.previous_cursor}")
     if answer.next_cursor is not None:
         tell(f"Next page: add  --after {answer.next_cursor}")
 
@@ -192,6 +216,8 @@ def _tell_next_page(answer: Answer) -> None:
 def _shortened(text: str) -> str:
     """One line of a text, its beginning where it is no title."""
     line = " ".join(text.split())
+        for other in hit.duplicates:
+            say(f"     + {_shortened(title_and_body(other)[0] or str(other.key))} · {other.key}")
     return line if len(line) <= MOST_TITLE_CHARACTERS else f"{line[:MOST_TITLE_CHARACTERS].rstrip()} …"
 
 

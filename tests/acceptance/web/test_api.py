@@ -23,6 +23,7 @@ def test_a_search_by_text_gives_what_the_instance_gives(client: httpx2.Client, w
     assert [hit["uri"] for hit in answer["hits"]] == [hit.uri for hit in expected.hits]
     assert set(answer) == {
         "hits", "k", "mode", "strategy", "reason", "ef_search", "elapsed_ms", "notices", "diversity", "next_cursor",
+        "previous_cursor", "shown_before", "sort",
     }  # fmt: skip
     assert set(answer["hits"][0]) == {
         "uri", "title", "summary", "news_source", "category", "topic", "publication_date", "distance", "similarity",
@@ -138,6 +139,8 @@ def test_every_documented_operation_is_described(client: httpx2.Client) -> None:
     assert set(document["paths"]) == {
         "/api/search", "/api/search/many", "/api/similar", "/api/article", "/api/facets", "/api/incidents", "/api/index",
         "/api/collections", "/api/collections/{name}/search", "/api/collections/{name}/rows",
+        "/api/collections/{name}/similar", "/api/collections/{name}/row", "/api/collections/{name}/index",
+        "/api/export", "/api/collections/{name}/export",
         "/api/incident", "/api/incident/links", "/api/incident/notes", "/api/article/incidents",
         "/api/saved", "/api/saved/{name}", "/api/saved/{name}/newest", "/api/articles", "/api/articles/expiry",
         "/livez", "/readyz", "/-/versions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from embedding_fixtures import _server, endpoint
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
+from everindex.articles.model import Article
 from everindex.settings import Settings
 from golden_answers import Golden, golden_of
 from places import open_place
@@ -38,6 +40,34 @@ def read_only_instance(cluster: Any, with_articles: str) -> Iterator[Instance]:
 def golden(read_only_instance: Instance) -> Golden:
     """The rows of `read_only_instance`, for answers computed without PostgreSQL."""
     return golden_of(read_only_instance)
+
+
+@pytest.fixture(scope="session")
+def told_again(cluster: Any, with_articles: str) -> Iterator[Instance]:
+    """An open instance where three of four articles of the largest topic were told again, up to three times, with a word more
+    each time. Only read."""
+    conninfo = cluster.database(with_articles)
+    with connect_instance(conninfo, settings=Settings()) as opened:
+        with opened.connection() as connection:
+            rows = connection.execute(
+                "SELECT uri, title, summary, news_source, category, topic, publication_date FROM articles "
+                "WHERE topic = (SELECT topic FROM articles GROUP BY topic ORDER BY count(*) DESC LIMIT 1) ORDER BY uri"
+            ).fetchall()
+        names = ("uri", "title", "summary", "news_source", "category", "topic", "publication_date")
+        articles = [Article(**dict(zip(names, row, strict=True))) for row in rows]
+        opened.upsert(
+            replace(article, uri=f"{article.uri}#again:{again}", title=f"{article.title}{' indeed' * (again - 1)}")
+            for number, article in enumerate(articles)
+            for again in range(1, 1 + number % 4)
+        )
+        yield opened
+    cluster.drop(conninfo)
+
+
+@pytest.fixture(scope="session")
+def golden_again(told_again: Instance) -> Golden:
+    """The rows of `told_again`."""
+    return golden_of(told_again)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from psycopg.sql import SQL
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
 from everindex.articles.search import browse
+from everindex.articles.search.filters import where
 from everindex.errors import QueryInvalid
 
 
@@ -109,7 +110,7 @@ def test_many_are_estimated_and_called_so(instance: Instance, monkeypatch: pytes
 def test_a_page_walks_the_index_on_the_date(instance: Instance, sql: psycopg.Connection) -> None:
     sql.execute("ANALYZE articles")
     table, _ = instance.engine.known()
-    composed, given = browse.statement(table, Filters(), is_dated=True, k=11, after=("2022-02-01", "x"))
+    composed, given = browse.statement(table, where(table, Filters()), is_dated=True, k=11, after=("2022-02-01", "x"))
     with psycopg.connect(instance.conninfo, cursor_factory=psycopg.ClientCursor) as connection:
         rows = connection.execute(SQL("EXPLAIN {}").format(composed), given).fetchall()
     plan = "\n".join(str(row[0]) for row in rows)

@@ -32,6 +32,7 @@ cursors = st.builds(
     distance=st.floats(allow_nan=False, allow_infinity=False),
     uri=uris,
     shown=st.integers(0, 2**32 - 1),
+    hidden=st.integers(0, 2**32 - 1),
     seen=st.frozensets(uris.map(seen_digest), max_size=20),
 )
 
@@ -89,7 +90,7 @@ def test_the_longest_cursor_is_read_and_a_longer_text_is_not_even_decoded() -> N
 
 def test_another_version_a_distance_that_is_none_and_a_uri_that_cannot_be_are_refused() -> None:
     def made(version: int, distance: float, uri: bytes, count: int = 0) -> str:
-        content = struct.pack(">BId8sH", version, 1, distance, ASKED, count) + uri
+        content = struct.pack(">BIId8sH", version, 1, 0, distance, ASKED, count) + uri
         return base64.urlsafe_b64encode(content + struct.pack(">I", zlib.crc32(content))).decode()
 
     assert read_cursor(made(VERSION, 0.5, b"a"), search_digest=ASKED).uri == "a"

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from psycopg import sql
 
 from everindex.articles.model import Answer
-from everindex.articles.search.cursor import Cursor
-from everindex.articles.search.filters import AnyFilters, where
+from everindex.articles.search.cursor import Cursor, Grouped, seen_digest, with_groups
+from everindex.articles.search.filters import where
 from everindex.articles.search.request import Page
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.table import CollectionTable
@@ -29,31 +30,42 @@ from everindex.pg.sqlstate import translate_errors
 COUNTED = 100_000
 
 
-def browse(connection: Connection, table: CollectionTable, page: Page) -> Answer:
-    """The newest articles that pass the filters of a request. Raises CursorRefused and what reading raises."""
+#: A condition that rows pass, ` AND …`, and its parameters.
+Passing = tuple[sql.Composable, Mapping[str, Any]]
+
+
+def browse(connection: Connection, table: CollectionTable, page: Page, *, passing: Passing | None = None) -> Answer:
+    """The newest articles that pass the filters of a request, or another condition. Raises CursorRefused and what reading
+    raises."""
     started = time.perf_counter()
     request, k, after = page.request, page.k, page.after
-    filters = request.filters
+    filters = where(table, request.filters) if passing is None else passing
     with translate_errors("reading the newest articles"):
-        rows = _page(connection, table, filters, k=k + 1, after=_place(after))
+        seen = 0 if after is None else len(after.seen)
+        rows = _page(connection, table, filters, k=k + 1 + seen, after=_place(after))
         total, is_estimate = _total(connection, table, filters)
     at = table.date_at
 
     def shown(row: tuple[Any, ...]) -> tuple[Any, ...]:
         return row if at is None else with_text_date(row, at)
 
+    if after is not None and seen:
+        rows = [row for row in rows if seen_digest(row[0]) not in after.seen]
     hits = [Hit(table.spec.columns, row[0], row[:-1], None) for row in map(shown, rows[:k])]
+
+    def cursor_after(count: int, grouped: Grouped | None) -> str:
+        place = json.dumps(_place_of(table, rows[count - 1]))
+        last = Cursor(distance=0.0, uri=place, shown=count + (0 if after is None else after.shown))
+        return request.write_cursor(
+            with_groups(last, grouped, count=count, before=after), "browse", *(page.parts or ())
+        )
+
     answer = Answer(
         hits=hits, k=k, strategy="newest", ef_search=None, elapsed_ms=(time.perf_counter() - started) * 1000,
-        mode="browse", total=total, total_is_estimate=is_estimate,
-        reason="no search text: articles that pass the filters, newest first",
+        mode="browse", sort="newest", total=total, total_is_estimate=is_estimate,
+        reason="no search text: articles that pass the filters, newest first", cursor_after=cursor_after,
     )  # fmt: skip
-    if len(rows) <= k:
-        return answer
-    last = Cursor(
-        distance=0.0, uri=json.dumps(_place_of(table, rows[k - 1])), shown=k + (0 if after is None else after.shown)
-    )
-    return replace(answer, more=lambda: request.write_cursor(last, "browse"))
+    return answer if len(rows) <= k else replace(answer, more=lambda: cursor_after(k, None))
 
 
 #: The date and uri of the last article shown; the date is None among those without one.
@@ -88,24 +100,24 @@ def _is_text(table: CollectionTable) -> bool:
 
 
 def _page(
-    connection: Connection, table: CollectionTable, filters: AnyFilters, *, k: int, after: _Place | None
+    connection: Connection, table: CollectionTable, passing: Passing, *, k: int, after: _Place | None
 ) -> list[tuple[Any, ...]]:
     """Articles with a date, followed by those without."""
     rows: list[tuple[Any, ...]] = []
     if table.spec.date is not None and (after is None or after[0] is not None):
-        rows = connection.execute(*statement(table, filters, is_dated=True, k=k, after=after)).fetchall()
+        rows = connection.execute(*statement(table, passing, is_dated=True, k=k, after=after)).fetchall()
         after = None
     if len(rows) < k:
-        undated = statement(table, filters, is_dated=False, k=k - len(rows), after=after)
+        undated = statement(table, passing, is_dated=False, k=k - len(rows), after=after)
         rows += connection.execute(*undated).fetchall()
     return rows
 
 
 def statement(
-    table: CollectionTable, filters: AnyFilters, *, is_dated: bool, k: int, after: _Place | None
-) -> tuple[sql.Composed, dict[str, str]]:
+    table: CollectionTable, passing: Passing, *, is_dated: bool, k: int, after: _Place | None
+) -> tuple[sql.Composed, dict[str, Any]]:
     """The statement for a page of articles with a date, or without one, and its parameters."""
-    condition, given = where(table, filters)
+    condition, given = passing[0], dict(passing[1])
     # As text, "unknown" would be later than any date. COLLATE "C": also where the language orders letters before digits.
     date = sql.Identifier(table.spec.date) if table.spec.date is not None else None
     dated: sql.Composable = sql.SQL("false") if date is None else sql.SQL("{} IS NOT NULL").format(date)
@@ -140,16 +152,16 @@ def statement(
     return composed, given
 
 
-def _total(connection: Connection, table: CollectionTable, filters: AnyFilters) -> tuple[int, bool]:
-    """How many articles pass the filters, and whether that is an estimate."""
-    condition, given = where(table, filters)
-    passing = sql.SQL("SELECT FROM {table} WHERE true{condition}").format(table=table.identifier, condition=condition)
+def _total(connection: Connection, table: CollectionTable, passing: Passing) -> tuple[int, bool]:
+    """How many articles pass, and whether that is an estimate."""
+    condition, given = passing
+    rows = sql.SQL("SELECT FROM {table} WHERE true{condition}").format(table=table.identifier, condition=condition)
     row = connection.execute(
-        sql.SQL("SELECT count(*) FROM ({} LIMIT {}) AS counted").format(passing, sql.Literal(COUNTED + 1)), given
+        sql.SQL("SELECT count(*) FROM ({} LIMIT {}) AS counted").format(rows, sql.Literal(COUNTED + 1)), given
     ).fetchone()
     counted = 0 if row is None else int(row[0])
     if counted <= COUNTED:
         return counted, False
-    plan = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(passing), given).fetchone()
+    plan = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(rows), given).fetchone()
     estimated = 0 if plan is None else int(plan[0][0]["Plan"]["Plan Rows"])
     return max(estimated, counted), True

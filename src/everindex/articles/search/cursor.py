@@ -16,7 +16,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from everindex.articles.shape.hit import Hit
 from everindex.errors import CursorRefused
 
 #: The first byte. A new layout, or a new meaning of a field, takes the next number.
-VERSION = 2
+VERSION = 3
 DIGEST_BYTES = 8
 #: Digest size of an article. In one of a million pairs of walks over MOST_SEEN articles each, an article is missed
 #: because of a digest collision.
@@ -35,10 +35,11 @@ MOST_SEEN = 1000
 
 #: The number of articles that a search by rank shows on all its pages together.
 MAX_RANKED = min(MOST_SEEN, MAX_K)
+ENDS_HERE = f"this search shows at most its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
 
-#: version · articles shown so far · the exact value that orders the answer · digest of the search · number of digests;
-#: then these digests, the uri and a CRC-32.
-_HEAD = struct.Struct(f">BId{DIGEST_BYTES}sH")
+#: version · articles shown so far · of them, those under another · the exact value that orders the answer · digest of the
+#: search · number of digests; then these digests, the uri and a CRC-32.
+_HEAD = struct.Struct(f">BIId{DIGEST_BYTES}sH")
 _CRC = struct.Struct(">I")
 _LENGTH = struct.Struct(">Q")
 _MOST_SHOWN = 2**32 - 1
@@ -56,6 +57,9 @@ class Cursor:
     uri: str
     shown: int
     """The number of articles shown so far, used only as the depth of the next page."""
+
+    hidden: int = 0
+    """How many of the articles shown stood under another one, as its near-duplicates."""
 
     seen: frozenset[bytes] = frozenset()
     """`seen_digest` of the articles that were shown although their position is not before this one; at most
@@ -107,34 +111,52 @@ def seen_digest(key: object) -> bytes:
 def write_cursor(cursor: Cursor, *, search_digest: bytes) -> str:
     """The cursor as text for addresses and JSON: URL-safe, without padding. `search_digest` comes from `digest_of`."""
     seen = sorted(cursor.seen)
-    head = _HEAD.pack(VERSION, min(cursor.shown, _MOST_SHOWN), cursor.distance, search_digest, len(seen))
-    content = head + b"".join(seen) + cursor.uri.encode()
+    shown, hidden = min(cursor.shown, _MOST_SHOWN), min(cursor.hidden, _MOST_SHOWN)
+    head = _HEAD.pack(VERSION, shown, hidden, cursor.distance, search_digest, len(seen))
+    return as_text(head + b"".join(seen) + cursor.uri.encode())
+
+
+def as_text(content: bytes) -> str:
+    """Bytes as text for addresses: base64 with a checksum, URL-safe, without padding."""
     return base64.urlsafe_b64encode(content + _CRC.pack(zlib.crc32(content))).rstrip(b"=").decode()
 
 
 def read_cursor(text: str, *, search_digest: bytes) -> Cursor:
     """The cursor of `text`. Raises CursorRefused for what `write_cursor` did not write for this search."""
-    content = _content(text.strip())
+    content = bytes_of(text.strip())
     cursor = None if content is None else _cursor(content)
     if content is None or cursor is None:
-        raise CursorRefused(
-            f"the cursor cannot be read: {text.strip()[:40]!r}.",
-            why="it is not the next_cursor of an answer: it was cut off or changed, or is from another version of "
-            "everindex.",
-            next_step="request the first page, without a cursor, and continue with its next_cursor.",
-        )
-    if _HEAD.unpack_from(content)[3] != search_digest:
-        raise CursorRefused(
-            "the cursor belongs to another search.",
-            why="it only continues its own search: the same text or vector, model, filters, mode and min_similarity. "
-            "Only k, ef_search and exact may change between pages.",
-            next_step="request the first page of this search, without a cursor.",
-        )
+        raise unreadable_cursor(text)
+    if _HEAD.unpack_from(content)[4] != search_digest:
+        raise cursor_of_another_search()
     return cursor
 
 
-def _content(text: str) -> bytes | None:
-    """The bytes before the checksum, if it matches."""
+def peek(text: str) -> Cursor | None:
+    """The cursor of `text`, of whichever search; None for what `write_cursor` did not write."""
+    content = bytes_of(text.strip())
+    return None if content is None else _cursor(content)
+
+
+def unreadable_cursor(text: str) -> CursorRefused:
+    return CursorRefused(
+        f"the cursor cannot be read: {text.strip()[:40]!r}.",
+        why="it is not the next_cursor of an answer: it was cut off or changed, or is from another version of everindex.",
+        next_step="request the first page, without a cursor, and continue with its next_cursor.",
+    )
+
+
+def cursor_of_another_search() -> CursorRefused:
+    return CursorRefused(
+        "the cursor belongs to another search.",
+        why="it only continues its own search: the same text or vector, model, filters, mode, order and min_similarity. "
+        "Only k, ef_search and exact may change between pages.",
+        next_step="request the first page of this search, without a cursor.",
+    )
+
+
+def bytes_of(text: str) -> bytes | None:
+    """What `as_text` made text of; None if the checksum does not match."""
     if len(text) > _MOST_CHARACTERS:
         return None
     # In a URL + means a space, so the alphabet has - and _ instead of + and /. Padding is restored, even where it was
@@ -145,13 +167,14 @@ def _content(text: str) -> bytes | None:
     except ValueError:
         return None
     content, checksum = whole[: -_CRC.size], whole[-_CRC.size :]
-    is_whole = len(content) >= _HEAD.size and zlib.crc32(content) == int.from_bytes(checksum)
-    return content if is_whole else None
+    return content if content and zlib.crc32(content) == int.from_bytes(checksum) else None
 
 
 def _cursor(content: bytes) -> Cursor | None:
     """The cursor, if it is of this version and usable."""
-    version, shown, distance, _, count = _HEAD.unpack_from(content)
+    if len(content) < _HEAD.size:
+        return None
+    version, shown, hidden, distance, _, count = _HEAD.unpack_from(content)
     begin = _HEAD.size + count * SEEN_BYTES
     if version != VERSION or not math.isfinite(distance) or count > MOST_SEEN or len(content) < begin:
         return None
@@ -162,7 +185,7 @@ def _cursor(content: bytes) -> Cursor | None:
     if "\0" in uri:
         return None
     seen = frozenset(content[at : at + SEEN_BYTES] for at in range(_HEAD.size, begin, SEEN_BYTES))
-    return Cursor(distance=distance, uri=uri, shown=shown, seen=seen)
+    return Cursor(distance=distance, uri=uri, shown=shown, hidden=hidden, seen=seen)
 
 
 def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bool) -> Cursor:
@@ -183,6 +206,32 @@ def after_nearest(hits: Sequence[Hit], *, before: Cursor | None, is_complete: bo
         # With more than MOST_SEEN equal vectors the rest is skipped: the index itself hardly distinguishes them.
         return Cursor(distance=math.nextafter(distance, math.inf), uri="", shown=shown)
     return Cursor(distance=distance, uri=begun, shown=shown, seen=seen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouped:
+    """How a page has shown its articles: each near-duplicate under the first of its group."""
+
+    later: Sequence[Hit]
+    """Those of them whose place comes after the end of the page."""
+
+    groups: int
+
+
+def with_groups(cursor: Cursor, grouped: Grouped | None, *, count: int, before: Cursor | None) -> Cursor:
+    """The cursor after a page of the first `count` articles and, where near-duplicates were grouped, of those that came
+    later. It remembers these, and those that `before` remembers; as far as it can, the newer ones first."""
+    hidden = 0 if before is None else before.hidden
+    if grouped is None:
+        return replace(cursor, hidden=hidden) if hidden else cursor
+    shown = count + len(grouped.later)
+    cursor = replace(cursor, shown=_shown(before) + shown, hidden=hidden + shown - grouped.groups)
+    added = frozenset(seen_digest(hit.key) for hit in grouped.later)
+    remembered = frozenset() if before is None else before.seen
+    for seen in (cursor.seen | added | remembered, cursor.seen | added):
+        if len(seen) <= MOST_SEEN:
+            return replace(cursor, seen=seen)
+    return cursor
 
 
 def after_ranked(hits: Sequence[Hit], *, before: Cursor | None) -> Cursor | None:

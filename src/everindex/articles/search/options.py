@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everindex.articles.model import MODES, AnswerMode, Mode
+from everindex.articles.model import MODES, SORTS, AnswerMode, Mode
 from everindex.errors import QueryInapplicable, QueryInvalid
 
 #: Two articles closer than this cosine distance count as one. In the sample, 97 % of the pairs closer than this share
@@ -47,6 +47,28 @@ def check_weight_of_variety(diversity: float) -> None:
             f"diversity = {diversity} cannot be used.",
             why="it is the weight of variety: 0 orders by similarity alone, 1 by variety alone.",
             next_step="choose a number from 0 to 1; 0.3 is a good start.",
+        )
+
+
+def check_sort(sort: str, *, has_other_order: bool, is_similar: bool) -> None:
+    """Raises QueryInvalid for an order that does not exist or that the search cannot have."""
+    if sort not in SORTS:
+        raise QueryInvalid(
+            f"there is no order {sort[:40]!r}.",
+            why=f"hits are ordered by {' or by '.join(SORTS)}.",
+            next_step="choose one of them.",
+        )
+    if has_other_order:
+        raise QueryInapplicable(
+            "an answer has one order.",
+            why=f"sort={sort} orders it by date, and rerank and diversity each in another way.",
+            next_step="leave one of them out.",
+        )
+    if is_similar:
+        raise QueryInapplicable(
+            "similar articles are not sorted by date.",
+            why="every article is similar to some degree, so the newest are simply the newest.",
+            next_step="leave sort out, or narrow it with since= and until=.",
         )
 
 

@@ -6,7 +6,7 @@ body. Whether a vector fits the table and whether a cursor belongs to the search
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,16 +21,20 @@ from everindex.articles.model import (
     MODES,
     VISIBLE,
     AnswerMode,
+    CutAfter,
     Filters,
+    Sort,
 )
 from everindex.articles.search import options
 from everindex.articles.search.cursor import (
     Cursor,
+    Grouped,
     Part,
     after_nearest,
     digest_of,
     read_cursor,
     seen_digest,
+    with_groups,
     write_cursor,
 )
 from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, ParentFilters, bind, values
@@ -87,6 +91,12 @@ class SearchRequest:
     without_near_duplicates: bool = False
     near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE
 
+    group_duplicates: bool = False
+    """Whether each hit carries its near-duplicates, instead of leaving them k's places."""
+
+    sort: Sort = "relevance"
+    """newest: the matches by date and not by relevance, see search/by_date.py."""
+
     facets: tuple[str, ...] = ()
     """Columns and JSON members whose values are counted over the result, named as in a filter."""
 
@@ -108,8 +118,14 @@ class SearchRequest:
             object.__setattr__(self, "facets", check_facets(self.facets))
         if self.rerank:
             options.check_rerank(self.rerank, text=self.text, diversity=self.diversity, after=self.after)
-        if self.key is not None:
+        if self.key is not None or self.group_duplicates:
             options.check_threshold(self.near_duplicate_distance)
+        if self.sort != "relevance":
+            options.check_sort(
+                self.sort,
+                has_other_order=self.diversity is not None or bool(self.rerank),
+                is_similar=self.key is not None or self.without_near_duplicates,
+            )
         if self.without_near_duplicates:
             options.refuse_after(
                 self.after,
@@ -161,6 +177,16 @@ class SearchRequest:
         """The position after which the next page begins, as text."""
         return write_cursor(cursor, search_digest=self._digest(mode, parts))
 
+    @property
+    def digest(self) -> bytes:
+        """Of the search itself, whatever its page and the size of it."""
+        return self._digest(self.mode, ("whole", self.text, self.vector, self.key, *self._options))
+
+    @property
+    def _options(self) -> tuple[Part, ...]:
+        """The options beside the filters that make it another search."""
+        return (self.sort, self.near_duplicate_distance if self.group_duplicates else None)
+
     def _digest(self, mode: AnswerMode, parts: Sequence[Part]) -> bytes:
         filters = self.filters.filters if isinstance(self.filters, ParentFilters) else self.filters
         if isinstance(filters, Condition):
@@ -200,14 +226,18 @@ class Page:
             return {}
         return {"after_distance": repr(self.after.distance), "after_uri": self.after.uri}
 
-    def more_after(self, hits: Sequence[Hit], *, is_exact: bool) -> Callable[[], str] | None:
-        """Writes the cursor after the last hit; None where the search had no more rows and no further page exists."""
+    def cursor_after(self, hits: Sequence[Hit], *, is_exact: bool) -> CutAfter | None:
+        """Writes the cursor after the first n of `hits`, the nearest; None where no cursor is wanted."""
         parts = self.parts
-        if parts is None or len(hits) < self.k:
+        if parts is None:
             return None
-        return lambda: self.request.write_cursor(
-            after_nearest(hits, before=self.after, is_complete=is_exact), "semantic", *parts
-        )
+
+        def cursor_after(count: int, grouped: Grouped | None) -> str:
+            cursor = after_nearest(hits[:count], before=self.after, is_complete=is_exact)
+            cursor = with_groups(cursor, grouped, count=count, before=self.after)
+            return self.request.write_cursor(cursor, "semantic", *parts)
+
+        return cursor_after
 
     def usable(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """The rows (key first, distance last) without those that the server returns but that do not belong in the

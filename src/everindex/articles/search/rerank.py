@@ -57,7 +57,12 @@ class Reranker:
             log.warning("re-ranking failed: %s", exc)
             notice = f"not re-ranked: {_told(exc)}"
             answer = replace(
-                found, hits=found.hits[: request.k], k=request.k, notices=[*found.notices, notice], more=None
+                found,
+                hits=found.hits[: request.k],
+                k=request.k,
+                notices=[*found.notices, notice],
+                more=None,
+                cursor_after=None,
             )
         return replace(answer, elapsed_ms=(time.perf_counter() - started) * 1000)
 
@@ -88,7 +93,13 @@ class Reranker:
         order = np.argsort(-scores, kind="stable")
         hits = [replace(first[number], rerank_score=float(scores[number])) for number in order]
         return replace(
-            found, hits=[*hits, *rest][: request.k], k=request.k, reranked=len(first), reranked_by=model.name, more=None
+            found,
+            hits=[*hits, *rest][: request.k],
+            k=request.k,
+            reranked=len(first),
+            reranked_by=model.name,
+            more=None,
+            cursor_after=None,
         )
 
     def _loaded(self) -> CrossEncoder:

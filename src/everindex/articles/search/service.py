@@ -21,15 +21,18 @@ from everindex.articles.connections.reading import Reading
 from everindex.articles.lookup import read_vector
 from everindex.articles.model import Answer, Facets, FacetSource
 from everindex.articles.search.browse import COUNTED, browse
-from everindex.articles.search.cursor import MAX_RANKED, Cursor, Part, after_ranked
+from everindex.articles.search.by_date import ByDate
+from everindex.articles.search.cursor import ENDS_HERE, MAX_RANKED, Cursor, Grouped, Part, after_ranked, with_groups
 from everindex.articles.search.date_texts import DateTexts, with_notice
 from everindex.articles.search.filters import compares_dates, unexpired, where
 from everindex.articles.search.filters.facets import facets_of, facets_statement, keys_condition
 from everindex.articles.search.filters.filter_use import FilterUse
+from everindex.articles.search.grouping import grouped
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.ranking import MOST_RANKED
 from everindex.articles.search.keyword.search import KeywordSearch
+from everindex.articles.search.numbered_pages import is_numbered, numbered_page, placed_page
 from everindex.articles.search.passages import PassageSearch
 from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector
 from everindex.articles.search.request import Page, SearchRequest, checked_vector, require_width
@@ -59,7 +62,6 @@ PASSAGES_HIDDEN = (
     "whole texts were not searched: this role may not read everindex_meta.article_passage, on which its owner can "
     "GRANT SELECT"
 )
-ENDS_HERE = f"this search shows at most its first {MAX_RANKED:,} articles: narrow it with a filter or another word"
 
 
 class SearchService:
@@ -86,6 +88,7 @@ class SearchService:
         self._embedder = embedder
         self._reranker = reranker
         self._dates = DateTexts(reading)
+        self._by_date = ByDate(reading, engine, words)
         self.filter_use = FilterUse()
         """What the filters of its requests have compared."""
 
@@ -100,7 +103,26 @@ class SearchService:
         by meaning also EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed.
         """
         request = self._unexpired(request)
+        if request.after:
+            if is_numbered(request.after):
+                return numbered_page(request, lambda one: self.answer(one, query_vector))
+            return placed_page(self._page(request, query_vector), request)
+        return self._page(request, query_vector)
+
+    def _page(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
         self._check_filters(request)
+        if request.group_duplicates:
+            return grouped(lambda one: self._ordered(one, query_vector), self._read_vectors, request)
+        return self._ordered(request, query_vector)
+
+    def _ordered(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
+        if request.sort == "newest" and request.mode != "browse":
+            found = self._by_date.answer(
+                request,
+                lambda one: self._ordered(one, query_vector),
+                lambda answer: _faceted(answer, lambda: self._count_words(request)),
+            )
+            return self._with_dates(found, request) if found.strategy == "newest" else found
         if request.rerank or (request.rerank is None and self._reranker.candidates):
             return self._reranker.answer(request, lambda one: self._found(one, query_vector))
         return self._found(request, query_vector)
@@ -360,12 +382,18 @@ class SearchService:
         after = request.read_cursor(mode, text)
         wanted = min(request.k, MAX_RANKED - (0 if after is None else len(after.seen)))
         answer = search(Page(request=request, k=wanted, after=after))
+
+        def cursor_after(count: int, grouped: Grouped | None) -> str | None:
+            cursor = after_ranked([*answer.hits[:count], *(grouped.later if grouped else ())], before=after)
+            if cursor is None:
+                return None
+            return request.write_cursor(with_groups(cursor, grouped, count=count, before=after), mode, text)
+
         if len(answer.hits) < wanted:
-            return replace(answer, k=request.k)
-        cursor = after_ranked(answer.hits, before=after)
-        if cursor is None:
-            return replace(answer, k=request.k, notices=[*answer.notices, ENDS_HERE])
-        return replace(answer, more=lambda: request.write_cursor(cursor, mode, text))
+            return replace(answer, k=request.k, cursor_after=cursor_after)
+        if after_ranked(answer.hits, before=after) is None:
+            return replace(answer, k=request.k, notices=[*answer.notices, ENDS_HERE], cursor_after=cursor_after)
+        return replace(answer, more=lambda: cursor_after(wanted, None), cursor_after=cursor_after)
 
     def _for_variety(self, search: Callable[[int], Answer], request: SearchRequest) -> Answer:
         diversity = request.diversity

@@ -50,6 +50,9 @@ class Hit:
     passage: Passage | None = None
     """The part of the row's whole text that answers best; None where that text has no part in the answer."""
 
+    duplicates: tuple[Hit, ...] = ()
+    """Of an answer with near-duplicates grouped: the hits after this one that nearly repeat it."""
+
     def __getattr__(self, name: str) -> Any:
         columns = object.__getattribute__(self, "columns")
         try:
@@ -93,6 +96,8 @@ class Hit:
         `fields`, since its names are somebody else's."""
         columns = dict(zip(self.columns.names, self.values, strict=True))
         shown = columns if self.columns.is_flat else {"key": self.key, "fields": columns}
+        if self.duplicates:
+            shown = shown | {"duplicates": [hit.as_dict() for hit in self.duplicates]}
         return shown | {
             "distance": self.distance,
             "similarity": self.similarity,
@@ -124,5 +129,5 @@ def with_text_date(row: tuple[Any, ...], at: int) -> tuple[Any, ...]:
 
 _FIELDS = (
     "columns", "key", "values", "distance", "title_snippet", "snippet", "semantic_rank", "keyword_rank", "score",
-    "rerank_score", "passage",
+    "rerank_score", "passage", "duplicates",
 )  # fmt: skip

@@ -72,6 +72,7 @@ def characters_of(hits: Sequence[Hit]) -> int:
     return sum([
         300 + sum(map(len, filter(None, hit.texts))) + len(hit.snippet or "") + len(hit.title_snippet or "")
         + (0 if hit.passage is None else 2 * len(hit.passage.text))
+        + (characters_of(hit.duplicates) if hit.duplicates else 0)
         for hit in hits
     ])  # fmt: skip
 

@@ -33,6 +33,7 @@ from everindex.web.api.schemas import (
 )
 from everindex.web.api.search import answer, vector_of, vector_of_base64
 from everindex.web.http.inputs import read_query, read_where
+    GROUP_DUPLICATES,
 from everindex.web.site import Site, site_of
 
 Name = Annotated[str, Path(description="Name of the collection.")]
@@ -98,6 +99,7 @@ async def similar(
     collection = await site.collection(name)
     found = await site.in_database(
         lambda: collection.similar(
+    group_duplicates: Annotated[bool, Query(description=GROUP_DUPLICATES)] = False,
             key,
             k=k,
             filters=filters,
@@ -117,6 +119,7 @@ async def row(request: Request, name: Name, key: Key) -> Any:
     site = site_of(request)
     collection = await site.collection(name)
     return as_json({"key": key, "fields": await site.in_database(lambda: collection.row(key))})
+            group_duplicates=group_duplicates,
 
 
 @router.get("/{name}/index", summary="State of a collection's vector index", responses=MISSING)
@@ -150,3 +153,4 @@ def _request(asked: CollectionQuery | CollectionBody, text: str | None, vector: 
 def _listed(site: Site) -> list[dict[str, Any]]:
     instance = site.instance
     return [describe(spec, instance.collection(spec.name).engine.known) for spec in instance.collections()]
+        group_duplicates=asked.group_duplicates, sort=asked.sort,

@@ -26,6 +26,7 @@ from everindex.web.api.schemas import (
     DIVERSITY,
     FILTER,
     MIN_SIMILARITY,
+    GROUP_DUPLICATES,
     SHARE,
     SIMILARITY,
     AnswerOut,
@@ -202,6 +203,7 @@ async def similar(
     k: Annotated[int, Query(description=f"Number of articles to return, 1 to {MAX_K}.", json_schema_extra=K)] = 10,
     after: Annotated[str | None, Query(description=AFTER)] = None,
     min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)] = None,
+        group_duplicates=asked.group_duplicates, sort=asked.sort,
     diversity: Annotated[float | None, Query(description=DIVERSITY, json_schema_extra=SHARE)] = None,
     filter: Annotated[
         str | None, Query(description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
@@ -242,6 +244,7 @@ async def article(request: Request, uri: Annotated[str, Query(description="The u
 @router.get("/facets", summary="Filter values", response_model=FacetsOut, tags=["search"])
 async def facets(request: Request) -> Any:
     """The 200 most frequent values of category, topic and news_source with their counts, at most a minute old."""
+    group_duplicates: Annotated[bool, Query(description=GROUP_DUPLICATES)] = False,
     found = await site_of(request).facets.get()
     return as_json({column: [facet.as_dict() for facet in values] for column, values in found.items()})
 
@@ -261,6 +264,7 @@ async def incidents(
     "/incidents", summary="Create an incident", response_model=IncidentOut, status_code=201, tags=["incidents"],
     responses=CREATED, openapi_extra=body_of(IncidentBody),
 )  # fmt: skip
+            group_duplicates=group_duplicates,
 async def new_incident(request: Request) -> Any:
     """Creates an incident. Its name and topic together must be unique."""
     body = await read_json(request, IncidentBody)

@@ -16,6 +16,7 @@ from everindex.articles.model import (
     AnswerMode,
     FacetSource,
     Mode,
+    Sort,
     Strategy,
 )
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
@@ -32,7 +33,7 @@ MODE = (
 #: The maximum number of searches in one request.
 MOST_AT_ONCE = 100
 
-AFTER = "The next_cursor of the previous page of the same search."
+AFTER = "The next_cursor or previous_cursor of another page of the same search."
 MIN_SIMILARITY = "Minimum similarity, −1 to 1; the response may then have fewer than k articles."
 FILTER = (
     'A condition on any column or JSON member: {"year": {"$gte": 2024}, "$or": [{"lang": "en"}, {"lang": "de"}]}, with $eq, '
@@ -45,6 +46,11 @@ FACETS = (
 )
 DIVERSITY = "Prefer varied results: 0 (off) to 1. Cannot be combined with pages."
 
+SORT = (
+    "newest: the matches of the text by date and not by relevance: all that have the words; where none has them, and in a "
+    "search by meaning, the best 100."
+)
+GROUP_DUPLICATES = "List near-duplicates as `duplicates` of the first of them, so that k different ones are returned."
 RERANK = f"Candidates that the cross-encoder re-ranks, 0 (none) to {MAX_RERANK}. Not with pages or diversity."
 
 # Rules that the library checks with its own messages; here they are only documented.
@@ -139,23 +145,35 @@ class _Bounds(_Limits):
     until: str | None = Field(None, description="Last date, inclusive, as `since`.", json_schema_extra=DAY)
 
 
-class _Options(BaseModel):
-    """The options of a single search."""
+class _Ways(BaseModel):
+    """How one search is answered."""
 
     exact: bool = Field(False, description="Read every row instead of using the index: slow, but exact.")
-    after: str | None = Field(None, description=AFTER)
-    diversity: float | None = Field(None, description=DIVERSITY, json_schema_extra=SHARE)
-    rerank: Whole | None = Field(None, description=RERANK, json_schema_extra=CANDIDATES)
     mode: Mode | None = Field(None, description=MODE)
 
 
-class _ByAddress(BaseModel):
-    facets: str | None = Field(None, description=f"{FACETS} Separated by commas.", max_length=2000)
+class _Options(_Ways):
+    """The options of a single search."""
+
+    after: str | None = Field(None, description=AFTER)
+    sort: Sort = Field("relevance", description=SORT)
+    diversity: float | None = Field(None, description=DIVERSITY, json_schema_extra=SHARE)
+    rerank: Whole | None = Field(None, description=RERANK, json_schema_extra=CANDIDATES)
+    group_duplicates: bool = Field(False, description=GROUP_DUPLICATES)
+
+
+class _Asked(BaseModel):
+    """What is searched for, by URL parameters."""
+
     filter: str | None = Field(None, description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
     q: str = Field("", description="Text to search for.", json_schema_extra={"maxLength": MAX_QUERY_CHARS})
     vector: str | None = Field(
         None, description="Instead of q: base64 of little-endian float32 numbers.", json_schema_extra=BASE64
     )
+
+
+class _ByAddress(_Asked):
+    facets: str | None = Field(None, description=f"{FACETS} Separated by commas.", max_length=2000)
 
 
 class _ByBody(BaseModel):
@@ -217,6 +235,9 @@ class PassageOut(BaseModel):
     snippet: Annotated[str | None, Field(description="As safe HTML, with matches in <mark>.")]
 
 
+DUPLICATES = "With group_duplicates: further hits that nearly repeat this one; absent where there are none."
+
+
 class _HitOut(BaseModel):
     """What a search says of every hit."""
 
@@ -272,11 +293,13 @@ class HitOut(_HitOut):
     category: str | None
     topic: str | None
     publication_date: str | None
+    duplicates: Annotated[list[HitOut], Field(description=DUPLICATES)] = []
 
 
 class CollectionHitOut(_HitOut):
     key: Annotated[Any, Field(description="What identifies the row.")]
     fields: Annotated[dict[str, Any], Field(description="The columns of the collection.")]
+    duplicates: Annotated[list[CollectionHitOut], Field(description=DUPLICATES)] = []
 
 
 class _AnswerOut(BaseModel):
@@ -292,13 +315,27 @@ class _AnswerOut(BaseModel):
     next_cursor: Annotated[
         str | None, Field(description="Send it as `after` for the next page; null on the last page.")
     ]
+    previous_cursor: Annotated[
+        str | None,
+        Field(
+            description="Send it as `after` for the page before (empty: the first one); null on the first page, and beyond the "
+            "first 1,000 articles."
+        ),
+    ]
+    shown_before: Annotated[int, Field(description="Number of articles that the pages before have shown.")]
+    sort: Annotated[Sort, Field(description="The order of the hits.")]
     reranked: Annotated[int, Field(description="How many candidates a cross-encoder has re-ranked.")] = 0
     reranked_by: Annotated[str | None, Field(description="The name of that model.")] = None
     facets: Annotated[AnswerFacetsOut | None, Field(description="Where the request names facets.")] = None
-    total: Annotated[int, Field(description="In mode browse: number of articles that match the filters.")] = 0
-    total_is_estimate: Annotated[
-        bool, Field(description="In mode browse: whether total is an estimate by PostgreSQL.")
-    ] = False
+    total: Annotated[
+        int,
+        Field(
+            description="Number of hits on all pages together: in mode browse of those that match the filters, by words of "
+            "those that have the words. Absent where there is no such number."
+        ),
+    ] = 0
+    total_is_estimate: Annotated[bool, Field(description="Whether total is an estimate by PostgreSQL.")] = False
+    total_is_least: Annotated[bool, Field(description="Whether there are more than total.")] = False
 
 
 class AnswerOut(_AnswerOut):

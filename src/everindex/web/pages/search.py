@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from everindex.articles.incidents import Incident
-from everindex.articles.model import DEFAULT_MODE, Answer, Article
+from everindex.articles.model import DEFAULT_MODE, SORTS, Answer, Article
 from everindex.articles.passages.store import TextCut
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import EverindexError, NotMigrated, PermissionDenied, UsageError
@@ -32,6 +32,8 @@ SIMILAR = 6
 #: Queries to try on the bundled sample; for other tables their own topics are shown.
 SAMPLE_SOURCE = "CPython NEWS"
 SAMPLE_QUERIES = (
+#: The same of a page of similar articles alone.
+SIMILAR_PAGE = 20
     "memory leak in the parser",
     "faster regular expressions",
     "TLS certificate check",
@@ -42,6 +44,16 @@ SAMPLE_QUERIES = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchForm:
     """The fields of the form as they were filled in."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveFilter:
+    """A filter of the search that is shown."""
+
+    name: str
+    value: str
+    without: str
+    """The address of the same search without it."""
+
+
 
     q: str
     category: str
@@ -54,6 +66,12 @@ class SearchForm:
     filter: str
     """A condition of the filter language as JSON, from a link; no visible field."""
 
+    sort: str
+    """The order: `newest`, else by relevance."""
+
+    group: str
+    """`false` shows near-duplicates apart; else they are grouped under the first of them."""
+
     after: str
     """Not a form field: the next_cursor of the previous page, in the address of a later page."""
 
@@ -65,7 +83,7 @@ class SearchForm:
 
     @property
     def is_narrowed(self) -> bool:
-        return self.has_filters or self.k not in ("", "10")
+        return self.has_filters or self.k not in ("", "10") or not self.groups or bool(self.sort_in_addresses)
 
     @property
     def has_filters(self) -> bool:
@@ -74,6 +92,10 @@ class SearchForm:
     @property
     def is_only_filters(self) -> bool:
         """Whether only filters are set, so that the newest matching articles are shown."""
+    @property
+    def groups(self) -> bool:
+        return self.group != "false"
+
         return self.has_filters and not self.q.strip()
 
     def narrowed(self, **filters: str) -> str:
@@ -81,7 +103,28 @@ class SearchForm:
         return replace(self, **filters).address
 
     def without_filters(self) -> str:
-        return replace(self, category="", topic="", source="", since="", until="", filter="", k="10").address
+        return replace(
+            self, category="", topic="", source="", since="", until="", filter="", group="", sort="", k="10"
+        ).address
+
+    @property
+    def active(self) -> list[ActiveFilter]:
+        """What narrows this search, each with the address of the search without it."""
+        one_date = self.since and self.since == self.until
+        named = [
+            ("Category", self.category, {"category": ""}),
+            ("Topic", self.topic, {"topic": ""}),
+            ("Source", self.source, {"source": ""}),
+            ("Date", self.since if one_date else "", {"since": "", "until": ""}),
+            ("Since", "" if one_date else self.since, {"since": ""}),
+            ("Until", "" if one_date else self.until, {"until": ""}),
+            ("Condition", self.filter.strip(), {"filter": ""}),
+        ]
+        return [
+            ActiveFilter(name=name, value=value, without=self.narrowed(**change))
+            for name, value, change in named
+            if value
+        ]
 
     def without_condition(self) -> str:
         """The address of this search without its condition of the filter language."""
@@ -111,6 +154,11 @@ class SearchForm:
         if self.after:
             return ()
         open_filters = [
+    @property
+    def sort_in_addresses(self) -> str:
+        """The order for links; empty for the default order, and where there is only one."""
+        return "" if self.sort == SORTS[0] or not self.q.strip() else self.sort
+
             name
             for name, value in zip(FACET_COLUMNS, (self.category, self.topic, self.source), strict=True)
             if not value
@@ -129,7 +177,10 @@ class SearchForm:
         )  # fmt: skip
         k, text = read_number(self.k, name="k", default=10), self.q if self.q.strip() else None
         mode = choose_mode(self.mode, text=text, vector=None, filters=filters)
-        return SearchRequest(mode=mode, text=text, k=k, filters=filters, after=self.after or None, facets=self.facets)
+        return SearchRequest(
+            mode=mode, text=text, k=k, filters=filters, after=self.after or None, facets=self.facets,
+            group_duplicates=self.groups, sort=self.sort or SORTS[0],  # type: ignore[arg-type]  # which the request checks
+        )  # fmt: skip
 
 
 @router.get("/")
@@ -141,7 +192,7 @@ async def search_page(request: Request) -> Response:
         q=given.get("q", ""), category=given.get("category", ""), topic=given.get("topic", ""),
         source=given.get("source", ""), since=given.get("since", ""), until=given.get("until", ""), k=given.get("k") or "10",
         after=given.get("after", ""), filter=given.get("filter", ""),
-        mode=given.get("mode") or DEFAULT_MODE,
+        mode=given.get("mode") or DEFAULT_MODE, group=given.get("group", ""), sort=given.get("sort", ""),
     )  # fmt: skip
     facets = await known_facets(site)
     found: Answer | None = None
@@ -184,16 +235,12 @@ async def article_page(request: Request) -> Response:
     site = site_of(request)
     uri = request.query_params.get("uri", "")
     if not uri:
-        raise UsageError(
-            "no article was requested.",
-            why="the address has no  ?uri= .",
-            next_step="choose an article on the search page.",
-        )
+        raise no_uri()
 
     def read() -> tuple[Article, Answer, ArticleIncidents, TextCut | None]:
         article = site.instance.article(uri)
         cut = site.instance.passages.of(uri) if article.raw_text else None
-        return article, site.instance.similar(uri, k=SIMILAR), _incidents_of(site, uri), cut
+        return article, site.instance.similar(uri, k=SIMILAR, group_duplicates=True), _incidents_of(site, uri), cut
 
     article, similar, incidents, cut = await site.in_database(read)
     long = len(article.raw_text or "") + len(article.summary or "")

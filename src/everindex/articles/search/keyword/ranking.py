@@ -80,6 +80,12 @@ class Found:
     is_widened: bool = False
     """No row has all the words; these have some."""
 
+    total: int | None = None
+    """How many articles have all words; None where some of them were looked for."""
+
+    total_is_least: bool = False
+    """Whether there are more than `total`, which were not counted."""
+
     notices: list[str] = field(default_factory=list)
 
 
@@ -131,6 +137,8 @@ def find(
         hits=[_hit(known.table, row, score, rank) for rank, (row, score) in enumerate(found, start=1)],
         full_score=ranking.full_score,
         is_widened=ranking.is_widened,
+        total=None if ranking.is_widened else min(ranking.matches, ranking.most),
+        total_is_least=ranking.matches > ranking.most,
         notices=notices,
     )
 

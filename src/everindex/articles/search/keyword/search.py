@@ -67,6 +67,8 @@ class KeywordSearch:
             elapsed_ms=(time.perf_counter() - started) * 1000,
             notices=found.notices,
             mode="keyword",
+            total=found.total,
+            total_is_least=found.total_is_least,
         )
         if answer.elapsed_ms < self._slow_query_ms:
             log.info("search k=%d mode=keyword rows=%d %.1f ms", k, len(answer.hits), answer.elapsed_ms)

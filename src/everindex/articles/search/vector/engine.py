@@ -375,6 +375,7 @@ class SearchEngine:
 def answer_of(page: Page, hits: list[Hit], search_plan: SearchPlan, notices: list[str], *, elapsed_ms: float) -> Answer:
     """The answer with these hits."""
     why_exact = search_plan.why_exact(page, notices)
+    cursor_after = page.cursor_after(hits, is_exact=search_plan.is_exact)
     return Answer(
         hits=hits,
         k=page.k,
@@ -383,7 +384,8 @@ def answer_of(page: Page, hits: list[Hit], search_plan: SearchPlan, notices: lis
         ef_search=search_plan.ef_search,
         elapsed_ms=elapsed_ms,
         notices=notices if why_exact is None else [*notices, why_exact],
-        more=page.more_after(hits, is_exact=search_plan.is_exact),
+        more=None if cursor_after is None or len(hits) < page.k else lambda: cursor_after(len(hits), None),
+        cursor_after=cursor_after,
     )
 
 
