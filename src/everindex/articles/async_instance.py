@@ -94,6 +94,7 @@ class _AsyncSearchable(Generic[E]):
     search_many = _in_thread(Searchable.search_many)  # many answers are built in one go, which takes long
     explain = _on_loop(Searchable.explain)
     similar = _on_loop(Searchable.similar)
+    export = _in_thread(Searchable.export)
     verify = _in_thread(Searchable.verify)
     add_partial_index = _in_thread(Searchable.add_partial_index)
     drop_partial_index = _in_thread(Searchable.drop_partial_index)

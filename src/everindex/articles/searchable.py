@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import psycopg
@@ -14,7 +15,18 @@ from everindex.articles import verification
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
 from everindex.articles.embedding import Embedder
-from everindex.articles.model import DEFAULT_MODE, Answer, Mode
+from everindex.articles.export import (
+    MAX_EXPORT,
+    Exported,
+    ExportFormat,
+    export_columns,
+    export_to,
+    first_page,
+    format_of,
+    walk,
+    writer_for,
+)
+from everindex.articles.model import DEFAULT_MODE, Answer, Mode, Sort
 from everindex.articles.partial_indexes import (
     PartialIndex,
     deploy_partial_index,
@@ -102,6 +114,8 @@ class Searchable:
         min_similarity: float | None = None,
         diversity: float | None = None,
         rerank: int | None = None,
+        group_duplicates: bool = False,
+        sort: Sort = "relevance",
         facets: Sequence[str] = (),
     ) -> Answer:
         """The k articles that answer `text` best, best first, among those that pass `filters`.
@@ -117,8 +131,6 @@ class Searchable:
         names columns whose values are counted over the result, in a statement more: over the rows that have the words, or
         in a semantic search over the nearest 100.
 
-        group_duplicates: bool = False,
-        sort: Sort = "relevance",
         A hybrid search whose text cannot be embedded is answered by words, and says so; a semantic one raises
         EmbeddingFailed, EmbeddingModelUnusable or EmbeddingModelsMixed. Where no record says which model made the
         stored vectors, both are answered by words until `declare_model`, and say so (EmbeddingModelUnrecorded where
@@ -139,6 +151,7 @@ class Searchable:
         *,
         k: int = 10,
         after: str | None = None,
+        group_duplicates: bool = False,
         facets: Sequence[str] = (),
     ) -> Answer:
         """The k newest articles that pass `filters`, without a search text. The answer's `total` is how many pass;
@@ -155,7 +168,6 @@ class Searchable:
     def embed_query(self, text: str) -> np.ndarray:
         """The vector of a search text, (dim,) float32, of the model that made the table's vectors."""
         return self.query_embedder.of_text(check_query(text))
-        group_duplicates: bool = False,
 
     def search_vector(
         self,
@@ -168,6 +180,8 @@ class Searchable:
         after: str | None = None,
         min_similarity: float | None = None,
         diversity: float | None = None,
+        group_duplicates: bool = False,
+        sort: Sort = "relevance",
         facets: Sequence[str] = (),
     ) -> Answer:
         """The k articles nearest to `vector` ((dim,) float32). Options and errors are those of `search`, without the
@@ -181,8 +195,6 @@ class Searchable:
         )  # fmt: skip
 
     def search_many(
-        group_duplicates: bool = False,
-        sort: Sort = "relevance",
         self,
         queries: Sequence[str | np.ndarray] | np.ndarray,
         *,
@@ -233,6 +245,7 @@ class Searchable:
         after: str | None = None,
         min_similarity: float | None = None,
         diversity: float | None = None,
+        group_duplicates: bool = False,
         without_near_duplicates: bool = False,
         near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE,
     ) -> Answer:
@@ -245,11 +258,47 @@ class Searchable:
         return self.searches.answer(
             SearchRequest(
                 key=str(key), mode="semantic", k=k, filters=as_filters(filters, self.spec), after=after,
-        group_duplicates: bool = False,
-                min_similarity=min_similarity, diversity=diversity, without_near_duplicates=without_near_duplicates,
-                near_duplicate_distance=near_duplicate_distance,
+                min_similarity=min_similarity, diversity=diversity, group_duplicates=group_duplicates,
+                without_near_duplicates=without_near_duplicates, near_duplicate_distance=near_duplicate_distance,
             )
         )  # fmt: skip
+
+    def export(
+        self,
+        to: str | os.PathLike[str] | BinaryIO,
+        *,
+        text: str | None = None,
+        vector: np.ndarray | None = None,
+        format: ExportFormat | None = None,
+        limit: int = MAX_EXPORT,
+        mode: Mode = DEFAULT_MODE,
+        filters: AnyFilters | Mapping[str, Any] | None = None,
+        ef_search: int | None = None,
+        exact: bool = False,
+        min_similarity: float | None = None,
+        sort: Sort = "relevance",
+    ) -> Exported:
+        """Writes the first `limit` hits of a search by text, by vector, or without either of the newest rows that pass, into a
+        file or a binary stream; returns how many.
+
+        `format` is csv, jsonl or parquet (needs everindex[parquet]); None for what the file's name ends in. Pages of 1,000
+        are read one after another, so it takes the memory of one, and rows that come or go meanwhile are treated as between
+        pages. Options and errors are those of `search`; UsageError where the file cannot be written, ExtraMissing.
+        """
+        if text is not None and vector is not None:
+            raise QueryInapplicable(
+                "a text and a vector are two searches.",
+                why="each has an order of its own.",
+                next_step="export one of them.",
+            )
+        request = SearchRequest(
+            text=text, vector=vector, mode="semantic" if vector is not None else mode if text is not None else "browse",
+            filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact, min_similarity=min_similarity,
+            sort=sort,
+        )  # fmt: skip
+        name = str(to) if isinstance(to, (str, os.PathLike)) else ""
+        writer = writer_for(format_of(name, format), export_columns(self.engine.known()[0]))
+        return export_to(to, walk(self.searches.answer, first_page(request, limit=limit), limit=limit), writer)
 
     # --- what is known of it ---------------------------------------------------------------------------------------
 
@@ -291,10 +340,6 @@ class Searchable:
         self.searches.invalidate()
 
     # --- inside ----------------------------------------------------------------------------------------------------
-        request = SearchRequest(
-            text=text, vector=vector, mode="semantic" if vector is not None else mode if text is not None else "browse",
-            filters=as_filters(filters, self.spec), ef_search=ef_search, exact=exact, min_similarity=min_similarity,
-            sort=sort,
 
     def _journal_short_answer(self, incident: ShortAnswer, count: int) -> None:
         """Writes a journal line if the primary accepts it; the answer does not depend on it."""

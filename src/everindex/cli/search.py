@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import html
 import re
+import sys
 from typing import Annotated
 
 import typer
 
-from everindex.articles.model import DEFAULT_MODE, Answer, Facets, Filters, Mode
+from everindex.articles.export import (
+    ExportFormat,
+    export_columns,
+    export_to,
+    first_page,
+    format_of,
+    walk,
+    writer_for,
+)
+from everindex.articles.model import DEFAULT_MODE, Answer, Facets, Filters, Mode, Sort
 from everindex.articles.search.filters import both
 from everindex.articles.search.filters.conditions import parse_json
 from everindex.articles.search.keyword.snippet import title_and_body
+from everindex.articles.search.numbered_pages import is_numbered
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.searchable import Searchable
@@ -21,8 +32,7 @@ from everindex.cli.collection_option import CollectionOption
 from everindex.cli.explained import print_explanation, print_words_explanation
 from everindex.cli.output import JsonOption, print_json, say, tell
 from everindex.cli.waiting import WaitOption, open_instance
-from everindex.errors import EverindexError
-from everindex.articles.search.numbered_pages import is_numbered
+from everindex.errors import EverindexError, UsageError
 from everindex.units import count_text
 
 #: A longer text is no title.
@@ -40,6 +50,9 @@ DiversityOption = Annotated[
     float | None,
     typer.Option("--diversity", help="Prefer varied results: 0 (off) to 1; 0.3 is a good start."),
 ]
+GroupDuplicatesOption = Annotated[
+    bool, typer.Option("--group-duplicates", help="List near-duplicates below the first of them, as one result.")
+]
 
 
 def search(
@@ -52,9 +65,6 @@ def search(
     category: Annotated[str | None, typer.Option("--category", help="Only articles of this category.")] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Only articles of this topic.")] = None,
     news_source: Annotated[str | None, typer.Option("--source", help="Only articles from this source.")] = None,
-GroupDuplicatesOption = Annotated[
-    bool, typer.Option("--group-duplicates", help="List near-duplicates below the first of them, as one result.")
-]
     since: Annotated[
         str | None, typer.Option("--since", help="From this date on: 2023, 2023-02 or 2023-02-07.")
     ] = None,
@@ -85,6 +95,10 @@ GroupDuplicatesOption = Annotated[
     after: AfterOption = None,
     min_similarity: MinSimilarityOption = None,
     diversity: DiversityOption = None,
+    group_duplicates: GroupDuplicatesOption = False,
+    sort: Annotated[
+        Sort, typer.Option("--sort", help="relevance, or newest: the matches of the text by date, newest first.")
+    ] = "relevance",
     rerank: Annotated[
         int | None,
         typer.Option(
@@ -95,15 +109,22 @@ GroupDuplicatesOption = Annotated[
     ] = None,
     collection: CollectionOption = None,
     explain: Annotated[
-    group_duplicates: GroupDuplicatesOption = False,
-    sort: Annotated[
-        Sort, typer.Option("--sort", help="relevance, or newest: the matches of the text by date, newest first.")
-    ] = "relevance",
         bool, typer.Option("--explain", help="Also print the strategy, settings, SQL statement and query plan.")
     ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Write the result into FILE (.csv, .jsonl, .parquet), - for stdout."
+        ),
+    ] = None,
+    format_name: Annotated[
+        ExportFormat | None, typer.Option("--format", help="Format of --output, if the file name does not show it.")
+    ] = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
+    if format_name is not None and output is None:
+        output = "-"
     named = Filters(category=category, topic=topic, news_source=news_source, since=since, until=until)
     filters = both(named, None if where is None else parse_json(where))
     sought = text if text.strip() else None
@@ -116,6 +137,9 @@ GroupDuplicatesOption = Annotated[
             group_duplicates=group_duplicates, sort=sort,
             facets=tuple(name.strip() for name in (facets or "").split(",") if name.strip()),
         )  # fmt: skip
+        if output is not None:
+            _export(instance, request, output, format_name, limit=k, as_json=as_json)
+            return
         answer = instance.searches.answer(request)
         explain = explain and request.mode != "browse"
         explanation = _explained(instance, request) if explain and mode != "keyword" else None
@@ -125,8 +149,6 @@ GroupDuplicatesOption = Annotated[
         told |= {} if words is None else {"words": words.as_dict()}
         print_json(answer.as_dict() | ({"explanation": told} if told else {}))
         return
-    if format_name is not None and output is None:
-        output = "-"
     print_answer(answer)
     if answer.facets is not None:
         print_facets(answer.facets)
@@ -134,6 +156,29 @@ GroupDuplicatesOption = Annotated[
         print_explanation(explanation)
     if words is not None:
         print_words_explanation(words)
+
+
+def _export(
+    instance: Searchable, request: SearchRequest, to: str, format: ExportFormat | None, *, limit: int, as_json: bool
+) -> None:
+    """Writes the result into a file, or to stdout."""
+    if to == "-" and (as_json or (format == "parquet" and sys.stdout.isatty())):
+        raise UsageError(
+            "this output cannot go to stdout.",
+            why="stdout takes the JSON document." if as_json else "Parquet is binary, and stdout is a terminal.",
+            next_step="name a file:  --output FILE.",
+        )
+    writer = writer_for(format_of(to, format), export_columns(instance.engine.known()[0]))
+    answers = walk(instance.searches.answer, first_page(request, limit=limit), limit=limit)
+    done = export_to(sys.stdout.buffer if to == "-" else to, answers, writer)
+    if to == "-":
+        sys.stdout.buffer.flush()
+    for notice in done.notices:
+        tell(f"note: {notice}")
+    if as_json:
+        print_json({"rows": done.rows, "output": to, "notices": done.notices})
+        return
+    tell(f"{count_text(done.rows, 'row')} written" + ("" if to == "-" else f" into {to}"))
 
 
 def _explained(instance: Searchable, request: SearchRequest) -> Explanation | None:
@@ -161,6 +206,8 @@ def print_answer(answer: Answer) -> None:
         if hit.passage is not None:
             say(f"     {_passage(hit.passage)}")
         say(f"     {hit.key}")
+        for other in hit.duplicates:
+            say(f"     + {_shortened(title_and_body(other)[0] or str(other.key))} · {other.key}")
     if not answer.hits and answer.mode == "keyword":
         say("no article contains these words: try  --mode hybrid , or relax the filters")
     elif not answer.hits:
@@ -216,8 +263,6 @@ def _tell_pages(answer: Answer) -> None:
 def _shortened(text: str) -> str:
     """One line of a text, its beginning where it is no title."""
     line = " ".join(text.split())
-        for other in hit.duplicates:
-            say(f"     + {_shortened(title_and_body(other)[0] or str(other.key))} · {other.key}")
     return line if len(line) <= MOST_TITLE_CHARACTERS else f"{line[:MOST_TITLE_CHARACTERS].rstrip()} …"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -138,11 +140,52 @@ def test_similar_articles_without_near_duplicates(on_articles: Run) -> None:
     assert not {hit["uri"] for hit in more["hits"]} & {hit["uri"] for hit in plain["hits"]}
 
 
+def test_near_duplicates_are_listed_below_the_first_of_them(on_articles: Run) -> None:
+    asked = ("search", "POSIX semaphores on NetBSD", "-k", "5", "--group-duplicates")
+    hits = on_articles(*asked, "--json").json["hits"]
+    others = [other["uri"] for hit in hits for other in hit.get("duplicates", [])]
+    assert others
+    done = on_articles(*asked)
+    assert re.findall(r"^     \+ .* · (\S+)$", done.stdout, re.MULTILINE) == others
+    assert done.stderr.startswith(f"{5 + len(others)} results · hybrid")
+    similar = on_articles("similar", hits[0]["uri"], "-k", "3", "--group-duplicates", "--json").json["hits"]
+    assert len(similar) == 3
+
+
+def test_a_search_is_sorted_by_date_and_leads_back(on_articles: Run) -> None:
+    asked = ("search", "memory", "--sort", "newest", "-k", "4")
+    first = on_articles(*asked, "--json").json
+    dates = [hit["publication_date"] for hit in first["hits"]]
+    assert dates == sorted(dates, reverse=True)
+    second = on_articles(*asked, "--after", first["next_cursor"])
+    assert second.stderr.startswith(f"5-8 of {first['total']} articles · hybrid · newest first · ")
+    third = on_articles(*asked, "--after", second.stderr.split("--after ")[-1].strip())
+    back = re.search(r"^Previous page: add  --after (\S+)$", third.stderr, re.MULTILINE)
+    assert back is not None
+    assert on_articles(*asked, "--after", back[1]).stdout == second.stdout
+    assert on_articles("search", "x", "--sort", "oldest").status == 2
+
+
+def test_a_result_is_written_into_a_file_or_to_stdout(on_articles: Run, tmp_path: Path) -> None:
+    path = tmp_path / "found.csv"
+    done = on_articles("search", "memory leak", "--output", str(path), "-k", "1200", "--mode", "semantic")
+    assert (done.status, done.stdout) == (0, "")
+    assert done.stderr.endswith(f"1200 rows written into {path}\n")
+    assert len(list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))) == 1200
+    lines = on_articles("search", "memory leak", "-k", "3", "--format", "jsonl").stdout.splitlines()
+    wanted = on_articles("search", "memory leak", "-k", "3", "--json").json["hits"]
+    assert [json.loads(line)["uri"] for line in lines] == [hit["uri"] for hit in wanted]
+    told = on_articles("search", "--category", "Library", "--output", str(tmp_path / "x.parquet"), "-k", "9", "--json")
+    assert told.json == {"rows": 9, "output": str(tmp_path / "x.parquet"), "notices": []}
+    three_lines(on_articles("search", "x", "--output", str(tmp_path / "x.xls")), "bad-input", status=2)
+    three_lines(on_articles("search", "x", "--output", "-"), "bad-input", status=2)
+
+
 def test_search_by_words_or_by_meaning_alone(on_articles: Run) -> None:
     words = on_articles("search", '"memory leak" -parser', "-k", "3", "--mode", "keyword")
     assert (words.status, words.stdout.count("words #")) == (0, 3)
     assert "similarity" not in words.stdout
-    assert words.stderr.startswith("3 results · keyword · ")
+    assert re.match(r"3 of \d+ articles · keyword · ", words.stderr)
     meaning = on_articles("search", "memory leak", "--mode", "semantic", "--json")
     assert (meaning.json["mode"], {hit["keyword_rank"] for hit in meaning.json["hits"]}) == ("semantic", {None})
     nothing = on_articles("search", "qqqzzz", "--mode", "keyword")
@@ -177,6 +220,7 @@ def test_search_as_json_is_one_complete_document(on_articles: Run) -> None:
     answer = done.json
     assert set(answer) == {
         "hits", "k", "mode", "strategy", "reason", "ef_search", "elapsed_ms", "notices", "diversity", "next_cursor",
+        "previous_cursor", "shown_before", "sort",
     }  # fmt: skip
     assert (answer["k"], answer["mode"], len(answer["hits"])) == (5, "hybrid", 5)
     assert answer["strategy"] in ("filtered-exact", "index-filtered")

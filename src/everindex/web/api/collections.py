@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
 
 from everindex.articles.collections.description import describe
 from everindex.articles.model import MAX_K, VISIBLE
@@ -14,18 +15,31 @@ from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response
+from everindex.web.api.export import EXPORTED, export_response, wanted_format
 from everindex.web.api.inputs import read_json_as
-from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of, facets_of, index_answer, one_of_two, query_of
+from everindex.web.api.routes import (
+    MISSING,
+    PROBLEMS,
+    as_json,
+    body_of,
+    export_request,
+    facets_of,
+    index_answer,
+    one_of_two,
+    query_of,
+)
 from everindex.web.api.schemas import (
     AFTER,
     DISTANCE,
     DIVERSITY,
     FILTER,
+    GROUP_DUPLICATES,
     MIN_SIMILARITY,
     SHARE,
     SIMILARITY,
     CollectionAnswerOut,
     CollectionBody,
+    CollectionExportQuery,
     CollectionQuery,
     CollectionsOut,
     K,
@@ -33,7 +47,6 @@ from everindex.web.api.schemas import (
 )
 from everindex.web.api.search import answer, vector_of, vector_of_base64
 from everindex.web.http.inputs import read_query, read_where
-    GROUP_DUPLICATES,
 from everindex.web.site import Site, site_of
 
 Name = Annotated[str, Path(description="Name of the collection.")]
@@ -86,6 +99,7 @@ async def similar(
     filter: Annotated[
         str | None, Query(description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
     ] = None,
+    group_duplicates: Annotated[bool, Query(description=GROUP_DUPLICATES)] = False,
     without_near_duplicates: Annotated[
         bool, Query(description="Omit near-duplicates of the row and of each other.")
     ] = False,
@@ -99,13 +113,13 @@ async def similar(
     collection = await site.collection(name)
     found = await site.in_database(
         lambda: collection.similar(
-    group_duplicates: Annotated[bool, Query(description=GROUP_DUPLICATES)] = False,
             key,
             k=k,
             filters=filters,
             after=after,
             min_similarity=min_similarity,
             diversity=diversity,
+            group_duplicates=group_duplicates,
             without_near_duplicates=without_near_duplicates,
             near_duplicate_distance=near_duplicate_distance,
         )
@@ -119,13 +133,25 @@ async def row(request: Request, name: Name, key: Key) -> Any:
     site = site_of(request)
     collection = await site.collection(name)
     return as_json({"key": key, "fields": await site.in_database(lambda: collection.row(key))})
-            group_duplicates=group_duplicates,
 
 
 @router.get("/{name}/index", summary="State of a collection's vector index", responses=MISSING)
 async def index(request: Request, name: Name) -> Any:
     """As GET /api/index: checks (run in the background), definition, size, use and plan."""
     return await index_answer(await site_of(request).watch(name))
+
+
+@router.get(
+    "/{name}/export", summary="Export a search of a collection", tags=["search"], responses=MISSING | EXPORTED,
+    response_class=Response, openapi_extra=query_of(CollectionExportQuery),
+)  # fmt: skip
+async def export(request: Request, name: Name) -> Response:
+    """As the export of the articles; the columns are those of the collection, then what the search says of each row."""
+    asked = read_query(request, CollectionExportQuery)
+    site = site_of(request)
+    collection = await site.collection(name)
+    made = export_request(asked, read_where(asked.filter))
+    return await export_response(site, made, collection, format=wanted_format(request, asked.format), limit=asked.k)
 
 
 async def _answered(request: Request, name: str, asked: SearchRequest) -> Any:
@@ -147,10 +173,10 @@ def _request(asked: CollectionQuery | CollectionBody, text: str | None, vector: 
         mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
         filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
         min_similarity=asked.min_similarity, diversity=asked.diversity, facets=facets_of(asked), rerank=asked.rerank,
+        group_duplicates=asked.group_duplicates, sort=asked.sort,
     )  # fmt: skip
 
 
 def _listed(site: Site) -> list[dict[str, Any]]:
     instance = site.instance
     return [describe(spec, instance.collection(spec.name).engine.known) for spec in instance.collections()]
-        group_duplicates=asked.group_duplicates, sort=asked.sort,

@@ -18,6 +18,7 @@ from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit
+from everindex.web.api.export import EXPORTED, export_response, wanted_format
 from everindex.web.api.inputs import read_json, read_json_as
 from everindex.web.api.record_schemas import IncidentBody, IncidentChangeBody, IncidentOut, IncidentsOut
 from everindex.web.api.schemas import (
@@ -25,15 +26,17 @@ from everindex.web.api.schemas import (
     DISTANCE,
     DIVERSITY,
     FILTER,
-    MIN_SIMILARITY,
     GROUP_DUPLICATES,
+    MIN_SIMILARITY,
     SHARE,
     SIMILARITY,
     AnswerOut,
     AnswersOut,
     ArticleOut,
     CollectionBody,
+    CollectionExportQuery,
     CollectionQuery,
+    ExportQuery,
     FacetsOut,
     K,
     ProblemOut,
@@ -141,6 +144,39 @@ async def search_many(request: Request) -> Any:
     return await answers_response(site, await answer_many(site, asked, texts, vectors))
 
 
+@router.get(
+    "/export", summary="Export a search", tags=["search"], responses=EXPORTED, response_class=Response,
+    openapi_extra=query_of(ExportQuery),
+)  # fmt: skip
+async def export(request: Request) -> Response:
+    """The first k hits of a search as a file, sent while it is read: CSV, JSON Lines or Parquet.
+
+    With neither `q` nor `vector`: the newest articles that pass the filters, all without filters. Columns are those of an
+    article, then what the search says of it. In CSV a text that a spreadsheet would run as a formula begins with an
+    apostrophe."""
+    asked = read_query(request, ExportQuery)
+    site = site_of(request)
+    made = export_request(asked, _filters_of(asked))
+    return await export_response(site, made, None, format=wanted_format(request, asked.format), limit=asked.k)
+
+
+def export_request(asked: ExportQuery | CollectionExportQuery, filters: AnyFilters) -> SearchRequest:
+    """Raises QueryInapplicable, QueryInvalid."""
+    text = asked.q if VISIBLE.search(asked.q) else None
+    if text is not None and asked.vector:
+        raise one_of_two(QueryInapplicable)
+    vector = vector_of_base64(asked.vector) if asked.vector else None
+    mode = (
+        "browse"
+        if text is None and vector is None
+        else choose_mode(asked.mode, text=text, vector=vector, filters=filters)
+    )
+    return SearchRequest(
+        mode=mode, text=text, vector=vector, filters=filters, ef_search=asked.ef_search, exact=asked.exact,
+        min_similarity=asked.min_similarity, sort=asked.sort,
+    )  # fmt: skip
+
+
 def _of_body(body: SearchBody) -> SearchRequest:
     """Raises UsageError, QueryInvalid."""
     if (body.text is None) == (body.vector is None) and (body.text is not None or _filters_of(body).is_empty):
@@ -167,10 +203,11 @@ def _request(asked: SearchQuery | SearchBody, text: str | None, vector: np.ndarr
         mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
         filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
         min_similarity=asked.min_similarity, diversity=asked.diversity, facets=facets_of(asked), rerank=asked.rerank,
+        group_duplicates=asked.group_duplicates, sort=asked.sort,
     )  # fmt: skip
 
 
-def _filters_of(body: SearchQuery | SearchBody | SearchManyBody) -> AnyFilters:
+def _filters_of(body: SearchQuery | SearchBody | SearchManyBody | ExportQuery) -> AnyFilters:
     return read_filters(
         category=body.category, topic=body.topic, source=body.source, since=body.since, until=body.until,
         more=body.filter,
@@ -203,11 +240,11 @@ async def similar(
     k: Annotated[int, Query(description=f"Number of articles to return, 1 to {MAX_K}.", json_schema_extra=K)] = 10,
     after: Annotated[str | None, Query(description=AFTER)] = None,
     min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)] = None,
-        group_duplicates=asked.group_duplicates, sort=asked.sort,
     diversity: Annotated[float | None, Query(description=DIVERSITY, json_schema_extra=SHARE)] = None,
     filter: Annotated[
         str | None, Query(description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
     ] = None,
+    group_duplicates: Annotated[bool, Query(description=GROUP_DUPLICATES)] = False,
     without_near_duplicates: Annotated[
         bool, Query(description="Omit near-duplicates of the article and of each other.")
     ] = False,
@@ -227,6 +264,7 @@ async def similar(
             after=after,
             min_similarity=min_similarity,
             diversity=diversity,
+            group_duplicates=group_duplicates,
             without_near_duplicates=without_near_duplicates,
             near_duplicate_distance=near_duplicate_distance,
         )
@@ -244,7 +282,6 @@ async def article(request: Request, uri: Annotated[str, Query(description="The u
 @router.get("/facets", summary="Filter values", response_model=FacetsOut, tags=["search"])
 async def facets(request: Request) -> Any:
     """The 200 most frequent values of category, topic and news_source with their counts, at most a minute old."""
-    group_duplicates: Annotated[bool, Query(description=GROUP_DUPLICATES)] = False,
     found = await site_of(request).facets.get()
     return as_json({column: [facet.as_dict() for facet in values] for column, values in found.items()})
 
@@ -264,7 +301,6 @@ async def incidents(
     "/incidents", summary="Create an incident", response_model=IncidentOut, status_code=201, tags=["incidents"],
     responses=CREATED, openapi_extra=body_of(IncidentBody),
 )  # fmt: skip
-            group_duplicates=group_duplicates,
 async def new_incident(request: Request) -> Any:
     """Creates an incident. Its name and topic together must be unique."""
     body = await read_json(request, IncidentBody)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from everindex.articles.export import MAX_EXPORT, ExportFormat
 from everindex.articles.model import (
     DEFAULT_MODE,
     MAX_FILTER_CHARS,
@@ -209,6 +210,31 @@ class SearchBody(_Bounds, _Options, _ByBody):
 
 class CollectionQuery(_Limits, _Options, _ByAddress):
     """A search of a collection by URL parameters."""
+
+
+class _Export(BaseModel):
+    """What an export takes in place of pages."""
+
+    k: Whole = Field(
+        MAX_K,
+        description=f"Number of hits to export, 1 to {MAX_EXPORT}.",
+        json_schema_extra={**K, "maximum": MAX_EXPORT},
+    )
+    format: ExportFormat | None = Field(
+        None, description="If omitted, the first of the header Accept that is known, else jsonl."
+    )
+
+
+class ExportQuery(_Export, _Bounds, _Ways, _Asked):
+    """An export by URL parameters."""
+
+    sort: Sort = Field("relevance", description=SORT)
+
+
+class CollectionExportQuery(_Export, _Limits, _Ways, _Asked):
+    """An export of a collection by URL parameters."""
+
+    sort: Sort = Field("relevance", description=SORT)
 
 
 class CollectionBody(_Limits, _Options, _ByBody):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +13,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from everindex.articles.export import FORMATS, ExportFormat
 from everindex.articles.incidents import Incident
 from everindex.articles.model import DEFAULT_MODE, SORTS, Answer, Article
 from everindex.articles.passages.store import TextCut
@@ -29,11 +32,11 @@ router = APIRouter(include_in_schema=False)
 #: The values of the selects are a convenience: the page waits no longer than this for them.
 FACETS_WAIT_SECONDS = 1.0
 SIMILAR = 6
+#: The same of a page of similar articles alone.
+SIMILAR_PAGE = 20
 #: Queries to try on the bundled sample; for other tables their own topics are shown.
 SAMPLE_SOURCE = "CPython NEWS"
 SAMPLE_QUERIES = (
-#: The same of a page of similar articles alone.
-SIMILAR_PAGE = 20
     "memory leak in the parser",
     "faster regular expressions",
     "TLS certificate check",
@@ -41,9 +44,6 @@ SIMILAR_PAGE = 20
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchForm:
-    """The fields of the form as they were filled in."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveFilter:
     """A filter of the search that is shown."""
@@ -54,6 +54,9 @@ class ActiveFilter:
     """The address of the same search without it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchForm:
+    """The fields of the form as they were filled in."""
 
     q: str
     category: str
@@ -63,14 +66,14 @@ class ActiveFilter:
     until: str
     k: str
     mode: str
-    filter: str
-    """A condition of the filter language as JSON, from a link; no visible field."""
-
     sort: str
     """The order: `newest`, else by relevance."""
 
     group: str
     """`false` shows near-duplicates apart; else they are grouped under the first of them."""
+
+    filter: str
+    """A condition of the filter language as JSON, from a link; no visible field."""
 
     after: str
     """Not a form field: the next_cursor of the previous page, in the address of a later page."""
@@ -90,22 +93,17 @@ class ActiveFilter:
         return any((self.category, self.topic, self.source, self.since, self.until, self.filter.strip()))
 
     @property
-    def is_only_filters(self) -> bool:
-        """Whether only filters are set, so that the newest matching articles are shown."""
-    @property
     def groups(self) -> bool:
         return self.group != "false"
 
+    @property
+    def is_only_filters(self) -> bool:
+        """Whether only filters are set, so that the newest matching articles are shown."""
         return self.has_filters and not self.q.strip()
 
     def narrowed(self, **filters: str) -> str:
         """The address of this search with one more filter, first page."""
         return replace(self, **filters).address
-
-    def without_filters(self) -> str:
-        return replace(
-            self, category="", topic="", source="", since="", until="", filter="", group="", sort="", k="10"
-        ).address
 
     @property
     def active(self) -> list[ActiveFilter]:
@@ -126,6 +124,11 @@ class ActiveFilter:
             if value
         ]
 
+    def without_filters(self) -> str:
+        return replace(
+            self, category="", topic="", source="", since="", until="", filter="", group="", sort="", k="10"
+        ).address
+
     def without_condition(self) -> str:
         """The address of this search without its condition of the filter language."""
         return replace(self, filter="").address
@@ -140,8 +143,21 @@ class ActiveFilter:
         return address(
             "/", q=self.q.strip(), category=self.category, topic=self.topic, source=self.source, since=self.since,
             until=self.until, filter=self.filter.strip(), k="" if self.k == "10" else self.k, mode=self.mode_in_addresses,
-            after=after,
+            sort=self.sort_in_addresses, group="" if self.groups else "false", after=after,
         )  # fmt: skip
+
+    def export_address(self, format: ExportFormat) -> str:
+        """The address of this result as a file."""
+        return address(
+            "/api/export", format=format, q=self.q.strip(), category=self.category, topic=self.topic, source=self.source,
+            since=self.since, until=self.until, filter=self.filter.strip(), mode=self.mode_in_addresses,
+            sort=self.sort_in_addresses,
+        )  # fmt: skip
+
+    @property
+    def sort_in_addresses(self) -> str:
+        """The order for links; empty for the default order, and where there is only one."""
+        return "" if self.sort == SORTS[0] or not self.q.strip() else self.sort
 
     @property
     def mode_in_addresses(self) -> str:
@@ -154,11 +170,6 @@ class ActiveFilter:
         if self.after:
             return ()
         open_filters = [
-    @property
-    def sort_in_addresses(self) -> str:
-        """The order for links; empty for the default order, and where there is only one."""
-        return "" if self.sort == SORTS[0] or not self.q.strip() else self.sort
-
             name
             for name, value in zip(FACET_COLUMNS, (self.category, self.topic, self.source), strict=True)
             if not value
@@ -212,7 +223,7 @@ async def search_page(request: Request) -> Response:
             return RedirectResponse("/collections", status_code=303)  # a database of collections alone
     values: dict[str, Any] = {
         "form": form, "found": found, "start": start, "error": as_problem(error) if error else None,
-        "examples": examples(facets), "here": "/", "is_fragment": wants_fragment(request),
+        "examples": examples(facets), "exports": export_formats(), "here": "/", "is_fragment": wants_fragment(request),
     }  # fmt: skip
     headers = problem_headers(error) if error else {}
     characters = characters_of(found.hits) if found else 0
@@ -280,6 +291,40 @@ def _incidents_of(site: Site, uri: str) -> ArticleIncidents:
         return ArticleIncidents(every=incidents.all(), linked=incidents.of_article(uri))
     except (NotMigrated, PermissionDenied) as exc:
         return ArticleIncidents(every=[], linked=[], problem=exc.what)
+
+
+@router.get("/similar")
+async def similar_page(request: Request) -> Response:
+    """The articles most similar to one, page by page."""
+    site = site_of(request)
+    given = request.query_params
+    uri, after, groups = given.get("uri", ""), given.get("after") or None, given.get("group") != "false"
+    if not uri:
+        raise no_uri()
+
+    def read() -> tuple[Article, Answer]:
+        article = site.instance.article(uri)
+        return article, site.instance.similar(uri, k=SIMILAR_PAGE, after=after, group_duplicates=groups)
+
+    article, found = await site.in_database(read)
+    return await answer_page(
+        site, "similar.html", characters=characters_of(found.hits), article=article, found=found, after=after,
+        group="" if groups else "false", here="",
+    )  # fmt: skip
+
+
+def no_uri() -> UsageError:
+    return UsageError(
+        "no article was requested.",
+        why="the address has no  ?uri= .",
+        next_step="choose an article on the search page.",
+    )
+
+
+@cache
+def export_formats() -> tuple[ExportFormat, ...]:
+    """The formats of exports that this server can write: Parquet with its extra alone."""
+    return tuple(format for format in FORMATS if format != "parquet" or find_spec("pyarrow") is not None)
 
 
 async def known_facets(site: Site) -> dict[str, list[Facet]]:
