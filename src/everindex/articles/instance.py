@@ -231,7 +231,7 @@ class Instance(Searchable):
 
     def delete_orphans(self, *, dry_run: bool = False) -> dict[str, int]:
         """Removes what is recorded about articles, and rows of collections, that something else has deleted. Returns how many
-        rows of which tables; with `dry_run` how many there are, where 1,001 stands for more. No article changes."""
+        rows of which tables; `dry_run` takes it back. No article changes."""
         return self.writer.delete_orphans(is_dry_run=dry_run)
 
     def sync(

@@ -21,8 +21,14 @@ COUNTED = 1000
 #: Runs a reading statement: `Examined.rows`, or a connection's.
 Read = Callable[[sql.Composed], list[tuple[Any, ...]]]
 
-#: Table → its column with the uri.
-_OF_ARTICLES = {"embedding_record": "uri", "embedding_failure": "uri", "article_expiry": "expired_uri"}
+#: Table → its column with the uri. The passages of whole texts are a collection, whose records come after them.
+_OF_ARTICLES = {
+    "embedding_record": "uri",
+    "embedding_failure": "uri",
+    "article_expiry": "expired_uri",
+    "article_passage": "uri",
+    "article_cut": "uri",
+}
 _OF_COLLECTIONS = ("collection_record", "collection_failure")
 
 

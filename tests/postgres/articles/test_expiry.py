@@ -13,11 +13,12 @@ from psycopg.conninfo import make_conninfo
 
 from everindex.articles.background.keeper import article_tasks
 from everindex.articles.instance import Instance
-from everindex.articles.model import Article, Filters
+from everindex.articles.model import Article, Filters, Mode
 from everindex.articles.search.service import EXPIRY_HIDDEN
 from everindex.errors import CollectionInvalid, ColumnMismatch, PermissionDenied
 from everindex.settings import Settings
 from everindex.web.reports.facets import read_start
+from whole_texts import digests, of_article
 
 PAST, FUTURE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
 ROLE = "expiry_reader"
@@ -94,6 +95,17 @@ def test_pages_totals_facets_and_the_start_page_leave_them_out(zoo: Instance) ->
     assert zoo.saved_searches.newest("tigers").hits[0].uri == "Zoo/9"
 
 
+@pytest.mark.parametrize("mode", ["hybrid", "semantic", "keyword"])
+def test_what_stands_in_the_body_of_an_expired_article_is_not_found(zoo: Instance, mode: Mode) -> None:
+    zoo.upsert(digests(3))
+    sentence = of_article(1)[3]
+    assert zoo.search(sentence, mode=mode).hits[0].uri == "digest/1"
+    zoo.set_expiry(["digest/1"], expires_at=PAST)
+    assert "digest/1" not in {hit.uri for hit in zoo.search(sentence, k=20, mode=mode).hits}
+    assert zoo.delete_expired() == 1
+    assert counted(zoo, "everindex_meta.article_passage WHERE uri = 'digest/1'") == 0
+
+
 def test_it_expires_while_nobody_writes(zoo: Instance) -> None:
     with zoo.connection() as connection:
         row = connection.execute("SELECT now()").fetchone()
@@ -124,8 +136,10 @@ def test_where_nothing_expires_the_catalog_says_so(zoo: Instance) -> None:
     assert zoo.set_expiry(["Zoo/0"], expires_at=None) == 1
     assert not zoo.engine.known()[0].can_expire
     assert zoo.search_vector(zoo.embed_query("tiger")).strategy == "exact"
+    assert "expir" not in zoo.explain(zoo.embed_query("tiger")).statement
     zoo.set_expiry(["Zoo/0"], expires_at=PAST)
     assert zoo.search_vector(zoo.embed_query("tiger")).strategy == "filtered-exact"
+    assert "article_expiry" in zoo.explain(zoo.embed_query("tiger")).statement
 
 
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])

@@ -81,15 +81,11 @@ def delete_rows(
 
 def delete_orphans(connection: Connection, table: CollectionTable, *, is_dry_run: bool = False) -> dict[str, int]:
     """Removes what is recorded about rows that are gone, of the articles in `table` and of all collections, in one
-    transaction. Returns how many rows of which tables, or would be with `is_dry_run`: then 1,001 stands for more."""
+    transaction, which `is_dry_run` rolls back. Returns how many rows of which tables."""
     removed: dict[str, int] = {}
-    with translate_errors("removing orphaned records"), connection.transaction():
+    with translate_errors("removing orphaned records"), connection.transaction(force_rollback=is_dry_run):
         for kept in records_of_rows(connection, lambda query: connection.execute(query).fetchall(), table.identifier):
-            if is_dry_run:
-                row = connection.execute(kept.counting).fetchone()
-                count = 0 if row is None else int(row[0])
-            else:
-                count = connection.execute(kept.deletion).rowcount
+            count = connection.execute(kept.deletion).rowcount
             removed[kept.kept_in] = removed.get(kept.kept_in, 0) + count
     return removed
 
