@@ -138,7 +138,7 @@ class DocumentStore:
                 next_step="store rows with  Collection.upsert , which names each column.",
             )
         rows = [_row(spec, key, text, metadata) for key, text, metadata in zip(keys, texts, metadatas, strict=True)]
-        # Of somebody else's table a column may have a default, which a document that does not name it leaves alone.
+        # In a table that everindex did not create, a column may have a default, which an unnamed member must not replace.
         collection.writer.store(rows, vectors=array, model=self._model, replaces_metadata=spec.rest is not None)
 
     def clear(self) -> int:

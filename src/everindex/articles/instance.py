@@ -148,7 +148,7 @@ class Instance(Searchable):
         expires: str | None = None,
         deploys: bool = True,
     ) -> Collection:
-        """A collection over a table that somebody else owns: no column, trigger or row of it changes. Its index is built online
+        """A collection over an existing table, of which no column, trigger or row changes. Its index is built online
         where it lacks one and `deploys`; the declaration is recorded under `name` (by default the table's).
 
         Raises TableNotFound, ColumnMismatch, CollectionInvalid where another collection has that name or table.
@@ -163,7 +163,7 @@ class Instance(Searchable):
         )  # fmt: skip
 
     def drop_collection(self, name: str) -> None:
-        """Forgets a collection; the table goes where everindex made it, and stays as it is where it is somebody else's, with
+        """Removes a collection, and its table if everindex created it; any other table stays as it is, with
         the indexes that were built on it. Raises CollectionNotFound."""
         drop_collection(self, name)
 

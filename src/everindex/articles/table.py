@@ -289,7 +289,7 @@ def _no_table(spec: CollectionSpec) -> NotMigrated:
     where = spec.table if spec.schema is None else f"{spec.schema}.{spec.table}"
     return TableNotFound(
         f"collection {spec.name!r} has no table {where}.",
-        why="it was dropped or renamed, or lies in a schema that the search_path does not lead to.",
+        why="it was dropped or renamed, or is in a schema that is not in the search_path.",
         next_step="name the table with its schema, or make the collection anew.",
     )
 

@@ -1,4 +1,4 @@
-"""`everindex collections`: lists the collections beside the articles, makes them, lays them over tables, drops them."""
+"""`everindex collections`: lists collections, creates them, declares them over existing tables, drops them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Collections beside the articles: recorded in this database, made or laid over a table, written and searched like them."""
+"""Collections beside the articles: recorded here, over a table of their own or an existing one, and used like them."""

@@ -1,4 +1,4 @@
-"""The making of a collection's table, and the comparison of a declaration with a table that exists."""
+"""The creation of a collection's table, and the comparison of a declaration with a table that exists."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def require_dimensions(spec: CollectionSpec, dim: int, kind: VectorType) -> None
 
 
 _NOT_TABLES = {
-    "v": ("a view", "make it a materialized view with a unique index, or lay the collection over its table."),
-    "f": ("a foreign table", "lay the collection over the table on the server that has its rows."),
+    "v": ("a view", "make it a materialized view with a unique index, or declare the collection over its table."),
+    "f": ("a foreign table", "declare the collection on the server that has its rows."),
 }
 _ABOUT_TABLE = """
     SELECT c.relkind::text, c.relpersistence::text,
@@ -95,7 +95,7 @@ _ABOUT_TABLE = """
 
 
 def require_usable(connection: Connection, table: CollectionTable, *, deploys: bool) -> None:
-    """Raises CollectionInvalid for a table of somebody else that no collection can be laid over: one that is none, is gone with
+    """Raises CollectionInvalid for an existing table that cannot be a collection: a relation that is no table, is dropped with
     its session, or whose key does not identify a row; with `deploys` also SpecIllegal or ExtensionTooOld for a column that no
     vector index can hold here. Reads only."""
     spec = table.spec
@@ -181,8 +181,8 @@ def create_table(
             raise CollectionInvalid(
                 f"collection {spec.name!r} cannot be made.",
                 why=f"something named {spec.table} exists already, and is not a collection of everindex.",
-                next_step=f"lay a collection over it with  instance.collection_of(table={spec.table!r}, …) , or choose another "
-                "name.",
+                next_step=f"declare a collection over it with  instance.collection_of(table={spec.table!r}, …) , or choose "
+                "another name.",
             )
         connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(columns)))
         row = connection.execute(
@@ -196,7 +196,7 @@ def create_table(
 
 def drop_table(connection: Connection, spec: CollectionSpec) -> None:
     """Drops the table of a collection that everindex made."""
-    assert spec.is_owned  # somebody else's table is never dropped
+    assert spec.is_owned  # only what everindex created is dropped
     assert spec.schema is not None  # as it was recorded
     with translate_errors(f"dropping the table of collection {spec.name}"):
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(spec.schema, spec.table)))

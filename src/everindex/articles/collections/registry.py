@@ -66,7 +66,7 @@ def require_collection(connection: Connection, name: str) -> CollectionSpec:
 
 
 def record_collection(connection: Connection, spec: CollectionSpec, *, schema: str) -> None:
-    """Records a collection whose table lies in `schema`. Raises CollectionInvalid where the name or the table is taken."""
+    """Records a collection whose table is in `schema`. Raises CollectionInvalid where the name or the table is taken."""
     with translate_errors(f"recording collection {spec.name}"):
         taken = connection.execute(
             "SELECT name FROM everindex_meta.collection WHERE name = %s OR (table_schema, table_name) = (%s, %s)",

@@ -28,7 +28,7 @@ from everindex.errors import EmbeddingFailed, UsageError
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
-#: All vectors of a model lie in memory: 200,000 of 768 dimensions take 0.6 GB, and take a small model an hour.
+#: All vectors of a model are held in memory: 200,000 of 768 dimensions take 0.6 GB, and a small model needs an hour to make them.
 MAX_ROWS = 200_000
 EMBEDDED_AT_ONCE = 256
 

@@ -104,7 +104,7 @@ class PassageSearch:
         self._models = None
 
     def close(self) -> None:
-        """Ends what goes on in the background."""
+        """Stops background work."""
         self.words.close()
 
 

@@ -69,7 +69,7 @@ class Reranker:
     def _wanted(self, request: SearchRequest) -> int:
         """How many candidates are re-ranked; 0 where none are."""
         if request.rerank is None:
-            # The settings re-rank what can be re-ranked; pages after the first go on in the order of the search.
+            # The settings re-rank what can be re-ranked; pages after the first continue in the order of the search.
             applies = request.text is not None and request.after is None and request.diversity is None
             return self.candidates if applies else 0
         if request.rerank and not self._name:

@@ -195,7 +195,7 @@ class SearchService:
             self._passages.invalidate()
 
     def close(self) -> None:
-        """Ends what goes on in the background."""
+        """Stops background work."""
         self._words.close()
         if self._passages is not None:
             self._passages.close()

@@ -1,8 +1,8 @@
 """The declaration of a collection: which table is searched, and what each of its columns is to a search.
 
-The articles are one collection (`articles/declared.py`); others are made by `Instance.collection` or laid over somebody's
-table by `Instance.collection_of`. A declaration names columns and promises nothing about them: `read_table` compares it with
-the catalog.
+The articles are one collection (`articles/declared.py`); others are created by `Instance.collection`, or declared over an
+existing table by `Instance.collection_of`. A declaration names columns and promises nothing about them: `read_table` compares
+it with the catalog.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class CollectionSpec:
     """See `Columns`: of the articles alone, whose names are known."""
 
     is_owned: bool = False
-    """Made by everindex, which may alter and drop the table; somebody else's table is left as it is."""
+    """The table was created by everindex, which may alter and drop it; any other table is left as it is."""
 
     columns: Columns = field(init=False)
 

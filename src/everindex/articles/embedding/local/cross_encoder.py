@@ -1,6 +1,6 @@
 """A cross-encoder on this machine: reads a query and a text together, and says how well the text answers.
 
-Scores order the texts of one query. They lie between 0 and 1, unless the model's directory states that its outputs stand as they
+Scores order the texts of one query. They are between 0 and 1, unless the model's directory states that its outputs stand as they
 are; they are no probabilities either way, and scores of two models or two queries are not comparable.
 """
 

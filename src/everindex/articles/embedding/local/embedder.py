@@ -1,7 +1,7 @@
 """The embedding model on this machine: an ONNX model, or one of sentence-transformers, carried to the column's width.
 
 Its recorded name is `local/KIND-WIDTH@DIGEST`: the digest is of the weights, the tokenizer and what else decides a document's
-vector, not of where the directory lies. Two processes with the same files may so write to and search one table.
+vector, not of the directory's path: two processes with the same files can write to and search one table.
 """
 
 from __future__ import annotations

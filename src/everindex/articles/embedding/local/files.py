@@ -15,7 +15,7 @@ from pathlib import Path
 
 from everindex.errors import EmbeddingModelUnusable
 
-#: Where an ONNX model lies in a directory of sentence-transformers, Optimum and transformers.js, in this order.
+#: Where an ONNX model is stored in a directory of sentence-transformers, Optimum and transformers.js, in this order.
 ONNX_PLACES = ("model.onnx", "onnx/model.onnx")
 #: Weights that sentence-transformers reads.
 TORCH_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
@@ -41,7 +41,7 @@ class ModelFiles:
     def digest(self, settings: str = "") -> str:
         """12 hexadecimal digits of the files that decide what the model computes, and of `settings`.
 
-        Does not depend on where the directory lies. Reads all of the weights once in a process (about 1 s per GB).
+        Does not depend on the directory's path. Reads all of the weights once in a process (about 1 s per GB).
         """
         weights = sorted(self.weights())
         state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in weights)
@@ -53,7 +53,7 @@ class ModelFiles:
         if tokenizer.is_file():
             yield tokenizer
         if self.onnx is not None:
-            # External weights lie beside the model: model.onnx_data, model.onnx.data.
+            # External weights are stored beside the model: model.onnx_data, model.onnx.data.
             yield from (path for path in self.onnx.parent.glob(f"{self.onnx.name}*") if path.is_file())
         else:
             for pattern in TORCH_PATTERNS:

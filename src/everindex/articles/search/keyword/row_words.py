@@ -2,7 +2,7 @@
 
 PostgreSQL says which rows match, in the snapshot of the search; this says which of them are the best, by how often each has
 the words. What is
-known of a row holds as long as its place (ctid) and its inserting transaction (xmin) do, so nothing has to be told when
+known of a row holds as long as its place (ctid) and its inserting transaction (xmin) do, so no notification is needed when
 others write: rows that are not known yet are read then. A background thread reads all of them once, a few blocks at a
 time; before it has, and for tables whose words do not fit into MOST_BYTES, every match is read by every search.
 
@@ -167,7 +167,7 @@ class RowWords:
             thread.join(STOP_SECONDS)
 
     def read_in_background(self, known: Known) -> None:
-        """Starts reading all rows, unless that goes on, is not worthwhile, or has just failed."""
+        """Starts reading all rows, unless that is already running, not worthwhile, or has just failed."""
         if not known.has_places or not known.estimated_rows >= FEWEST_ROWS or time.monotonic() < self._not_before:
             return
         self._adopt(known)

@@ -124,5 +124,5 @@ class KeywordSearch:
         }
 
     def close(self) -> None:
-        """Ends what goes on in the background."""
+        """Stops background work."""
         self.rows.close()
