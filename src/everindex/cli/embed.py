@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from everindex.cli.collection_option import CollectionOption
-from everindex.cli.importing import print_passages
+from everindex.cli.importing import passages_dict, print_passages
 from everindex.cli.output import JsonOption, print_json, reporter, row_progress, say
 from everindex.cli.waiting import WaitOption, open_instance
 from everindex.errors import UsageError
@@ -57,7 +57,7 @@ def embed(
         if dry_run:
             texts = len(instance.passages.due(instance.embedder)) if collection is None else 0
             if as_json:
-                print_json({"waiting": waiting, "texts": texts, **told})
+                print_json({"waiting": waiting, **({"texts": texts} if texts else {}), **told})
             else:
                 say(f"{count_text(waiting, rows)} without a vector of {model}")
                 if texts:
@@ -73,12 +73,8 @@ def embed(
     done, left = report.stored.updated, report.without_vector
     passages = report.passages
     if as_json:
-        print_json(
-            {
-                "embedded": done, "without_vector": left, "failure_reason": report.failure_reason,
-                "passages": passages.as_dict(), **told,
-            }
-        )  # fmt: skip
+        done_json = {"embedded": done, "without_vector": left, "failure_reason": report.failure_reason}
+        print_json(done_json | passages_dict(passages) | told)
     else:
         say(f"{count_text(done, rows)} embedded with {model}, {left} still without a vector")
         if left:

@@ -213,6 +213,11 @@ def print_passages(done: PassageReport, *, to: Callable[[str], None]) -> None:
         to(f"  {done.failure_reason}: {done.next_step or 'run  everindex embed'}")
 
 
+def passages_dict(done: PassageReport) -> dict[str, Any]:
+    """The same as JSON, as member `passages`; without it where there was nothing to do."""
+    return {} if done.is_empty else {"passages": done.as_dict()}
+
+
 def _where(problem: RowProblem) -> str:
     return f"line {problem.line}{f' ({problem.uri})' if problem.uri else ''}"
 
@@ -225,12 +230,11 @@ def _as_dict(report: ImportReport) -> dict[str, Any]:
         "without_vector": report.without_vector,
         "failure_reason": report.failure_reason,
         "kept_vectors": report.kept_vectors,
-        "passages": report.passages.as_dict(),
         "left_out": report.problem_count,
         "problems": [_problem_dict(problem) for problem in report.problems],
         "noted": report.note_count,
         "notes": [_problem_dict(note) for note in report.notes],
-    }
+    } | passages_dict(report.passages)
 
 
 def _problem_dict(problem: RowProblem) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_bodies_that_were_stored_before_are_counted_and_cut_by_embed(
     done = on_head("embed")
     assert done.status == 0, done.stderr
     assert "5 whole texts cut into " in done.stdout
-    assert json.loads(on_head("embed", "--json").stdout)["passages"]["texts"] == 0
+    assert "passages" not in json.loads(on_head("embed", "--json").stdout)
     assert "due" not in on_head("status").stdout
 
 
