@@ -12,7 +12,7 @@ from psycopg import sql as pgsql
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Facets
-from everindex.articles.search import service
+from everindex.articles.search import facet_counts
 from everindex.articles.search.filters import where
 from everindex.articles.search.filters.conditions import parse_condition
 from everindex.articles.search.filters.facets import MAX_FACETS, facets_of, facets_statement
@@ -98,17 +98,17 @@ def test_where_no_row_has_all_words_those_that_have_some_are_counted(opened: Ins
 def test_a_search_by_meaning_counts_the_nearest(opened: Instance) -> None:
     vector = opened.embed_query("memory leak")
     filters = {"lang": "en"}
-    nearest = opened.search_vector(vector, k=service.NEAREST_COUNTED, filters=filters)
+    nearest = opened.search_vector(vector, k=facet_counts.NEAREST_COUNTED, filters=filters)
     wanted = Counter(hit.category for hit in nearest.hits)
     for answer in (
         opened.search("memory leak", mode="semantic", k=3, filters=filters, facets=("category",)),
         opened.search_vector(vector, k=3, filters=filters, facets=("category",)),
     ):
         assert answer.facets is not None
-        assert (answer.facets.source, answer.facets.counted) == ("nearest", service.NEAREST_COUNTED)
+        assert (answer.facets.source, answer.facets.counted) == ("nearest", facet_counts.NEAREST_COUNTED)
         assert counts(answer.facets, "category") == wanted
     near = opened.search_vector(vector, k=3, min_similarity=0.4, facets=("category",))
-    similar = opened.search_vector(vector, k=service.NEAREST_COUNTED, min_similarity=0.4)
+    similar = opened.search_vector(vector, k=facet_counts.NEAREST_COUNTED, min_similarity=0.4)
     assert near.facets is not None
     assert near.facets.counted == len(similar.hits)
 
@@ -117,11 +117,11 @@ def test_a_hybrid_search_for_words_that_no_row_has_counts_the_nearest(opened: In
     answer = opened.search("xylophonist zeppelins", k=3, facets=("category",))
     assert answer.facets is not None
     assert answer.facets.source == "nearest"
-    assert answer.facets.counted == service.NEAREST_COUNTED
+    assert answer.facets.counted == facet_counts.NEAREST_COUNTED
 
 
 def test_more_rows_than_are_counted_are_told(opened: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "COUNTED", 50)
+    monkeypatch.setattr(facet_counts, "COUNTED", 50)
     facets = opened.browse(k=1, facets=("lang",)).facets
     assert facets is not None
     assert (facets.counted, facets.is_complete) == (50, False)
@@ -138,11 +138,11 @@ def test_facets_that_take_too_long_do_not_cost_the_answer(opened: Instance, monk
     def late(*_: Any, **__: Any) -> Any:
         raise StatementTimedOut("counting facets was cancelled.", why="it took too long.", next_step="wait.")
 
-    monkeypatch.setattr(service, "facets_of", late)
+    monkeypatch.setattr(facet_counts, "facets_of", late)
     answer = opened.browse(k=3, facets=("lang",))
     assert len(answer.hits) == 3
     assert answer.facets is None
-    assert answer.notices == [service.FACETS_TIMED_OUT]
+    assert answer.notices == [facet_counts.TIMED_OUT]
 
 
 def test_facets_that_cannot_be_counted_are_refused_before_the_search(opened: Instance) -> None:

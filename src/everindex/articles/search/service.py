@@ -8,29 +8,27 @@ one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.lookup import read_vector
-from everindex.articles.model import Answer, Facets, FacetSource
-from everindex.articles.search.browse import COUNTED, browse
+from everindex.articles.model import Answer
+from everindex.articles.search.browse import browse
 from everindex.articles.search.by_date import ByDate
 from everindex.articles.search.cursor import ENDS_HERE, MAX_RANKED, Cursor, Grouped, Part, after_ranked, with_groups
 from everindex.articles.search.date_texts import DateTexts, with_notice
-from everindex.articles.search.filters import compares_dates, unexpired, where
-from everindex.articles.search.filters.facets import facets_of, facets_statement, keys_condition
+from everindex.articles.search.facet_counts import FacetCounts
+from everindex.articles.search.filters import compares_dates, unexpired
 from everindex.articles.search.filters.filter_use import FilterUse
 from everindex.articles.search.grouping import grouped
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
-from everindex.articles.search.keyword.ranking import MOST_RANKED
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.numbered_pages import is_numbered, numbered_page, placed_page
 from everindex.articles.search.passages import PassageSearch
@@ -47,16 +45,8 @@ from everindex.articles.search.selection import (
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.whole_texts import WholeTextSearch
-from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable, StatementTimedOut
-from everindex.pg.connections import Connection
-from everindex.pg.sqlstate import translate_errors
+from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable
 
-#: Facets of a search by meaning are counted over this many rows: every row is near to some degree, and beyond these few people
-#: look.
-NEAREST_COUNTED = 100
-FACETS_TIMED_OUT = (
-    "the values in this result were not counted in time (EVERINDEX_STATEMENT_TIMEOUT_MS): narrow it with a filter"
-)
 EXPIRY_HIDDEN = "articles that have expired may be among these: this role may not read everindex_meta.article_expiry"
 PASSAGES_HIDDEN = (
     "whole texts were not searched: this role may not read everindex_meta.article_passage, on which its owner can "
@@ -87,6 +77,7 @@ class SearchService:
         self._texts = None if passages is None else WholeTextSearch(reading, engine, words, passages)
         self._embedder = embedder
         self._reranker = reranker
+        self._facets = FacetCounts(reading, engine, words, passages)
         self._dates = DateTexts(reading)
         self._by_date = ByDate(reading, engine, words)
         self.filter_use = FilterUse()
@@ -120,7 +111,7 @@ class SearchService:
             found = self._by_date.answer(
                 request,
                 lambda one: self._ordered(one, query_vector),
-                lambda answer: _faceted(answer, lambda: self._count_words(request)),
+                lambda answer: self._facets.add(answer, partial(self._facets.of_words, request)),
             )
             return self._with_dates(found, request) if found.strategy == "newest" else found
         if request.rerank or (request.rerank is None and self._reranker.candidates):
@@ -235,7 +226,7 @@ class SearchService:
         vector = checked_vector(given, self._engine.known()[0])
         answer = self._nearest_hits(request, given, vector)
         if request.facets:
-            _faceted(answer, lambda: self._count_nearest(request, vector))
+            self._facets.add(answer, partial(self._facets.of_nearest, request, vector))
         return answer
 
     def _nearest_hits(self, request: SearchRequest, given: np.ndarray | None, vector: np.ndarray) -> Answer:
@@ -265,7 +256,7 @@ class SearchService:
         search = texts.by_words if texts is not None and has_passages else self._words.search
         answer = self._ranked(search, request, "keyword")
         if request.facets:
-            _faceted(answer, lambda: self._count_words(request))
+            self._facets.add(answer, partial(self._facets.of_words, request))
         return answer
 
     def _by_words_instead(self, request: SearchRequest, reason: EmbeddingModelUnrecorded) -> Answer:
@@ -282,7 +273,7 @@ class SearchService:
         vector = given if isinstance(given, EverindexError) else checked_vector(given, self._engine.known()[0])
         answer = self._ranked(lambda page: self._both.search(page, vector), request, "hybrid")
         if request.facets:
-            _faceted(answer, lambda: self._count_words_or_nearest(request, vector))
+            self._facets.add(answer, partial(self._facets.of_words_or_nearest, request, vector))
         if not isinstance(given, EverindexError):
             self._note_query(request, given)
         return answer
@@ -293,8 +284,7 @@ class SearchService:
         page = Page(request=request, k=request.k, after=request.read_cursor("browse"))
         answer = self._reading.read(lambda connection: browse(connection, table, page))
         if request.facets:
-            passing = where(table, request.filters)
-            _faceted(answer, lambda: self._count(request, *passing, source="filters", most=COUNTED))
+            self._facets.add(answer, partial(self._facets.of_passing, request))
         return answer
 
     def _unexpired(self, request: SearchRequest) -> SearchRequest:
@@ -311,55 +301,7 @@ class SearchService:
             request.bound(table)
             self.filter_use.note(table, request.filters, is_by_vector=request.mode in ("semantic", "hybrid"))
         if request.facets:
-            facets_statement(self._engine.known()[0], request.facets, sql.SQL(""), most=1)
-
-    # --- facets ----------------------------------------------------------------------------------------------------
-
-    def _count_words(self, request: SearchRequest) -> Facets:
-        """The facets of the rows that have the words of the text, MOST_RANKED at most; where no row has all of them, as in
-        the answer, those that have some."""
-        found = self._count(request, *self._with_words(request), source="words", most=MOST_RANKED)
-        if found.counted or request.mode != "keyword" or not request.words.is_plain or len(request.words.items) < 2:
-            return found
-        some = self._with_words(request, any_word=True)
-        return self._count(request, *some, source="words", most=MOST_RANKED)
-
-    def _with_words(self, request: SearchRequest, *, any_word: bool = False) -> tuple[sql.Composable, dict[str, Any]]:
-        """The condition that a row, or a passage of its whole text, has the words."""
-        known = self._words.known()
-        if self._passages is None or not known.table.has_passages:
-            return self._words.condition(request, any_word=any_word)
-        return self._passages.of(request, known.table).with_words(known, request, any_word=any_word)
-
-    def _count_words_or_nearest(self, request: SearchRequest, vector: QueryVector) -> Facets:
-        """The same, or where no row has the words, as of the rows nearest in meaning, which are then the answer."""
-        found = self._count_words(request)
-        return found if found.counted or isinstance(vector, EverindexError) else self._count_nearest(request, vector)
-
-    def _count_nearest(self, request: SearchRequest, vector: np.ndarray) -> Facets:
-        """The facets of the NEAREST_COUNTED rows that are nearest to `vector`; costs a search of its own."""
-        table, _ = self._engine.known()
-        found = similar_enough(self._engine.search(Page(request=request, k=NEAREST_COUNTED), vector), request)
-        condition, parameters = keys_condition(table, [hit.key for hit in found.hits])
-        return self._count(request, condition, parameters, source="nearest", most=NEAREST_COUNTED)
-
-    def _count(
-        self,
-        request: SearchRequest,
-        condition: sql.Composable,
-        parameters: Mapping[str, Any],
-        *,
-        source: FacetSource,
-        most: int,
-    ) -> Facets:
-        table, _ = self._engine.known()
-        composed, names = facets_statement(table, request.facets, condition, most=most)
-
-        def read(connection: Connection) -> list[tuple[int, Any, int]]:
-            with translate_errors("counting facets"):
-                return connection.execute(composed, {**parameters, **names}).fetchall()
-
-        return facets_of(table, request.facets, self._reading.read(read), source=source, most=most)
+            self._facets.check(request)
 
     # --- shared parts ----------------------------------------------------------------------------------------------
 
@@ -416,14 +358,6 @@ class SearchService:
     def _note_query(self, request: SearchRequest, vector: np.ndarray) -> None:
         if self.on_query is not None and request.after is None:  # further pages are the same query
             self.on_query(vector)
-
-
-def _faceted(answer: Answer, count: Callable[[], Facets]) -> None:
-    """Adds the facets to an answer; the answer is ready, so that it does not fail where they take too long."""
-    try:
-        answer.facets = count()
-    except StatementTimedOut:
-        answer.notices = [*answer.notices, FACETS_TIMED_OUT]
 
 
 def _timed(ask: Callable[[], Answer]) -> Answer:
