@@ -66,7 +66,7 @@ def test_the_start_of_a_database_of_collections_is_their_list(site: httpx2.Clien
 
 def test_without_a_text_the_newest_rows_are_listed_with_their_columns(site: httpx2.Client) -> None:
     page = site.get("/collections/docs").text
-    assert "<strong>30</strong> rows · newest first" in page
+    assert re.search(r"<strong>1–10</strong> of\s+<strong>30</strong> rows\s+· newest first", page)
     assert page.count('class="hit"') == 10
     assert re.search(r'class="fact">made</span> 2024-04-01', page)
     assert re.search(r'class="fact">metadata.n</span> \d+', page)
@@ -93,6 +93,39 @@ def test_a_search_shows_marked_hits_values_to_narrow_it_and_the_next_page(site: 
     first_keys, second_keys = (set(re.findall(r"row\?key=(d\d+)", text)) for text in (page, second))
     assert len(second_keys) == 5
     assert not first_keys & second_keys
+
+
+def test_the_page_of_a_collection_groups_sorts_exports_and_leads_back(opened: Instance, site: httpx2.Client) -> None:
+    told = opened.collection("told", dim=384, text=("title", "body"), date="made", metadata={"made": "date"})
+    told.upsert(
+        {"id": f"r{n}", "title": "The tiger", "body": TEXTS[n % 3], "made": dt.date(2024, 1 + n % 12, 1)}
+        for n in range(12)
+    )
+    try:
+        page = site.get("/collections/told", params={"q": "tiger", "k": 2}).text
+        assert page.count('class="hit"') == 2
+        assert "3 more like this" in page
+        assert page.count("more like this") == 2
+        apart = site.get("/collections/told", params={"q": "tiger", "k": 5, "group": "false", "sort": "newest"}).text
+        assert "more like this" not in apart
+        assert re.findall(r'class="fact">made</span> ([\d-]+)', apart) == [
+            f"2024-{month:02}-01" for month in range(12, 7, -1)
+        ]
+        assert re.search(r"<strong>1–5</strong> of\s+<strong>12</strong> rows\s+· newest first", apart)
+        following = re.search(r'href="([^"]+)" rel="next"', apart)
+        assert following is not None
+        second = site.get(following[1].replace("&amp;", "&")).text
+        assert "<strong>6–10</strong>" in second
+        back = re.search(r'href="([^"]+)" rel="prev"', second)
+        assert back is not None
+        assert "after=" not in back[1]
+        exported = re.search(r'<a href="([^"]+)" download>CSV</a>', apart)
+        assert exported is not None
+        lines = site.get(exported[1].replace("&amp;", "&")).text.splitlines()
+        assert len(lines) == 13
+        assert "2024-12-01" in lines[1]
+    finally:
+        opened.drop_collection("told")
 
 
 def test_a_filter_that_is_wrong_is_told_beside_the_form(site: httpx2.Client) -> None:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from everindex.articles.collections.collection import Collection
 from everindex.articles.collections.description import describe
-from everindex.articles.model import DEFAULT_MODE, Answer
+from everindex.articles.export import ExportFormat
+from everindex.articles.model import DEFAULT_MODE, SORTS, Answer
 from everindex.articles.search.filters.condition_sql import TEXTS, TIMES
 from everindex.articles.search.keyword.snippet import title_and_body
 from everindex.articles.search.request import SearchRequest, choose_mode
@@ -24,7 +25,7 @@ from everindex.web.api.answers import characters_of
 from everindex.web.api.search import answer
 from everindex.web.http.inputs import read_number, read_where
 from everindex.web.http.problems import as_problem, problem_headers
-from everindex.web.pages.render import address, answer_page
+from everindex.web.pages.render import address, answer_page, export_formats
 from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False, prefix="/collections")
@@ -47,6 +48,12 @@ class CollectionForm:
     filter: str
     """A condition of the filter language, as JSON."""
 
+    sort: str
+    """The order: `newest`, else by relevance."""
+
+    group: str
+    """`false` shows near-duplicates apart; else they are grouped under the first of them."""
+
     after: str
     """The next_cursor of the previous page, in the address of a later page."""
 
@@ -58,6 +65,17 @@ class CollectionForm:
     def title(self) -> str:
         text = self.q.strip()[:80]
         return f"{text} · {self.name}" if text else self.name
+
+    @property
+    def groups(self) -> bool:
+        return self.group != "false"
+
+    def export_address(self, format: ExportFormat) -> str:
+        """The address of this result as a file."""
+        return address(
+            f"/api{self.path}/export", format=format, q=self.q.strip(), filter=self.filter.strip(),
+            mode="" if self.mode == DEFAULT_MODE else self.mode, sort=self.sort if self.q.strip() else "",
+        )  # fmt: skip
 
     @property
     def is_asked(self) -> bool:
@@ -72,7 +90,8 @@ class CollectionForm:
     def address_of(self, *, after: str | None) -> str:
         return address(
             self.path, q=self.q.strip(), filter=self.filter.strip(), k="" if self.k == "10" else self.k,
-            mode="" if self.mode == DEFAULT_MODE else self.mode, after=after,
+            mode="" if self.mode == DEFAULT_MODE else self.mode, sort=self.sort if self.q.strip() else "",
+            group="" if self.groups else "false", after=after,
         )  # fmt: skip
 
     def without_filter(self) -> str:
@@ -98,7 +117,8 @@ class CollectionForm:
         return SearchRequest(
             mode=mode, text=text, filters=filters,
             k=read_number(self.k, name="k", default=10), after=self.after or None,
-            facets=() if self.after else facets_of(table),
+            facets=() if self.after else facets_of(table), group_duplicates=self.groups,
+            sort=self.sort or SORTS[0],  # type: ignore[arg-type]  # which the request checks
         )  # fmt: skip
 
 
@@ -110,6 +130,8 @@ class ShownHit:
     title: str
     body: str | None
     facts: list[tuple[str, str]]
+    others: list[ShownHit]
+    """Its near-duplicates, where they are grouped under it."""
 
 
 @router.get("")
@@ -135,7 +157,9 @@ async def row_page(request: Request, name: str) -> Response:
             why="the address has no  ?key= .",
             next_step="choose a row on the page of the collection.",
         )
-    row, similar = await site.in_database(lambda: (collection.row(key), collection.similar(key, k=SIMILAR)))
+    row, similar = await site.in_database(
+        lambda: (collection.row(key), collection.similar(key, k=SIMILAR, group_duplicates=True))
+    )
     long = sum(len(str(value)) for value in row.values())
     title = next((row[column] for column in collection.spec.text if row[column]), None)
     return await answer_page(
@@ -153,7 +177,8 @@ async def search_page(request: Request, name: str) -> Response:
     given = request.query_params
     form = CollectionForm(
         name=name, q=given.get("q", ""), k=given.get("k") or "10", mode=given.get("mode") or DEFAULT_MODE,
-        filter=given.get("filter", ""), after=given.get("after", ""),
+        filter=given.get("filter", ""), after=given.get("after", ""), sort=given.get("sort", ""),
+        group=given.get("group", ""),
     )  # fmt: skip
     found: Answer | None = None
     error: EverindexError | None = None
@@ -164,7 +189,7 @@ async def search_page(request: Request, name: str) -> Response:
     return await answer_page(
         site, "collection.html", characters=characters_of(found.hits) if found else 0,
         status_code=error.http_status if error else 200, headers=problem_headers(error) if error else {},
-        here="/collections", collection=collection.spec, form=form, found=found,
+        here="/collections", collection=collection.spec, form=form, found=found, exports=export_formats(),
         hits=[shown_hit(hit) for hit in found.hits] if found else [], error=as_problem(error) if error else None,
     )  # fmt: skip
 
@@ -193,7 +218,7 @@ def shown_hit(hit: Hit) -> ShownHit:
     columns = hit.metadata
     if not title:
         title, body = _headline(body) or str(hit.key), body if body and len(body) > HEADLINE else None
-    return ShownHit(hit=hit, title=title, body=body, facts=[*_facts(columns)])
+    return ShownHit(hit=hit, title=title, body=body, facts=[*_facts(columns)], others=[*map(shown_hit, hit.duplicates)])
 
 
 #: Characters of a text that stand for a missing title.

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 import everindex
+from everindex.articles.export import FORMATS, ExportFormat
 from everindex.articles.model import Mode
 from everindex.errors import EverindexError
 from everindex.message_text import with_backticks
@@ -60,6 +62,12 @@ def environment() -> jinja2.Environment:
         tojson_text=lambda value: json.dumps(value, ensure_ascii=False),
     )  # fmt: skip
     return made
+
+
+@cache
+def export_formats() -> tuple[ExportFormat, ...]:
+    """The formats of exports that this server can write: Parquet with its extra alone."""
+    return tuple(format for format in FORMATS if format != "parquet" or find_spec("pyarrow") is not None)
 
 
 def page(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from everindex.articles.export import FORMATS, ExportFormat
+from everindex.articles.export import ExportFormat
 from everindex.articles.incidents import Incident
 from everindex.articles.model import DEFAULT_MODE, SORTS, Answer, Article
 from everindex.articles.passages.store import TextCut
@@ -23,7 +21,7 @@ from everindex.web.api.answers import characters_of
 from everindex.web.api.search import answer
 from everindex.web.http.inputs import read_filters, read_number, shown_date
 from everindex.web.http.problems import as_problem, problem_headers
-from everindex.web.pages.render import address, answer_page, wants_fragment
+from everindex.web.pages.render import address, answer_page, export_formats, wants_fragment
 from everindex.web.reports.facets import FACET_COLUMNS, Facet, Start, read_start
 from everindex.web.site import Site, site_of
 
@@ -319,12 +317,6 @@ def no_uri() -> UsageError:
         why="the address has no  ?uri= .",
         next_step="choose an article on the search page.",
     )
-
-
-@cache
-def export_formats() -> tuple[ExportFormat, ...]:
-    """The formats of exports that this server can write: Parquet with its extra alone."""
-    return tuple(format for format in FORMATS if format != "parquet" or find_spec("pyarrow") is not None)
 
 
 async def known_facets(site: Site) -> dict[str, list[Facet]]:
