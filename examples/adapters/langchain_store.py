@@ -1,6 +1,6 @@
 """A LangChain vector store on PostgreSQL: store documents, filter, search by meaning and by words, retrieve.
 
-Run it with  pip install 'everindex[langchain]' ; DATABASE_URL names the server, else an embedded one is started. Replace
+Run it with  pip install 'everindex[langchain]' ; DATABASE_URL names the server; without it, an embedded one is started. Replace
 `OwnModel` with the embedding model of your application.
 """
 
@@ -12,7 +12,7 @@ from everindex.langchain import EverindexRetriever, EverindexVectorStore
 
 
 class OwnModel(Embeddings):
-    """The small model that everindex brings along, so that the example needs no key and no network."""
+    """The small model that is included in everindex, so that the example needs no key and no network."""
 
     def __init__(self) -> None:
         self._model = StaticEmbedder(width=256)
@@ -47,5 +47,5 @@ if __name__ == "__main__":
             [found.id for found in store.similarity_search("big cats", k=2, filter={"year": {"$gte": 2023}})],
         )
 
-        retriever = EverindexRetriever(vectorstore=store, k=1)  # hybrid: words that no model knows are found, too
+        retriever = EverindexRetriever(vectorstore=store, k=1)  # hybrid: also finds words that no model knows
         print("retrieved:", [found.id for found in retriever.invoke("E4711")])

@@ -1,6 +1,6 @@
 """A LlamaIndex vector store on PostgreSQL: store nodes, filter them, retrieve by meaning and by words.
 
-Run it with  pip install 'everindex[llamaindex]' ; DATABASE_URL names the server, else an embedded one is started. Replace
+Run it with  pip install 'everindex[llamaindex]' ; DATABASE_URL names the server; without it, an embedded one is started. Replace
 `OwnModel` with the embedding model of your application.
 """
 
@@ -18,7 +18,7 @@ MODEL = StaticEmbedder(width=256)
 
 
 class OwnModel(BaseEmbedding):
-    """The small model that everindex brings along, so that the example needs no key and no network."""
+    """The small model that is included in everindex, so that the example needs no key and no network."""
 
     def _get_text_embedding(self, text: str) -> list[float]:
         vector: list[float] = MODEL.embed([text]).vectors[0].tolist()

@@ -25,7 +25,7 @@ Index(
     postgresql_ops={"half": "halfvec_cosine_ops"},
 )
 
-#: And a small one for the topic that is asked for most, with what SQLAlchemy has no word for.
+#: And a small one for the most frequent topic, with options that SQLAlchemy does not have.
 Index(
     "documents_news_embedding_idx",
     documents.c.embedding,

@@ -16,7 +16,7 @@ def run_offline() -> None:
     context.configure(
         dialect_name="postgresql", target_metadata=metadata, literal_binds=True, transaction_per_migration=True
     )
-    # psql goes on after an error unless it is told not to, and a script that builds and stamps must not.
+    # By default psql continues after an error; a script that builds and stamps must not.
     context.static_output("\\set ON_ERROR_STOP on")
     with context.begin_transaction():
         context.run_migrations()
@@ -24,14 +24,14 @@ def run_offline() -> None:
 
 def run_online() -> None:
     engine = create_engine(os.environ["DATABASE_URL"], poolclass=NullPool)
-    # connect() and not begin(): each revision has a transaction of its own, which Alembic begins and commits.
+    # connect(), not begin(): each revision runs in its own transaction, which Alembic begins and commits.
     with engine.connect() as connection:
         context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
         with context.begin_transaction():
             context.run_migrations()
 
 
-register()  # op.create_vector_index and its kin, their comparison and their rendering
+register()  # op.create_vector_index and the related operations, their comparison and rendering
 with errors_in_three_lines(context.config):
     require_single_head(context.config)
     if context.is_offline_mode():
