@@ -1,7 +1,7 @@
 """A program that uses the MCP server of everindex, as an assistant would: it starts `everindex mcp` and calls its tools.
 
 Run it with  pip install 'everindex[mcp]' ; DATABASE_URL names the server; without it, an embedded one is started (`everindex up`
-fills it). An assistant is configured with the same command:  {"mcpServers": {"everindex": {"command": "everindex", "args": ["mcp"]}}}
+fills it). Configure an assistant with the same command:  {"mcpServers": {"everindex": {"command": "everindex", "args": ["mcp"]}}}
 """
 
 import asyncio
