@@ -24,8 +24,8 @@ from everindex.web.api import incidents as incidents_api
 from everindex.web.api import probes as operations
 from everindex.web.api import routes as api
 from everindex.web.api import saved as saved_api
+from everindex.web.api.answer_schemas import ProblemOut
 from everindex.web.api.openapi import completed
-from everindex.web.api.schemas import ProblemOut
 from everindex.web.http.envelope import Envelope
 from everindex.web.http.hosts import Hosts
 from everindex.web.http.problems import as_ours

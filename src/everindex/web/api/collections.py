@@ -14,6 +14,7 @@ from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
+from everindex.web.api.answer_schemas import CollectionAnswerOut, CollectionsOut, RowOut
 from everindex.web.api.answers import answer_response
 from everindex.web.api.export import EXPORTED, export_response, wanted_format
 from everindex.web.api.inputs import read_json_as
@@ -37,13 +38,10 @@ from everindex.web.api.schemas import (
     MIN_SIMILARITY,
     SHARE,
     SIMILARITY,
-    CollectionAnswerOut,
     CollectionBody,
     CollectionExportQuery,
     CollectionQuery,
-    CollectionsOut,
     K,
-    RowOut,
 )
 from everindex.web.api.search import answer, vector_of, vector_of_base64
 from everindex.web.http.inputs import read_query, read_where

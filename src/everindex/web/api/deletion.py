@@ -12,10 +12,11 @@ from everindex.articles.ingest.writer import CollectionWriter
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.errors import DeletionRefused, QueryInapplicable
+from everindex.web.api.answer_schemas import ProblemOut
 from everindex.web.api.inputs import read_json
 from everindex.web.api.record_schemas import DeletedOut, ExpiryBody, ExpiryOut
 from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of
-from everindex.web.api.schemas import DAY, FILTER, VALUE, ProblemOut
+from everindex.web.api.schemas import DAY, FILTER, VALUE
 from everindex.web.http.inputs import read_filters, read_where
 from everindex.web.site import Site, site_of
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from everindex.errors import UsageError
+from everindex.web.api.answer_schemas import ProblemOut
 from everindex.web.api.inputs import read_json
 from everindex.web.api.record_schemas import IncidentRecordOut, IncidentsOut, LinkBody, LinkOut, NoteBody, NoteOut
 from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of
-from everindex.web.api.schemas import ProblemOut
 from everindex.web.site import site_of
 
 Name = Annotated[str, Query(description="Name of the incident.")]

@@ -17,6 +17,7 @@ from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
+from everindex.web.api.answer_schemas import AnswerOut, AnswersOut, ArticleOut, FacetsOut, ProblemOut
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit
 from everindex.web.api.export import EXPORTED, export_response, wanted_format
 from everindex.web.api.inputs import read_json, read_json_as
@@ -30,16 +31,11 @@ from everindex.web.api.schemas import (
     MIN_SIMILARITY,
     SHARE,
     SIMILARITY,
-    AnswerOut,
-    AnswersOut,
-    ArticleOut,
     CollectionBody,
     CollectionExportQuery,
     CollectionQuery,
     ExportQuery,
-    FacetsOut,
     K,
-    ProblemOut,
     SearchBody,
     SearchManyBody,
     SearchQuery,

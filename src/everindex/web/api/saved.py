@@ -9,11 +9,12 @@ from starlette.responses import Response
 
 from everindex.articles.model import DEFAULT_MODE, MAX_K, Filters
 from everindex.articles.saved_searches import NEWEST, filter_of, newest_first, newest_request
+from everindex.web.api.answer_schemas import AnswerOut, ProblemOut
 from everindex.web.api.answers import answer_response
 from everindex.web.api.inputs import read_json
 from everindex.web.api.record_schemas import SavedSearchBody, SavedSearchesOut, SavedSearchOut
 from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of
-from everindex.web.api.schemas import AnswerOut, K, ProblemOut
+from everindex.web.api.schemas import K
 from everindex.web.api.search import answer
 from everindex.web.site import site_of
 

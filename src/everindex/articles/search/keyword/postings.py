@@ -322,6 +322,16 @@ def place_text(place: int) -> str:
     return f"({place >> 16},{place & 0xFFFF})"
 
 
+def place_texts(marks: Sequence[bytes]) -> list[str]:
+    """The places of marks (bytes of PLACE), as text."""
+    return [place_text(place) for place in places_of(np.frombuffer(b"".join(marks), dtype=PLACE)).tolist()]
+
+
+def tid_array(places: Sequence[str]) -> str:
+    """Places as PostgreSQL writes a tid[]."""
+    return "{" + ",".join(f'"{place}"' for place in places) + "}"
+
+
 def _segment(hashes: npt.NDArray[np.uint32], slots: npt.NDArray[np.int32], times: npt.NDArray[np.uint8]) -> _Segment:
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]

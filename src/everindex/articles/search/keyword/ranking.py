@@ -26,9 +26,9 @@ from everindex.articles.search.keyword.postings import (
     Item,
     full_score,
     needed_to_reach,
-    place_text,
-    places_of,
+    place_texts,
     rarest,
+    tid_array,
 )
 from everindex.articles.search.keyword.ranking_from_texts import best_of_texts, count_items
 from everindex.articles.search.keyword.row_words import RowChanged, RowWords
@@ -263,7 +263,7 @@ class Ranking:
         parameters: dict[str, Any] = {"text": self._request.words.query, "vector": vector}
         if isinstance(best.marks[0], bytes):
             marks = self._first_of_ties(best, k=k)
-            parameters["places"] = _tids(marks)
+            parameters["places"] = tid_array(place_texts(marks))
             [rows] = self._run(
                 ("rows", has_vector), lambda: rows_at_places(known, with_distance=has_vector), parameters
             )
@@ -361,9 +361,11 @@ class Ranking:
         certain = [*best.marks[:with_all], *(mark for mark, score in rest if score > least)]
         tied = [mark for mark, score in rest if score == least]
         known, needed = self._known, k - len(certain)
-        [rows] = self._run(("ties", needed), lambda: first_by_key(known, most=needed), {"places": _tids(tied)})
+        [rows] = self._run(
+            ("ties", needed), lambda: first_by_key(known, most=needed), {"places": tid_array(place_texts(tied))}
+        )
         first = {row[0] for row in rows}
-        return [*certain, *(mark for mark, place in zip(tied, _place_texts(tied), strict=True) if place in first)]
+        return [*certain, *(mark for mark, place in zip(tied, place_texts(tied), strict=True) if place in first)]
 
 
 def _stems_of_each(queries: Sequence[str], stems: bytes | None) -> dict[str, list[int]]:
@@ -372,14 +374,6 @@ def _stems_of_each(queries: Sequence[str], stems: bytes | None) -> dict[str, lis
     for number, stem in np.frombuffer(stems or b"", dtype=_ITEM_STEM).tolist():
         hashes[number - 1].append(stem)
     return dict(zip(queries, hashes, strict=True))
-
-
-def _place_texts(marks: Sequence[bytes]) -> list[str]:
-    return [place_text(place) for place in places_of(np.frombuffer(b"".join(marks), dtype=PLACE)).tolist()]
-
-
-def _tids(marks: Sequence[bytes]) -> str:
-    return "{" + ",".join(f'"{place}"' for place in _place_texts(marks)) + "}"
 
 
 def _hit(table: CollectionTable, row: Row, score: float, rank: int) -> Hit:

@@ -34,6 +34,7 @@ from everindex.articles.search.keyword.postings import (
     joined,
     place_text,
     places_of,
+    tid_array,
 )
 from everindex.articles.search.keyword.state import Known, look_at
 from everindex.articles.search.keyword.statements import OF_BLOCKS, OF_PLACES, words_of_rows
@@ -280,7 +281,7 @@ def _read(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     """The words of the rows at these places; None where the table was rewritten meanwhile."""
     text = known.texts.of(("words",), lambda: words_of_rows(known, OF_PLACES))
-    [row] = text.run(connection, {"places": "{" + ",".join(f'"{place}"' for place in places) + "}"})
+    [row] = text.run(connection, {"places": tid_array(places)})
     return _parsed(row) if row[0] == file else None
 
 

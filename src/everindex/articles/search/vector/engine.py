@@ -178,8 +178,7 @@ class SearchEngine:
             ]
 
     def _is_in_vain(self, page: Page, search_plan: SearchPlan, rows: list[Row], entries: int | None) -> bool:
-        """True where the index may not have found the nearest rows. Notes the cost of a filtered scan for later
-        searches."""
+        """True where the index may not have found the nearest rows. Notes the cost of a filtered scan."""
         is_short = len(rows) < search_plan.least_rows(page)
         if entries is None or search_plan.most_entries is None:
             return is_short
@@ -270,10 +269,8 @@ class SearchEngine:
         )
 
     def explain(self, page: Page, vector: np.ndarray) -> Explanation:
-        """How such a search is answered: its strategy and the reason, its settings, its statement, and its plan as it ran.
-
-        Runs the statement twice more. Raises as `search`.
-        """
+        """How such a search is answered: its strategy and the reason, its settings, its statement, and its plan as it ran. Runs
+        the statement twice more. Raises as `search`."""
         table, serving = self.known()
 
         def explained(connection: Connection) -> Explanation:
