@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -36,6 +37,9 @@ def main() -> None:
     corpus_arguments(parser)
     parser.add_argument("--timed", type=int, default=300, help="queries")
     parser.add_argument("--rounds", type=int, default=5, help="how often each of them is timed")
+    parser.add_argument(
+        "--filtered", type=int, default=100, help="queries of each filter, each timed twice; 0: no filters"
+    )
     options = parser.parse_args()
     load, started = os.getloadavg()[0], time.monotonic()
     corpus = corpus_of(options)
@@ -45,13 +49,15 @@ def main() -> None:
             table="articles", key="uri", text=["title", "summary"], vector="embedding", name="again", deploys=False,
             metadata=["news_source", "category", "topic", "publication_date"], date="publication_date",
         )  # fmt: skip
+        for left in instance.partial_indexes():  # by a run that was ended
+            instance.drop_partial_index(left.filters)
         try:
             found = {
                 "unfiltered": unfiltered(instance, laid, queries, rounds=options.rounds),
                 "partial": [
-                    with_partial(instance, queries, condition, rounds=options.rounds)
+                    with_partial(instance, queries[: options.filtered], condition, rounds=2)
                     for condition in filtered(corpus)
-                    if condition.share >= FEWEST_SHARE
+                    if condition.share >= FEWEST_SHARE and options.filtered
                 ],
             }
         finally:
@@ -83,16 +89,20 @@ def unfiltered(instance: Instance, laid: Collection, queries: np.ndarray, *, rou
         }
         seconds = in_turns(subjects, queries, rounds=rounds)
     medians = {name: statistics.median(each) for name, each in seconds.items()}
-    return {name: summary(each) for name, each in seconds.items()} | {
+    found: dict[str, Any] = {name: summary(each) for name, each in seconds.items()} | {
         "collection_over_articles": round(medians["collection"] / medians["articles"], 3),
         "collection_over_raw": round(medians["collection"] / medians["raw"], 3),
-        "median_ratio_to_articles": round(
-            statistics.median(
-                one / other for one, other in zip(seconds["collection"], seconds["articles"], strict=True)
-            ),
-            3,
-        ),
+        "median_ratio_to_articles": ratio_by_query(seconds, "articles"),
+        "median_ratio_to_raw": ratio_by_query(seconds, "raw"),
     }
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
+
+
+def ratio_by_query(seconds: dict[str, list[float]], other: str) -> float:
+    """The median over all turns of the collection's time over that of another subject in the same turn."""
+    pairs = zip(seconds["collection"], seconds[other], strict=True)
+    return round(statistics.median(one / another for one, another in pairs), 3)
 
 
 def with_partial(instance: Instance, queries: np.ndarray, condition: Condition, *, rounds: int) -> dict[str, Any]:
@@ -120,6 +130,7 @@ def with_partial(instance: Instance, queries: np.ndarray, condition: Condition, 
         }
     instance.drop_partial_index(filters)
     found["ratio"] = round(found["with"]["median_ms"] / found["without"]["median_ms"], 3)
+    print(json.dumps(found), file=sys.stderr, flush=True)
     return found
 
 
