@@ -287,17 +287,17 @@ class Answer:
 
     def without_hits(self) -> dict[str, Any]:
         """The answer as a dict without its hits."""
-        told: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         if self.total is not None:
-            told = {
+            content = {
                 "total": self.total,
                 "total_is_estimate": self.total_is_estimate,
                 "total_is_least": self.total_is_least,
             }
-        told |= {} if self.facets is None else {"facets": self.facets.as_dict()}
+        content |= {} if self.facets is None else {"facets": self.facets.as_dict()}
         ranked = {} if self.reranked_by is None else {"reranked": self.reranked, "reranked_by": self.reranked_by}
         return (
-            told
+            content
             | ranked
             | {
                 "k": self.k,

@@ -43,11 +43,11 @@ def embed(
     with open_instance(wait) as instance:
         target = instance if collection is None else instance.collection(collection)
         model = target.embedder.model
-        told: dict[str, Any] = {"model": model}
+        result: dict[str, Any] = {"model": model}
         if check:
             with row_progress("comparing") as advance:
                 compared = instance.check_vectors(mends=not dry_run, on_rows=advance)
-            told |= {"compared": compared.rows, "of_other_text": compared.other, "mended": compared.mended}
+            result |= {"compared": compared.rows, "of_other_text": compared.other, "mended": compared.mended}
             if not as_json:
                 say(f"{count_text(compared.rows, 'vector')} compared with the text, {compared.other} did not match")
                 if compared.mended:
@@ -57,7 +57,7 @@ def embed(
         if dry_run:
             texts = len(instance.passages.due(instance.embedder)) if collection is None else 0
             if as_json:
-                print_json({"waiting": waiting, **({"texts": texts} if texts else {}), **told})
+                print_json({"waiting": waiting, **({"texts": texts} if texts else {}), **result})
             else:
                 say(f"{count_text(waiting, rows)} without a vector of {model}")
                 if texts:
@@ -74,7 +74,7 @@ def embed(
     passages = report.passages
     if as_json:
         done_json = {"embedded": done, "without_vector": left, "failure_reason": report.failure_reason}
-        print_json(done_json | passages_dict(passages) | told)
+        print_json(done_json | passages_dict(passages) | result)
     else:
         say(f"{count_text(done, rows)} embedded with {model}, {left} still without a vector")
         if left:

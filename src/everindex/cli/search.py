@@ -145,9 +145,9 @@ def search(
         explanation = _explained(instance, request) if explain and mode != "keyword" else None
         words = instance.searches.explain_words(request) if explain and mode != "semantic" else None
     if as_json:
-        told = {} if explanation is None else explanation.as_dict()
-        told |= {} if words is None else {"words": words.as_dict()}
-        print_json(answer.as_dict() | ({"explanation": told} if told else {}))
+        explained = {} if explanation is None else explanation.as_dict()
+        explained |= {} if words is None else {"words": words.as_dict()}
+        print_json(answer.as_dict() | ({"explanation": explained} if explained else {}))
         return
     print_answer(answer)
     if answer.facets is not None:
@@ -277,10 +277,10 @@ def _passage(passage: Passage) -> str:
 
 def _found_by(hit: Hit) -> list[str]:
     """The similarity, and the ranks in the semantic and the keyword search."""
-    told = [] if hit.similarity is None else [f"similarity {hit.similarity:.3f}"]
+    parts = [] if hit.similarity is None else [f"similarity {hit.similarity:.3f}"]
     if hit.rerank_score is not None:
-        told.insert(0, f"re-ranked {hit.rerank_score:.3f}")
+        parts.insert(0, f"re-ranked {hit.rerank_score:.3f}")
     if hit.keyword_rank is not None:
-        told += [] if hit.semantic_rank is None else [f"meaning #{hit.semantic_rank}"]
-        told.append(f"words #{hit.keyword_rank}")
-    return told
+        parts += [] if hit.semantic_rank is None else [f"meaning #{hit.semantic_rank}"]
+        parts.append(f"words #{hit.keyword_rank}")
+    return parts

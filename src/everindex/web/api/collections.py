@@ -66,12 +66,12 @@ async def collections(request: Request) -> Any:
 )  # fmt: skip
 async def search(request: Request, name: Name) -> Any:
     """As the search of the articles; each hit has its `key`, and the collection's columns as `fields`."""
-    asked = read_query(request, CollectionQuery)
-    filters = read_where(asked.filter)
-    if asked.q if asked.vector else not VISIBLE.search(asked.q) and filters.is_empty:
+    options = read_query(request, CollectionQuery)
+    filters = read_where(options.filter)
+    if options.q if options.vector else not VISIBLE.search(options.q) and filters.is_empty:
         raise one_of_two(QueryInapplicable)
-    vector = vector_of_base64(asked.vector) if asked.vector else None
-    return await _answered(request, name, _request(asked, asked.q if VISIBLE.search(asked.q) else None, vector))
+    vector = vector_of_base64(options.vector) if options.vector else None
+    return await _answered(request, name, _request(options, options.q if VISIBLE.search(options.q) else None, vector))
 
 
 @router.post(
@@ -145,16 +145,16 @@ async def index(request: Request, name: Name) -> Any:
 )  # fmt: skip
 async def export(request: Request, name: Name) -> Response:
     """As the export of the articles; the columns are those of the collection, then what the search says of each row."""
-    asked = read_query(request, CollectionExportQuery)
+    options = read_query(request, CollectionExportQuery)
     site = site_of(request)
     collection = await site.collection(name)
-    made = export_request(asked, read_where(asked.filter))
-    return await export_response(site, made, collection, format=wanted_format(request, asked.format), limit=asked.k)
+    made = export_request(options, read_where(options.filter))
+    return await export_response(site, made, collection, format=wanted_format(request, options.format), limit=options.k)
 
 
-async def _answered(request: Request, name: str, asked: SearchRequest) -> Any:
+async def _answered(request: Request, name: str, search_request: SearchRequest) -> Any:
     site = site_of(request)
-    return await answer_response(site, await answer(site, asked, await site.collection(name)))
+    return await answer_response(site, await answer(site, search_request, await site.collection(name)))
 
 
 def _of_body(body: CollectionBody) -> SearchRequest:
@@ -165,13 +165,13 @@ def _of_body(body: CollectionBody) -> SearchRequest:
     return _request(body, body.text, None if body.vector is None else vector_of(body.vector))
 
 
-def _request(asked: CollectionQuery | CollectionBody, text: str | None, vector: np.ndarray | None) -> SearchRequest:
-    filters = read_where(asked.filter)
+def _request(options: CollectionQuery | CollectionBody, text: str | None, vector: np.ndarray | None) -> SearchRequest:
+    filters = read_where(options.filter)
     return SearchRequest(
-        mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
-        filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
-        min_similarity=asked.min_similarity, diversity=asked.diversity, facets=facets_of(asked), rerank=asked.rerank,
-        group_duplicates=asked.group_duplicates, sort=asked.sort,
+        mode=choose_mode(options.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=options.k,
+        filters=filters, ef_search=options.ef_search, exact=options.exact, after=options.after,
+        min_similarity=options.min_similarity, diversity=options.diversity, facets=facets_of(options), rerank=options.rerank,
+        group_duplicates=options.group_duplicates, sort=options.sort,
     )  # fmt: skip
 
 

@@ -109,12 +109,12 @@ async def search(request: Request) -> Any:
     """The k articles that answer `q` best (or are nearest to `vector`), best first, among those that pass the filters.
 
     With filters only: the newest articles that pass them; `total` is how many do."""
-    asked = read_query(request, SearchQuery)
-    if asked.q if asked.vector else not VISIBLE.search(asked.q) and _filters_of(asked).is_empty:
+    options = read_query(request, SearchQuery)
+    if options.q if options.vector else not VISIBLE.search(options.q) and _filters_of(options).is_empty:
         raise one_of_two(QueryInapplicable)
-    vector = vector_of_base64(asked.vector) if asked.vector else None
+    vector = vector_of_base64(options.vector) if options.vector else None
     site = site_of(request)
-    found = await answer(site, _request(asked, asked.q if VISIBLE.search(asked.q) else None, vector))
+    found = await answer(site, _request(options, options.q if VISIBLE.search(options.q) else None, vector))
     return await answer_response(site, found)
 
 
@@ -124,9 +124,9 @@ async def search(request: Request) -> Any:
 )  # fmt: skip
 async def search_by_body(request: Request) -> Any:
     """As GET, with a JSON body: `{"vector": [...], "k": 10}` or `{"text": "...", "category": "..."}`."""
-    asked = await read_json_as(request, SearchBody, _of_body)
+    search_request = await read_json_as(request, SearchBody, _of_body)
     site = site_of(request)
-    return await answer_response(site, await answer(site, asked))
+    return await answer_response(site, await answer(site, search_request))
 
 
 @router.post(
@@ -135,9 +135,9 @@ async def search_by_body(request: Request) -> Any:
 )  # fmt: skip
 async def search_many(request: Request) -> Any:
     """Up to 100 semantic searches in one round trip to the database: `{"texts": ["...", "..."]}` or `{"vectors": [[...]]}`."""
-    asked, texts, vectors = await read_json_as(request, SearchManyBody, _several)
+    search_request, texts, vectors = await read_json_as(request, SearchManyBody, _several)
     site = site_of(request)
-    return await answers_response(site, await answer_many(site, asked, texts, vectors))
+    return await answers_response(site, await answer_many(site, search_request, texts, vectors))
 
 
 @router.get(
@@ -150,26 +150,26 @@ async def export(request: Request) -> Response:
     With neither `q` nor `vector`: the newest articles that pass the filters, all without filters. Columns are those of an
     article, then what the search says of it. In CSV a text that a spreadsheet would run as a formula begins with an
     apostrophe."""
-    asked = read_query(request, ExportQuery)
+    options = read_query(request, ExportQuery)
     site = site_of(request)
-    made = export_request(asked, _filters_of(asked))
-    return await export_response(site, made, None, format=wanted_format(request, asked.format), limit=asked.k)
+    made = export_request(options, _filters_of(options))
+    return await export_response(site, made, None, format=wanted_format(request, options.format), limit=options.k)
 
 
-def export_request(asked: ExportQuery | CollectionExportQuery, filters: AnyFilters) -> SearchRequest:
+def export_request(options: ExportQuery | CollectionExportQuery, filters: AnyFilters) -> SearchRequest:
     """Raises QueryInapplicable, QueryInvalid."""
-    text = asked.q if VISIBLE.search(asked.q) else None
-    if text is not None and asked.vector:
+    text = options.q if VISIBLE.search(options.q) else None
+    if text is not None and options.vector:
         raise one_of_two(QueryInapplicable)
-    vector = vector_of_base64(asked.vector) if asked.vector else None
+    vector = vector_of_base64(options.vector) if options.vector else None
     mode = (
         "browse"
         if text is None and vector is None
-        else choose_mode(asked.mode, text=text, vector=vector, filters=filters)
+        else choose_mode(options.mode, text=text, vector=vector, filters=filters)
     )
     return SearchRequest(
-        mode=mode, text=text, vector=vector, filters=filters, ef_search=asked.ef_search, exact=asked.exact,
-        min_similarity=asked.min_similarity, sort=asked.sort,
+        mode=mode, text=text, vector=vector, filters=filters, ef_search=options.ef_search, exact=options.exact,
+        min_similarity=options.min_similarity, sort=options.sort,
     )  # fmt: skip
 
 
@@ -184,22 +184,22 @@ def _several(body: SearchManyBody) -> tuple[SearchRequest, list[str], list[np.nd
     """The options, and the texts or vectors of several searches. Raises UsageError, QueryInvalid, AnswerTooLarge."""
     if (body.texts is None) == (body.vectors is None):
         raise one_of_two(UsageError)
-    asked = SearchRequest(
+    search_request = SearchRequest(
         mode="semantic", k=body.k, filters=_filters_of(body), ef_search=body.ef_search,
         min_similarity=body.min_similarity,
     )  # fmt: skip
     vectors = None if body.vectors is None else [vector_of(vector) for vector in body.vectors]
     require_hits_within_limit(len(body.texts or body.vectors or ()), body.k)
-    return asked, body.texts or [], vectors
+    return search_request, body.texts or [], vectors
 
 
-def _request(asked: SearchQuery | SearchBody, text: str | None, vector: np.ndarray | None) -> SearchRequest:
-    filters = _filters_of(asked)
+def _request(options: SearchQuery | SearchBody, text: str | None, vector: np.ndarray | None) -> SearchRequest:
+    filters = _filters_of(options)
     return SearchRequest(
-        mode=choose_mode(asked.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=asked.k,
-        filters=filters, ef_search=asked.ef_search, exact=asked.exact, after=asked.after,
-        min_similarity=asked.min_similarity, diversity=asked.diversity, facets=facets_of(asked), rerank=asked.rerank,
-        group_duplicates=asked.group_duplicates, sort=asked.sort,
+        mode=choose_mode(options.mode, text=text, vector=vector, filters=filters), text=text, vector=vector, k=options.k,
+        filters=filters, ef_search=options.ef_search, exact=options.exact, after=options.after,
+        min_similarity=options.min_similarity, diversity=options.diversity, facets=facets_of(options), rerank=options.rerank,
+        group_duplicates=options.group_duplicates, sort=options.sort,
     )  # fmt: skip
 
 
@@ -210,11 +210,11 @@ def _filters_of(body: SearchQuery | SearchBody | SearchManyBody | ExportQuery) -
     )  # fmt: skip
 
 
-def facets_of(asked: SearchQuery | SearchBody | CollectionQuery | CollectionBody) -> tuple[str, ...]:
+def facets_of(options: SearchQuery | SearchBody | CollectionQuery | CollectionBody) -> tuple[str, ...]:
     """The facets that a request names: separated by commas in an address, a list in a body."""
-    if isinstance(asked.facets, str):
-        return tuple(name.strip() for name in asked.facets.split(",") if name.strip())
-    return tuple(asked.facets or ())
+    if isinstance(options.facets, str):
+        return tuple(name.strip() for name in options.facets.split(",") if name.strip())
+    return tuple(options.facets or ())
 
 
 def one_of_two(kind: type[UsageError]) -> UsageError:
