@@ -227,6 +227,7 @@ def test_search_as_json_is_one_complete_document(on_articles: Run) -> None:
     assert set(answer["hits"][0]) == {
         "uri", "title", "summary", "news_source", "category", "topic", "publication_date", "distance", "similarity",
         "title_snippet", "snippet", "semantic_rank", "keyword_rank", "score", "rerank_score",
+        "passage",
     }  # fmt: skip
     assert all("2017" <= hit["publication_date"] < "2025-02" for hit in answer["hits"])
 
