@@ -1,4 +1,4 @@
-"""The routes that delete: articles, and rows of a collection. Refused unless the setting allows them (docs/decisions/0025)."""
+"""The routes that delete: articles, and rows of a collection. Refused unless the setting allows them (docs/decisions/0027)."""
 
 from __future__ import annotations
 
