@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PAGES = [
     "/", "/?q=memory+leak&category=Library", "/saved", "/incidents",
     "/incident?incident_name=none&topic=none", "/index", "/docs", "/?category=Library",
+    "/?q=memory&sort=newest&category=Library&since=2020",
     "/problems/server-busy", "/doctor/index-cold", "/manual/settings", "/doctor", "/article?uri=nowhere", "/?q=crash&since=never",
 ]  # fmt: skip
 HOSTILE_SEARCH = "/?q=%3Cscript%3Ewindow.hacked%3D1%3C/script%3E&category=%22%3E%3Csvg/onload%3Dhacked%3D1%3E"
@@ -183,7 +184,7 @@ def test_no_page_has_a_barrier_in_either_colour_scheme(browser: Browser, web_url
     found: dict[tuple[str, str], list[str]] = {}
     # Without motion: a colour that still changes has any contrast.
     with opened(browser, web_url, bypass_csp=True, reduced_motion="reduce") as page:
-        for path in [*PAGES, f"/article?uri={uri}"]:
+        for path in [*PAGES, f"/article?uri={uri}", f"/similar?uri={uri}", "/?q=POSIX+semaphores+on+NetBSD"]:
             page.goto(path)
             page.wait_for_timeout(100)  # scripts that run after loading have run
             for scheme, options in SCHEMES.items():
