@@ -21,8 +21,8 @@ from everindex.pg.connections import connect
 from everindex.settings import Settings
 
 
-def recall_of(conninfo: str, settings: Settings | None = None) -> Proof:
-    result = verification.verify(conninfo, floor=0.95, samples=30, search_queries=RecallQueries(settings or Settings()))
+def recall_of(conninfo: str, settings: Settings | None = None, *, floor: float = 0.95) -> Proof:
+    result = verification.verify(conninfo, floor=floor, samples=30, search_queries=RecallQueries(settings or Settings()))
     return next(proof for proof in result.proofs if proof.name == "recall")
 
 
@@ -74,10 +74,10 @@ def test_titles_are_told_beside_stored_rows_each_with_its_interval(read_only_ins
 
 
 def test_on_a_table_of_two_models_the_titles_decide(filled: str) -> None:
-    mix(filled, all_but=30)
-    proof = recall_of(filled)
+    mix(filled, all_but=12)
+    proof = recall_of(filled, floor=0.7)  # however many of the few are drawn
     rows, titles = proof.by_source
-    assert rows.recall.recall >= 0.8  # chance decides how many of the few are drawn
+    assert rows.recall.recall >= 0.7
     assert titles.recall.recall < rows.recall.recall
     assert not proof.holds
     assert proof.recall is titles.recall

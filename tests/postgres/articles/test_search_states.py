@@ -14,6 +14,7 @@ import pytest
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
+from everindex.articles.search import slow_log
 from everindex.articles.search.vector import engine as engine_module
 from everindex.errors import QueryInvalid, StatementTimedOut
 from everindex.index.catalog.observe import in_search_path
@@ -211,14 +212,14 @@ def test_the_plan_of_a_slow_search_that_cannot_be_had_takes_no_answer_away(
 ) -> None:
     instance = open_instance(filled, EVERINDEX_SLOW_QUERY_MS=0, EVERINDEX_POOL_SIZE=1)
     vector = instance.embed_query("anything")
-    explain = engine_module.explain
+    explain = slow_log.explain
 
     def on_a_lost_connection(connection: Any, *arguments: Any, **options: Any) -> Any:
         with psycopg.connect(filled) as other:
             other.execute("SELECT pg_terminate_backend(%s, 10000)", (connection.info.backend_pid,))
         return explain(connection, *arguments, **options)
 
-    monkeypatch.setattr(engine_module, "explain", on_a_lost_connection)
+    monkeypatch.setattr(slow_log, "explain", on_a_lost_connection)
     with caplog.at_level(logging.WARNING, logger="everindex.search"):
         assert len(instance.search_vector(vector).hits) == 10
     assert "plan: unknown: server-unreachable" in caplog.text

@@ -89,7 +89,7 @@ def test_a_fetched_model_is_used_by_its_name_and_without_a_network(tmp_path: Pat
     environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
     with model_hub.running({"acme/bag": folder}) as (address, downloaded):
         command = [str(Path(sys.executable).with_name("everindex")), "model", "fetch"]
-        online = environment | {"HF_ENDPOINT": address}
+        online = environment | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
         missing = subprocess.run([*command, "acme/none"], env=online, capture_output=True, text=True, timeout=60)
         done = subprocess.run([*command, "acme/bag"], env=online, capture_output=True, text=True, timeout=60)
     assert missing.returncode == 1
