@@ -145,8 +145,8 @@ class EverindexVectorStore(BasePydanticVectorStore):
         """The nodes that answer best, with similarities: of hybrid and keyword searches what orders them; of the Euclidean
         distance 1 / (1 + distance).
 
-        Modes DEFAULT, HYBRID, SEMANTIC_HYBRID, TEXT_SEARCH, SPARSE and MMR. A hybrid search fuses ranks, so `alpha` is 0 (by
-        words), 1 (by meaning) or unset. `kwargs`: `ef_search` and `exact`; in mode MMR `mmr_prefetch_factor`,
+        Modes DEFAULT, HYBRID, SEMANTIC_HYBRID, TEXT_SEARCH, SPARSE and MMR. A hybrid search has weights of its own, so
+        `alpha` is 0 (by words), 1 (by meaning) or unset. `kwargs`: `ef_search` and `exact`; in mode MMR `mmr_prefetch_factor`,
         `mmr_prefetch_k` and `mmr_threshold` too. Raises QueryInvalid for what it cannot do.
         """
         options = {name: kwargs[name] for name in ("ef_search", "exact") if name in kwargs}
@@ -290,7 +290,7 @@ def _mode_of(query: VectorStoreQuery) -> Mode:
         if query.alpha not in (0, 1):
             raise QueryInapplicable(
                 f"alpha = {query.alpha} is not supported.",
-                why="a hybrid search fuses the ranks of both searches, which have no weight.",
+                why="a hybrid search weighs words and meaning itself, by what each says of a node.",
                 next_step="leave it out, or choose 0 (by words) or 1 (by meaning).",
             )
         return "semantic" if query.alpha else "keyword"

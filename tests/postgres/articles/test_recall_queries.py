@@ -22,7 +22,9 @@ from everindex.settings import Settings
 
 
 def recall_of(conninfo: str, settings: Settings | None = None, *, floor: float = 0.95) -> Proof:
-    result = verification.verify(conninfo, floor=floor, samples=30, search_queries=RecallQueries(settings or Settings()))
+    result = verification.verify(
+        conninfo, floor=floor, samples=30, search_queries=RecallQueries(settings or Settings())
+    )
     return next(proof for proof in result.proofs if proof.name == "recall")
 
 
