@@ -1,7 +1,9 @@
 """The partial vector indexes that a database declares, each for one filter of the articles or of a collection.
 
 A declaration is a row of `everindex_meta.partial_index`: the filter as it was given, and the predicate that it stands for. The
-index itself is declared, built, proven and kept like every other; a search under exactly that filter goes through it.
+index itself is built (`partial_deploy`), proven and kept like every other; a search under exactly that filter goes through it.
+
+Every command reads the declarations, so nothing of searches is imported here.
 """
 
 from __future__ import annotations
@@ -13,21 +15,9 @@ from typing import Any
 
 from psycopg.types.json import Json
 
-from everindex.articles.search.filters import as_condition, literal_where
-from everindex.articles.search.filters.conditions import parse_condition
-from everindex.articles.shape.spec import CollectionSpec
-from everindex.articles.table import CollectionTable, read_table
-from everindex.errors import FilterInvalid
-from everindex.index.catalog.effective_spec import as_tuned, delete_tuned
-from everindex.index.catalog.observe import observe
-from everindex.index.catalog.partial_names import partial_name
-from everindex.index.deploy.drop import drop
-from everindex.index.deploy.executor import Deployed, deploy
-from everindex.index.plan.policy import DEPLOY
-from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.pg import own_schema
-from everindex.pg.connections import Connection, connect
+from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
 
@@ -51,24 +41,6 @@ class PartialIndex:
     def words(self) -> str:
         """The filter as it is given to a command."""
         return json.dumps(self.filters, ensure_ascii=False)
-
-
-def partial_index_for(table: CollectionTable, filters: Mapping[str, Any]) -> PartialIndex:
-    """The partial index of the rows that pass these filters. Raises FilterInvalid."""
-    condition = parse_condition(filters)
-    if condition is None:
-        raise FilterInvalid(
-            "a partial index needs a filter.",
-            why="it holds the rows that pass one; the index of all rows is declared already.",
-            next_step='name it, as in  {"category": "Security"}.',
-        )
-    return PartialIndex(
-        schema=table.schema,
-        table=table.spec.table,
-        name=partial_name(table.spec.table, as_condition(condition).digest),
-        filters=filters,
-        predicate=literal_where(table, condition),
-    )
 
 
 def read_partial_indexes(connection: Connection, table: tuple[str, str] | None = None) -> list[PartialIndex]:
@@ -118,33 +90,3 @@ def forget_partial_indexes(connection: Connection, table: tuple[str, str]) -> No
             connection.execute(
                 "DELETE FROM everindex_meta.partial_index WHERE (table_schema, table_name) = (%s, %s)", table
             )
-
-
-def deploy_partial_index(
-    conninfo: str, collection: CollectionSpec, filters: Mapping[str, Any], *, reporter: Reporter | None = None
-) -> Deployed:
-    """Declares the partial index of the rows that pass `filters`, and builds it online. Raises FilterInvalid, SpecIllegal for a
-    condition that no index can have, and what a deploy raises; it stays declared where only the build failed."""
-    with connect(conninfo, application_name="everindex deploy") as connection:
-        declared = partial_index_for(read_table(connection, collection), filters)
-        spec = declared.as_declared(read_table(connection, collection).index)
-        observe(connection, spec)  # whether PostgreSQL takes the predicate
-        own_schema.ensure(conninfo)
-        record_partial_index(connection, declared)
-        spec = as_tuned(connection, spec)
-    return deploy(conninfo, spec, reporter=reporter, policy=DEPLOY)
-
-
-def drop_partial_index(
-    conninfo: str, collection: CollectionSpec, filters: Mapping[str, Any], *, reporter: Reporter | None = None
-) -> bool:
-    """Forgets it and drops it online; False where there was neither a declaration nor an index. Raises FilterInvalid."""
-    with connect(conninfo, application_name="everindex deploy") as connection:
-        table = read_table(connection, collection)
-        declared = partial_index_for(table, filters)
-        # Forgotten first: what would be dropped before could be built anew by a keeper.
-        was_declared = forget_partial_index(connection, declared)
-        spec = declared.as_declared(table.index)
-        if own_schema.is_readable(connection, "tuned"):
-            delete_tuned(connection, spec)
-    return drop(conninfo, spec, reporter=reporter) or was_declared

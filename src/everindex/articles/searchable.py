@@ -27,12 +27,8 @@ from everindex.articles.export import (
     writer_for,
 )
 from everindex.articles.model import DEFAULT_MODE, Answer, Mode, Sort
-from everindex.articles.partial_indexes import (
-    PartialIndex,
-    deploy_partial_index,
-    drop_partial_index,
-    read_partial_indexes,
-)
+from everindex.articles.partial_deploy import deploy_partial_index, drop_partial_index
+from everindex.articles.partial_indexes import PartialIndex, read_partial_indexes
 from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.keyword.row_words import RowWords

@@ -91,7 +91,7 @@ def _partial(
             next_step="give one of the two, with --collection or without.",
         )
     from everindex.articles.declared import ARTICLES
-    from everindex.articles.partial_indexes import partial_index_for
+    from everindex.articles.partial_deploy import partial_index_for
     from everindex.articles.search.filters.conditions import parse_json  # with numpy: not before they are needed
 
     filters = parse_json(made or dropped or "")

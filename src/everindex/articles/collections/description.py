@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from everindex.articles.collections.registry import read_collections
-from everindex.articles.search.vector.state import look_at
-from everindex.articles.search.vector.strategy import Serving
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import ColumnMismatch, EverindexError, NotMigrated
@@ -15,6 +13,9 @@ from everindex.index.recall.proof import Proof, fails
 from everindex.migrate.standing import has_article_schema, prove_revision
 from everindex.pg.connections import Connection
 from everindex.units import count_text
+
+if TYPE_CHECKING:
+    from everindex.articles.search.vector.strategy import Serving
 
 
 def describe(spec: CollectionSpec, known: Callable[[], tuple[CollectionTable, Serving]]) -> dict[str, Any]:
@@ -36,7 +37,12 @@ def describe(spec: CollectionSpec, known: Callable[[], tuple[CollectionTable, Se
 
 def described(connection: Connection) -> list[dict[str, Any]]:
     """Every collection beside the articles, by name. Reads only."""
-    return [describe(spec, lambda spec=spec: look_at(connection, spec)) for spec in read_collections(connection)]  # type: ignore[misc]
+    collections = read_collections(connection)
+    if not collections:
+        return []
+    from everindex.articles.search.vector.state import look_at  # `status` of a database without any needs no search
+
+    return [describe(spec, lambda spec=spec: look_at(connection, spec)) for spec in collections]  # type: ignore[misc]
 
 
 def sentence_of(told: dict[str, Any]) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
 from everindex.articles.collections.registry import find_collection, forget_collection, record_collection
 from everindex.articles.declared import CUT_TABLE, PASSAGES
-from everindex.articles.passages.splitter import Cut
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import TableNotFound
 from everindex.pg import own_schema
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 from everindex.units import count_text
+
+if TYPE_CHECKING:  # `status` counts passages and cuts none
+    from everindex.articles.passages.splitter import Cut
 
 #: A text as it is compared with the one that was cut, whatever the collation of the column.
 DIGEST = sql.SQL('pg_catalog.hashtextextended(t.raw_markdown COLLATE "C", 0)')
