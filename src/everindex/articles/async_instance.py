@@ -30,7 +30,8 @@ from everindex.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
-E = TypeVar("E", bound=Searchable)
+E = TypeVar("E")
+S = TypeVar("S", bound=Searchable)
 
 #: A method of an asynchronous class, made of one of the class that it stands for.
 _Coroutine = Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]
@@ -70,13 +71,17 @@ def _opening(method: Callable[Concatenate[Any, P], Collection]) -> _Coroutine[P,
     return call
 
 
-class _AsyncSearchable(Generic[E]):
-    """What the asynchronous classes have in common."""
+class _OnThreadsAndLoop(Generic[E]):
+    """What an asynchronous class runs, and where."""
 
     def __init__(self, engine: E, threads: Threads, turns: Turns) -> None:
         self._engine = engine
         self._threads = threads
         self._turns = turns
+
+
+class _AsyncSearchable(_OnThreadsAndLoop[S]):
+    """What an instance and a collection have in common."""
 
     @property
     def spec(self) -> CollectionSpec:
@@ -131,13 +136,8 @@ class AsyncCollection(_AsyncSearchable[Collection]):
     deploy = _in_thread(Collection.deploy)
 
 
-class AsyncSavedSearches:
+class AsyncSavedSearches(_OnThreadsAndLoop[SavedSearches]):
     """The saved searches of an instance for asyncio: the methods of `SavedSearches` as coroutines."""
-
-    def __init__(self, engine: SavedSearches, threads: Threads, turns: Turns) -> None:
-        self._engine = engine
-        self._threads = threads
-        self._turns = turns
 
     all = _on_loop(SavedSearches.all)
     find = _on_loop(SavedSearches.find)
@@ -147,13 +147,8 @@ class AsyncSavedSearches:
     changed_at = _on_loop(SavedSearches.changed_at)
 
 
-class AsyncIncidents:
+class AsyncIncidents(_OnThreadsAndLoop[Incidents]):
     """The incidents of an instance for asyncio: the methods of `Incidents` as coroutines."""
-
-    def __init__(self, engine: Incidents, threads: Threads, turns: Turns) -> None:
-        self._engine = engine
-        self._threads = threads
-        self._turns = turns
 
     all = _on_loop(Incidents.all)
     create = _in_thread(Incidents.create)

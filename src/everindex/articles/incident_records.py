@@ -129,10 +129,7 @@ class Incidents:
                 "SELECT incident_name, topic FROM everindex_meta.incident_link WHERE kind = 'article' AND target = %s",
                 (storable(uri),),
             ).fetchall()
-            if not rows:
-                return []
-            linked = {(row[0], row[1]) for row in rows}
-            return [one for one in list_incidents(connection) if (one.incident_name, one.topic) in linked]
+            return list_incidents(connection, among=[(row[0], row[1]) for row in rows]) if rows else []
 
     def link(
         self,

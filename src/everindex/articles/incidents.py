@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,16 +31,25 @@ class Incident:
     updated_at: dt.datetime | None
 
 
-def list_incidents(connection: Connection, *, status: str | None = None, limit: int = 500) -> list[Incident]:
-    """The incidents, last changed first. Reads only."""
+def list_incidents(
+    connection: Connection,
+    *,
+    status: str | None = None,
+    among: Collection[tuple[str, str]] | None = None,
+    limit: int = 500,
+) -> list[Incident]:
+    """The incidents, last changed first; `among` these names and topics only. Reads only."""
+    names, topics = (None, None) if among is None else ([one[0] for one in among], [one[1] for one in among])
     with _incident_table("reading incidents"):
         rows = connection.execute(
             """
             SELECT incident_name, topic, status, created_at, updated_at FROM incident_status
-            WHERE %(status)s::text IS NULL OR status = %(status)s
+            WHERE (%(status)s::text IS NULL OR status = %(status)s)
+              AND (%(names)s::text[] IS NULL
+                   OR (incident_name, topic) IN (SELECT * FROM unnest(%(names)s::text[], %(topics)s::text[])))
             ORDER BY updated_at DESC NULLS LAST, incident_name, topic LIMIT %(limit)s
             """,
-            {"status": status, "limit": limit},
+            {"status": status, "names": names, "topics": topics, "limit": limit},
         ).fetchall()
     return [
         Incident(incident_name=row[0], topic=row[1], status=row[2], created_at=row[3], updated_at=row[4])

@@ -60,6 +60,16 @@ def test_an_incident_has_its_links_and_notes_newest_first(infra: Instance) -> No
         incidents.unlink(**OUTAGE, article="urn:1")
 
 
+def test_the_incident_of_an_article_is_found_behind_any_number_of_others(infra: Instance) -> None:
+    infra.incidents.link(**OUTAGE, article="urn:1")
+    with psycopg.connect(infra.conninfo, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO incident_status (incident_name, topic, status, updated_at) "
+            "SELECT 'other ' || n, 'infra', 'active', now() + interval '1 day' FROM generate_series(1, 600) n"
+        )
+    assert [one.incident_name for one in infra.incidents.of_article("urn:1")] == ["outage"]
+
+
 def test_what_is_gone_is_shown_as_gone_and_can_be_unlinked(infra: Instance) -> None:
     infra.incidents.link(**OUTAGE, article="urn:1")
     infra.incidents.link(**OUTAGE, saved_search="disks")

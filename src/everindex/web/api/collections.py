@@ -9,8 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from everindex.articles.collections.description import describe
-from everindex.articles.model import MAX_K, VISIBLE
-from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
+from everindex.articles.model import VISIBLE
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
@@ -18,6 +17,16 @@ from everindex.web.api.answer_schemas import CollectionAnswerOut, CollectionsOut
 from everindex.web.api.answers import answer_response
 from everindex.web.api.export import EXPORTED, export_response, wanted_format
 from everindex.web.api.inputs import read_json_as
+from everindex.web.api.parameters import (
+    After,
+    Count,
+    Diversity,
+    Filter,
+    GroupDuplicates,
+    MinSimilarity,
+    NearDuplicateDistance,
+    WithoutNearDuplicates,
+)
 from everindex.web.api.routes import (
     MISSING,
     PROBLEMS,
@@ -30,18 +39,9 @@ from everindex.web.api.routes import (
     query_of,
 )
 from everindex.web.api.schemas import (
-    AFTER,
-    DISTANCE,
-    DIVERSITY,
-    FILTER,
-    GROUP_DUPLICATES,
-    MIN_SIMILARITY,
-    SHARE,
-    SIMILARITY,
     CollectionBody,
     CollectionExportQuery,
     CollectionQuery,
-    K,
 )
 from everindex.web.api.search import answer, vector_of, vector_of_base64
 from everindex.web.http.inputs import read_query, read_where
@@ -90,20 +90,14 @@ async def similar(
     request: Request,
     name: Name,
     key: Key,
-    k: Annotated[int, Query(description=f"Number of rows to return, 1 to {MAX_K}.", json_schema_extra=K)] = 10,
-    after: Annotated[str | None, Query(description=AFTER)] = None,
-    min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)] = None,
-    diversity: Annotated[float | None, Query(description=DIVERSITY, json_schema_extra=SHARE)] = None,
-    filter: Annotated[
-        str | None, Query(description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
-    ] = None,
-    group_duplicates: Annotated[bool, Query(description=GROUP_DUPLICATES)] = False,
-    without_near_duplicates: Annotated[
-        bool, Query(description="Omit near-duplicates of the row and of each other.")
-    ] = False,
-    near_duplicate_distance: Annotated[
-        float, Query(description="Distance below which two rows are near-duplicates.", json_schema_extra=DISTANCE)
-    ] = NEAR_DUPLICATE_DISTANCE,
+    k: Count = 10,
+    after: After = None,
+    min_similarity: MinSimilarity = None,
+    diversity: Diversity = None,
+    filter: Filter = None,
+    group_duplicates: GroupDuplicates = False,
+    without_near_duplicates: WithoutNearDuplicates = False,
+    near_duplicate_distance: NearDuplicateDistance = NEAR_DUPLICATE_DISTANCE,
 ) -> Any:
     """The k rows nearest to the row with that key, excluding the row itself."""
     site = site_of(request)

@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from everindex.articles.ingest.writer import CollectionWriter
 from everindex.articles.search.filters import AnyFilters
-from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.errors import DeletionRefused, QueryInapplicable
 from everindex.web.api.answer_schemas import ProblemOut
 from everindex.web.api.inputs import read_json
+from everindex.web.api.parameters import Filter
 from everindex.web.api.record_schemas import DeletedOut, ExpiryBody, ExpiryOut
 from everindex.web.api.routes import MISSING, PROBLEMS, as_json, body_of
-from everindex.web.api.schemas import DAY, FILTER, VALUE
+from everindex.web.api.schemas import DAY, VALUE
 from everindex.web.http.inputs import read_filters, read_where
 from everindex.web.site import Site, site_of
 
@@ -31,7 +31,6 @@ REFUSED: dict[int | str, dict[str, Any]] = {
     409: {"model": ProblemOut, "description": "Nothing says which rows, or a filter does not fit the table."},
 }
 
-Filter = Annotated[str | None, Query(description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})]
 DryRun = Annotated[bool, Query(description="Only count what would be deleted.")]
 
 router = APIRouter(prefix="/api", responses=PROBLEMS | REFUSED)

@@ -11,9 +11,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from everindex.articles.model import MAX_K, VISIBLE
+from everindex.articles.model import VISIBLE
 from everindex.articles.search.filters import AnyFilters
-from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
@@ -21,21 +20,22 @@ from everindex.web.api.answer_schemas import AnswerOut, AnswersOut, ArticleOut, 
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit
 from everindex.web.api.export import EXPORTED, export_response, wanted_format
 from everindex.web.api.inputs import read_json, read_json_as
+from everindex.web.api.parameters import (
+    After,
+    Count,
+    Diversity,
+    Filter,
+    GroupDuplicates,
+    MinSimilarity,
+    NearDuplicateDistance,
+    WithoutNearDuplicates,
+)
 from everindex.web.api.record_schemas import IncidentBody, IncidentChangeBody, IncidentOut, IncidentsOut
 from everindex.web.api.schemas import (
-    AFTER,
-    DISTANCE,
-    DIVERSITY,
-    FILTER,
-    GROUP_DUPLICATES,
-    MIN_SIMILARITY,
-    SHARE,
-    SIMILARITY,
     CollectionBody,
     CollectionExportQuery,
     CollectionQuery,
     ExportQuery,
-    K,
     SearchBody,
     SearchManyBody,
     SearchQuery,
@@ -233,21 +233,14 @@ def one_of_two(kind: type[UsageError]) -> UsageError:
 async def similar(
     request: Request,
     uri: Annotated[str, Query(description="URI of the article.")],
-    k: Annotated[int, Query(description=f"Number of articles to return, 1 to {MAX_K}.", json_schema_extra=K)] = 10,
-    after: Annotated[str | None, Query(description=AFTER)] = None,
-    min_similarity: Annotated[float | None, Query(description=MIN_SIMILARITY, json_schema_extra=SIMILARITY)] = None,
-    diversity: Annotated[float | None, Query(description=DIVERSITY, json_schema_extra=SHARE)] = None,
-    filter: Annotated[
-        str | None, Query(description=f"{FILTER} As JSON.", json_schema_extra={"maxLength": MAX_JSON_CHARS})
-    ] = None,
-    group_duplicates: Annotated[bool, Query(description=GROUP_DUPLICATES)] = False,
-    without_near_duplicates: Annotated[
-        bool, Query(description="Omit near-duplicates of the article and of each other.")
-    ] = False,
-    near_duplicate_distance: Annotated[
-        float,
-        Query(description="Cosine distance below which two articles are near-duplicates.", json_schema_extra=DISTANCE),
-    ] = NEAR_DUPLICATE_DISTANCE,
+    k: Count = 10,
+    after: After = None,
+    min_similarity: MinSimilarity = None,
+    diversity: Diversity = None,
+    filter: Filter = None,
+    group_duplicates: GroupDuplicates = False,
+    without_near_duplicates: WithoutNearDuplicates = False,
+    near_duplicate_distance: NearDuplicateDistance = NEAR_DUPLICATE_DISTANCE,
 ) -> Any:
     """The k articles nearest to the article `uri`, excluding the article itself."""
     site = site_of(request)
