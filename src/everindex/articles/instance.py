@@ -272,7 +272,8 @@ class Instance(Searchable):
         report = self.writer.embed_missing(
             queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows, reporter=reporter
         )
-        report.passages += self.passages.cut(self.embedder, reporter=reporter) + self.passages.complete()
+        report.passages += self.passages.cut(self.embedder, reporter=reporter)
+        report.passages += self.passages.complete(reporter=reporter)
         return report
 
     def embedding_queue(self, *, overwrite_unrecorded: bool = False) -> int:

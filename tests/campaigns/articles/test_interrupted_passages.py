@@ -80,3 +80,34 @@ def test_embed_killed_while_it_cuts_is_completed_by_the_next(
         assert valid == (True, 4)
     for number in range(TEXTS):
         assert instance.search(of_article(number)[3]).hits[0].uri == f"digest/{number}"
+
+
+def test_embed_killed_between_the_last_text_and_the_index_is_completed_by_the_next(
+    migrated: str, open_instance: Callable[..., Instance]
+) -> None:
+    open_instance(migrated, EVERINDEX_PASSAGES="off").upsert(digests(TEXTS))
+    is_valid = (
+        "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam "
+        "WHERE i.indrelid = 'everindex_meta.article_passage'::regclass AND m.amname = 'hnsw' AND i.indisvalid"
+    )
+    with (
+        psycopg.connect(migrated, autocommit=True) as connection,
+        psycopg.connect(migrated) as holding,
+        subprocess.Popen([sys.executable, "-c", PROCESS, migrated], stdout=subprocess.PIPE, text=True) as process,
+    ):
+        deadline = time.monotonic() + 60
+        while counted(connection)[1] < 1:
+            assert time.monotonic() < deadline
+        # Rows are stored under this lock; an index is not built.
+        holding.execute("LOCK TABLE everindex_meta.article_passage IN SHARE UPDATE EXCLUSIVE MODE")
+        while counted(connection)[1] < TEXTS:
+            assert process.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        holding.rollback()
+        assert connection.execute(is_valid).fetchone() == (0,)
+        instance = open_instance(migrated)
+        assert instance.passages.due(instance.embedder) == []
+        instance.embed_missing()
+        assert connection.execute(is_valid).fetchone() == (1,)

@@ -121,14 +121,13 @@ class PassageWriter:
             report.failure_reason = f"whole texts were not cut: {exc.what.rstrip('.')}"
             report.next_step = exc.next_step
         if report.passages:
-            passages = self._passages()
-            if passages.engine.known()[1].index_name is None:
-                passages.deploy(reporter=reporter)  # loaded first, indexed afterwards
+            self._deploy_missing(reporter)  # loaded first, indexed afterwards
             self._instance.invalidate()
         return report
 
-    def complete(self) -> PassageReport:
-        """Makes the vectors that passages lack, or have of another model, and removes those of texts that are gone."""
+    def complete(self, *, reporter: Reporter | None = None) -> PassageReport:
+        """Makes the vectors that passages lack, or have of another model, removes those of texts that are gone, and builds the
+        index where a process ended between loading and building."""
         report = PassageReport()
         with connect(self._instance.conninfo, application_name="everindex passages") as connection:
             articles = read_table(connection)
@@ -138,7 +137,19 @@ class PassageWriter:
         done = self._instance.collection(PASSAGES.name).embed_missing()
         report.embedded = done.stored.updated
         report.without_vector, report.failure_reason = done.without_vector, done.failure_reason
+        try:
+            self._deploy_missing(reporter)
+        except PermissionDenied as exc:  # whoever embeds need not own the table
+            report.failure_reason = report.failure_reason or f"the passages have no index: {exc.what.rstrip('.')}"
+            report.next_step = report.next_step or exc.next_step
         return report
+
+    def _deploy_missing(self, reporter: Reporter | None) -> None:
+        """Builds the index of the passages where none serves. Raises what a deploy raises."""
+        passages = self._passages()
+        passages.engine.invalidate()
+        if passages.engine.known()[1].index_name is None:
+            passages.deploy(reporter=reporter)
 
     def _is_there(self) -> bool:
         return self._instance.engine.known()[0].has_passages
