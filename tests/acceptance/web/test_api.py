@@ -55,7 +55,9 @@ def test_get_and_post_take_the_same_filters(client: httpx2.Client) -> None:
     by_get = client.get("/api/search", params={"q": "regular expressions", **asked}).json()["hits"]
     by_post = client.post("/api/search", json={"text": "regular expressions", **asked}).json()["hits"]
 
-    assert by_get == by_post
+    # The second may be ranked by words that have come into memory since: their counts are exact, those before estimated.
+    assert [hit | {"score": None} for hit in by_get] == [hit | {"score": None} for hit in by_post]
+    assert np.allclose([hit["score"] for hit in by_get], [hit["score"] for hit in by_post], rtol=0.01)
     assert len(by_get) == 4
     assert {hit["category"] for hit in by_get} == {"Library"}
     assert all("2016" <= hit["publication_date"] < "2023" for hit in by_get)
