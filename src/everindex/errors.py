@@ -24,6 +24,8 @@ HTTP and the key in logs.
         BodyTooLarge              body-too-large
         ContentTypeRefused        content-type-refused
         AnswerTooLarge            answer-too-large
+        AccessNotConfigured       access-not-configured
+        CredentialsTaken          credentials-taken
       ServerUnreachable           server-unreachable
         ServerHostUnknown         server-host-unknown
         ServerSilent              server-unreachable
@@ -73,6 +75,12 @@ HTTP and the key in logs.
       IncidentLinkNotFound        incident-link-not-found
       SavedSearchNotFound         saved-search-not-found
       AddressUnusable             address-unusable
+      SignInNeeded                sign-in-needed
+        TokenRefused              token-refused
+        SignInRefused             sign-in-refused
+      ScopeMissing                scope-missing
+      TooManyRequests             too-many-requests
+      CredentialsNotFound         credentials-not-found
       DeletionRefused             deletion-refused
       HostRefused                 host-refused
       CrossSiteRefused            cross-site-refused
@@ -539,6 +547,71 @@ class AddressUnusable(EverindexError):
     """The web application cannot listen at its address."""
 
     slug = "address-unusable"
+
+
+class AccessNotConfigured(UsageError):
+    """The web application would be reachable from other machines, and nothing says who may use it."""
+
+    slug = "access-not-configured"
+
+
+class CredentialsTaken(UsageError):
+    """A valid token, or a user, of that name already exists."""
+
+    slug = "credentials-taken"
+
+
+class CredentialsNotFound(EverindexError):
+    """No valid token, or no user, has that name."""
+
+    slug = "credentials-not-found"
+
+
+class SignInNeeded(EverindexError):
+    """A request without a valid token or session, for something that not everybody may do."""
+
+    slug = "sign-in-needed"
+    http_status = 401
+
+    def __init__(self, what: str, *, why: str, next_step: str, challenges: tuple[str, ...] = ()) -> None:
+        """`challenges` are the values of WWW-Authenticate (RFC 9110, 11.6.1)."""
+        super().__init__(what, why=why, next_step=next_step)
+        self.challenges = challenges
+
+
+class TokenRefused(SignInNeeded):
+    """A request with a token that is unknown, expired or revoked."""
+
+    slug = "token-refused"
+
+
+class SignInRefused(SignInNeeded):
+    """A name and password that do not belong together."""
+
+    slug = "sign-in-refused"
+
+
+class ScopeMissing(EverindexError):
+    """A request with a valid token or session whose scope does not include what was requested."""
+
+    slug = "scope-missing"
+    http_status = 403
+
+    def __init__(self, what: str, *, why: str, next_step: str, challenges: tuple[str, ...] = ()) -> None:
+        """`challenges` are the values of WWW-Authenticate."""
+        super().__init__(what, why=why, next_step=next_step)
+        self.challenges = challenges
+
+
+class TooManyRequests(EverindexError):
+    """A client that sent more of the expensive requests than it may in a minute."""
+
+    slug = "too-many-requests"
+    http_status = 429
+
+    def __init__(self, what: str, *, why: str, next_step: str, retry_after_seconds: int) -> None:
+        super().__init__(what, why=why, next_step=next_step)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class DeletionRefused(EverindexError):

@@ -26,6 +26,12 @@ def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
     return found
 
 
+def is_loopback(text: str) -> bool:
+    """Whether `text` is an address that only this machine reaches."""
+    found = address_of(text.partition("%")[0])
+    return found is not None and found.is_loopback
+
+
 def name_of(text: str) -> str | None:
     """`text` as a host name or address: IPv6 without brackets, international names as browsers send them (xn--)."""
     plain = text.strip().lower().removesuffix(".")

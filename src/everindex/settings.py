@@ -114,6 +114,17 @@ class Settings(BaseSettings):
     allowed_hosts: str = _named("EVERINDEX_ALLOWED_HOSTS", "")
     """Additional hosts that the web application serves, in the form that `host_names.names_of` reads."""
 
+    access: Literal["auto", "sign-in", "open", "local"] = _named("EVERINDEX_ACCESS", "auto")
+    """Who may use the web application (docs/decisions/0028): `sign-in` asks everybody for a token or a password, `open` lets
+    everybody read, `local` lets everybody do everything and listens on loopback alone; `auto` is `sign-in` once there is a
+    token or a user, and until then `local`."""
+
+    session_hours: float = _named("EVERINDEX_SESSION_HOURS", 12.0, gt=0, le=8760)
+    """How long a sign-in on the pages lasts."""
+
+    requests_per_minute: int = _named("EVERINDEX_REQUESTS_PER_MINUTE", 120, ge=0, le=1_000_000)
+    """How many of each kind of expensive request one client may send in a minute, unless access is `local`; 0: any number."""
+
     delete_over_http: Literal["off", "on"] = _named("EVERINDEX_DELETE_OVER_HTTP", "off")
     """Whether the web application deletes articles and rows of collections on request (docs/decisions/0025)."""
 

@@ -248,6 +248,36 @@ VERSIONS = (
     COMMENT ON TABLE everindex_meta.article_cut IS
         'how the whole text of an article was cut into passages; `everindex embed` cuts those that have changed';
     """,
+    """
+    CREATE TABLE everindex_meta.access_token (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        name text NOT NULL,
+        digest bytea NOT NULL UNIQUE,
+        scope text NOT NULL CHECK (scope IN ('read', 'write', 'operate')),
+        made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        expires_at timestamptz,
+        revoked_at timestamptz,
+        used_at timestamptz
+    );
+    CREATE UNIQUE INDEX access_token_name_idx ON everindex_meta.access_token (name) WHERE revoked_at IS NULL;
+    COMMENT ON TABLE everindex_meta.access_token IS 'tokens of programs that use the web application, as SHA-256';
+    CREATE TABLE everindex_meta.access_user (
+        name text PRIMARY KEY,
+        password_hash text NOT NULL,
+        scope text NOT NULL CHECK (scope IN ('read', 'write', 'operate')),
+        made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        password_set_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    COMMENT ON TABLE everindex_meta.access_user IS 'people who sign in on the pages, with argon2id hashes of their passwords';
+    CREATE TABLE everindex_meta.access_session (
+        digest bytea PRIMARY KEY,
+        user_name text NOT NULL REFERENCES everindex_meta.access_user ON UPDATE CASCADE ON DELETE CASCADE,
+        made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        expires_at timestamptz NOT NULL
+    );
+    CREATE INDEX access_session_user_name_idx ON everindex_meta.access_session (user_name);
+    COMMENT ON TABLE everindex_meta.access_session IS 'sessions of people who have signed in; cookies as SHA-256';
+    """,
 )
 
 

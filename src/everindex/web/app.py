@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 import everindex
+from everindex.access.authenticator import Authenticator, authenticator_for
 from everindex.articles.instance import Instance
 from everindex.errors import InternalError
 from everindex.host_names import names_of
@@ -27,8 +29,11 @@ from everindex.web.api import saved as saved_api
 from everindex.web.api.answer_schemas import ProblemOut
 from everindex.web.api.openapi import completed
 from everindex.web.http.envelope import Envelope
+from everindex.web.http.gate import Gate
 from everindex.web.http.hosts import Hosts
 from everindex.web.http.problems import as_ours
+from everindex.web.http.request_limits import RequestLimits
+from everindex.web.http.route_scopes import without_rule
 from everindex.web.pages import collections as collection_pages
 from everindex.web.pages import incident as one_incident_page
 from everindex.web.pages import incidents as incident_page
@@ -36,6 +41,7 @@ from everindex.web.pages import index as index_page
 from everindex.web.pages import manual
 from everindex.web.pages import saved as saved_page
 from everindex.web.pages import search as search_page
+from everindex.web.pages import sign_in as sign_in_page
 from everindex.web.pages.assets import serve_asset
 from everindex.web.pages.reference import operations as described_operations
 from everindex.web.pages.render import error_response, page
@@ -55,9 +61,10 @@ DIRECT = {("GET", "/api/search"): api.search, ("GET", "/livez"): operations.live
 class Application(FastAPI):
     """FastAPI with a shortcut to the most frequent handler."""
 
-    def __init__(self, *, hosts: Hosts, **options: Any) -> None:
-        super().__init__(**options, middleware=[Middleware(Envelope, answer_exception=answer_exception, hosts=hosts)])
-        self._direct = Envelope(_answer_directly, answer_exception=answer_exception, hosts=hosts)
+    def __init__(self, *, hosts: Hosts, gate: Gate, **options: Any) -> None:
+        checks: dict[str, Any] = {"answer_exception": answer_exception, "hosts": hosts, "gate": gate}
+        super().__init__(**options, middleware=[Middleware(Envelope, **checks)])
+        self._direct = Envelope(_answer_directly, **checks)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -81,33 +88,58 @@ def create_app(
     instance: Instance,
     *,
     host: str | None = None,
+    authenticator: Authenticator | None = None,
     facets_seconds: float = 60.0,
     index_seconds: float = 10.0,
     verification_seconds: float = 300.0,
 ) -> FastAPI:
     """The web application of an open instance; the caller closes the instance afterwards.
 
-    `host` is the address that the server listens on, if known: one of the hosts that it serves. The three times say how
-    long the filter values, the state of the index and its checks are cached.
+    `host` is the address that the server listens on, if known: one of the hosts that it serves. `authenticator` says who may
+    use it; without one it is that of a server on loopback. The three times say how long the filter values, the state of the
+    index and its checks are cached.
     """
+    settings = instance.settings
+    site = Site(
+        instance, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds,
+        authenticator=authenticator or authenticator_of(instance, is_loopback=True, where="127.0.0.1"),
+    )  # fmt: skip
+    limits = RequestLimits(per_minute=settings.requests_per_minute)
     app = Application(
         title="everindex", version=everindex.__version__, description=DESCRIPTION, docs_url=None, redoc_url=None,
         redirect_slashes=False,
-        hosts=Hosts(bound=host, allowed=names_of(instance.settings.allowed_hosts)),
+        hosts=Hosts(bound=host, allowed=names_of(settings.allowed_hosts)),
+        gate=Gate(site.authenticator, limits, in_database=site.in_database),
         exception_handlers={HTTPException: _answer_refusal, RequestValidationError: _answer_refusal},
     )  # fmt: skip
-    app.state.site = Site(
-        instance, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds
-    )
+    app.state.site, app.state.limits = site, limits
     for part in (
         api, collections_api, saved_api, incidents_api, deletion_api, operations,
-        search_page, saved_page, incident_page, one_incident_page, index_page, collection_pages,
+        search_page, saved_page, incident_page, one_incident_page, index_page, collection_pages, sign_in_page,
     ):  # fmt: skip
         app.include_router(part.router)
     app.add_route("/static/{name:path}", serve_asset, include_in_schema=False)
     app.add_route("/docs", reference_page, include_in_schema=False)
     manual.add_routes(app)
+    missing = without_rule(routes_of(app))
+    if missing:
+        raise RuntimeError(f"routes without a scope, to be listed in web/http/route_scopes.py: {', '.join(missing)}")
     return app
+
+
+def authenticator_of(instance: Instance, *, is_loopback: bool, where: str) -> Authenticator:
+    """Who may use the application of `instance` at an address. Raises AccessNotConfigured, SettingInvalid."""
+    return authenticator_for(instance.connection, access=instance.settings.access, is_loopback=is_loopback, where=where)
+
+
+def routes_of(app: FastAPI) -> list[tuple[str, str]]:
+    """Every route of the application as (method, path template); HEAD is answered as GET."""
+    return [
+        (method, context.path)
+        for context in iter_route_contexts(app.router.routes)
+        for method in sorted((context.methods or set()) - {"HEAD"})
+        if context.path is not None
+    ]
 
 
 async def reference_page(request: Request) -> Response:

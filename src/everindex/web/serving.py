@@ -18,8 +18,9 @@ import uvicorn
 
 from everindex.articles.instance import Instance
 from everindex.errors import AddressUnusable
+from everindex.host_names import is_loopback
 from everindex.index.deploy.cancellation import beside
-from everindex.web.app import create_app
+from everindex.web.app import authenticator_of, create_app
 from everindex.web.http.protocol import Protocol
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,12 @@ def serve(
     """Serves `instance` until SIGINT or SIGTERM, then lets running requests finish and returns.
 
     Port 0 picks a free one. `on_ready(url)` is called in its own thread once the address responds; `on_signal` in
-    another at the signal, so that other work can end while the last responses are sent. Raises AddressUnusable, and
-    whatever `on_ready` raises. Signals are handled only in the main thread.
+    another at the signal, so that other work can end while the last responses are sent. Raises AddressUnusable,
+    AccessNotConfigured where other machines would reach it and nothing says who may use it, and whatever `on_ready` raises.
+    Signals are handled only in the main thread.
     """
     sock = bind(host, port)
-    server = _Server(_config(instance, host), on_ready=on_ready, url=url_of(host, sock), on_signal=on_signal)
+    server = _Server(_config(instance, host, sock), on_ready=on_ready, url=url_of(host, sock), on_signal=on_signal)
     try:
         server.run(sockets=[sock])
     finally:
@@ -60,7 +62,7 @@ def serve_in_thread(instance: Instance, *, host: str = "127.0.0.1", port: int = 
     """Serves `instance` in a thread for the duration of the block and yields its address. Raises AddressUnusable."""
     sock = bind(host, port)
     answers = threading.Event()
-    server = _Server(_config(instance, host), on_ready=lambda url: answers.set(), url=url_of(host, sock))
+    server = _Server(_config(instance, host, sock), on_ready=lambda url: answers.set(), url=url_of(host, sock))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="everindex-web", daemon=True)
     thread.start()
     try:
@@ -126,10 +128,17 @@ def _unusable(host: str, port: int, exc: OSError) -> AddressUnusable:
             )  # fmt: skip
 
 
-def _config(instance: Instance, host: str) -> uvicorn.Config:
+def _config(instance: Instance, host: str, sock: socket.socket) -> uvicorn.Config:
+    """Closes the socket where the application may not be served at its address."""
+    bound = str(sock.getsockname()[0])
+    try:
+        authenticator = authenticator_of(instance, is_loopback=is_loopback(bound), where=host or bound)
+    except BaseException:
+        sock.close()
+        raise
     most = _connections_within_limits(instance.settings.max_connections)
     return uvicorn.Config(
-        create_app(instance, host=host), http=partial(Protocol, most=most),  # type: ignore[arg-type]
+        create_app(instance, host=host, authenticator=authenticator), http=partial(Protocol, most=most),  # type: ignore[arg-type]
         log_config=None, access_log=False, server_header=False,
         proxy_headers=False, lifespan="off", ws="none", timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TypeVar
 
 from starlette.requests import Request
 
+from everindex.access.authenticator import Authenticator
 from everindex.articles.collections.collection import Collection
 from everindex.articles.embedding import Embedder, OpenAICompatibleEmbedder
 from everindex.articles.embedding.choose import choose_embedder
@@ -31,6 +33,8 @@ COMPUTING_WAIT_SECONDS = 10.0
 #: The number of concurrent requests to a remote embedding endpoint, and how long a reader waits for one of these slots.
 EMBEDDING_SLOTS = 8
 EMBEDDING_WAIT_SECONDS = 3.0
+#: The number of passwords that are compared at once: each takes a tenth of a second of a core, and 64 MiB.
+PASSWORD_SLOTS = 1
 #: How long a reader waits for a database connection before the page says that the server is busy.
 DATABASE_WAIT_SECONDS = 10.0
 #: A search page cannot wait as long as an import: one retry, and no attempt after this time.
@@ -42,9 +46,16 @@ class Site:
     """The shared parts of one application."""
 
     def __init__(
-        self, instance: Instance, *, facets_seconds: float, index_seconds: float, verification_seconds: float
+        self,
+        instance: Instance,
+        *,
+        authenticator: Authenticator,
+        facets_seconds: float,
+        index_seconds: float,
+        verification_seconds: float,
     ) -> None:
         self.instance = instance
+        self.authenticator = authenticator
         self._watch_seconds = {"index_seconds": index_seconds, "verification_seconds": verification_seconds}
         self._watches: dict[str, IndexWatch] = {}
         self.ready = ReadyProbe(instance.conninfo, reading=instance.reading)
@@ -54,6 +65,7 @@ class Site:
         self._embedding = ThreadSlots(EMBEDDING_SLOTS, wait_seconds=EMBEDDING_WAIT_SECONDS, refusal=_embedding_busy)
         self._short = ThreadSlots(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
         self._long = ThreadSlots(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
+        self._passwords = ThreadSlots(PASSWORD_SLOTS, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_passwords_busy)
         self._query_embedder: Embedder | None = None
         self.facets: AsyncCache[dict[str, list[Facet]]] = AsyncCache(
             lambda: self.in_database(lambda: read_facets(instance)), seconds=facets_seconds
@@ -97,10 +109,16 @@ class Site:
         """Runs a request to a remote embedding endpoint without holding a database connection."""
         return await self._embedding.run(work)
 
+    async def comparing_passwords(self, work: Callable[[], T]) -> T:
+        """Runs work that compares a password with a hash, and may use one connection. Raises ServerBusy."""
+        return await self._passwords.run(work)
+
     async def compute(self, work: Callable[[], T], *, characters: int) -> T:
         """Runs work that only computes outside the event loop, so that no request waits for another one's page. Raises
-        ServerBusy."""
-        return await (self._long if characters >= LONG_CHARACTERS else self._short).run(work)
+        ServerBusy. Context variables are those of the caller."""
+        context = copy_context()
+        slots = self._long if characters >= LONG_CHARACTERS else self._short
+        return await slots.run(lambda: context.run(work))
 
     def query_embedder(self) -> Embedder:
         """The model that embeds queries; a remote one with short timeouts. May query the database once."""
@@ -141,6 +159,14 @@ def _computing_busy() -> EverindexError:
         "too many large responses are being written.",
         why=f"this one waited {COMPUTING_WAIT_SECONDS:g} seconds for its turn.",
         next_step="try again in a moment; request fewer articles at once (k).",
+    )
+
+
+def _passwords_busy() -> EverindexError:
+    return ServerBusy(
+        "too many people are signing in.",
+        why=f"this sign-in waited {COMPUTING_WAIT_SECONDS:g} seconds for its turn.",
+        next_step="try again in a moment.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The envelope of every request and response: an id, headers, a size limit, host and origin checks, and one log line."""
+"""The envelope of every request and response: an id, headers, a size limit, host and origin checks, the gate, one log line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everindex.errors import BodyTooLarge, CrossSiteRefused
+from everindex.web.http.gate import Gate, audit
+from everindex.web.http.given import has_bearer
 from everindex.web.http.hosts import Hosts
 from everindex.web.http.origin import is_cross_site
 
@@ -45,26 +47,29 @@ Answering = Callable[[Request, Exception], Response]
 class Envelope:
     """The outermost ASGI layer: every request that reaches it gets a response."""
 
-    def __init__(self, app: ASGIApp, *, answer_exception: Answering, hosts: Hosts) -> None:
+    def __init__(self, app: ASGIApp, *, answer_exception: Answering, hosts: Hosts, gate: Gate) -> None:
         self._app = app
         self._hosts = hosts
+        self._gate = gate
         self._answer_exception = answer_exception
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(self._app, self._answer_exception, self._hosts, scope, receive, send).run()
+        await _Exchange(self._app, self._answer_exception, self._hosts, self._gate, scope, receive, send).run()
 
 
 class _Exchange:
     """One request and its response."""
 
     def __init__(
-        self, app: ASGIApp, answer_exception: Answering, hosts: Hosts, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+        self, app: ASGIApp, answer_exception: Answering, hosts: Hosts, gate: Gate, scope: Scope, receive: Receive,
+        send: Send,
+    ) -> None:  # fmt: skip
         self._app = app
         self._hosts = hosts
+        self._gate = gate
         self._answer_exception = answer_exception
         self._headers = Headers(scope=scope)
         self._method: str = scope["method"]
@@ -82,6 +87,7 @@ class _Exchange:
         started = time.perf_counter()
         try:
             self._refuse_unwanted()
+            await self._gate.admit(self._scope, self._headers)
             await self._app(self._scope, self._receive, self._send)
         except (
             ClientDisconnect
@@ -94,6 +100,7 @@ class _Exchange:
             response = self._answer_exception(Request(self._scope), exc)
             await response(self._scope, self._receive, self._send)
         finally:
+            audit(self._scope, method=self._method, status=self._status)
             if access_log.isEnabledFor(logging.INFO):
                 self._log((time.perf_counter() - started) * 1000)
 
@@ -107,7 +114,7 @@ class _Exchange:
 
     def _refuse_unwanted(self) -> None:
         self._hosts.require(self._scope)
-        if is_cross_site(self._method, self._headers):
+        if is_cross_site(self._method, self._headers) and not has_bearer(self._headers):
             raise CrossSiteRefused(
                 "this request came from another site and was rejected.",
                 why="in a browser, only everindex's own pages may make changes.",

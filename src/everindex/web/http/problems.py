@@ -12,7 +12,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from everindex.errors import BodyTooLarge, EverindexError, InternalError, MethodRefused, PageNotFound, UsageError
+from everindex.errors import (
+    BodyTooLarge,
+    EverindexError,
+    InternalError,
+    MethodRefused,
+    PageNotFound,
+    ScopeMissing,
+    SignInNeeded,
+    TooManyRequests,
+    UsageError,
+)
 from everindex.pg.sqlstate import statement_error
 
 #: Retry-After of a 503 response, in seconds.
@@ -37,6 +47,11 @@ def as_problem(error: EverindexError) -> dict[str, Any]:
 
 
 def problem_headers(error: EverindexError) -> dict[str, str]:
+    match error:
+        case SignInNeeded() | ScopeMissing() if error.challenges:
+            return {"www-authenticate": ", ".join(error.challenges)}
+        case TooManyRequests():
+            return {"retry-after": str(error.retry_after_seconds)}
     if error.http_status == 503:
         return {"retry-after": str(RETRY_AFTER_SECONDS)}
     return {"connection": "close"} if isinstance(error, BodyTooLarge) else {}  # the rest of the body is not waited for

@@ -23,6 +23,7 @@ from everindex.errors import EverindexError
 from everindex.message_text import with_backticks
 from everindex.units import duration_text, size_text
 from everindex.web.http.problems import as_problem, prefers_html, problem_headers, problem_response
+from everindex.web.http.viewer import VIEWER
 from everindex.web.pages.assets import asset_url
 from everindex.web.site import Site
 
@@ -76,7 +77,7 @@ def page(
     """A rendered template. A browser may cache a page but must revalidate it; a fragment is never cached."""
     cache_control = "no-store" if template.startswith("_") else "private, no-cache"
     return HTMLResponse(
-        environment().get_template(template).render(values), status_code=status_code,
+        environment().get_template(template).render(values | {"viewer": VIEWER.get()}), status_code=status_code,
         headers={"cache-control": cache_control, "vary": "HX-Request"} | dict(headers or {}),
     )  # fmt: skip
 
@@ -100,6 +101,7 @@ def error_response(request: Request, error: EverindexError, headers: Mapping[str
         "_error.html" if wants_fragment(request) else "error.html", status_code=error.http_status,
         headers=problem_headers(error) | dict(headers or {}), error=as_problem(error),
         request_id=request.scope.get("everindex.request_id", ""), here="",
+        wanted=request.url.path + (f"?{request.url.query}" if request.url.query else "") if request.method == "GET" else "/",
     )  # fmt: skip
 
 

@@ -1,0 +1,201 @@
+"""The gate before all routes: who sends a request, whether its scope is enough, whether it may send another one now.
+
+Guarantees that no route is reached that `route_scopes.py` does not list. Requests by cookie that another site caused are
+refused before (`envelope.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.types import Scope as AsgiScope
+
+from everindex.access.authenticator import Authenticator
+from everindex.access.scopes import Principal, Scope
+from everindex.errors import EverindexError, ScopeMissing, SignInNeeded, TokenRefused
+from everindex.web.http.given import Given, given_in
+from everindex.web.http.origin import SAFE_METHODS
+from everindex.web.http.request_limits import RequestLimits, network_of
+from everindex.web.http.route_scopes import Rule, rules_for
+from everindex.web.http.viewer import VIEWER
+
+log = logging.getLogger(__name__)
+audit_log = logging.getLogger("everindex.audit")
+
+T = TypeVar("T")
+
+#: Where the gate leaves what it found, in the scope of the request.
+PRINCIPAL, RULE, SUBJECT = "everindex.principal", "everindex.rule", "everindex.subject"
+BEARER = 'Bearer realm="everindex"'
+BASIC = 'Basic realm="everindex", charset="UTF-8"'
+#: Characters of an audit line's subject, and of its query.
+MOST_AUDITED = 500
+
+
+class RunInThread(Protocol):
+    """Runs work that queries the database outside of the event loop."""
+
+    def __call__(self, work: Callable[[], T]) -> Awaitable[T]: ...
+
+
+class Gate:
+    """The gate of one application. Its methods run in the event loop."""
+
+    def __init__(self, authenticator: Authenticator, limits: RequestLimits, *, in_database: RunInThread) -> None:
+        self.authenticator = authenticator
+        self.limits = limits
+        self._in_database = in_database
+        self._looking: asyncio.Future[None] | None = None
+
+    async def admit(self, scope: AsgiScope, headers: Mapping[str, str]) -> None:
+        """Lets a request pass, and leaves who sent it in `scope`. Raises SignInNeeded, TokenRefused, ScopeMissing,
+        TooManyRequests, what the database raises, and HTTPException (404, 405) for an address that is not listed."""
+        rules = rules_for(scope["path"])
+        if not rules:
+            raise HTTPException(404)
+        rule = rules.get(scope["method"])
+        if rule is None:
+            raise HTTPException(405)
+        scope[RULE] = rule
+        VIEWER.set(self.authenticator.somebody)
+        if self.authenticator.is_due:
+            self._look_beside()
+        try:
+            principal = await self._principal(scope, headers, rule)
+        except EverindexError:
+            if rule.scope is not Scope.PUBLIC:
+                raise
+            principal = self.authenticator.somebody  # the documentation is shown while the database is away
+        scope[PRINCIPAL] = principal
+        VIEWER.set(principal)
+        if not principal.may(rule.scope):
+            raise _refusal(principal, rule)
+        if rule.limited_as is not None and principal.kind != "local":
+            self.limits.count_expensive(rule.limited_as, _client(principal, scope))
+
+    async def _principal(self, scope: AsgiScope, headers: Mapping[str, str], rule: Rule) -> Principal:
+        given = given_in(headers)
+        if given is None or not rule.identifies or (given.by == "cookie" and self.authenticator.mode == "local"):
+            return self.authenticator.somebody
+        _require_taken(given, rule, method=scope["method"])
+        known = self.authenticator.known(given.secret)
+        if known is None:
+            known = await self._found(given, network_of(address_of_client(scope)))
+        if known is not None:
+            return known
+        if given.by == "cookie":  # a session that is over: the page says what to do next
+            return self.authenticator.somebody
+        raise _refused(given, rule)
+
+    async def _found(self, given: Given, address: str) -> Principal | None:
+        if given.by == "cookie":
+            return await self._in_database(lambda: self.authenticator.find(given.secret, kind="session"))
+        self.limits.require_few_wrong_secrets(address)
+        found = await self._in_database(lambda: self.authenticator.find(given.secret, kind="token"))
+        if found is None:
+            self.limits.count_wrong_secret(address)
+        return found
+
+    def _look_beside(self) -> None:
+        """Asks in the background whether there are tokens or users by now; no request waits for it."""
+        self.authenticator.postpone()
+
+        async def look() -> None:
+            try:
+                await self._in_database(self.authenticator.look)
+            except EverindexError as exc:
+                log.debug("could not look for tokens and users: %s", exc.slug)
+            except Exception:
+                log.exception("could not look for tokens and users")
+
+        self._looking = asyncio.ensure_future(look())
+
+
+def address_of_client(scope: AsgiScope) -> str:
+    """The address that a request came from; a proxy's own where there is one."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _client(principal: Principal, scope: AsgiScope) -> str:
+    return principal.label if principal.name else network_of(address_of_client(scope))
+
+
+def _require_taken(given: Given, rule: Rule, *, method: str) -> None:
+    """Raises SignInNeeded for credentials of a kind that this route does not take."""
+    if given.by in ("bearer", "cookie"):
+        return
+    if given.by == "basic" and rule.takes_basic and method in SAFE_METHODS:
+        return
+    raise SignInNeeded(
+        "this kind of authentication is not accepted here.",
+        why="a token is sent as  Authorization: Bearer TOKEN ; feeds and exports also take it as the password of HTTP Basic.",
+        next_step="send it that way; on the pages, sign in at  /sign-in .",
+        challenges=_challenges(rule),
+    )
+
+
+def _challenges(rule: Rule) -> tuple[str, ...]:
+    return (BEARER, BASIC) if rule.takes_basic else (BEARER,)
+
+
+def _refusal(principal: Principal, rule: Rule) -> EverindexError:
+    wanted = rule.scope.text
+    if principal.name is None:
+        may = "everybody may read, but " if principal.may(Scope.READ) else ""
+        return SignInNeeded(
+            "this needs a sign-in or a token.",
+            why=f"{may}this request needs the scope {wanted}, and it has no valid session and no token.",
+            next_step=f"sign in at  /sign-in , or send  Authorization: Bearer TOKEN  with a token of scope {wanted}.",
+            challenges=_challenges(rule),
+        )
+    command = "user create" if principal.kind == "user" else "token create"
+    return ScopeMissing(
+        f"{principal.label} may not do this.",
+        why=f"it needs the scope {wanted}; {principal.label} has the scope {principal.scope.text}.",
+        next_step=f"ask whoever operates this server for one with more:  everindex {command} NAME --scope {wanted} .",
+        challenges=(f'{BEARER}, error="insufficient_scope", scope="{wanted}"',),
+    )
+
+
+def _refused(given: Given, rule: Rule) -> TokenRefused:
+    first, *others = _challenges(rule)
+    return TokenRefused(
+        "the token of this request is not valid.",
+        why="it is unknown, expired or revoked; the request was not answered without it either.",
+        next_step="use a valid one:  everindex token list  shows which there are,  everindex token create NAME  makes one.",
+        challenges=(f'{first}, error="invalid_token"', *others),
+    )
+
+
+def audit(scope: AsgiScope, *, method: str, status: int | None) -> None:
+    """Writes the line about a request that changes something, or signs somebody in or out: who, what, from where, and what
+    came of it. Bodies, passwords, tokens and cookies are never part of it."""
+    rule: Rule | None = scope.get(RULE)
+    if rule is None or not rule.is_audited or not audit_log.isEnabledFor(logging.INFO):
+        return
+    principal: Principal | None = scope.get(PRINCIPAL)
+    who = principal.label if principal is not None else "somebody with no valid credentials"
+    what = _plain(f"{scope['path']}{_query(scope)}")
+    subject = _plain(str(scope.get(SUBJECT, "")))
+    extra: dict[str, Any] = {
+        "event": "audit", "who": who, "method": method, "what": what, "subject": subject, "status": status,
+        "address": address_of_client(scope), "request_id": scope.get("everindex.request_id"),
+    }  # fmt: skip
+    audit_log.info(
+        "%s: %s %s%s → %s", who, method, what, f" ({subject})" if subject else "", status or "client-gone", extra=extra
+    )
+
+
+def _query(scope: AsgiScope) -> str:
+    query = scope["query_string"].decode("latin-1")
+    return f"?{query}" if query else ""
+
+
+def _plain(text: str) -> str:
+    """One line of limited length, whatever it was."""
+    return text.encode("unicode_escape").decode()[:MOST_AUDITED]
