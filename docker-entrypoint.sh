@@ -20,6 +20,7 @@
 #   ALEMBIC_CONFIG        a different alembic.ini than the one beside this script
 # Variables of the application that containers set most often (docs/settings.md lists all):
 #   EVERINDEX_HOST PORT                           where the web application listens: 0.0.0.0 in the image, 8000
+#   EVERINDEX_ACCESS                              who may use it: sign-in, or open (everybody reads); see docs/access.md
 #   OPENAI_API_KEY OPENAI_BASE_URL EMBEDDING_MODEL   another embedding model (or OPENAI_API_KEY_FILE)
 #   EVERINDEX_DIMENSIONS                          width of articles.embedding, read by the first migration only; 1536
 #   EVERINDEX_LOG_LEVEL EVERINDEX_LOG_FORMAT      INFO; console, or json

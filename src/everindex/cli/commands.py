@@ -268,4 +268,16 @@ COMMANDS = (
         "Diagnosis",
         exits={3: "a statement uses no vector index", 2: "a statement cannot be checked"},
     ),
+    ListedCommand(
+        "token",
+        "tokens:token",
+        "List the tokens with which programs use the web application; `create NAME` prints a new one, `revoke NAME` ends one.",
+        "Access",
+    ),
+    ListedCommand(
+        "user",
+        "users:user",
+        "List the people who sign in on the pages; `create NAME` and `password NAME` ask for a password, `remove NAME` ends it.",
+        "Access",
+    ),
 )

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 import everindex
 from everindex.access.authenticator import Authenticator, authenticator_for
+from everindex.access.scopes import Principal
 from everindex.articles.instance import Instance
 from everindex.errors import InternalError
 from everindex.host_names import names_of
@@ -65,10 +66,16 @@ class Application(FastAPI):
         checks: dict[str, Any] = {"answer_exception": answer_exception, "hosts": hosts, "gate": gate}
         super().__init__(**options, middleware=[Middleware(Envelope, **checks)])
         self._direct = Envelope(_answer_directly, **checks)
+        self._authenticator = gate.authenticator
+        self._described_for: Principal | None = None
 
     def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            self.openapi_schema = completed(super().openapi(), ProblemOut.model_json_schema())
+        everybody = self._authenticator.somebody
+        if self.openapi_schema is None or self._described_for != everybody:
+            self.openapi_schema = None
+            document = super().openapi()
+            self.openapi_schema = completed(document, ProblemOut.model_json_schema(), everybody=everybody)
+            self._described_for = everybody
         return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

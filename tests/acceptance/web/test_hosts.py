@@ -14,7 +14,6 @@ from everindex.errors import HostRefused, SettingInvalid
 from everindex.host_names import name_of, names_of
 from everindex.settings import read_settings
 from everindex.web import serving
-from everindex.web.app import create_app
 from everindex.web.http.hosts import Hosts
 
 FORGED = [
@@ -163,12 +162,8 @@ def test_on_the_wire(web_url: str, request_: bytes, status: int) -> None:
 
 
 def test_the_setting_reaches_the_server(web_instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_to_a_name(instance: Instance, *, host: str) -> Any:
-        settings = instance.settings.model_copy(update={"allowed_hosts": "search.example.org"})
-        monkeypatch.setattr(instance, "settings", settings)
-        return create_app(instance, host=host)
-
-    monkeypatch.setattr(serving, "create_app", open_to_a_name)
+    settings = web_instance.settings.model_copy(update={"allowed_hosts": "search.example.org", "access": "open"})
+    monkeypatch.setattr(web_instance, "settings", settings)
     with serving.serve_in_thread(web_instance, host="0.0.0.0") as url:
         assert httpx2.get(f"{url}/livez").status_code == 200
         assert httpx2.get(f"{url}/livez", headers={"host": "search.example.org"}).status_code == 200

@@ -108,7 +108,7 @@ def test_a_database_that_hangs_is_told_within_two_seconds(
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never says a word
         app = create_app(web_instance)
         app.state.site.ready = ReadyProbe(f"host=127.0.0.1 port={silent.getsockname()[1]} dbname=x user=x")
-        monkeypatch.setattr(serving, "create_app", lambda instance, *, host: app)
+        monkeypatch.setattr(serving, "create_app", lambda instance, **_: app)
         with serving.serve_in_thread(web_instance) as url, httpx2.Client(base_url=url, timeout=30) as client:
             for _ in range(2):
                 started = time.monotonic()

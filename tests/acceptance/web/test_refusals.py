@@ -14,7 +14,6 @@ import pytest
 
 from everindex.articles.instance import Instance
 from everindex.web import serving
-from everindex.web.app import create_app
 
 JSON = {"content-type": "application/json"}
 
@@ -221,16 +220,13 @@ def test_a_browser_gets_the_error_as_a_page_with_the_request_id(client: httpx2.C
 def test_a_fault_of_the_program_is_logged_and_tells_nothing_of_the_inside(
     web_instance: Instance, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = create_app(web_instance)
-    monkeypatch.setattr(serving, "create_app", lambda instance, *, host: app)
-
-    @app.get("/fault")
-    async def fault() -> None:
+    def fault(uri: str) -> None:
         raise RuntimeError("the secret is 42")
 
+    monkeypatch.setattr(web_instance, "article", fault)
     with caplog.at_level(logging.ERROR), serving.serve_in_thread(web_instance) as url:
-        as_json = httpx2.get(f"{url}/fault")
-        as_page = httpx2.get(f"{url}/fault", headers={"accept": "text/html"})
+        as_json = httpx2.get(f"{url}/api/article?uri=x")
+        as_page = httpx2.get(f"{url}/article?uri=x", headers={"accept": "text/html"})
 
     problem = assert_problem(as_json, 500, "internal")
     assert as_json.headers["x-request-id"] in problem["detail"]

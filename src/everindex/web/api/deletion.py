@@ -92,9 +92,9 @@ def _require_allowed(site: Site) -> None:
     if site.instance.settings.delete_over_http == "off":
         raise DeletionRefused(
             "this server deletes nothing over HTTP.",
-            why="there is no login, so whoever reaches the server could delete; EVERINDEX_DELETE_OVER_HTTP is off.",
-            next_step="run  everindex delete  where the database is reached; or put a proxy with a login before the server "
-            "and start it with EVERINDEX_DELETE_OVER_HTTP=on.",
+            why="EVERINDEX_DELETE_OVER_HTTP is off, since one request could delete thousands of articles.",
+            next_step="run  everindex delete  where the database is reached; or start the server with "
+            "EVERINDEX_DELETE_OVER_HTTP=on: then whoever may write may also delete.",
         )
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from everindex.web.http.inputs import require_type
+from everindex.web.http.inputs import note_subject, require_type
 from everindex.web.http.problems import validation_error
 from everindex.web.site import site_of
 
@@ -28,7 +28,9 @@ PAUSE_SECONDS = 0.005
 
 async def read_json(request: Request, model: type[M]) -> M:
     """The body as `model`. Raises ContentTypeRefused, UsageError (bad-input), BodyTooLarge."""
-    return await read_json_as(request, model, lambda read: read)
+    read = await read_json_as(request, model, lambda read: read)
+    note_subject(request, vars(read))
+    return read
 
 
 async def read_json_as(request: Request, model: type[M], make: Callable[[M], T]) -> T:

@@ -15,6 +15,7 @@ from everindex.articles.search.filters import NO_FILTERS, AnyFilters, both
 from everindex.articles.search.filters.conditions import parse_json
 from everindex.articles.search.filters.days import day_after, first_day
 from everindex.errors import ContentTypeRefused, QueryInvalid, UsageError
+from everindex.web.http.gate import SUBJECT
 from everindex.web.http.problems import validation_error
 
 M = TypeVar("M", bound=BaseModel)
@@ -34,7 +35,20 @@ async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, the last value of each; bytes that are not UTF-8 become U+FFFD."""
     require_type(request, FORM)
     body = await request.body()
-    return _fields(body, of="form")
+    fields = _fields(body, of="form")
+    note_subject(request, fields)
+    return fields
+
+
+#: Fields that name what a request changes; an audit line shows them, and no others.
+NAMING = ("name", "incident_name", "topic", "status", "article", "saved_search", "uris", "expires_at")
+
+
+def note_subject(request: Request, fields: Mapping[str, Any]) -> None:
+    """Leaves the names of what a request changes for its audit line (web/http/gate.py)."""
+    named = {name: fields[name] for name in NAMING if fields.get(name)}
+    if named:
+        request.scope[SUBJECT] = ", ".join(f"{name}={value}" for name, value in named.items())
 
 
 def _fields(encoded: bytes, *, of: str) -> dict[str, str]:
