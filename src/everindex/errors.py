@@ -18,14 +18,14 @@ HTTP and the key in logs.
         ExtraMissing              extra-missing
         IncidentExists            incident-exists
         SavedSearchExists         saved-search-exists
+        AccessNotConfigured       access-not-configured
+        CredentialsTaken          credentials-taken
         HeadTooLarge              head-too-large
         RequestMalformed          request-malformed
         RequestTimedOut           request-timed-out
         BodyTooLarge              body-too-large
         ContentTypeRefused        content-type-refused
         AnswerTooLarge            answer-too-large
-        AccessNotConfigured       access-not-configured
-        CredentialsTaken          credentials-taken
       ServerUnreachable           server-unreachable
         ServerHostUnknown         server-host-unknown
         ServerSilent              server-unreachable
@@ -75,12 +75,12 @@ HTTP and the key in logs.
       IncidentLinkNotFound        incident-link-not-found
       SavedSearchNotFound         saved-search-not-found
       AddressUnusable             address-unusable
+      CredentialsNotFound         credentials-not-found
       SignInNeeded                sign-in-needed
         TokenRefused              token-refused
         SignInRefused             sign-in-refused
       ScopeMissing                scope-missing
       TooManyRequests             too-many-requests
-      CredentialsNotFound         credentials-not-found
       DeletionRefused             deletion-refused
       HostRefused                 host-refused
       CrossSiteRefused            cross-site-refused
