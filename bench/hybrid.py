@@ -32,8 +32,8 @@ from everindex.articles.search.keyword.document import INDEX_NAME
 from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.articles.search.keyword.ranking import find
 from everindex.articles.search.keyword.snippet import with_snippets
-from everindex.articles.search.parsed_query import parse
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.parsed_query import parse
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.migrate import runner
 from everindex.migrate.chain import BEFORE_INDEX
 from everindex.pg.embedded import running as embedded

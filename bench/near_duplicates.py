@@ -21,7 +21,7 @@ from corpus import sample_vectors
 
 from everindex.articles.importers import read_source, sample_source
 from everindex.articles.model import Article
-from everindex.articles.search.grouping import is_near_duplicate, overlap, words_of_text
+from everindex.articles.search.results.grouping import is_near_duplicate, overlap, words_of_text
 
 BANDS = (0.0, 1e-6, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.15, 0.20, 0.30)
 COMPARED = 60

@@ -14,8 +14,8 @@ import numpy as np
 from article_corpus import corpus_arguments, corpus_of, instance_with, near
 
 from everindex.articles.instance import Instance
-from everindex.articles.search.cursor import Cursor
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.cursor import Cursor
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.articles.shape.hit import Hit
 
 K = 10

@@ -36,7 +36,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search.keyword.document import document, query, ranking_document
 from everindex.articles.search.keyword.ranking import find
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.search_request import Page, SearchRequest
 
 K = 10
 KINDS = (

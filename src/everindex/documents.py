@@ -20,8 +20,8 @@ from everindex.articles.collections.collection import Collection
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Mode
-from everindex.articles.search.request import SearchRequest, as_filters
-from everindex.articles.search.selection import read_vectors
+from everindex.articles.search.request.search_request import SearchRequest, as_filters
+from everindex.articles.search.results.selection import read_vectors
 from everindex.articles.shape.hit import Hit
 from everindex.articles.shape.spec import CollectionSpec, Metric, VectorType
 from everindex.errors import CollectionInvalid, CollectionNotFound, QueryInapplicable

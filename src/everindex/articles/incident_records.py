@@ -27,7 +27,7 @@ from everindex.articles.incidents import (
 from everindex.articles.lookup import read_article
 from everindex.articles.model import VISIBLE
 from everindex.articles.saved_searches import SavedSearches
-from everindex.articles.search.request import check_query
+from everindex.articles.search.request.search_request import check_query
 from everindex.articles.searchable import Searchable
 from everindex.articles.table import CollectionTable
 from everindex.errors import IncidentLinkNotFound, QueryInapplicable, QueryInvalid

@@ -33,8 +33,8 @@ from everindex.articles.model import Answer, Article, RowProblem
 from everindex.articles.passages.writer import PassageWriter
 from everindex.articles.saved_searches import SavedSearches
 from everindex.articles.search.filters import AnyFilters
-from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
-from everindex.articles.search.request import as_filters
+from everindex.articles.search.request.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request.search_request import as_filters
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.spec import CollectionSpec, Metric, VectorType
 from everindex.articles.table import read_table

@@ -141,7 +141,7 @@ Strategy = Literal[
 
 
 #: Makes the cursor of the page that begins after the first n hits of an answer; where near-duplicates are grouped, with what
-#: the page has shown (search/cursor.py: Grouped).
+#: the page has shown (search/request/cursor.py: Grouped).
 CutAfter = Callable[[int, Any], str | None]
 
 FacetSource = Literal["filters", "words", "nearest"]

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from everindex.articles.model import DEFAULT_MODE, MAX_K, VISIBLE_PATTERN, Answer, Filters, Mode
 from everindex.articles.search.filters import NAMES
 from everindex.articles.search.filters.days import first_day
-from everindex.articles.search.request import SearchRequest, as_filters, check_numbers, choose_mode
+from everindex.articles.search.request.search_request import SearchRequest, as_filters, check_numbers, choose_mode
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.hit import Hit
 from everindex.errors import QueryInvalid, SavedSearchExists, SavedSearchNotFound

@@ -33,11 +33,11 @@ from everindex.articles.recall_queries import RecallQueries
 from everindex.articles.search.filters import AnyFilters
 from everindex.articles.search.keyword.row_words import RowWords
 from everindex.articles.search.keyword.search import KeywordSearch
-from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
 from everindex.articles.search.passages import PassageSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
-from everindex.articles.search.request import SearchRequest, as_filters, check_query
-from everindex.articles.search.rerank import Reranker
+from everindex.articles.search.request.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request.search_request import SearchRequest, as_filters, check_query
+from everindex.articles.search.results.rerank import Reranker
 from everindex.articles.search.service import SearchService
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation

@@ -14,7 +14,7 @@ from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Filters
 from everindex.articles.partial_indexes import read_partial_indexes
 from everindex.articles.recall_queries import RecallQueries
-from everindex.articles.search.request import require_width
+from everindex.articles.search.request.search_request import require_width
 from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.state import serving_of
 from everindex.articles.search.vector.strategy import choose

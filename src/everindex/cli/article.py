@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request.options import NEAR_DUPLICATE_DISTANCE
 from everindex.cli.collection_option import CollectionOption
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.search import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from everindex.articles.model import MAX_K, MODES, Mode
-from everindex.articles.search.options import MAX_RERANK
+from everindex.articles.search.request.options import MAX_RERANK
 from everindex.cli.collection_option import CollectionOption
 from everindex.cli.measure import write_text
 from everindex.cli.output import JsonOption, print_json, row_progress, say, tell

@@ -22,8 +22,8 @@ from everindex.articles.model import DEFAULT_MODE, Answer, Facets, Filters, Mode
 from everindex.articles.search.filters import both
 from everindex.articles.search.filters.conditions import parse_json
 from everindex.articles.search.keyword.snippet import title_and_body
-from everindex.articles.search.numbered_pages import is_numbered
-from everindex.articles.search.request import SearchRequest, choose_mode
+from everindex.articles.search.request.search_request import SearchRequest, choose_mode
+from everindex.articles.search.results.numbered_pages import is_numbered
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.hit import Hit

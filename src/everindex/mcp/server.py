@@ -18,7 +18,7 @@ from everindex import __version__
 from everindex.articles.collections.registry import declared_indexes
 from everindex.articles.instance import Instance
 from everindex.articles.model import DEFAULT_MODE, Mode
-from everindex.articles.search.request import SearchRequest, as_filters
+from everindex.articles.search.request.search_request import SearchRequest, as_filters
 from everindex.articles.searchable import Searchable
 from everindex.errors import EverindexError, ExtraMissing
 from everindex.index.recall.verify import prove_index

@@ -14,7 +14,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.embedding import static
 from everindex.articles.instance import Instance
 from everindex.articles.search.keyword import snippet
-from everindex.articles.search.parsed_query import parse
+from everindex.articles.search.request.parsed_query import parse
 from everindex.cli.serve import prepare_text_search
 from everindex.settings import Settings
 from everindex.web.api import answers

@@ -12,10 +12,10 @@ from psycopg import sql as pgsql
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Facets
-from everindex.articles.search import facet_counts
 from everindex.articles.search.filters import where
 from everindex.articles.search.filters.conditions import parse_condition
 from everindex.articles.search.filters.facets import MAX_FACETS, facets_of, facets_statement
+from everindex.articles.search.results import facet_counts
 from everindex.articles.table import read_table
 from everindex.errors import QueryInapplicable, QueryInvalid, StatementTimedOut
 from everindex.pg.connections import connect

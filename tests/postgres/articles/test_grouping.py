@@ -12,8 +12,8 @@ import pytest
 from everindex.articles.collections.collection import Collection
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer
-from everindex.articles.search.grouping import is_near_duplicate, words_of_text
-from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.results.grouping import is_near_duplicate, words_of_text
 from everindex.articles.shape.hit import Hit
 from everindex.errors import QueryInvalid
 from golden_answers import Golden

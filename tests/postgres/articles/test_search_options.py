@@ -13,8 +13,8 @@ from test_search_golden import query_of, some_filters
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article, Filters
-from everindex.articles.search import selection
-from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.results import selection
 from everindex.errors import QueryInvalid
 from golden_answers import TOLERANCE, Golden
 

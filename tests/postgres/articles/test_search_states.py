@@ -14,7 +14,7 @@ import pytest
 from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
-from everindex.articles.search import slow_log
+from everindex.articles.search.diagnostics import slow_log
 from everindex.articles.search.vector import engine as engine_module
 from everindex.errors import QueryInvalid, StatementTimedOut
 from everindex.index.catalog.observe import in_search_path

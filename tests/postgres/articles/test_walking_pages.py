@@ -16,7 +16,7 @@ from test_search_golden import query_of, some_filters
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import MAX_K, Answer, Article, Filters
-from everindex.articles.search.request import rounded
+from everindex.articles.search.request.search_request import rounded
 from everindex.articles.search.vector.strategy import MOST_BY_INDEX, Serving, choose_further
 from everindex.articles.shape.hit import Hit
 from everindex.errors import CursorRefused, QueryInvalid

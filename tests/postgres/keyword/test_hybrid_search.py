@@ -16,7 +16,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
 from everindex.articles.search.hybrid import evidence, merged
 from everindex.articles.search.keyword.ranking import find
-from everindex.articles.search.request import Page, SearchRequest, as_filters
+from everindex.articles.search.request.search_request import Page, SearchRequest, as_filters
 from everindex.errors import EmbeddingFailed, EmbeddingModelsMixed, QueryInvalid
 from everindex.settings import Settings
 from words_in_memory import remembered

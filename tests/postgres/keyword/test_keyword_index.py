@@ -21,7 +21,7 @@ from everindex.articles.search.keyword.document import INDEX_NAME, NEXT_NAME, PR
 from everindex.articles.search.keyword.index import ensure as keyword_index
 from everindex.articles.search.keyword.index import observed
 from everindex.articles.search.keyword.index.ensure import ensure_words
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.errors import LockNotObtained, SettingInvalid
 from everindex.index.reporter import Reporter
 from everindex.index.spec import BuildPolicy

@@ -15,7 +15,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article, Filters
 from everindex.articles.search.keyword.document import INDEX_NAME, SUMMARY_CHARACTERS
 from everindex.articles.search.keyword.ranking import find
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.errors import QueryInvalid, SettingInvalid
 
 ARTICLES = animals()

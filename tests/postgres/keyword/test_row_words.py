@@ -18,7 +18,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Answer, Article
 from everindex.articles.search.keyword.ranking import find
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.settings import Settings
 from templates import migrate
 from words_in_memory import remembered

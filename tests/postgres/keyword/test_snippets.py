@@ -14,7 +14,7 @@ from article_hits import article_hit
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.articles.search.keyword.snippet import LEAST_CHARACTERS, MOST_CHARACTERS, WHOLE_CHARACTERS, with_snippets
-from everindex.articles.search.parsed_query import parse
+from everindex.articles.search.request.parsed_query import parse
 from everindex.articles.shape.hit import Hit
 from everindex.web.pages.render import highlighted
 

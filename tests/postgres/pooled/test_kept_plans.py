@@ -14,7 +14,7 @@ from psycopg import sql
 
 from everindex.articles.instance import Instance
 from everindex.articles.model import Filters
-from everindex.articles.search.request import SearchRequest
+from everindex.articles.search.request.search_request import SearchRequest
 from everindex.articles.search.vector import statement
 from everindex.pg import roundtrip
 from everindex.pg.connections import Connection

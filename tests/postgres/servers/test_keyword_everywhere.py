@@ -11,7 +11,7 @@ from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
 from everindex.articles.search.keyword.document import INDEX_NAME
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.migrate import runner
 from everindex.settings import Settings, current_settings
 from every_server import KINDS, Kind, server

@@ -23,7 +23,7 @@ from everindex.articles.search.filters.conditions import (
     parse_condition,
     parse_json,
 )
-from everindex.articles.search.request import as_filters
+from everindex.articles.search.request.search_request import as_filters
 from everindex.errors import FilterInvalid
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everindex.articles.model import MAX_URI_BYTES
-from everindex.articles.search.cursor import (
+from everindex.articles.search.request.cursor import (
     MOST_SEEN,
     VERSION,
     Cursor,

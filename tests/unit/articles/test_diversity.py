@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everindex.articles.search.options import check_threshold, check_weight_of_variety
-from everindex.articles.search.selection import most_diverse, unit, without_near_duplicates
+from everindex.articles.search.request.options import check_threshold, check_weight_of_variety
+from everindex.articles.search.results.selection import most_diverse, unit, without_near_duplicates
 from everindex.errors import QueryInvalid
 
 

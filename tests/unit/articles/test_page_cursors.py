@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from article_hits import article_hit
-from everindex.articles.search.cursor import (
+from everindex.articles.search.request.cursor import (
     MOST_SEEN,
     Cursor,
     after_nearest,

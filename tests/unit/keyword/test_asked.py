@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everindex.articles.search.parsed_query import MOST_WORDS, parse
+from everindex.articles.search.request.parsed_query import MOST_WORDS, parse
 
 
 @pytest.mark.parametrize(

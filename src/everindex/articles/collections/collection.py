@@ -15,7 +15,7 @@ from everindex.articles.ingest.writer import CollectionWriter
 from everindex.articles.lookup import read_row, read_rows
 from everindex.articles.model import RowProblem
 from everindex.articles.search.keyword.index.ensure import ensure_words
-from everindex.articles.search.request import as_filters
+from everindex.articles.search.request.search_request import as_filters
 from everindex.articles.searchable import Searchable
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import read_table

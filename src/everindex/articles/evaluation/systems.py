@@ -20,8 +20,8 @@ from everindex.articles.embedding.local.cross_encoder import CrossEncoder
 from everindex.articles.evaluation.judgements import JudgedQuery
 from everindex.articles.model import Mode
 from everindex.articles.search.hybrid import DEPTH, fuse
-from everindex.articles.search.request import SearchRequest
-from everindex.articles.search.rerank import joined_text, text_of
+from everindex.articles.search.request.search_request import SearchRequest
+from everindex.articles.search.results.rerank import joined_text, text_of
 from everindex.articles.searchable import Searchable
 from everindex.articles.table import CollectionTable
 from everindex.errors import EmbeddingFailed, UsageError

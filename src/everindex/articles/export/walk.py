@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from everindex.articles.export.writers import FORMATS, ExportFormat, ExportWriter
 from everindex.articles.model import MAX_K, Answer
-from everindex.articles.search.request import SearchRequest
+from everindex.articles.search.request.search_request import SearchRequest
 from everindex.errors import QueryInapplicable, QueryInvalid, UsageError
 
 #: The most hits of one export.

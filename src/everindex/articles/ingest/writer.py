@@ -37,7 +37,7 @@ from everindex.articles.model import RowProblem
 from everindex.articles.search.filters import AnyFilters, expired
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.query_vectors import QueryEmbedder
-from everindex.articles.search.request import require_width
+from everindex.articles.search.request.search_request import require_width
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import read_table

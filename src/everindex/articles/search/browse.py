@@ -16,9 +16,9 @@ from typing import Any
 from psycopg import sql
 
 from everindex.articles.model import Answer
-from everindex.articles.search.cursor import Cursor, Grouped, seen_digest, with_groups
 from everindex.articles.search.filters import where
-from everindex.articles.search.request import Page
+from everindex.articles.search.request.cursor import Cursor, Grouped, seen_digest, with_groups
+from everindex.articles.search.request.search_request import Page
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.table import CollectionTable
 from everindex.errors import CursorRefused

@@ -17,10 +17,10 @@ from typing import Any
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import Answer
 from everindex.articles.search.browse import browse
-from everindex.articles.search.cursor import Cursor, Grouped, Part, not_seen, with_groups
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.keyword.snippet import with_snippets
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.cursor import Cursor, Grouped, Part, not_seen, with_groups
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.shape.hit import Hit
 from everindex.articles.table import CollectionTable

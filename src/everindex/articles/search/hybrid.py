@@ -26,7 +26,7 @@ from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import MAX_K, Answer
-from everindex.articles.search.cursor import seen_digest
+from everindex.articles.search.diagnostics.slow_log import log_slow
 from everindex.articles.search.filters import names_of
 from everindex.articles.search.keyword.document import document, query
 from everindex.articles.search.keyword.ranking import Found, find
@@ -35,8 +35,8 @@ from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.keyword.state import Known
 from everindex.articles.search.passages import PassageSearch
 from everindex.articles.search.query_vectors import QueryVector
-from everindex.articles.search.request import Page
-from everindex.articles.search.slow_log import log_slow
+from everindex.articles.search.request.cursor import seen_digest
+from everindex.articles.search.request.search_request import Page
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.shape.hit import Hit
 from everindex.errors import EverindexError

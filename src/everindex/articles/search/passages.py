@@ -27,7 +27,7 @@ from everindex.articles.search.keyword.ranking import MOST_RANKED, WIDENED, Foun
 from everindex.articles.search.keyword.row_words import RowWords
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.keyword.state import Known
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.shape.passage import Passage

@@ -17,7 +17,7 @@ from everindex.articles.connections.reading import Reading
 from everindex.articles.embedding import Embedder, OpenAICompatibleEmbedder, choose_embedder, embed_queries
 from everindex.articles.embedding.recent import RecentVectors
 from everindex.articles.model import VISIBLE
-from everindex.articles.search.request import SearchRequest, check_query
+from everindex.articles.search.request.search_request import SearchRequest, check_query
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.table_models import TableModels, read_table_models, unrecorded_error
 from everindex.errors import (

@@ -21,21 +21,29 @@ from everindex.articles.lookup import read_vector
 from everindex.articles.model import Answer
 from everindex.articles.search.browse import browse
 from everindex.articles.search.by_date import ByDate
-from everindex.articles.search.cursor import ENDS_HERE, MAX_RANKED, Cursor, Grouped, Part, after_ranked, with_groups
-from everindex.articles.search.date_texts import DateTexts, with_notice
-from everindex.articles.search.facet_counts import FacetCounts
 from everindex.articles.search.filters import compares_dates, unexpired
+from everindex.articles.search.filters.date_texts import DateTexts, with_notice
 from everindex.articles.search.filters.filter_use import FilterUse
-from everindex.articles.search.grouping import grouped
 from everindex.articles.search.hybrid import HybridSearch, why_by_words
 from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.search import KeywordSearch
-from everindex.articles.search.numbered_pages import is_numbered, numbered_page, placed_page
 from everindex.articles.search.passages import PassageSearch
 from everindex.articles.search.query_vectors import QueryEmbedder, QueryVector
-from everindex.articles.search.request import Page, SearchRequest, checked_vector, require_width
-from everindex.articles.search.rerank import Reranker
-from everindex.articles.search.selection import (
+from everindex.articles.search.request.cursor import (
+    ENDS_HERE,
+    MAX_RANKED,
+    Cursor,
+    Grouped,
+    Part,
+    after_ranked,
+    with_groups,
+)
+from everindex.articles.search.request.search_request import Page, SearchRequest, checked_vector, require_width
+from everindex.articles.search.results.facet_counts import FacetCounts
+from everindex.articles.search.results.grouping import grouped
+from everindex.articles.search.results.numbered_pages import is_numbered, numbered_page, placed_page
+from everindex.articles.search.results.rerank import Reranker
+from everindex.articles.search.results.selection import (
     candidates_for_variety,
     distinct,
     for_variety,

@@ -9,12 +9,12 @@ import numpy as np
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import MAX_K, Answer
-from everindex.articles.search.cursor import seen_digest
 from everindex.articles.search.keyword.ranking import find
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.passages import PassageSearch, by_distance, by_score
-from everindex.articles.search.request import Page
+from everindex.articles.search.request.cursor import seen_digest
+from everindex.articles.search.request.search_request import Page
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.shape.hit import Hit
 from everindex.pg.connections import Connection

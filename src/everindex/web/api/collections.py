@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from everindex.articles.collections.description import describe
 from everindex.articles.model import VISIBLE
-from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
-from everindex.articles.search.request import SearchRequest, choose_mode
+from everindex.articles.search.request.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request.search_request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answer_schemas import CollectionAnswerOut, CollectionsOut, RowOut
 from everindex.web.api.answers import answer_response

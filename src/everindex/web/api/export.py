@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from everindex.articles.export import ExportFormat, export_columns, first_page, next_page, writer_for
-from everindex.articles.search.request import SearchRequest
+from everindex.articles.search.request.search_request import SearchRequest
 from everindex.articles.searchable import Searchable
 from everindex.web.api.answers import characters_of
 from everindex.web.api.search import answer

@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from everindex.articles.model import VISIBLE
 from everindex.articles.search.filters import AnyFilters
-from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
-from everindex.articles.search.request import SearchRequest, choose_mode
+from everindex.articles.search.request.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request.search_request import SearchRequest, choose_mode
 from everindex.errors import QueryInapplicable, UsageError
 from everindex.web.api.answer_schemas import AnswerOut, AnswersOut, ArticleOut, FacetsOut, ProblemOut
 from everindex.web.api.answers import answer_response, answers_response, require_hits_within_limit

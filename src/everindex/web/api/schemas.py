@@ -20,7 +20,7 @@ from everindex.articles.model import (
 from everindex.articles.search.filters.conditions import MAX_JSON_CHARS
 from everindex.articles.search.filters.days import DATE_PATTERN
 from everindex.articles.search.filters.facets import MAX_FACETS
-from everindex.articles.search.options import MAX_RERANK
+from everindex.articles.search.request.options import MAX_RERANK
 from everindex.index.spec import MAX_EF_SEARCH
 
 MODE = (

@@ -14,7 +14,7 @@ import numpy as np
 from everindex.articles.embedding import Embedder, embed_queries
 from everindex.articles.model import Answer
 from everindex.articles.search.query_vectors import NO_VECTOR, QueryVector, text_to_embed
-from everindex.articles.search.request import SearchRequest, check_query
+from everindex.articles.search.request.search_request import SearchRequest, check_query
 from everindex.articles.searchable import Searchable
 from everindex.errors import EmbeddingModelUnrecorded, EmbeddingModelUnusable, EverindexError, QueryInvalid
 from everindex.web.site import Site

@@ -17,7 +17,7 @@ from everindex.articles.export import ExportFormat
 from everindex.articles.model import DEFAULT_MODE, SORTS, Answer
 from everindex.articles.search.filters.condition_sql import TEXTS, TIMES
 from everindex.articles.search.keyword.snippet import title_and_body
-from everindex.articles.search.request import SearchRequest, choose_mode
+from everindex.articles.search.request.search_request import SearchRequest, choose_mode
 from everindex.articles.shape.hit import Hit
 from everindex.articles.table import CollectionTable
 from everindex.errors import EverindexError, UsageError

@@ -15,7 +15,7 @@ from everindex.articles.export import ExportFormat
 from everindex.articles.incidents import Incident
 from everindex.articles.model import DEFAULT_MODE, SORTS, Answer, Article
 from everindex.articles.passages.store import TextCut
-from everindex.articles.search.request import SearchRequest, choose_mode
+from everindex.articles.search.request.search_request import SearchRequest, choose_mode
 from everindex.errors import EverindexError, NotMigrated, PermissionDenied, UsageError
 from everindex.web.api.answers import characters_of
 from everindex.web.api.search import answer

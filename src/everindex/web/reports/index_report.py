@@ -13,7 +13,7 @@ from psycopg import sql
 
 from everindex.articles.declared import ARTICLES
 from everindex.articles.instance import Instance
-from everindex.articles.search.explain import without_vectors
+from everindex.articles.search.diagnostics.explain import without_vectors
 from everindex.articles.search.filters import NO_FILTERS
 from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.strategy import Serving, choose

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from everindex.articles.declared import ARTICLES
-from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE, WITHIN_WORDS
+from everindex.articles.search.request.word_breaks import JOINTS, LETTERS_ALONE, WITHIN_WORDS
 from everindex.articles.shape.spec import CollectionSpec, invalid
 from everindex.errors import SettingInvalid
 from everindex.index.catalog.generations import next_name, previous_name

@@ -39,8 +39,8 @@ from everindex.articles.search.keyword.statements import (
     rows_at_places,
     rows_with_keys,
 )
-from everindex.articles.search.parsed_query import MOST_WORDS, words_of
-from everindex.articles.search.request import Page, SearchRequest
+from everindex.articles.search.request.parsed_query import MOST_WORDS, words_of
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.table import CollectionTable
 from everindex.pg.connections import Connection

@@ -14,7 +14,7 @@ import numpy as np
 from everindex.articles.search.keyword.postings import Best, Item, idf, length_norm, rounded_scores, term_weight
 from everindex.articles.search.keyword.state import Known
 from everindex.articles.search.keyword.statements import stems_of_items, words_of_matches
-from everindex.articles.search.request import SearchRequest
+from everindex.articles.search.request.search_request import SearchRequest
 from everindex.pg.connections import Connection
 
 _COUNTED = np.dtype([("hash", ">u4"), ("times", ">i4")])

@@ -15,8 +15,8 @@ from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.model import MAX_K, Answer
-from everindex.articles.search.cursor import seen_digest
-from everindex.articles.search.explain import plan_as_run, without_words
+from everindex.articles.search.diagnostics.explain import plan_as_run, without_words
+from everindex.articles.search.diagnostics.slow_log import log_slow, plan_summary
 from everindex.articles.search.filters import names_of
 from everindex.articles.search.keyword.explanation import WordsExplanation
 from everindex.articles.search.keyword.ranking import MOST_RANKED, MOST_REMEMBERED, Found, find
@@ -24,8 +24,8 @@ from everindex.articles.search.keyword.row_words import RowWords
 from everindex.articles.search.keyword.snippet import with_snippets
 from everindex.articles.search.keyword.state import Known
 from everindex.articles.search.keyword.statements import matching, matching_places, words_of_matches
-from everindex.articles.search.request import Page, SearchRequest
-from everindex.articles.search.slow_log import log_slow, plan_summary
+from everindex.articles.search.request.cursor import seen_digest
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 

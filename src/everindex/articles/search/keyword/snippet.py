@@ -20,8 +20,8 @@ from functools import cache
 from psycopg import sql
 
 from everindex.articles.search.keyword.document import TextConfig
-from everindex.articles.search.parsed_query import ParsedQuery
-from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE
+from everindex.articles.search.request.parsed_query import ParsedQuery
+from everindex.articles.search.request.word_breaks import JOINTS, LETTERS_ALONE
 from everindex.articles.shape.hit import Hit
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors

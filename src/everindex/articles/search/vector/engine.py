@@ -19,9 +19,9 @@ import numpy as np
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Answer
+from everindex.articles.search.diagnostics.slow_log import log_slow, plan_summary
 from everindex.articles.search.filters import names_of
-from everindex.articles.search.request import Page
-from everindex.articles.search.slow_log import log_slow, plan_summary
+from everindex.articles.search.request.search_request import Page
 from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.explanation import (
     Explanation,

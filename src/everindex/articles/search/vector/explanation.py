@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from everindex.articles.search.explain import plan_as_run
-from everindex.articles.search.request import Page
+from everindex.articles.search.diagnostics.explain import plan_as_run
+from everindex.articles.search.request.search_request import Page
 from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.strategy import SearchPlan
 from everindex.articles.table import CollectionTable

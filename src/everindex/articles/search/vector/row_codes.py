@@ -25,7 +25,7 @@ import numpy.typing as npt
 from psycopg import sql
 
 from everindex.articles.search.filters import AnyFilters, where
-from everindex.articles.search.request import Page
+from everindex.articles.search.request.search_request import Page
 from everindex.articles.search.vector import statement
 from everindex.articles.table import CollectionTable
 from everindex.pg.connections import Connection

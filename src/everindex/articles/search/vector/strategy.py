@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from everindex.articles.model import Strategy
-from everindex.articles.search.request import Page, rounded
+from everindex.articles.search.request.search_request import Page, rounded
 from everindex.articles.search.vector.filter_history import UNKNOWN, Experience
 from everindex.index.catalog.tuned import Tuned, candidates_for, ef_search_for
 from everindex.index.spec import MAX_EF_SEARCH

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from everindex.articles.model import MAX_K, Answer
-from everindex.articles.search.cursor import (
+from everindex.articles.search.request.cursor import (
     DIGEST_BYTES,
     as_text,
     bytes_of,
@@ -20,7 +20,7 @@ from everindex.articles.search.cursor import (
     peek,
     unreadable_cursor,
 )
-from everindex.articles.search.request import SearchRequest
+from everindex.articles.search.request.search_request import SearchRequest
 
 #: No version of a cursor by place.
 _MARK = 0xC1

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from everindex.articles.model import MAX_K, Answer
-from everindex.articles.search.cursor import ENDS_HERE, Grouped
-from everindex.articles.search.request import SearchRequest
-from everindex.articles.search.selection import ReadVectors, Vectors, unit
+from everindex.articles.search.request.cursor import ENDS_HERE, Grouped
+from everindex.articles.search.request.search_request import SearchRequest
+from everindex.articles.search.results.selection import ReadVectors, Vectors, unit
 from everindex.articles.shape.hit import Hit
 
 #: Of each text, this many characters are compared by their words.

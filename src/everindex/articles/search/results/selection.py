@@ -21,8 +21,8 @@ import numpy.typing as npt
 from psycopg import sql
 
 from everindex.articles.model import MAX_K, Answer
-from everindex.articles.search.cursor import Cursor, after_nearest
-from everindex.articles.search.request import SearchRequest
+from everindex.articles.search.request.cursor import Cursor, after_nearest
+from everindex.articles.search.request.search_request import SearchRequest
 from everindex.articles.shape.hit import Hit
 from everindex.articles.table import CollectionTable
 from everindex.pg import roundtrip

@@ -17,8 +17,8 @@ from everindex.articles.search.keyword.ranking import MOST_RANKED
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.passages import PassageSearch
 from everindex.articles.search.query_vectors import QueryVector
-from everindex.articles.search.request import Page, SearchRequest
-from everindex.articles.search.selection import similar_enough
+from everindex.articles.search.request.search_request import Page, SearchRequest
+from everindex.articles.search.results.selection import similar_enough
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.errors import EverindexError, StatementTimedOut
 from everindex.pg.connections import Connection

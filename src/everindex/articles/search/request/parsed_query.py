@@ -11,7 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from everindex.articles.search.word_breaks import JOINTS, LETTERS_ALONE, WITHIN_WORDS
+from everindex.articles.search.request.word_breaks import JOINTS, LETTERS_ALONE, WITHIN_WORDS
 
 #: Ranking an article takes 0.1 ms with a few words, 0.14 ms with 32, 2 ms with 256 (docs/measurements/hybrid.md).
 MOST_WORDS = 32

@@ -18,7 +18,7 @@ from everindex.articles.embedding.choose import LOCAL_PREFIX
 from everindex.articles.embedding.local.cross_encoder import CrossEncoder
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.query_vectors import text_to_embed
-from everindex.articles.search.request import SearchRequest
+from everindex.articles.search.request.search_request import SearchRequest
 from everindex.articles.shape.hit import Hit
 from everindex.errors import EmbeddingModelUnusable, EverindexError, QueryInapplicable
 from everindex.pg import waiting

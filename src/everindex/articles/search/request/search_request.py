@@ -25,8 +25,11 @@ from everindex.articles.model import (
     Filters,
     Sort,
 )
-from everindex.articles.search import options
-from everindex.articles.search.cursor import (
+from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, ParentFilters, bind, values
+from everindex.articles.search.filters.conditions import Condition, parse_condition
+from everindex.articles.search.filters.facets import check_facets
+from everindex.articles.search.request import options
+from everindex.articles.search.request.cursor import (
     Cursor,
     Grouped,
     Part,
@@ -37,11 +40,8 @@ from everindex.articles.search.cursor import (
     with_groups,
     write_cursor,
 )
-from everindex.articles.search.filters import NAMES, NO_FILTERS, NOTHING, AnyFilters, Bound, ParentFilters, bind, values
-from everindex.articles.search.filters.conditions import Condition, parse_condition
-from everindex.articles.search.filters.facets import check_facets
-from everindex.articles.search.options import NEAR_DUPLICATE_DISTANCE
-from everindex.articles.search.parsed_query import ParsedQuery, parse
+from everindex.articles.search.request.options import NEAR_DUPLICATE_DISTANCE
+from everindex.articles.search.request.parsed_query import ParsedQuery, parse
 from everindex.articles.shape.hit import Hit
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable
