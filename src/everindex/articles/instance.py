@@ -39,6 +39,7 @@ from everindex.articles.searchable import Searchable
 from everindex.articles.shape.spec import CollectionSpec, Metric, VectorType
 from everindex.articles.table import read_table
 from everindex.errors import EverindexError
+from everindex.index.keeper.round import RoundCounts
 from everindex.index.reporter import Reporter
 from everindex.pg import away
 from everindex.pg.address import Addresses
@@ -69,11 +70,19 @@ class Instance(Searchable):
         self.incidents = Incidents(self, self.saved_searches, self.connection)
         """The incidents, with what they are linked to and their notes."""
 
+        self.keeper_rounds = RoundCounts()
+        """The rounds of the keeper that runs beside this instance, where one does."""
+
+        self.on_close: list[Callable[[], None]] = []
+        """Called when it is closed, for what observes it in the background."""
+
         self.opened: dict[str, Collection] = {}
         """The collections that were opened here, by name."""
 
     def close(self) -> None:
         """Closes all connections, to the database and to the endpoint of the embedding model."""
+        for end in self.on_close:
+            end()
         for opened in (self, *self.opened.values()):
             opened.searches.close()
         self._pools.close()
@@ -93,6 +102,13 @@ class Instance(Searchable):
     def why_unreachable(self) -> EverindexError | None:
         """The last known reason why the primary is unreachable, or None; does not connect."""
         return away.known_away(self._pool)
+
+    def pool_stats(self) -> dict[str, dict[str, int]]:
+        """What psycopg counts of each pool, `primary` and, while it is used, `replica`."""
+        replica = None if self._pools.replica is None else self._pools.replica.pool
+        return {
+            name: pool.get_stats() for name, pool in (("primary", self._pool), ("replica", replica)) if pool is not None
+        }
 
     # --- collections -----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,8 +32,24 @@ def status(
     collection: OneCollectionOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Print metrics for Prometheus instead, as of this moment.")
+    ] = False,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="With --prometheus: replace this file, as a textfile collector needs it.",
+        ),
+    ] = None,
 ) -> None:
     settings = read_settings()
+    if prometheus or to is not None:
+        from everindex.cli.status_metrics import print_metrics  # with the library that writes them
+
+        print_metrics(settings, lambda connection: _chosen(connection, declared, index, collection), wait=wait, to=to)
+        return
     with (
         address.servers(settings) as found_at,
         connect_patiently(found_at.direct, settings, wait, application_name="everindex status") as connection,
@@ -62,6 +79,15 @@ def status(
             say(f"whole texts: {texts.sentence}")
     if not result.holds:
         raise typer.Exit(3)
+
+
+def _chosen(
+    connection: Connection, declared: str | None, names: list[str] | None, collection: str | None
+) -> tuple[IndexSpec, ...] | None:
+    """The indexes that the options name; None for all that the database declares."""
+    if declared is None and names is None and collection is None:
+        return None
+    return declared_indexes(connection, declared, names, collection)
 
 
 def _standing(connection: Connection, collection: str | None) -> tuple[list[Proof], list[dict[str, Any]]]:

@@ -134,6 +134,9 @@ class LoopPool:
     def drain(self) -> None:
         from_anywhere(self._loop, self._pool.drain())
 
+    def get_stats(self) -> dict[str, int]:
+        return self._pool.get_stats()
+
     def getconn(self, timeout: float | None = None) -> Connection:
         return from_anywhere(self._loop, self._taken(timeout))
 

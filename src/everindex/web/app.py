@@ -24,6 +24,7 @@ from everindex.host_names import names_of
 from everindex.web.api import collections as collections_api
 from everindex.web.api import deletion as deletion_api
 from everindex.web.api import incidents as incidents_api
+from everindex.web.api import metrics as metrics_api
 from everindex.web.api import probes as operations
 from everindex.web.api import routes as api
 from everindex.web.api import saved as saved_api
@@ -34,6 +35,7 @@ from everindex.web.http.gate import Gate
 from everindex.web.http.hosts import Hosts
 from everindex.web.http.problems import as_ours
 from everindex.web.http.request_limits import RequestLimits
+from everindex.web.http.request_times import DIRECT_ROUTE, RequestTimes
 from everindex.web.http.route_scopes import without_rule
 from everindex.web.pages import collections as collection_pages
 from everindex.web.pages import incident as one_incident_page
@@ -62,8 +64,8 @@ DIRECT = {("GET", "/api/search"): api.search, ("GET", "/livez"): operations.live
 class Application(FastAPI):
     """FastAPI with a shortcut to the most frequent handler."""
 
-    def __init__(self, *, hosts: Hosts, gate: Gate, **options: Any) -> None:
-        checks: dict[str, Any] = {"answer_exception": answer_exception, "hosts": hosts, "gate": gate}
+    def __init__(self, *, hosts: Hosts, gate: Gate, times: RequestTimes, **options: Any) -> None:
+        checks: dict[str, Any] = {"answer_exception": answer_exception, "hosts": hosts, "gate": gate, "times": times}
         super().__init__(**options, middleware=[Middleware(Envelope, **checks)])
         self._direct = Envelope(_answer_directly, **checks)
         self._authenticator = gate.authenticator
@@ -81,6 +83,7 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["method"], scope["path"]) in DIRECT:
             scope["app"] = self
+            scope[DIRECT_ROUTE] = scope["path"]
             await self._direct(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -107,21 +110,22 @@ def create_app(
     index and its checks are cached.
     """
     settings = instance.settings
+    times = RequestTimes()
     site = Site(
-        instance, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds,
+        instance, times, facets_seconds=facets_seconds, index_seconds=index_seconds, verification_seconds=verification_seconds,
         authenticator=authenticator or authenticator_of(instance, is_loopback=True, where="127.0.0.1"),
     )  # fmt: skip
     limits = RequestLimits(per_minute=settings.requests_per_minute)
     app = Application(
         title="everindex", version=everindex.__version__, description=DESCRIPTION, docs_url=None, redoc_url=None,
         redirect_slashes=False,
-        hosts=Hosts(bound=host, allowed=names_of(settings.allowed_hosts)),
+        hosts=Hosts(bound=host, allowed=names_of(settings.allowed_hosts)), times=times,
         gate=Gate(site.authenticator, limits, in_database=site.in_database),
         exception_handlers={HTTPException: _answer_refusal, RequestValidationError: _answer_refusal},
     )  # fmt: skip
     app.state.site, app.state.limits = site, limits
     for part in (
-        api, collections_api, saved_api, incidents_api, deletion_api, operations,
+        api, collections_api, saved_api, incidents_api, deletion_api, operations, metrics_api,
         search_page, saved_page, incident_page, one_incident_page, index_page, collection_pages, sign_in_page,
     ):  # fmt: skip
         app.include_router(part.router)

@@ -15,8 +15,13 @@ from everindex.articles.embedding.choose import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.instance import Instance
 from everindex.errors import EmbeddingFailed, EverindexError, ServerBusy
+from everindex.metrics.database_families import database_families
+from everindex.metrics.exposition import OF_PROCESS, Families, WithoutCreated, as_text
+from everindex.metrics.process_families import process_families
+from everindex.metrics.refresh import LatestObservation
 from everindex.pg.capabilities import Capabilities, look
 from everindex.web.http.cached import AsyncCache
+from everindex.web.http.request_times import RequestTimes
 from everindex.web.http.thread_slots import ThreadSlots
 from everindex.web.index_watch import IndexWatch
 from everindex.web.reports.facets import Facet, read_facets
@@ -48,6 +53,7 @@ class Site:
     def __init__(
         self,
         instance: Instance,
+        times: RequestTimes,
         *,
         authenticator: Authenticator,
         facets_seconds: float,
@@ -56,6 +62,12 @@ class Site:
     ) -> None:
         self.instance = instance
         self.authenticator = authenticator
+        self.observation = LatestObservation(instance.conninfo, recall_floor=instance.settings.recall_floor)
+        instance.on_close.append(self.observation.close)
+        self._metrics = (
+            Families(lambda: database_families(self.observation.latest())),
+            Families(lambda: process_families(instance)), *map(WithoutCreated, times.collectors), *OF_PROCESS,
+        )  # fmt: skip
         self._watch_seconds = {"index_seconds": index_seconds, "verification_seconds": verification_seconds}
         self._watches: dict[str, IndexWatch] = {}
         self.ready = ReadyProbe(instance.conninfo, reading=instance.reading)
@@ -66,6 +78,7 @@ class Site:
         self._short = ThreadSlots(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
         self._long = ThreadSlots(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
         self._passwords = ThreadSlots(PASSWORD_SLOTS, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_passwords_busy)
+        self._scrapes = ThreadSlots(1, wait_seconds=COMPUTING_WAIT_SECONDS, refusal=_computing_busy)
         self._query_embedder: Embedder | None = None
         self.facets: AsyncCache[dict[str, list[Facet]]] = AsyncCache(
             lambda: self.in_database(lambda: read_facets(instance)), seconds=facets_seconds
@@ -75,7 +88,9 @@ class Site:
         )
 
     def close(self) -> None:
-        """Closes the connections to the endpoint of the embedding model; the instance stays open."""
+        """Closes the connections to the endpoint of the embedding model, and ends the observation for metrics; the instance
+        stays open."""
+        self.observation.close()
         if isinstance(self._query_embedder, OpenAICompatibleEmbedder):
             self._query_embedder.close()
 
@@ -119,6 +134,10 @@ class Site:
         context = copy_context()
         slots = self._long if characters >= LONG_CHARACTERS else self._short
         return await slots.run(lambda: context.run(work))
+
+    async def metrics(self) -> bytes:
+        """The metrics of this process and its database as Prometheus reads them. Queries nothing. Raises ServerBusy."""
+        return await self._scrapes.run(lambda: as_text(*self._metrics))
 
     def query_embedder(self) -> Embedder:
         """The model that embeds queries; a remote one with short timeouts. May query the database once."""

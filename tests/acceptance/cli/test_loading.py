@@ -19,6 +19,7 @@ PAGES = {"fastapi", "starlette", "uvicorn", "jinja2"}
 LOG = {"structlog", "stamina"}
 DRIVER = {"psycopg", "psycopg_pool", "pydantic", "pydantic_settings"}
 SOURCES = {"feedparser"}
+METRICS = {"prometheus_client", "opentelemetry"}
 #: A server that refuses connections at once.
 NOBODY = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
 
@@ -26,11 +27,11 @@ NOBODY = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
 @pytest.mark.parametrize(
     ("arguments", "status", "not_loaded"),
     [
-        (["--help"], 0, SEARCH | CHAIN | PAGES | LOG | DRIVER | SOURCES),
-        (["--version"], 0, SEARCH | CHAIN | PAGES | LOG | DRIVER | SOURCES | {"rich"}),
-        (["--commands"], 0, SEARCH | CHAIN | PAGES | LOG | DRIVER | SOURCES | {"rich"}),
-        (["--show-completion", "zsh"], 0, SEARCH | CHAIN | PAGES | LOG | SOURCES | {"psycopg", "rich"}),
-        (["status"], 1, SEARCH | CHAIN | PAGES | LOG | SOURCES | {"rich"}),
+        (["--help"], 0, SEARCH | CHAIN | PAGES | LOG | DRIVER | SOURCES | METRICS),
+        (["--version"], 0, SEARCH | CHAIN | PAGES | LOG | DRIVER | SOURCES | METRICS | {"rich"}),
+        (["--commands"], 0, SEARCH | CHAIN | PAGES | LOG | DRIVER | SOURCES | METRICS | {"rich"}),
+        (["--show-completion", "zsh"], 0, SEARCH | CHAIN | PAGES | LOG | SOURCES | METRICS | {"psycopg", "rich"}),
+        (["status"], 1, SEARCH | CHAIN | PAGES | LOG | SOURCES | METRICS | {"rich"}),
         (["doctor"], 1, CHAIN | PAGES | LOG | {"tokenizers", "openai"}),
         (["search", "x"], 1, CHAIN | PAGES | LOG | {"openai"}),
     ],

@@ -182,6 +182,7 @@ def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Calla
         return
 
     def forget_what_was(round_: Round) -> None:
+        instance.keeper_rounds.note(round_)
         if round_.has_changed:
             instance.invalidate()
 

@@ -21,6 +21,7 @@ from everindex.articles.lookup import read_vector
 from everindex.articles.model import Answer
 from everindex.articles.search.browse import browse
 from everindex.articles.search.by_date import ByDate
+from everindex.articles.search.diagnostics.timings import SearchTimings
 from everindex.articles.search.filters import compares_dates, unexpired
 from everindex.articles.search.filters.date_texts import DateTexts, with_notice
 from everindex.articles.search.filters.filter_use import FilterUse
@@ -91,6 +92,9 @@ class SearchService:
         self.filter_use = FilterUse()
         """What the filters of its requests have compared."""
 
+        self.timings = SearchTimings()
+        """How long its searches took, and which failed."""
+
         self.on_query: Callable[[np.ndarray], None] | None = None
         """Called with the vector of each answered search, where queries are sampled."""
 
@@ -101,10 +105,20 @@ class SearchService:
         Raises QueryInvalid (CursorRefused for a cursor of another search), NotMigrated, ServerUnreachable, StatementTimedOut;
         by meaning also EmbeddingFailed, EmbeddingModelUnusable, EmbeddingModelsMixed.
         """
+        started = time.perf_counter()
+        try:
+            answer = self._answered(request, query_vector)
+        except EverindexError as exc:
+            self.timings.note_failure(exc)
+            raise
+        self.timings.note(answer, time.perf_counter() - started)
+        return answer
+
+    def _answered(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
         request = self._unexpired(request)
         if request.after:
             if is_numbered(request.after):
-                return numbered_page(request, lambda one: self.answer(one, query_vector))
+                return numbered_page(request, lambda one: self._answered(one, query_vector))
             return placed_page(self._page(request, query_vector), request)
         return self._page(request, query_vector)
 
@@ -172,6 +186,8 @@ class SearchService:
         table, _ = self._engine.known()
         checked = [checked_vector(vector, table) for vector in vectors]
         answers = self._engine.search_many(Page(request=request, k=request.k), checked)
+        for each in answers:
+            self.timings.note(each, each.elapsed_ms / 1000)
         return [self._with_dates(similar_enough(answer, request), request) for answer in answers]
 
     def explain(self, request: SearchRequest, query_vector: np.ndarray | None = None) -> Explanation:

@@ -1,7 +1,10 @@
-"""The result of one round of the keeper: its role, each index, and unresolved findings, as data and as JSON."""
+"""The result of one round of the keeper: its role, each index, and unresolved findings; and the rounds of a process."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,3 +85,28 @@ class Round:
                 for each in self.indexes
             ],
         }
+
+
+class RoundCounts:
+    """The rounds of the keeper that runs in this process: how many, by role, and the last one. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rounds: Counter[Role] = Counter()
+        self._last: tuple[float, Round] | None = None
+
+    def note(self, round_: Round) -> None:
+        """Counts a round that has just ended."""
+        with self._lock:
+            self._rounds[round_.role] += 1
+            self._last = time.time(), round_
+
+    def rounds(self) -> dict[Role, int]:
+        """Role → number of rounds; empty where no keeper runs in this process."""
+        with self._lock:
+            return dict(self._rounds)
+
+    @property
+    def last(self) -> tuple[float, Round] | None:
+        """When the last round ended (seconds since 1970), and its result."""
+        return self._last

@@ -18,6 +18,7 @@ from everindex.web.http.gate import Gate, audit
 from everindex.web.http.given import has_bearer
 from everindex.web.http.hosts import Hosts
 from everindex.web.http.origin import is_cross_site
+from everindex.web.http.request_times import RequestTimes
 
 access_log = logging.getLogger("everindex.access")
 log = logging.getLogger(__name__)
@@ -47,8 +48,11 @@ Answering = Callable[[Request, Exception], Response]
 class Envelope:
     """The outermost ASGI layer: every request that reaches it gets a response."""
 
-    def __init__(self, app: ASGIApp, *, answer_exception: Answering, hosts: Hosts, gate: Gate) -> None:
+    def __init__(
+        self, app: ASGIApp, *, answer_exception: Answering, hosts: Hosts, gate: Gate, times: RequestTimes
+    ) -> None:
         self._app = app
+        self._times = times
         self._hosts = hosts
         self._gate = gate
         self._answer_exception = answer_exception
@@ -57,7 +61,13 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(self._app, self._answer_exception, self._hosts, self._gate, scope, receive, send).run()
+        exchange = _Exchange(self._app, self._answer_exception, self._hosts, self._gate, scope, receive, send)
+        started = time.perf_counter()
+        self._times.begin()
+        try:
+            await exchange.run()
+        finally:
+            self._times.end(exchange.scope, exchange.method, exchange.status, time.perf_counter() - started)
 
 
 class _Exchange:
@@ -72,49 +82,49 @@ class _Exchange:
         self._gate = gate
         self._answer_exception = answer_exception
         self._headers = Headers(scope=scope)
-        self._method: str = scope["method"]
+        self.method: str = scope["method"]
         # HEAD is handled as GET; the server omits the body.
-        self._scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
+        self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
         self._receive_outer = receive
         self._send_outer = send
         self._received = 0
-        self._status: int | None = None
+        self.status: int | None = None
         wanted = self._headers.get("x-request-id", "")
         self._request_id = wanted if _REQUEST_ID.fullmatch(wanted) else f"{random.getrandbits(128):032x}"
-        self._scope["everindex.request_id"] = self._request_id
+        self.scope["everindex.request_id"] = self._request_id
 
     async def run(self) -> None:
         started = time.perf_counter()
         try:
             self._refuse_unwanted()
-            await self._gate.admit(self._scope, self._headers)
-            await self._app(self._scope, self._receive, self._send)
+            await self._gate.admit(self.scope, self._headers)
+            await self._app(self.scope, self._receive, self._send)
         except (
             ClientDisconnect
         ):  # in the middle of its body: nobody is there to be answered, and nothing went wrong here
             return
         except Exception as exc:  # the last place where an error can still become an answer
-            if self._status is not None:
+            if self.status is not None:
                 log.exception("request %s failed after its response had begun", self._request_id)
                 raise
-            response = self._answer_exception(Request(self._scope), exc)
-            await response(self._scope, self._receive, self._send)
+            response = self._answer_exception(Request(self.scope), exc)
+            await response(self.scope, self._receive, self._send)
         finally:
-            audit(self._scope, method=self._method, status=self._status)
+            audit(self.scope, method=self.method, status=self.status)
             if access_log.isEnabledFor(logging.INFO):
                 self._log((time.perf_counter() - started) * 1000)
 
     def _log(self, milliseconds: float) -> None:
         access_log.info(
-            "%s %s %s %.1f ms", self._method, self._scope["path"].encode("unicode_escape").decode(),
-            self._status or "client-gone", milliseconds,
-            extra={"request_id": self._request_id, "method": self._method, "path": self._scope["path"],
-                   "status": self._status, "duration_ms": round(milliseconds, 1)},
+            "%s %s %s %.1f ms", self.method, self.scope["path"].encode("unicode_escape").decode(),
+            self.status or "client-gone", milliseconds,
+            extra={"request_id": self._request_id, "method": self.method, "path": self.scope["path"],
+                   "status": self.status, "duration_ms": round(milliseconds, 1)},
         )  # fmt: skip
 
     def _refuse_unwanted(self) -> None:
-        self._hosts.require(self._scope)
-        if is_cross_site(self._method, self._headers) and not has_bearer(self._headers):
+        self._hosts.require(self.scope)
+        if is_cross_site(self.method, self._headers) and not has_bearer(self._headers):
             raise CrossSiteRefused(
                 "this request came from another site and was rejected.",
                 why="in a browser, only everindex's own pages may make changes.",
@@ -134,7 +144,7 @@ class _Exchange:
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self.status = message["status"]
             headers = [*message.get("headers", ()), *_ENCODED_HEADERS, (b"x-request-id", self._request_id.encode())]
             message = {**message, "headers": headers}
         await self._send_outer(message)

@@ -88,6 +88,7 @@ ROUTES: Mapping[str, Mapping[str, Rule]] = MappingProxyType({
     "/incident/notes": {"POST": WRITE},
     # the API
     "/-/versions": {"GET": READ},
+    "/metrics": {"GET": READ},
     "/api/search": {"GET": READ, "POST": READ},
     "/api/search/many": {"POST": Rule(scope=Scope.READ, limited_as="search-many")},
     "/api/export": {"GET": EXPORT},

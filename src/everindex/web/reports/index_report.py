@@ -7,11 +7,9 @@ import datetime as dt
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psycopg
 from pgvector import Vector
 from psycopg import sql
 
-from everindex.articles.declared import ARTICLES
 from everindex.articles.instance import Instance
 from everindex.articles.search.diagnostics.explain import without_vectors
 from everindex.articles.search.filters import NO_FILTERS
@@ -19,9 +17,10 @@ from everindex.articles.search.vector import statement
 from everindex.articles.search.vector.strategy import Serving, choose
 from everindex.articles.searchable import Searchable
 from everindex.articles.table import CollectionTable
-from everindex.articles.table_models import is_zero, without_record
+from everindex.articles.vector_counts import Failure, Rows, count_rows, count_unrecorded, read_failures
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
+from everindex.index.build.serving_state import IndexState, index_state
 from everindex.index.catalog.drift import differences
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.generations import next_name, previous_name, read_note
@@ -38,15 +37,11 @@ from everindex.index.recall.current import RecallNow, recall_now
 from everindex.index.recall.explain import explain, explain_text
 from everindex.index.spec import IndexSpec
 from everindex.message_text import with_backticks
-from everindex.pg import own_schema
 from everindex.pg.capabilities import SAFE_PGVECTOR, look, version_text
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 from everindex.web.reports.curves import Curves, read_curves
-from everindex.web.reports.readiness import IndexState, index_state
 
-#: Counting rows reads the table; after this time its statistics are used instead.
-COUNT_TIMEOUT_MS = 2000
 #: pg_stat_user_indexes has the time of the last scan since PostgreSQL 16.
 LAST_SCAN_VERSION = 160000
 #: Lines of the journal that the page shows.
@@ -78,19 +73,6 @@ class IndexUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """The number of rows; `is_estimate` where counting would have taken too long."""
-
-    total: int
-    with_vector: int | None
-    is_estimate: bool
-
-    @property
-    def without_vector(self) -> int | None:
-        return None if self.with_vector is None else self.total - self.with_vector
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """A running build."""
 
@@ -98,15 +80,6 @@ class Build:
     phase: str
     percent: float | None
     running_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A reason why articles have no vector, with their number."""
-
-    reason: str
-    articles: int
-    last_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,10 +167,11 @@ def read_index_report(instance: Instance, searched: Searchable | None = None) ->
             assert sizes is not None
             return IndexReport(
                 state=state, declared=spec, vector_type=table.vector_type, dimensions=table.dimensions,
-                uses=_uses(connection, spec, observed, server.server_version_num), rows=_rows(connection, table, observed),
+                uses=_uses(connection, spec, observed, server.server_version_num),
+                rows=count_rows(connection, table, estimate=observed.estimated_rows),
                 table_bytes=sizes[0], indexes_bytes=sizes[1], models=dict(models.recorded),
-                unrecorded=_unrecorded(connection, table) if models.has_unrecorded else 0,
-                declared_model=models.declared, is_model_unknown=models.is_unrecorded, failures=_failures(connection, table),
+                unrecorded=count_unrecorded(connection, table) if models.has_unrecorded else 0,
+                declared_model=models.declared, is_model_unknown=models.is_unrecorded, failures=read_failures(connection, table),
                 builds=_builds(connection, table), steps=steps,
                 remarks=remarks, history=entries(connection, spec, limit=HISTORY_LINES), plan_words=words,
                 plan_text=text, plan_settings=settings, recall=recall_now(connection, spec, observed),
@@ -255,36 +229,6 @@ def _to_do(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple
     return [step.sentence for step in plan.steps], list(plan.remarks)
 
 
-def _rows(connection: Connection, table: CollectionTable, observed: Observed) -> Rows:
-    embedded = sql.SQL("0") if table.dimensions is None else sql.SQL("count({})").format(table.vector)
-    try:
-        with connection.transaction():
-            connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(COUNT_TIMEOUT_MS),))
-            row = connection.execute(
-                sql.SQL("SELECT count(*), {} FROM {}").format(embedded, table.identifier)
-            ).fetchone()
-    except psycopg.errors.QueryCanceled:
-        return Rows(total=observed.estimated_rows, with_vector=None, is_estimate=True)
-    assert row is not None
-    return Rows(total=row[0], with_vector=row[1], is_estimate=False)
-
-
-def _unrecorded(connection: Connection, table: CollectionTable) -> int | None:
-    statement = sql.SQL(
-        "SELECT count(*) FROM (SELECT a.{vector} FROM {table} a WHERE a.{vector} IS NOT NULL AND {unrecorded} OFFSET 0) AS a "
-        "WHERE NOT {is_zero}"
-    ).format(
-        vector=table.vector, table=table.identifier, unrecorded=without_record(table), is_zero=is_zero(table)
-    )  # fmt: skip
-    try:
-        with connection.transaction():
-            connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(COUNT_TIMEOUT_MS),))
-            row = connection.execute(statement).fetchone()
-    except psycopg.errors.QueryCanceled:
-        return None
-    return int(row[0]) if row else None
-
-
 def _plan(
     searched: Searchable, connection: Connection, table: CollectionTable, serving: Serving
 ) -> tuple[str, list[str], tuple[tuple[str, str], ...]]:
@@ -310,22 +254,6 @@ def _builds(connection: Connection, table: CollectionTable) -> list[Build]:
         (table.identifier.as_string(connection),),
     ).fetchall()
     return [Build(pid=row[0], phase=row[1], percent=row[2], running_seconds=row[3]) for row in rows]
-
-
-def _failures(connection: Connection, table: CollectionTable) -> list[Failure]:
-    is_of_articles = table.spec is ARTICLES
-    name = "embedding_failure" if is_of_articles else "collection_failure"
-    if not own_schema.is_readable(connection, name):
-        return []
-    rows = connection.execute(
-        sql.SQL(
-            "SELECT reason, count(*), max(failed_at) FROM {} WHERE {} GROUP BY reason ORDER BY 2 DESC, 1 LIMIT 10"
-        ).format(
-            sql.Identifier("everindex_meta", name),
-            sql.SQL("true") if is_of_articles else sql.SQL("collection = {}").format(sql.Literal(table.spec.name)),
-        )
-    ).fetchall()
-    return [Failure(reason=row[0], articles=row[1], last_at=row[2]) for row in rows]
 
 
 def _warnings(pgvector: tuple[int, ...] | None) -> list[str]:

@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -17,13 +17,12 @@ from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import EverindexError
+from everindex.index.build.serving_state import WORST_FIRST, IndexState, index_state
 from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.catalog.observe import observe
-from everindex.index.catalog.observed import Observed
-from everindex.index.catalog.roles import declared_index, serving_spec
+from everindex.index.catalog.roles import serving_spec
 from everindex.index.catalog.set_aside import aside_words
-from everindex.index.plan.partitions import broken_parts, broken_words
-from everindex.index.spec import IndexSpec
+from everindex.index.plan.partitions import broken_words
 from everindex.message_text import with_backticks
 from everindex.migrate.standing import has_article_schema, read_standing
 from everindex.pg.connections import Connection, connect
@@ -32,9 +31,6 @@ from everindex.pg.sqlstate import translate_errors
 
 #: A Kubernetes probe gives up after one to a few seconds; the answer must come before that.
 ANSWER_SECONDS = 1.5
-
-IndexState = Literal["valid", "building", "invalid", "missing"]
-WORST_FIRST: tuple[IndexState, ...] = ("missing", "invalid", "building", "valid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,22 +246,3 @@ def try_search(connection: Connection, table: CollectionTable) -> None:
                 columns=table.selected, vector=table.vector, distance=table.distance, table=table.identifier
             )
         )
-
-
-def index_state(connection: Connection, spec: IndexSpec, observed: Observed) -> tuple[IndexState, float | None]:
-    """The state of the index for searches, and the percentage of a running build."""
-    serving = serving_spec(spec, observed)
-    if serving is not None:
-        return ("valid" if not broken_parts(observed, serving[1]) else "invalid"), None
-    found = declared_index(spec, observed)
-    row = connection.execute(
-        """
-        SELECT CASE WHEN p.blocks_total > 0 THEN round(100.0 * p.blocks_done / p.blocks_total, 1) END::float8
-        FROM pg_catalog.pg_stat_progress_create_index p
-        WHERE p.relid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s::text, %s::text))
-        """,
-        (spec.schema, spec.table),
-    ).fetchone()
-    if row is not None or (found is not None and found.builder_pid is not None):
-        return "building", row[0] if row else None
-    return ("missing", None) if found is None or found.method != "hnsw" else ("invalid", None)
