@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -58,15 +59,21 @@ SETTING_PREFIXES = ("DATABASE_URL", "DB_", "EVERINDEX_", "OPENAI_", "EMBEDDING_"
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> Iterator[None]:
     """No setting from outside, no .env and no data of the repository: tests start in an empty directory."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIXES) or name == "PORT"}
+    names = ("PORT", "SSL_CERT_FILE")
+    kept = {name: value for name, value in os.environ.items() if name.startswith(SETTING_PREFIXES) or name in names}
     for name in kept:
         del os.environ[name]
     before = Path.cwd()
     with open_place() as place:
         os.environ["EVERINDEX_HOME"] = str(place / "home")
+        # Each HTTP client reads all authorities that it trusts, which takes longer than most requests: here there is one.
+        for authority in ssl.create_default_context().get_ca_certs(binary_form=True)[:1]:
+            (place / "authority.pem").write_text(ssl.DER_cert_to_PEM_cert(authority))
+            os.environ["SSL_CERT_FILE"] = str(place / "authority.pem")
         os.chdir(place)
         yield
         os.chdir(before)
+    os.environ.pop("SSL_CERT_FILE", None)
     os.environ.update(kept)
 
 

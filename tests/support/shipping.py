@@ -9,11 +9,14 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
+import warm
 from repository import REPOSITORY
 
 HEAD = "e0aa2eb4fa0a"
 #: Where the programs of this environment lie; not resolved, since the python of a virtual environment is a link.
 PROGRAMS = Path(sys.executable).parent
+#: The programs of this environment that need no interpreter of their own (warm.py), and how they are called there.
+WARM = {"everindex": ["everindex"], "alembic": ["-m", "alembic"]}
 
 
 class Shell:
@@ -35,10 +38,15 @@ class Shell:
     def run(
         self, *command: str | Path, cwd: Path = REPOSITORY, env: dict[str, str] | None = None, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end. `everindex` and `alembic` are forked with everything loaded; as paths they are started."""
+        words = [str(word) for word in command]
+        environment = self.environment | (env or {})
+        if words[0] in WARM:
+            return warm.run(WARM[words[0]] + words[1:], cwd=cwd, env=environment, input=stdin.encode(), timeout=300)
         return subprocess.run(
-            [str(word) for word in command],
+            words,
             cwd=cwd,
-            env=self.environment | (env or {}),
+            env=environment,
             input=stdin,
             capture_output=True,
             encoding="utf-8",

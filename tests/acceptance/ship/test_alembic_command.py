@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from everindex.migrate import runner
 from everindex.pg.embedded.running import embedded_binaries
 from repository import REPOSITORY
-from shipping import HEAD, Shell, is_told_in_three_lines
+from shipping import HEAD, PROGRAMS, Shell, is_told_in_three_lines
 
 INDEX = "articles_embedding_hnsw_idx"
 #: Every table, column, constraint and index of the application's schema, in PostgreSQL's own words.
@@ -56,7 +56,7 @@ def test_the_commands_of_the_guide_do_what_it_says(shell: Shell, empty: str) -> 
 
 
 def test_the_history_is_the_guides_chain(lone_shell: Shell) -> None:
-    assert [line.split(", ")[0] for line in lone_shell.succeed("alembic", "history").splitlines()] == [
+    assert [line.split(", ")[0] for line in lone_shell.succeed(PROGRAMS / "alembic", "history").splitlines()] == [
         f"b6a5ff4214f5 -> {HEAD} (head)",
         "8eadb2079747 -> b6a5ff4214f5",
         "1745b4f22f68 -> 8eadb2079747",
@@ -129,7 +129,7 @@ def test_the_sql_of_the_index_stops_at_an_index_of_another_definition_and_keeps_
 def test_alembic_tells_errors_in_three_lines_without_the_password(empty: str) -> None:
     server = conninfo_to_dict(empty)
     done = Shell().run(
-        "alembic", "upgrade", "head", env={"DATABASE_URL": f"postgresql://nobody_here:s3cret@/{server['dbname']}?host={server['host']}"}
+        PROGRAMS / "alembic", "upgrade", "head", env={"DATABASE_URL": f"postgresql://nobody_here:s3cret@/{server['dbname']}?host={server['host']}"}
     )  # fmt: skip
     assert done.returncode == 1
     assert is_told_in_three_lines(done.stderr, "credentials-refused"), done.stderr

@@ -132,7 +132,8 @@ def test_ci_installs_what_is_missing_and_runs_make_test(
         (programs / name).symlink_to(next(p for p in (Path("/bin") / name, Path("/usr/bin") / name) if p.exists()))
     executable(programs / "make", '#!/bin/sh\necho "make $* with CI=$CI"\n')
     executable(programs / "apt-get", '#!/bin/sh\necho "apt-get $*"\n')
-    executable(programs / "uv", "#!/bin/sh\n")
+    for name in ("uv", "pgbouncer", "promtool"):
+        executable(programs / name, "#!/bin/sh\n")
     if has_browser:
         executable(programs / "chromium", "#!/bin/sh\n")
     script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").replace("((EUID != 0))", f"(({uid} != 0))")
