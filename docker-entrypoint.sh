@@ -75,8 +75,7 @@ case "${AUTO_MIGRATE:-1}" in
     ;;
 esac
 
-# Waits for PostgreSQL, then applies the missing migrations (attached: only builds missing indexes). An
-# error has three lines: what happened, why, what to do next (docs/problems/ has a page for each).
+# Waits for PostgreSQL, then applies the missing migrations (attached: only builds missing indexes). Errors: docs/problems/.
 echo "Running database migrations..."
 if ! alembic upgrade head; then
   echo "❌ ERROR: Database migrations FAILED!"

@@ -61,14 +61,14 @@ def test_every_block_says_what_it_is() -> None:
     assert languages <= {("bash", ""), ("bash", "no-run"), ("python", "file"), ("text", "expected")}
 
 
-def test_the_page_works_and_shows_what_it_says(empty: str, tmp_path: Path) -> None:
+def test_the_page_works_and_shows_what_it_says(empty: str, tmp_path: Path, warm_shell: Shell) -> None:
     make_application(empty, revision=LATER)
     before = snapshot(empty)
     for name in ("alembic.ini", "alembic"):
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     write_application(tmp_path / "application", empty)
-    shell = Shell(empty)
+    shell = warm_shell
     server = {name: str(value) for name, value in conninfo_to_dict(empty).items()}
     shell.environment["APPLICATION_URL"] = (
         f"postgresql+psycopg://{server['user']}@/{server['dbname']}?host={server['host']}&port={server['port']}"
@@ -79,9 +79,9 @@ def test_the_page_works_and_shows_what_it_says(empty: str, tmp_path: Path) -> No
     assert [row for row in snapshot(empty) if row[0] != "revision"] == own_chain
 
 
-def test_the_setting_attaches_the_container_and_leaves_the_revision(empty: str) -> None:
+def test_the_setting_attaches_the_container_and_leaves_the_revision(empty: str, warm_shell: Shell) -> None:
     make_application(empty, revision=LATER, rows=20)
-    shell = Shell(empty)
+    shell = warm_shell
     entrypoint = REPOSITORY / "docker-entrypoint.sh"
     without = shell.run("sh", entrypoint, "echo", "serving")
     assert without.returncode == 1

@@ -59,8 +59,10 @@ def test_the_container_migrates_and_then_becomes_its_command(shell: Shell, empty
     assert revision(empty) == HEAD
 
 
-def test_a_second_start_changes_nothing_and_the_commands_status_is_the_containers(shell: Shell, migrated: str) -> None:
-    done = Shell(migrated).run("sh", ENTRYPOINT, "sh", "-c", "exit 7")
+def test_a_second_start_changes_nothing_and_the_commands_status_is_the_containers(
+    migrated: str, warm_path: str
+) -> None:
+    done = Shell(migrated).run("sh", ENTRYPOINT, "sh", "-c", "exit 7", env={"PATH": warm_path})
     assert done.returncode == 7
     assert "Running upgrade" not in done.stderr
 
@@ -75,45 +77,44 @@ def test_a_second_start_changes_nothing_and_the_commands_status_is_the_container
     ],
 )
 def test_a_container_that_cannot_migrate_says_why_in_three_lines_and_does_not_serve(
-    shell: Shell, env: dict[str, str], slug: str
+    warm_shell: Shell, env: dict[str, str], slug: str
 ) -> None:
-    done = shell.run("sh", ENTRYPOINT, "echo", "serving", env=env)
+    done = warm_shell.run("sh", ENTRYPOINT, "echo", "serving", env=env)
     assert done.returncode == 1
     assert done.stdout.splitlines() == ["Running database migrations...", "❌ ERROR: Database migrations FAILED!"]
     assert is_told_in_three_lines(done.stderr, slug), done.stderr
 
 
-def test_migrate_only_ends_after_the_migration(shell: Shell, empty: str) -> None:
-    assert shell.succeed("sh", ENTRYPOINT, "migrate-only").endswith("completed successfully\n")
+def test_migrate_only_ends_after_the_migration(warm_shell: Shell, empty: str) -> None:
+    assert warm_shell.succeed("sh", ENTRYPOINT, "migrate-only").endswith("completed successfully\n")
     assert revision(empty) == HEAD
 
 
-def test_with_auto_migrate_0_the_command_starts_at_once(shell: Shell, empty: str) -> None:
-    assert shell.succeed("sh", ENTRYPOINT, "echo", "serving", env={"AUTO_MIGRATE": "0"}) == "serving\n"
+def test_with_auto_migrate_0_the_command_starts_at_once(warm_shell: Shell, empty: str) -> None:
+    assert warm_shell.succeed("sh", ENTRYPOINT, "echo", "serving", env={"AUTO_MIGRATE": "0"}) == "serving\n"
     assert revision(empty) is None
 
 
-def test_commands_that_only_read_do_not_migrate(shell: Shell, empty: str) -> None:
-    assert shell.succeed("sh", ENTRYPOINT, "migrate", "--current") == "no revision: not migrated\n"
-    assert shell.succeed("sh", ENTRYPOINT, "--version").startswith("everindex ")
+def test_commands_that_only_read_do_not_migrate(warm_shell: Shell, empty: str) -> None:
+    assert warm_shell.succeed("sh", ENTRYPOINT, "migrate", "--current") == "no revision: not migrated\n"
+    assert warm_shell.succeed("sh", ENTRYPOINT, "--version").startswith("everindex ")
     assert revision(empty) is None
 
 
-def test_every_command_of_the_command_line_is_one_of_the_container(empty: str) -> None:
-    shell = Shell(empty)
-    names = shell.succeed("everindex", "--commands").split()
+def test_every_command_of_the_command_line_is_one_of_the_container(warm_shell: Shell, empty: str) -> None:
+    names = warm_shell.succeed("everindex", "--commands").split()
     assert {"measure", "article", "tune", "warm", "similar", "import", "serve"} <= set(names)
     for name in ("measure", "import", names[-1]):
-        done = shell.run("sh", ENTRYPOINT, name, "--help", env={"AUTO_MIGRATE": "0", "PORT": "0"})
+        done = warm_shell.run("sh", ENTRYPOINT, name, "--help", env={"AUTO_MIGRATE": "0", "PORT": "0"})
         assert done.returncode == 0, (name, done.stderr)
         assert f"Usage: everindex {name}" in done.stdout
     assert revision(empty) is None
 
 
-def test_what_is_no_command_of_everindex_is_a_program(shell: Shell, empty: str) -> None:
+def test_what_is_no_command_of_everindex_is_a_program(warm_shell: Shell, empty: str) -> None:
     for name in ("serv", ".*"):
-        assert shell.run("sh", ENTRYPOINT, name, env={"AUTO_MIGRATE": "0"}).returncode == 127
-    assert shell.succeed("sh", ENTRYPOINT, "/bin/echo", "here", env={"AUTO_MIGRATE": "0"}) == "here\n"
+        assert warm_shell.run("sh", ENTRYPOINT, name, env={"AUTO_MIGRATE": "0"}).returncode == 127
+    assert warm_shell.succeed("sh", ENTRYPOINT, "/bin/echo", "here", env={"AUTO_MIGRATE": "0"}) == "here\n"
 
 
 def test_a_stop_during_the_migration_reaches_it(shell: Shell) -> None:
