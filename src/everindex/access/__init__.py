@@ -1,1 +1,1 @@
-"""Who may use the web application and the MCP server over HTTP: tokens, users, their sessions, and their scopes."""
+"""Who may use the web application and the MCP server over HTTP, and the roles of least privilege in the database."""

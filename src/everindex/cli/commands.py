@@ -280,4 +280,10 @@ COMMANDS = (
         "List the people who sign in on the pages; `create NAME` and `password NAME` ask for a password, `remove NAME` ends it.",
         "Access",
     ),
+    ListedCommand(
+        "roles",
+        "roles:roles",
+        "Print or make the database roles of least privilege: owner, migrator, app, reader and ops.",
+        "Access",
+    ),
 )
