@@ -23,6 +23,7 @@ from everindex.articles.instance import Instance
 from everindex.pg.embedded import running as embedded
 from everindex.settings import Settings, current_settings
 from places import open_place
+from roles_of_tests import as_app
 from templates import FILLED_ROWS, filled_with, migrate
 
 # A run started in the background of a script has SIGINT ignored, and so would have every command that a test starts and
@@ -130,8 +131,8 @@ def instance(filled: str) -> Iterator[Instance]:
 
 @pytest.fixture(scope="session")
 def read_only_instance(cluster: Cluster, with_articles: str) -> Iterator[Instance]:
-    """An open instance shared by all tests that only read."""
-    conninfo = cluster.database(with_articles)
+    """An open instance shared by all tests that only read, as the role of the web application."""
+    conninfo = as_app(cluster.database(with_articles))
     with connect_instance(conninfo, settings=Settings()) as opened:
         yield opened
 

@@ -16,6 +16,7 @@ from everindex.articles.instance import Instance
 from everindex.articles.model import Article
 from everindex.settings import Settings
 from everindex.web.serving import serve_in_thread
+from roles_of_tests import as_app
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -62,8 +63,9 @@ def hostile_articles() -> list[Article]:
 
 @pytest.fixture(scope="session")
 def web_instance(cluster: Any, read_only_instance: Instance) -> Iterator[Instance]:
-    """An open instance of the web tests alone, with 1,500 articles of the sample and a few hostile ones."""
-    conninfo = cluster.database("with_articles")  # the template that read_only_instance has made
+    """An open instance of the web tests alone, with 1,500 articles of the sample and a few hostile ones, as the role of the web
+    application."""
+    conninfo = as_app(cluster.database("with_articles"))  # the template that read_only_instance has made
     with connect_instance(conninfo, settings=Settings()) as opened:
         opened.upsert(hostile_articles())
         yield opened
