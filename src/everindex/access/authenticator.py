@@ -121,9 +121,14 @@ def has_credentials(connection: Connection) -> bool:
 
 
 def authenticator_for(
-    connection: Connecting, *, access: Literal["auto", "sign-in", "open", "local"], is_loopback: bool, where: str
+    connection: Connecting,
+    *,
+    access: Literal["auto", "sign-in", "open", "local"],
+    is_loopback: bool,
+    where: str,
+    what: str = "the web application",
 ) -> Authenticator:
-    """The access of a server that listens at `where`, by EVERINDEX_ACCESS. Raises AccessNotConfigured for a server that
+    """The access of a server, `what`, that listens at `where`, by EVERINDEX_ACCESS. Raises AccessNotConfigured for a server that
     other machines reach and nobody may use, or everybody may; SettingInvalid for `local` there."""
     match access:
         case "open":
@@ -143,7 +148,7 @@ def authenticator_for(
     if is_loopback:
         return Authenticator(connection, mode="local", is_final=False)
     raise AccessNotConfigured(
-        f"the web application does not start at {where}: nothing says who may use it.",
+        f"{what} does not start at {where}: nothing says who may use it.",
         why="other machines reach this address, and there is neither a token nor a user in the database.",
         next_step="run  everindex user create NAME --scope operate  or  everindex token create NAME , then start it again; "
         "or set EVERINDEX_ACCESS=open to let everybody read and nobody change anything; or listen on 127.0.0.1.",

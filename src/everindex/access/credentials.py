@@ -35,6 +35,12 @@ def is_like_a_secret(text: str) -> bool:
     return _SECRET.fullmatch(text) is not None
 
 
+def bearer_of(authorization: str) -> str | None:
+    """The token in the value of an Authorization header (RFC 6750), possibly empty; None for another scheme."""
+    scheme, _, token = authorization.strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 def checked_name(name: str, *, of: str) -> str:
     """`name`, the name of a token or user. Raises UsageError."""
     if len(name) > MAX_NAME_CHARS or not _NAME.fullmatch(name):

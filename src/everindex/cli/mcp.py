@@ -28,7 +28,10 @@ def mcp(
     with open_instance(wait, settings=read_settings()) as instance:
         server = make_server(instance)
         if http:
+            from everindex.mcp.over_http import guarded_app, serve_guarded
+
+            app = guarded_app(server, instance, host=host)
             tell(f"everindex serves MCP at http://{host}:{port}/mcp  (Ctrl-C stops it)")
-            server.run("streamable-http", host=host, port=port)
+            serve_guarded(app, host=host, port=port)
         else:
             server.run("stdio")

@@ -17,6 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 import everindex
 from everindex.access.authenticator import Authenticator, authenticator_for
+from everindex.access.hosts import Hosts
+from everindex.access.request_limits import RequestLimits
 from everindex.access.scopes import Principal
 from everindex.articles.instance import Instance
 from everindex.errors import InternalError
@@ -32,9 +34,7 @@ from everindex.web.api.answer_schemas import ProblemOut
 from everindex.web.api.openapi import completed
 from everindex.web.http.envelope import Envelope
 from everindex.web.http.gate import Gate
-from everindex.web.http.hosts import Hosts
 from everindex.web.http.problems import as_ours
-from everindex.web.http.request_limits import RequestLimits
 from everindex.web.http.request_times import DIRECT_ROUTE, RequestTimes
 from everindex.web.http.route_scopes import without_rule
 from everindex.web.pages import collections as collection_pages

@@ -18,13 +18,13 @@ import pytest
 from access_fixtures import PASSWORD, People, basic, bearer, let_in, served, signed_in
 from clusters import Cluster
 from everindex.access import authenticator
+from everindex.access.request_limits import SIGN_INS_OF_ADDRESS, WRONG_SECRETS
 from everindex.access.scopes import Scope
 from everindex.access.tokens import revoke_token
 from everindex.articles.instance import Instance
 from everindex.errors import AccessNotConfigured, SettingInvalid
 from everindex.pg.connections import connect
 from everindex.web.app import create_app, routes_of
-from everindex.web.http.request_limits import SIGN_INS_OF_ADDRESS, WRONG_SECRETS
 from everindex.web.http.route_scopes import ROUTES
 from everindex.web.serving import bind, serve_in_thread
 

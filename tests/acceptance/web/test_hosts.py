@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from everindex.access.hosts import Hosts
 from everindex.articles.instance import Instance
 from everindex.errors import HostRefused, SettingInvalid
 from everindex.host_names import name_of, names_of
 from everindex.settings import read_settings
 from everindex.web import serving
-from everindex.web.http.hosts import Hosts
 
 FORGED = [
     "attacker.example", "attacker.example:8000", "localhost.attacker.example", "127.0.0.1.attacker.example",

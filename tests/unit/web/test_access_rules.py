@@ -6,10 +6,10 @@ import base64
 
 import pytest
 
+from everindex.access.request_limits import SIGN_INS_OF_ADDRESS, SIGN_INS_OF_NAME, RequestLimits, network_of
 from everindex.access.scopes import Scope
 from everindex.errors import TooManyRequests
 from everindex.web.http.given import SECURE_COOKIE, cookie_name, given_in, is_this_machine, set_cookie
-from everindex.web.http.request_limits import SIGN_INS_OF_ADDRESS, SIGN_INS_OF_NAME, RequestLimits, network_of
 from everindex.web.http.route_scopes import ROUTES, rules_for, without_rule
 from everindex.web.pages.sign_in import local_path
 

@@ -13,10 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from everindex.access.hosts import Hosts
 from everindex.errors import BodyTooLarge, CrossSiteRefused
 from everindex.web.http.gate import Gate, audit
 from everindex.web.http.given import has_bearer
-from everindex.web.http.hosts import Hosts
 from everindex.web.http.origin import is_cross_site
 from everindex.web.http.request_times import RequestTimes
 

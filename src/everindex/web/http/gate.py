@@ -15,11 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope as AsgiScope
 
 from everindex.access.authenticator import Authenticator
+from everindex.access.refusals import challenges, refusal, token_refused
+from everindex.access.request_limits import RequestLimits, network_of
 from everindex.access.scopes import Principal, Scope
-from everindex.errors import EverindexError, ScopeMissing, SignInNeeded, TokenRefused
+from everindex.errors import EverindexError, SignInNeeded
 from everindex.web.http.given import Given, given_in
 from everindex.web.http.origin import SAFE_METHODS
-from everindex.web.http.request_limits import RequestLimits, network_of
 from everindex.web.http.route_scopes import Rule, rules_for
 from everindex.web.http.viewer import VIEWER
 
@@ -30,8 +31,6 @@ T = TypeVar("T")
 
 #: Where the gate leaves what it found, in the scope of the request.
 PRINCIPAL, RULE, SUBJECT = "everindex.principal", "everindex.rule", "everindex.subject"
-BEARER = 'Bearer realm="everindex"'
-BASIC = 'Basic realm="everindex", charset="UTF-8"'
 #: Characters of an audit line's subject, and of its query.
 MOST_AUDITED = 500
 
@@ -73,7 +72,7 @@ class Gate:
         scope[PRINCIPAL] = principal
         VIEWER.set(principal)
         if not principal.may(rule.scope):
-            raise _refusal(principal, rule)
+            raise refusal(principal, rule.scope, takes_basic=rule.takes_basic)
         if rule.limited_as is not None and principal.kind != "local":
             self.limits.count_expensive(rule.limited_as, _client(principal, scope))
 
@@ -89,7 +88,7 @@ class Gate:
             return known
         if given.by == "cookie":  # a session that is over: the page says what to do next
             return self.authenticator.somebody
-        raise _refused(given, rule)
+        raise token_refused(takes_basic=rule.takes_basic)
 
     async def _found(self, given: Given, address: str) -> Principal | None:
         if given.by == "cookie":
@@ -135,40 +134,7 @@ def _require_taken(given: Given, rule: Rule, *, method: str) -> None:
         "this kind of authentication is not accepted here.",
         why="a token is sent as  Authorization: Bearer TOKEN ; feeds and exports also take it as the password of HTTP Basic.",
         next_step="send it that way; on the pages, sign in at  /sign-in .",
-        challenges=_challenges(rule),
-    )
-
-
-def _challenges(rule: Rule) -> tuple[str, ...]:
-    return (BEARER, BASIC) if rule.takes_basic else (BEARER,)
-
-
-def _refusal(principal: Principal, rule: Rule) -> EverindexError:
-    wanted = rule.scope.text
-    if principal.name is None:
-        may = "everybody may read, but " if principal.may(Scope.READ) else ""
-        return SignInNeeded(
-            "this needs a sign-in or a token.",
-            why=f"{may}this request needs the scope {wanted}, and it has no valid session and no token.",
-            next_step=f"sign in at  /sign-in , or send  Authorization: Bearer TOKEN  with a token of scope {wanted}.",
-            challenges=_challenges(rule),
-        )
-    command = "user create" if principal.kind == "user" else "token create"
-    return ScopeMissing(
-        f"{principal.label} may not do this.",
-        why=f"it needs the scope {wanted}; {principal.label} has the scope {principal.scope.text}.",
-        next_step=f"ask whoever operates this server for one with more:  everindex {command} NAME --scope {wanted} .",
-        challenges=(f'{BEARER}, error="insufficient_scope", scope="{wanted}"',),
-    )
-
-
-def _refused(given: Given, rule: Rule) -> TokenRefused:
-    first, *others = _challenges(rule)
-    return TokenRefused(
-        "the token of this request is not valid.",
-        why="it is unknown, expired or revoked; the request was not answered without it either.",
-        next_step="use a valid one:  everindex token list  shows which there are,  everindex token create NAME  makes one.",
-        challenges=(f'{first}, error="invalid_token"', *others),
+        challenges=challenges(takes_basic=rule.takes_basic),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Literal
 
+from everindex.access.credentials import bearer_of
 from everindex.host_names import address_of
 
 #: The cookie of a session where it is `Secure`: browsers accept this prefix only from a secure page of this very host.
@@ -26,21 +27,20 @@ class Given:
 
 def has_bearer(headers: Mapping[str, str]) -> bool:
     """Whether a program sent this request with a token: no page of another site can set this header without our consent."""
-    return headers.get("authorization", "")[:7].lower() == "bearer "
+    return bool(bearer_of(headers.get("authorization", "")))
 
 
 def given_in(headers: Mapping[str, str]) -> Given | None:
     """What identifies the sender; Authorization before a cookie. None for a request without any."""
     authorization = headers.get("authorization")
     if authorization is not None:
+        token = bearer_of(authorization)
+        if token is not None:
+            return Given(secret=token, by="bearer")
         scheme, _, value = authorization.strip().partition(" ")
-        match scheme.lower():
-            case "bearer":
-                return Given(secret=value.strip(), by="bearer")
-            case "basic":
-                return Given(secret=_password(value), by="basic")
-            case _:
-                return Given(secret="", by="other")
+        if scheme.lower() == "basic":
+            return Given(secret=_password(value), by="basic")
+        return Given(secret="", by="other")
     cookie = headers.get("cookie")
     if cookie is None or "everindex_session" not in cookie:
         return None

@@ -16,6 +16,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from everindex.access.hosts import TARGET_HOST
 from everindex.errors import ServerBusy
 from everindex.web.http.early_answers import (
     BODY_SECONDS,
@@ -28,7 +29,6 @@ from everindex.web.http.early_answers import (
     TOO_MANY_CONNECTIONS,
 )
 from everindex.web.http.envelope import SECURITY_HEADERS
-from everindex.web.http.hosts import TARGET_HOST
 from everindex.web.http.problems import problem_response
 
 #: A response is aborted if the client reads less than this many bytes in this time, since its bytes are held in memory.
@@ -152,7 +152,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["query_string"] = query  # of the same scope that the application, which has not begun yet, is given
 
     def _take_absolute_form(self) -> None:
-        """Handles `GET http://host/path`: the path is used as usual, and web/http/hosts.py checks the host."""
+        """Handles `GET http://host/path`: the path is used as usual, and access/hosts.py checks the host."""
         scheme, found, rest = self.url.partition(b"://")
         if found and scheme.lower() in (b"http", b"https"):
             host, _, path = rest.partition(b"/")

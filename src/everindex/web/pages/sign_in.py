@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from everindex.access.credentials import digest_of
+from everindex.access.request_limits import RequestLimits, network_of
 from everindex.access.scopes import Principal, Scope
 from everindex.access.users import sign_in, sign_out
 from everindex.errors import EverindexError, PermissionDenied, SignInRefused, TooManyRequests
@@ -22,7 +23,6 @@ from everindex.web.http.gate import PRINCIPAL, SUBJECT, address_of_client
 from everindex.web.http.given import given_in, is_this_machine, set_cookie
 from everindex.web.http.inputs import read_form
 from everindex.web.http.problems import as_problem, problem_headers
-from everindex.web.http.request_limits import RequestLimits, network_of
 from everindex.web.pages.render import answer_page
 from everindex.web.site import Site, site_of
 
