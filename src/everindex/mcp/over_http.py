@@ -10,8 +10,6 @@ import logging
 from typing import Any
 
 import uvicorn
-from mcp.server.mcpserver import MCPServer
-from mcp.server.transport_security import TransportSecuritySettings
 from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,8 +22,14 @@ from everindex.access.request_limits import RequestLimits, network_of
 from everindex.access.scopes import Principal
 from everindex.access.scopes import Scope as Needed
 from everindex.articles.instance import Instance
-from everindex.errors import EverindexError, ScopeMissing, SignInNeeded, TooManyRequests
+from everindex.errors import EverindexError, ExtraMissing, ScopeMissing, SignInNeeded, TooManyRequests
 from everindex.host_names import is_loopback, names_of
+
+try:
+    from mcp.server.mcpserver import MCPServer
+    from mcp.server.transport_security import TransportSecuritySettings
+except ImportError as exc:
+    raise ExtraMissing("mcp", package="mcp", exc=exc) from exc
 
 log = logging.getLogger(__name__)
 
