@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from psycopg.conninfo import make_conninfo
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from clusters import Cluster
 from everindex.access.role_application import apply_roles
 from everindex.access.roles import RoleNames
+from everindex.articles.connect import connect_instance
+from everindex.articles.instance import Instance
 from everindex.pg.connections import connect
+from everindex.settings import Settings
 
 NAMES = RoleNames()
 
@@ -16,3 +24,16 @@ def as_app(conninfo: str) -> str:
     with connect(conninfo) as connection:
         apply_roles(connection, NAMES)
     return make_conninfo(conninfo, user=NAMES.app)
+
+
+@pytest.fixture
+def as_owner(cluster: Cluster) -> object:
+    """Opens the database of an instance as its owner, for what the role of the web application may not do."""
+
+    @contextmanager
+    def opened(instance: Instance) -> Iterator[Instance]:
+        conninfo = make_conninfo(instance.conninfo, user=conninfo_to_dict(cluster.admin)["user"])
+        with connect_instance(conninfo, settings=Settings()) as owner:
+            yield owner
+
+    return opened

@@ -10,7 +10,7 @@ import datetime as dt
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -25,6 +25,7 @@ from everindex.pg.sqlstate import translate_errors
 
 #: What `EVERINDEX_ACCESS=auto` has become.
 Mode = Literal["local", "open", "sign-in"]
+SOMEBODY: Mapping[Mode, Principal] = {"local": LOCAL, "open": ANONYMOUS_READER, "sign-in": ANONYMOUS}
 CACHED_SECONDS = 5.0
 #: Valid secrets that are cached at the same time.
 MOST_CACHED = 1024
@@ -48,7 +49,7 @@ class Authenticator:
     @property
     def somebody(self) -> Principal:
         """Who sends a request without token and session."""
-        return {"local": LOCAL, "open": ANONYMOUS_READER, "sign-in": ANONYMOUS}[self.mode]
+        return SOMEBODY[self.mode]
 
     @property
     def is_due(self) -> bool:
@@ -89,11 +90,15 @@ class Authenticator:
         if found is None:
             return None
         principal, expires_at = found
+        self.remember(secret, principal, expires_at=expires_at)
+        return principal
+
+    def remember(self, secret: str, principal: Principal, *, expires_at: dt.datetime | None) -> None:
+        """Caches who a valid secret stands for."""
         with self._changing:
-            self._cached[digest] = (time.monotonic() + _cached_for(expires_at), principal)
+            self._cached[digest_of(secret)] = (time.monotonic() + _cached_for(expires_at), principal)
             while len(self._cached) > MOST_CACHED:
                 self._cached.popitem(last=False)
-        return principal
 
     def forget(self, secret: str) -> None:
         """Removes a secret from the cache: its session is over."""

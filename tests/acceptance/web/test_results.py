@@ -7,6 +7,8 @@ import html
 import io
 import json
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -234,8 +236,12 @@ def test_an_export_that_cannot_be_made_is_a_problem(client: httpx2.Client, query
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_collection_is_exported_with_its_own_columns(client: httpx2.Client, web_instance: Instance) -> None:
-    made = web_instance.collection("exported", dim=384, metadata={"year": "integer"})
+def test_a_collection_is_exported_with_its_own_columns(
+    client: httpx2.Client, web_instance: Instance, as_owner: Callable[[Instance], AbstractContextManager[Instance]]
+) -> None:
+    with as_owner(web_instance) as owner:
+        owner.collection("exported", dim=384, metadata={"year": "integer"})
+    made = web_instance.collection("exported")
     made.upsert([{"id": f"{n}", "text": f"a tiger sleeps {n}", "year": 2000 + n} for n in range(5)])
     try:
         answer = client.get("/api/collections/exported/export", params={"q": "tiger", "format": "csv", "k": 3})
@@ -244,4 +250,5 @@ def test_a_collection_is_exported_with_its_own_columns(client: httpx2.Client, we
         assert {"text", "year", "distance"} <= set(rows[0])
         assert client.get("/api/collections/nowhere/export").status_code == 404
     finally:
-        web_instance.drop_collection("exported")
+        with as_owner(web_instance) as owner:
+            owner.drop_collection("exported")

@@ -10,6 +10,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from access_fixtures import let_in, served
+from clusters import Cluster
+
 #: Any seed will do; a fixed one makes a failure come again.
 SHORT = ["--max-examples=8", "--phases=fuzzing", "--no-shrink", "--seed=10"]
 LONG_EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "300"))
@@ -26,12 +29,14 @@ expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429,
 """
 
 
-def assert_nothing_found(web_url: str, folder: Path, options: list[str]) -> None:
+def assert_nothing_found(web_url: str, folder: Path, options: list[str], *, authorization: str | None = None) -> None:
+    """`authorization` is a header that every request has, except those that try without it."""
     (folder / "schemathesis.toml").write_text(CONFIG, encoding="utf-8")
     # A process of its own: here the server runs, in a thread.
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, "run", f"{web_url}/openapi.json", "--checks=all", "--continue-on-failure",
-         "--no-color", "--generation-database=:memory:", *options],
+         "--no-color", "--generation-database=:memory:", *options,
+         *(["--header", f"Authorization: {authorization}"] if authorization else [])],
         cwd=folder, capture_output=True, text=True, timeout=3600, check=False,
         env={**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "ignore"},
     )  # fmt: skip
@@ -49,3 +54,15 @@ def test_the_server_and_its_document_agree(web_url: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_the_server_and_its_document_agree_whatever_is_sent(web_url: str, tmp_path: Path, seed: int) -> None:
     assert_nothing_found(web_url, tmp_path, [f"--max-examples={LONG_EXAMPLES}", f"--seed={seed}"])
+
+
+@pytest.mark.long
+def test_a_server_that_asks_for_a_token_and_its_document_agree_whatever_is_sent(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """All requests have a token that may do everything, and schemathesis tries each operation without one, too."""
+    options = [f"--max-examples={LONG_EXAMPLES}", "--seed=1"]
+    conninfo = cluster.database("with_articles")
+    people = let_in(conninfo)
+    with served(conninfo, EVERINDEX_REQUESTS_PER_MINUTE="0") as (_, url):
+        assert_nothing_found(url, tmp_path, options, authorization=f"Bearer {people.tokens['operate']}")

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Literal
 
@@ -64,6 +65,7 @@ def _cookie(text: str, name: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=256)
 def cookie_name(host: str) -> str:
     """The name of the session's cookie for a request with this Host.
 
@@ -79,13 +81,13 @@ def port_of(host: str) -> str:
 
 def is_this_machine(host: str) -> bool:
     """Whether a Host header names this machine by a loopback name: no network is crossed, so plain HTTP is safe."""
-    name = host.rpartition(":")[0] if port_at_end(host) else host
+    name = host.rpartition(":")[0] if _has_port(host) else host
     name = name.lower().removesuffix(".").removeprefix("[").removesuffix("]")
     address = address_of(name)
     return address.is_loopback if address is not None else name == "localhost" or name.endswith(".localhost")
 
 
-def port_at_end(host: str) -> bool:
+def _has_port(host: str) -> bool:
     head, _, tail = host.rpartition(":")
     return bool(head) and tail.isascii() and tail.isdigit() and not (":" in head and not head.endswith("]"))
 
