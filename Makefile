@@ -6,6 +6,7 @@
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help up test test-unit test-adapters test-long lint docs lock clean env-run env-test env-adapters
+.PHONY: lint-style lint-types lint-layers bytecode
 
 PYTEST_WORKERS ?= auto
 PYTEST_ARGS ?=
@@ -25,14 +26,15 @@ up: env-run ## everything: server, migrations, sample, embeddings, index, pages;
 	fi; \
 	exec .venv/bin/everindex up
 
-test: lint ## lint, then every test; fails on the first red step
-	@.venv/bin/python -m compileall -q src  # many tests start commands; where Python may not write bytecode, each would compile anew
+test: env-test ## lint, then every test; fails on the first red step
+	@# mypy keeps one core busy; what else comes before the tests runs on another.
+	@$(MAKE) --no-print-directory --jobs=2 lint-types lint-style lint-layers bytecode
 	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -m "not long" -n $(PYTEST_WORKERS) --maxprocesses=8 --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_ARGS)
 
 test-unit: env-test ## the tests that need no server and no browser, in seconds
 	@.venv/bin/python -m compileall -q src
 	@# In one process: a second one imports everything again, which takes as long as half of the tests.
-	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest tests/unit $(PYTEST_ARGS)
+	@OPENBLAS_NUM_THREADS=1 env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest tests/unit $(PYTEST_ARGS)
 
 test-adapters: env-adapters ## the adapters of LangChain, LlamaIndex and MCP, in an environment of their own (.venv-adapters)
 	@.venv-adapters/bin/mypy $(ADAPTERS)
@@ -42,11 +44,22 @@ test-adapters: env-adapters ## the adapters of LangChain, LlamaIndex and MCP, in
 test-long: env-test ## the long campaigns alone; COUNT=n repeats them
 	@for round in $$(seq $(COUNT)); do .venv/bin/python -m pytest -m long --durations=10 $(PYTEST_ARGS) || exit 1; done
 
-lint: env-test ## ruff, mypy, import-linter
+lint: lint-style lint-types lint-layers ## ruff, mypy, import-linter
+
+lint-style: env-test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+lint-types: env-test
 	.venv/bin/mypy
+
+lint-layers: env-test
 	.venv/bin/lint-imports
+
+# Many tests start commands, and each worker loads every test: where Python may not write bytecode, each would compile anew.
+bytecode: env-test
+	@.venv/bin/python -m compileall -q src
+	@env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest --collect-only -q >/dev/null 2>&1 || :  # the run tells its errors
 
 docs: env-test ## docs/cli.md, made of the commands
 	@.venv/bin/python -m everindex.cli.reference >docs/cli.md.new && mv docs/cli.md.new docs/cli.md
