@@ -7,8 +7,13 @@ import os
 import subprocess
 from typing import NoReturn
 
+import hypothesis
 import psycopg.generators
 import pytest
+
+# Every run tries other examples: half as many in each find as much within a few runs.
+hypothesis.settings.register_profile("every run", max_examples=50)
+hypothesis.settings.load_profile("every run")
 
 
 def _refused(*_: object, **__: object) -> NoReturn:

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +82,18 @@ def scrape(cluster: Cluster, with_articles: str) -> Iterator[str]:
     cluster.drop(conninfo)
 
 
+@cache
 def rules() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     return found
 
 
+@cache
 def panels() -> list[dict[str, Any]]:
     return [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
 
 
+@cache
 def expressions() -> dict[str, str]:
     """Where it stands → PromQL, with Grafana's variables filled in."""
     found = {f"alert {rule['alert']}": rule["expr"] for rule in rules()}
