@@ -6,6 +6,10 @@ No Python package was found that ships queries with judgements and the judged te
   it, if their words differ (Jaccard below 0.5). The item itself is taken out of every ranking. Nobody typed these queries.
 - titles: the first eight words of a sibling query, with the same judgements.
 - written: examples/evaluate/queries.jsonl, two dozen queries in a user's words, each written for one item before any search ran.
+
+With --cranfield DIRECTORY also the Cranfield collection (1,400 abstracts on aerodynamics, 225 questions of engineers, judged by
+people), which many teachers of information retrieval publish as cran.all.1400, cran.qry and cranqrel: judgements that owe
+nothing to everindex.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -69,6 +74,36 @@ def sample() -> list[Article]:
         if isinstance(article, Article) and (article.text_to_embed not in seen or article.uri in judged_keys):
             seen[article.text_to_embed] = article
     return list(seen.values())
+
+
+def cranfield(folder: Path) -> tuple[list[Article], list[JudgedQuery]]:
+    """The abstracts and the judged questions. Those of grades 1 to 4 (of 5, which is of no interest) are relevant."""
+    articles = []
+    for number, parts in _records(folder / "cran.all.1400"):
+        title, text = parts.get("T", ""), parts.get("W", "")
+        if text:  # two of them are empty
+            articles.append(Article(uri=number, title=title, summary=text.removeprefix(title).strip()))
+    grades: dict[int, dict[str, int]] = collections.defaultdict(dict)
+    for line in (folder / "cranqrel").read_text(encoding="utf-8").splitlines():
+        query, document, grade = map(int, line.split()[:3])
+        grades[query][str(document)] = int(1 <= grade <= 4)
+    # Judgements count the questions from 1; the numbers that the questions themselves have leave some out.
+    texts = [text for _, parts in _records(folder / "cran.qry") if (text := parts.get("W"))]
+    return articles, [
+        JudgedQuery(id=f"cranfield {n}", text=text, grades=grades[n], line=n)
+        for n, text in enumerate(texts, start=1)
+        if any(grades[n].values())
+    ]
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Number and parts of each record of SMART's format: `.I 7`, then `.T`, `.W` and others, each before its lines."""
+    for record in re.split(r"^\.I ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        number, *parts = re.split(r"^\.([A-Z])\s*$", record, flags=re.MULTILINE)
+        yield (
+            str(int(number)),
+            {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)},
+        )
 
 
 def siblings(articles: Sequence[Article]) -> list[JudgedQuery]:
@@ -159,42 +194,49 @@ def _without_own(rankings: Mapping[str, Sequence[str]], known: set[str]) -> dict
     return {name: [key for key in keys if key != name or name not in known] for name, keys in rankings.items()}
 
 
-def opened(folder: Path) -> Iterator[Instance]:
+@contextmanager
+def opened(folder: Path, articles: Sequence[Article]) -> Iterator[Instance]:
+    folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     with embedded.running(folder / "server") as conninfo:
         runner.upgrade(conninfo, wait_seconds=0)
         settings = Settings(EVERINDEX_STATEMENT_TIMEOUT_MS=0)
         with connect_instance(conninfo, settings=settings) as instance:
-            instance.import_rows(sample())
+            instance.import_rows(articles)
         runner.upgrade(conninfo, wait_seconds=0)
         with connect_instance(conninfo, settings=settings) as instance:
             yield instance
 
 
-def measured(models: Sequence[str], rerankers: Sequence[str], environments: Path) -> dict[str, Any]:
-    articles = sample()
+def measured(options: argparse.Namespace) -> dict[str, Any]:
     load = os.getloadavg()[0]
-    systems = systems_of(MODES, models, rerankers, candidates=50)
+    systems = systems_of(MODES, options.model, options.reranker, candidates=50)
+    articles = sample()
     long = siblings(articles)
     sets = {"siblings": long, "titles": typed(long), "written": list(read_judgements(WRITTEN).queries)}
-    with tempfile.TemporaryDirectory() as place:
-        for instance in opened(Path(place)):
+    collections_of = [(articles, sets)]
+    if options.cranfield:
+        abstracts, questions = cranfield(options.cranfield)
+        collections_of.append((abstracts, {"cranfield": questions}))
+    found: dict[str, Any] = {}
+    for number, (texts, queries_of) in enumerate(collections_of):
+        with tempfile.TemporaryDirectory() as place, opened(Path(place) / str(number), texts) as instance:
             # Of the own item taken out of a ranking, others take the place.
             evaluated = Evaluated(instance, k=2 * K)
-            return {
-                "date": date.today().isoformat(),
-                "machine": {
-                    "cores": os.cpu_count(),
-                    "load_average_at_start": round(load, 2),
-                    "python": sys.version.split()[0],
-                },
-                "articles": len(articles),
-                "k": K,
-                "sets": {
-                    name: judged(evaluated, articles, queries, systems, environments) for name, queries in sets.items()
-                },
-            }
-    raise AssertionError("there is one instance")
+            for name, queries in queries_of.items():
+                found[name] = {"articles": len(texts)} | judged(
+                    evaluated, texts, queries, systems, options.environments
+                )
+    return {
+        "date": date.today().isoformat(),
+        "machine": {
+            "cores": os.cpu_count(),
+            "load_average_at_start": round(load, 2),
+            "python": sys.version.split()[0],
+        },
+        "k": K,
+        "sets": found,
+    }
 
 
 def main() -> None:
@@ -204,10 +246,13 @@ def main() -> None:
     parser.add_argument(
         "--environments", type=Path, default=ROOT / "build" / "bench", help="where environments are made"
     )
+    parser.add_argument(
+        "--cranfield", type=Path, help="also the Cranfield collection, of its three files in this directory"
+    )
     parser.add_argument("--write", action="store_true", help=f"write the numbers to {RAW.name} beside the page")
     asked = parser.parse_args()
     logging.disable(logging.WARNING)
-    told = json.dumps(measured(asked.model, asked.reranker, asked.environments), indent=2) + "\n"
+    told = json.dumps(measured(asked), indent=2) + "\n"
     if asked.write:
         RAW.write_text(told, encoding="utf-8")
     print(told)

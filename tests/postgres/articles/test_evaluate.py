@@ -109,6 +109,7 @@ def test_another_model_is_compared_over_all_texts(evaluate: Evaluate, tmp_path: 
     ]  # fmt: skip
     # The bag of words is the static model, which made the vectors of the table.
     assert means["semantic, bag"] == pytest.approx(means["semantic"], abs=0.02)
+    assert means["hybrid, bag"] == pytest.approx(means["hybrid"], abs=0.02)
     assert means["semantic, all-MiniLM-L6-v2"] > means["semantic"]
     assert {one["system"] for one in document["comparisons"]} == set(means) - {"semantic"}
 

@@ -1,15 +1,15 @@
 """The searches that are evaluated: each mode with the table's vectors or another model's, re-ranked or not.
 
 With the table's vectors a query is searched as an application searches, through the index. For another model all texts of the
-table are embedded in memory once and compared exactly; its hybrid search fuses that order with the table's search by words, as
-hybrid search does.
+table are embedded in memory once and compared exactly; its hybrid search weighs those distances with the words of the rows, by
+the functions of hybrid search. Passages of whole texts have the table's vectors alone: another model is compared without them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from psycopg import sql
@@ -19,10 +19,13 @@ from everindex.articles.embedding.choose import LOCAL_PREFIX, embedder_at_own_wi
 from everindex.articles.embedding.local.cross_encoder import CrossEncoder
 from everindex.articles.evaluation.judgements import JudgedQuery
 from everindex.articles.model import Mode
-from everindex.articles.search.hybrid import DEPTH, fuse
-from everindex.articles.search.request.search_request import SearchRequest
+from everindex.articles.search.hybrid import DEPTH, MOST_RANKED, merged, without
+from everindex.articles.search.keyword.ranking import find
+from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.articles.search.results.rerank import joined_text, text_of
 from everindex.articles.searchable import Searchable
+from everindex.articles.shape.hit import Hit
+from everindex.articles.shape.spec import Columns
 from everindex.articles.table import CollectionTable
 from everindex.errors import EmbeddingFailed, UsageError
 from everindex.pg.connections import Connection
@@ -124,15 +127,29 @@ class Evaluated:
         if system.mode == "semantic":
             return lambda text: vectors.nearest(text, depth)
 
-        def both(text: str) -> list[tuple[str, str]]:
-            near = vectors.nearest(text, DEPTH * depth)
-            words = self._stored(SearchRequest(text=text, mode="keyword", k=DEPTH * depth, rerank=0), run)
-            texts = dict([*words, *near])
-            return [(one.key, texts[one.key]) for one in fuse([key for key, _ in near], [key for key, _ in words])][
-                :depth
-            ]
+        return lambda text: self._weighed(SearchRequest(text=text, mode="hybrid", k=depth, rerank=0), vectors, run)
 
-        return both
+    def _weighed(self, request: SearchRequest, vectors: _InMemory, run: Run) -> list[tuple[str, str]]:
+        """As HybridSearch.search, with the distances of `vectors`."""
+        wanted = DEPTH * request.k
+        known = self._searched.words.known()
+        near = vectors.of(request.words.wanted or request.text or "")
+        left_out = request.words.left_out
+
+        def read(connection: Connection) -> list[Hit]:
+            found = find(
+                connection, known, Page(request=request, k=wanted), most_ranked=MOST_RANKED, rows=self._searched.words.rows,
+                completes=True,
+            )  # fmt: skip
+            for notice in found.notices:
+                run.notices[notice] = run.notices.get(notice, 0) + 1
+            columns = known.table.spec.columns
+            by_meaning = [near.hit(columns, number) for number in near.nearest(wanted)]
+            if left_out is not None:
+                by_meaning = without(connection, known, left_out, by_meaning)
+            return merged(by_meaning, [near.measured(hit) for hit in found.hits], full_score=found.full_score)
+
+        return [(hit.key, vectors.texts[hit.key]) for hit in self._searched.reading.ask(read)[: request.k]]
 
     def _stored(self, request: SearchRequest, run: Run) -> list[tuple[str, str]]:
         answer = self._searched.searches.answer(request)
@@ -180,14 +197,42 @@ class _InMemory:
             blocks.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
             if on_texts is not None:
                 on_texts(len(batch))
-        self._keys = keys
-        self._texts = texts
+        self.keys = keys
+        self.texts = texts
+        self.places = {key: number for number, key in enumerate(keys)}
         self._vectors = np.vstack(blocks) if blocks else np.empty((0, embedder.dimensions), dtype=np.float32)
 
     def nearest(self, text: str, k: int) -> list[tuple[str, str]]:
-        scores = self._vectors @ embed_queries(self._embedder, [text])[0]
-        best = np.argsort(-scores, kind="stable")[:k]
-        return [(self._keys[number], self._texts[self._keys[number]]) for number in best]
+        return [(self.keys[number], self.texts[self.keys[number]]) for number in self.of(text).nearest(k)]
+
+    def of(self, text: str) -> _Near:
+        """How near each text is to this one."""
+        return _Near(self, self._vectors @ embed_queries(self._embedder, [text])[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """The cosine similarity of a query and every text that has a vector."""
+
+    vectors: _InMemory
+    similarities: np.ndarray
+    """(texts,) float32, in the order of `vectors.keys`."""
+
+    def nearest(self, k: int) -> list[int]:
+        found: list[int] = np.argsort(-self.similarities, kind="stable")[:k].tolist()
+        return found
+
+    def hit(self, columns: Columns, number: int) -> Hit:
+        """A text as a hit: all of it in the first text column."""
+        key = self.vectors.keys[number]
+        values = (key, self.vectors.texts[key], *[None] * (len(columns.names) - 2))
+        return Hit(columns, key, values, 1.0 - float(self.similarities[number]))
+
+    def measured(self, hit: Hit) -> Hit:
+        """A hit of the table's search by words, with its distance to the query; its key as text."""
+        key = str(hit.key)
+        number = self.vectors.places.get(key)
+        return replace(hit, key=key, distance=None if number is None else 1.0 - float(self.similarities[number]))
 
 
 def _read_texts(connection: Connection, table: CollectionTable) -> dict[str, str]:
