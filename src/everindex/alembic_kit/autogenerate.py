@@ -197,13 +197,18 @@ def _tell(change: MigrateOperation) -> None:
     """Logs a line like those of Alembic for its findings."""
     match change:
         case CreateVectorIndexOp(repairs=None):
-            log.info("Detected added vector index %r on %r", *change.named)
+            log.info("Detected added vector index %r on %r", *change.named, extra={"event": "autogenerate-added"})
         case CreateVectorIndexOp():
-            log.info("Detected invalid vector index %r on %r", *change.named)
+            log.info("Detected invalid vector index %r on %r", *change.named, extra={"event": "autogenerate-invalid"})
         case AlterVectorIndexOp():
-            log.info("Detected changed vector index %r on %r: %s", *change.named, "; ".join(change.because))
+            log.info(
+                "Detected changed vector index %r on %r: %s",
+                *change.named,
+                "; ".join(change.because),
+                extra={"event": "autogenerate-changed"},
+            )
         case DropVectorIndexOp():
-            log.info("Detected removed vector index %r on %r", *change.named)
+            log.info("Detected removed vector index %r on %r", *change.named, extra={"event": "autogenerate-removed"})
 
 
 def _declared(context: AutogenContext, table: _ComparedTable) -> list[IndexSpec]:

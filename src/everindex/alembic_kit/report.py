@@ -78,9 +78,13 @@ def log_reporter() -> Iterator[Reporter]:
         nonlocal last
         if time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
-            log.info("%s", describe_progress(progress))
+            log.info("%s", describe_progress(progress), extra={"event": "build-progress"})
 
-    yield Reporter(say=lambda text: log.info("%s", text), notice=lambda text: log.info("%s", text), progress=show)
+    yield Reporter(
+        say=lambda text: log.info("%s", text, extra={"event": "deploy-progress"}),
+        notice=lambda text: log.info("%s", text, extra={"event": "deploy-progress"}),
+        progress=show,
+    )
 
 
 @contextmanager

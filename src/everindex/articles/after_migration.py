@@ -40,10 +40,15 @@ def ensure_keyword_search(conninfo: str, reporter: Reporter) -> None:
     except SettingInvalid:
         raise
     except EverindexError as exc:
-        log.warning("without index %s keyword search reads every row; the next start tries again: %s", INDEX_NAME, exc)
+        log.warning(
+            "without index %s keyword search reads every row; the next start tries again: %s",
+            INDEX_NAME,
+            exc,
+            extra={"event": "keyword-index-missing"},
+        )
         return
     if done.reason is not None:
-        log.warning("%s", done.reason)
+        log.warning("%s", done.reason, extra={"event": "keyword-index-left"})
 
 
 def keyword_search_script() -> list[str]:

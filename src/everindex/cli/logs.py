@@ -14,13 +14,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from everindex.cli.output import is_terminal, tell, terminal
+from everindex.request_context import REQUEST_ID
 from everindex.settings import Settings
+from everindex.tracing import trace_id
 
 if TYPE_CHECKING:
     import structlog
 
 
-class _Rendered(logging.Formatter):
+class Rendered(logging.Formatter):
     """Renders records with structlog."""
 
     def __init__(self, settings: Settings) -> None:
@@ -72,7 +74,7 @@ def _handler(settings: Settings, *, is_verbose: bool) -> logging.Handler:
     if is_terminal() and not is_verbose:
         return _ForPeople()
     handler = _OnTerminal() if is_terminal() else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Rendered(settings))
+    handler.setFormatter(Rendered(settings))
     return handler
 
 
@@ -103,6 +105,34 @@ def _configure_structlog() -> None:
     )
 
 
+def _as_event(logger: object, level: str, values: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Gives a line its stable name as `event` and its text as `message`, and the request and trace that it belongs to. Lines of
+    libraries have the name of their logger."""
+    record = values.get("_record")
+    if record is None or isinstance(record.msg, dict):  # structlog's own events have names already
+        return values
+    text = record.getMessage()
+    name = getattr(record, "event", record.name)
+    values["event"], values["message"] = name, text.removeprefix(f"{name}: ")
+    for key, value in (("request_id", REQUEST_ID.get()), ("trace_id", trace_id())):
+        if value is not None:
+            values.setdefault(key, value)
+    return values
+
+
+def _in_one_text(logger: object, level: str, values: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """For readers of text: name and message are one, and what the message says already is not said again."""
+    message = values.pop("message", None)
+    if message is None:
+        return values
+    kept = {
+        name: values[name]
+        for name in ("request_id", "trace_id", "timestamp", "level", "logger", "exc_info")
+        if name in values
+    }
+    return kept | {"event": f"{values['event']}: {message}"}
+
+
 def _shared() -> list[structlog.typing.Processor]:
     import structlog
 
@@ -111,6 +141,7 @@ def _shared() -> list[structlog.typing.Processor]:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
+        _as_event,
     ]
 
 
@@ -131,7 +162,7 @@ def _formatter(settings: Settings) -> logging.Formatter:
         foreign_pre_chain=_shared(),
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *([structlog.processors.format_exc_info] if is_json else []),
+            *([structlog.processors.format_exc_info] if is_json else [_in_one_text]),
             renderer,
         ],
     )

@@ -8,6 +8,7 @@ import signal
 import sys
 from types import FrameType
 
+from everindex import __version__
 from everindex.cli.app import Invocation, app
 from everindex.errors import EverindexError, InternalError
 
@@ -52,8 +53,10 @@ def main() -> None:
 def _begin(invocation: Invocation) -> None:
     from everindex.cli.logs import configure_logging
     from everindex.settings import read_settings
+    from everindex.tracing import start_tracing
 
     configure_logging(read_settings(), is_verbose=invocation.is_verbose, is_debugged=invocation.is_debugged)
+    start_tracing(__version__)
 
 
 def _tell(exc: EverindexError) -> None:

@@ -31,7 +31,12 @@ def recorded(home: Path, url: str) -> Iterator[None]:
         file.write(json.dumps({"pid": os.getpid(), "url": url}))
         file.flush()
     except OSError as exc:
-        log.debug("the address could not be recorded in %s, so `everindex health` needs --port: %s", path.parent, exc)
+        log.debug(
+            "the address could not be recorded in %s, so `everindex health` needs --port: %s",
+            path.parent,
+            exc,
+            extra={"event": "address-not-recorded"},
+        )
         yield
         return
     try:

@@ -60,7 +60,7 @@ def record(connection: Connection, spec: NamedIndex, event: str, /, **details: A
             (spec.schema, spec.table, spec.name, event, Jsonb(details)),
         )
     except psycopg.Error as exc:
-        log.debug("not journaled: %s: %s", event, type(exc).__name__)
+        log.debug("not journaled: %s: %s", event, type(exc).__name__, extra={"event": "journal-not-written"})
 
 
 def entries(connection: Connection, spec: NamedIndex, *, limit: int = 50) -> list[Entry]:

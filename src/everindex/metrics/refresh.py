@@ -224,10 +224,13 @@ class LatestObservation:
             self._failed(due, exc.slug)
         except psycopg.Error as exc:
             self._failed(due, "statement-failed")
-            log.debug("metrics were not read: %s", type(exc).__name__)
+            log.debug("metrics were not read: %s", type(exc).__name__, extra={"event": "metrics-not-read"})
         except Exception:
             self._failed(due, "internal")
-            log.exception("metrics were not read because of an internal error; the next attempt follows")
+            log.exception(
+                "metrics were not read because of an internal error; the next attempt follows",
+                extra={"event": "metrics-failed"},
+            )
 
     def _failed(self, readings: list[_Reading[Any]], problem: str) -> None:
         for reading in readings:

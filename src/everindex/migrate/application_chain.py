@@ -57,6 +57,7 @@ def look_before_upgrade(connection: Connection, standing: Standing) -> None:
         log.info(
             "another application's migrations created this database (%s): before they continue, run  everindex attach",
             found.words,
+            extra={"event": "other-migrations-found"},
         )
     elif standing.current == [BEFORE_INDEX]:
         log.warning(
@@ -66,7 +67,7 @@ def look_before_upgrade(connection: Connection, standing: Standing) -> None:
             "migrations alone run  everindex attach  instead (after this upgrade:  alembic downgrade -1  first); "
             "docs/attaching.md",
             revision, found.words, standing.head, standing.head,
-        )  # fmt: skip
+         extra={"event": "other-migrations-extended"})  # fmt: skip
     else:
         raise ApplicationChainFirst(
             f"another application's own migrations created this database, but only up to revision {revision}.",

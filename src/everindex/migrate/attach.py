@@ -86,7 +86,11 @@ def record_attachment(conninfo: str, declared: Sequence[IndexSpec]) -> bool:
             write_attachment(connection, "attached")
     except (PermissionDenied, ReadOnlyServer) as exc:
         if current_settings().attached:
-            log.warning("attached only by EVERINDEX_ATTACHED, nothing is recorded in everindex_meta: %s", exc.why)
+            log.warning(
+                "attached only by EVERINDEX_ATTACHED, nothing is recorded in everindex_meta: %s",
+                exc.why,
+                extra={"event": "attachment-not-recorded"},
+            )
             return False
         raise type(exc)(
             "the attachment of this database cannot be recorded.",
@@ -94,7 +98,10 @@ def record_attachment(conninfo: str, declared: Sequence[IndexSpec]) -> bool:
             next_step="set EVERINDEX_ATTACHED=true for every process of everindex, which needs no record; or let the owner of "
             "the database create the schema:  CREATE SCHEMA everindex_meta AUTHORIZATION <role> ; and run this again.",
         ) from exc
-    log.info("this database is attached: its alembic_version is neither read nor written from now on")
+    log.info(
+        "this database is attached: its alembic_version is neither read nor written from now on",
+        extra={"event": "database-attached"},
+    )
     return True
 
 

@@ -53,8 +53,8 @@ def keep_declared(
             except (PermissionDenied, ReadOnlyServer) as exc:
                 if not is_attached:
                     raise
-                log.warning("%s", told_as_left(spec, exc))
+                log.warning("%s", told_as_left(spec, exc), extra={"event": "index-left"})
             except EverindexError as exc:
                 if exc.slug != "index-definition-differs":
                     raise
-                log.warning("%s", exc)
+                log.warning("%s", exc, extra={"event": "index-definition-differs"})

@@ -101,7 +101,9 @@ def run_online(
 def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: AtHead) -> None:
     attributes = context.config.attributes
     wait_seconds = attributes.get("everindex_wait_seconds", current_settings().deployment_wait_seconds)
-    on_wait = WaitReport(lambda text: log.warning("%s", text), where=address.describe(conninfo))
+    on_wait = WaitReport(
+        lambda text: log.warning("%s", text, extra={"event": "database-awaited"}), where=address.describe(conninfo)
+    )
     with connect(conninfo, wait_seconds=wait_seconds, on_wait=on_wait) as connection:
         capabilities.require_postgres(capabilities.look(connection))
         is_attached = read_attachment(connection) is not None or attributes.get("everindex_attach", False)
@@ -136,7 +138,13 @@ def _log_current(conninfo: str, config: Config) -> None:
     with connect(conninfo) as connection:
         for revision in read_standing(connection).current:
             script = chain.get_revision(revision)
-            log.info("%s%s, %s", revision, " (head)" if revision in chain.get_heads() else "", script.doc)
+            log.info(
+                "%s%s, %s",
+                revision,
+                " (head)" if revision in chain.get_heads() else "",
+                script.doc,
+                extra={"event": "migration-applied"},
+            )
 
 
 def _migration_lock(conninfo: str) -> AbstractContextManager[None]:
@@ -144,7 +152,9 @@ def _migration_lock(conninfo: str) -> AbstractContextManager[None]:
         conninfo,
         "migrate",
         wait_seconds=LOCK_WAIT_SECONDS,
-        on_wait=lambda holder: log.warning("waiting: another process is migrating this database: %s", holder),
+        on_wait=lambda holder: log.warning(
+            "waiting: another process is migrating this database: %s", holder, extra={"event": "migration-awaited"}
+        ),
     )
 
 
@@ -157,7 +167,9 @@ def _migrate(context: Any, conninfo: str, *, is_reading: bool = False) -> None:
     with engine.connect() as connection:
         driver: Connection = connection.connection.driver_connection  # type: ignore[assignment]
         driver.add_notice_handler(
-            lambda diagnostic: log.info("%s: %s", diagnostic.severity, diagnostic.message_primary)
+            lambda diagnostic: log.info(
+                "%s: %s", diagnostic.severity, diagnostic.message_primary, extra={"event": "server-notice"}
+            )
         )
         driver.autocommit = True
         if not is_reading:
@@ -190,7 +202,11 @@ def _ensure_own_schema(conninfo: str) -> None:
     try:
         own_schema.ensure(conninfo)
     except PermissionDenied as exc:
-        log.warning("without schema everindex_meta the model of a vector is not recorded: %s", exc)
+        log.warning(
+            "without schema everindex_meta the model of a vector is not recorded: %s",
+            exc,
+            extra={"event": "own-schema-missing"},
+        )
 
 
 def _is_at_head(conninfo: str) -> bool:

@@ -394,4 +394,4 @@ def ensure(conninfo: str, *, wait_seconds: float = 60.0) -> None:
                     if number > found:
                         connection.execute(statements)
                         connection.execute("INSERT INTO everindex_meta.schema_version (version) VALUES (%s)", (number,))
-            log.info("schema everindex_meta is at version %d", len(VERSIONS))
+            log.info("schema everindex_meta is at version %d", len(VERSIONS), extra={"event": "own-schema-migrated"})

@@ -78,7 +78,7 @@ class Replica:
                 return
             self._pool = None
             self._reason = why
-        log.warning("replica-away: reads go to the primary: %s", why)
+        log.warning("replica-away: reads go to the primary: %s", why, extra={"event": "replica-away"})
         self._look_for_it(pause_seconds=RETRY_SECONDS)
         # In a separate thread, since the caller may be one of the pool's own threads.
         threading.Thread(target=pool.close, name="everindex-replica-close", daemon=True).start()
@@ -100,7 +100,7 @@ class Replica:
                 has_looked.set()
                 return
             if why != self._reason:
-                log.warning("replica-away: reads go to the primary: %s", why)
+                log.warning("replica-away: reads go to the primary: %s", why, extra={"event": "replica-away"})
             self._reason = why
             has_looked.set()
             pause_seconds = RETRY_SECONDS * random.uniform(0.8, 1.2)  # jitter, not security
@@ -125,7 +125,7 @@ class Replica:
         if not is_wanted:
             pool.close()
         else:
-            log.info("replica-there: reads go to %s", self.where)
+            log.info("replica-there: reads go to %s", self.where, extra={"event": "replica-there"})
         return None
 
 

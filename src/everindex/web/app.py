@@ -183,7 +183,14 @@ def answer_exception(request: Request, exc: Exception) -> Response:
         exc.headers = {"Allow": allowed_methods(request)}
     error = as_ours(exc, request_id)
     if isinstance(error, InternalError):
-        log.error("request %s failed: internal error", request_id, exc_info=exc)
+        log.error("request %s failed: internal error", request_id, exc_info=exc, extra={"event": "request-failed"})
     elif error.http_status >= 500:
-        log.warning("request %s failed: %s: %s (%s)", request_id, error.slug, error.what, error.why)
+        log.warning(
+            "request %s failed: %s: %s (%s)",
+            request_id,
+            error.slug,
+            error.what,
+            error.why,
+            extra={"event": "request-refused", "problem": error.slug, "status": error.http_status},
+        )
     return error_response(request, error, dict(exc.headers or {}) if isinstance(exc, HTTPException) else {})

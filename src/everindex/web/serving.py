@@ -155,7 +155,11 @@ def _connections_within_limits(wanted: int) -> int:
     possible = max(10, soft - FILES_BESIDE) if soft != resource.RLIM_INFINITY else wanted
     if possible < wanted:
         log.warning(
-            "at most %d connections instead of %d: this process may open %d files (ulimit -n)", possible, wanted, soft
+            "at most %d connections instead of %d: this process may open %d files (ulimit -n)",
+            possible,
+            wanted,
+            soft,
+            extra={"event": "connections-limited"},
         )
     return min(wanted, possible)
 
@@ -195,7 +199,7 @@ class _Server(uvicorn.Server):
                     try:
                         connection.look(now)
                     except Exception:  # the server goes on
-                        log.exception("a connection could not be checked")
+                        log.exception("a connection could not be checked", extra={"event": "connection-check-failed"})
         return await super().on_tick(counter)
 
     async def _tell(self, on_ready: Callable[[str], None]) -> None:

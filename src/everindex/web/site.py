@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -131,9 +130,7 @@ class Site:
     async def compute(self, work: Callable[[], T], *, characters: int) -> T:
         """Runs work that only computes outside the event loop, so that no request waits for another one's page. Raises
         ServerBusy. Context variables are those of the caller."""
-        context = copy_context()
-        slots = self._long if characters >= LONG_CHARACTERS else self._short
-        return await slots.run(lambda: context.run(work))
+        return await (self._long if characters >= LONG_CHARACTERS else self._short).run(work)
 
     async def metrics(self) -> bytes:
         """The metrics of this process and its database as Prometheus reads them. Queries nothing. Raises ServerBusy."""

@@ -333,12 +333,25 @@ def test_log_lines_in_json_are_json(on_articles: Run) -> None:
     done = on_articles("search", "release", EVERINDEX_LOG_FORMAT="json", EVERINDEX_SLOW_QUERY_MS="0")
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert len(logged) == 1
-    assert logged[0]["event"].startswith("slow-query: ")
+    assert logged[0]["event"] == "slow-query"
+    assert logged[0]["message"].startswith(f"{logged[0]['duration_ms']} ms, k=10 ")
+    assert (logged[0]["strategy"], logged[0]["filters"]) == ("index", [])
     assert (logged[0]["level"], logged[0]["logger"]) == ("warning", "everindex.search")
     assert logged[0]["timestamp"].endswith("Z")
     done = on_articles("search", "release", EVERINDEX_SLOW_QUERY_MS="0", NO_COLOR="1", FORCE_COLOR="1")
-    assert "slow-query" in done.stderr
+    assert " slow-query: " in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_spans_go_where_the_environment_says(on_articles: Run) -> None:
+    done = on_articles("search", "release", OTEL_TRACES_EXPORTER="console", OTEL_RESOURCE_ATTRIBUTES="zone=north")
+    assert done.status == 0
+    (span,) = [json.loads(text) for text in re.findall(r"^\{.*?^\}", done.stderr, flags=re.DOTALL | re.MULTILINE)]
+    assert (span["name"], span["attributes"]["everindex.mode"]) == ("search", "hybrid")
+    assert (span["resource"]["attributes"]["service.name"], span["resource"]["attributes"]["zone"]) == (
+        "everindex",
+        "north",
+    )
 
 
 # --- status, verify, migrate ---------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import re
 import time
@@ -9,6 +11,8 @@ import time
 import httpx2
 import pytest
 
+from everindex.cli.logs import Rendered
+from everindex.settings import Settings
 from everindex.web.http.origin import is_cross_site
 
 EVERYWHERE = [
@@ -130,3 +134,26 @@ def test_a_post_of_another_site_is_refused_before_it_is_read(client: httpx2.Clie
         response = client.post(path, content=b"x", headers=headers)
         assert response.status_code == 403
         assert response.json()["type"] == "/problems/cross-site-refused"
+
+
+def test_the_request_id_is_in_the_error_document_and_in_the_lines_that_the_request_causes(
+    client: httpx2.Client,
+) -> None:
+    refused = client.get("/api/search?q=x&k=0", headers={"x-request-id": "from-the-client"})
+    assert refused.json()["request_id"] == refused.headers["x-request-id"] == "from-the-client"
+    log = logging.getLogger("everindex.search")
+    handler = logging.StreamHandler(io.StringIO())
+    handler.setFormatter(Rendered(Settings(EVERINDEX_LOG_FORMAT="json")))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        client.get("/api/search?q=a+private+matter&mode=keyword", headers={"x-request-id": "deep-in-a-search"})
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    (line,) = [json.loads(text) for text in handler.stream.getvalue().splitlines()]
+    assert line["event"] == "search-answered"
+    assert line["request_id"] == "deep-in-a-search"
+    assert (line["mode"], line["k"], line["level"]) == ("keyword", 10, "info")
+    assert "private" not in json.dumps(line)

@@ -43,5 +43,5 @@ class ExpiredRowsTask:
                 count = delete_rows(connection, table, None, filters=expired()) if table.can_expire else 0
                 if count:
                     did.append(f"deleted {count_text(count, 'row')} of {spec.name} that had expired")
-                    log.info("keeper: %s", did[-1])
+                    log.info("keeper: %s", did[-1], extra={"event": "keeper-expired-deleted"})
         return KeptIndex(index=self.index, outcome="deleted", did=tuple(did)) if did else None

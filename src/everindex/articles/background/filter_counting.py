@@ -50,9 +50,12 @@ def hand_over(instance: Instance) -> None:
         try:
             _record(instance, searched)
         except EverindexError as exc:
-            log.debug("use of filters not recorded: %s", exc.slug)
+            log.debug("use of filters not recorded: %s", exc.slug, extra={"event": "filter-use-not-recorded"})
         except Exception:
-            log.exception("the use of filters was not recorded because of a program error; nothing depends on it")
+            log.exception(
+                "the use of filters was not recorded because of a program error; nothing depends on it",
+                extra={"event": "filter-use-failed"},
+            )
 
 
 def _record(instance: Instance, searched: Searchable) -> None:

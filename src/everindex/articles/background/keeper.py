@@ -196,5 +196,7 @@ def kept_in_background(instance: Instance, settings: Settings) -> Iterator[Calla
         thread.join(STOP_SECONDS)
         if thread.is_alive():
             log.warning(
-                "keeper: it did not stop within %.0f s; what it left behind is healed at the next start", STOP_SECONDS
+                "keeper: it did not stop within %.0f s; what it left behind is healed at the next start",
+                STOP_SECONDS,
+                extra={"event": "keeper-not-stopped"},
             )

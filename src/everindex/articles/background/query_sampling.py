@@ -95,6 +95,9 @@ def hand_over(instance: Instance, sampler: QuerySampler, *, budget: int) -> None
             spec = in_search_path(connection, EMBEDDING_INDEX)
             keep_queries(connection, spec, [vector.tolist() for vector in drawn], model=model, budget=budget)
     except EverindexError as exc:
-        log.debug("query vectors not stored: %s", exc.slug)
+        log.debug("query vectors not stored: %s", exc.slug, extra={"event": "query-sample-not-stored"})
     except Exception:
-        log.exception("query sampling stopped because of a program error; nothing depends on it")
+        log.exception(
+            "query sampling stopped because of a program error; nothing depends on it",
+            extra={"event": "query-sample-failed"},
+        )

@@ -93,7 +93,7 @@ class Reading:
             try:
                 return self._ask_replica(pool, work)
             except _AskPrimary as exc:
-                log.info("read-on-primary: %s", exc)
+                log.info("read-on-primary: %s", exc, extra={"event": "read-on-primary"})
         return self._ask_primary(work)
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -148,10 +148,10 @@ class Reading:
             match _trouble(exc):
                 case "lost":
                     # The server was restarted or closed idle connections: try once more, over checked connections.
-                    log.info("connection-lost: a read is repeated: %s", _why(exc))
+                    log.info("connection-lost: a read is repeated: %s", _why(exc), extra={"event": "connection-lost"})
                     self._pool.check()
                 case "conflict":
-                    log.info("read-repeated: %s", _why(exc))
+                    log.info("read-repeated: %s", _why(exc), extra={"event": "read-repeated"})
                 case _:
                     raise
         return _over(self._pool, work)
@@ -178,7 +178,7 @@ class Reading:
                 raise
             if first == "behind":
                 raise _AskPrimary(_why(exc)) from exc
-            log.info("replica-%s: a read is repeated: %s", first, _why(exc))
+            log.info("replica-%s: a read is repeated: %s", first, _why(exc), extra={"event": "replica-read-repeated"})
         if first == "lost":
             with suppress(PoolClosed):  # by another thread, which has found the replica gone
                 pool.check()
@@ -199,7 +199,7 @@ class Reading:
             return True
         if time.monotonic() > own.until:
             log.warning("replica-behind: reads go to it again, although it lacks this process's write of %.0f s ago",
-                        OWN_WRITES_SECONDS)  # fmt: skip
+                        OWN_WRITES_SECONDS, extra={"event": "replica-behind"})  # fmt: skip
             self._own_write = None
             return True
         if own.position is None:

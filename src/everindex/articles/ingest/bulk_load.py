@@ -205,4 +205,4 @@ def _bring_back_after(
         if isinstance(exc, EverindexError):
             exc.next_step = f"{exc.next_step} {left}"
         else:
-            log.warning("%s", left)
+            log.warning("%s", left, extra={"event": "bulk-load-left"})

@@ -137,7 +137,19 @@ class HybridSearch:
         if passages is not None:
             answer.notices = [*answer.notices, *passages.notices]
         log.info(
-            "search k=%d mode=hybrid strategy=%s rows=%d %.1f ms", k, answer.strategy, len(hits), answer.elapsed_ms
+            "search k=%d mode=hybrid strategy=%s rows=%d %.1f ms",
+            k,
+            answer.strategy,
+            len(hits),
+            answer.elapsed_ms,
+            extra={
+                "event": "search-answered",
+                "mode": "hybrid",
+                "strategy": answer.strategy,
+                "k": k,
+                "rows": len(hits),
+                "duration_ms": round(answer.elapsed_ms, 1),
+            },
         )
         # A slow semantic search has logged itself already; one line per search is enough.
         if words_ms >= self._slow_query_ms and (near is None or near.elapsed_ms < self._slow_query_ms):

@@ -55,6 +55,7 @@ from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.whole_texts import WholeTextSearch
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable
+from everindex.tracing import note, span
 
 EXPIRY_HIDDEN = "articles that have expired may be among these: this role may not read everindex_meta.article_expiry"
 PASSAGES_HIDDEN = (
@@ -107,7 +108,12 @@ class SearchService:
         """
         started = time.perf_counter()
         try:
-            answer = self._answered(request, query_vector)
+            with span("search", {"db.collection.name": self._engine.collection.name}) as current:
+                answer = self._answered(request, query_vector)
+                note(
+                    current, everindex__mode=answer.mode, everindex__strategy=answer.strategy, everindex__k=request.k,
+                    everindex__rows=len(answer.hits),
+                )  # fmt: skip
         except EverindexError as exc:
             self.timings.note_failure(exc)
             raise

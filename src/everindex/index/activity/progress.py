@@ -189,4 +189,6 @@ class Watch:
                             self._builder.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
         except (psycopg.Error, EverindexError) as exc:
             # Progress is optional: the build continues without it, and its own connection reports what is wrong.
-            log.debug("no more progress of backend %s: %s", self._pid, type(exc).__name__)
+            log.debug(
+                "no more progress of backend %s: %s", self._pid, type(exc).__name__, extra={"event": "progress-ended"}
+            )

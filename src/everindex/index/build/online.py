@@ -168,7 +168,7 @@ def clean_up(operation: Operation, index: OnlineIndex, pid: int) -> str:
                 drop_online(operation, connection, index.schema, index.name, lock_timeout=CLEAN_UP_LOCK_TIMEOUT)
                 return "The unfinished index was removed."
     except (psycopg.Error, EverindexError, KeyboardInterrupt) as exc:
-        log.debug("clean-up failed: %s", type(exc).__name__)
+        log.debug("clean-up failed: %s", type(exc).__name__, extra={"event": "clean-up-failed"})
     return f"An unfinished, INVALID index {index.qualified_name} may be left; the next deploy removes it."
 
 

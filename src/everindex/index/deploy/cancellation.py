@@ -50,7 +50,7 @@ def _cancel(stop: threading.Event, has_ended: threading.Event, connection: Conne
         try:
             connection.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
         except psycopg.Error as exc:
-            log.debug("not cancelled: %s", type(exc).__name__)
+            log.debug("not cancelled: %s", type(exc).__name__, extra={"event": "cancel-failed"})
         has_ended.wait(CANCEL_AGAIN_SECONDS)
 
 

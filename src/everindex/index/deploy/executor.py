@@ -53,6 +53,7 @@ from everindex.index.spec import IndexSpec
 from everindex.pg.capabilities import look, require_pgvector
 from everindex.pg.connections import Connection, connect
 from everindex.pg.index_catalog import find_index
+from everindex.tracing import note, span
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,14 @@ def deploy(
         rebuild_because=policy.rebuild_because,
         stop=stop,
     )
+    with span("deploy index", {"everindex.index": spec.qualified_name}) as current:
+        done = _deploy(deployment, policy, expected_digest)
+        note(current, everindex__outcome=done.outcome)
+    return done
+
+
+def _deploy(deployment: Deployment, policy: DeployPolicy, expected_digest: str | None) -> Deployed:
+    spec = deployment.spec
 
     def planned(connection: Connection) -> tuple[Plan, Observed]:
         observed = observe(connection, spec)
@@ -137,7 +146,8 @@ def deploy(
                     plan, observed = planned(connection)
                     if plan.steps[:1] != (step,):
                         continue
-                take_step(deployment, connection, step, observed)
+                with span(f"step {type(step).__name__}", {"everindex.step": step.sentence}):
+                    take_step(deployment, connection, step, observed)
                 if not isinstance(step, (WaitForBuild, Prove)):
                     deployment.did.append(step.sentence)
                 plan, observed = planned(connection)

@@ -109,11 +109,15 @@ def warm_in_background(
             if left <= 0 or (stop is not None and stop.is_set()):
                 return
             try:
-                log.info("%s", warm(conninfo, spec, max_seconds=left, stop=stop).sentence)
+                log.info(
+                    "%s", warm(conninfo, spec, max_seconds=left, stop=stop).sentence, extra={"event": "index-warmed"}
+                )
             except EverindexError as exc:
-                log.info("index %s was not warmed: %s", spec.name, exc.slug)
+                log.info("index %s was not warmed: %s", spec.name, exc.slug, extra={"event": "index-not-warmed"})
             except Exception:
-                log.exception("warm-up failed with an internal error; it has no other effect")
+                log.exception(
+                    "warm-up failed with an internal error; it has no other effect", extra={"event": "warm-failed"}
+                )
 
     thread = threading.Thread(target=run, name="everindex-warm", daemon=True)
     thread.start()
@@ -195,7 +199,7 @@ class _Warming:
             # In our own schema: dropping that drops this too.
             self.connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA everindex_meta")
         except psycopg.Error as exc:
-            log.debug("pg_prewarm was not created: %s", type(exc).__name__)
+            log.debug("pg_prewarm was not created: %s", type(exc).__name__, extra={"event": "prewarm-not-created"})
             message = (exc.diag.message_primary or type(exc).__name__).rstrip(".")
             return None, f"pg_prewarm could not be created: {message}"
         return "everindex_meta", None

@@ -85,7 +85,12 @@ class IndexRecord:
             return
         queries = queries_within(seconds, rows=observed.estimated_rows, past=self._samples)
         if queries == 0:
-            log.debug("recall of %s is not measured: a single exact scan takes longer than %g s", spec.name, seconds)
+            log.debug(
+                "recall of %s is not measured: a single exact scan takes longer than %g s",
+                spec.name,
+                seconds,
+                extra={"event": "recall-not-measured"},
+            )
             self._due_at = time.monotonic() + ASK_AGAIN_SECONDS
             return
         started = time.monotonic()
@@ -132,7 +137,7 @@ class IndexRecord:
             graph = graph_of(connection, found)
             rows = count_rows(connection, spec)
         except EverindexError as exc:
-            log.debug("the rebuilt index was not observed: %s", exc.slug)
+            log.debug("the rebuilt index was not observed: %s", exc.slug, extra={"event": "rebuilt-not-observed"})
             return
         bytes_per_row = size_of(observed, found) / max(1, rows)
         self._graph, self._samples, self._due_at = graph, [], 0.0

@@ -145,7 +145,7 @@ class Keeper:
             except (EverindexError, psycopg.Error) as exc:
                 self._tell("", f"{exc.slug}: {exc.what}" if isinstance(exc, EverindexError) else type(exc).__name__)
             except Exception:
-                log.exception("keeper: internal error; it continues")
+                log.exception("keeper: internal error; it continues", extra={"event": "keeper-failed"})
             self._leads = False
             failures += 1
             pause = min(0.5 * 2 ** min(failures - 1, 10), LONGEST_CONNECT_PAUSE_SECONDS)
@@ -200,7 +200,7 @@ class Keeper:
             if not try_lock(connection, "keeper"):
                 return "follows", f"{_without_age(holder_of(connection, 'keeper') or 'another keeper')} leads"
             self._leads = True
-            log.info("keeper leads: this process maintains the declared indexes")
+            log.info("keeper leads: this process maintains the declared indexes", extra={"event": "keeper-leads"})
         reason = self._reason_to_wait(connection)
         if reason is not None:
             return "waits", reason
@@ -230,7 +230,7 @@ class Keeper:
         try:
             done = work()
         except DeployStopped as exc:
-            log.info("%s %s", exc.what, exc.next_step)
+            log.info("%s %s", exc.what, exc.next_step, extra={"event": "keeper-deploy-stopped"})
             return KeptIndex(index=index, outcome="left")
         except ServerUnreachable:
             raise
@@ -261,7 +261,13 @@ class Keeper:
             done = self._deploy(spec, stop, rebuild_because=None)
             if done.did:
                 record(connection, spec, "keeper: healed", outcome=done.outcome, did=list(done.did))
-                log.info("keeper: index %s %s: %s", spec.qualified_name, done.outcome, "; ".join(done.did))
+                log.info(
+                    "keeper: index %s %s: %s",
+                    spec.qualified_name,
+                    done.outcome,
+                    "; ".join(done.did),
+                    extra={"event": "keeper-healed", "index": spec.qualified_name, "outcome": done.outcome},
+                )
             return _kept(spec, done, finding=_below_floor(connection, spec, observe(connection, spec)))
         finding = None
         if plan.remarks:
@@ -299,7 +305,12 @@ class Keeper:
             text = f"{evidence.sentence}: a rebuild was tried and did not help"
             finding = Finding(index=spec.name, slug="generation-unproven", text=text, is_failure=False)
             return KeptIndex(index=spec.name, outcome="left", finding=finding)
-        log.info("keeper: index %s is being rebuilt: %s", spec.qualified_name, evidence.sentence)
+        log.info(
+            "keeper: index %s is being rebuilt: %s",
+            spec.qualified_name,
+            evidence.sentence,
+            extra={"event": "keeper-rebuild", "index": spec.qualified_name, "because": evidence.sentence},
+        )
         record(connection, spec, "keeper: evidence", kind=evidence.kind, sentence=evidence.sentence)
         done = self._deploy(spec, stop, rebuild_because=evidence.sentence)
         kept.note_rebuilt(connection, spec, evidence)
@@ -328,10 +339,19 @@ class Keeper:
         time."""
         if text is None:
             if self._told.pop(key, None) is not None and level >= logging.WARNING:
-                log.info("keeper: the reported problem with %s is resolved", key or "the server")
+                log.info(
+                    "keeper: the reported problem with %s is resolved",
+                    key or "the server",
+                    extra={"event": "keeper-resolved"},
+                )
         elif (same or text) != self._told.get(key):
             self._told[key] = same or text
-            log.log(level, "%s", text if text.startswith("keeper") else f"keeper: {text}")
+            log.log(
+                level,
+                "%s",
+                text if text.startswith("keeper") else f"keeper: {text}",
+                extra={"event": "keeper-role" if key == "role" else "keeper-finding"},
+            )
 
 
 def _below_floor(connection: Connection, spec: IndexSpec, observed: Observed) -> Finding | None:

@@ -83,7 +83,7 @@ def remember(connection: Connection, spec: IndexSpec, graph: str, sample: Recall
             {"schema": spec.schema, "name": spec.name, "kept": KEPT_SAMPLES},
         )
     except psycopg.Error as exc:
-        log.debug("recall sample not stored: %s", type(exc).__name__)
+        log.debug("recall sample not stored: %s", type(exc).__name__, extra={"event": "recall-not-stored"})
 
 
 def samples_of(connection: Connection, spec: IndexSpec, graph: str) -> list[RecallSample]:

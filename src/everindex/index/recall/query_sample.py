@@ -120,4 +120,4 @@ def keep_queries(
                 {**name, "model": model, "budget": budget},
             )
     except psycopg.Error as exc:
-        log.debug("query vectors not stored: %s", type(exc).__name__)
+        log.debug("query vectors not stored: %s", type(exc).__name__, extra={"event": "query-sample-not-stored"})

@@ -164,7 +164,12 @@ def further_point(conninfo: str, spec: IndexSpec, budget: Budget, floor: float, 
         max_seconds=budget.max_seconds / 4,
     )
     serving = survey(conninfo, spec, budget=less, say=say).serving
-    log.debug("searches for %d neighbours measured in %.1f s", k, time.monotonic() - started)
+    log.debug(
+        "searches for %d neighbours measured in %.1f s",
+        k,
+        time.monotonic() - started,
+        extra={"event": "tuning-measured"},
+    )
     if serving is None or not serving.points:
         return None
     held = serving.at_floor(floor) or serving.points[-1]
@@ -190,7 +195,9 @@ def _put_back(conninfo: str, declared: IndexSpec, before: Tuned | None) -> None:
                 store(connection, declared, before)
     except EverindexError as exc:
         log.warning(
-            "the previous tuning could not be restored: %s; `everindex tune --reset` goes back to the code's", exc.slug
+            "the previous tuning could not be restored: %s; `everindex tune --reset` goes back to the code's",
+            exc.slug,
+            extra={"event": "tuning-not-restored"},
         )
 
 

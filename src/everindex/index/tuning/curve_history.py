@@ -51,7 +51,7 @@ def keep(connection: Connection, found: Survey) -> bool:
             {**name, "kept": KEPT_SURVEYS},
         )
     except psycopg.Error as exc:
-        log.debug("curves not stored: %s", type(exc).__name__)
+        log.debug("curves not stored: %s", type(exc).__name__, extra={"event": "curves-not-stored"})
         return False
     return True
 

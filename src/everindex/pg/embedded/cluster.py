@@ -135,7 +135,12 @@ def _initdb(data: Path, binaries: Binaries, version: str, account: Account | Non
                 next_step="nothing was left behind. Correct what it names, or name your own server in DATABASE_URL.",
             )
         os.rename(unfinished, data)
-        logger.info("created the data of an embedded PostgreSQL %s in %s", version, data)
+        logger.info(
+            "created the data of an embedded PostgreSQL %s in %s",
+            version,
+            data,
+            extra={"event": "embedded-server-created"},
+        )
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

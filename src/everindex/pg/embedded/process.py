@@ -58,7 +58,13 @@ def start(cluster: Cluster, settings: Mapping[str, str]) -> Postmaster:
     except BaseException:
         _remove_socket_dir(socket_dir)
         raise
-    logger.info("started the embedded PostgreSQL %s (process %d) on %s", cluster.version, started.pid, cluster.data)
+    logger.info(
+        "started the embedded PostgreSQL %s (process %d) on %s",
+        cluster.version,
+        started.pid,
+        cluster.data,
+        extra={"event": "embedded-server-started"},
+    )
     return started
 
 
@@ -210,4 +216,9 @@ def stop(cluster: Cluster) -> None:
             next_step=f"look into {cluster.log}; the next command uses the server as it is.",
         )
     _remove_socket_dir(found.socket_dir)
-    logger.info("stopped the embedded PostgreSQL (process %d) on %s", found.pid, cluster.data)
+    logger.info(
+        "stopped the embedded PostgreSQL (process %d) on %s",
+        found.pid,
+        cluster.data,
+        extra={"event": "embedded-server-stopped"},
+    )

@@ -209,3 +209,5 @@ class ProblemOut(BaseModel):
     status: int
     detail: str
     next: str
+    request_id: str | None = None
+    """That of the response's X-Request-ID, and of the log."""

@@ -15,10 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everindex.access.hosts import Hosts
 from everindex.errors import BodyTooLarge, CrossSiteRefused
+from everindex.request_context import REQUEST_ID
+from everindex.tracing import note, request_span
 from everindex.web.http.gate import Gate, audit
 from everindex.web.http.given import has_bearer
 from everindex.web.http.origin import is_cross_site
-from everindex.web.http.request_times import RequestTimes
+from everindex.web.http.request_times import RequestTimes, route_of
 
 access_log = logging.getLogger("everindex.access")
 log = logging.getLogger(__name__)
@@ -64,9 +66,19 @@ class Envelope:
         exchange = _Exchange(self._app, self._answer_exception, self._hosts, self._gate, scope, receive, send)
         started = time.perf_counter()
         self._times.begin()
+        before = REQUEST_ID.set(exchange.request_id)
         try:
-            await exchange.run()
+            with request_span(exchange.headers) as current:
+                try:
+                    await exchange.run()
+                finally:
+                    note(
+                        current, f"{exchange.method} {route_of(exchange.scope)}",
+                        http__request__method=exchange.method, http__route=route_of(exchange.scope),
+                        http__response__status_code=exchange.status, everindex__request_id=exchange.request_id,
+                    )  # fmt: skip
         finally:
+            REQUEST_ID.reset(before)
             self._times.end(exchange.scope, exchange.method, exchange.status, time.perf_counter() - started)
 
 
@@ -81,7 +93,7 @@ class _Exchange:
         self._hosts = hosts
         self._gate = gate
         self._answer_exception = answer_exception
-        self._headers = Headers(scope=scope)
+        self.headers = Headers(scope=scope)
         self.method: str = scope["method"]
         # HEAD is handled as GET; the server omits the body.
         self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
@@ -89,15 +101,15 @@ class _Exchange:
         self._send_outer = send
         self._received = 0
         self.status: int | None = None
-        wanted = self._headers.get("x-request-id", "")
-        self._request_id = wanted if _REQUEST_ID.fullmatch(wanted) else f"{random.getrandbits(128):032x}"
-        self.scope["everindex.request_id"] = self._request_id
+        wanted = self.headers.get("x-request-id", "")
+        self.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else f"{random.getrandbits(128):032x}"
+        self.scope["everindex.request_id"] = self.request_id
 
     async def run(self) -> None:
         started = time.perf_counter()
         try:
             self._refuse_unwanted()
-            await self._gate.admit(self.scope, self._headers)
+            await self._gate.admit(self.scope, self.headers)
             await self._app(self.scope, self._receive, self._send)
         except (
             ClientDisconnect
@@ -105,7 +117,11 @@ class _Exchange:
             return
         except Exception as exc:  # the last place where an error can still become an answer
             if self.status is not None:
-                log.exception("request %s failed after its response had begun", self._request_id)
+                log.exception(
+                    "request %s failed after its response had begun",
+                    self.request_id,
+                    extra={"event": "response-broken"},
+                )
                 raise
             response = self._answer_exception(Request(self.scope), exc)
             await response(self.scope, self._receive, self._send)
@@ -118,19 +134,19 @@ class _Exchange:
         access_log.info(
             "%s %s %s %.1f ms", self.method, self.scope["path"].encode("unicode_escape").decode(),
             self.status or "client-gone", milliseconds,
-            extra={"request_id": self._request_id, "method": self.method, "path": self.scope["path"],
+            extra={"event": "request", "request_id": self.request_id, "method": self.method, "path": self.scope["path"],
                    "status": self.status, "duration_ms": round(milliseconds, 1)},
         )  # fmt: skip
 
     def _refuse_unwanted(self) -> None:
         self._hosts.require(self.scope)
-        if is_cross_site(self.method, self._headers) and not has_bearer(self._headers):
+        if is_cross_site(self.method, self.headers) and not has_bearer(self.headers):
             raise CrossSiteRefused(
                 "this request came from another site and was rejected.",
                 why="in a browser, only everindex's own pages may make changes.",
                 next_step="open everindex and make the change there.",
             )
-        length = self._headers.get("content-length", "0")
+        length = self.headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
             raise _too_large()
 
@@ -145,7 +161,7 @@ class _Exchange:
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), *_ENCODED_HEADERS, (b"x-request-id", self._request_id.encode())]
+            headers = [*message.get("headers", ()), *_ENCODED_HEADERS, (b"x-request-id", self.request_id.encode())]
             message = {**message, "headers": headers}
         await self._send_outer(message)
 

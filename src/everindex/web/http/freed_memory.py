@@ -72,7 +72,12 @@ def _trim(library: ctypes.CDLL, stop: threading.Event) -> None:
         least = resident_bytes()
         rounds = 1 if before - least >= TRIM_BYTES else min(2 * rounds, LONGEST_ROUNDS)
         left = rounds
-        log.debug("trimmed the heaps: %.0f MB, were %.0f MB", least / 2**20, before / 2**20)
+        log.debug(
+            "trimmed the heaps: %.0f MB, were %.0f MB",
+            least / 2**20,
+            before / 2**20,
+            extra={"event": "memory-returned"},
+        )
 
 
 def resident_bytes() -> int:

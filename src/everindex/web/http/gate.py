@@ -107,9 +107,9 @@ class Gate:
             try:
                 await self._in_database(self.authenticator.look)
             except EverindexError as exc:
-                log.debug("could not look for tokens and users: %s", exc.slug)
+                log.debug("could not look for tokens and users: %s", exc.slug, extra={"event": "credentials-not-read"})
             except Exception:
-                log.exception("could not look for tokens and users")
+                log.exception("could not look for tokens and users", extra={"event": "credentials-failed"})
 
         self._looking = asyncio.ensure_future(look())
 

@@ -24,6 +24,7 @@ from everindex.errors import (
     UsageError,
 )
 from everindex.pg.sqlstate import statement_error
+from everindex.request_context import REQUEST_ID
 
 #: Retry-After of a 503 response, in seconds.
 RETRY_AFTER_SECONDS = 5
@@ -40,9 +41,10 @@ def internal_error(request_id: str) -> InternalError:
 def as_problem(error: EverindexError) -> dict[str, Any]:
     """The members of the problem document."""
     lines = error.as_dict()
+    request_id = REQUEST_ID.get()
     return {
         "type": f"/problems/{error.slug}", "title": lines["what"], "status": error.http_status, "detail": lines["why"],
-        "next": lines["next"],
+        "next": lines["next"], **({} if request_id is None else {"request_id": request_id}),
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ THREAD_NAME = "everindex-slot"
 @dataclass(slots=True)
 class _Job:
     work: Callable[[], Any]
+    context: Context
     answer: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
 
@@ -44,7 +46,8 @@ class ThreadSlots:
         self._changing_threads = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, run in a thread. Raises what it raises, or the refusal when no slot became free.
+        """The result of `work`, run in a thread with the context variables of the caller. Raises what it raises, or the
+        refusal when no slot became free.
 
         Work whose caller has stopped waiting is still completed and holds its slot until then."""
         if self._free.locked():
@@ -59,7 +62,7 @@ class ThreadSlots:
         answer: asyncio.Future[T] = loop.create_future()
         with self._changing_threads:
             self._taken += 1
-            self._jobs.put(_Job(work, answer, loop))
+            self._jobs.put(_Job(work, copy_context(), answer, loop))
             if self._taken > self._threads:
                 self._threads += 1
                 threading.Thread(target=self._serve, name=THREAD_NAME, daemon=True).start()
@@ -83,7 +86,7 @@ class ThreadSlots:
         result: Any = None
         error: BaseException | None = None
         try:
-            result = job.work()
+            result = job.context.run(job.work)
         except BaseException as exc:  # whatever it is, it belongs to who asked
             error = exc
         with suppress(RuntimeError):  # the loop is closed: nobody waits for anything there

@@ -93,7 +93,7 @@ class BackgroundProofs:
         except psycopg.Error as exc:
             error = statement_error(exc, doing="verifying the index")
         except Exception:
-            log.exception("verification failed with an internal error")
+            log.exception("verification failed with an internal error", extra={"event": "verification-failed"})
             error = EverindexError(
                 "the verification could not be finished.", why="it is an internal error; the log has the details.",
                 next_step="run  everindex verify --debug  and report its output.",

@@ -25,6 +25,16 @@ def log_slow(answer: Answer, filters: Sequence[str], *, plan: str) -> None:
         answer.ef_search,
         ",".join(filters) or "-",
         plan,
+        extra={
+            "event": "slow-query",
+            "duration_ms": round(answer.elapsed_ms, 1),
+            "k": answer.k,
+            "rows": len(answer.hits),
+            "mode": answer.mode,
+            "strategy": answer.strategy,
+            "filters": list(filters),
+            "plan": plan,
+        },
     )
 
 

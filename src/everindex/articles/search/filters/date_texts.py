@@ -55,7 +55,7 @@ class DateTexts:
             )
         except EverindexError as exc:
             # The answer is ready and must not fail because of a notice.
-            log.debug("publication dates were not checked: %s", exc.slug)
+            log.debug("publication dates were not checked: %s", exc.slug, extra={"event": "dates-not-checked"})
             return None
         if not strange:
             return None

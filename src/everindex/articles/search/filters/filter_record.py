@@ -55,7 +55,7 @@ def add_filter_uses(
                     },
                 )  # fmt: skip
     except psycopg.Error as exc:
-        log.debug("use of filters not recorded: %s", type(exc).__name__)
+        log.debug("use of filters not recorded: %s", type(exc).__name__, extra={"event": "filter-use-not-recorded"})
 
 
 def add_filter_values(
@@ -91,4 +91,6 @@ def add_filter_values(
                 },
             )  # fmt: skip
     except psycopg.Error as exc:
-        log.debug("values of filters not recorded: %s", type(exc).__name__)
+        log.debug(
+            "values of filters not recorded: %s", type(exc).__name__, extra={"event": "filter-values-not-recorded"}
+        )

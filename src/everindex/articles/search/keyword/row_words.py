@@ -222,7 +222,9 @@ class RowWords:
         try:
             postings = self._all(known)
         except (EverindexError, psycopg.Error) as exc:
-            log.debug("the words of %s were not read: %s", known.table.spec.table, exc)
+            log.debug(
+                "the words of %s were not read: %s", known.table.spec.table, exc, extra={"event": "words-not-read"}
+            )
             postings = None
         if postings is None:
             self._not_before = time.monotonic() + PAUSE_SECONDS
@@ -233,7 +235,7 @@ class RowWords:
         log.info(
             "words of %d rows of %s in memory: %.1f MB in %.1f s",
             postings.rows, known.table.spec.table, postings.memory_bytes / 1e6, time.monotonic() - started,
-        )  # fmt: skip
+         extra={"event": "words-in-memory"})  # fmt: skip
 
     def _all(self, known: Known) -> Postings | None:
         """The words of all rows; None where they do not fit, or reading was stopped."""

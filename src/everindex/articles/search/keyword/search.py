@@ -71,7 +71,20 @@ class KeywordSearch:
             total_is_least=found.total_is_least,
         )
         if answer.elapsed_ms < self._slow_query_ms:
-            log.info("search k=%d mode=keyword rows=%d %.1f ms", k, len(answer.hits), answer.elapsed_ms)
+            log.info(
+                "search k=%d mode=keyword rows=%d %.1f ms",
+                k,
+                len(answer.hits),
+                answer.elapsed_ms,
+                extra={
+                    "event": "search-answered",
+                    "mode": "keyword",
+                    "strategy": "keyword",
+                    "k": k,
+                    "rows": len(answer.hits),
+                    "duration_ms": round(answer.elapsed_ms, 1),
+                },
+            )
         else:
             log_slow(answer, names_of(request.filters), plan=self.plan(page))
         return answer

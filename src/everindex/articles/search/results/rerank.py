@@ -54,7 +54,7 @@ class Reranker:
         try:
             answer = waiting.beside(lambda: self._ordered(request, found, candidates))
         except Exception as exc:  # a model's failure must not cost the answer, whatever library it comes from
-            log.warning("re-ranking failed: %s", exc)
+            log.warning("re-ranking failed: %s", exc, extra={"event": "rerank-failed"})
             notice = f"not re-ranked: {_told(exc)}"
             answer = replace(
                 found,

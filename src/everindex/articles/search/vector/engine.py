@@ -124,7 +124,19 @@ class SearchEngine:
         answer = answer_of(page, hits, search_plan, notices, elapsed_ms=(time.perf_counter() - started) * 1000)
         if answer.elapsed_ms < self._slow_query_ms:
             log.info(
-                "search k=%d strategy=%s rows=%d %.1f ms", page.k, answer.strategy, len(answer.hits), answer.elapsed_ms
+                "search k=%d strategy=%s rows=%d %.1f ms",
+                page.k,
+                answer.strategy,
+                len(answer.hits),
+                answer.elapsed_ms,
+                extra={
+                    "event": "search-answered",
+                    "mode": "semantic",
+                    "strategy": answer.strategy,
+                    "k": page.k,
+                    "rows": len(answer.hits),
+                    "duration_ms": round(answer.elapsed_ms, 1),
+                },
             )
         else:
             log_slow(answer, names_of(page.request.filters), plan=self._plan(table, page, vector, search_plan))
@@ -150,7 +162,12 @@ class SearchEngine:
                 answer_of(page, nearest, search_plan, notices, elapsed_ms=each_ms)
                 for nearest, (_, search_plan, notices) in zip(hits, found, strict=True)
             ]
-        log.info("%d searches k=%d at once", len(answers), page.k)
+        log.info(
+            "%d searches k=%d at once",
+            len(answers),
+            page.k,
+            extra={"event": "searches-answered", "searches": len(answers), "k": page.k},
+        )
         return answers
 
     def _nearest(self, connection: Connection, batch: _Batch) -> list[Found]:

@@ -86,6 +86,15 @@ class ShortAnswers:
             search_plan.ef_search,
             ",".join(incident.filters) or "-",
             existing,
+            extra={
+                "event": "short-answer",
+                "strategy": search_plan.strategy,
+                "ef_search": search_plan.ef_search,
+                "filters": list(incident.filters),
+                "wanted": wanted,
+                "found": found,
+                "existing": existing,
+            },
         )
         if is_due and self._journal is not None:
             self._journal(incident, unwritten)
