@@ -19,13 +19,18 @@ from everindex.settings import Settings, read_settings
 log = logging.getLogger(__name__)
 
 
+def log_wait(text: str) -> None:
+    """Writes a sentence about a server that is waited for to the log."""
+    log.warning("%s", text, extra={"event": "database-awaited"})
+
+
 @contextmanager
 def connect_instance(
     conninfo: str | None = None,
     *,
     settings: Settings | None = None,
     wait_seconds: float | None = None,
-    tell_wait: Callable[[str], None] = log.warning,
+    tell_wait: Callable[[str], None] = log_wait,
 ) -> Iterator[Instance]:
     """Opens an instance: at `conninfo`, otherwise at the address in the settings, otherwise on the embedded server
     (started for the duration of the block).

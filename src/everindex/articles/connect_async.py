@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from everindex.articles.async_instance import AsyncInstance
-from everindex.articles.connect import log, open_instance
+from everindex.articles.connect import log_wait, open_instance
 from everindex.articles.instance import Instance
 from everindex.pg.loop_pool import make_loop_pool
 from everindex.pg.on_loop import Threads
@@ -30,7 +30,7 @@ class connect_async:  # noqa: N801 - called like a function
         *,
         settings: Settings | None = None,
         wait_seconds: float | None = None,
-        tell_wait: Callable[[str], None] = log.warning,
+        tell_wait: Callable[[str], None] = log_wait,
     ) -> None:
         self._conninfo = conninfo
         self._settings = settings

@@ -111,7 +111,7 @@ def _as_event(logger: object, level: str, values: structlog.typing.EventDict) ->
     record = values.get("_record")
     if record is None or isinstance(record.msg, dict):  # structlog's own events have names already
         return values
-    text = record.getMessage()
+    text = str(values["event"])
     name = getattr(record, "event", record.name)
     values["event"], values["message"] = name, text.removeprefix(f"{name}: ")
     for key, value in (("request_id", REQUEST_ID.get()), ("trace_id", trace_id())):
@@ -140,8 +140,8 @@ def _shared() -> list[structlog.typing.Processor]:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.stdlib.ExtraAdder(),
         _as_event,
+        structlog.stdlib.ExtraAdder(),
     ]
 
 

@@ -34,7 +34,8 @@ def assert_problem(response: httpx2.Response, status: int, slug: str) -> dict[st
     assert response.status_code == status, response.text[:500]
     assert response.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = response.json()
-    assert set(problem) == {"type", "title", "status", "detail", "next"}
+    assert set(problem) - {"request_id"} == {"type", "title", "status", "detail", "next"}
+    assert problem.get("request_id") == response.headers.get("x-request-id")
     assert problem["type"] == f"/problems/{slug}"
     assert problem["status"] == status
     assert problem["title"]

@@ -22,7 +22,7 @@ from everindex.index.catalog.effective_spec import effective_spec
 from everindex.index.keeper.loop import PATIENCE_SECONDS, Keeper, PeriodicTask
 from everindex.index.keeper.round import Finding, KeptIndex, Round
 from everindex.index.plan.policy import HEAL, KEEP
-from everindex.index.reporter import Reporter
+from everindex.index.reporter import in_background
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import read_standing
 from everindex.pg.connections import Connection, connect
@@ -129,7 +129,7 @@ class KeywordIndexTask:
             self._conninfo,
             self._collection,
             text_search=self._text_search,
-            reporter=Reporter(say=log.info, notice=log.debug),
+            reporter=in_background(),
             wait_seconds=PATIENCE_SECONDS,
             replaces=self._replaces,
             stop=stop,

@@ -40,7 +40,7 @@ from everindex.index.plan.policy import KEEP, DeployPolicy
 from everindex.index.plan.steps import WaitForBuild
 from everindex.index.recall.query_sample import NO_SEARCH_QUERIES, SearchQueries
 from everindex.index.recall.shortfall import SHORTFALL_NEXT, shortfall_sentence, standing_shortfall
-from everindex.index.reporter import Reporter
+from everindex.index.reporter import Reporter, in_background
 from everindex.index.spec import IndexSpec
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.locks import holder_of, try_lock
@@ -115,7 +115,7 @@ class Keeper:
         self._warming: list[threading.Thread] = []
         self._reason_to_wait = reason_to_wait
         self._on_round = on_round
-        self._reporter = reporter or Reporter(say=log.info, notice=log.debug)
+        self._reporter = reporter or in_background()
         self._tasks = tasks
         self._search_queries = search_queries
         self._failures: dict[str, _Failures] = {}
