@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -102,13 +103,18 @@ def groups_of(hits: Sequence[Hit], vectors: dict[str, Vectors], *, threshold: fl
     width = next((len(vector) for vector in vectors.values()), 1)
     nothing = np.zeros(width, dtype=np.float32)  # a row without a vector is near to no other
     directions = unit(np.array([vectors.get(str(hit.key), nothing) for hit in hits]).reshape(-1, width))
-    words = [words_of_text(hit.texts) for hit in hits]
+    distances = 1 - directions @ directions.T
+    near = (distances < threshold).tolist()
+
+    @cache
+    def words(at: int) -> Words:  # of few rows: most are near to no other
+        return words_of_text(hits[at].texts)
+
     leaders: list[int] = []
     others: dict[int, list[int]] = {}
-    for at in range(len(hits)):
-        likeness = directions[leaders] @ directions[at] if leaders else ()
-        for leader, similarity in zip(leaders, likeness, strict=True):
-            if is_near_duplicate(1 - float(similarity), words[leader], words[at], threshold=threshold):
+    for at, is_near in enumerate(near):
+        for leader in leaders:
+            if is_near[leader] and tell_the_same(words(leader), words(at)):
                 others[leader].append(at)
                 break
         else:
@@ -118,13 +124,18 @@ def groups_of(hits: Sequence[Hit], vectors: dict[str, Vectors], *, threshold: fl
 
 
 def is_near_duplicate(distance: float, one: Words, other: Words, *, threshold: float) -> bool:
-    """Whether two rows tell one story: `distance` is the cosine distance of their vectors, `one` and `other` their words.
+    """Whether two rows tell one story: `distance` is the cosine distance of their vectors, `one` and `other` their words."""
+    return distance < threshold and tell_the_same(one, other)
+
+
+def tell_the_same(one: Words, other: Words) -> bool:
+    """Whether two rows whose vectors are near tell one story.
 
     Vectors hardly differ where only a number does: "to SQLite 3.39.4" is no repetition of "to SQLite 3.38.4". Of the sample's
     pairs below 0.05 the numbers leave out nine of ten that are not one story, and none to speak of that are
     (docs/measurements/answers.md). Texts that share SAME_TEXT of their words are one whatever their numbers.
     """
-    return distance < threshold and (one.numbers == other.numbers or overlap(one.all, other.all) >= SAME_TEXT)
+    return one.numbers == other.numbers or overlap(one.all, other.all) >= SAME_TEXT
 
 
 def words_of_text(texts: Sequence[str | None]) -> Words:
