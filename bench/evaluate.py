@@ -209,7 +209,6 @@ def opened(folder: Path, articles: Sequence[Article]) -> Iterator[Instance]:
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
-    load = os.getloadavg()[0]
     systems = systems_of(MODES, options.model, options.reranker, candidates=50)
     articles = sample()
     long = siblings(articles)
@@ -218,25 +217,36 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     if options.cranfield:
         abstracts, questions = cranfield(options.cranfield)
         collections_of.append((abstracts, {"cranfield": questions}))
+    if options.set:
+        collections_of = [
+            (texts, {name: queries for name, queries in each.items() if name in options.set})
+            for texts, each in collections_of
+            if set(options.set) & set(each)
+        ]
     found: dict[str, Any] = {}
     for number, (texts, queries_of) in enumerate(collections_of):
         with tempfile.TemporaryDirectory() as place, opened(Path(place) / str(number), texts) as instance:
             # Of the own item taken out of a ranking, others take the place.
             evaluated = Evaluated(instance, k=2 * K)
             for name, queries in queries_of.items():
-                found[name] = {"articles": len(texts)} | judged(
-                    evaluated, texts, queries, systems, options.environments
-                )
-    return {
-        "date": date.today().isoformat(),
-        "machine": {
-            "cores": os.cpu_count(),
-            "load_average_at_start": round(load, 2),
-            "python": sys.version.split()[0],
-        },
-        "k": K,
-        "sets": found,
-    }
+                say(name)
+                found[name] = {
+                    "date": date.today().isoformat(),
+                    "machine": {
+                        "cores": os.cpu_count(),
+                        "load_average": round(os.getloadavg()[0], 2),
+                        "python": sys.version.split()[0],
+                    },
+                    "articles": len(texts),
+                } | judged(evaluated, texts, queries, systems, options.environments)
+                if options.write:
+                    kept = json.loads(RAW.read_text(encoding="utf-8"))["sets"]
+                    RAW.write_text(json.dumps({"k": K, "sets": kept | found}, indent=2) + "\n", encoding="utf-8")
+    return {"k": K, "sets": found}
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -249,13 +259,13 @@ def main() -> None:
     parser.add_argument(
         "--cranfield", type=Path, help="also the Cranfield collection, of its three files in this directory"
     )
-    parser.add_argument("--write", action="store_true", help=f"write the numbers to {RAW.name} beside the page")
+    parser.add_argument("--write", action="store_true", help=f"put the numbers into {RAW.name} beside the page")
+    parser.add_argument(
+        "--set", action="append", default=[], help="of the sets of queries only this one; may be repeated"
+    )
     asked = parser.parse_args()
     logging.disable(logging.WARNING)
-    told = json.dumps(measured(asked), indent=2) + "\n"
-    if asked.write:
-        RAW.write_text(told, encoding="utf-8")
-    print(told)
+    print(json.dumps(measured(asked), indent=2))
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def test_what_is_no_word_does_not_get_in_the_way(words: Instance, text: str) -> 
 def test_a_very_long_query_is_answered(words: Instance, text: str) -> None:
     answer = found(words, text, k=1)
     assert answer.elapsed_ms < 5000
-    assert "only the first 32 words" in "".join(answer.notices) or text.startswith(("x", "- ", '"""', "((("))
+    assert "only the first 64 words" in "".join(answer.notices) or text.startswith(("x", "- ", '"""', "((("))
 
 
 def test_too_long_and_empty_queries_and_impossible_numbers_are_refused(words: Instance) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from everindex.articles.search.request.word_breaks import JOINTS, LETTERS_ALONE, WITHIN_WORDS
 
-#: Ranking an article takes 0.1 ms with a few words, 0.14 ms with 32, 2 ms with 256 (docs/measurements/hybrid.md).
-MOST_WORDS = 32
+#: Reading and ranking an article takes 0.1 ms with a few words, 0.14 ms with 32, 2 ms with 256 (docs/measurements/hybrid.md).
+#: With 32, a whole text as the query finds a twentieth less (docs/measurements/finding.md).
+MOST_WORDS = 64
 #: For up to this many adjacent words, spellings that join two of them are searched for too: `e mail`, `http client
 #: factory`.
 MOST_JOINED = 3
