@@ -9,6 +9,7 @@ HTTP and the key in logs.
         RevisionNotFound          revision-not-found
         SpecIllegal               spec-illegal
         StatementNotCheckable     statement-not-checkable
+        MigrationUnreadable       migration-unreadable
         SourceUnreadable          source-unreadable
         QueryInvalid              query-invalid
           QueryInapplicable       query-inapplicable
@@ -384,6 +385,12 @@ class StatementNotCheckable(UsageError):
     lacking parameter values."""
 
     slug = "statement-not-checkable"
+
+
+class MigrationUnreadable(UsageError):
+    """The SQL of a migration cannot be had: no alembic.ini, a broken history, or a revision that needs a database."""
+
+    slug = "migration-unreadable"
 
 
 # --- articles ------------------------------------------------------------------------------------------------------

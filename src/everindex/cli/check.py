@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from everindex.cli.ci_items import CheckedItem, Problem
+from everindex.cli.ci_report import OutputOption, chosen_format, print_report
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.statement_arguments import Place, places_of, read_text
 from everindex.cli.waiting import WaitOption, connect_patiently
@@ -48,8 +50,10 @@ def check(
         ),
     ] = SMALL_TABLE_ROWS,
     wait: WaitOption = None,
+    output: OutputOption = "text",
     as_json: JsonOption = False,
 ) -> None:
+    chosen = chosen_format(output, as_json)
     places = [place for argument in statement for place in places_of(argument)]
     named, in_order = _parameters(param or [])
     _refuse_unknown(named, in_order, places)
@@ -74,11 +78,14 @@ def check(
             except StatementNotCheckable as exc:
                 result = exc  # the others are checked all the same
             results.append((place, result))
-    if as_json:
-        print_json(_document(results))
-    else:
-        for place, result in results:
-            _print(place, result)
+    match chosen:
+        case "text":
+            for place, result in results:
+                _print(place, result)
+        case "json":
+            print_json(_document(results))
+        case _:
+            print_report(chosen, "check", [_item(place, result) for place, result in results])
     if any(isinstance(result, EverindexError) for _, result in results):
         raise typer.Exit(2)
     if not all(isinstance(result, StatementCheck) and result.uses_index for _, result in results):
@@ -163,6 +170,30 @@ def _document(results: list[tuple[Place, StatementCheck | StatementNotCheckable]
             for place, result in results
         ],
     }
+
+
+def _item(place: Place, result: StatementCheck | StatementNotCheckable) -> CheckedItem:
+    if isinstance(result, StatementNotCheckable):
+        problems = [
+            Problem(rule=result.slug, level="error", message=f"{result.what} {result.why}", next_step=result.next_step)
+        ]
+    else:
+        problems = [
+            Problem(
+                rule=reason.slug, level="error", message=f"{result.sentence}: {reason.why}", next_step=reason.remedy
+            )
+            for reason in result.reasons
+        ]
+        if not result.uses_index and not problems:
+            problems = [Problem(rule="no-vector-index", level="error", message=result.sentence)]
+        problems += [
+            Problem(rule=each.slug, level="note", message=each.why, next_step=each.remedy) for each in result.warnings
+        ]
+    is_file = place.file not in (None, "stdin")
+    return CheckedItem(
+        name=place.words, file=place.file if is_file else None, line=place.statement.line if is_file else None,
+        problems=tuple(problems),
+    )  # fmt: skip
 
 
 def _print(place: Place, result: StatementCheck | StatementNotCheckable) -> None:

@@ -269,6 +269,14 @@ COMMANDS = (
         exits={3: "a statement uses no vector index", 2: "a statement cannot be checked"},
     ),
     ListedCommand(
+        "check-migration",
+        "check_migration:check_migration",
+        "Check what migrations (SQL files, Alembic revisions) would do to vector indexes: blocking builds, dropped indexes, "
+        "rewritten tables. Nothing is executed.",
+        "Diagnosis",
+        exits={3: "a finding is an error or a warning"},
+    ),
+    ListedCommand(
         "token",
         "tokens:token",
         "List the tokens with which programs use the web application; `create NAME` prints a new one, `revoke NAME` ends one.",

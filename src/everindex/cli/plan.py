@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from everindex.cli.ci_items import CheckedItem, Problem
+from everindex.cli.ci_report import OutputOption, chosen_format, print_report
 from everindex.cli.collection_option import OneCollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import JsonOption, print_json, say
@@ -27,8 +29,10 @@ def plan(
         bool, typer.Option("--trial/--no-trial", help="Time a build over 1,000 rows in a temporary table.")
     ] = True,
     wait: WaitOption = None,
+    output: OutputOption = "text",
     as_json: JsonOption = False,
 ) -> None:
+    chosen = chosen_format(output, as_json)
     settings = read_settings()
     with (
         address.server(settings) as conninfo,
@@ -36,13 +40,31 @@ def plan(
     ):
         specs = declared_indexes(connection, declared, index, collection)
         found = [preview_plan(connection, spec, policy=DEPLOY, with_trial=trial) for spec in specs]
-    if as_json:
-        print_json({"plans": [each.as_dict() for each in found]})
-    else:
-        for each in found:
-            print_plan(each)
+    match chosen:
+        case "text":
+            for each in found:
+                print_plan(each)
+        case "json":
+            print_json({"plans": [each.as_dict() for each in found]})
+        case _:
+            print_report(chosen, "plan", [_item(each) for each in found])
     if any(each.steps for each in found):
         raise typer.Exit(3)
+
+
+def _item(found: PlanPreview) -> CheckedItem:
+    """One index: its steps are what is to be done, its remarks are notes."""
+    steps = [
+        Problem(
+            rule="plan-step",
+            level="warning",
+            message=f"{each.step.sentence}; lock: {each.step.lock}",
+            next_step="run  everindex deploy .",
+        )
+        for each in found.steps
+    ]
+    notes = [Problem(rule="plan-note", level="note", message=remark) for remark in found.plan.remarks]
+    return CheckedItem(name=f"index {found.plan.spec.qualified_name}", problems=(*steps, *notes))
 
 
 def print_plan(found: PlanPreview, *, to: Callable[[str], None] = say) -> None:

@@ -66,6 +66,10 @@ def _tell(exc: EverindexError) -> None:
     exc.next_step = as_advised(exc.next_step)
     if "--json" in sys.argv:
         print_json({"error": exc.as_dict()})
+    elif "--output" in " ".join(sys.argv):
+        from everindex.cli.ci_report import print_failure
+
+        print_failure(sys.argv[1:], exc)
     tell(str(exc))
 
 

@@ -50,10 +50,8 @@ def places_of(argument: str) -> Iterator[Place]:
     """The statements of an argument. Raises SourceUnreadable for an unreadable file, StatementNotCheckable if there is
     no statement."""
     file: str | None = None
-    if argument == "-":
-        file, text = "stdin", _decoded(sys.stdin.buffer.read(), "stdin", _STATEMENTS)
-    elif _is_file(argument):
-        file, text = argument, read_text(argument)
+    if argument == "-" or _is_file(argument):
+        file, text = read_script(argument)
     else:
         text = argument
     # A driver runs a text of several statements as one transaction, but not a file.
@@ -66,6 +64,13 @@ def places_of(argument: str) -> Iterator[Place]:
         )
     for statement in found:
         yield Place(file=file, statement=statement)
+
+
+def read_script(argument: str) -> tuple[str, str]:
+    """(Name, text) of a file of statements, or of stdin for `-`. Raises SourceUnreadable."""
+    if argument == "-":
+        return "stdin", _decoded(sys.stdin.buffer.read(), "stdin", _STATEMENTS)
+    return argument, read_text(argument)
 
 
 def read_text(path: str, *, holds: str = _STATEMENTS) -> str:

@@ -10,6 +10,8 @@ import typer
 from everindex.articles.collections.registry import all_collections, require_collection
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.verification import verify as verify_database
+from everindex.cli.ci_items import CheckedItem, Problem
+from everindex.cli.ci_report import OutputOption, chosen_format, print_report
 from everindex.cli.collection_option import CollectionOption
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes, nothing_declared
 from everindex.cli.output import JsonOption, print_json, query_progress, say
@@ -35,8 +37,10 @@ def verify(
     declared: DeclaredOption = None,
     index: IndexOption = None,
     collection: CollectionOption = None,
+    output: OutputOption = "text",
     as_json: JsonOption = False,
 ) -> None:
+    chosen = chosen_format(output, as_json)
     settings = read_settings()
     with address.server(settings) as conninfo:
         with connect_patiently(conninfo, settings, wait) as connection:
@@ -54,12 +58,51 @@ def verify(
                 floor=settings.recall_floor if floor is None else floor,
                 is_floor_requested=floor is not None, samples=samples, max_seconds=max_seconds,
             )  # fmt: skip
-    if as_json:
-        print_json(result.as_dict())
-    else:
-        print_proofs(result, to=say)
+    match chosen:
+        case "text":
+            print_proofs(result, to=say)
+        case "json":
+            print_json(result.as_dict())
+        case _:
+            print_report(chosen, "verify", _items(result))
     if not result.holds:
         raise typer.Exit(3)
+
+
+def _items(result: Verification) -> list[CheckedItem]:
+    """Each proof, and each remark as a note of its own."""
+    items = [
+        CheckedItem(
+            name=proof.name if proof.collection is None else f"{proof.collection}: {proof.name}",
+            is_skipped=proof.holds is None,
+            problems=()
+            if proof.holds
+            else (
+                Problem(
+                    rule=f"verify-{proof.name}",
+                    level="error" if proof.holds is False else "note",
+                    message=proof.sentence,
+                    next_step=proof.next_step,
+                ),
+            ),
+        )
+        for proof in result.proofs
+    ]
+    notes = [
+        CheckedItem(
+            name=note.slug,
+            problems=(
+                Problem(
+                    rule=note.slug,
+                    level="note",
+                    message=note.sentence,
+                    next_step=note.next_step,
+                ),
+            ),
+        )
+        for note in result.notes
+    ]
+    return items + notes
 
 
 def _verify_collections(
