@@ -96,7 +96,15 @@ def test_the_application_starts_only_after_the_migration_has_succeeded(compose: 
     assert services["web"]["environment"]["AUTO_MIGRATE"] == "0"
 
 
-@pytest.mark.parametrize("name", ["migrate", "web"])
+def test_the_keeper_runs_beside_any_number_of_web_replicas_and_is_the_only_one(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert services["keeper"]["command"] == ["everindex", "keep"]
+    assert services["keeper"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    assert services["web"]["environment"]["EVERINDEX_KEEP"] == "off"
+    assert "container_name" not in services["web"]  # a name could belong to one replica only
+
+
+@pytest.mark.parametrize("name", ["migrate", "web", "keeper"])
 def test_our_containers_have_no_more_rights_than_they_need(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
     assert service["read_only"] is True
