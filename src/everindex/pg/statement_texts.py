@@ -33,10 +33,12 @@ class StatementText:
         `roundtrip.run`."""
         return self.run_each(connection, [parameters])[0]
 
-    def run_each(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> list[list[tuple[Any, ...]]]:
-        """The rows for each of `parameters`, in one round trip."""
+    def run_each(
+        self, connection: Connection, parameters: Sequence[Mapping[str, Any]], *, settings: roundtrip.Settings = ()
+    ) -> list[list[tuple[Any, ...]]]:
+        """The rows for each of `parameters`, in one round trip, with `settings` that hold for it alone."""
         values = [[one[name] for name in self.names] for one in parameters]
-        return roundtrip.run_many(connection, (), self.positional, values)
+        return roundtrip.run_many(connection, settings, self.positional, values)
 
 
 class StatementTexts:

@@ -90,6 +90,26 @@ def test_scores_are_those_of_bm25_over_all_rows_that_were_added(batches: list[li
 
 
 @settings(max_examples=40)
+@given(batches=BATCHES, k=st.integers(1, 4))
+def test_the_rows_with_all_words_are_told_among_those_with_some(batches: list[list[Row]], k: int) -> None:
+    postings = Postings.none(1)
+    there: dict[int, Row] = {}
+    for batch in batches:
+        postings = added(postings, batch)
+        there |= {row.block: row for row in batch}
+    words = [7, 8]
+    some = [row for row in there.values() if times(row, 7) or times(row, 8)]
+    rows = np.array([(row.block, 1, row.xmin) for row in some], dtype=PLACE)
+    with_all = np.array([bool(times(row, 7) and times(row, 8)) for row in some], dtype=np.bool_)
+    slots, _ = postings.find(rows)
+
+    best, of_all = postings.best_with_all(words, {7, 8}, rows, slots, texts=100, k=k)
+
+    assert best == postings.best(words, rows[with_all], slots[with_all], texts=100, k=k)
+    assert of_all == postings.best(words, rows, slots, texts=100, k=k)
+
+
+@settings(max_examples=40)
 @given(batches=BATCHES, place=st.integers(0, 5), xmin=st.integers(1, 3))
 def test_a_row_is_known_only_at_its_place_and_of_its_transaction(
     batches: list[list[Row]], place: int, xmin: int

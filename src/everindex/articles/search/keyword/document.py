@@ -20,6 +20,7 @@ from everindex.errors import SettingInvalid
 from everindex.index.catalog.generations import next_name, previous_name
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
+from everindex.pg.statement_texts import text_of
 
 SETTING = "EVERINDEX_TEXT_SEARCH"
 INDEX_NAME = "articles_text_search_idx"
@@ -131,6 +132,12 @@ def ranking_document(config: TextConfig, collection: CollectionSpec = ARTICLES) 
 def query(config: TextConfig) -> sql.Composed:
     """The parameter `text`, a `ParsedQuery.query`, as a tsquery."""
     return sql.SQL("pg_catalog.to_tsquery({}, %(text)s)").format(config.constant)
+
+
+def has_words(connection: Connection, config: TextConfig, text: str) -> bool:
+    """False when the query has stop words only, or no letter and no digit."""
+    statement = text_of(sql.SQL("SELECT pg_catalog.numnode({}) > 0").format(query(config)))
+    return bool(statement.run(connection, {"text": text})[0][0])
 
 
 def mark() -> sql.Composed:

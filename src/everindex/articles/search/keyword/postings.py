@@ -16,7 +16,7 @@ Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -230,15 +230,27 @@ class Postings:
     def best(self, words: list[int], rows: npt.NDArray[Any], slots: Slots, *, texts: int, k: int) -> Best:
         """The k best of the matching rows ((n,) of PLACE, with their slots), and those that tie with the last of them; in a
         table of `texts` rows."""
-        scores = self.scores(words, slots, texts=texts)
-        chosen = _top(scores, k)
-        order = chosen[np.lexsort((places_of(rows[chosen]), -scores[chosen]))]
-        return Best(marks=[row.tobytes() for row in rows[order]], scores=scores[order].tolist(), matches=len(rows))
+        return _best_of(rows, self.scores(words, slots, texts=texts), k=k)
 
-    def scores(self, words: list[int], slots: Slots, *, texts: int) -> npt.NDArray[np.float64]:
+    def best_with_all(
+        self, words: list[int], every: Set[int], rows: npt.NDArray[Any], slots: Slots, *, texts: int, k: int
+    ) -> tuple[Best, Best]:
+        """The k best of the matching rows that have each word of `every`, and the k best of all of them."""
+        scores, counts = self._scores(words, slots, texts=texts, counted=every)
+        has_all = counts == len(every)
+        return _best_of(rows[has_all], scores[has_all], k=k), _best_of(rows, scores, k=k)
+
+    def scores(self, words: list[int], slots: Slots, *, texts: int) -> Floats:
         """BM25 of the rows in `slots` ((n,)) for the words with these hashes, in a table of `texts` rows; (n,)."""
+        return self._scores(words, slots, texts=texts)[0]
+
+    def _scores(
+        self, words: list[int], slots: Slots, *, texts: int, counted: Set[int] = frozenset()
+    ) -> tuple[Floats, npt.NDArray[np.intp]]:
+        """The scores, and how many of the words `counted` each row has."""
         norms = length_norm(self.lengths[slots])
         total = np.zeros(len(slots), dtype=np.float64)
+        counts = np.zeros(len(slots), dtype=np.intp)
         times = np.zeros(len(self.lengths), dtype=np.uint8)
         for word in words:
             found = [(segment, segment.of(word)) for segment in self.segments]
@@ -247,10 +259,19 @@ class Postings:
                 continue
             for segment, part in found:
                 times[segment.slots[part]] = segment.times[part]
-            total += idf(texts, having) * term_weight(times[slots], norms)
+            of_rows = times[slots]
+            total += idf(texts, having) * term_weight(of_rows, norms)
+            if word in counted:
+                counts += of_rows > 0
             for segment, part in found:
                 times[segment.slots[part]] = 0
-        return rounded_scores(total)
+        return rounded_scores(total), counts
+
+
+def _best_of(rows: npt.NDArray[Any], scores: Floats, *, k: int) -> Best:
+    chosen = _top(scores, k)
+    order = chosen[np.lexsort((places_of(rows[chosen]), -scores[chosen]))]
+    return Best(marks=[row.tobytes() for row in rows[order]], scores=scores[order].tolist(), matches=len(rows))
 
 
 def idf(texts: float, having: float) -> float:

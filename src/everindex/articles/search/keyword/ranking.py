@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from psycopg import sql
 
-from everindex.articles.search.keyword.document import TextConfig, query
+from everindex.articles.search.keyword.document import TextConfig, has_words
 from everindex.articles.search.keyword.postings import (
     PLACE,
     Best,
@@ -31,7 +31,7 @@ from everindex.articles.search.keyword.postings import (
     tid_array,
 )
 from everindex.articles.search.keyword.ranking_from_texts import best_of_texts, count_items
-from everindex.articles.search.keyword.row_words import RowChanged, RowWords
+from everindex.articles.search.keyword.row_words import RowChanged, RowWords, stems_of_each
 from everindex.articles.search.keyword.state import Known
 from everindex.articles.search.keyword.statements import (
     first_by_key,
@@ -44,8 +44,8 @@ from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.table import CollectionTable
 from everindex.pg.connections import Connection
+from everindex.pg.roundtrip import Settings
 from everindex.pg.sqlstate import translate_errors
-from everindex.pg.statement_texts import text_of
 from everindex.pg.vector_type import as_binary
 
 #: Without the words of the rows in memory, ranking reads and parses every match, about 0.1 ms each. Where more match, only
@@ -61,7 +61,9 @@ WIDENED = "no article has all words of the query: these have some of them, best 
 #: Below this many rows, a missing index is not noticeable.
 FEW_ROWS = 1000
 
-_ITEM_STEM = np.dtype([("number", ">i4"), ("hash", ">u4")])
+#: Without filters the plan is the same for all words, and planning the document's expression took a third of the statement
+#: (docs/measurements/words.md).
+PLANNED_ONCE = (("plan_cache_mode", "force_generic_plan"),)
 
 Row = tuple[Any, ...]
 
@@ -116,7 +118,7 @@ def find(
             with connection.transaction():  # once more, on one snapshot
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 found = ranking.find(k=page.k, vector=query_vector, completes=completes)
-        if not found and not _has_words(connection, known.config, words.words):
+        if not found and not has_words(connection, known.config, words.words):
             return Found(hits=[], has_words=False, notices=[_no_words(known.config)])
     notices = []
     if words.is_cut:
@@ -189,12 +191,14 @@ class Ranking:
     def _best(self, *, k: int, completes: bool) -> Best:
         query = self._request.words.query
         some = self._some_at_once(k=k) if completes and query else None
-        found = None if some is None else self._remembered([query, some], k=k)
+        found = None if some is None else self._all_and_some(query, some, k=k)
         if found is not None:
             best, more = found
             if best.marks:
                 self.matches = best.matches
                 return best.followed_by(more, k=k)
+            self.is_widened, self.matches = bool(more.marks), more.matches
+            return more
         best = self._matching(query, k=k) if query else _NONE
         self.matches = best.matches
         if best.marks and not (completes and len(best.marks) < k):
@@ -226,6 +230,16 @@ class Ranking:
         if len(items) < 2 or texts * math.prod(item.having / texts for item in items) >= k:
             return None
         return " | ".join(item.words for item in rarest(items, FEW_REMEMBERED // 3))
+
+    def _all_and_some(self, query: str, some: str, *, k: int) -> tuple[Best, Best] | None:
+        """The best rows with all the words, and of those with some. Where each word has one stem, the rows with all of them
+        are told among the others by the words in memory; else the server is asked for both, in one round trip."""
+        words = [item for item in self._items or () if item.stems]
+        if query == " & ".join(self._request.words.items) and all(len(item.stems) == 1 for item in words):
+            found = self._remembered([some], k=k, every={item.stems[0] for item in words})
+        else:
+            found = self._remembered([query, some], k=k)
+        return None if found is None else (found[0], found[1])
 
     def _matching(self, matching: str, *, k: int) -> Best:
         """The k best rows that match a tsquery, and those that tie with the last of them."""
@@ -283,15 +297,20 @@ class Ranking:
         return scored[:k]
 
     def _run(
-        self, shape: tuple[Any, ...], compose: Callable[[], sql.Composed], *parameters: Mapping[str, Any]
+        self,
+        shape: tuple[Any, ...],
+        compose: Callable[[], sql.Composed],
+        *parameters: Mapping[str, Any],
+        settings: Settings = (),
     ) -> list[list[Row]]:
         """The rows of the statement of this shape for each of `parameters`, in one round trip."""
-        return self._known.texts.of(shape, compose).run_each(self._connection, parameters)
+        return self._known.texts.of(shape, compose).run_each(self._connection, parameters, settings=settings)
 
     # --- the two ways -------------------------------------------------------------------------------------------------
 
-    def _remembered(self, queries: Sequence[str], *, k: int) -> list[Best] | None:
-        """The best rows of each query, in one round trip; None where the words in memory are not enough."""
+    def _remembered(self, queries: Sequence[str], *, k: int, every: Set[int] = frozenset()) -> list[Best] | None:
+        """The best rows of each query, in one round trip; before those of each the best that have the words with the hashes
+        `every`, where these are given. None where the words in memory are not enough."""
         known, request, rows = self._known, self._request, self._rows
         assert rows is not None
         parameters = {**self._bound.values, "ranked": request.words.ranked, "items": self._items_json}
@@ -299,22 +318,23 @@ class Ranking:
             ("places", *self._bound.shape),
             lambda: matching_places(known, request.filters, most=MOST_REMEMBERED + 1),
             *(parameters | {"text": matching} for matching in queries),
+            settings=() if request.is_filtered else PLANNED_ONCE,
         )
-        found = []
+        found: list[Best] = []
         for [(file, stems, item_stems, places)] in answers:
             if self._items is None:
-                items, postings = rows.items(_stems_of_each(request.words.items, item_stems)), rows.postings
+                items, postings = rows.items(stems_of_each(request.words.items, item_stems)), rows.postings
                 if items is None or postings is None:
                     return None
                 self._note_items(items, texts=postings.texts)
-            best: Best | None = _NONE
+            best: tuple[Best, ...] | None = (_NONE, _NONE) if every else (_NONE,)
             if places is not None:
                 hashes = sorted(set(np.frombuffer(stems or b"", dtype=">u4").tolist()))
                 matching = np.frombuffer(places, dtype=PLACE)
-                best = rows.best(self._connection, known, file, matching, hashes, k=k)
+                best = rows.best(self._connection, known, file, matching, hashes, k=k, every=every)
             if best is None:
                 return None
-            found.append(best)
+            found += best
         return found
 
     def _read(self, matching: str, *, k: int) -> Best:
@@ -337,13 +357,8 @@ class Ranking:
     def _counted_items(self) -> list[Item]:
         """The words and phrases of the query, and how many rows have each: of those in memory, else counted."""
         if self._items is None:
-            items = count_items(
-                self._connection,
-                self._known,
-                self._request.words.items,
-                items_json=self._items_json,
-                most=self._most_read,
-            )
+            queries, most = self._request.words.items, self._most_read
+            items = count_items(self._connection, self._known, queries, items_json=self._items_json, most=most)
             self._note_items(items, texts=self._known.estimated_rows)
             return items
         return self._items
@@ -368,14 +383,6 @@ class Ranking:
         return [*certain, *(mark for mark, place in zip(tied, place_texts(tied), strict=True) if place in first)]
 
 
-def _stems_of_each(queries: Sequence[str], stems: bytes | None) -> dict[str, list[int]]:
-    """The hashes of the stems of each word or phrase, as the statement gives them."""
-    hashes: list[list[int]] = [[] for _ in queries]
-    for number, stem in np.frombuffer(stems or b"", dtype=_ITEM_STEM).tolist():
-        hashes[number - 1].append(stem)
-    return dict(zip(queries, hashes, strict=True))
-
-
 def _hit(table: CollectionTable, row: Row, score: float, rank: int) -> Hit:
     columns = table.spec.columns
     at = len(columns.names)  # then the mark and, where there is a vector, the distance
@@ -384,12 +391,6 @@ def _hit(table: CollectionTable, row: Row, score: float, rank: int) -> Hit:
     known_distance = None if distance is None or distance != distance else float(distance)
     shown = row if table.date_at is None else with_text_date(row, table.date_at)
     return Hit(columns, row[0], shown[:at], known_distance, keyword_rank=rank, score=score)
-
-
-def _has_words(connection: Connection, config: TextConfig, text: str) -> bool:
-    """False when the query has stop words only, or no letter and no digit."""
-    statement = text_of(sql.SQL("SELECT pg_catalog.numnode({}) > 0").format(query(config)))
-    return bool(statement.run(connection, {"text": text})[0][0])
 
 
 def _no_words(config: TextConfig) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,8 @@ REST = 0.5
 STOP_SECONDS = 5.0
 #: Words of queries whose stems are remembered, about 200 bytes each.
 MOST_STEMS = 10_000
+#: What the server sends of each stem of a query: the number of its word or phrase, from 1, and its hash.
+_ITEM_STEM = np.dtype([("number", ">i4"), ("hash", ">u4")])
 #: Scoring more than this many matches takes milliseconds.
 MANY = 20_000
 
@@ -126,17 +128,32 @@ class RowWords:
         return postings.items(list(stems), list(stems.values()))
 
     def best(
-        self, connection: Connection, known: Known, file: int, rows: npt.NDArray[Any], words: list[int], *, k: int
-    ) -> Best | None:
-        """The k best of the matching rows ((n,) of PLACE, of the table's `file`) for the words with these hashes. None where
-        too many of the rows are unknown, or the table was rewritten. Raises RowChanged, and what statements raise."""
+        self,
+        connection: Connection,
+        known: Known,
+        file: int,
+        rows: npt.NDArray[Any],
+        words: list[int],
+        *,
+        k: int,
+        every: Set[int] = frozenset(),
+    ) -> tuple[Best, ...] | None:
+        """The k best of the matching rows ((n,) of PLACE, of the table's `file`) for the words with these hashes; where words
+        are given as `every`, before it the k best of those rows that have each of these. None where too many of the rows are
+        unknown, or the table was rewritten. Raises RowChanged, and what statements raise."""
         found = self._slots_of(connection, known, file, rows)
         if found is None:
             return None
         postings, slots, exists = found
         if not exists.all():
             raise RowChanged
-        rank = partial(postings.best, words, rows, slots, texts=known.estimated_rows, k=k)
+        texts = known.estimated_rows
+
+        def rank() -> tuple[Best, ...]:
+            if every:
+                return postings.best_with_all(words, every, rows, slots, texts=texts, k=k)
+            return (postings.best(words, rows, slots, texts=texts, k=k),)
+
         # On an event loop, tens of milliseconds are too long.
         return waiting.beside(rank) if len(rows) > MANY else rank()
 
@@ -289,3 +306,11 @@ def _read(
 
 def _parsed(row: tuple[Any, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return np.frombuffer(row[1] or b"", dtype=ROW), np.frombuffer(row[2] or b"", dtype=WORD)
+
+
+def stems_of_each(queries: Sequence[str], stems: bytes | None) -> dict[str, list[int]]:
+    """The hashes of the stems of each word or phrase, as the statement gives them."""
+    hashes: list[list[int]] = [[] for _ in queries]
+    for number, stem in np.frombuffer(stems or b"", dtype=_ITEM_STEM).tolist():
+        hashes[number - 1].append(stem)
+    return dict(zip(queries, hashes, strict=True))
