@@ -211,6 +211,10 @@ class AsyncInstance(_AsyncSearchable[Instance]):
         """The last known reason why the primary is unreachable, or None; does not connect."""
         return self._engine.why_unreachable()
 
+    def pool_stats(self) -> dict[str, dict[str, int]]:
+        """What psycopg counts of each pool, `primary` and, while it is used, `replica`."""
+        return self._engine.pool_stats()
+
     collections = _on_loop(Instance.collections)
     collection = _opening(Instance.collection)
     collection_of = _opening(Instance.collection_of)

@@ -22,7 +22,7 @@ PAIRS = [
     pytest.param(SavedSearches, AsyncSavedSearches, id="saved searches"),
 ]
 #: What waits for nothing is no coroutine.
-PLAIN = {"invalidate", "why_unreachable"}
+PLAIN = {"invalidate", "pool_stats", "why_unreachable"}
 #: A context manager, of an asynchronous connection.
 OTHER = {"connection"}
 #: The model itself; `embed_query` gives its vectors.
