@@ -34,6 +34,7 @@ from everindex.web.api.answer_schemas import ProblemOut
 from everindex.web.api.openapi import completed
 from everindex.web.http.envelope import Envelope
 from everindex.web.http.gate import Gate
+from everindex.web.http.page_data import as_data, varying
 from everindex.web.http.problems import as_ours
 from everindex.web.http.request_times import DIRECT_ROUTE, RequestTimes
 from everindex.web.http.route_scopes import without_rule
@@ -81,6 +82,9 @@ class Application(FastAPI):
         return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        data = as_data(scope)
+        if data is not None:
+            scope, send = data, varying(send)
         if scope["type"] == "http" and (scope["method"], scope["path"]) in DIRECT:
             scope["app"] = self
             scope[DIRECT_ROUTE] = scope["path"]

@@ -78,7 +78,7 @@ def page(
     cache_control = "no-store" if template.startswith("_") else "private, no-cache"
     return HTMLResponse(
         environment().get_template(template).render(values | {"viewer": VIEWER.get()}), status_code=status_code,
-        headers={"cache-control": cache_control, "vary": "HX-Request"} | dict(headers or {}),
+        headers={"cache-control": cache_control, "vary": "HX-Request, Accept"} | dict(headers or {}),
     )  # fmt: skip
 
 
