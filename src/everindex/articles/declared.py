@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from everindex.articles.shape.spec import CollectionSpec
+from everindex.articles.shape.spec import CollectionSpec, index_name
+from everindex.articles.shape.whole_text import WholeTexts
 from everindex.index.spec import IndexSpec
 
 EMBEDDING_INDEX = IndexSpec(
@@ -16,13 +17,13 @@ EMBEDDING_INDEX = IndexSpec(
 
 DECLARED_INDEXES = (EMBEDDING_INDEX,)
 
-#: Everindex's own tables, in schema everindex_meta: the passages of the articles' whole texts, and how each text was cut.
-PASSAGE_TABLE, CUT_TABLE = "article_passage", "article_cut"
+#: The schema of everindex's own tables.
+OWN_SCHEMA = "everindex_meta"
 
 PASSAGES = CollectionSpec(
     name="articles.passages",
-    table=PASSAGE_TABLE,
-    schema="everindex_meta",
+    table="article_passage",
+    schema=OWN_SCHEMA,
     key="id",
     text=("text",),
     metadata=("uri", "number", "starts_at", "ends_at"),
@@ -41,3 +42,29 @@ ARTICLES = CollectionSpec(
     words_index="articles_text_search_idx",
     is_flat=True,
 )
+
+#: The bodies of articles, in table raw_articles.
+ARTICLE_TEXTS = WholeTexts(passages=PASSAGES, cuts="article_cut", owner="uri", column=None)
+
+
+def whole_texts_of(spec: CollectionSpec) -> WholeTexts | None:
+    """The whole texts of a collection; None where it declares none."""
+    if spec is ARTICLES:
+        return ARTICLE_TEXTS
+    if spec.passages is None:
+        return None
+    return WholeTexts(
+        passages=CollectionSpec(
+            name=f"{spec.name}.passages",
+            table=index_name(f"collection_{spec.name}", "passage"),
+            schema=OWN_SCHEMA,
+            key="id",
+            text=("text",),
+            metadata=("row_key", "number", "starts_at", "ends_at"),
+            metric=spec.metric,
+            is_owned=True,
+        ),
+        cuts=index_name(f"collection_{spec.name}", "cut"),
+        owner="row_key",
+        column=spec.passages,
+    )

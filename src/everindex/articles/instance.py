@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,9 @@ class Instance(Searchable):
         super().__init__(ARTICLES, addresses, settings, reading=Reading(self._pool, self._pools.replica))
         self.passages = PassageWriter(self)
         """The cutting of whole texts into passages."""
+
+        self.passages_of = partial(PassageWriter, self)
+        """The same of another collection, given its declaration."""
 
         self.writer = ArticleWriter(
             addresses, settings, reading=self.reading, engine=self.engine, words=self.words,
@@ -130,13 +134,14 @@ class Instance(Searchable):
         vector_type: VectorType = "vector",
         date: str | None = None,
         expires: str | None = None,
+        passages: str | None = None,
         table: str | None = None,
         schema: str | None = None,
     ) -> Collection:
         """The collection of that name; with `dim`, made where it does not exist: a table with a key, text columns, typed
         metadata columns (name → PostgreSQL type), a JSON column `metadata` for the rest, and a column of vectors with its
-        index. From the moment in its metadata column `expires` on, a row is not found any more. Opening it again needs the name
-        alone.
+        index. From the moment in its metadata column `expires` on, a row is not found any more. The texts of column `passages`
+        are cut into passages, which are searched too (docs/whole-texts.md). Opening it again needs the name alone.
 
         Raises CollectionNotFound without `dim`, CollectionInvalid where it exists with another declaration, and what making a
         table raises.
@@ -145,7 +150,7 @@ class Instance(Searchable):
             self, name, dim=dim, vector_type=vector_type, key_type=key_type, metadata_types=metadata,
             spec=None if dim is None else new_spec(
                 name, table=table, schema=schema, key=key, text=text, metadata=metadata, date=date,
-                expires=expires, metric=metric,
+                expires=expires, passages=passages, metric=metric,
             ),
         )  # fmt: skip
 
@@ -162,6 +167,7 @@ class Instance(Searchable):
         metric: Metric = "cosine",
         date: str | None = None,
         expires: str | None = None,
+        passages: str | None = None,
         deploys: bool = True,
     ) -> Collection:
         """A collection over an existing table, of which no column, trigger or row changes. Its index is built online
@@ -173,7 +179,7 @@ class Instance(Searchable):
             self,
             CollectionSpec(
                 name=name or table, table=table, schema=schema, key=key, text=tuple(text), vector=vector,
-                metadata=tuple(metadata), metric=metric, date=date, expires=expires,
+                metadata=tuple(metadata), metric=metric, date=date, expires=expires, passages=passages,
             ),
             deploys=deploys,
         )  # fmt: skip

@@ -13,7 +13,7 @@ import psycopg
 
 from everindex.articles import verification
 from everindex.articles.connections.reading import Reading
-from everindex.articles.declared import ARTICLES
+from everindex.articles.declared import whole_texts_of
 from everindex.articles.embedding import Embedder
 from everindex.articles.export import (
     MAX_EXPORT,
@@ -74,6 +74,7 @@ class Searchable:
             reading, RowWords(reading, spec, text_search=settings.text_search), slow_query_ms=slow_query_ms
         )
         self.query_embedder = QueryEmbedder(reading, self.engine, settings)
+        texts = whole_texts_of(spec)
         self.searches = SearchService(
             reading,
             self.engine,
@@ -82,12 +83,14 @@ class Searchable:
             slow_query_ms=slow_query_ms,
             reranker=Reranker(settings),
             passages=None
-            if spec is not ARTICLES
+            if texts is None
             else PassageSearch(
                 reading,
+                texts,
                 text_search=settings.text_search,
                 slow_query_ms=slow_query_ms,
                 model=lambda: self.query_embedder.embedder.model,
+                stored_by=lambda: self.query_embedder.table_models().only,
             ),
         )
         self._recall_queries = RecallQueries(settings, spec)
@@ -219,7 +222,8 @@ class Searchable:
         ef_search: int | None = None,
         exact: bool = False,
     ) -> Explanation:
-        """How `search_vector` answers this: strategy and reason, settings, statement, and plan as it ran."""
+        """How `search_vector` answers this: strategy and reason, settings, statement, and plan as it ran; of whole texts the
+        same for their passages."""
         return self.searches.explain(
             SearchRequest(
                 vector=vector,

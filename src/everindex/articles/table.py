@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from everindex.articles.declared import ARTICLES, PASSAGE_TABLE
+from everindex.articles.declared import ARTICLES, whole_texts_of
 from everindex.articles.model import ARTICLE_COLUMNS
 from everindex.articles.shape.spec import VECTOR_TYPES, CollectionSpec
+from everindex.articles.shape.whole_text import WholeTexts
 from everindex.errors import ColumnMismatch, NotMigrated, TableNotFound
 from everindex.index.catalog.key import cast_sql
 from everindex.index.spec import IndexSpec
@@ -47,7 +48,7 @@ class CollectionTable:
     """Whether this role may read the records of embedding models; otherwise vectors count as not recorded."""
 
     has_passages: bool = False
-    """Of the articles: whether passages of their whole texts are stored, and this role may read them."""
+    """Whether passages of the rows' whole texts are stored, and this role may read them."""
 
     hides_passages: bool = False
     """Whether passages are stored that this role may not read."""
@@ -77,6 +78,11 @@ class CollectionTable:
         kind = self.columns[self.spec.key]
         is_text = kind in ("text", "character varying") or kind not in _KEYS_AS_THEY_ARE
         object.__setattr__(self, "has_text_key", is_text)
+
+    @property
+    def whole_texts(self) -> WholeTexts | None:
+        """Of a collection whose rows have, or could have, whole texts in this database."""
+        return None if self.spec is ARTICLES and not self.has_raw_articles else whole_texts_of(self.spec)
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -184,6 +190,7 @@ class CollectionTable:
 def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> CollectionTable:
     """Looks at the table that the collection names. Raises NotMigrated (of the articles) or TableNotFound when there is none,
     ColumnMismatch when it lacks a column that everything needs."""
+    texts = whole_texts_of(spec)
     with translate_errors("reading the article table" if spec is ARTICLES else f"reading table {spec.table}"):
         rows = connection.execute(
             """
@@ -216,7 +223,7 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
                   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                   WHERE n.nspname = 'everindex_meta' AND c.relkind = 'r') AS kept
             """,
-            (*(records_table(spec),) * 2, PASSAGE_TABLE),
+            (*(records_table(spec),) * 2, None if texts is None else texts.passages.table),
         ).fetchone()
     if not rows or other is None:
         raise _no_table(spec)
@@ -250,8 +257,8 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
         vector_type=vector[4] if vector is not None else "vector",
         extension_schema=other[7],
         has_raw_articles=spec is ARTICLES and other[0],
-        has_passages=spec is ARTICLES and other[0] and other[6] is True,
-        hides_passages=spec is ARTICLES and other[6] is False,
+        has_passages=other[6] is True and (other[0] or spec is not ARTICLES),
+        hides_passages=other[6] is False,
         has_embedding_records=other[1],
         has_declared_models=other[2],
         is_partitioned=rows[0][6],

@@ -47,6 +47,12 @@ def collections(
         str | None,
         typer.Option("--expires", help="Metadata column (date or timestamp) from which on a row is not found."),
     ] = None,
+    passages: Annotated[
+        str | None,
+        typer.Option(
+            "--passages", help="Text or metadata column whose long texts are cut into passages, searched too."
+        ),
+    ] = None,
     schema: Annotated[
         str | None, typer.Option("--schema", help="Schema of the table (the first of the search_path).")
     ] = None,
@@ -67,12 +73,12 @@ def collections(
             instance.collection(
                 given, dim=dim, metric=metric, vector_type=vector_type, key=key,
                 key_type=key_type, text=text or ("text",), metadata=_typed(metadata or []), date=date,
-                expires=expires, schema=schema,
+                expires=expires, passages=passages, schema=schema,
             )  # fmt: skip
         elif verb == "of":
             instance.collection_of(
                 table=given, schema=schema, key=key, text=text or (), vector=vector, metadata=metadata or (),
-                metric=metric, date=date, expires=expires, name=name,
+                metric=metric, date=date, expires=expires, passages=passages, name=name,
             )  # fmt: skip
         elif verb == "drop":
             _drop(instance, given, yes=yes)

@@ -55,7 +55,7 @@ def embed(
         queue = target.writer.keys_to_embed(overwrite_unrecorded=overwrite_unrecorded)
         waiting = len(queue)
         if dry_run:
-            texts = len(instance.passages.due(instance.embedder)) if collection is None else 0
+            texts = 0 if target.passages is None else len(target.passages.due(target.embedder))
             if as_json:
                 print_json({"waiting": waiting, **({"texts": texts} if texts else {}), **result})
             else:

@@ -21,6 +21,9 @@ def print_explanation(explanation: Explanation) -> None:
         )
     if explanation.statement:
         _say_statement(explanation.statement, explanation.plan)
+    if explanation.passages is not None:
+        say("\npassages of whole texts:")
+        print_explanation(explanation.passages)
 
 
 def print_words_explanation(explanation: WordsExplanation) -> None:

@@ -23,7 +23,7 @@ from everindex.pg.replica import state_of
 from everindex.settings import read_settings
 
 if TYPE_CHECKING:
-    from everindex.articles.passages.store import PassageCounts
+    from everindex.articles.shape.cut import PassageCounts
 
 
 def status(

@@ -45,6 +45,24 @@ def client(url: str) -> Iterator[httpx2.Client]:
         yield opened
 
 
+def test_a_row_of_a_collection_shows_the_passage_that_a_result_links_to(
+    client: httpx2.Client, instance: Instance
+) -> None:
+    docs = instance.collection("docs", dim=1536, text=("title", "body"), passages="body")
+    docs.upsert([{"id": str(n), "title": "Weekly digest", "body": whole_text(n)} for n in range(3)])
+    item = of_article(2)[4]
+    page = client.get("/collections/docs", params={"q": item}).text
+    link = re.search(r'href="(/collections/docs/row\?[^"]*start=[^"]*)"', page)
+    assert link is not None
+    row = client.get(html.unescape(link[1]).removesuffix("#passage")).text
+    marked = re.search(r'<mark id="passage">(.*?)</mark>', row, re.S)
+    assert marked is not None
+    assert html.unescape(marked[1]) in whole_text(2)
+    assert item[:30] in html.unescape(marked[1])
+    hit = client.get("/api/collections/docs/search", params={"q": item}).json()["hits"][0]
+    assert hit["passage"]["text"] == html.unescape(marked[1])
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_get_and_post_give_the_passage_that_the_instance_gives(
     client: httpx2.Client, instance: Instance, mode: str

@@ -145,9 +145,26 @@ def test_a_word_that_is_left_out_leaves_out_the_article_that_has_it_in_the_passa
     assert {hit.uri for hit in instance.search("walrus ice -penguin").hits} == {"b"}
 
 
-def test_a_search_by_a_vector_compares_articles_alone(read_only: Instance) -> None:
-    answer = read_only.search_vector(read_only.embed_query(of_article(5)[1]))
+def test_searches_by_a_vector_and_of_similar_articles_compare_passages_too(read_only: Instance) -> None:
+    item = of_article(5)[1]
+    by_text = read_only.search(item, mode="semantic").hits
+    by_vector = read_only.search_vector(read_only.embed_query(item)).hits
+    assert by_vector == by_text
+    assert by_vector[0].uri == "digest/5"
+    similar = read_only.similar("digest/5", k=8, without_near_duplicates=False).hits
+    assert "digest/5" not in {hit.uri for hit in similar}
+    assert len({hit.uri for hit in similar}) == 8
+
+
+def test_a_search_by_a_vector_of_another_model_than_the_passages_compares_articles_alone_and_says_so(
+    written: Instance,
+) -> None:
+    vector = written.embed_query(of_article(1)[2])
+    rows(written, "UPDATE everindex_meta.article_cut SET model = 'another' RETURNING 1")
+    written.invalidate()
+    answer = written.search_vector(vector)
     assert all(hit.passage is None for hit in answer.hits)
+    assert any("whole texts were not compared" in notice for notice in answer.notices)
 
 
 def test_articles_without_a_body_make_no_table_and_no_record(

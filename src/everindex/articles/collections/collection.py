@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from everindex.articles.connections.reading import Reading
+from everindex.articles.embedding import Embedder
 from everindex.articles.embedding.declaration import SAMPLE_ROWS, Declared
 from everindex.articles.embedding.model_counts import ModelCounts, count_models
 from everindex.articles.ingest.import_rows import ImportReport
+from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.ingest.writer import CollectionWriter
 from everindex.articles.lookup import read_row, read_rows
 from everindex.articles.model import RowProblem
 from everindex.articles.search.keyword.index.ensure import ensure_words
 from everindex.articles.search.request.search_request import as_filters
 from everindex.articles.searchable import Searchable
+from everindex.articles.shape.cut import PassageCounts, TextCut
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import read_table
 from everindex.index.catalog.effective_spec import effective_spec
@@ -29,15 +32,41 @@ from everindex.pg.connections import connect
 from everindex.settings import Settings
 
 
+class CutsPassages(Protocol):
+    """The cutting of whole texts of a collection into passages."""
+
+    def due(self, embedder: Embedder, keys: Sequence[str] | None = None) -> list[str]: ...
+
+    def cut(
+        self, embedder: Embedder, keys: Sequence[str] | None = None, *, reporter: Reporter | None = None
+    ) -> PassageReport: ...
+
+    def complete(self, *, reporter: Reporter | None = None) -> PassageReport: ...
+    def of(self, key: str) -> TextCut | None: ...
+    def counts(self) -> PassageCounts | None: ...
+
+
 class Collection(Searchable):
     """An open collection; safe to use from many threads. Made by `Instance.collection` and `Instance.collection_of`; its
     connections are the instance's and end with it."""
 
-    def __init__(self, spec: CollectionSpec, addresses: Addresses, settings: Settings, *, reading: Reading) -> None:
+    def __init__(
+        self,
+        spec: CollectionSpec,
+        addresses: Addresses,
+        settings: Settings,
+        *,
+        reading: Reading,
+        passages: CutsPassages | None = None,
+    ) -> None:
         super().__init__(spec, addresses, settings, reading=reading)
+        self.passages = passages
+        """The cutting of its whole texts; None of a collection that declares none."""
+
         self.writer = CollectionWriter(
             addresses, settings, spec, reading=reading, engine=self.engine, words=self.words,
             query_embedder=self.query_embedder, invalidate=self.invalidate,
+            cut_texts=None if passages is None else passages.cut,
         )  # fmt: skip
 
     @property
@@ -101,9 +130,13 @@ class Collection(Searchable):
     ) -> ImportReport:
         """Makes vectors for rows that have none, a zero one, or one of another model; see `Instance.embed_missing`. `queue` is a
         recent result of `rows_to_embed`."""
-        return self.writer.embed_missing(
+        report = self.writer.embed_missing(
             queue=queue, overwrite_unrecorded=overwrite_unrecorded, on_rows=on_rows, reporter=reporter
         )
+        if self.passages is not None:
+            report.passages += self.passages.cut(self.embedder, reporter=reporter)
+            report.passages += self.passages.complete(reporter=reporter)
+        return report
 
     def rows_to_embed(self, *, overwrite_unrecorded: bool = False) -> list[str]:
         """The keys, as text, of the rows that `embed_missing` would give a vector. Reads every vector."""

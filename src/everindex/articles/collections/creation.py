@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
-from everindex.articles.declared import ARTICLES
+from everindex.articles.collections.registry import forget_collection
+from everindex.articles.declared import ARTICLES, OWN_SCHEMA, whole_texts_of
 from everindex.articles.shape.spec import (
     MAX_COLUMN_DIMENSIONS,
     SINGLE_KEY,
@@ -42,6 +43,7 @@ def new_spec(
     metadata: Mapping[str, str] | Sequence[str],
     date: str | None,
     expires: str | None,
+    passages: str | None,
     metric: Metric,
 ) -> CollectionSpec:
     """The declaration of a collection whose table everindex makes. Raises CollectionInvalid."""
@@ -52,7 +54,7 @@ def new_spec(
     columns = tuple(column for column in metadata if column != REST)
     return CollectionSpec(
         name=name, table=table or name, schema=schema, key=key, text=tuple(text), metadata=(*columns, REST), date=date,
-        expires=expires, metric=metric, rest=REST, is_owned=True,
+        expires=expires, passages=passages, metric=metric, rest=REST, is_owned=True,
     )  # fmt: skip
 
 
@@ -192,6 +194,18 @@ def create_table(
         ).fetchone()
     assert row is not None  # made a moment ago, in this transaction
     return str(row[0])
+
+
+def drop_passages(connection: Connection, spec: CollectionSpec) -> None:
+    """Drops the passages of a collection's texts, how these were cut, and the record of the passages; nothing of a collection
+    that has none."""
+    texts = whole_texts_of(spec)
+    if texts is None:
+        return
+    with translate_errors(f"dropping the passages of collection {spec.name}"):
+        forget_collection(connection, texts.passages.name)
+        for name in (texts.passages.table, texts.cuts):
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(OWN_SCHEMA, name)))
 
 
 def drop_table(connection: Connection, spec: CollectionSpec) -> None:

@@ -23,6 +23,7 @@ def describe(spec: CollectionSpec, known: Callable[[], tuple[CollectionTable, Se
     told: dict[str, Any] = {
         "name": spec.name, "table": f"{spec.schema}.{spec.table}", "is_owned": spec.is_owned, "key": spec.key,
         "text": list(spec.text), "vector": spec.vector, "metadata": list(spec.metadata), "metric": spec.metric,
+        "passages": spec.passages,
         "type": None, "dimensions": None, "rows": None, "index": None, "problem": None,
     }  # fmt: skip
     try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from everindex.articles.collections.collection import Collection
+from everindex.articles.collections.collection import Collection, CutsPassages
 from everindex.articles.collections.creation import (
     column_types,
     create_table,
+    drop_passages,
     drop_table,
     require_dimensions,
     require_usable,
@@ -19,6 +20,7 @@ from everindex.articles.collections.registry import (
     find_collection,
     forget_collection,
     record_collection,
+    record_passages,
     require_collection,
 )
 from everindex.articles.connections.reading import Reading
@@ -30,7 +32,7 @@ from everindex.errors import CollectionInvalid
 from everindex.pg import own_schema
 from everindex.pg.address import Addresses
 from everindex.pg.capabilities import look
-from everindex.pg.connections import connect
+from everindex.pg.connections import Connection, connect
 from everindex.pg.locks import advisory_lock
 from everindex.settings import Settings
 
@@ -50,6 +52,8 @@ class Opener(Protocol):
     @property
     def opened(self) -> MutableMapping[str, Collection]: ...
     def renew_connections(self) -> None: ...
+    @property
+    def passages_of(self) -> Callable[[CollectionSpec], CutsPassages]: ...
 
 
 def open_collection(
@@ -87,6 +91,7 @@ def open_collection(
                 record_collection(connection, spec, schema=schema)
             found = replace(spec, schema=schema)
         else:
+            found = _with_passages(connection, spec, found)
             _require_same(spec, found)
             width = read_table(connection, found).dimensions
             if width != dim:
@@ -116,7 +121,7 @@ def lay_collection(instance: Opener, spec: CollectionSpec, *, deploys: bool) -> 
         if found is None:
             record_collection(connection, here, schema=table.schema)
         else:
-            _require_same(here, found)
+            _require_same(here, _with_passages(connection, here, found))
     collection = instance.opened[spec.name] = _collection(instance, here)
     if deploys:
         collection.deploy()
@@ -131,14 +136,27 @@ def drop_collection(instance: Opener, name: str) -> None:
             raise invalid(name, "migrations made the articles", "they go with them.", "run  everindex migrate --down.")
         with connection.transaction():
             forget_collection(connection, name)
+            drop_passages(connection, spec)
             forget_partial_indexes(connection, (str(spec.schema), spec.table))
             if spec.is_owned:
                 drop_table(connection, spec)
-    instance.opened.pop(name, None)
+    for closed in (name, f"{name}.passages"):
+        instance.opened.pop(closed, None)
 
 
 def _collection(instance: Opener, spec: CollectionSpec) -> Collection:
-    return Collection(spec, instance.addresses, instance.settings, reading=instance.reading)
+    passages = None if spec.passages is None else instance.passages_of(spec)
+    return Collection(spec, instance.addresses, instance.settings, reading=instance.reading, passages=passages)
+
+
+def _with_passages(connection: Connection, spec: CollectionSpec, found: CollectionSpec) -> CollectionSpec:
+    """A recorded collection, of which another text is cut into passages from now on, where that alone is new."""
+    if found.passages is not None or spec.passages is None:
+        return found
+    wanted = replace(found, passages=spec.passages)
+    _require_same(spec, wanted)
+    record_passages(connection, wanted)
+    return wanted
 
 
 def _require_same(spec: CollectionSpec, found: CollectionSpec) -> None:

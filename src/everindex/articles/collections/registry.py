@@ -23,7 +23,9 @@ from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
 #: What a declaration consists of, as it is stored.
-_STORED = ("key", "text", "vector", "metadata", "date", "expires", "metric", "rest", "words_index", "is_owned")
+_STORED = (
+    "key", "text", "vector", "metadata", "date", "expires", "passages", "metric", "rest", "words_index", "is_owned",
+)  # fmt: skip
 
 
 def read_collections(connection: Connection) -> list[CollectionSpec]:
@@ -81,6 +83,15 @@ def record_collection(connection: Connection, spec: CollectionSpec, *, schema: s
         connection.execute(
             "INSERT INTO everindex_meta.collection (name, table_schema, table_name, declaration) VALUES (%s, %s, %s, %s)",
             (spec.name, schema, spec.table, Jsonb(as_stored(spec))),
+        )
+
+
+def record_passages(connection: Connection, spec: CollectionSpec) -> None:
+    """Records that texts of a recorded collection are cut into passages from now on."""
+    with translate_errors(f"recording collection {spec.name}"):
+        connection.execute(
+            "UPDATE everindex_meta.collection SET declaration = %s WHERE name = %s",
+            (Jsonb(as_stored(spec)), spec.name),
         )
 
 

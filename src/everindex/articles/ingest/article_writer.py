@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from everindex.articles.embedding import Embedder
 from everindex.articles.expiry import record_expiry
 from everindex.articles.ingest import import_rows as ingest
 from everindex.articles.ingest import stored_vectors
@@ -17,7 +16,6 @@ from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS
 from everindex.articles.ingest.coerce import as_articles
 from everindex.articles.ingest.delete import delete_orphans
 from everindex.articles.ingest.import_rows import ImportReport
-from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.ingest.rows import article_rows
 from everindex.articles.ingest.sync import MOST_REMOVED, Synced, remove_missing
 from everindex.articles.ingest.writer import CollectionWriter
@@ -27,20 +25,8 @@ from everindex.errors import EverindexError
 from everindex.index.reporter import Reporter
 
 
-class CutTexts(Protocol):
-    """The cutting of the whole texts of some articles into passages."""
-
-    def __call__(
-        self, embedder: Embedder, keys: Sequence[str], *, reporter: Reporter | None = None
-    ) -> PassageReport: ...
-
-
 class ArticleWriter(CollectionWriter):
     """Writes articles; whole texts among them are handed to `cut_texts`, which makes them findable."""
-
-    def __init__(self, *args: Any, cut_texts: CutTexts, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._cut_texts = cut_texts
 
     def upsert(
         self,
@@ -96,15 +82,6 @@ class ArticleWriter(CollectionWriter):
         self._forget_after_write(are_recorded=True)
         self._cut(report, stored if has_texts else (), reporter)
         return report
-
-    def _cut(self, report: ImportReport, uris: Collection[str], reporter: Reporter | None) -> None:
-        """Makes the whole texts among these articles findable."""
-        if not uris:
-            return
-        with self._writer() as connection:
-            embedder = self._embedder_to_write(connection)
-        if not isinstance(embedder, EverindexError):
-            report.passages += self._cut_texts(embedder, sorted(uris), reporter=reporter)
 
     def sync(
         self,

@@ -7,11 +7,12 @@ from typing import Any
 
 from psycopg import sql
 
-from everindex.articles.declared import CUT_TABLE, PASSAGES
+from everindex.articles.declared import OWN_SCHEMA
 from everindex.articles.ingest.vector_records import failures_table, is_of
 from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import records
+from everindex.articles.table_texts import text_tables
 from everindex.doctor.orphaned_records import records_of_rows
 from everindex.errors import QueryInvalid
 from everindex.pg.connections import Connection
@@ -72,7 +73,7 @@ def delete_rows(
             )
         )
     if table.has_passages:
-        parts += _passages_too(records_too)
+        parts += _passages_too(table, records_too)
     statement = sql.SQL("WITH {} SELECT count(*) FROM gone").format(sql.SQL(", ").join(parts))
     with translate_errors(f"deleting rows of {table.spec.name}"):
         row = connection.execute(statement, values).fetchone()
@@ -90,22 +91,26 @@ def delete_orphans(connection: Connection, table: CollectionTable, *, is_dry_run
     return removed
 
 
-def _passages_too(records_too: bool) -> list[sql.Composed]:
-    """Deletes the passages of the articles that go, how their texts were cut, and which models made the passages."""
-    schema = PASSAGES.schema or ""
+def _passages_too(table: CollectionTable, records_too: bool) -> list[sql.Composed]:
+    """Deletes the passages of the rows that go, how their texts were cut, and which models made the passages."""
+    texts = text_tables(table)
+    if texts is None:
+        return []
     parts = [
-        sql.SQL("no_cut AS (DELETE FROM {} c USING gone WHERE c.uri = gone.key)").format(
-            sql.Identifier(schema, CUT_TABLE)
-        ),
+        sql.SQL("no_cut AS (DELETE FROM {} c USING gone WHERE c.{} = gone.key)").format(texts.cuts, texts.owner),
         sql.SQL(
-            "no_passage AS (DELETE FROM {} p USING gone WHERE p.uri = gone.key RETURNING p.id::pg_catalog.text AS key)"
-        ).format(sql.Identifier(schema, PASSAGES.table)),
+            "no_passage AS (DELETE FROM {} p USING gone WHERE p.{} = gone.key RETURNING p.id::pg_catalog.text AS key)"
+        ).format(texts.passages, texts.owner),
     ]
     if records_too:
         parts += [
             sql.SQL(
                 "no_passage_{} AS (DELETE FROM {} r USING no_passage WHERE r.collection = {} AND r.key = no_passage.key)"
-            ).format(sql.SQL(what), sql.Identifier(schema, f"collection_{what}"), sql.Literal(PASSAGES.name))
+            ).format(
+                sql.SQL(what),
+                sql.Identifier(OWN_SCHEMA, f"collection_{what}"),
+                sql.Literal(texts.declared.passages.name),
+            )
             for what in ("record", "failure")
         ]
     return parts

@@ -124,8 +124,10 @@ def store_objects(
     embedder: Embedder | EverindexError,
     *,
     source: str,
+    stored_keys: set[str],
 ) -> ImportReport:
-    """Stores a batch of a source, (line, row); one that cannot be stored is left out and reported."""
+    """Stores a batch of a source, (line, row); one that cannot be stored is left out and reported. The keys of the others are
+    added to `stored_keys`."""
     report = ImportReport()
     found = [row_or_problem(table, item, source) for item in items]
     note_problems([row for row in found if isinstance(row, RowProblem)], report)
@@ -134,9 +136,8 @@ def store_objects(
         for item, row in zip(items, found, strict=True)
         if isinstance(row, Row) and not isinstance(item, RowProblem)
     ]
-    return report + _store_good(
-        connection, table, list({row.key: (line, row) for line, row in good}.values()), embedder, source
-    )
+    unique = list({row.key: (line, row) for line, row in good}.values())
+    return report + _store_good(connection, table, unique, embedder, source, stored_keys)
 
 
 def _store_good(
@@ -145,6 +146,7 @@ def _store_good(
     rows: Sequence[tuple[int, Row]],
     embedder: Embedder | EverindexError,
     source: str,
+    stored_keys: set[str],
 ) -> ImportReport:
     """Stores the rows together; where the server refuses a value, each half by itself, down to the row that has it."""
     report = ImportReport()
@@ -160,8 +162,9 @@ def _store_good(
             note_problems([RowProblem(source=source, line=line, reason=exc.why.rstrip("."), uri=row.key)], report)
             return report
         middle = len(rows) // 2
-        first = _store_good(connection, table, rows[:middle], embedder, source)
-        return first + _store_good(connection, table, rows[middle:], embedder, source)
+        first = _store_good(connection, table, rows[:middle], embedder, source, stored_keys)
+        return first + _store_good(connection, table, rows[middle:], embedder, source, stored_keys)
+    stored_keys.update(row.key for _, row in rows)
     return report
 
 

@@ -6,10 +6,10 @@ after a write. Other processes may use theirs until they expire.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from psycopg import sql
@@ -32,6 +32,7 @@ from everindex.articles.ingest import import_rows as ingest
 from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
 from everindex.articles.ingest.delete import delete_rows
 from everindex.articles.ingest.import_rows import ImportReport
+from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.ingest.rows import collection_rows
 from everindex.articles.model import RowProblem
 from everindex.articles.search.filters import AnyFilters, expired
@@ -51,6 +52,14 @@ from everindex.pg.vector_type import register_all_types, register_vector
 from everindex.settings import Settings
 
 
+class CutTexts(Protocol):
+    """The cutting of the whole texts of some rows into passages."""
+
+    def __call__(
+        self, embedder: Embedder, keys: Sequence[str] | None = None, *, reporter: Reporter | None = None
+    ) -> PassageReport: ...
+
+
 class CollectionWriter:
     """Writes to one collection; safe to use from many threads."""
 
@@ -65,8 +74,10 @@ class CollectionWriter:
         words: KeywordSearch,
         query_embedder: QueryEmbedder,
         invalidate: Callable[[], None],
+        cut_texts: CutTexts | None = None,
     ) -> None:
-        """`invalidate` discards the caches of table, index and models."""
+        """`invalidate` discards the caches of table, index and models; `cut_texts` makes whole texts findable, where the
+        collection has any."""
         self.collection = collection
         self._conninfo = addresses.main
         self._direct_conninfo = addresses.direct
@@ -76,6 +87,7 @@ class CollectionWriter:
         self._words = words
         self._query_embedder = query_embedder
         self._invalidate = invalidate
+        self._cut_texts = cut_texts
 
     def store(
         self,
@@ -104,6 +116,7 @@ class CollectionWriter:
                 else:
                     report = ingest.store_rows(connection, read_table(connection, self.collection), rows, embedder)
         self._forget_after_write(are_recorded=vectors is None or model is not None)
+        self._cut(report, {row.key for row in rows}, None)
         return report
 
     def import_objects(
@@ -117,6 +130,7 @@ class CollectionWriter:
         """As `Collection.import_objects`."""
         iterator = iter(items)
         report = ImportReport()
+        stored = set[str]()
         first = list(islice(iterator, LARGE_LOAD_ROWS))
         with self._writer() as connection:
             embedder = self._embedder_to_write(connection)
@@ -125,10 +139,13 @@ class CollectionWriter:
             with self._large_load(coming, reporter):
                 whole = chain(first, iterator)
                 while batch := list(islice(whole, ingest.BATCH_ROWS)):
-                    report += ingest.store_objects(connection, table, batch, embedder, source=source)
+                    report += ingest.store_objects(
+                        connection, table, batch, embedder, source=source, stored_keys=stored
+                    )
                     if on_rows is not None:
                         on_rows(len(batch))
         self._forget_after_write(are_recorded=True)
+        self._cut(report, stored, reporter)
         return report
 
     def delete(self, keys: Sequence[Any] | None, *, filters: AnyFilters | None = None, is_dry_run: bool = False) -> int:
@@ -217,6 +234,15 @@ class CollectionWriter:
             except EverindexError as exc:
                 return exc
         return self._query_embedder.embedder
+
+    def _cut(self, report: ImportReport, keys: Collection[str], reporter: Reporter | None) -> None:
+        """Makes the whole texts among these rows findable."""
+        if self._cut_texts is None or not keys:
+            return
+        with self._writer() as connection:
+            embedder = self._embedder_to_write(connection)
+        if not isinstance(embedder, EverindexError):
+            report.passages += self._cut_texts(embedder, sorted(keys), reporter=reporter)
 
     def _keep_records(self, connection: Connection, *, must_declare: bool = False) -> None:
         """Makes sure that the models of stored vectors can be recorded. Raises EmbeddingModelUnrecorded."""

@@ -11,17 +11,21 @@ import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from everindex.articles.collections.collection import Collection
 from everindex.articles.connections.reading import Reading
-from everindex.articles.declared import PASSAGES
+from everindex.articles.declared import ARTICLES, whole_texts_of
 from everindex.articles.embedding import Embedder
 from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.passages import store
 from everindex.articles.passages.splitter import Cut, Splitter
-from everindex.articles.passages.store import PassageCounts, TextCut, WholeText
+from everindex.articles.passages.store import WholeText
 from everindex.articles.search.vector.engine import SearchEngine
+from everindex.articles.searchable import Searchable
+from everindex.articles.shape.cut import PassageCounts, TextCut
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import read_table
 from everindex.errors import PermissionDenied
 from everindex.index.reporter import Reporter
@@ -53,10 +57,11 @@ class Opener(Protocol):
 
 
 class PassageWriter:
-    """Cuts the whole texts of one instance's articles."""
+    """Cuts the whole texts of one collection, by default the articles of the instance."""
 
-    def __init__(self, instance: Opener) -> None:
+    def __init__(self, instance: Opener, spec: CollectionSpec = ARTICLES) -> None:
         self._instance = instance
+        self._spec = spec
 
     @property
     def is_off(self) -> bool:
@@ -67,31 +72,29 @@ class PassageWriter:
         return Splitter(embedder, passage_tokens=self._instance.settings.passage_tokens)
 
     def due(self, embedder: Embedder, keys: Sequence[str] | None = None) -> list[str]:
-        """The uris of the articles (of `keys`) whose whole text is to be cut. Reads every text (of `keys`)."""
+        """The keys of the rows (of `keys`) whose whole text is to be cut. Reads every text (of `keys`)."""
         if self.is_off:
             return []
         with connect(self._instance.conninfo, application_name="everindex passages") as connection:
-            articles = read_table(connection)
-            if (
-                articles.dimensions is None
-                or not articles.has_raw_articles
-                or not store.has_whole_texts(connection, keys)
-            ):
+            table = read_table(connection, self._spec)
+            if table.dimensions is None or not store.has_whole_texts(connection, table, keys):
                 return []
             return store.read_due(
-                connection, articles, model=embedder.model,
+                connection, table, model=embedder.model,
                 passage_tokens=self.splitter(embedder).passage_tokens, keys=keys,
             )  # fmt: skip
 
-    def of(self, uri: str) -> TextCut | None:
-        """How the whole text of an article was cut; None where it was not. Reads only."""
-        reading = self._instance.reading
-        return reading.read(lambda connection: store.read_cut(connection, uri)) if self._is_there() else None
+    def of(self, key: str) -> TextCut | None:
+        """How the whole text of a row was cut; None where it was not. Reads only."""
+        table = self._owner.engine.known()[0]
+        if not table.has_passages:
+            return None
+        return self._instance.reading.read(lambda connection: store.read_cut(connection, table, key))
 
     def counts(self) -> PassageCounts | None:
         """How many whole texts were cut into how many passages, and how many are due; None where there are no whole texts."""
         with connect(self._instance.conninfo, application_name="everindex passages") as connection:
-            return store.read_counts(connection, read_table(connection))
+            return store.read_counts(connection, read_table(connection, self._spec))
 
     def cut(
         self,
@@ -122,7 +125,7 @@ class PassageWriter:
             report.next_step = exc.next_step
         if report.passages:
             self._deploy_missing(reporter)  # loaded first, indexed afterwards
-            self._instance.invalidate()
+            self._owner.invalidate()
         return report
 
     def complete(self, *, reporter: Reporter | None = None) -> PassageReport:
@@ -130,11 +133,11 @@ class PassageWriter:
         index where a process ended between loading and building."""
         report = PassageReport()
         with connect(self._instance.conninfo, application_name="everindex passages") as connection:
-            articles = read_table(connection)
-            if not articles.has_passages:
+            table = read_table(connection, self._spec)
+            if not table.has_passages:
                 return report
-            report.removed = store.remove_orphans(connection, articles)
-        done = self._instance.collection(PASSAGES.name).embed_missing()
+            report.removed = store.remove_orphans(connection, table)
+        done = self._passages().embed_missing()
         report.embedded = done.stored.updated
         report.without_vector, report.failure_reason = done.without_vector, done.failure_reason
         try:
@@ -151,30 +154,38 @@ class PassageWriter:
         if passages.engine.known()[1].index_name is None:
             passages.deploy(reporter=reporter)
 
-    def _is_there(self) -> bool:
-        return self._instance.engine.known()[0].has_passages
+    @property
+    def _owner(self) -> Searchable | Opener:
+        """Whose texts these are."""
+        return self._instance if self._spec is ARTICLES else self._instance.collection(self._spec.name)
 
     def _passages(self) -> Collection:
         """The collection of passages, made where it is not there yet."""
         instance = self._instance
         with connect(instance.direct_conninfo, application_name="everindex passages") as connection:
-            is_new = store.make_table(connection, read_table(connection))
-        collection = instance.collection(PASSAGES.name)
+            is_new = store.make_table(connection, read_table(connection, self._spec))
+        declared = whole_texts_of(self._spec)
+        assert declared is not None  # whoever cuts declares texts
+        collection = instance.collection(declared.passages.name)
         if is_new:
-            instance.invalidate()
+            self._owner.invalidate()
             collection.invalidate()
         return collection
 
     def _cut_batch(self, embedder: Embedder, batch: Sequence[str], report: PassageReport) -> None:
         splitter = self.splitter(embedder)
+        declared = whole_texts_of(self._spec)
+        owner = "uri" if declared is None else declared.owner
         with connect(self._instance.conninfo, application_name="everindex passages") as connection:
-            texts = store.read_texts(connection, read_table(connection), batch)
+            table = read_table(connection, self._spec)
+            store.make_cuts(connection, table)
+            texts = store.read_texts(connection, table, batch)
             for some in _rounds(texts):
                 rows: list[dict[str, Any]] = []
                 done: list[tuple[WholeText, Cut, list[str]]] = []
                 for text in some:
-                    cut = Cut(spans=[], tokens=None) if text.is_repeated else splitter.cut(text.text)
-                    of_text = passage_rows(text, cut)
+                    cut = _cut_of(text, splitter)
+                    of_text = passage_rows(text, cut, owner=owner)
                     rows += of_text
                     done.append((text, cut, [row["id"] for row in of_text]))
                 if rows:
@@ -184,7 +195,7 @@ class PassageWriter:
                     report.embedded += max(stored.stored.inserted - stored.without_vector, 0)
                 report.removed += store.finish(
                     connection,
-                    read_table(connection),
+                    read_table(connection, self._spec),
                     done,
                     model=embedder.model,
                     passage_tokens=splitter.passage_tokens,
@@ -193,18 +204,26 @@ class PassageWriter:
                 report.passages += len(rows)
 
 
-def passage_rows(text: WholeText, cut: Cut) -> list[dict[str, Any]]:
-    """The passages of a text as rows. The key is made of article and words: the same passage of a changed text has the same key,
-    wherever it stands, and keeps its vector."""
+def _cut_of(text: WholeText, splitter: Splitter) -> Cut:
+    """The passages that a text needs: none where the vector of its row says the same already."""
+    if text.is_repeated:
+        return Cut(spans=[], tokens=None)
+    cut = splitter.cut(text.text)
+    return replace(cut, spans=[]) if text.is_in_vector and len(cut.spans) <= 1 else cut
+
+
+def passage_rows(text: WholeText, cut: Cut, *, owner: str = "uri") -> list[dict[str, Any]]:
+    """The passages of a text as rows; `owner` is their column for the key of its row. Their own key is made of that key and the
+    words: the same passage of a changed text has the same key, wherever it stands, and keeps its vector."""
     rows = []
     times: Counter[str] = Counter()
     for number, (start, end) in enumerate(cut.spans, start=1):
         words = text.text[start:end]
         times[words] += 1
-        content = "\0".join((text.uri, words, str(times[words])))
+        content = "\0".join((text.key, words, str(times[words])))
         key = uuid.UUID(bytes=hashlib.blake2b(content.encode(), digest_size=16).digest())
         rows.append(
-            {"id": str(key), "uri": text.uri, "number": number, "starts_at": start, "ends_at": end, "text": words}
+            {"id": str(key), owner: text.key, "number": number, "starts_at": start, "ends_at": end, "text": words}
         )
     return rows
 

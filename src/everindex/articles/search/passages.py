@@ -1,4 +1,6 @@
-"""The passages of the articles' whole texts as part of a search: found by meaning or by words, then shown as their articles.
+"""The passages of whole texts as part of a search: found by meaning or by words, then shown as the articles they belong to.
+
+What is said of an article here holds for the row of any collection.
 
 Passages are searched by the engines that search every table. A text may have changed since it was cut, in a database that others
 write too: a passage counts only while the stored text still has it at its place. Nothing here runs where no passages are stored.
@@ -19,7 +21,7 @@ import numpy as np
 from psycopg import sql
 
 from everindex.articles.connections.reading import Reading
-from everindex.articles.declared import CUT_TABLE, PASSAGES
+from everindex.articles.declared import OWN_SCHEMA
 from everindex.articles.model import MAX_K
 from everindex.articles.search.filters import NO_FILTERS, ParentFilters, where
 from everindex.articles.search.keyword.document import document, query
@@ -29,15 +31,17 @@ from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.keyword.state import Known
 from everindex.articles.search.request.search_request import Page, SearchRequest
 from everindex.articles.search.vector.engine import SearchEngine
+from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.shape.passage import Passage
+from everindex.articles.shape.whole_text import WholeTexts
 from everindex.articles.table import CollectionTable
+from everindex.articles.table_texts import TextTables, text_tables
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
 
 #: Passages requested for each article that is wanted; where they belong to fewer articles, more are requested.
 DEPTH, FURTHER = 3, 4
-_PASSAGES = sql.Identifier(PASSAGES.schema or "", PASSAGES.table)
 #: In hybrid search fewer matches are ranked, since the search by meaning orders them too.
 FEWER_RANKED = 2_000
 #: Which models made the passages is read again after this many seconds.
@@ -57,14 +61,26 @@ class OfArticle:
 class PassageSearch:
     """Searches the passages of one instance; safe to use from many threads. Used only where the table has passages."""
 
-    def __init__(self, reading: Reading, *, text_search: str, slow_query_ms: float, model: Callable[[], str]) -> None:
-        """`model` names the model of the query vectors."""
+    def __init__(
+        self,
+        reading: Reading,
+        declared: WholeTexts,
+        *,
+        text_search: str,
+        slow_query_ms: float,
+        model: Callable[[], str],
+        stored_by: Callable[[], str | None],
+    ) -> None:
+        """`model` names the model that makes the vectors of texts; `stored_by` the one that made all vectors of the rows, if one
+        did: what a search by a vector, or of similar rows, compares."""
         self._reading = reading
-        self.engine = SearchEngine(reading, PASSAGES, slow_query_ms=slow_query_ms)
+        self._declared = declared
+        self.engine = SearchEngine(reading, declared.passages, slow_query_ms=slow_query_ms)
         self.words = KeywordSearch(
-            reading, RowWords(reading, PASSAGES, text_search=text_search), slow_query_ms=slow_query_ms
+            reading, RowWords(reading, declared.passages, text_search=text_search), slow_query_ms=slow_query_ms
         )
         self._model = model
+        self._stored_by = stored_by
         self._models: tuple[float, frozenset[str]] | None = None
 
     def of(self, request: SearchRequest, articles: CollectionTable) -> AskedPassages:
@@ -72,15 +88,20 @@ class PassageSearch:
         Raises SettingInvalid, NotMigrated."""
         filters = request.filters
         assert not isinstance(filters, ParentFilters)
+        texts = text_tables(articles)
+        assert texts is not None  # whose passages are searched
         return AskedPassages(
             engine=self.engine,
             words=self.words,
             known=self.words.known(),
             articles=articles,
-            others=self._other_models(),
+            tables=texts,
+            others=self._other_models(self._model() if request.text is not None else self._stored_by()),
             request=replace(
                 request,
-                filters=ParentFilters(filters, articles, "uri") if request.is_filtered else NO_FILTERS,
+                filters=ParentFilters(filters, articles, texts.declared.owner) if request.is_filtered else NO_FILTERS,
+                key=None,
+                vector=None,
                 after=None,
                 min_similarity=None,
                 diversity=None,
@@ -89,13 +110,20 @@ class PassageSearch:
             ),
         )
 
-    def _other_models(self) -> frozenset[str]:
-        """The models that made the passages, where it is not the one that makes the query's vector alone; cached for a few
-        seconds."""
+    def _other_models(self, model: str | None) -> frozenset[str]:
+        """The models that made the passages, where it is not the one of the query's vector alone; cached for a few seconds."""
         known = self._models
         if known is None or time.monotonic() - known[0] > MODELS_SECONDS:
-            known = self._models = (time.monotonic(), self._reading.read(_read_models))
-        return known[1] if known[1] - {self._model()} else frozenset()
+            known = self._models = (time.monotonic(), self._reading.read(self._read_models))
+        return known[1] if known[1] - {model} else frozenset()
+
+    def _read_models(self, connection: Connection) -> frozenset[str]:
+        """The first and the last of the models that texts were cut for, by name: equal where there is one. By an index."""
+        with translate_errors("reading which model made the passages"):
+            row = connection.execute(
+                sql.SQL("SELECT min(model), max(model) FROM {}").format(sql.Identifier(OWN_SCHEMA, self._declared.cuts))
+            ).fetchone()
+        return frozenset(model for model in row or () if model is not None)
 
     def invalidate(self) -> None:
         """Discards the caches: the next search reads table, index and models again."""
@@ -116,6 +144,7 @@ class AskedPassages:
     words: KeywordSearch
     known: Known
     articles: CollectionTable
+    tables: TextTables
     request: SearchRequest
     others: frozenset[str]
     """Where another model made some of them, the models; they are then not compared by meaning."""
@@ -124,9 +153,11 @@ class AskedPassages:
     def notices(self) -> list[str]:
         if not self.others:
             return []
+        made_by = ", ".join(sorted(self.others))
+        if self.request.text is None:
+            return [f"whole texts were not compared: their passages are by {made_by}, and the vectors are not"]
         return [
-            f"whole texts were searched by words alone: their passages are by {', '.join(sorted(self.others))}; "
-            "`everindex embed` makes them anew"
+            f"whole texts were searched by words alone: their passages are by {made_by}; `everindex embed` makes them anew"
         ]
 
     def nearest(self, vector: np.ndarray, *, k: int) -> list[Hit]:
@@ -137,9 +168,28 @@ class AskedPassages:
         rows = min(DEPTH * k, MAX_K)
         while True:
             hits = self.engine.search(Page(request=self.request, k=rows), vector).hits
-            if _is_enough(hits, rows, k=k):
+            if self._is_enough(hits, rows, k=k):
                 return hits
             rows = min(FURTHER * rows, MAX_K)
+
+    def nearest_to_each(self, vectors: Sequence[np.ndarray], *, k: int) -> list[list[Hit]]:
+        """The same for each of `vectors`, most of them in one round trip."""
+        if self.others:
+            return [[] for _ in vectors]
+        rows = min(DEPTH * k, MAX_K)
+        found = self.engine.search_many(Page(request=self.request, k=rows), vectors)
+        return [
+            answer.hits if self._is_enough(answer.hits, rows, k=k) else self.nearest(vector, k=k)
+            for answer, vector in zip(found, vectors, strict=True)
+        ]
+
+    def explain(self, vector: np.ndarray, *, k: int) -> Explanation:
+        """How `nearest` finds them. Raises as `SearchEngine.explain`."""
+        return self.engine.explain(Page(request=self.request, k=min(DEPTH * k, MAX_K)), vector)
+
+    def _is_enough(self, hits: Sequence[Hit], rows: int, *, k: int) -> bool:
+        owner = self.tables.declared.owner
+        return len(hits) < rows or rows >= MAX_K or len({hit[owner] for hit in hits}) >= k
 
     def matching(
         self,
@@ -162,7 +212,7 @@ class AskedPassages:
                 rows=self.words.rows,
                 completes=completes,
             )
-            if _is_enough(found.hits, rows, k=k):
+            if self._is_enough(found.hits, rows, k=k):
                 return found
             rows = min(FURTHER * rows, MAX_K)
 
@@ -175,7 +225,7 @@ class AskedPassages:
         articles = self.articles
         with translate_errors("reading the articles of passages"):
             statement = self.known.texts.of(
-                ("articles", articles.schema, articles.has_plain_key), lambda: _of_articles(articles)
+                ("articles", articles.schema, articles.has_plain_key), lambda: _of_articles(self.tables)
             )
             rows = statement.run(connection, {"ids": json.dumps(list(found))})
         together: dict[Any, OfArticle] = {}
@@ -222,12 +272,13 @@ class AskedPassages:
             statement = self.known.texts.of(
                 ("left out",),
                 lambda: sql.SQL(
-                    "SELECT DISTINCT uri FROM {passages} WHERE uri IN (SELECT given.uri FROM "
+                    "SELECT DISTINCT {owner} FROM {passages} WHERE {owner} IN (SELECT given.uri FROM "
                     "pg_catalog.jsonb_array_elements_text(%(uris)s::pg_catalog.jsonb) AS given (uri)) "
                     "AND {document} OPERATOR(pg_catalog.@@) {query}"
                 ).format(
-                    passages=_PASSAGES,
-                    document=document(self.known.config, PASSAGES),
+                    owner=self.tables.owner,
+                    passages=self.tables.passages,
+                    document=document(self.known.config, self.tables.declared.passages),
                     query=query(self.known.config),
                 ),
             )
@@ -244,14 +295,15 @@ class AskedPassages:
         words = request.words
         return sql.SQL(
             " AND {key} IN (SELECT {key} FROM {table} WHERE {document} OPERATOR(pg_catalog.@@) {query} "
-            "UNION SELECT uri FROM {passages} WHERE {of_passage} OPERATOR(pg_catalog.@@) {query}){condition}"
+            "UNION SELECT {of_row} FROM {passages} p WHERE {of_passage} OPERATOR(pg_catalog.@@) {query}){condition}"
         ).format(
             key=titles.table.key,
             table=titles.table.identifier,
             document=document(titles.config, titles.table.spec),
             query=query(titles.config),
-            passages=_PASSAGES,
-            of_passage=document(titles.config, PASSAGES),
+            of_row=self.tables.key_of("p"),
+            passages=self.tables.passages,
+            of_passage=document(titles.config, self.tables.declared.passages),
             condition=condition,
         ), {
             **request.bound(titles.table).values,
@@ -259,28 +311,30 @@ class AskedPassages:
         }
 
 
-def _of_articles(articles: CollectionTable) -> sql.Composed:
-    """Parameter `ids`: keys of passages as JSON. Key, how many passages the text has, and the columns of the article, of each of
+def _of_articles(tables: TextTables) -> sql.Composed:
+    """Parameter `ids`: keys of passages as JSON. Key, how many passages the text has, and the columns of the row, of each of
     them that is still in the text."""
+    table = tables.table
     return sql.SQL(
         """
         SELECT p.id::pg_catalog.text, coalesce(c.passages, 0), {columns}
         FROM pg_catalog.jsonb_array_elements_text(%(ids)s::pg_catalog.jsonb) AS given (id)
         JOIN {passages} p ON p.id = given.id::pg_catalog.uuid
-        JOIN (SELECT {selected} FROM {articles}) AS a ON a.{key} = p.uri
-        JOIN raw_articles t ON t.uri = p.uri
-        LEFT JOIN {cuts} c ON c.uri = p.uri
-        WHERE pg_catalog.substr(t.raw_markdown, p.starts_at + 1, p.ends_at - p.starts_at) = p.text
+        JOIN (SELECT {selected}, {key} AS everindex_key FROM {rows}) AS a ON a.everindex_key = {of_row}
+        JOIN {texts} ON t.key = {of_row}
+        LEFT JOIN {cuts} c ON c.{owner} = p.{owner}
+        WHERE pg_catalog.substr(t.text, p.starts_at + 1, p.ends_at - p.starts_at) = p.text
         """
     ).format(
-        columns=sql.SQL(", ").join(
-            sql.SQL("a.{}").format(sql.Identifier(name)) for name in articles.spec.columns.names
-        ),
-        passages=_PASSAGES,
-        selected=articles.selected,
-        articles=articles.identifier,
-        key=articles.key,
-        cuts=sql.Identifier(PASSAGES.schema or "", CUT_TABLE),
+        columns=sql.SQL(", ").join(sql.SQL("a.{}").format(sql.Identifier(name)) for name in table.spec.columns.names),
+        passages=tables.passages,
+        selected=table.selected,
+        key=table.key,
+        rows=table.identifier,
+        of_row=tables.key_of("p"),
+        texts=tables.stored_texts,
+        cuts=tables.cuts,
+        owner=tables.owner,
     )
 
 
@@ -335,16 +389,3 @@ def _best_of_each(passages: Sequence[Hit], known: Mapping[Any, OfArticle]) -> It
 
 def _least(*distances: float | None) -> float | None:
     return min((distance for distance in distances if distance is not None), default=None)
-
-
-def _is_enough(hits: Sequence[Hit], rows: int, *, k: int) -> bool:
-    return len(hits) < rows or rows >= MAX_K or len({hit.uri for hit in hits}) >= k
-
-
-def _read_models(connection: Connection) -> frozenset[str]:
-    """The first and the last of the models that texts were cut for, by name: equal where there is one. By an index."""
-    with translate_errors("reading which model made the passages"):
-        row = connection.execute(
-            sql.SQL("SELECT min(model), max(model) FROM {}").format(sql.Identifier(PASSAGES.schema or "", CUT_TABLE))
-        ).fetchone()
-    return frozenset(model for model in row or () if model is not None)

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from everindex.articles.connections.reading import Reading
+from everindex.articles.declared import whole_texts_of
 from everindex.articles.lookup import read_vector
-from everindex.articles.model import Answer
+from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.browse import browse
 from everindex.articles.search.by_date import ByDate
 from everindex.articles.search.diagnostics.timings import SearchTimings
@@ -54,14 +55,11 @@ from everindex.articles.search.results.selection import (
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
 from everindex.articles.search.whole_texts import WholeTextSearch
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable
 from everindex.tracing import note, span
 
 EXPIRY_HIDDEN = "articles that have expired may be among these: this role may not read everindex_meta.article_expiry"
-PASSAGES_HIDDEN = (
-    "whole texts were not searched: this role may not read everindex_meta.article_passage, on which its owner can "
-    "GRANT SELECT"
-)
 
 
 class SearchService:
@@ -170,8 +168,8 @@ class SearchService:
                 answer = self._by_words(request)
             case "browse":
                 answer = self._newest(request)
-        if self._texts is not None and request.text is not None and self._engine.known()[0].hides_passages:
-            answer.notices = [*answer.notices, PASSAGES_HIDDEN]
+        if self._texts is not None and request.mode != "browse" and self._engine.known()[0].hides_passages:
+            answer.notices = [*answer.notices, passages_hidden(self._engine.collection)]
         return self._with_dates(answer, request)
 
     def answer_many(self, request: SearchRequest, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[Answer]:
@@ -191,7 +189,11 @@ class SearchService:
             ]
         table, _ = self._engine.known()
         checked = [checked_vector(vector, table) for vector in vectors]
-        answers = self._engine.search_many(Page(request=request, k=request.k), checked)
+        page = Page(request=request, k=request.k)
+        if self._texts is not None and table.has_passages:
+            answers = self._texts.by_meaning_each(page, checked)
+        else:
+            answers = self._engine.search_many(page, checked)
         for each in answers:
             self.timings.note(each, each.elapsed_ms / 1000)
         return [self._with_dates(similar_enough(answer, request), request) for answer in answers]
@@ -203,7 +205,11 @@ class SearchService:
         vector = checked_vector(given, self._engine.known()[0])
         after = request.read_cursor("semantic", *self._cursor_parts(request, given))
         k = request.k if request.diversity is None else candidates_for_variety(request.k)
-        return self._engine.explain(Page(request=request, k=k, after=after), vector)
+        explained = self._engine.explain(Page(request=request, k=k, after=after), vector)
+        if self._passages is None or not self._engine.known()[0].has_passages:
+            return explained
+        asked = self._passages.of(request, self._engine.known()[0])
+        return explained if asked.others else replace(explained, passages=asked.explain(vector, k=k))
 
     def explain_words(self, request: SearchRequest) -> WordsExplanation:
         """How the words of a text are found."""
@@ -261,8 +267,8 @@ class SearchService:
 
     def _nearest_hits(self, request: SearchRequest, given: np.ndarray | None, vector: np.ndarray) -> Answer:
         texts = self._texts
-        if texts is not None and request.text is not None and self._engine.known()[0].has_passages:
-            return self._ranked(lambda page: texts.by_meaning(page, vector), request, "semantic")
+        if texts is not None and self._engine.known()[0].has_passages:
+            return self._nearest_with_passages(texts, request, given, vector)
         if request.diversity is None and not request.without_near_duplicates:
             parts = self._cursor_parts(request, given)
             after = request.read_cursor("semantic", *parts) if request.after else None
@@ -274,6 +280,24 @@ class SearchService:
 
         if not request.without_near_duplicates:
             return self._for_variety(nearest, request)
+        different = partial(distinct, nearest, self._read_vectors, threshold=request.near_duplicate_distance, of=vector)
+        if request.diversity is not None:
+            return self._for_variety(lambda k: different(k=k), request)
+        return _timed(lambda: different(k=request.k))
+
+    def _nearest_with_passages(
+        self, texts: WholeTextSearch, request: SearchRequest, given: np.ndarray | None, vector: np.ndarray
+    ) -> Answer:
+        """The same among rows and passages of their whole texts, by the nearer of both."""
+        if not request.without_near_duplicates:
+            parts = (request.text,) if request.text is not None else self._cursor_parts(request, given)
+            return self._ranked(lambda page: texts.by_meaning(page, vector), request, "semantic", parts)
+
+        def nearest(k: int, after: Cursor | None = None) -> Answer:
+            shown = 0 if after is None else after.shown
+            answer = texts.by_meaning(Page(request=request, k=min(shown + k, MAX_K)), vector)
+            return replace(answer, hits=answer.hits[shown:], k=k)
+
         different = partial(distinct, nearest, self._read_vectors, threshold=request.near_duplicate_distance, of=vector)
         if request.diversity is not None:
             return self._for_variety(lambda k: different(k=k), request)
@@ -344,14 +368,18 @@ class SearchService:
         return (vector,) if request.key is None else ("similar", request.key, vector)
 
     def _ranked(
-        self, search: Callable[[Page], Answer], request: SearchRequest, mode: Literal["keyword", "hybrid", "semantic"]
+        self,
+        search: Callable[[Page], Answer],
+        request: SearchRequest,
+        mode: Literal["keyword", "hybrid", "semantic"],
+        parts: tuple[Part, ...] | None = None,
     ) -> Answer:
-        """A page of a search that orders by rank. Its cursors belong to the text: a page stays valid whichever model
-        made the vector, and even where none could be made."""
+        """A page of a search that orders by rank. Its cursors belong to `parts`, by default the text: a page stays valid
+        whichever model made the vector, and even where none could be made."""
         if request.diversity is not None:
             return self._for_variety(lambda k: search(Page(request=request, k=k)), request)
-        text = request.text
-        after = request.read_cursor(mode, text)
+        of = (request.text,) if parts is None else parts
+        after = request.read_cursor(mode, *of)
         wanted = min(request.k, MAX_RANKED - (0 if after is None else len(after.seen)))
         answer = search(Page(request=request, k=wanted, after=after))
 
@@ -359,7 +387,7 @@ class SearchService:
             cursor = after_ranked([*answer.hits[:count], *(grouped.later if grouped else ())], before=after)
             if cursor is None:
                 return None
-            return request.write_cursor(with_groups(cursor, grouped, count=count, before=after), mode, text)
+            return request.write_cursor(with_groups(cursor, grouped, count=count, before=after), mode, *of)
 
         if len(answer.hits) < wanted:
             return replace(answer, k=request.k, cursor_after=cursor_after)
@@ -388,6 +416,13 @@ class SearchService:
     def _note_query(self, request: SearchRequest, vector: np.ndarray) -> None:
         if self.on_query is not None and request.after is None:  # further pages are the same query
             self.on_query(vector)
+
+
+def passages_hidden(collection: CollectionSpec) -> str:
+    """The notice of an answer without the passages that this role may not read."""
+    texts = whole_texts_of(collection)
+    name = "" if texts is None else f"{texts.passages.schema}.{texts.passages.table}"
+    return f"whole texts were not searched: this role may not read {name}, on which its owner can GRANT SELECT"
 
 
 def _timed(ask: Callable[[], Answer]) -> Answer:

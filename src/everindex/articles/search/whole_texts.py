@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +15,7 @@ from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.keyword.ranking import find
 from everindex.articles.search.keyword.search import KeywordSearch
 from everindex.articles.search.keyword.snippet import with_snippets
-from everindex.articles.search.passages import PassageSearch, by_distance, by_score
+from everindex.articles.search.passages import OfArticle, PassageSearch, by_distance, by_score
 from everindex.articles.search.request.cursor import seen_digest
 from everindex.articles.search.request.search_request import Page
 from everindex.articles.search.vector.engine import SearchEngine
@@ -36,7 +39,7 @@ class WholeTextSearch:
         """
         started = time.perf_counter()
         request, seen = page.request, page.seen
-        k = min(page.k + len(seen), MAX_K)
+        k = min(page.k + len(seen) + (request.key is not None), MAX_K)
         asked = self._passages.of(request, self._engine.known()[0])
         near = self._engine.search(Page(request=request, k=k), vector)
         passages = asked.nearest(vector, k=k)
@@ -44,7 +47,7 @@ class WholeTextSearch:
         hits = [
             hit
             for hit in by_distance(near.hits, passages, known)[:k]
-            if request.is_similar(hit) and seen_digest(hit.key) not in seen
+            if request.is_similar(hit) and seen_digest(hit.key) not in seen and str(hit.key) != request.key
         ][: page.k]
         return replace(
             near,
@@ -54,6 +57,25 @@ class WholeTextSearch:
             notices=[*near.notices, *asked.notices],
             more=None,
         )
+
+    def by_meaning_each(self, page: Page, vectors: Sequence[np.ndarray]) -> list[Answer]:
+        """The same for each of `vectors`, without pages, in three round trips together where enough passages differ."""
+        started = time.perf_counter()
+        asked = self._passages.of(page.request, self._engine.known()[0])
+        near = self._engine.search_many(page, vectors)
+        passages = asked.nearest_to_each(vectors, k=page.k)
+        known = self._reading.ask(lambda connection: asked.of_articles(connection, chain.from_iterable(passages)))
+        each_ms = (time.perf_counter() - started) * 1000 / max(len(vectors), 1)
+        return [
+            replace(
+                answer,
+                hits=by_distance(answer.hits, found, _at_distances(known, found))[: page.k],
+                elapsed_ms=each_ms,
+                notices=[*answer.notices, *asked.notices],
+                more=None,
+            )
+            for answer, found in zip(near, passages, strict=True)
+        ]
 
     def by_words(self, page: Page) -> Answer:
         """The articles of `page` that have the words in title and summary or in a passage, best first, with snippets.
@@ -87,3 +109,12 @@ class WholeTextSearch:
             notices=notices,
             mode="keyword",
         )
+
+
+def _at_distances(known: Mapping[Any, OfArticle], found: Sequence[Hit]) -> dict[Any, OfArticle]:
+    """What is known of the passages in `found`, each at its distance from the vector that found it."""
+    return {
+        hit.key: replace(one, passage=replace(one.passage, distance=hit.distance))
+        for hit in found
+        if (one := known.get(hit.key)) is not None
+    }

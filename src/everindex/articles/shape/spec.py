@@ -68,6 +68,10 @@ class CollectionSpec:
     """The metadata column of type date or timestamp from whose moment on a row is not found any more; None: rows do not expire
     (of articles, records in everindex_meta say so)."""
 
+    passages: str | None = None
+    """The column, one of `text` or `metadata`, whose texts are cut into passages that are searched too; None: none is. Of
+    articles it is their body."""
+
     metric: Metric = "cosine"
     index: IndexSpec | None = None
     """The vector index, where it is declared elsewhere; None derives it from the table, see `vector_index`."""
@@ -148,6 +152,11 @@ class CollectionSpec:
             raise invalid(self.name, f"metric {self.metric!r} is not supported", f"metrics are {', '.join(METRICS)}.")
         if self.date is not None and self.date not in self.metadata:
             raise invalid(self.name, f"date column {self.date} is not one of its metadata", "a hit carries its date.")
+        if self.passages is not None and self.passages not in (*self.text, *self.metadata):
+            raise invalid(
+                self.name, f"column {self.passages}, to be cut into passages, is not one of its columns",
+                "a hit shows the row that a passage belongs to.", "add it to text or metadata.",
+            )  # fmt: skip
         if self.expires is not None and self.expires not in self.metadata:
             raise invalid(
                 self.name, f"expiry column {self.expires} is not one of its metadata", "filters compare it.",

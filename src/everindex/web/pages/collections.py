@@ -26,6 +26,7 @@ from everindex.web.api.search import answer
 from everindex.web.http.inputs import read_number, read_where
 from everindex.web.http.problems import as_problem, problem_headers
 from everindex.web.pages.render import address, answer_page, export_formats
+from everindex.web.pages.search import passage_of
 from everindex.web.site import Site, site_of
 
 router = APIRouter(include_in_schema=False, prefix="/collections")
@@ -162,10 +163,12 @@ async def row_page(request: Request, name: str) -> Response:
     )
     long = sum(len(str(value)) for value in row.values())
     title = next((row[column] for column in collection.spec.text if row[column]), None)
+    whole = collection.spec.passages
+    passage = None if whole is None or row[whole] is None else passage_of(request.query_params, str(row[whole]))
     return await answer_page(
         site, "collection_row.html", characters=long, here="/collections", collection=collection.spec, row=row, key=key,
         title=title or key, shown=[(column, fact_of(value)) for column, value in row.items() if value not in (None, "", {})],
-        similar=similar, hits=[shown_hit(hit) for hit in similar.hits], path=_path(name),
+        similar=similar, hits=[shown_hit(hit) for hit in similar.hits], path=_path(name), passage=passage,
     )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from everindex.articles.export import ExportFormat
 from everindex.articles.incidents import Incident
 from everindex.articles.model import DEFAULT_MODE, SORTS, Answer, Article
-from everindex.articles.passages.store import TextCut
 from everindex.articles.search.request.search_request import SearchRequest, choose_mode
+from everindex.articles.shape.cut import TextCut
 from everindex.errors import EverindexError, NotMigrated, PermissionDenied, UsageError
 from everindex.web.api.answers import characters_of
 from everindex.web.api.search import answer
@@ -255,16 +255,16 @@ async def article_page(request: Request) -> Response:
     long = len(article.raw_text or "") + len(article.summary or "")
     return await answer_page(
         site, "article.html", characters=long, article=article, similar=similar, incidents=incidents, cut=cut, here="",
-        passage=passage_of(request.query_params, article),
+        passage=passage_of(request.query_params, article.raw_text),
     )  # fmt: skip
 
 
-def passage_of(given: Mapping[str, str], article: Article) -> tuple[int, int] | None:
+def passage_of(given: Mapping[str, str], text: str | None) -> tuple[int, int] | None:
     """The part of the full text that a link points to, if that text has it."""
     start, end = given.get("start", ""), given.get("end", "")
     if not (start.isascii() and start.isdigit() and end.isascii() and end.isdigit() and len(start + end) < 20):
         return None
-    return (int(start), int(end)) if int(start) < int(end) <= len(article.raw_text or "") else None
+    return (int(start), int(end)) if int(start) < int(end) <= len(text or "") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

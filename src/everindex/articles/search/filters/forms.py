@@ -216,10 +216,11 @@ def _of_parent(table: CollectionTable, filters: ParentFilters) -> tuple[sql.Comp
     still chooses between one look-up per row and one hash of all that pass."""
     condition, given = where(filters.table, filters.filters)
     parent = filters.table
-    return sql.SQL(" AND (EXISTS (SELECT FROM {parent} WHERE {key} = {column}{condition})) IS TRUE").format(
+    return sql.SQL(" AND (EXISTS (SELECT FROM {parent} WHERE {key} = {column}::{key_type}{condition})) IS TRUE").format(
         parent=parent.identifier,
         key=sql.Identifier(parent.schema, parent.spec.table, parent.spec.key),
         column=sql.Identifier(table.schema, table.spec.table, filters.column),
+        key_type=parent.key_type,
         condition=condition,
     ), given
 

@@ -28,9 +28,13 @@ class Explanation:
     plan: tuple[str, ...]
     """EXPLAIN (ANALYZE, BUFFERS), without the query vector."""
 
+    passages: Explanation | None = None
+    """Of a table with whole texts: how their passages are found; what was found is shown as the rows that they belong to."""
+
     def as_dict(self) -> dict[str, Any]:
         """The explanation as `--json` prints it."""
-        return {
+        of_passages = {} if self.passages is None else {"passages": self.passages.as_dict()}
+        return of_passages | {
             "strategy": self.search_plan.strategy,
             "reason": self.search_plan.reason,
             "ef_search": self.search_plan.ef_search,
