@@ -7,10 +7,11 @@ whether anything can expire: where nobody uses it, a search costs what it did.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
+from everindex.articles.model import NEVER
 from everindex.articles.table import CollectionTable
 from everindex.errors import PermissionDenied
 from everindex.pg import own_schema
@@ -45,11 +46,9 @@ def record_expiry(
     """As `Instance.set_expiry`. `conninfo`: an address without a pooler, over which the table is made where it is missing."""
     wanted = [str(uri) for uri in uris]
     with translate_errors("recording when articles expire"):
-        if not own_schema.require_readable(connection, TABLE, what=WHAT):
-            if expires_at is None:
-                return _count(connection, table, wanted)
-            _create(connection, conninfo)
-        own_schema.require_writable(connection, TABLE, conninfo=conninfo, what=WHAT)
+        if expires_at is None and not own_schema.require_readable(connection, TABLE, what=WHAT):
+            return _count(connection, table, wanted)
+        require_expiry(connection, conninfo=conninfo)
         if expires_at is None:
             connection.execute("DELETE FROM everindex_meta.article_expiry WHERE expired_uri = ANY(%s)", (wanted,))
             return _count(connection, table, wanted)
@@ -64,6 +63,31 @@ def record_expiry(
         ).rowcount
 
 
+def require_expiry(connection: Connection, *, conninfo: str) -> None:
+    """Makes sure that moments can be recorded; makes their table where it is missing, over `conninfo`, an address without a
+    pooler. Raises PermissionDenied."""
+    with translate_errors("recording when articles expire"):
+        if not own_schema.require_readable(connection, TABLE, what=WHAT):
+            _create(connection, conninfo)
+        own_schema.require_writable(connection, TABLE, conninfo=conninfo, what=WHAT)
+
+
+def store_expiry(connection: Connection, moments: Mapping[str, str]) -> None:
+    """Records when articles expire, uri → ISO-8601 text or "never", in the transaction in which the caller stores them."""
+    given = {uri: moment for uri, moment in moments.items() if moment != NEVER}
+    never = [uri for uri, moment in moments.items() if moment == NEVER]
+    if never:
+        connection.execute("DELETE FROM everindex_meta.article_expiry WHERE expired_uri = ANY(%s)", (never,))
+    if given:
+        connection.execute(
+            "INSERT INTO everindex_meta.article_expiry AS e (expired_uri, expires_at) "
+            "SELECT n.uri, n.moment::timestamptz FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS n (uri, moment) "
+            "ORDER BY 1 ON CONFLICT (expired_uri) DO UPDATE SET expires_at = excluded.expires_at "
+            "WHERE e.expires_at <> excluded.expires_at",
+            (list(given), list(given.values())),
+        )
+
+
 def read_expiry(connection: Connection, uris: Sequence[str]) -> dict[str, dt.datetime]:
     """As `Instance.expiry_of`. Raises PermissionDenied."""
     with translate_errors("reading when articles expire"):
@@ -74,6 +98,13 @@ def read_expiry(connection: Connection, uris: Sequence[str]) -> dict[str, dt.dat
             ([str(uri) for uri in uris],),
         ).fetchall()
     return {row[0]: row[1] for row in rows}
+
+
+def is_past(connection: Connection, moment: str) -> bool:
+    """Whether a moment (ISO-8601) has passed by the clock of the database, which decides in searches, too."""
+    with translate_errors("comparing a moment"):
+        row = connection.execute("SELECT %s::timestamptz <= pg_catalog.now()", (moment,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _create(connection: Connection, conninfo: str) -> None:

@@ -21,12 +21,19 @@ def read_article(reading: Reading, table: CollectionTable, uri: str) -> Article:
     """The article `uri`. Raises ArticleNotFound."""
     columns = table.writable_columns
     raw = sql.SQL("(SELECT r.raw_markdown FROM raw_articles r WHERE r.uri = a.uri)")
-    whole = sql.SQL("SELECT {columns}, {raw} FROM {table} a WHERE uri = %s").format(
+    expiry = sql.SQL(
+        "(SELECT pg_catalog.to_char(e.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"') "
+        "FROM everindex_meta.article_expiry e WHERE e.expired_uri = a.uri)"
+    )
+    whole = sql.SQL("SELECT {columns}, {raw}, {expiry} FROM {table} a WHERE uri = %s").format(
         columns=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns),
         raw=raw if table.has_raw_articles else sql.SQL("NULL"),
+        expiry=expiry if table.has_expiry_records else sql.SQL("NULL"),
         table=table.identifier,
     )
-    return stored_article(dict(zip((*columns, "raw_text"), _row(reading, table, whole, uri), strict=True)))
+    return stored_article(
+        dict(zip((*columns, "raw_text", "expires_at"), _row(reading, table, whole, uri), strict=True))
+    )
 
 
 def read_vector(reading: Reading, table: CollectionTable, uri: str) -> Any:

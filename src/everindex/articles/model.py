@@ -69,6 +69,10 @@ class Article:
     raw_text: str | None = None
     """The full text; goes to `raw_articles`."""
 
+    expires_at: str | None = None
+    """From when on no search finds it, ISO-8601 in UTC; goes to `everindex_meta.article_expiry`. To store "never" takes it back,
+    None leaves it as it is."""
+
     entry: EntryIdentity | None = field(default=None, compare=False, repr=False)
     """For a feed entry: the uris under which the table may already hold it. Not stored."""
 
@@ -81,10 +85,12 @@ class Article:
         return f"{title}\n\n{summary}"
 
 
+#: The `expires_at` that takes an earlier one back.
+NEVER = "never"
 #: Fields of an article that a source may contain.
 ARTICLE_FIELDS = tuple(f.name for f in fields(Article) if f.name != "entry")
 #: Columns of `articles` that an import may write, in the order of the dataclass.
-ARTICLE_COLUMNS = tuple(name for name in ARTICLE_FIELDS if name != "raw_text")
+ARTICLE_COLUMNS = tuple(name for name in ARTICLE_FIELDS if name not in ("raw_text", "expires_at"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,7 +202,8 @@ def print_answer(answer: Answer) -> None:
         title, body = title_and_body(hit)
         say(f"{number:>3}. {_shortened(title or (None if hit.columns.is_flat else body) or str(hit.key))}")
         facts = (" ".join(str(fact).split()) for fact in hit.metadata.values() if fact not in (None, "", {}, []))
-        say(f"     {' · '.join([*_found_by(hit), *facts])}")
+        expiry = [] if hit.expiry is None else [f"expires {hit.expiry}"]
+        say(f"     {' · '.join([*_found_by(hit), *facts, *expiry])}")
         if hit.passage is not None:
             say(f"     {_passage(hit.passage)}")
         say(f"     {hit.key}")

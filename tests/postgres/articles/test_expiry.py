@@ -7,17 +7,20 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from everindex.articles.background.keeper import article_tasks
+from everindex.articles.importers import read_source
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters, Mode
 from everindex.articles.search.service import EXPIRY_HIDDEN
-from everindex.errors import CollectionInvalid, ColumnMismatch, PermissionDenied
+from everindex.errors import CollectionInvalid, ColumnMismatch, PermissionDenied, QueryInvalid
 from everindex.settings import Settings
 from everindex.web.reports.facets import read_start
+from everindex.web.serving import serve_in_thread
 from whole_texts import digests, of_article
 
 PAST, FUTURE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
@@ -204,3 +207,58 @@ def test_a_role_that_may_not_know_says_so_and_one_that_may_not_record_is_told(
         finally:
             owner.execute(f"DROP OWNED BY {ROLE}")
             owner.execute(f"DROP ROLE {ROLE}")
+
+
+def test_an_import_stores_when_articles_expire_and_every_hit_and_article_says_so(
+    migrated: str, open_instance: Callable[..., Instance], tmp_path: Any
+) -> None:
+    instance = open_instance(migrated)
+    jsonl, table = tmp_path / "rows.jsonl", tmp_path / "rows.csv"
+    jsonl.write_text(
+        '{"uri": "a", "title": "Tiger one", "expires_at": "2999-01-31"}\n'
+        '{"uri": "b", "title": "Tiger two", "expires": "2020-01-01T12:00:00+01:00"}\n'
+        '{"uri": "c", "title": "Tiger three"}\n'
+        '{"uri": "d", "title": "Tiger four", "expires_at": "soon"}\n'
+    )
+    table.write_text("uri,title,Expires At\ne,Tiger five,2999-02-28T10:00:00Z\nf,Tiger six,never\n")
+    report = instance.import_rows(read_source(str(jsonl)))
+    assert [problem.reason for problem in report.problems] == [
+        "expires_at is neither a date in a known format nor 'never': 'soon'"
+    ]
+    instance.import_rows(read_source(str(table)))
+    for mode in ("hybrid", "semantic", "keyword"):
+        hits = {hit.uri: hit.expiry for hit in instance.search("tiger", mode=mode).hits}  # type: ignore[arg-type]
+        assert hits == {
+            "a": "2999-01-31T00:00:00+00:00", "c": None, "e": "2999-02-28T10:00:00+00:00", "f": None,
+        }  # fmt: skip
+    as_json = {hit["uri"]: hit.get("expires_at") for hit in instance.browse({"uri": {"$like": "%"}}).as_dict()["hits"]}
+    assert as_json == hits
+    assert instance.article("b").expires_at == "2020-01-01T11:00:00+00:00"
+    assert instance.article("c").expires_at is None
+
+
+def test_upsert_sets_changes_keeps_and_takes_back_when_an_article_expires(zoo: Instance) -> None:
+    zoo.upsert([Article(uri="Zoo/0", title="Tiger 0"), {"uri": "Zoo/1", "title": "Tiger 1", "expires_at": FUTURE}])
+    assert zoo.expiry_of(["Zoo/0", "Zoo/1"]) == {"Zoo/1": FUTURE}
+    zoo.upsert([{"uri": "Zoo/1", "title": "Tiger 1"}])
+    assert zoo.expiry_of(["Zoo/1"]) == {"Zoo/1": FUTURE}
+    zoo.upsert([{"uri": "Zoo/1", "title": "Tiger 1", "expires_at": "2020-01-01"}])
+    assert "Zoo/1" not in {hit.uri for hit in zoo.search("tiger", k=20).hits}
+    zoo.upsert([{"uri": "Zoo/1", "title": "Tiger 1", "expires_at": "never"}])
+    assert "Zoo/1" in {hit.uri for hit in zoo.search("tiger", k=20).hits}
+    with pytest.raises(QueryInvalid) as refused:
+        zoo.upsert([{"uri": "Zoo/2", "title": "Changed", "expires_at": "2020-13-01"}])
+    assert "expires_at" in str(refused.value)
+    assert zoo.article("Zoo/2").title == "Tiger 2"
+
+
+def test_the_page_of_an_expired_article_says_that_it_has_expired(zoo: Instance) -> None:
+    zoo.set_expiry(["Zoo/0"], expires_at=PAST)
+    zoo.set_expiry(["Zoo/1"], expires_at=FUTURE)
+    with serve_in_thread(zoo) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        pages = [client.get("/article", params={"uri": f"Zoo/{n}"}).text for n in range(3)]
+        assert "This article expired on" in pages[0]
+        assert "This article expires on" in pages[1]
+        assert 'id="expiry"' not in pages[2]
+        assert client.get("/api/article", params={"uri": "Zoo/0"}).json()["expires_at"] == "2020-01-01T00:00:00+00:00"
+        assert "expires" in client.get("/", params={"q": "tiger 1"}).text

@@ -6,10 +6,19 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from everindex.articles.importers.dates import NO_CONTEXT, DateContext, iso_date, read_date
-from everindex.articles.model import ARTICLE_FIELDS, MAX_FILTER_BYTES, MAX_URI_BYTES, Article, EntryIdentity, RowProblem
+from everindex.articles.model import (
+    ARTICLE_FIELDS,
+    MAX_FILTER_BYTES,
+    MAX_URI_BYTES,
+    NEVER,
+    Article,
+    EntryIdentity,
+    RowProblem,
+)
 
 ALIASES: Final[dict[str, str]] = {
     "url": "uri",
@@ -22,6 +31,7 @@ ALIASES: Final[dict[str, str]] = {
     "text": "raw_text",
     "raw_markdown": "raw_text",
     "description": "summary",
+    "expires": "expires_at",
 }
 #: Name in a source → field of an article.
 FIELD_OF: Final[dict[str, str]] = {name: name for name in ARTICLE_FIELDS} | ALIASES
@@ -138,6 +148,16 @@ def _read_date(name: str, value: object) -> str:
     return found
 
 
+def _read_moment(name: str, value: object) -> str:
+    """A moment as ISO-8601 in UTC; a date is its first moment, and a time without a zone is UTC."""
+    if isinstance(value, str) and value.strip().lower() == NEVER:
+        return NEVER
+    with suppress(ValueError, OverflowError):
+        found = datetime.fromisoformat(iso_date(value) or "")
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    raise RefusedError(f"{name} is neither a date in a known format nor {NEVER!r}: {_shown(value)}")
+
+
 def _read_bool(name: str, value: object) -> bool:
     word = str(value).lower() if isinstance(value, str | bool | float) or value in (0, 1) else ""
     if word in _TRUE:
@@ -179,6 +199,7 @@ def _tags_of_text(text: str) -> list[object]:
 READERS: Final[dict[str, Callable[[str, object], object]]] = dict.fromkeys(ARTICLE_FIELDS, read_text) | {
     "publication_date": _read_date,
     "submission_date": _read_date,
+    "expires_at": _read_moment,
     "analyzed": _read_bool,
     "quality_score": _read_score,
     "relevance_score": _read_score,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
-from everindex.articles.expiry import record_expiry
+from everindex.articles.expiry import record_expiry, require_expiry
 from everindex.articles.ingest import import_rows as ingest
 from everindex.articles.ingest import stored_vectors
 from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS
@@ -38,6 +39,8 @@ class ArticleWriter(CollectionWriter):
         """As `Instance.upsert`."""
         rows = as_articles(articles)
         with self._writer() as connection:
+            if any(row.expires_at for row in rows):
+                require_expiry(connection, conninfo=self._direct_conninfo)
             embedder = self._embedder_to_write(connection) if vectors is None else None
             coming = 0 if isinstance(embedder, EverindexError) else len(rows)
             with self._large_load(coming, None):
@@ -77,8 +80,9 @@ class ArticleWriter(CollectionWriter):
             coming = 0 if isinstance(embedder, EverindexError) else len(first)
             with self._large_load(coming, reporter):
                 report = ingest.import_rows(
-                    connection, chain(first, iterator), embedder, on_rows=on_rows, stored_uris=stored
-                )
+                    connection, chain(first, iterator), embedder, on_rows=on_rows, stored_uris=stored,
+                    require_expiry=partial(require_expiry, connection, conninfo=self._direct_conninfo),
+                )  # fmt: skip
         self._forget_after_write(are_recorded=True)
         self._cut(report, stored if has_texts else (), reporter)
         return report

@@ -86,18 +86,24 @@ def import_rows(
     *,
     on_rows: Callable[[int], None] | None = None,
     stored_uris: set[str] | None = None,
+    require_expiry: Callable[[], None] = lambda: None,
 ) -> ImportReport:
     """Stores every good row of `rows`, each batch in a transaction of its own, with vectors for what is new or changed.
 
     An error in place of the embedder says why no vector may be made: then only texts are stored. `on_rows(n)` is called
     after each batch with its number of rows, including bad ones; the uris of what was stored are added to
-    `stored_uris`. An article that cannot be embedded is stored without a vector and stays queued for `embed_missing`.
+    `stored_uris`; `require_expiry` is called before the first one that says when it expires is stored. An article that
+    cannot be embedded is stored without a vector and stays queued for `embed_missing`.
     """
     table = read_table(connection)
     report = ImportReport()
+    can_expire = False
     iterator = iter(rows)
     while batch := list(islice(iterator, BATCH_ROWS)):
         good = settle_uris(connection, table, note_problems(batch, report))
+        if not can_expire and any(article.expires_at for article in good):
+            require_expiry()
+            can_expire = True
         if good:
             _store(connection, table, last_of_each(article_rows(table, good)), embedder, report)
             if stored_uris is not None:

@@ -31,6 +31,9 @@ class Row:
     raw_text: str | None = field(default=None, repr=False)
     """The full text of an article; goes into `raw_articles`."""
 
+    expires_at: str | None = None
+    """Of an article, as `Article.expires_at`; goes into `everindex_meta.article_expiry`."""
+
     def texts(self, spec: CollectionSpec) -> Texts:
         """What the row says of the text columns."""
         return tuple(self.values.get(column) for column in spec.text)
@@ -51,6 +54,7 @@ def article_rows(table: CollectionTable, articles: Iterable[Article]) -> list[Ro
             key=article.uri,
             values={column: _article_text(getattr(article, column)) for column in columns},
             raw_text=article.raw_text,
+            expires_at=article.expires_at,
         )
         for article in articles
     ]

@@ -9,6 +9,7 @@ import numpy as np
 from pgvector import HalfVector, Vector
 from psycopg import sql
 
+from everindex.articles.expiry import store_expiry
 from everindex.articles.ingest.rows import Row, Texts
 from everindex.articles.ingest.vector_records import forget_records, forget_unknown, record_vectors, text_columns
 from everindex.articles.table import CollectionTable
@@ -133,6 +134,9 @@ def upsert(
             connection.execute(_drop_of_other_text(table))
         if table.has_raw_articles and any(row.raw_text is not None for row in rows):
             connection.execute(_MERGE_RAW)
+        moments = {row.key: row.expires_at for row in rows if row.expires_at is not None}
+        if moments:
+            store_expiry(connection, moments)
         if table.has_embedding_records and table.dimensions is not None:
             connection.execute(forget_records(table))
             connection.execute(forget_unknown(table) if model is None else record_vectors(table), {"model": model})

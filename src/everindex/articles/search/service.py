@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.declared import whole_texts_of
+from everindex.articles.expiry import read_expiry
 from everindex.articles.lookup import read_vector
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.browse import browse
@@ -403,11 +405,21 @@ class SearchService:
     def _with_dates(self, answer: Answer, request: SearchRequest) -> Answer:
         """The answer, with a notice where some dates cannot be compared, or what has expired is not known."""
         table, _ = self._engine.known()
+        if table.has_expiry_records and answer.hits:
+            self._note_expiry(answer)
         if table.expiry_hidden_from is not None:
             answer = replace(answer, notices=[*answer.notices, EXPIRY_HIDDEN])
         if not request.is_filtered:
             return answer
         return with_notice(answer, self._dates.notice(table)) if compares_dates(table, request.filters) else answer
+
+    def _note_expiry(self, answer: Answer) -> None:
+        """Notes in the hits when their articles expire."""
+        keys = [str(hit.key) for hit in answer.hits]
+        moments = self._reading.ask(lambda connection: read_expiry(connection, keys))
+        for hit in answer.hits if moments else ():
+            if (moment := moments.get(str(hit.key))) is not None:
+                hit.expiry = moment.astimezone(dt.UTC).isoformat(timespec="seconds")
 
     def _read_vectors(self, uris: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
         table, _ = self._engine.known()

@@ -50,6 +50,10 @@ class Hit:
     passage: Passage | None = None
     """The part of the row's whole text that answers best; None where that text has no part in the answer."""
 
+    expiry: str | None = None
+    """Of an article: from when on no search finds it, ISO-8601 in UTC; None for one that stays. A row of another collection has
+    it among its columns."""
+
     duplicates: tuple[Hit, ...] = ()
     """Of an answer with near-duplicates grouped: the hits after this one that nearly repeat it."""
 
@@ -96,6 +100,8 @@ class Hit:
         `fields`, since its names are somebody else's."""
         columns = dict(zip(self.columns.names, self.values, strict=True))
         shown = columns if self.columns.is_flat else {"key": self.key, "fields": columns}
+        if self.expiry is not None:
+            shown = shown | {"expires_at": self.expiry}
         if self.duplicates:
             shown = shown | {"duplicates": [hit.as_dict() for hit in self.duplicates]}
         return shown | {
@@ -129,5 +135,5 @@ def with_text_date(row: tuple[Any, ...], at: int) -> tuple[Any, ...]:
 
 _FIELDS = (
     "columns", "key", "values", "distance", "title_snippet", "snippet", "semantic_rank", "keyword_rank", "score",
-    "rerank_score", "passage", "duplicates",
+    "rerank_score", "passage", "expiry", "duplicates",
 )  # fmt: skip

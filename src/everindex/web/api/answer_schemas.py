@@ -84,6 +84,9 @@ class HitOut(_HitOut):
     category: str | None
     topic: str | None
     publication_date: str | None
+    expires_at: Annotated[
+        str | None, Field(description="From when on no search finds it, in UTC; absent where it does not expire.")
+    ] = None
     duplicates: Annotated[list[HitOut], Field(description=DUPLICATES)] = []
 
 
@@ -188,6 +191,7 @@ class ArticleOut(BaseModel):
     quality_score: float | None
     relevance_score: float | None
     raw_text: str | None
+    expires_at: Annotated[str | None, Field(description="From when on no search finds it, in UTC; null: never.")]
 
 
 class FacetOut(BaseModel):

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from everindex.articles.expiry import is_past
 from everindex.articles.export import ExportFormat
 from everindex.articles.incidents import Incident
 from everindex.articles.model import DEFAULT_MODE, SORTS, Answer, Article
@@ -246,16 +247,19 @@ async def article_page(request: Request) -> Response:
     if not uri:
         raise no_uri()
 
-    def read() -> tuple[Article, Answer, ArticleIncidents, TextCut | None]:
+    def read() -> tuple[Article, Answer, ArticleIncidents, TextCut | None, bool]:
         article = site.instance.article(uri)
+        expires = article.expires_at
+        is_expired = expires is not None and site.instance.reading.read(lambda connection: is_past(connection, expires))
         cut = site.instance.passages.of(uri) if article.raw_text else None
-        return article, site.instance.similar(uri, k=SIMILAR, group_duplicates=True), _incidents_of(site, uri), cut
+        similar = site.instance.similar(uri, k=SIMILAR, group_duplicates=True)
+        return article, similar, _incidents_of(site, uri), cut, is_expired
 
-    article, similar, incidents, cut = await site.in_database(read)
+    article, similar, incidents, cut, is_expired = await site.in_database(read)
     long = len(article.raw_text or "") + len(article.summary or "")
     return await answer_page(
         site, "article.html", characters=long, article=article, similar=similar, incidents=incidents, cut=cut, here="",
-        passage=passage_of(request.query_params, article.raw_text),
+        passage=passage_of(request.query_params, article.raw_text), is_expired=is_expired,
     )  # fmt: skip
 
 
