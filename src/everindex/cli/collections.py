@@ -82,7 +82,10 @@ def collections(
             )  # fmt: skip
         elif verb == "drop":
             _drop(instance, given, yes=yes)
-        found = [describe(spec, instance.collection(spec.name).engine.known) for spec in instance.collections()]
+        found = [
+            describe(spec, instance.collection(spec.name).engine.known, instance.reading.read)
+            for spec in instance.collections()
+        ]
     if as_json:
         print_json({"collections": found})
         return

@@ -16,7 +16,7 @@ def print_proofs(result: Verification, *, to: Callable[[str], None]) -> None:
         if proof.collection != collection:
             collection = proof.collection
             to(f"{collection}:")
-        to(f"{marks[proof.holds]} {proof.sentence}")
+        to(f"{marks[proof.holds if proof.is_checked else None]} {proof.sentence}")
         if proof.next_step:
             to(f"    next: {as_advised(proof.next_step)}")
     for note in result.notes:

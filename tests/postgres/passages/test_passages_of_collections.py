@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from everindex.articles.collections.collection import Collection
+from everindex.articles.collections.description import described, rows_of
 from everindex.articles.connect import connect_instance
 from everindex.articles.instance import Instance
 from everindex.errors import CollectionInvalid
@@ -221,3 +224,33 @@ def test_the_distances_of_passages_are_those_of_the_collection(
     assert hits[0].key == "2"
     assert hits[0].passage is not None
     assert hits[0].passage.distance == hits[0].distance
+
+
+def test_an_export_has_the_passage_of_each_row(docs: Collection) -> None:
+    to = io.BytesIO()
+    docs.export(to, text=of_article(4)[2], format="jsonl", limit=3)
+    first = json.loads(to.getvalue().splitlines()[0])
+    assert first["nr"] == 4
+    assert first["passage"] == whole_text(4)[first["passage_start"] : first["passage_end"]]
+
+
+def test_what_is_told_of_collections_counts_few_rows_and_says_when_nothing_was_estimated(instance: Instance) -> None:
+    run(instance, "CREATE TABLE many (nr bigint PRIMARY KEY, embedding vector(3)) WITH (autovacuum_enabled = off)")
+    instance.collection_of(table="many", key="nr", vector="embedding")
+    with instance.connection() as connection:
+        assert prove_recall_of(instance, "many") == (True, False)
+        (told,) = [each for each in described(connection) if each["name"] == "many"]
+        assert (told["rows"], told["rows_are"], rows_of(told)) == (0, "counted", "0 rows")
+        run(instance, "INSERT INTO many SELECT n FROM generate_series(1, 10002) AS n")
+        (told,) = [each for each in described(connection) if each["name"] == "many"]
+        assert rows_of(told) == "more than 10,000 rows (not analysed yet)"
+        run(instance, "ANALYZE many")
+        (told,) = [each for each in described(connection) if each["name"] == "many"]
+        assert rows_of(told) == "about 10,002 rows"
+
+
+def prove_recall_of(instance: Instance, name: str) -> tuple[bool | None, bool]:
+    """Whether the recall of a collection holds, and whether that was checked."""
+    proof = instance.collection(name).verify().proofs[-1]
+    assert proof.name == "recall"
+    return proof.holds, proof.is_checked

@@ -22,6 +22,12 @@ OF_SEARCH: dict[str, tuple[str, Callable[[Hit], Any]]] = {
     "keyword_rank": ("integer", attrgetter("keyword_rank")),
     "rerank_score": ("double precision", attrgetter("rerank_score")),
 }
+#: The same of the passage that answers best, where the table has whole texts.
+OF_PASSAGE: dict[str, tuple[str, Callable[[Hit], Any]]] = {
+    "passage": ("text", lambda hit: None if hit.passage is None else hit.passage.text),
+    "passage_start": ("integer", lambda hit: None if hit.passage is None else hit.passage.start),
+    "passage_end": ("integer", lambda hit: None if hit.passage is None else hit.passage.end),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ def export_columns(table: CollectionTable) -> tuple[ExportColumn, ...]:
     """The columns of a hit in their order, then those of the search; where the collection has one of those names
     itself, the search's has `search_` before it."""
     names = table.spec.columns.names
+    of_search = OF_SEARCH | (OF_PASSAGE if table.has_passages else {})
     kinds = [table.columns[name] for name in names]
     if not table.has_plain_key:
         kinds[0] = "text"
@@ -49,7 +56,7 @@ def export_columns(table: CollectionTable) -> tuple[ExportColumn, ...]:
         *own,
         *(
             ExportColumn(f"search_{name}" if name in names else name, kind, read)
-            for name, (kind, read) in OF_SEARCH.items()
+            for name, (kind, read) in of_search.items()
         ),
     )
 

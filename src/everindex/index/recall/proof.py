@@ -32,6 +32,9 @@ class Proof:
     not_tried: tuple[str, ...] = ()
     """Sources of queries that were not available, and why."""
 
+    is_checked: bool = True
+    """False: it holds, since there is nothing yet that could contradict it."""
+
     collection: str | None = None
     """The collection that it is about, where proofs of several stand together."""
 
@@ -41,6 +44,7 @@ class Proof:
             "name": self.name,
             **({} if self.collection is None else {"collection": self.collection}),
             "holds": self.holds,
+            "is_checked": self.is_checked and self.holds is not None,
             "sentence": with_backticks(self.sentence),
             "next": None if self.next_step is None else with_backticks(self.next_step),
             **(

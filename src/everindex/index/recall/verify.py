@@ -228,7 +228,8 @@ def prove_recall(
         on_query=on_query,
     )
     if measured is None:
-        return Proof(name="recall", holds=True, sentence="recall is not measured: fewer than two rows have a vector")
+        sentence = "recall is not measured: fewer than two rows have a vector"
+        return Proof(name="recall", holds=True, is_checked=False, sentence=sentence)
     if isinstance(measured, IndexUnused):
         return fails(
             "recall",

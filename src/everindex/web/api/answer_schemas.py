@@ -151,7 +151,12 @@ class CollectionOut(BaseModel):
     metric: str
     type: Annotated[str | None, Field(description="vector or halfvec.")]
     dimensions: int | None
-    rows: Annotated[int | None, Field(description="PostgreSQL's estimate.")]
+    passages: Annotated[str | None, Field(description="The column whose texts are split into passages.")]
+    rows: int | None
+    rows_are: Annotated[
+        Literal["counted", "estimated", "at least"] | None,
+        Field(description="estimated: by PostgreSQL; at least: there are more, and no estimate yet."),
+    ]
     index: Annotated[str | None, Field(description="The vector index that serves searches; null while there is none.")]
     problem: Annotated[str | None, Field(description="Why the collection cannot be searched, where it cannot.")]
 

@@ -171,4 +171,7 @@ def _request(options: CollectionQuery | CollectionBody, text: str | None, vector
 
 def _listed(site: Site) -> list[dict[str, Any]]:
     instance = site.instance
-    return [describe(spec, instance.collection(spec.name).engine.known) for spec in instance.collections()]
+    return [
+        describe(spec, instance.collection(spec.name).engine.known, instance.reading.read)
+        for spec in instance.collections()
+    ]

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from everindex.articles.collections.collection import Collection
-from everindex.articles.collections.description import describe
+from everindex.articles.collections.description import describe, rows_of
 from everindex.articles.export import ExportFormat
 from everindex.articles.model import DEFAULT_MODE, SORTS, Answer
 from everindex.articles.search.filters.condition_sql import TEXTS, TIMES
@@ -141,9 +141,14 @@ async def list_page(request: Request) -> Response:
     site = site_of(request)
     instance = site.instance
     found = await site.in_database(
-        lambda: [describe(spec, instance.collection(spec.name).engine.known) for spec in instance.collections()]
+        lambda: [
+            describe(spec, instance.collection(spec.name).engine.known, instance.reading.read)
+            for spec in instance.collections()
+        ]
     )
-    return await answer_page(site, "collections.html", collections=found, here="/collections", quote=_quoted)
+    return await answer_page(
+        site, "collections.html", collections=found, here="/collections", quote=_quoted, rows_of=rows_of
+    )
 
 
 @router.get("/{name:path}/row")
