@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -113,6 +114,9 @@ class Settings(BaseSettings):
 
     allowed_hosts: str = _named("EVERINDEX_ALLOWED_HOSTS", "")
     """Additional hosts that the web application serves, in the form that `host_names.names_of` reads."""
+
+    trusted_proxies: str = _named("EVERINDEX_TRUSTED_PROXIES", "")
+    """Addresses and networks of proxies, separated by commas, whose X-Forwarded-Proto and X-Forwarded-For are believed."""
 
     access: Literal["auto", "sign-in", "open", "local"] = _named("EVERINDEX_ACCESS", "auto")
     """Who may use the web application (docs/decisions/0028): `sign-in` asks everybody for a token or a password, `open` lets
@@ -231,6 +235,13 @@ class Settings(BaseSettings):
     @classmethod
     def _hosts_are_hosts(cls, value: str) -> str:
         names_of(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, value: str) -> str:
+        for part in filter(None, map(str.strip, value.split(","))):
+            ipaddress.ip_network(part, strict=False)
         return value
 
     @field_validator("incident_statuses")

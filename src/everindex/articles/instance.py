@@ -68,7 +68,7 @@ class Instance(Searchable):
             addresses, settings, reading=self.reading, engine=self.engine, words=self.words,
             query_embedder=self.query_embedder, invalidate=self.invalidate, cut_texts=self.passages.cut,
         )  # fmt: skip
-        self.saved_searches = SavedSearches(self, self.connection)
+        self.saved_searches = SavedSearches(self, self.connection, self.collection)
         """The searches that people have saved under a name."""
 
         self.incidents = Incidents(self, self.saved_searches, self.connection)

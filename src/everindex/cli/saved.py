@@ -10,6 +10,7 @@ import typer
 from everindex.articles.model import DEFAULT_MODE, Filters, Mode
 from everindex.articles.saved_searches import NEWEST, SavedSearch, filter_of
 from everindex.articles.search.filters.conditions import parse_json
+from everindex.cli.collection_option import CollectionOption
 from everindex.cli.output import JsonOption, print_json, say
 from everindex.cli.search import MinSimilarityOption, print_answer
 from everindex.cli.waiting import WaitOption, open_instance
@@ -36,6 +37,7 @@ def saved(
         str | None, typer.Option("--where", metavar="JSON", help="add: only articles that pass this filter.")
     ] = None,
     min_similarity: MinSimilarityOption = None,
+    collection: CollectionOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,12 +54,12 @@ def saved(
             return
         if verb == "add":
             instance.saved_searches.add(
-                name, text, mode=mode, min_similarity=min_similarity,
+                name, text, mode=mode, min_similarity=min_similarity, collection=collection,
                 filters=filter_of(named, None if where is None else parse_json(where)),
             )  # fmt: skip
         elif verb == "remove":
             instance.saved_searches.remove(name)
-        found = instance.saved_searches.all()
+        found = [each for each in instance.saved_searches.all() if collection in (None, each.collection)]
     if as_json:
         print_json({"saved_searches": [search.as_dict() for search in found]})
         return
@@ -69,7 +71,8 @@ def saved(
 
 def _told(search: SavedSearch) -> str:
     """One line about a saved search."""
-    parts = [] if search.text is None else [f"{search.text!r}", search.mode]
+    parts = [] if search.collection is None else [f"in {search.collection}"]
+    parts += [] if search.text is None else [f"{search.text!r}", search.mode]
     parts += [json.dumps(search.filter, ensure_ascii=False)] if search.filter else []
     parts += [] if search.min_similarity is None else [f"similarity {search.min_similarity:g} or more"]
     return f"{search.name}: {' · '.join(parts)}"

@@ -278,6 +278,10 @@ VERSIONS = (
     CREATE INDEX access_session_user_name_idx ON everindex_meta.access_session (user_name);
     COMMENT ON TABLE everindex_meta.access_session IS 'sessions of people who have signed in; cookies as SHA-256';
     """,
+    """
+    ALTER TABLE everindex_meta.saved_search ADD COLUMN collection text;
+    COMMENT ON COLUMN everindex_meta.saved_search.collection IS 'the collection that is searched; NULL: the articles';
+    """,
 )
 
 

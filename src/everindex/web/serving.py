@@ -137,10 +137,12 @@ def _config(instance: Instance, host: str, sock: socket.socket) -> uvicorn.Confi
         sock.close()
         raise
     most = _connections_within_limits(instance.settings.max_connections)
+    proxies = [part.strip() for part in instance.settings.trusted_proxies.split(",") if part.strip()]
     return uvicorn.Config(
         create_app(instance, host=host, authenticator=authenticator), http=partial(Protocol, most=most),  # type: ignore[arg-type]
         log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, lifespan="off", ws="none", timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
+        lifespan="off", ws="none", timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )  # fmt: skip
 

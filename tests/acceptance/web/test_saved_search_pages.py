@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -180,3 +180,40 @@ def test_the_page_tells_a_role_without_rights_what_to_grant(instance: Instance) 
         finally:
             owner.execute(f"DROP OWNED BY {ROLE}")
             owner.execute(f"DROP ROLE {ROLE}")
+
+
+def test_a_search_of_a_collection_is_saved_on_its_page_and_has_a_feed_of_its_rows(
+    site: httpx2.Client, instance: Instance
+) -> None:
+    docs = instance.collection("docs", dim=1536, text=("title", "body"), metadata={"made": "date"}, date="made")
+    docs.upsert(
+        {"id": f"o/{n}", "title": f"Otter {n}", "body": "Swims & dives.", "made": f"2024-01-0{n + 1}"} for n in range(3)
+    )
+    page = site.get("/collections/docs", params={"q": "otter"}).text
+    assert '<input type="hidden" name="collection" value="docs">' in page
+    form = {"name": "otters", "q": "otter", "mode": "keyword", "collection": "docs"}
+    assert site.post("/saved", data=form, headers={"origin": str(site.base_url).rstrip("/")}).status_code == 303
+    assert "in docs" in site.get("/saved").text
+    channel = ElementTree.fromstring(site.get("/saved/otters.rss").content).find("channel")
+    assert channel is not None
+    items = channel.findall("item")
+    assert [item.findtext("guid") for item in items] == ["docs/o/2", "docs/o/1", "docs/o/0"]
+    link = items[0].findtext("link") or ""
+    assert link.endswith("/collections/docs/row?key=o%2F2")
+    assert "Otter 2" in site.get(link).text
+    assert "2024" in (items[0].findtext("pubDate") or "")
+    newest = site.get("/api/saved/otters/newest", params={"k": 1}).json()["hits"]
+    assert [hit["key"] for hit in newest] == ["o/2"]
+
+
+@pytest.mark.parametrize(("trusted", "scheme"), [("127.0.0.0/8", "https"), ("", "http"), ("192.0.2.1", "http")])
+def test_a_feed_has_the_scheme_that_a_trusted_proxy_forwards(
+    migrated: str, open_instance: Callable[..., Instance], trusted: str, scheme: str
+) -> None:
+    instance = open_instance(migrated, EVERINDEX_TRUSTED_PROXIES=trusted, EVERINDEX_ALLOWED_HOSTS="search.example.org")
+    instance.upsert([Article(uri="a", title="Tiger")])
+    instance.saved_searches.add("tigers", "tiger")
+    forwarded = {"host": "search.example.org", "x-forwarded-proto": "https", "x-forwarded-for": "198.51.100.7"}
+    with serve_in_thread(instance) as url:
+        feed = httpx2.get(f"{url}/saved/tigers.rss", headers=forwarded).text
+    assert f"<link>{scheme}://search.example.org/article?uri=a</link>" in feed

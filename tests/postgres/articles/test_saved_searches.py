@@ -14,7 +14,14 @@ from psycopg.conninfo import make_conninfo
 from everindex.articles.instance import Instance
 from everindex.articles.model import Article, Filters
 from everindex.articles.saved_searches import CUT, moment_of
-from everindex.errors import FilterInvalid, PermissionDenied, QueryInvalid, SavedSearchExists, SavedSearchNotFound
+from everindex.errors import (
+    CollectionNotFound,
+    FilterInvalid,
+    PermissionDenied,
+    QueryInvalid,
+    SavedSearchExists,
+    SavedSearchNotFound,
+)
 
 ROLE = "saved_reader"
 
@@ -200,3 +207,34 @@ def test_articles_without_a_date_come_last(zoo: Instance) -> None:
     zoo.saved_searches.add("tigers", "a tiger in a zoo", min_similarity=0.3)
     uris = [hit.uri for hit in zoo.saved_searches.newest("tigers").hits]
     assert (uris[0], set(uris[-2:])) == ("Zoo/19", {"Zoo/odd", "Zoo/undated"})
+
+
+def test_a_saved_search_of_a_collection_has_its_newest_rows_and_ends_with_the_collection(zoo: Instance) -> None:
+    docs = zoo.collection(
+        "docs", dim=1536, text=("title", "body"), metadata={"made": "date", "category": "text"}, date="made"
+    )
+    docs.upsert(
+        {
+            "id": str(n),
+            "title": f"Otter {n}",
+            "body": "It swims.",
+            "made": f"2024-01-{n + 1:02d}",
+            "category": "AB"[n % 2],
+        }
+        for n in range(8)
+    )
+    saved = zoo.saved_searches
+    made = saved.add("otters", "otter", filters={"category": "A"}, mode="keyword", collection="docs")
+    assert saved.find("otters") == made
+    assert made.as_dict()["collection"] == "docs"
+    assert [hit.key for hit in saved.newest("otters", k=3).hits] == ["6", "4", "2"]
+    saved.add("all of B", filters={"category": "B"}, collection="docs")
+    assert [hit.key for hit in saved.newest("all of B", k=2).hits] == ["7", "5"]
+    assert saved.changed_at(made, saved.newest("otters").hits) is not None
+    with pytest.raises(FilterInvalid):
+        saved.add("wrong", "otter", filters={"news_source": "Zoo"}, collection="docs")
+    with pytest.raises(CollectionNotFound):
+        saved.add("nowhere", "otter", collection="none")
+    zoo.drop_collection("docs")
+    with pytest.raises(CollectionNotFound):
+        saved.newest("otters")

@@ -113,6 +113,9 @@ class SavedSearchBody(BaseModel):
         "similar ones.",
         json_schema_extra=SIMILARITY,
     )
+    collection: str | None = Field(
+        None, description="The collection to search instead of the articles; filter names its columns."
+    )
 
 
 class ExpiryBody(BaseModel):
@@ -161,6 +164,7 @@ class SavedSearchOut(BaseModel):
     mode: Mode
     filter: Annotated[dict[str, Any], Field(description="A condition of the filter language; the named filters in it.")]
     min_similarity: float | None
+    collection: Annotated[str | None, Field(description="null: the articles.")]
     saved_at: str | None
 
 

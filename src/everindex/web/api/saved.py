@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from everindex.articles.declared import ARTICLES
 from everindex.articles.model import DEFAULT_MODE, MAX_K, Filters
 from everindex.articles.saved_searches import NEWEST, filter_of, newest_first, newest_request
-from everindex.web.api.answer_schemas import AnswerOut, ProblemOut
+from everindex.web.api.answer_schemas import AnswerOut, CollectionAnswerOut, ProblemOut
 from everindex.web.api.answers import answer_response
 from everindex.web.api.inputs import read_json
 from everindex.web.api.record_schemas import SavedSearchBody, SavedSearchesOut, SavedSearchOut
@@ -52,7 +53,12 @@ async def new_saved_search(request: Request) -> Any:
     filters = filter_of(named, body.filter)
     saved = await site.in_database(
         lambda: site.instance.saved_searches.add(
-            body.name, body.text, mode=body.mode or DEFAULT_MODE, filters=filters, min_similarity=body.min_similarity
+            body.name,
+            body.text,
+            mode=body.mode or DEFAULT_MODE,
+            filters=filters,
+            min_similarity=body.min_similarity,
+            collection=body.collection,
         )
     )
     return as_json(saved.as_dict(), status_code=201)
@@ -74,8 +80,8 @@ async def removed_saved_search(request: Request, name: Name) -> Response:
 
 
 @router.get(
-    "/{name}/newest", summary="Newest answers of a saved search", response_model=AnswerOut, responses=MISSING,
-    tags=[*TAGS, "search"],
+    "/{name}/newest", summary="Newest answers of a saved search", response_model=AnswerOut | CollectionAnswerOut,
+    responses=MISSING, tags=[*TAGS, "search"],
 )  # fmt: skip
 async def newest(
     request: Request,
@@ -85,5 +91,7 @@ async def newest(
     """The articles of its feed: the newest that answer the search, newest first."""
     site = site_of(request)
     search = await site.in_database(lambda: site.instance.saved_searches.find(name))
-    found = await answer(site, newest_request(search, k=k))
-    return await answer_response(site, newest_first(found, search, k=k))
+    collection = None if search.collection is None else await site.collection(search.collection)
+    spec = ARTICLES if collection is None else collection.spec
+    found = await answer(site, newest_request(search, spec, k=k), collection)
+    return await answer_response(site, newest_first(found, search, spec, k=k))

@@ -7,11 +7,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from email.utils import format_datetime, parsedate_to_datetime
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from everindex.articles.declared import ARTICLES
 from everindex.articles.model import DEFAULT_MODE, Filters
 from everindex.articles.saved_searches import (
     MAX_NAME_CHARS,
@@ -74,11 +76,13 @@ async def feed(request: Request, name: str) -> Response:
     site = site_of(request)
     saved = site.instance.saved_searches
     search = await site.in_database(lambda: saved.find(name))
-    found = newest_first(await answer(site, newest_request(search)), search)
+    collection = None if search.collection is None else await site.collection(search.collection)
+    spec = ARTICLES if collection is None else collection.spec
+    found = newest_first(await answer(site, newest_request(search, spec), collection), search, spec)
     changed = await site.in_database(lambda: saved.changed_at(search, found.hits))
     host = f"{request.url.scheme}://{request.headers['host']}"
     document = await site.compute(
-        lambda: rss_of(search, found, site=host, page=page_of(search)), characters=500 * len(found.hits)
+        lambda: rss_of(search, found, site=host, page=page_of(search), date=spec.date), characters=500 * len(found.hits)
     )
     headers = {
         "etag": f'"{hashlib.sha256(document).hexdigest()[:32]}"', "cache-control": "private, no-cache", "vary": "Host",
@@ -106,6 +110,12 @@ def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
 
 def page_of(search: SavedSearch) -> str:
     """The path of the search page with this search."""
+    if search.collection is not None:
+        return address(
+            f"/collections/{quote(search.collection, safe='')}", q=search.text,
+            filter=json.dumps(search.filter, ensure_ascii=False) if search.filter else "",
+            mode="" if search.mode == DEFAULT_MODE else search.mode,
+        )  # fmt: skip
     named = search.named_filters or Filters()
     more = "" if search.named_filters is not None else json.dumps(search.filter, ensure_ascii=False)
     return address(
@@ -124,7 +134,7 @@ def _save(site: Site, form: Mapping[str, str]) -> None:
     site.instance.saved_searches.add(
         form.get("name", "").strip(), form.get("q", "").strip() or None, mode=form.get("mode") or DEFAULT_MODE,  # type: ignore[arg-type]
         filters=filter_of(named, parse_json(more) if more else None),
-        min_similarity=_similarity(form.get("min_similarity", "")),
+        min_similarity=_similarity(form.get("min_similarity", "")), collection=form.get("collection") or None,
     )  # fmt: skip
 
 

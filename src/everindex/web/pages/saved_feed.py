@@ -6,22 +6,23 @@ specification, so the summary is escaped for HTML first.
 
 from __future__ import annotations
 
-import datetime as dt
 import html
 import re
 from email.utils import format_datetime
-from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 from everindex.articles.model import Answer
-from everindex.articles.saved_searches import SavedSearch, moment_of
+from everindex.articles.saved_searches import SavedSearch, date_of
+from everindex.articles.search.keyword.snippet import title_and_body
 from everindex.web.pages.render import address, safe_link
 
 MEDIA_TYPE = "application/rss+xml"
 ATOM = "http://www.w3.org/2005/Atom"
 #: Minutes for which a reader should not ask again.
 TTL_MINUTES = 15
+#: Of the text of a row without a title.
+TITLE_CHARACTERS = 100
 #: Characters that XML 1.0 does not have.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -33,8 +34,9 @@ def feed_path(name: str) -> str:
     return f"/saved/{quote(name, safe='')}.rss"
 
 
-def rss_of(search: SavedSearch, found: Answer, *, site: str, page: str) -> bytes:
-    """The document. `site` is the address of the server without a path, `page` the path of the search on it."""
+def rss_of(search: SavedSearch, found: Answer, *, site: str, page: str, date: str | None) -> bytes:
+    """The document. `site` is the address of the server without a path, `page` the path of the search on it, `date` the column
+    with the dates of the hits."""
     root = ElementTree.Element("rss", version="2.0")
     channel = ElementTree.SubElement(root, "channel")
     _add(channel, "title", f"{search.name} · everindex")
@@ -44,31 +46,30 @@ def rss_of(search: SavedSearch, found: Answer, *, site: str, page: str) -> bytes
     _add(channel, "ttl", str(TTL_MINUTES))
     for hit in found.hits:
         item = ElementTree.SubElement(channel, "item")
-        _add(item, "title", hit.title or hit.uri)
-        _add(item, "link", safe_link(hit.uri) or site + address("/article", uri=hit.uri))
-        _add(item, "guid", hit.uri).set("isPermaLink", "false")
-        if hit.summary:
-            _add(item, "description", html.escape(hit.summary, quote=False))
-        for value in (hit.category, hit.topic):
+        title, body = title_and_body(hit)
+        key = str(hit.key)
+        own = f"/collections/{quote(search.collection, safe='')}/row" if search.collection is not None else None
+        _add(item, "title", title or (body or "")[:TITLE_CHARACTERS] or key)
+        shown = address("/article", uri=key) if own is None else address(own, key=key)
+        _add(item, "link", safe_link(key) or site + shown)
+        _add(item, "guid", key if own is None else f"{search.collection}/{key}").set("isPermaLink", "false")
+        if body:
+            _add(item, "description", html.escape(body, quote=False))
+        for value in () if search.collection is not None else (hit.category, hit.topic):
             if value:
                 _add(item, "category", value)
-        date = _date(hit.publication_date)
-        if date is not None:
-            _add(item, "pubDate", date)
+        moment = date_of(hit, date)
+        if moment is not None:
+            _add(item, "pubDate", format_datetime(moment))
     document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return document
 
 
 def _about(search: SavedSearch) -> str:
     least = "" if search.min_similarity is None else f" with similarity {search.min_similarity:g} or more"
-    of = "articles that pass its filters" if search.text is None else f"articles about {search.text!r}{least}"
+    rows = "articles" if search.collection is None else f"rows of {search.collection}"
+    of = f"{rows} that pass its filters" if search.text is None else f"{rows} about {search.text!r}{least}"
     return f"The newest {of}."
-
-
-def _date(text: Any) -> str | None:
-    """The date in the form of RFC 822; None where the article has none that the form can say."""
-    moment: dt.datetime | None = moment_of(text)
-    return None if moment is None else format_datetime(moment)
 
 
 def _add(parent: ElementTree.Element, name: str, text: str) -> ElementTree.Element:
