@@ -66,3 +66,18 @@ def test_where_nothing_can_be_kept_searches_do_not_notice(instance: Instance) ->
         connection.execute("DROP SCHEMA everindex_meta CASCADE")
     with queries_sampled(instance, Settings()):
         assert instance.search("memory leak").hits
+
+
+def test_the_queries_of_a_collection_are_sampled_and_its_recall_is_measured_with_them(instance: Instance) -> None:
+    docs = instance.collection("docs", dim=1536, text=("text",))
+    docs.upsert({"id": str(number), "text": f"otter number {number}"} for number in range(30))
+    with queries_sampled(instance, Settings(EVERINDEX_SAMPLE_QUERIES=20)):  # type: ignore[call-arg]
+        for number in range(12):
+            docs.search(f"an otter that swims {number}", mode="semantic")
+    assert docs.searches.on_query is None
+    with psycopg.connect(instance.conninfo) as connection:
+        of_index = connection.execute("SELECT DISTINCT index_name FROM everindex_meta.query_sample").fetchall()
+    assert of_index == [("docs_embedding_hnsw_idx",)]
+    assert len(kept(instance.conninfo)) == 12
+    recall = docs.verify().proofs[-1]
+    assert "sampled searches" in recall.sentence or any("search" in one.source for one in recall.by_source)

@@ -115,6 +115,22 @@ def test_vectors_of_two_models_are_told(empty: str) -> None:
     assert is_good(empty, "model-mixture")
 
 
+def test_vectors_of_two_models_in_one_collection_are_told(empty: str) -> None:
+    own_schema.ensure(empty)
+    run(
+        empty,
+        "CREATE TABLE docs (id integer PRIMARY KEY)",
+        "INSERT INTO docs VALUES (1), (2)",
+        "INSERT INTO everindex_meta.collection (name, table_schema, table_name, declaration) "
+        """VALUES ('notes', 'public', 'docs', '{"key": "id"}')""",
+        "INSERT INTO everindex_meta.collection_record (collection, key, model) "
+        "VALUES ('notes', '1', 'new'), ('notes', '2', 'new'), ('notes', '3', 'old')",
+    )
+    assert is_good(empty, "model-mixture")
+    run(empty, "UPDATE everindex_meta.collection_record SET model = 'other' WHERE key = '1'")
+    assert "2 models are recorded for collection notes: new, other" in the_finding(empty, "model-mixture").sentence
+
+
 def test_the_record_of_a_row_that_is_gone_is_no_mixture(empty: str) -> None:
     own_schema.ensure(empty)
     run(

@@ -1,4 +1,4 @@
-"""The sample of real queries: a few query vectors are stored in everindex_meta, to measure recall with them.
+"""The sample of real queries of articles and collections: a few vectors in everindex_meta, to measure recall with them.
 
 Only vectors are stored: no text, no filter, no time, no user. Each process samples its queries at random and stores a
 few per minute; the table holds EVERINDEX_SAMPLE_QUERIES of them, and 0 disables sampling. It never delays a search.
@@ -14,8 +14,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.instance import Instance
+from everindex.articles.searchable import Searchable
+from everindex.articles.table import read_table
 from everindex.errors import EverindexError
 from everindex.index.catalog.observe import in_search_path
 from everindex.index.recall.query_sample import keep_queries
@@ -64,35 +65,53 @@ def queries_sampled(instance: Instance, settings: Settings) -> Iterator[None]:
     if settings.sample_queries == 0:
         yield
         return
-    sampler = QuerySampler()
+    sampled: list[tuple[Searchable, QuerySampler]] = []
     stop = threading.Event()
 
     def run() -> None:
         while not stop.wait(HAND_OVER_SECONDS * random.uniform(0.8, 1.2)):
-            hand_over(instance, sampler, budget=settings.sample_queries)
-        hand_over(instance, sampler, budget=settings.sample_queries)
+            store(sampled, budget=settings.sample_queries)
+            sample_new(instance, sampled)
+        store(sampled, budget=settings.sample_queries)
 
     thread = threading.Thread(target=run, name="everindex-queries", daemon=True)
-    instance.searches.on_query = sampler.note
+    sample_new(instance, sampled)
     thread.start()
     try:
         yield
     finally:
-        instance.searches.on_query = None
         stop.set()
         thread.join(STOP_SECONDS)
+        for searched, _ in sampled:
+            searched.searches.on_query = None
 
 
-def hand_over(instance: Instance, sampler: QuerySampler, *, budget: int) -> None:
-    """Stores the sampled vectors if possible, otherwise discards them. Raises nothing."""
+def store(sampled: list[tuple[Searchable, QuerySampler]], *, budget: int) -> None:
+    """Stores what was sampled since the last time."""
+    for searched, sampler in sampled:
+        hand_over(searched, sampler, budget=budget)
+
+
+def sample_new(instance: Instance, sampled: list[tuple[Searchable, QuerySampler]]) -> None:
+    """Begins to sample the queries of the articles, and of the collections that are open, where that has not begun."""
+    known = {id(searched) for searched, _ in sampled}
+    for searched in (instance, *instance.opened.values()):
+        if id(searched) not in known:
+            sampler = QuerySampler()
+            searched.searches.on_query = sampler.note
+            sampled.append((searched, sampler))
+
+
+def hand_over(searched: Searchable, sampler: QuerySampler, *, budget: int) -> None:
+    """Stores the sampled vectors of the articles or a collection if possible, otherwise discards them. Raises nothing."""
     drawn = sampler.take()
     if not drawn:
         return
     try:
         # Vectors of different models must not be compared; this includes query vectors.
-        model = instance.query_embedder.table_models().only or "unknown"
-        with connect(instance.direct_conninfo, application_name="everindex queries") as connection:
-            spec = in_search_path(connection, EMBEDDING_INDEX)
+        model = searched.query_embedder.table_models().only or "unknown"
+        with connect(searched.direct_conninfo, application_name="everindex queries") as connection:
+            spec = in_search_path(connection, read_table(connection, searched.spec).index)
             keep_queries(connection, spec, [vector.tolist() for vector in drawn], model=model, budget=budget)
     except EverindexError as exc:
         log.debug("query vectors not stored: %s", exc.slug, extra={"event": "query-sample-not-stored"})

@@ -15,9 +15,51 @@ from everindex.units import count_text
 #: Number of models that are distinguished, and of rows that are counted for each.
 MODELS = 10
 COUNTED = 1000
+#: Records of a collection that are looked at.
+LOOKED_AT = 100_000
 
 
 def check(examined: Examined) -> Iterator[RuleResult]:
+    yield from _of_articles(examined)
+    yield from _of_collections(examined)
+
+
+def _of_collections(examined: Examined) -> Iterator[RuleResult]:
+    """One result for each collection with recorded vectors, each of which has a space of its own."""
+    if not (is_readable(examined.connection, "collection") and is_readable(examined.connection, "collection_record")):
+        return
+    collections = examined.rows(
+        """
+        SELECT c.name, c.table_schema, c.table_name, a.attname, pg_catalog.format_type(a.atttypid, -1)
+        FROM everindex_meta.collection c
+        JOIN pg_catalog.pg_attribute a
+             ON a.attrelid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', c.table_schema, c.table_name))
+             AND a.attname = c.declaration ->> 'key' AND NOT a.attisdropped
+        ORDER BY c.name
+        """
+    )
+    for name, schema, table, key, kind in collections:
+        rows = sql.Identifier(schema, table)
+        ((models,),) = examined.rows(
+            sql.SQL(
+                "SELECT pg_catalog.array_agg(DISTINCT r.model) FROM (SELECT r.model FROM everindex_meta.collection_record r "
+                "WHERE r.collection = {} AND EXISTS (SELECT FROM {} a WHERE a.{} = r.key::{}) LIMIT {}) AS r"
+            ).format(sql.Literal(name), rows, sql.Identifier(key), sql.SQL(kind), sql.Literal(LOOKED_AT))
+        )
+        about = rows.as_string(None)
+        if models is None:
+            continue
+        if len(models) == 1:
+            yield good(f"all recorded vectors of collection {name} are of one model: {models[0]}", about=about)
+            continue
+        yield finding(
+            f"vectors of {len(models)} models are recorded for collection {name}: {', '.join(sorted(models))}",
+            about=about,
+            fix=Fix(advice=f"`everindex embed --collection {name}` embeds all of them with the current model."),
+        )
+
+
+def _of_articles(examined: Examined) -> Iterator[RuleResult]:
     if not is_readable(examined.connection, "embedding_record"):
         return
     models = examined.rows(
