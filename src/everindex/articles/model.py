@@ -242,6 +242,13 @@ class Answer:
     total_is_least: bool = False
     """Whether there are more than `total`, and counting ended there."""
 
+    passing: int | None = None
+    """Of a search by meaning, or by meaning and words, under filters: how many rows with a vector pass them, where that was
+    counted for the choice of the strategy; at most 30 seconds old."""
+
+    passing_is_least: bool = False
+    """Whether more pass than `passing`, and counting ended there."""
+
     shown_before: int = 0
     """How many articles the pages before this one have shown, near-duplicates among them."""
 
@@ -294,8 +301,10 @@ class Answer:
     def without_hits(self) -> dict[str, Any]:
         """The answer as a dict without its hits."""
         content: dict[str, Any] = {}
+        if self.passing is not None:
+            content = {"passing": self.passing, "passing_is_least": self.passing_is_least}
         if self.total is not None:
-            content = {
+            content |= {
                 "total": self.total,
                 "total_is_estimate": self.total_is_estimate,
                 "total_is_least": self.total_is_least,

@@ -248,6 +248,10 @@ def _position(answer: Answer) -> str:
     shown = str(answer.shown)
     if answer.shown_before and answer.shown:
         shown = f"{answer.shown_before + 1:,}-{answer.shown_before + answer.shown:,}"
+    if answer.total is None and answer.passing:
+        least = "more than " if answer.passing_is_least else ""
+        results = f"results {shown}" if answer.shown_before else count_text(answer.shown, "result")
+        return f"{results} of {least}{answer.passing:,} that pass the filter"
     if answer.total is None:
         return f"results {shown}" if answer.shown_before else count_text(answer.shown, "result")
     about = "about " if answer.total_is_estimate else "more than " if answer.total_is_least else ""

@@ -68,7 +68,11 @@ def test_a_total_is_told_where_there_is_one(told_again: Instance) -> None:
     rest = told_again.search("memory", mode="keyword", k=1000)
     assert len(rest.hits) == words.total
     for mode in ("hybrid", "semantic"):
-        assert told_again.search("memory", mode=mode, k=3).total is None  # type: ignore[arg-type]
+        whole = told_again.search("memory", mode=mode, k=3)  # type: ignore[arg-type]
+        assert (whole.total, whole.passing) == (None, None)
+        some = told_again.search("memory", mode=mode, k=3, filters={"category": "Library"})  # type: ignore[arg-type]
+        assert (some.total, some.passing, some.passing_is_least) == (None, listed.total, False)
+        assert some.as_dict()["passing"] == listed.total
     some = told_again.search("memory zebrafish", mode="keyword", k=3)
     assert some.hits
     assert some.total is None, "these have only some of the words"

@@ -172,6 +172,8 @@ def _answer(
         elapsed_ms=elapsed_ms,
         notices=[*why_by_words(meaning), *([] if near is None else near.notices), *found.notices],
         mode="hybrid",
+        passing=None if near is None else near.passing,
+        passing_is_least=near is not None and near.passing_is_least,
     )
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from everindex.articles.connections.reading import Reading
-from everindex.articles.declared import whole_texts_of
 from everindex.articles.expiry import read_expiry
 from everindex.articles.lookup import read_vector
 from everindex.articles.model import MAX_K, Answer
@@ -56,8 +55,7 @@ from everindex.articles.search.results.selection import (
 )
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.search.vector.explanation import Explanation
-from everindex.articles.search.whole_texts import WholeTextSearch
-from everindex.articles.shape.spec import CollectionSpec
+from everindex.articles.search.whole_texts import WholeTextSearch, passages_hidden
 from everindex.errors import EmbeddingModelUnrecorded, EverindexError, QueryInapplicable
 from everindex.tracing import note, span
 
@@ -428,13 +426,6 @@ class SearchService:
     def _note_query(self, request: SearchRequest, vector: np.ndarray) -> None:
         if self.on_query is not None and request.after is None:  # further pages are the same query
             self.on_query(vector)
-
-
-def passages_hidden(collection: CollectionSpec) -> str:
-    """The notice of an answer without the passages that this role may not read."""
-    texts = whole_texts_of(collection)
-    name = "" if texts is None else f"{texts.passages.schema}.{texts.passages.table}"
-    return f"whole texts were not searched: this role may not read {name}, on which its owner can GRANT SELECT"
 
 
 def _timed(ask: Callable[[], Answer]) -> Answer:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from everindex.articles.connections.reading import Reading
+from everindex.articles.declared import whole_texts_of
 from everindex.articles.model import MAX_K, Answer
 from everindex.articles.search.keyword.ranking import find
 from everindex.articles.search.keyword.search import KeywordSearch
@@ -20,6 +21,7 @@ from everindex.articles.search.request.cursor import seen_digest
 from everindex.articles.search.request.search_request import Page
 from everindex.articles.search.vector.engine import SearchEngine
 from everindex.articles.shape.hit import Hit
+from everindex.articles.shape.spec import CollectionSpec
 from everindex.pg.connections import Connection
 
 
@@ -118,3 +120,10 @@ def _at_distances(known: Mapping[Any, OfArticle], found: Sequence[Hit]) -> dict[
         for hit in found
         if (one := known.get(hit.key)) is not None
     }
+
+
+def passages_hidden(collection: CollectionSpec) -> str:
+    """The notice of an answer without the passages that this role may not read."""
+    texts = whole_texts_of(collection)
+    name = "" if texts is None else f"{texts.passages.schema}.{texts.passages.table}"
+    return f"whole texts were not searched: this role may not read {name}, on which its owner can GRANT SELECT"

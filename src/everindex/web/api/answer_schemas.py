@@ -129,6 +129,14 @@ class _AnswerOut(BaseModel):
         ),
     ] = 0
     total_is_estimate: Annotated[bool, Field(description="Whether total is an estimate by PostgreSQL.")] = False
+    passing: Annotated[
+        int,
+        Field(
+            description="Semantic and hybrid, under a filter: rows with a vector that pass it, where they were counted. Up to 30 "
+            "seconds old."
+        ),
+    ] = 0
+    passing_is_least: Annotated[bool, Field(description="Whether more than passing pass.")] = False
     total_is_least: Annotated[bool, Field(description="Whether there are more than total.")] = False
 
 

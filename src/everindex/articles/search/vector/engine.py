@@ -51,6 +51,7 @@ from everindex.articles.search.vector.strategy import (
     depth_of,
     exactly,
     scanned_by,
+    with_count,
 )
 from everindex.articles.shape.hit import Hit, with_text_date
 from everindex.articles.shape.spec import CollectionSpec
@@ -269,7 +270,7 @@ class SearchEngine:
         ef_search, exact = request.ef_search, request.exact
         shown = None if page.after is None else page.after.shown
         depth = rows if shown is None else depth_of(k=rows, shown=shown)
-        passing, experience = None, UNKNOWN
+        passing, experience, up_to = None, UNKNOWN, 0
         if request.is_filtered:
             partial_index = (
                 partial_of(serving, batch.table, request.filters) if serving.partials and not exact else None
@@ -279,11 +280,14 @@ class SearchEngine:
             up_to = counted_up_to(serving, k=depth)
             passing = self._passing.count(connection, batch.table, request.filters, up_to=up_to)
             experience = self._history.of(request.filters, rows)
-        if shown is None:
-            return choose(serving, k=depth, passing=passing, ef_search=ef_search, exact=exact, experience=experience)
-        return choose_further(
-            serving, k=rows, shown=shown, passing=passing, ef_search=ef_search, exact=exact, experience=experience
+        chosen = (
+            choose(serving, k=depth, passing=passing, ef_search=ef_search, exact=exact, experience=experience)
+            if shown is None
+            else choose_further(
+                serving, k=rows, shown=shown, passing=passing, ef_search=ef_search, exact=exact, experience=experience
+            )
         )
+        return with_count(chosen, passing, up_to=up_to)
 
     def explain(self, page: Page, vector: np.ndarray) -> Explanation:
         """How such a search is answered: its strategy and the reason, its settings, its statement, and its plan as it ran. Runs
@@ -400,6 +404,8 @@ def answer_of(page: Page, hits: list[Hit], search_plan: SearchPlan, notices: lis
         notices=notices if why_exact is None else [*notices, why_exact],
         more=None if cursor_after is None or len(hits) < page.k else lambda: cursor_after(len(hits), None),
         cursor_after=cursor_after,
+        passing=search_plan.passing,
+        passing_is_least=search_plan.passing_is_least,
     )
 
 

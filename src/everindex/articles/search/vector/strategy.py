@@ -99,6 +99,12 @@ class SearchPlan:
     leaves_ties: bool = False
     """Equally distant rows may come in any order, since the statement was made for the index."""
 
+    passing: int | None = None
+    """Rows with a vector that pass the filters, as they were counted for the choice; None without filters."""
+
+    passing_is_least: bool = False
+    """Whether there are more, and counting ended there."""
+
     partial: str | None = None
     """The partial index that holds the rows of the filter, whose values stand in the statement then."""
 
@@ -223,6 +229,13 @@ def exact_up_to(serving: Serving, *, k: int) -> int:
     × (all rows) / (passing rows) entries if the filter is independent of the vectors."""
     wanted = _candidates(serving, k=k, fetch=math.ceil(FETCH_FACTOR * k)) or FETCH_FACTOR * k
     return math.isqrt(int(ENTRY_COST[serving.key_type] * wanted * max(serving.estimated_rows, PUSHED_FROM_ROWS)))
+
+
+def with_count(search_plan: SearchPlan, passing: int | None, *, up_to: int) -> SearchPlan:
+    """The plan that says how many rows pass the filters, counted up to `up_to` + 1."""
+    if passing is None:
+        return search_plan
+    return replace(search_plan, passing=min(passing, up_to), passing_is_least=passing > up_to)
 
 
 def counted_up_to(serving: Serving, *, k: int) -> int:
