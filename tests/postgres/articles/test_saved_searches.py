@@ -227,7 +227,7 @@ def test_a_saved_search_of_a_collection_has_its_newest_rows_and_ends_with_the_co
     made = saved.add("otters", "otter", filters={"category": "A"}, mode="keyword", collection="docs")
     assert saved.find("otters") == made
     assert made.as_dict()["collection"] == "docs"
-    assert [hit.key for hit in saved.newest("otters", k=3).hits] == ["6", "4", "2"]
+    assert [hit.key for hit in saved.newest("otters").hits] == ["6", "4", "2", "0"]
     saved.add("all of B", filters={"category": "B"}, collection="docs")
     assert [hit.key for hit in saved.newest("all of B", k=2).hits] == ["7", "5"]
     assert saved.changed_at(made, saved.newest("otters").hits) is not None

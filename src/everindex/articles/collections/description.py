@@ -16,7 +16,6 @@ from everindex.index.recall.proof import Proof, fails
 from everindex.migrate.standing import has_article_schema, prove_revision
 from everindex.pg.connections import Connection
 from everindex.pg.sqlstate import translate_errors
-from everindex.units import count_text
 
 if TYPE_CHECKING:
     from everindex.articles.search.vector.strategy import Serving
@@ -71,7 +70,7 @@ def _rows(connection: Connection, table: CollectionTable) -> dict[str, Any]:
 
 def rows_of(told: dict[str, Any]) -> str:
     """How many rows a described collection has, in words."""
-    rows = count_text(told["rows"], "row")
+    rows = f"{told['rows']:,} {'row' if told['rows'] == 1 else 'rows'}"
     match told["rows_are"]:
         case "counted":
             return rows
