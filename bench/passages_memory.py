@@ -15,6 +15,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -49,21 +50,18 @@ def articles(count: int) -> tuple[list[Article], list[str]]:
     ], texts
 
 
-def served(conninfo: str, texts: list[str]) -> dict[str, float]:
+def served(conninfo: str, texts: list[str], home: Path) -> dict[str, float]:
     """Resident MB of a server after its start and after each kind of search."""
     environment = {**os.environ, "DATABASE_URL": conninfo, "EVERINDEX_KEEP": "off", "EVERINDEX_ACCESS": "local"}
     command = [str(Path(sys.executable).with_name("everindex")), "serve", "--port", "0"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
+    log = home / "serve.log"
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            found = re.search(r"http://\S+", line)
-            if found:
-                break
-        else:
-            raise SystemExit("".join(lines))
+        while not (found := re.search(r"http://\S+", log.read_text(encoding="utf-8"))):
+            if process.poll() is not None:
+                raise SystemExit(log.read_text(encoding="utf-8"))
+            time.sleep(0.2)
         told = {"at the start": resident_mb(process.pid)}
         for mode in MODES:
             for text in texts[:SEARCHES]:
@@ -90,10 +88,10 @@ def main() -> None:
         runner.upgrade(conninfo, wait_seconds=0)
         with connect_instance(conninfo, settings=Settings(EVERINDEX_PASSAGES="off")) as instance:  # type: ignore[call-arg]
             instance.upsert(rows)
-        told["without passages, MB"] = served(conninfo, texts)
+        told["without passages, MB"] = served(conninfo, texts, options.home)
         with connect_instance(conninfo, settings=Settings()) as instance:
             told["passages"] = instance.embed_missing().passages.passages
-        told["with passages, MB"] = served(conninfo, texts)
+        told["with passages, MB"] = served(conninfo, texts, options.home)
     json.dump(told, sys.stdout, indent=1)
 
 
