@@ -90,7 +90,7 @@ class SavedSearches:
         self._connection = connection
         self._collection = collection
 
-    def searched(self, search: SavedSearch) -> Searchable:
+    def _searched(self, search: SavedSearch) -> Searchable:
         """What a saved search is about. Raises CollectionNotFound."""
         return self._articles if search.collection is None else self._collection(search.collection)
 
@@ -128,7 +128,7 @@ class SavedSearches:
             filter=_plain_filter(filters, is_of_articles=collection is None), min_similarity=min_similarity,
             collection=collection,
         )  # fmt: skip
-        searched = self.searched(search)
+        searched = self._searched(search)
         request = newest_request(search, searched.spec)
         if request.text is not None and not _is_unicode(request.text):
             raise QueryInvalid(
@@ -173,7 +173,7 @@ class SavedSearches:
         Raises SavedSearchNotFound, CollectionNotFound, and what `Instance.search` raises.
         """
         search = self.find(name)
-        searched = self.searched(search)
+        searched = self._searched(search)
         found = searched.searches.answer(newest_request(search, searched.spec, k=k))
         return newest_first(found, search, searched.spec, k=k)
 
