@@ -17,6 +17,8 @@ HTTP and the key in logs.
           CursorRefused           cursor-refused
         CollectionInvalid         collection-invalid
         ExtraMissing              extra-missing
+        TargetsInvalid            targets-invalid
+        RolloutRefused            rollout-refused
         IncidentExists            incident-exists
         SavedSearchExists         saved-search-exists
         AccessNotConfigured       access-not-configured
@@ -455,6 +457,18 @@ class ExtraMissing(UsageError, ImportError):
             why=f"importing it failed: {' '.join(str(exc).split())[:300].rstrip('.')}.",
             next_step=f"run  pip install 'everindex[{extra}]'.",
         )
+
+
+class TargetsInvalid(UsageError):
+    """The list of a fleet's targets cannot be read, or names nothing."""
+
+    slug = "targets-invalid"
+
+
+class RolloutRefused(UsageError):
+    """The state file of a rollout is in use, of another rollout, or not one."""
+
+    slug = "rollout-refused"
 
 
 class QueryInapplicable(QueryInvalid):

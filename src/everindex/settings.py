@@ -25,7 +25,9 @@ DEPLOYMENT_WAIT_SECONDS = 60.0
 ENV_FILE = Path(".env")
 
 #: Variables whose value may be in a file named by `<NAME>_FILE`, as with container secrets.
-FILE_VARIABLES = ("DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_URL_READ", "DB_PASSWORD", "OPENAI_API_KEY")
+FILE_VARIABLES = (
+    "DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_URL_READ", "DB_PASSWORD", "OPENAI_API_KEY", "EVERINDEX_TARGETS",
+)  # fmt: skip
 
 
 class SecretFiles(PydanticBaseSettingsSource):
@@ -135,6 +137,9 @@ class Settings(BaseSettings):
     declared: str | None = _named("EVERINDEX_DECLARED", None)
     """The declaration that the commands work on, as `--declared`; None for the one in pyproject.toml, or the articles."""
 
+    targets: SecretStr | None = _named("EVERINDEX_TARGETS", None)
+    """The targets of `everindex fleet` as text, in the form of a file for `--targets`."""
+
     dimensions: int = _named("EVERINDEX_DIMENSIONS", 1536, ge=1, le=16000)
     """Dimensions of `articles.embedding`; read once, by revision 8eadb2079747. After that the column itself decides."""
 
@@ -225,7 +230,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "wait_seconds", "declared", "database_url", "database_url_direct", "database_url_read", "db_host", "db_password",
-        "openai_api_key", "openai_base_url", "embedding_model", "rerank_model", mode="before",
+        "openai_api_key", "openai_base_url", "embedding_model", "rerank_model", "targets", mode="before",
     )  # fmt: skip
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:

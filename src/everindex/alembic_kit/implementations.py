@@ -7,6 +7,7 @@ of the revision does not undo an online statement.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -84,7 +85,8 @@ def _bring_to(operations: Operations, operation: VectorIndexOp, *, replaces: boo
     conninfo = address_of(context)
     with place_of_work(operations, spec, conninfo) as place, reporter_for(context.opts) as reporter:
         if place == "own connections":
-            _deploy(conninfo, spec, replaces=replaces, reporter=reporter)
+            stop = context.opts.get("everindex_stop")
+            _deploy(conninfo, spec, replaces=replaces, reporter=reporter, stop=stop)
         else:
             _make_here(operations.get_bind(), spec, replaces=replaces)
             reporter.say(
@@ -92,14 +94,16 @@ def _bring_to(operations: Operations, operation: VectorIndexOp, *, replaces: boo
             )
 
 
-def _deploy(conninfo: str, spec: IndexSpec, *, replaces: bool, reporter: Reporter) -> None:
+def _deploy(
+    conninfo: str, spec: IndexSpec, *, replaces: bool, reporter: Reporter, stop: threading.Event | None
+) -> None:
     if not replaces:
         # A revision that is run again after tuning must recognise or build the tuned index as the declared one.
         with connect(conninfo, application_name="everindex migrate") as connection:
             spec = as_tuned(connection, spec)
     if is_left_to_keeper(conninfo, spec, reporter=reporter, replaces=replaces):
         return
-    deployed = deploy(conninfo, spec, reporter=reporter, policy=MIGRATE_CHANGED if replaces else MIGRATE)
+    deployed = deploy(conninfo, spec, reporter=reporter, policy=MIGRATE_CHANGED if replaces else MIGRATE, stop=stop)
     if deployed.outcome == "already-there":
         acknowledge(conninfo, spec, reporter=reporter)
     for warning in deployed.warnings:

@@ -227,6 +227,16 @@ COMMANDS = (
         exits={3: "a check failed"},
     ),
     ListedCommand(
+        "fleet",
+        "fleet:fleet",
+        "Run one operation over many databases and schemas: canaries, then waves, one build at a time per server, one report.",
+        "Many databases",
+        exits={
+            1: "a target failed, or the rollout stopped",
+            3: "a target has a finding or steps to run, is named twice, or a server comes near a limit",
+        },
+    ),
+    ListedCommand(
         "measure",
         "measure:measure",
         "Measure recall@k and latency for values of ef_search. Only reads the table; other configurations are "

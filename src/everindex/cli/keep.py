@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -15,8 +13,8 @@ from everindex.articles.background.keeper import article_indexes, article_tasks,
 from everindex.articles.recall_queries import RecallQueries
 from everindex.cli.declared import DeclaredOption, IndexOption, declared_indexes
 from everindex.cli.output import print_json, say, tell
+from everindex.cli.stopped_by_signals import stopped_by_signals
 from everindex.cli.waiting import LongWaitOption, connect_patiently
-from everindex.index.deploy.cancellation import beside
 from everindex.index.keeper.loop import Keeper
 from everindex.index.keeper.round import Round
 from everindex.index.plan.policy import HEAL, KEEP
@@ -87,7 +85,7 @@ def keep(
         )
         with connect_patiently(conninfo, settings, wait, deploys=True) as connection:
             list(wanted(connection))  # an impossible declaration is reported before the keeper starts
-        with _stopped_by_signals(stop):
+        with stopped_by_signals(stop):
             if once:
                 raise typer.Exit(_one_round(keeper, stop, as_json))
             tell(f"everindex maintains the indexes of {address.describe(conninfo)}  (Ctrl-C stops it)")
@@ -113,20 +111,3 @@ def _one_round(keeper: Keeper, stop: threading.Event, as_json: bool) -> int:
         return FAILED
     is_left = round_.role != "leads" or round_.findings or any(each.outcome == "being-built" for each in round_.indexes)
     return FINDINGS_LEFT if is_left else 0
-
-
-class _stopped_by_signals:  # noqa: N801 reads as a word of the with statement
-    """Inside the block, SIGTERM and Ctrl-C set the event; the keeper then cleans up and ends by itself."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._set) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _set(self, number: int, frame: FrameType | None) -> None:
-        beside(self._stop.set)

@@ -43,7 +43,8 @@ def keep_declared(
                 if steps and is_left_to_keeper(conninfo, spec, reporter=reporter):
                     continue
                 if steps:
-                    for warning in deploy(conninfo, spec, policy=MIGRATE, reporter=reporter).warnings:
+                    stop = attributes.get("everindex_stop")
+                    for warning in deploy(conninfo, spec, policy=MIGRATE, reporter=reporter, stop=stop).warnings:
                         reporter.say(f"warning: {warning}")
                     continue
                 for other in indexes_beside(spec, observed):

@@ -117,7 +117,7 @@ def _run(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_head: At
         if _command(context.config) == "current" and "everindex_conninfo" not in attributes:
             _log_current(conninfo, context.config)
         return
-    with _migration_lock(conninfo):
+    with _migration_lock(conninfo, attributes):
         with connect(conninfo) as connection:
             standing = read_standing(connection)
             require_known(standing)
@@ -147,14 +147,20 @@ def _log_current(conninfo: str, config: Config) -> None:
             )
 
 
-def _migration_lock(conninfo: str) -> AbstractContextManager[None]:
+def _migration_lock(conninfo: str, attributes: dict[str, Any]) -> AbstractContextManager[None]:
     return advisory_lock(
         conninfo,
         "migrate",
+<<<<<<< HEAD
         wait_seconds=LOCK_WAIT_SECONDS,
         on_wait=lambda holder: log.warning(
             "waiting: another process is migrating this database: %s", holder, extra={"event": "migration-awaited"}
         ),
+=======
+        wait_seconds=attributes.get("everindex_lock_wait_seconds", LOCK_WAIT_SECONDS),
+        stop=attributes.get("everindex_stop"),
+        on_wait=lambda holder: log.warning("waiting: another process is migrating this database: %s", holder),
+>>>>>>> 1099f43 (Many databases are migrated, deployed and verified by one command, in waves)
     )
 
 
@@ -181,6 +187,7 @@ def _migrate(context: Any, conninfo: str, *, is_reading: bool = False) -> None:
             transaction_per_migration=True,
             everindex_conninfo=conninfo,
             everindex_reporter=context.config.attributes.get("everindex_reporter"),
+            everindex_stop=context.config.attributes.get("everindex_stop"),
         )
         try:
             with context.begin_transaction():
@@ -228,7 +235,7 @@ def _attached(context: Any, conninfo: str, declared: Sequence[IndexSpec], at_hea
         if attributes.get("everindex_attach", False):
             require_of_an_application(connection)
         require_attachable(connection, declared)
-    with _migration_lock(conninfo):
+    with _migration_lock(conninfo, attributes):
         record_attachment(conninfo, declared)
         keep_declared(attributes, conninfo, declared, is_attached=True)
         with reporter_for(attributes) as reporter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from typing import TYPE_CHECKING
 
 from everindex.errors import ChainBroken, RevisionNotFound
@@ -30,12 +31,25 @@ def attach(conninfo: str, *, wait_seconds: float = 60.0, reporter: Reporter | No
 
 
 def upgrade(
-    conninfo: str, revision: str = "head", *, wait_seconds: float = 60.0, reporter: Reporter | None = None
+    conninfo: str,
+    revision: str = "head",
+    *,
+    wait_seconds: float = 60.0,
+    reporter: Reporter | None = None,
+    lock_wait_seconds: float | None = None,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Waits for the server, then applies the migrations up to `revision`; at head it also repairs the declared indexes."""
+    """Waits for the server, then applies the migrations up to `revision`; at head it also repairs the declared indexes.
+
+    `lock_wait_seconds` limits the wait for another process that migrates the database (LockNotObtained); `stop` ends the wait, or
+    the build of an index, as it ends a deploy.
+    """
     from alembic import command
 
     config = _config(conninfo, "upgrade", wait_seconds=wait_seconds, reporter=reporter)
+    config.attributes.update(everindex_stop=stop)
+    if lock_wait_seconds is not None:
+        config.attributes.update(everindex_lock_wait_seconds=lock_wait_seconds)
     with _alembic_errors_translated(config):
         command.upgrade(config, revision)
 
