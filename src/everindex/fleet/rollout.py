@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -74,7 +73,7 @@ class _Rollout:
     conditions: dict[str, Condition]
     results: dict[str, TargetResult]
     works: dict[str, Work]
-    building: defaultdict[str | None, threading.Lock]
+    building: dict[str | None, threading.Lock]
     """One lock for each real server."""
 
     closed: str | None = None
@@ -93,7 +92,7 @@ def run(
     began, started = datetime.now(UTC), time.monotonic()
     rollout = _Rollout(
         orders=orders, pace=pace, state=state, observer=observer, stop=stop, conditions={}, results={}, works={},
-        building=defaultdict(threading.Lock),
+        building={},
     )  # fmt: skip
     _inspect_all(rollout, targets)
     is_changing = orders.verb in CHANGING
@@ -137,6 +136,7 @@ def _inspect_all(rollout: _Rollout, targets: Sequence[Target]) -> None:
                 next_step="remove one of the two targets.",
             )
         rollout.conditions[target.name] = condition
+        rollout.building.setdefault(condition.server, threading.Lock())
     rollout.observer.inspected(len(targets), len({one.server for one in rollout.conditions.values()} - {None}))
 
 
