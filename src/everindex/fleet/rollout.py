@@ -97,8 +97,9 @@ def run(
     _inspect_all(rollout, targets)
     is_changing = orders.verb in CHANGING
     waves = make_waves(targets, canaries=pace.canaries, size=pace.wave_size) if is_changing else (tuple(targets),)
+    has_canaries = is_changing and (pace.canaries > 0 or any(target.is_canary for target in targets))
     for number, wave in enumerate(waves, 1):
-        _run_wave(rollout, wave, number, is_canary_wave=is_changing and number == 1 and len(waves) > 1)
+        _run_wave(rollout, wave, number, is_canary_wave=has_canaries and number == 1)
         if rollout.closed is not None or stop.is_set():
             break
     is_interrupted = stop.is_set()

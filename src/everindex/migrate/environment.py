@@ -151,16 +151,11 @@ def _migration_lock(conninfo: str, attributes: dict[str, Any]) -> AbstractContex
     return advisory_lock(
         conninfo,
         "migrate",
-<<<<<<< HEAD
-        wait_seconds=LOCK_WAIT_SECONDS,
+        wait_seconds=attributes.get("everindex_lock_wait_seconds", LOCK_WAIT_SECONDS),
+        stop=attributes.get("everindex_stop"),
         on_wait=lambda holder: log.warning(
             "waiting: another process is migrating this database: %s", holder, extra={"event": "migration-awaited"}
         ),
-=======
-        wait_seconds=attributes.get("everindex_lock_wait_seconds", LOCK_WAIT_SECONDS),
-        stop=attributes.get("everindex_stop"),
-        on_wait=lambda holder: log.warning("waiting: another process is migrating this database: %s", holder),
->>>>>>> 1099f43 (Many databases are migrated, deployed and verified by one command, in waves)
     )
 
 
