@@ -131,6 +131,12 @@ def fleet(
 ) -> None:
     settings = read_settings()
     operation = _verb_of(verb)
+    if operation == "migrate" and declared is not None:
+        raise UsageError(
+            "--declared and migrate cannot be combined.",
+            why="it runs everindex's own migrations, and those databases belong to another application.",
+            next_step="run  everindex fleet deploy --declared … , which builds its indexes.",
+        )
     for path in report or ():
         require_suffix(path)
     orders = Orders(

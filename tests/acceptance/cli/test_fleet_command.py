@@ -45,6 +45,7 @@ def test_what_cannot_be_used_is_refused_before_any_database_is_touched(tmp_path:
     three_lines(everindex("fleet", "deploy"), "bad-input", status=2)
     three_lines(everindex("fleet", "destroy", "--targets", str(file)), "bad-input", status=2)
     three_lines(everindex("fleet", "status", "--targets", str(tmp_path / "none.csv")), "bad-input", status=2)
+    three_lines(everindex("fleet", "migrate", "--targets", str(file), "--declared", "x.json"), "bad-input", status=2)
     assert [path.name for path in tmp_path.iterdir()] == ["targets.csv"]
 
 
