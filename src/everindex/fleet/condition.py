@@ -24,7 +24,7 @@ from everindex.migrate.standing import Standing, read_standing
 from everindex.pg.capabilities import Capabilities, look, require_pgvector, require_postgres, version_text
 from everindex.pg.connections import Connection, connect
 from everindex.pg.locks import holder_of
-from everindex.pg.sqlstate import translate_errors
+from everindex.pg.sqlstate import statement_error, translate_errors
 
 Kind = Literal[
     "unusable", "unreachable", "refused", "database-missing", "server-too-old", "read-only", "extension-missing",
@@ -59,6 +59,9 @@ class Condition:
 
     server: str | None = None
     """The identity of the real server; None if it could not be asked."""
+
+    started: str | None = None
+    """The moment of the server's start, which every role may read: targets that share it share the server."""
 
     database_oid: int | None = None
     schema: str | None = None
@@ -98,7 +101,7 @@ def inspect(target: Target, *, wait_seconds: float, is_ours: bool) -> Condition:
 
 
 def _read(connection: Connection, target: Target, found: Capabilities, *, address: str, is_ours: bool) -> Condition:
-    server = server_identity(connection)
+    server, started = server_identity(connection)
     with translate_errors("inspecting a target"):
         row = connection.execute(
             "SELECT d.oid::bigint, current_schema(), current_setting('transaction_read_only') = 'on' "
@@ -107,7 +110,8 @@ def _read(connection: Connection, target: Target, found: Capabilities, *, addres
     assert row is not None
     kind, sentence, next_step, slug = _kind(connection, target, found, is_read_only=row[2], is_ours=is_ours)
     return Condition(
-        kind=kind, sentence=sentence, next_step=next_step, slug=slug, conninfo=address, server=server, database_oid=row[0],
+        kind=kind, sentence=sentence, next_step=next_step, slug=slug, conninfo=address, server=server, started=started,
+        database_oid=row[0],
         schema=target.schema or row[1], is_standby=found.is_standby,
         versions=f"PostgreSQL {found.server_version}, pgvector {version_text(found.extension_version)}",
     )  # fmt: skip
@@ -188,25 +192,26 @@ def version_of_extension(found: Capabilities) -> str:
     return f"with pgvector {version_text(found.extension_version)}"
 
 
-def server_identity(connection: Connection) -> str:
-    """The identity of the real server: the system identifier, which a server keeps behind every address and after restarts.
+def server_identity(connection: Connection) -> tuple[str, str]:
+    """The identity of the real server, and the moment of its start: the system identifier, which a server keeps behind every address and after restarts.
 
     Where the role may not read it, the moment of the server's start, to the microsecond: the same for every address until the
     server is restarted.
     """
-    try:
-        row = connection.execute("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").fetchone()
-        assert row is not None
-        return str(row[0])
-    except psycopg.Error as exc:
-        if exc.sqlstate not in ("42501", "42883"):
-            raise
     with translate_errors("identifying the server"):
         row = connection.execute(
             "SELECT 'started-' || (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
         ).fetchone()
     assert row is not None
-    return str(row[0])
+    started = str(row[0])
+    try:
+        row = connection.execute("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").fetchone()
+    except psycopg.Error as exc:
+        if exc.sqlstate not in ("42501", "42883"):
+            raise statement_error(exc, doing="identifying the server") from exc
+        return started, started
+    assert row is not None
+    return str(row[0]), started
 
 
 def _use_schema(connection: Connection, schema: str, extension_schema: str | None) -> None:

@@ -125,9 +125,12 @@ def _inspect_all(rollout: _Rollout, targets: Sequence[Target]) -> None:
     with pool:
         found = list(pool.map(look, targets))
     first: dict[tuple[str, int, str | None], str] = {}
+    # A role may read the identifier in one database of a server and not in another.
+    known = {one.started: one.server for one in found if one is not None and one.server != one.started}
     for target, condition in zip(targets, found, strict=True):
         if condition is None:
             continue
+        condition = replace(condition, server=known.get(condition.started, condition.server))
         same = None if condition.identity is None else first.setdefault(condition.identity, target.name)
         if same is not None and same != target.name:
             condition = replace(

@@ -291,6 +291,8 @@ def _reporter(work: Work) -> Reporter:
     def say(text: str) -> None:
         if text.startswith("warning: "):
             work.warnings.append(text.removeprefix("warning: "))
+        elif work.orders.verb == "migrate" and text.startswith("built index"):
+            work.did.append(text)
 
     return Reporter(say=say, notice=lambda text: None)
 
