@@ -193,10 +193,10 @@ def version_of_extension(found: Capabilities) -> str:
 
 
 def server_identity(connection: Connection) -> tuple[str, str]:
-    """The identity of the real server, and the moment of its start: the system identifier, which a server keeps behind every address and after restarts.
+    """The identity of the real server, and the moment of its start to the microsecond.
 
-    Where the role may not read it, the moment of the server's start, to the microsecond: the same for every address until the
-    server is restarted.
+    The identity is the system identifier, which a server keeps behind every address and after restarts; where the role may not
+    read it, the moment of the start.
     """
     with translate_errors("identifying the server"):
         row = connection.execute(
