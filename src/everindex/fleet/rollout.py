@@ -188,6 +188,8 @@ def _work_on(rollout: _Rollout, target: Target, wave: int) -> TargetResult:
             result = _performed(rollout, work)
     except DeployStopped as exc:
         result = _failure(work, exc, outcome="stopped")
+    except LockNotObtained as exc:
+        result = _failure(work, exc, outcome="stopped" if rollout.stop.is_set() else "failed")
     except EverindexError as exc:
         result = _failure(work, exc)
     except psycopg.Error as exc:
