@@ -307,11 +307,11 @@ class Instance(Searchable):
         return self.writer.keys_to_embed(overwrite_unrecorded=overwrite_unrecorded)
 
     def check_vectors(
-        self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
+        self, *, repair: bool = True, on_rows: Callable[[int], None] | None = None
     ) -> stored_vectors.Compared:
-        """Compares every vector of the current model with its text and, if `mends`, replaces those made from another
+        """Compares every vector of the current model with its text and, with `repair`, replaces those made from another
         text. Raises UsageError for a model behind an endpoint."""
-        return self.writer.check_vectors(mends=mends, on_rows=on_rows)
+        return self.writer.check_vectors(repair=repair, on_rows=on_rows)
 
     # --- models of the vectors ----------------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ def shell_named(value: str) -> str:
     raise UsageError(
         "there is no completion for this shell." if value == _OWN else f"there is no completion for {value}.",
         why=f"there is one for {', '.join(SHELLS)}"
-        + (f"; this is {shell or 'none that can be seen'}." if value == _OWN else "."),
+        + (f"; this is {shell or 'no shell that can be detected'}." if value == _OWN else "."),
         next_step="name one of these after the option: everindex --show-completion zsh",
     )
 

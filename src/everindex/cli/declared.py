@@ -1,7 +1,7 @@
 """The declared indexes that a command works on: those of the articles and collections, or those of another application.
 
 Configured by `--declared`, otherwise EVERINDEX_DECLARED, otherwise `declared` under `[tool.everindex]` in the
-pyproject.toml of the working directory; an empty value stands for the articles. Without any of these, the articles'
+pyproject.toml of the working directory; an empty value means the articles. Without any of these, the articles'
 indexes are used in a database that has the article schema, and those of its collections; in any other, nothing is declared.
 """
 

@@ -30,11 +30,11 @@ def delete(
         str | None, typer.Option("--where", metavar="JSON", help="Only rows that pass this filter.")
     ] = None,
     is_expired: Annotated[
-        bool, typer.Option("--expired", help="Instead: the rows that have expired (everindex expire, or expires).")
+        bool, typer.Option("--expired", help="Delete the expired rows instead (everindex expire, or expires).")
     ] = False,
     orphans: Annotated[
         bool,
-        typer.Option("--orphans", help="Instead of rows: what is recorded about rows that something else has deleted."),
+        typer.Option("--orphans", help="Delete only records about rows that were deleted outside everindex."),
     ] = False,
     collection: CollectionOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows.")] = False,
@@ -75,13 +75,13 @@ def _confirm(count: int, *, yes: bool) -> None:
         return
     raise UsageError(
         f"{count_text(count, 'row')} would be deleted.",
-        why="a deletion cannot be undone, and nobody has confirmed it.",
+        why="a deletion cannot be undone, and this one was not confirmed.",
         next_step="run it again with --yes , or with --dry-run to count only.",
     )
 
 
 def _delete_orphans(wait: float | None, *, dry_run: bool, as_json: bool, is_alone: bool) -> None:
-    """Needs no confirmation: nothing that somebody has stored goes."""
+    """Needs no confirmation: no stored row is removed."""
     if not is_alone:
         raise UsageError(
             "--orphans takes no keys, filters or collection.",

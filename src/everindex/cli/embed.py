@@ -46,12 +46,12 @@ def embed(
         result: dict[str, Any] = {"model": model}
         if check:
             with row_progress("comparing") as advance:
-                compared = instance.check_vectors(mends=not dry_run, on_rows=advance)
-            result |= {"compared": compared.rows, "of_other_text": compared.other, "mended": compared.mended}
+                compared = instance.check_vectors(repair=not dry_run, on_rows=advance)
+            result |= {"compared": compared.rows, "of_other_text": compared.other, "re_embedded": compared.re_embedded}
             if not as_json:
                 say(f"{count_text(compared.rows, 'vector')} compared with the text, {compared.other} did not match")
-                if compared.mended:
-                    say(f"  {compared.mended} re-embedded")
+                if compared.re_embedded:
+                    say(f"  {compared.re_embedded} re-embedded")
         queue = target.writer.keys_to_embed(overwrite_unrecorded=overwrite_unrecorded)
         waiting = len(queue)
         if dry_run:

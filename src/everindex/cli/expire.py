@@ -1,4 +1,4 @@
-"""`everindex expire`: sets the moment from which on articles are not found any more, or takes it back."""
+"""`everindex expire`: sets when articles expire, from when on no search finds them, or clears it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def expire(
             "--at", metavar="MOMENT", help="ISO-8601: 2027-01-31, or 2027-01-31T12:00:00+01:00. Without a zone UTC."
         ),
     ] = None,
-    never: Annotated[bool, typer.Option("--never", help="Take it back: the articles stay.")] = False,
+    never: Annotated[bool, typer.Option("--never", help="Clear it: the articles do not expire.")] = False,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:

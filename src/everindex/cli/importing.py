@@ -63,7 +63,10 @@ def import_articles(
         typer.Option("--most-removed", help="Share of its articles that --sync-source removes at most.", min=0, max=1),
     ] = MOST_REMOVED,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --sync-source: store nothing, remove nothing, show what would go.")
+        bool,
+        typer.Option(
+            "--dry-run", help="With --sync-source: store nothing, remove nothing, show what would be removed."
+        ),
     ] = False,
     wait: WaitOption = None,
     as_json: JsonOption = False,

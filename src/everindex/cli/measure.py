@@ -58,12 +58,12 @@ def measure(
         budget = Budget(k=k, queries=queries, sample_rows=sample, max_seconds=max_seconds)
         found = [survey(conninfo, spec, budget=budget, say=tell) for spec in specs]
         with connect(conninfo, application_name="everindex measure") as connection:
-            kept = [curve_history.keep(connection, each) for each in found if each.curves]
+            recorded = [curve_history.keep(connection, each) for each in found if each.curves]
     for each in found:
         if svg is not None:
             _draw(each, svg, floor=settings.recall_floor)
     if as_json:
-        print_json({"measured": [each.as_dict() for each in found], "is_kept": bool(kept) and all(kept)})
+        print_json({"measured": [each.as_dict() for each in found], "is_kept": bool(recorded) and all(recorded)})
         return
     for each in found:
         print_survey(each)

@@ -272,7 +272,7 @@ def _shortened(text: str) -> str:
 
 
 def _passage(passage: Passage) -> str:
-    """The best passage of the whole text, and where it stands."""
+    """The best passage of the whole text, and its place in it."""
     part = passage.text if passage.snippet is None else html.unescape(re.sub("</?mark>", "", passage.snippet))
     line = " ".join(part.split())
     shown = line if len(line) <= MOST_PASSAGE_CHARACTERS else f"{line[:MOST_PASSAGE_CHARACTERS].rstrip()} …"

@@ -66,9 +66,9 @@ def status(
     result = Verification(proofs=tuple(proofs), notes=notes)
     if as_json:
         where = {"server": server, "database": address.describe(found_at.direct)}
-        told: dict[str, Any] = {"collections": collections} if collections else {}
-        told |= {} if texts is None else {"whole_texts": texts.as_dict()}
-        print_json(where | ({} if reads is None else {"reads": reads.as_dict()}) | told | result.as_dict())
+        extra: dict[str, Any] = {"collections": collections} if collections else {}
+        extra |= {} if texts is None else {"whole_texts": texts.as_dict()}
+        print_json(where | ({} if reads is None else {"reads": reads.as_dict()}) | extra | result.as_dict())
     else:
         say(f"{server}, {address.describe(found_at.direct)}")
         if reads is not None:

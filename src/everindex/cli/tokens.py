@@ -23,7 +23,7 @@ def token(
         list[str] | None,
         typer.Argument(
             metavar="[list | create NAME | revoke NAME]",
-            help="create: make a token and print it, once. revoke: servers refuse it within seconds. list: which there are.",
+            help="create: make a token and print it, once. revoke: servers refuse it within seconds. list: lists all.",
         ),
     ] = None,
     scope: Annotated[

@@ -27,7 +27,7 @@ def user(
         typer.Argument(
             metavar="[list | create NAME | password NAME | remove NAME]",
             help="create: asks for a password, or reads it from stdin. password: sets another one and ends all sessions. "
-            "remove: and end all sessions. list: which there are.",
+            "remove: removes the account and ends all its sessions. list: lists all.",
         ),
     ] = None,
     scope: Annotated[

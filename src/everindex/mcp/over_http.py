@@ -1,6 +1,6 @@
 """The MCP server over streamable HTTP, for those who may read: the same tokens, modes and hosts as the web application's.
 
-A request needs a token of scope `read`, unless nobody is asked (docs/decisions/0028); sessions of the pages are not taken.
+A request needs a token of scope `read`, unless access is open (docs/decisions/0028); sessions of the pages are not taken.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ try:
 except ImportError as exc:
     raise ExtraMissing("mcp", package="mcp", exc=exc) from exc
 
-#: Hits of one answer: what follows would fill the context of a model and not help it.
+#: Hits of one answer: more would fill the context of a model without helping it.
 MAX_HITS = 50
 #: Characters of a text column in an answer.
 MAX_TEXT_CHARS = 20_000
@@ -47,7 +47,7 @@ INSTRUCTIONS = (
 Text = Annotated[str, Field(description="What to search for, in natural language.")]
 Hits = Annotated[int, Field(ge=1, le=MAX_HITS, description="How many hits.")]
 Key = Annotated[str, Field(description="What identifies it: the uri of an article, the key of a row.")]
-Name = Annotated[str | None, Field(description="A collection; left out for the articles.")]
+Name = Annotated[str | None, Field(description="A collection; omit it for the articles.")]
 Filter = Annotated[
     dict[str, Any] | None,
     Field(description='Only rows for which this holds, e.g. {"year": {"$gte": 2024}, "topic": {"$in": ["a", "b"]}}.'),

@@ -312,7 +312,7 @@ def test_the_text_that_was_embedded_may_be_another(fresh: Instance, form: str) -
     agreement = fresh.declare_model("static").agreement
     made = TEXT_FORMS[agreement.form]("the one", "and another")
     assert sorted(made.split()) == sorted(TEXT_FORMS[form]("the one", "and another").split())
-    assert fresh.check_vectors(mends=False).declared_other == 0
+    assert fresh.check_vectors(repair=False).declared_other == 0
 
 
 def test_another_model_is_refused_with_the_figures_of_each_text(fresh: Instance) -> None:
@@ -386,10 +386,10 @@ def test_vectors_that_come_after_a_declaration_are_compared_by_a_check(fresh: In
         "INSERT INTO articles (uri, title, embedding) SELECT 'later', 'tiger', embedding FROM articles WHERE uri = "
         "'u3'",
     )
-    found = fresh.check_vectors(mends=False)
-    assert (found.declared, found.declared_other, found.mended) == (13, 1, 0)
-    assert fresh.check_vectors().mended == 1
-    assert fresh.check_vectors(mends=False).other == 0
+    found = fresh.check_vectors(repair=False)
+    assert (found.declared, found.declared_other, found.re_embedded) == (13, 1, 0)
+    assert fresh.check_vectors().re_embedded == 1
+    assert fresh.check_vectors(repair=False).other == 0
     assert ask(fresh, "SELECT uri FROM everindex_meta.embedding_record") == [("later",)]
 
 
@@ -397,7 +397,7 @@ def test_a_vector_of_another_text_is_found_and_made_anew(fresh: Instance) -> Non
     fresh.upsert([{"uri": uri, "title": title, "summary": summary} for uri, title, summary in texts(12)])
     change(fresh, "UPDATE articles SET title = 'a harbour at night' WHERE uri IN ('u1', 'u2')")
     found = fresh.check_vectors()
-    assert (found.recorded, found.recorded_other, found.mended) == (12, 2, 2)
+    assert (found.recorded, found.recorded_other, found.re_embedded) == (12, 2, 2)
     assert fresh.check_vectors().other == 0
 
 

@@ -71,7 +71,7 @@ def test_vectors_of_another_text_are_told_until_they_are_made_anew(articles: Ins
     assert (found.status, found.sentence[:8]) == ("finding", "2 of 40 ")
     assert found.fix is not None
     assert "everindex embed --check" in found.fix.advice
-    assert articles.check_vectors().mended == 2
+    assert articles.check_vectors().re_embedded == 2
     assert answers(articles)[OTHER_TEXT].status == "good"
 
 

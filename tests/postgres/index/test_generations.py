@@ -435,14 +435,14 @@ def test_evidence_against_the_serving_index_replaces_it_once_by_the_same_definit
 def test_a_proven_successor_takes_the_declared_name_when_nothing_has_it(items: str) -> None:
     run(items, DECLARED.replace(NAME, NEXT))
     old = oids(items)[NEXT]
-    assert heal(items, SPEC).outcome == "mended"
+    assert heal(items, SPEC).outcome == "repaired"
     assert oids(items) == {NAME: old}
 
 
 def test_a_previous_generation_takes_the_declared_name_when_nothing_has_it(items: str) -> None:
     run(items, DECLARED.replace(NAME, PREVIOUS))
     old = oids(items)[PREVIOUS]
-    assert heal(items, SPEC).outcome == "mended"
+    assert heal(items, SPEC).outcome == "repaired"
     assert oids(items) == {NAME: old}
 
 
@@ -451,7 +451,7 @@ def test_a_hidden_previous_generation_is_shown_again_when_it_takes_the_declared_
     old = oids(items)[NAME]
     heal(items, OTHER_M)
     run(items, f"DROP INDEX {NAME}")
-    assert heal(items, SPEC).outcome == "mended"
+    assert heal(items, SPEC).outcome == "repaired"
     assert oids(items) == {NAME: old}
     assert state(items) == [(NAME, True)]
     assert comment_on(items, NAME) is None
@@ -476,7 +476,7 @@ def test_a_valid_successor_of_an_interrupted_deploy_is_not_built_again(items: st
 
 def test_a_successor_of_a_declaration_that_has_changed_since_is_dropped(items: str) -> None:
     run(items, DECLARED, DECLARED.replace(NAME, NEXT) + " WITH (m = 6)")
-    assert heal(items, SPEC).outcome == "mended"
+    assert heal(items, SPEC).outcome == "repaired"
     assert state(items) == [(NAME, True)]
 
 
@@ -509,7 +509,7 @@ def test_the_rest_of_a_failed_reindex_is_dropped_by_who_tidies_and_left_alone_by
     assert deploy(items, SPEC).outcome == "already-there"
     assert state(items) == [(NAME, True), (rest, False)]
     with served_at_every_moment(items, COSINE):
-        assert heal(items, SPEC).outcome == "mended"
+        assert heal(items, SPEC).outcome == "repaired"
     assert state(items) == [(NAME, True)]
 
 
@@ -517,14 +517,14 @@ def test_duplicates_are_dropped_by_who_tidies_and_left_alone_by_others(items: st
     run(items, DECLARED, DECLARED.replace(NAME, "by_hand"), DECLARED.replace(NAME, "other") + " WITH (m = 8)")
     assert deploy(items, SPEC).outcome == "already-there"
     assert state(items) == [("by_hand", True), (NAME, True), ("other", True)]
-    assert heal(items, SPEC).outcome == "mended"
+    assert heal(items, SPEC).outcome == "repaired"
     assert state(items) == [(NAME, True), ("other", True)]
 
 
 def test_a_duplicate_takes_the_declared_name_where_nothing_has_it_and_others_of_its_kind_go(items: str) -> None:
     run(items, DECLARED.replace(NAME, "by_hand"), DECLARED.replace(NAME, "by_hand_too"))
     before = oids(items)
-    assert heal(items, SPEC).outcome == "mended"
+    assert heal(items, SPEC).outcome == "repaired"
     assert oids(items) == {NAME: before["by_hand"]}
 
 

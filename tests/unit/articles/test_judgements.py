@@ -50,8 +50,8 @@ def test_keys_grades_and_ids_are_read(tmp_path: Path) -> None:
         ('{"query": "x", "relevant": {"a": true}}', "grade True"),
         ('{"query": "x", "relevant": [null]}', "not a key"),
         ('{"query": "x", "relevant": ["a"], "revelant": ["b"]}', "unknown member 'revelant'"),
-        ('{"query": "zip", "relevant": ["a"]}', "line 1 already"),
-        ('{"query": "x", "relevant": ["a"], "id": "1"}', "line 1 already"),
+        ('{"query": "zip", "relevant": ["a"]}', "already in line 1"),
+        ('{"query": "x", "relevant": ["a"], "id": "1"}', "already in line 1"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, line: str, why: str) -> None:

@@ -1,6 +1,6 @@
 """Judged queries: texts, and the keys of what answers them, from JSON lines or from TREC's two files.
 
-A file is read whole or refused with the line at fault. Whether a key is in the table is not known here.
+A file is read whole or refused with the faulty line. Whether a key is in the table is not known here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class JudgedQuery:
     id: str
     text: str
     grades: Mapping[str, int]
-    """Key as text → grade; 0 says that it was looked at and does not answer. At least one is above 0."""
+    """Key as text → grade; 0 says that it was judged and is not relevant. At least one is above 0."""
 
     line: int
 
@@ -135,12 +135,12 @@ def _trec(path: Path, topics: Sequence[tuple[int, str]], qrels: Path, judged: Se
 
 
 def _require_distinct(path: Path, queries: Sequence[JudgedQuery]) -> None:
-    seen: dict[str, int] = {}
+    first_line: dict[str, int] = {}
     for query in queries:
         for what in (f"id {query.id}", f"text {query.text[:80]!r}"):
-            if what in seen:
-                raise _refused(path, query.line, f"the {what} stands in line {seen[what]} already")
-            seen[what] = query.line
+            if what in first_line:
+                raise _refused(path, query.line, f"the {what} is already in line {first_line[what]}")
+            first_line[what] = query.line
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A system against the baseline, on the same queries: the mean of the differences, and how sure it is."""
+    """A system against the baseline, on the same queries: the mean of the differences, and its confidence interval."""
 
     system: str
     baseline: str
@@ -57,7 +57,7 @@ class Comparison:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return self.difference.low > 0 or self.difference.high < 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Comparison:
 
 
 def measure_names(k: int) -> tuple[str, str, str]:
-    """What is measured of the first k: the first of them decides comparisons."""
+    """The measures of the first k; comparisons use the first one."""
     return f"nDCG@{k}", f"MRR@{k}", f"recall@{k}"
 
 
@@ -93,7 +93,7 @@ def measure(queries: Sequence[JudgedQuery], rankings: Mapping[str, Sequence[str]
 
 
 def estimate(values: Values) -> Estimate:
-    """The mean of the values and its interval; of one query the interval is the value."""
+    """The mean of the values and its interval; for a single query, the interval is the value itself."""
     mean = float(values.mean())
     if len(values) < 2 or np.ptp(values) == 0:
         return Estimate(mean=mean, low=mean, high=mean)

@@ -40,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Everything that one evaluation found."""
+    """The result of one evaluation."""
 
     judgements: Judgements
     k: int
@@ -50,7 +50,7 @@ class Evaluation:
 
     baseline: str
     unknown: tuple[str, ...]
-    """Judged keys that the table does not have: they stay in the judgements, and nothing can find them."""
+    """Judged keys that the table does not have: they still count as relevant, and no search can find them."""
 
     unfindable: int
     """Queries all of whose relevant keys are unknown."""
@@ -107,7 +107,7 @@ def evaluate(
     on_system: Callable[[System], None] | None = None,
 ) -> Evaluation:
     """Runs every query through every system and measures the first k. `baseline` is the name of the system that the others are
-    compared with; None: the first. Reads only. Raises UsageError for a name that is none, and what searches and models raise.
+    compared with; None: the first. Reads only. Raises UsageError for an unknown name, and what searches and models raise.
     """
     names = [system.name for system in systems]
     chosen = baseline or names[0]

@@ -145,10 +145,10 @@ class ArticleWriter(CollectionWriter):
             return delete_orphans(connection, read_table(connection), is_dry_run=is_dry_run)
 
     def check_vectors(
-        self, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
+        self, *, repair: bool = True, on_rows: Callable[[int], None] | None = None
     ) -> stored_vectors.Compared:
         """As `Instance.check_vectors`."""
         with self._writer() as connection:
-            done = stored_vectors.check_all(connection, self._query_embedder.embedder, mends=mends, on_rows=on_rows)
+            done = stored_vectors.check_all(connection, self._query_embedder.embedder, repair=repair, on_rows=on_rows)
         self._forget_after_write(are_recorded=True)
         return done

@@ -43,7 +43,7 @@ class Compared:
 
     declared: int = 0
     declared_other: int = 0
-    mended: int = 0
+    re_embedded: int = 0
 
     @property
     def other(self) -> int:
@@ -81,9 +81,9 @@ def require_repeatable(embedder: Embedder) -> None:
 
 
 def check_all(
-    connection: Connection, embedder: Embedder, *, mends: bool = True, on_rows: Callable[[int], None] | None = None
+    connection: Connection, embedder: Embedder, *, repair: bool = True, on_rows: Callable[[int], None] | None = None
 ) -> Compared:
-    """Compares every vector of the model with its text and, with `mends`, replaces those made from another text. Can be
+    """Compares every vector of the model with its text and, with `repair`, replaces those made from another text. Can be
     interrupted at any point: finished work is kept. Raises UsageError for a remote model."""
     require_repeatable(embedder)
     table = read_table(connection)
@@ -94,7 +94,7 @@ def check_all(
     ):
         after = rows[-1].uri
         wrong = _compare(rows, embedder, total)
-        if mends and wrong:
+        if repair and wrong:
             own = [text_of(OWN_FORM, row.title, row.summary) for row in wrong]
             embedded = embedder.embed(own)
             new = [
@@ -102,7 +102,7 @@ def check_all(
                 for i, row in enumerate(wrong)
                 if i not in embedded.failures
             ]
-            total.mended += set_vectors(connection, table, new, model=embedder.model)
+            total.re_embedded += set_vectors(connection, table, new, model=embedder.model)
         if on_rows is not None:
             on_rows(len(rows))
     return total

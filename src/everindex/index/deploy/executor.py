@@ -66,8 +66,8 @@ MORE_ROUNDS = 8
 class Deployed:
     """The result of a deploy."""
 
-    outcome: Literal["already-there", "built", "rebuilt", "replaced", "mended"]
-    """mended: nothing was built, but something was renamed, attached or dropped."""
+    outcome: Literal["already-there", "built", "rebuilt", "replaced", "repaired"]
+    """repaired: nothing was built, but something was renamed, attached or dropped."""
 
     build_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
@@ -203,13 +203,13 @@ def _finished(deployment: Deployment, connection: Connection, plan: Plan, observ
             restore_words(connection, deployment.spec, _words_before(deployment, connection))
     for beside in indexes_beside(deployment.spec, observed):
         deployment.warn(f"{beside.sentence}; {beside.advice}")
-    outcome: Literal["already-there", "built", "rebuilt", "replaced", "mended"] = "already-there"
+    outcome: Literal["already-there", "built", "rebuilt", "replaced", "repaired"] = "already-there"
     if deployment.has_swapped:
         outcome = "replaced"
     elif deployment.build_seconds is not None:
         outcome = "rebuilt" if deployment.has_rebuilt else "built"
     elif deployment.did:
-        outcome = "mended"
+        outcome = "repaired"
     return Deployed(
         outcome=outcome,
         build_seconds=deployment.build_seconds or 0.0,
