@@ -29,7 +29,7 @@ from scene import wait_until
 from word_kinds import WORD_KINDS
 
 #: How many random kills: `KILLS=1000 make test-long` for another count, KILLS_SEED=n to see the same ones again.
-SHORT, LONG = 20, 200
+SHORT, LONG = 10, 200
 COUNT, SEED = "KILLS", "KILLS_SEED"
 #: Of the random campaign: enough rows for a build to take a while.
 MANY = 1000
@@ -433,7 +433,7 @@ def campaign(default: int) -> tuple[int, int]:
     return int(os.environ.get(COUNT, default)), int(os.environ.get(SEED, random.SystemRandom().randrange(10**6)))
 
 
-def test_twenty_kills_at_random_moments_lose_nothing() -> None:
+def test_ten_kills_at_random_moments_lose_nothing() -> None:
     _, seed = campaign(SHORT)
     met = random_kills(SHORT, seed)
     assert sum(met.values()) - met["too late"] == SHORT

@@ -41,16 +41,19 @@ def reranking(read_only_instance: Instance, model: Path) -> Iterator[Instance]:
         yield instance
 
 
+def unit(rows: np.ndarray) -> np.ndarray:
+    exact = rows.astype(np.float64)
+    return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-6)
+
+
 def expected_score(query: str, hit: Hit) -> float:
     """What the model of `onnx_models.late_interaction` computes, by numpy."""
     static = static_model()
-    rows = static.rows.astype(np.float64)
     text = Article(uri=hit.uri, title=hit.title, summary=hit.summary).text_to_embed
     encoding = static.tokenizer.encode(query, text, add_special_tokens=False)
     q = static.tokenizer.encode(query, add_special_tokens=False).ids
     d = encoding.ids[len(q) :]
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
-    mean = float((unit[q] @ unit[d].T).max(axis=1).mean())
+    mean = float((unit(static.rows[q]) @ unit(static.rows[d]).T).max(axis=1).mean())
     return 1 / (1 + np.exp(-mean))
 
 

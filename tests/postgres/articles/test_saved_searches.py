@@ -89,22 +89,20 @@ def test_filters_alone_give_the_newest_that_pass(zoo: Instance) -> None:
     assert zoo.saved_searches.find("good ones").filter == {"quality_score": {"$lt": 0.5}}
 
 
-@pytest.mark.parametrize(
-    "name", ["", " ", ".", "..", ".hidden", "a/b", "a\\b", " a", "a ", "a\n", "\n", "x" * 101, "nul\0", "half \ud800"]
-)
-def test_a_name_that_no_address_can_have_is_refused(zoo: Instance, name: str) -> None:
-    with pytest.raises(QueryInvalid, match="name"):
+def test_a_name_that_no_address_can_have_is_refused(zoo: Instance) -> None:
+    for name in (
+        "", " ", ".", "..", ".hidden", "a/b", "a\\b", " a", "a ", "a\n", "\n", "x" * 101, "nul\0", "half \ud800"
+    ):  # fmt: skip
+        with pytest.raises(QueryInvalid, match="name"):
+            zoo.saved_searches.add(name, "tiger")
+        with pytest.raises(SavedSearchNotFound):
+            zoo.saved_searches.find(name)
+
+
+def test_any_other_name_is_kept_as_it_is(zoo: Instance) -> None:
+    for name in ("a", "日本語", "a.b-c_d", "memory & leaks?", "'; DROP TABLE articles; --", "%41", "x" * 100):
         zoo.saved_searches.add(name, "tiger")
-    with pytest.raises(SavedSearchNotFound):
-        zoo.saved_searches.find(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["a", "日本語", "a.b-c_d", "memory & leaks?", "'; DROP TABLE articles; --", "%41", "x" * 100]
-)
-def test_any_other_name_is_kept_as_it_is(zoo: Instance, name: str) -> None:
-    zoo.saved_searches.add(name, "tiger")
-    assert zoo.saved_searches.find(name).name == name
+        assert zoo.saved_searches.find(name).name == name
 
 
 def test_what_cannot_be_searched_is_not_saved(zoo: Instance) -> None:
