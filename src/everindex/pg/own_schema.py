@@ -282,6 +282,20 @@ VERSIONS = (
     ALTER TABLE everindex_meta.saved_search ADD COLUMN collection text;
     COMMENT ON COLUMN everindex_meta.saved_search.collection IS 'the collection that is searched; NULL: the articles';
     """,
+    """
+    CREATE TABLE everindex_meta.index_size (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        index_schema text NOT NULL,
+        index_table text NOT NULL,
+        index_name text NOT NULL,
+        estimated_rows bigint NOT NULL,
+        index_bytes bigint NOT NULL,
+        table_bytes bigint NOT NULL
+    );
+    CREATE INDEX index_size_index_name_idx ON everindex_meta.index_size (index_schema, index_name, id);
+    COMMENT ON TABLE everindex_meta.index_size IS 'size and rows of serving indexes, noted by the keeper once an hour';
+    """,
 )
 
 

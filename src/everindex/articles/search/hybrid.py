@@ -154,7 +154,8 @@ class HybridSearch:
         # A slow semantic search has logged itself already; one line per search is enough.
         if words_ms >= self._slow_query_ms and (near is None or near.elapsed_ms < self._slow_query_ms):
             plan = self._words.plan(candidates)
-            log_slow(replace(answer, elapsed_ms=words_ms, strategy="keyword"), names_of(request.filters), plan=plan)
+            by_words = replace(answer, elapsed_ms=words_ms, strategy="keyword")
+            log_slow(self._reading, known.table.spec.name, by_words, names_of(request.filters), plan=plan)
         return answer
 
 

@@ -26,7 +26,9 @@ from everindex.errors import (
     NotMigrated,
     ServerUnreachable,
 )
+from everindex.index.activity.size_history import note_size
 from everindex.index.catalog.drift import is_rejected
+from everindex.index.catalog.index_parts import size_of
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.deploy.executor import Deployed, deploy
@@ -288,6 +290,10 @@ class Keeper:
     ) -> KeptIndex:
         """Checks the quality of an index that serves and is as declared."""
         kept.look_at(connection, spec, found)
+        note_size(
+            connection, spec, estimated_rows=observed.estimated_rows, index_bytes=size_of(observed, found),
+            table_bytes=observed.table_bytes,
+        )  # fmt: skip
         evidence = kept.size_evidence(connection, spec, observed, found)
         if evidence is None and self._recall_seconds > 0:
             kept.measure_if_due(

@@ -42,6 +42,7 @@ from everindex.web.api.schemas import (
 )
 from everindex.web.api.search import answer, answer_many, vector_of, vector_of_base64
 from everindex.web.http.inputs import as_filter, read_filters, read_query
+from everindex.web.http.viewer import VIEWER
 from everindex.web.index_watch import IndexWatch
 from everindex.web.site import site_of
 
@@ -319,5 +320,13 @@ async def index(request: Request) -> Any:
 
 async def index_answer(watch: IndexWatch) -> Response:
     """The state of an index as JSON."""
-    report = await watch.report(await watch.catalog())
-    return as_json({"verification": watch.proofs.state(report.catalog).as_dict(), **report.as_dict()})
+    catalog, builds = await watch.now()
+    report = await watch.report(catalog)
+    operations = await watch.operations()
+    state = watch.actions.state
+    return as_json({
+        "verification": watch.proofs.state(report.catalog).as_dict(),
+        **dataclasses.replace(report, builds=builds).as_dict(),
+        **operations.as_dict(with_settings=VIEWER.get().may_operate),
+        "action": None if state is None else state.as_dict(),
+    })  # fmt: skip

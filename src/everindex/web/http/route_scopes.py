@@ -42,6 +42,7 @@ PUBLIC, READ = Rule(scope=Scope.PUBLIC), Rule(scope=Scope.READ)
 WRITE = Rule(scope=Scope.WRITE, is_audited=True)
 DELETE = Rule(scope=Scope.WRITE, is_audited=True, limited_as="deletion")
 CHECK = Rule(scope=Scope.OPERATE, is_audited=True, limited_as="check")
+PLAN, OPERATE = Rule(scope=Scope.OPERATE), Rule(scope=Scope.OPERATE, is_audited=True)
 EXPORT = Rule(scope=Scope.READ, limited_as="export", takes_basic=True)
 FEED = Rule(scope=Scope.READ, takes_basic=True)
 SIGNING = Rule(scope=Scope.PUBLIC, is_audited=True)
@@ -73,10 +74,18 @@ ROUTES: Mapping[str, Mapping[str, Rule]] = MappingProxyType({
     "/index/proofs": {"GET": READ},
     "/index/report": {"GET": READ},
     "/index/verify": {"POST": CHECK},
+    "/index/running": {"GET": READ},
+    "/index/operations": {"GET": READ},
+    "/index/actions/{action}": {"GET": PLAN, "POST": OPERATE},
+    "/index/cancel": {"POST": OPERATE},
     "/collections/{name:path}/index": {"GET": READ},
     "/collections/{name:path}/index/proofs": {"GET": READ},
     "/collections/{name:path}/index/report": {"GET": READ},
     "/collections/{name:path}/index/verify": {"POST": CHECK},
+    "/collections/{name:path}/index/running": {"GET": READ},
+    "/collections/{name:path}/index/operations": {"GET": READ},
+    "/collections/{name:path}/index/actions/{action}": {"GET": PLAN, "POST": OPERATE},
+    "/collections/{name:path}/index/cancel": {"POST": OPERATE},
     "/saved": {"GET": READ, "POST": WRITE},
     "/saved/remove": {"POST": WRITE},
     "/saved/{name}.rss": {"GET": FEED},

@@ -93,6 +93,12 @@ def wants_fragment(request: Request) -> bool:
     return headers.get("hx-request") == "true" and headers.get("hx-history-restore-request") != "true"
 
 
+def prefers_json(request: Request) -> bool:
+    """Whether a client asks for the data of a page: it accepts JSON, and no HTML."""
+    accepted = request.headers.get("accept", "")
+    return "application/json" in accepted and "text/html" not in accepted
+
+
 def error_response(request: Request, error: EverindexError, headers: Mapping[str, str] | None = None) -> Response:
     """The error as a page for browsers, as problem+json for other clients."""
     if not prefers_html(request):

@@ -20,6 +20,7 @@ from everindex.articles.table import CollectionTable
 from everindex.articles.vector_counts import Failure, Rows, count_rows, count_unrecorded, read_failures
 from everindex.articles.verification import state_of
 from everindex.errors import EverindexError
+from everindex.index.activity.running_builds import RunningBuild, running_builds
 from everindex.index.build.serving_state import IndexState, index_state
 from everindex.index.catalog.drift import differences
 from everindex.index.catalog.effective_spec import effective_spec
@@ -30,7 +31,6 @@ from everindex.index.catalog.observed import Observed, ObservedIndex
 from everindex.index.catalog.partial_names import is_partial_name
 from everindex.index.catalog.roles import is_hidden
 from everindex.index.deploy.local_policy import policy_here
-from everindex.index.journal import Entry, entries
 from everindex.index.plan.planner import make_plan
 from everindex.index.plan.policy import HEAL
 from everindex.index.recall.current import RecallNow, recall_now
@@ -44,8 +44,6 @@ from everindex.web.reports.curves import Curves, read_curves
 
 #: pg_stat_user_indexes has the time of the last scan since PostgreSQL 16.
 LAST_SCAN_VERSION = 160000
-#: Lines of the journal that the page shows.
-HISTORY_LINES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +71,6 @@ class IndexUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
-    """A running build."""
-
-    pid: int
-    phase: str
-    percent: float | None
-    running_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexReport:
     """The contents of the page /index and of GET /api/index, except the checks."""
 
@@ -107,14 +95,11 @@ class IndexReport:
     """Unrecorded vectors exist, and no model is declared for them."""
 
     failures: list[Failure]
-    builds: list[Build]
+    builds: list[RunningBuild]
     steps: list[str]
     """The steps of a deploy now, a sentence each; empty when the index is as declared."""
 
     remarks: list[str]
-    history: list[Entry]
-    """The latest lines of the journal, newest first."""
-
     plan_words: str
     plan_text: list[str]
     plan_settings: tuple[tuple[str, str], ...]
@@ -172,8 +157,8 @@ def read_index_report(instance: Instance, searched: Searchable | None = None) ->
                 table_bytes=sizes[0], indexes_bytes=sizes[1], models=dict(models.recorded),
                 unrecorded=count_unrecorded(connection, table) if models.has_unrecorded else 0,
                 declared_model=models.declared, is_model_unknown=models.is_unrecorded, failures=read_failures(connection, table),
-                builds=_builds(connection, table), steps=steps,
-                remarks=remarks, history=entries(connection, spec, limit=HISTORY_LINES), plan_words=words,
+                builds=running_builds(connection, spec), steps=steps,
+                remarks=remarks, plan_words=words,
                 plan_text=text, plan_settings=settings, recall=recall_now(connection, spec, observed),
                 curves=read_curves(connection, spec, observed),
                 server_version=server.server_version, pgvector_version=version_text(server.extension_version),
@@ -241,19 +226,6 @@ def _plan(
     words = explain(connection, text, parameters, settings=search_plan.settings).summary
     lines = explain_text(connection, text, parameters, settings=search_plan.settings)
     return words, [without_vectors(line) for line in lines], search_plan.settings
-
-
-def _builds(connection: Connection, table: CollectionTable) -> list[Build]:
-    rows = connection.execute(
-        """
-        SELECT p.pid, p.phase, CASE WHEN p.blocks_total > 0 THEN 100.0 * p.blocks_done / p.blocks_total END::float8,
-               coalesce(extract(epoch FROM now() - a.query_start), 0)::float8
-        FROM pg_catalog.pg_stat_progress_create_index p LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = p.pid
-        WHERE p.relid = %s::regclass
-        """,
-        (table.identifier.as_string(connection),),
-    ).fetchall()
-    return [Build(pid=row[0], phase=row[1], percent=row[2], running_seconds=row[3]) for row in rows]
 
 
 def _warnings(pgvector: tuple[int, ...] | None) -> list[str]:

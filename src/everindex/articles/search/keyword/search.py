@@ -86,7 +86,7 @@ class KeywordSearch:
                 },
             )
         else:
-            log_slow(answer, names_of(request.filters), plan=self.plan(page))
+            log_slow(self._reading, known.table.spec.name, answer, names_of(request.filters), plan=self.plan(page))
         return answer
 
     def known(self) -> Known:

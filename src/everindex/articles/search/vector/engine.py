@@ -124,23 +124,13 @@ class SearchEngine:
         hits = hits_of(table, rows, page)
         answer = answer_of(page, hits, search_plan, notices, elapsed_ms=(time.perf_counter() - started) * 1000)
         if answer.elapsed_ms < self._slow_query_ms:
-            log.info(
-                "search k=%d strategy=%s rows=%d %.1f ms",
-                page.k,
-                answer.strategy,
-                len(answer.hits),
-                answer.elapsed_ms,
-                extra={
-                    "event": "search-answered",
-                    "mode": "semantic",
-                    "strategy": answer.strategy,
-                    "k": page.k,
-                    "rows": len(answer.hits),
-                    "duration_ms": round(answer.elapsed_ms, 1),
-                },
-            )
+            count, took = len(answer.hits), answer.elapsed_ms
+            event: dict[str, Any] = {"event": "search-answered", "mode": "semantic", "strategy": answer.strategy}
+            event |= {"k": page.k, "rows": count, "duration_ms": round(took, 1)}
+            log.info("search k=%d strategy=%s rows=%d %.1f ms", page.k, answer.strategy, count, took, extra=event)
         else:
-            log_slow(answer, names_of(page.request.filters), plan=self._plan(table, page, vector, search_plan))
+            names, plan = names_of(page.request.filters), self._plan(table, page, vector, search_plan)
+            log_slow(self._reading, self.collection.name, answer, names, plan=plan)
         return answer
 
     def search_many(self, page: Page, vectors: Sequence[np.ndarray]) -> list[Answer]:
@@ -163,12 +153,8 @@ class SearchEngine:
                 answer_of(page, nearest, search_plan, notices, elapsed_ms=each_ms)
                 for nearest, (_, search_plan, notices) in zip(hits, found, strict=True)
             ]
-        log.info(
-            "%d searches k=%d at once",
-            len(answers),
-            page.k,
-            extra={"event": "searches-answered", "searches": len(answers), "k": page.k},
-        )
+        batch_event: dict[str, Any] = {"event": "searches-answered", "searches": len(answers), "k": page.k}
+        log.info("%d searches k=%d at once", len(answers), page.k, extra=batch_event)
         return answers
 
     def _nearest(self, connection: Connection, batch: _Batch) -> list[Found]:
