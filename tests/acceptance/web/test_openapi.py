@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx2
@@ -35,3 +36,19 @@ def test_bounds_and_either_or_rules_are_those_of_the_answers(client: httpx2.Clie
     for path, one, other in (("/api/search", "text", "vector"), ("/api/search/many", "texts", "vectors")):
         schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert [rule.get("required") for rule in schema["oneOf"]][:2] == [[one], [other]]
+
+
+def test_names_of_facets_in_an_address_are_bounded_as_the_document_says(
+    client: httpx2.Client, document: dict[str, Any]
+) -> None:
+    (facets,) = [each for each in document["paths"]["/api/search"]["get"]["parameters"] if each["name"] == "facets"]
+    (pattern,) = [each["pattern"] for each in facets["schema"]["anyOf"] if "pattern" in each]
+    for value, is_valid in (
+        ("category", True),
+        ("category,,topic", True),
+        ("x" * 201, False),
+        (",".join("abcdefghijk"), False),
+    ):
+        assert (re.search(pattern, value) is not None) == is_valid
+        answer = client.get("/api/search", params={"q": "crash", "facets": value})
+        assert answer.status_code == (200 if is_valid else 422), value

@@ -171,7 +171,10 @@ class _Asked(BaseModel):
 
 
 class _ByAddress(_Asked):
-    facets: str | None = Field(None, description=f"{FACETS} Separated by commas.", max_length=2000)
+    facets: str | None = Field(
+        None, description=f"{FACETS} Separated by commas.", max_length=2000,
+        pattern=rf"^[^,]{{0,200}}(,[^,]{{0,200}}){{0,{MAX_FACETS - 1}}}$",
+    )  # fmt: skip
 
 
 class _ByBody(BaseModel):

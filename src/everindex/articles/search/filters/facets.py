@@ -42,8 +42,8 @@ def check_facets(names: Sequence[str]) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(names))
     if len(found) > MAX_FACETS or not all(isinstance(name, str) and 0 < len(name) <= 200 for name in found):
         raise QueryInvalid(
-            f"{len(found)} facets cannot be counted." if len(found) > MAX_FACETS else "a facet has no name.",
-            why=f"a search counts the values of up to {MAX_FACETS} columns, named as in a filter.",
+            f"{len(found)} facets cannot be counted." if len(found) > MAX_FACETS else "a facet has no possible name.",
+            why=f"a search counts the values of up to {MAX_FACETS} columns, named as in a filter with 1 to 200 characters.",
             next_step="name the columns that narrow the search.",
         )
     return found
