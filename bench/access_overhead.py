@@ -43,14 +43,21 @@ async def main(rounds: int) -> dict[str, float]:
     module.CACHED_SECONDS = 3600
     secret = new_secret()
     found = {}
-    for name, mode, path, headers in (
-        ("nobody is asked", "local", "/api/search", {}),
-        ("nobody is asked, address with a parameter", "local", "/collections/docs/row", {}),
-        ("cached token", "sign-in", "/api/search", {"authorization": f"Bearer {secret}"}),
-        ("cached session", "sign-in", "/", {"host": "localhost:8000", "cookie": f"everindex_session_8000={secret}"}),
+    for name, mode, kind, path, headers in (
+        ("nobody is asked", "local", "token", "/api/search", {}),
+        ("nobody is asked, address with a parameter", "local", "token", "/collections/docs/row", {}),
+        ("cached token", "sign-in", "token", "/api/search", {"authorization": f"Bearer {secret}"}),
+        (
+            "cached session",
+            "sign-in",
+            "session",
+            "/",
+            {"host": "localhost:8000", "cookie": f"everindex_session_8000={secret}"},
+        ),
     ):
         authenticator = Authenticator(no_connection, mode=mode)  # type: ignore[arg-type]
-        authenticator.remember(secret, Principal(kind="token", name="x", scope=Scope.READ), expires_at=None)
+        principal = Principal(kind="token", name="x", scope=Scope.READ)
+        authenticator.remember(secret, principal, kind=kind, expires_at=None)  # type: ignore[arg-type]
         gate = Gate(authenticator, RequestLimits(per_minute=0), in_database=not_called)
         given = Headers(headers)
         runs = []

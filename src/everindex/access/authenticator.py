@@ -30,6 +30,7 @@ CACHED_SECONDS = 5.0
 #: Valid secrets that are cached at the same time.
 MOST_CACHED = 1024
 
+SecretKind = Literal["token", "session"]
 Connecting = Callable[[], AbstractContextManager[Connection]]
 
 
@@ -43,7 +44,7 @@ class Authenticator:
         self.mode: Mode = mode
         self._is_final = is_final
         self._looked_at = time.monotonic()
-        self._cached: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._cached: OrderedDict[tuple[SecretKind, bytes], tuple[float, Principal]] = OrderedDict()
         self._changing = threading.Lock()
 
     @property
@@ -66,18 +67,18 @@ class Authenticator:
             if has_credentials(connection):
                 self.mode, self._is_final = "sign-in", True
 
-    def known(self, secret: str) -> Principal | None:
+    def known(self, secret: str, *, kind: SecretKind) -> Principal | None:
         """Who a secret stands for, if that is cached; no query."""
-        digest = digest_of(secret)
+        key = kind, digest_of(secret)
         with self._changing:
-            found = self._cached.get(digest)
+            found = self._cached.get(key)
             if found is None or found[0] < time.monotonic():
-                self._cached.pop(digest, None)
+                self._cached.pop(key, None)
                 return None
-            self._cached.move_to_end(digest)
+            self._cached.move_to_end(key)
             return found[1]
 
-    def find(self, secret: str, *, kind: Literal["token", "session"]) -> Principal | None:
+    def find(self, secret: str, *, kind: SecretKind) -> Principal | None:
         """Who a secret stands for; None where it is not valid. Queries the database; raises what that raises."""
         if not is_like_a_secret(secret):
             return None
@@ -90,20 +91,20 @@ class Authenticator:
         if found is None:
             return None
         principal, expires_at = found
-        self.remember(secret, principal, expires_at=expires_at)
+        self.remember(secret, principal, kind=kind, expires_at=expires_at)
         return principal
 
-    def remember(self, secret: str, principal: Principal, *, expires_at: dt.datetime | None) -> None:
+    def remember(self, secret: str, principal: Principal, *, kind: SecretKind, expires_at: dt.datetime | None) -> None:
         """Caches who a valid secret stands for."""
         with self._changing:
-            self._cached[digest_of(secret)] = (time.monotonic() + _cached_for(expires_at), principal)
+            self._cached[kind, digest_of(secret)] = (time.monotonic() + _cached_for(expires_at), principal)
             while len(self._cached) > MOST_CACHED:
                 self._cached.popitem(last=False)
 
     def forget(self, secret: str) -> None:
-        """Removes a secret from the cache: its session is over."""
+        """Removes a session from the cache: it is over."""
         with self._changing:
-            self._cached.pop(digest_of(secret), None)
+            self._cached.pop(("session", digest_of(secret)), None)
 
 
 def _cached_for(expires_at: dt.datetime | None) -> float:

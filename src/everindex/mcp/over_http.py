@@ -61,13 +61,11 @@ class Guarded:
         if self._authenticator.is_due:
             self._authenticator.postpone()
             await asyncio.to_thread(self._authenticator.look)
-        given = dict(scope["headers"]).get(b"authorization")
-        if given is None:
-            return self._authenticator.somebody
+        given = dict(scope["headers"]).get(b"authorization", b"")
         secret = bearer_of(given.decode("latin-1"))
         if secret is None:
-            raise token_refused()
-        known = self._authenticator.known(secret)
+            return self._authenticator.somebody
+        known = self._authenticator.known(secret, kind="token")
         if known is not None:
             return known
         address = network_of(str(scope["client"][0]) if scope.get("client") else "")

@@ -277,6 +277,9 @@ def test_a_revoked_token_works_no_longer_than_it_is_cached(migrated: str, monkey
     monkeypatch.setattr(authenticator, "CACHED_SECONDS", 0.05)
     with served(migrated) as (_, url), httpx2.Client(base_url=url, timeout=30) as client:
         assert client.get("/api/saved").status_code == 200, "nobody is asked before there is a token"
+        of_a_proxy = basic("a password")
+        for path in ("/api/saved", "/saved/none.rss", "/api/export?k=1"):
+            assert client.get(path, headers=of_a_proxy).status_code in (200, 404), "a proxy asks for its own password"
         people = let_in(migrated)
         eventually(lambda: client.get("/api/saved").status_code == 401)  # the first token closes a running server
         headers = bearer(people.tokens["read"])

@@ -30,15 +30,14 @@ def basic(text: str) -> str:
         ({"authorization": basic("any:a:b")}, "a:b", "basic"),
         ({"authorization": basic("no colon")}, "", "basic"),
         ({"authorization": "Basic ÿ%"}, "", "basic"),
-        ({"authorization": "Digest username=x"}, "", "other"),
-        ({"authorization": ""}, "", "other"),
+        ({"authorization": basic("proxy:x"), "host": "localhost:1", "cookie": f"everindex_session_1={SECRET}"}, SECRET, "cookie"),
         ({"host": "localhost:8000", "cookie": f"a=b; everindex_session_8000={SECRET}"}, SECRET, "cookie"),
         ({"host": "x.example", "cookie": f"{SECURE_COOKIE}={SECRET}"}, SECRET, "cookie"),
         ({"authorization": f"Bearer {SECRET}", "host": "localhost:1", "cookie": "everindex_session_1=c"}, SECRET, "bearer"),
     ],
 )  # fmt: skip
 def test_credentials_are_read_in_each_form(headers: dict[str, str], secret: str, by: str) -> None:
-    given = given_in(headers)
+    given = given_in(headers, takes_basic=True)
     assert given is not None
     assert (given.secret, given.by) == (secret, by)
 
@@ -54,7 +53,12 @@ def test_credentials_are_read_in_each_form(headers: dict[str, str], secret: str,
     ],
 )
 def test_a_cookie_of_another_name_is_nobodys(headers: dict[str, str]) -> None:
-    assert given_in(headers) is None
+    assert given_in(headers, takes_basic=True) is None
+
+
+@pytest.mark.parametrize("value", ["", "Digest username=x", basic("somebody:password of a proxy")])
+def test_what_a_proxy_asks_for_is_not_ours(value: str) -> None:
+    assert given_in({"authorization": value}, takes_basic=False) is None
 
 
 def test_a_cookie_is_secure_except_on_this_machine() -> None:

@@ -15,12 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope as AsgiScope
 
 from everindex.access.authenticator import Authenticator
-from everindex.access.refusals import challenges, refusal, token_refused
+from everindex.access.refusals import refusal, token_refused
 from everindex.access.request_limits import RequestLimits, network_of
 from everindex.access.scopes import Principal, Scope
-from everindex.errors import EverindexError, SignInNeeded
+from everindex.errors import EverindexError
 from everindex.web.http.given import Given, given_in
-from everindex.web.http.origin import SAFE_METHODS
 from everindex.web.http.route_scopes import Rule, rules_for
 from everindex.web.http.viewer import VIEWER
 
@@ -77,24 +76,24 @@ class Gate:
             self.limits.count_expensive(rule.limited_as, _client(principal, scope))
 
     async def _principal(self, scope: AsgiScope, headers: Mapping[str, str], rule: Rule) -> Principal:
-        given = given_in(headers)
+        somebody = self.authenticator.somebody
+        given = given_in(headers, takes_basic=rule.takes_basic and not somebody.may(rule.scope))
         if given is None or not rule.identifies or (given.by == "cookie" and self.authenticator.mode == "local"):
-            return self.authenticator.somebody
-        _require_taken(given, rule, method=scope["method"])
-        known = self.authenticator.known(given.secret)
+            return somebody
+        known = self.authenticator.known(given.secret, kind=given.kind)
         if known is None:
             known = await self._found(given, network_of(address_of_client(scope)))
         if known is not None:
             return known
         if given.by == "cookie":  # a session that is over: the page says what to do next
-            return self.authenticator.somebody
+            return somebody
         raise token_refused(takes_basic=rule.takes_basic)
 
     async def _found(self, given: Given, address: str) -> Principal | None:
         if given.by == "cookie":
-            return await self._in_database(lambda: self.authenticator.find(given.secret, kind="session"))
+            return await self._in_database(lambda: self.authenticator.find(given.secret, kind=given.kind))
         self.limits.require_few_wrong_secrets(address)
-        found = await self._in_database(lambda: self.authenticator.find(given.secret, kind="token"))
+        found = await self._in_database(lambda: self.authenticator.find(given.secret, kind=given.kind))
         if found is None:
             self.limits.count_wrong_secret(address)
         return found
@@ -122,20 +121,6 @@ def address_of_client(scope: AsgiScope) -> str:
 
 def _client(principal: Principal, scope: AsgiScope) -> str:
     return principal.label if principal.name else network_of(address_of_client(scope))
-
-
-def _require_taken(given: Given, rule: Rule, *, method: str) -> None:
-    """Raises SignInNeeded for credentials of a kind that this route does not take."""
-    if given.by in ("bearer", "cookie"):
-        return
-    if given.by == "basic" and rule.takes_basic and method in SAFE_METHODS:
-        return
-    raise SignInNeeded(
-        "this kind of authentication is not accepted here.",
-        why="a token is sent as  Authorization: Bearer TOKEN ; feeds and exports also take it as the password of HTTP Basic.",
-        next_step="send it that way; on the pages, sign in at  /sign-in .",
-        challenges=challenges(takes_basic=rule.takes_basic),
-    )
 
 
 def audit(scope: AsgiScope, *, method: str, status: int | None) -> None:

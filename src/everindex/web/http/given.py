@@ -22,8 +22,12 @@ class Given:
     """One secret, and how it was sent."""
 
     secret: str
-    by: Literal["bearer", "basic", "cookie", "other"]
-    """`other`: an Authorization of a scheme that is not taken."""
+    by: Literal["bearer", "basic", "cookie"]
+
+    @property
+    def kind(self) -> Literal["token", "session"]:
+        """What it has to be."""
+        return "session" if self.by == "cookie" else "token"
 
 
 def has_bearer(headers: Mapping[str, str]) -> bool:
@@ -31,22 +35,25 @@ def has_bearer(headers: Mapping[str, str]) -> bool:
     return bool(bearer_of(headers.get("authorization", "")))
 
 
-def given_in(headers: Mapping[str, str]) -> Given | None:
-    """What identifies the sender; Authorization before a cookie. None for a request without any."""
+def given_in(headers: Mapping[str, str], *, takes_basic: bool) -> Given | None:
+    """What identifies the sender: a bearer token, else a cookie, else with `takes_basic` the password of HTTP Basic. None for a
+    request without any.
+
+    Other authentication is not ours: a proxy that asks for a password itself passes it on."""
     authorization = headers.get("authorization")
-    if authorization is not None:
-        token = bearer_of(authorization)
-        if token is not None:
-            return Given(secret=token, by="bearer")
+    token = None if authorization is None else bearer_of(authorization)
+    if token is not None:
+        return Given(secret=token, by="bearer")
+    cookie = headers.get("cookie")
+    if cookie is not None and "everindex_session" in cookie:
+        secret = _cookie(cookie, cookie_name(headers.get("host", "")))
+        if secret is not None:
+            return Given(secret=secret, by="cookie")
+    if takes_basic and authorization is not None:
         scheme, _, value = authorization.strip().partition(" ")
         if scheme.lower() == "basic":
             return Given(secret=_password(value), by="basic")
-        return Given(secret="", by="other")
-    cookie = headers.get("cookie")
-    if cookie is None or "everindex_session" not in cookie:
-        return None
-    secret = _cookie(cookie, cookie_name(headers.get("host", "")))
-    return None if secret is None else Given(secret=secret, by="cookie")
+    return None
 
 
 def _password(encoded: str) -> str:

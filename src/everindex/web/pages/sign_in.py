@@ -67,7 +67,7 @@ async def sign_in_with_password(request: Request) -> Response:
 async def sign_out_here(request: Request) -> Response:
     """Ends the session, in the database and in this browser."""
     site = site_of(request)
-    given = given_in(request.headers)
+    given = given_in(request.headers, takes_basic=False)
     answer = RedirectResponse("/sign-in" if site.authenticator.mode == "sign-in" else "/", status_code=303)
     if given is not None and given.by == "cookie":
         site.authenticator.forget(given.secret)
