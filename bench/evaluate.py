@@ -240,8 +240,9 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                     "articles": len(texts),
                 } | judged(evaluated, texts, queries, systems, options.environments)
                 if options.write:
-                    kept = json.loads(RAW.read_text(encoding="utf-8"))["sets"]
-                    RAW.write_text(json.dumps({"k": K, "sets": kept | found}, indent=2) + "\n", encoding="utf-8")
+                    kept = json.loads(RAW.read_text(encoding="utf-8"))
+                    told = kept | {"k": K, "sets": kept["sets"] | found}
+                    RAW.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return {"k": K, "sets": found}
 
 
