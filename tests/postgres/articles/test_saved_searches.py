@@ -230,7 +230,7 @@ def test_a_saved_search_of_a_collection_has_its_newest_rows_and_ends_with_the_co
     assert [hit.key for hit in saved.newest("all of B", k=2).hits] == ["7", "5"]
     assert saved.changed_at(made, saved.newest("otters").hits) is not None
     with pytest.raises(FilterInvalid):
-        saved.add("wrong", "otter", filters={"news_source": "Zoo"}, collection="docs")
+        saved.add("wrong", "otter", filters={"category": {"$nope": 1}}, collection="docs")
     with pytest.raises(CollectionNotFound):
         saved.add("nowhere", "otter", collection="none")
     zoo.drop_collection("docs")
