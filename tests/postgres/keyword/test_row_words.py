@@ -303,3 +303,28 @@ def test_where_few_rows_have_all_words_those_with_some_follow_them_if_wanted(
     assert rest == sorted(rest, reverse=True)
     assert len({hit.uri for hit in completed.hits}) == 40
     assert completed.full_score > 0
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+@pytest.mark.parametrize(
+    ("text", "follows"),
+    [('"tiger zebra" dulcimer', True), ("dulcimer kazoo or tiger marimba", True), ("tiger dulcimer -zebra", False)],
+)
+def test_rows_with_some_follow_those_that_a_query_with_quotes_or_an_alternative_asks_for_if_wanted(
+    read_only: Instance, text: str, follows: bool, is_remembered: bool
+) -> None:
+    known = read_only.words.known()
+    request = SearchRequest(text=text, mode="keyword")
+
+    def asked(completes: bool) -> Any:
+        return read_only.reading.ask(
+            lambda connection: find(
+                connection, known, Page(request=request, k=5),
+                rows=read_only.words.rows if is_remembered else None, completes=completes,
+            )
+        )  # fmt: skip
+
+    assert asked(False).hits == []
+    completed = asked(True)
+    assert bool(completed.hits) is completed.is_widened is follows
+    assert all("tiger" in words_in_hit(hit) for hit in completed.hits)

@@ -68,7 +68,7 @@ def test_a_query_is_written_anew_in_a_form_that_cannot_fail(text: str, query: st
 )
 def test_a_minus_before_a_word_leaves_it_out(text: str, wanted: str, left_out: str | None) -> None:
     asked = parse(text)
-    assert (asked.wanted, asked.left_out) == (wanted, left_out)
+    assert (asked.wanted, asked.left_out, asked.may_be_widened) == (wanted, left_out, left_out is None)
 
 
 def test_of_a_long_query_the_first_words_are_looked_for() -> None:

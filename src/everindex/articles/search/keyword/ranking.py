@@ -104,7 +104,8 @@ def find(
     """The `page.k` best articles that match the words of the request, with their distance to `vector` ((dim,) float32)
     where one is passed. Articles on previous pages are included.
 
-    Rows with some of the words are found where none has all; if it `completes`, also after those with all, up to `page.k`.
+    Rows with some of the words are found where none has all of a query of plain words; if it `completes`, also after those
+    with all, up to `page.k`, and whatever the query, unless it leaves something out.
     Reads only; ranks from the words in memory (`rows`) where these are there, else by reading up to `most_ranked` matches.
     Raises what statements raise.
     """
@@ -219,7 +220,7 @@ class Ranking:
         """The query for rows with some of the words, where it can be sent together with that for rows with all: from memory,
         and with stems that are known; None where it is not needed, since probably k rows have all."""
         words, rows = self._request.words, self._rows
-        if rows is None or not self.from_memory or not words.is_plain or len(words.items) < 2:
+        if rows is None or not self.from_memory or not words.may_be_widened or len(words.items) < 2:
             return None
         known, postings = rows.known_items(words.items), rows.postings
         if known is None or postings is None:
@@ -252,9 +253,9 @@ class Ranking:
 
     def _with_some(self, *, k: int, is_enough: bool) -> Best | None:
         """The k best rows that have some of the words; None where the query has only one, or says exactly what it wants. If
-        that `is_enough`, only of those that have one of its rarest words."""
+        that `is_enough`, only of those that have one of its rarest words, and phrases count as words."""
         words = self._request.words
-        if not words.is_plain or len(words.items) < 2:
+        if not (words.may_be_widened if is_enough else words.is_plain) or len(words.items) < 2:
             return None
         items = [item for item in self._counted_items() if item.stems]
         if len(items) < 2:

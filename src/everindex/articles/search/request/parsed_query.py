@@ -63,6 +63,9 @@ class ParsedQuery:
     is_plain: bool
     """True for words alone: without quotes, `or` and minus, which say exactly what is wanted."""
 
+    may_be_widened: bool
+    """True without a minus: rows that have some of the words and phrases may follow those that the query asks for."""
+
     is_cut: bool
     """True when the text has more than MOST_WORDS words; `query` then has only the first of them."""
 
@@ -120,6 +123,7 @@ def parse(text: str) -> ParsedQuery:
         items=items,
         ranked=" ".join(dict.fromkeys(word for term in (*items, *positive) for word in words_of(term))),
         is_plain=is_plain,
+        may_be_widened=not left_out,
         is_cut=is_cut,
     )
 
