@@ -334,7 +334,7 @@ def test_log_lines_in_json_are_json(on_articles: Run) -> None:
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert len(logged) == 1
     assert logged[0]["event"] == "slow-query"
-    assert logged[0]["message"].startswith(f"{logged[0]['duration_ms']} ms, k=10 ")
+    assert logged[0]["message"].startswith(f"{logged[0]['duration_ms']} ms, k=20 ")
     assert (logged[0]["strategy"], logged[0]["filters"]) == ("index", [])
     assert (logged[0]["level"], logged[0]["logger"]) == ("warning", "everindex.search")
     assert logged[0]["timestamp"].endswith("Z")
