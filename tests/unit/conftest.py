@@ -12,7 +12,10 @@ import psycopg.generators
 import pytest
 
 # Every run tries other examples: half as many in each find as much within a few runs.
-hypothesis.settings.register_profile("every run", max_examples=50)
+# Time is no subject here: a busy machine makes examples slowly.
+hypothesis.settings.register_profile(
+    "every run", max_examples=50, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("every run")
 
 
