@@ -83,11 +83,13 @@ def test_nothing_that_stands_between_the_hits_of_a_page_is_lost(told_again: Inst
     shown = {hit.uri for hit in rows_of(answer)}
     assert len(list(rows_of(answer))) == len(shown)
     place = {hit.uri: at for at, hit in enumerate(search(k=60).hits)}
-    last = max(place[hit.uri] for hit in answer.hits)
-    missing = {uri for uri, at in place.items() if at <= last} - shown
-    # A deeper search through the index may find one that this one has not.
-    assert not missing if way in ("exact", "keyword", "browse") else len(missing) <= 1
-    assert [place[hit.uri] for hit in answer.hits] == sorted(place[hit.uri] for hit in answer.hits)
+    places = [place[hit.uri] for hit in answer.hits if hit.uri in place]
+    missing = {uri for uri, at in place.items() if at <= max(places)} - shown
+    # A deeper search through the index may find one that this one has not, which takes another's place.
+    most = 0 if way in ("exact", "keyword", "browse") else 1
+    assert len(missing) <= most
+    assert len(places) >= len(answer.hits) - most
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("way", EVERY)
