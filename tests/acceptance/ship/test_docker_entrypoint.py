@@ -132,3 +132,27 @@ def test_a_stop_during_the_migration_reaches_it(shell: Shell) -> None:
         said, _ = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "serving" not in said
+
+
+@pytest.mark.parametrize("replicas", [3, pytest.param(8, marks=pytest.mark.long)])
+def test_of_entrypoints_that_start_at_once_one_migrates_and_all_become_their_command(empty: str, replicas: int) -> None:
+    environment = Shell(empty).environment
+    started = [
+        subprocess.Popen(
+            ["sh", ENTRYPOINT, "echo", "ready"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        for _ in range(replicas)
+    ]
+    ended = [process.communicate(timeout=240) for process in started]
+    assert [process.returncode for process in started] == [0] * replicas, ended
+    assert all(said.endswith("\nready\n") for said, _ in ended)
+    assert sum("Running upgrade" in log for _, log in ended) == 1
+    assert revision(empty) == HEAD
+    with psycopg.connect(empty) as connection:
+        row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    assert row == (0,)
