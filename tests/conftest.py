@@ -25,6 +25,7 @@ from everindex.settings import Settings, current_settings
 from places import open_place
 from roles_of_tests import as_app
 from templates import FILLED_ROWS, filled_with, migrate
+from words_in_memory import remembered
 
 # A run started in the background of a script has SIGINT ignored, and so would have every command that a test starts and
 # then interrupts. A handler of this process is back to the default in its children.
@@ -131,10 +132,11 @@ def instance(filled: str) -> Iterator[Instance]:
 
 @pytest.fixture(scope="session")
 def read_only_instance(cluster: Cluster, with_articles: str) -> Iterator[Instance]:
-    """An open instance shared by all tests that only read, as the role of the web application."""
+    """An open instance shared by all tests that only read, as the role of the web application; the words are in
+    memory from the start, so that equal searches give equal scores."""
     conninfo = as_app(cluster.database(with_articles))
     with connect_instance(conninfo, settings=Settings()) as opened:
-        yield opened
+        yield remembered(opened)
 
 
 @pytest.fixture

@@ -15,8 +15,11 @@ import warm
 from shipping import WARM, executable
 
 #: Passes its arguments, environment, directory and streams on, and ends as what was forked ends. It loads no site-packages.
+#: The shell starts Python: the path of an interpreter after #! may have no space.
 PROGRAM = """\
-#!{python} -ISE
+#!/bin/sh
+'''exec' "{python}" -ISE "$0" "$@"
+' '''
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})

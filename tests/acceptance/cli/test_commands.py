@@ -220,7 +220,7 @@ def test_search_as_json_is_one_complete_document(on_articles: Run) -> None:
     answer = done.json
     assert set(answer) == {
         "hits", "k", "mode", "strategy", "reason", "ef_search", "elapsed_ms", "notices", "diversity", "next_cursor",
-        "previous_cursor", "shown_before", "sort",
+        "previous_cursor", "shown_before", "sort", "passing", "passing_is_least",
     }  # fmt: skip
     assert (answer["k"], answer["mode"], len(answer["hits"])) == (5, "hybrid", 5)
     assert answer["strategy"] in ("filtered-exact", "index-filtered")

@@ -19,7 +19,7 @@ DOCUMENT = REPOSITORY / "docs" / "data-of-pages.md"
 #: Addresses that are no page with data: what machines read, parts of pages, text of the documentation, the form to sign in.
 WITHOUT_DATA = (
     r"/(api|static|manual|problems|doctor)(/.*)?|/(livez|readyz|metrics|openapi\.json)|/-/.*|/sign-in|/saved/.*\.rss"
-    r"|.*/(proofs|report)|/index/.*"
+    r"|.*/(proofs|report)|(/collections/[^/]+)?/index/.*"
 )
 
 

@@ -19,6 +19,7 @@ from everindex.settings import Settings
 from golden_answers import Golden, golden_of
 from places import open_place
 from templates import MANY_ROWS, filled_with
+from words_in_memory import remembered
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def read_only_instance(cluster: Any, with_articles: str) -> Iterator[Instance]:
     """An open instance shared by all tests here that only read."""
     conninfo = cluster.database(with_articles)
     with connect_instance(conninfo, settings=Settings()) as opened:
-        yield opened
+        yield remembered(opened)
 
 
 @pytest.fixture(scope="session")

@@ -154,7 +154,7 @@ def test_facets_that_cannot_be_counted_are_refused_before_the_search(opened: Ins
             opened.browse(facets=(name,))
     with pytest.raises(QueryInvalid, match="11 facets"):
         opened.browse(facets=tuple(f"c{n}" for n in range(MAX_FACETS + 1)))
-    with pytest.raises(QueryInvalid, match="no name"):
+    with pytest.raises(QueryInvalid, match="no possible name"):
         opened.browse(facets=("",))
 
 

@@ -23,7 +23,7 @@ from everindex.errors import ArticleNotFound, QueryInvalid
 from everindex.settings import Settings
 from loops import in_a_loop
 
-TEXTS = ["a deadlock in the import lock", "unicode", '"file descriptor" -windows', "the"]
+TEXTS = ["a deadlock in the import lock", "unicode", "file descriptor -windows", "the"]
 
 
 def shown(answer: Answer) -> Any:

@@ -40,7 +40,7 @@ async def saved_searches(request: Request) -> Any:
 
 
 @router.post(
-    "", summary="Save a search", response_model=SavedSearchOut, status_code=201, tags=[*TAGS], responses=REFUSED,
+    "", summary="Save a search", response_model=SavedSearchOut, status_code=201, tags=[*TAGS], responses=MISSING | REFUSED,
     openapi_extra=body_of(SavedSearchBody),
 )  # fmt: skip
 async def new_saved_search(request: Request) -> Any:
