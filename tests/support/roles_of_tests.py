@@ -28,12 +28,14 @@ def as_app(conninfo: str) -> str:
 
 @pytest.fixture
 def as_owner(cluster: Cluster) -> object:
-    """Opens the database of an instance as its owner, for what the role of the web application may not do."""
+    """Opens the database of an instance as its owner, for what the role of the web application may not do; what is made there
+    is granted to that role."""
 
     @contextmanager
     def opened(instance: Instance) -> Iterator[Instance]:
         conninfo = make_conninfo(instance.conninfo, user=conninfo_to_dict(cluster.admin)["user"])
         with connect_instance(conninfo, settings=Settings()) as owner:
             yield owner
+            as_app(conninfo)
 
     return opened
