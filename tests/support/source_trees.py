@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -26,8 +27,12 @@ def source_trees() -> dict[str, ast.Module]:
 
 @cache
 def parsed(path: Path) -> ast.Module:
-    """The tree of one file."""
-    return ast.parse(path.read_text(encoding="utf-8"))
+    """The tree of one file. What a garbage collection runs in between may parse, too, which Python 3.11 takes for an error."""
+    gc.disable()
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    finally:
+        gc.enable()
 
 
 def all_modules() -> Iterator[ModuleType]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from everindex.access.request_limits import RequestLimits
 from everindex.access.scopes import Principal, Scope
 from everindex.errors import EverindexError
 from everindex.web.http.gate import PRINCIPAL, Gate
+from loops import in_a_loop
 
 TOKEN, SESSION = new_secret(), new_secret()
 
@@ -43,7 +43,7 @@ def sent(mode: Mode, path: str, *, method: str = "GET", **headers: str) -> str:
     gate = Gate(authenticator, RequestLimits(per_minute=0), in_database=look_up)
     scope: dict[str, Any] = {"method": method, "path": path, "client": ("127.0.0.1", 1)}
     try:
-        asyncio.run(gate.admit(scope, Headers({"host": "localhost:8000"} | headers)))
+        in_a_loop(gate.admit(scope, Headers({"host": "localhost:8000"} | headers)))
     except EverindexError as exc:
         return exc.slug
     return str(scope[PRINCIPAL].label)
