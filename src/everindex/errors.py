@@ -72,9 +72,6 @@ HTTP and the key in logs.
       EmbeddingFailed             embedding-failed
       EmbeddingModelUnusable      embedding-model-unusable
       EmbeddingModelsMixed        embedding-models-mixed
-      GenerationGone              generation-gone
-      ModelSwitchRefused          model-switch-refused
-      VerdictAgainst              verdict-against
       EmbeddingModelUnrecorded    embedding-model-unrecorded
       DeclarationRefused          declaration-refused
       IncidentNotFound            incident-not-found
@@ -512,27 +509,6 @@ class EmbeddingModelsMixed(EverindexError):
     """The table holds vectors of a model other than the one that would embed the query."""
 
     slug = "embedding-models-mixed"
-    http_status = 409
-
-
-class GenerationGone(EverindexError):
-    """The vectors of a previous model were dropped while a search by them ran."""
-
-    slug = "generation-gone"
-    http_status = 409
-
-
-class ModelSwitchRefused(EverindexError):
-    """A change of the embedding model that cannot end, or that was not begun."""
-
-    slug = "model-switch-refused"
-    http_status = 409
-
-
-class VerdictAgainst(EverindexError):
-    """The new model's answers or its index do not reach a stated threshold, so it does not serve."""
-
-    slug = "verdict-against"
     http_status = 409
 
 

@@ -31,7 +31,6 @@ from everindex.articles.ingest.import_rows import ImportReport
 from everindex.articles.ingest.sync import MOST_REMOVED, Synced
 from everindex.articles.lookup import read_article
 from everindex.articles.model import Answer, Article, RowProblem
-from everindex.articles.model_switch.switching import ModelSwitch
 from everindex.articles.passages.writer import PassageWriter
 from everindex.articles.saved_searches import SavedSearches
 from everindex.articles.search.filters import AnyFilters
@@ -69,15 +68,6 @@ class Instance(Searchable):
             addresses, settings, reading=self.reading, engine=self.engine, words=self.words,
             query_embedder=self.query_embedder, invalidate=self.invalidate, cut_texts=self.passages.cut,
         )  # fmt: skip
-        self.model_switch = ModelSwitch(
-            addresses,
-            settings,
-            query_embedder=self.query_embedder,
-            search=self.searches.answer,
-            invalidate=self.invalidate,
-        )
-        """The change of the embedding model: plan, run, rollback, drop."""
-
         self.saved_searches = SavedSearches(self, self.connection, self.collection)
         """The searches that people have saved under a name."""
 

@@ -40,7 +40,7 @@ def read_vector(reading: Reading, table: CollectionTable, uri: str) -> Any:
     """The vector of the row whose key is `uri`, as pgvector gives it; None where it has none yet. Raises RowNotFound, of the
     articles ArticleNotFound."""
     statement = sql.SQL("SELECT {} FROM {} WHERE {} = %s::{}").format(
-        table.vector_read, table.rows, table.key, table.key_type
+        table.vector_read, table.identifier, table.key, table.key_type
     )
     return _row(reading, table, statement, uri, binary=True)[0]
 

@@ -18,7 +18,6 @@ from everindex.articles.embedding import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.embedding.provider import Embedder
 from everindex.articles.embedding.static import StaticEmbedder
-from everindex.articles.model_generations import COLUMN
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import read_table_models
@@ -54,12 +53,10 @@ class RecallQueries:
     def __call__(self, connection: Connection, spec: IndexSpec, observed: Observed) -> SearchQueries:
         """The queries for the index of `spec`. Raises nothing of its own."""
         width = observed.dimensions
-        if width is None:
+        if spec.table != self._collection.table or width is None:
             return SearchQueries()
         try:
-            table = _of_index(read_table(connection, self._collection), spec)
-            if table is None:
-                return SearchQueries()
+            table = read_table(connection, self._collection)
             models = _models_of(connection, table)
             texts = _titles(connection, table) if models and self._collection.text else []
         except EverindexError as exc:
@@ -100,15 +97,6 @@ class RecallQueries:
         return chosen if chosen.model == model else None
 
 
-def _of_index(table: CollectionTable, spec: IndexSpec) -> CollectionTable | None:
-    """The table with the generation of vectors that the index of `spec` is on; None where it is on another table."""
-    if spec.table == table.spec.table:
-        return table.of_generation(COLUMN)
-    return next(
-        (table.of_generation(each.number) for each in table.generations if each.index.table == spec.table), None
-    )
-
-
 def _vectors(embedder: Embedder, texts: Sequence[str]) -> np.ndarray | str:
     batch = embedder.embed(texts)
     there = [number for number in range(len(texts)) if number not in batch.failures]
@@ -133,7 +121,7 @@ def _titles(connection: Connection, table: CollectionTable) -> list[str]:
             ).format(
                 title=sql.Identifier(table.spec.text[0]),
                 most=sql.Literal(MOST_TITLE_CHARACTERS),
-                table=table.rows,
+                table=table.identifier,
                 vector=table.vector,
             ),
             (WANTED,),

@@ -5,19 +5,12 @@ Existing tables have other types and more columns than were declared; needed are
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from psycopg import sql
 
 from everindex.articles.declared import ARTICLES, whole_texts_of
 from everindex.articles.model import ARTICLE_COLUMNS
-from everindex.articles.model_generations import (
-    COLUMN,
-    GENERATION_TABLE,
-    ModelGeneration,
-    read_generations,
-    serving_of,
-)
 from everindex.articles.shape.spec import VECTOR_TYPES, CollectionSpec
 from everindex.articles.shape.whole_text import WholeTexts
 from everindex.errors import ColumnMismatch, NotMigrated, TableNotFound
@@ -71,16 +64,6 @@ class CollectionTable:
     records_hidden_from: str | None = None
     """The name of this role where records exist that it may not read."""
 
-    generations: tuple[ModelGeneration, ...] = ()
-    """Of the articles: all generations of vectors, once a switch of the model was begun."""
-
-    generation: ModelGeneration | None = None
-    """The one that this describes, where it is not the column itself: its vectors are in a table of their own."""
-
-    column_dimensions: int | None = None
-    column_type: str = "vector"
-    """Width and type of the table's own column of vectors, whichever generation this describes."""
-
     date_at: int | None = None
     """Where among the columns of a hit the articles' date stands, if it is of another type than text: a hit has its text."""
 
@@ -90,11 +73,7 @@ class CollectionTable:
     can_expire: bool = field(init=False)
     """Whether rows of this table can expire."""
 
-    number: int = field(init=False)
-    """The number of the generation that this describes."""
-
     def __post_init__(self) -> None:
-        object.__setattr__(self, "number", COLUMN if self.generation is None else self.generation.number)
         object.__setattr__(self, "can_expire", self.has_expiry_records or self.spec.expires is not None)
         kind = self.columns[self.spec.key]
         is_text = kind in ("text", "character varying") or kind not in _KEYS_AS_THEY_ARE
@@ -108,37 +87,6 @@ class CollectionTable:
     @property
     def identifier(self) -> sql.Identifier:
         return sql.Identifier(self.schema, self.spec.table)
-
-    @property
-    def rows(self) -> sql.Composable:
-        """The rows with their vectors, as an item of FROM, with or without an alias. The table itself, or its join with the
-        generation's table: PostgreSQL drops the join from a statement that reads no vector, since the key is unique there."""
-        if self.generation is None:
-            return self.identifier
-        # System columns of a table are no columns of its join.
-        return sql.SQL(
-            "((SELECT ctid, xmin, everindex_row.* FROM {table} AS everindex_row) AS {name} "
-            "LEFT JOIN (SELECT {key}, {vector}, vector_digest FROM {vectors}) AS everindex_vector USING ({key}))"
-        ).format(
-            table=self.identifier,
-            name=sql.Identifier(self.spec.table),
-            key=self.key,
-            vector=self.vector,
-            vectors=self.generation.identifier,
-        )
-
-    def has_generation(self, number: int) -> bool:
-        """Whether that generation was known when this was read."""
-        return number == COLUMN or any(each.number == number for each in self.generations)
-
-    def of_generation(self, number: int) -> CollectionTable:
-        """The same table with the vectors of that generation, which must not have been dropped."""
-        if number == self.number:
-            return self
-        if number == COLUMN:
-            return replace(self, generation=None, dimensions=self.column_dimensions, vector_type=self.column_type)
-        found = next(each for each in self.generations if each.number == number)
-        return replace(self, generation=found, dimensions=found.dimensions, vector_type=found.vector_type)
 
     @property
     def key(self) -> sql.Identifier:
@@ -171,7 +119,7 @@ class CollectionTable:
 
     @property
     def vector(self) -> sql.Identifier:
-        return sql.Identifier(self.spec.vector if self.generation is None else self.generation.column)
+        return sql.Identifier(self.spec.vector)
 
     @property
     def vector_read(self) -> sql.Composed:
@@ -194,8 +142,6 @@ class CollectionTable:
     @property
     def index(self) -> IndexSpec:
         """The vector index that the collection declares for this table."""
-        if self.generation is not None:
-            return self.generation.index
         return self.spec.vector_index(schema=self.schema, vector_type=self.vector_type, dimensions=self.dimensions)
 
     @property
@@ -270,7 +216,6 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
                    CASE WHEN bool_or(NOT kept.is_readable) FILTER (WHERE kept.name = 'article_expiry')
                         THEN current_user::text END,
                    bool_or(kept.is_readable) FILTER (WHERE kept.name = %s),
-                   coalesce(bool_or(kept.is_readable) FILTER (WHERE kept.name = %s), false),
                    (SELECT n.nspname FROM pg_catalog.pg_extension e
                     JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector')
             FROM (SELECT c.relname AS name, pg_catalog.has_schema_privilege(n.oid, 'USAGE')
@@ -278,9 +223,8 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
                   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                   WHERE n.nspname = 'everindex_meta' AND c.relkind = 'r') AS kept
             """,
-            (*(records_table(spec),) * 2, None if texts is None else texts.passages.table, GENERATION_TABLE),
+            (*(records_table(spec),) * 2, None if texts is None else texts.passages.table),
         ).fetchone()
-        generations = read_generations(connection) if spec is ARTICLES and other is not None and other[7] else ()
     if not rows or other is None:
         raise _no_table(spec)
     columns = {row[1]: row[2] for row in rows}
@@ -305,13 +249,13 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
             next_step=f"convert it:  ALTER TABLE {spec.table} ALTER COLUMN {spec.expires} TYPE timestamptz , or declare the "
             "collection without expires.",
         )
-    table = CollectionTable(
+    return CollectionTable(
         spec=spec,
         schema=rows[0][0],
         columns={name: kind for name, kind in columns.items() if name != spec.vector},
         dimensions=vector[5] if vector is not None else None,
         vector_type=vector[4] if vector is not None else "vector",
-        extension_schema=other[8],
+        extension_schema=other[7],
         has_raw_articles=spec is ARTICLES and other[0],
         has_passages=other[6] is True and (other[0] or spec is not ARTICLES),
         hides_passages=other[6] is False,
@@ -322,12 +266,7 @@ def read_table(connection: Connection, spec: CollectionSpec = ARTICLES) -> Colle
         has_expiry_records=spec is ARTICLES and other[4],
         expiry_hidden_from=other[5] if spec is ARTICLES else None,
         date_at=_date_at(spec, columns),
-        generations=generations,
-        column_dimensions=vector[5] if vector is not None else None,
-        column_type=vector[4] if vector is not None else "vector",
     )
-    serving = serving_of(generations)
-    return table if serving is None else table.of_generation(serving.number)
 
 
 def _date_at(spec: CollectionSpec, columns: dict[str, str]) -> int | None:

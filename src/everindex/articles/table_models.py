@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from everindex.articles.declared import ARTICLES
-from everindex.articles.model_generations import ModelGeneration
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import ColumnMismatch, EmbeddingModelUnrecorded, NotMigrated
@@ -67,8 +66,6 @@ def read_table_models(
     one model is recorded). A known `has_unrecorded` saves comparing the table with the records."""
     if table.dimensions is None:
         return TableModels()
-    if table.generation is not None:
-        return models_of_generation(table.generation)
     statement = sql.SQL("SELECT {recorded}, {declared}, {unrecorded}").format(
         recorded=_recorded(table) if table.has_embedding_records else sql.SQL("NULL"),
         declared=declared_sql(table, "model"),
@@ -84,14 +81,9 @@ def read_table_models(
     return TableModels(recorded=recorded, declared=row[1], has_unrecorded=row[2])
 
 
-def models_of_generation(generation: ModelGeneration) -> TableModels:
-    """The one model that made all vectors of a table of their own."""
-    return TableModels(recorded={} if generation.model is None else {generation.model: 0})
-
-
 def declared_sql(table: CollectionTable, column: str) -> sql.Composable:
     """One column of the table's declaration, as an SQL expression; NULL without a declaration."""
-    if table.generation is not None or not table.has_declared_models:
+    if not table.has_declared_models:
         return sql.SQL("NULL")
     return sql.SQL(
         "(SELECT d.{} FROM everindex_meta.declared_model d WHERE d.table_schema = {} AND d.table_name = {})"
@@ -114,8 +106,6 @@ def is_record_of(table: CollectionTable, alias: str = "a") -> sql.Composable:
 
 def without_record(table: CollectionTable, alias: str = "a") -> sql.Composable:
     """The condition that a row's vector has no record."""
-    if table.generation is not None:
-        return sql.SQL("false")  # one model made all vectors of its table
     if not table.has_embedding_records:
         return sql.SQL("true")
     return sql.SQL("NOT EXISTS (SELECT FROM {} r WHERE {})").format(records(table), is_record_of(table, alias))
@@ -124,7 +114,7 @@ def without_record(table: CollectionTable, alias: str = "a") -> sql.Composable:
 def is_zero(table: CollectionTable, alias: str = "a") -> sql.Composable:
     """A condition on a row: its vector is zero, an embedding that failed unseen. Reads the vector. Where lengths count, a zero
     vector is one like any other."""
-    if table.spec.metric != "cosine" or table.generation is not None:  # none is stored there
+    if table.spec.metric != "cosine":
         return sql.SQL("false")
     return sql.SQL("{}({}.{}) = 0").format(norm_function(table), sql.Identifier(alias), table.vector)
 

@@ -49,7 +49,9 @@ def count_rows(connection: Connection, table: CollectionTable, *, estimate: int)
     try:
         with connection.transaction():
             connection.execute("SELECT set_config('statement_timeout', %s, true)", (str(COUNT_TIMEOUT_MS),))
-            row = connection.execute(sql.SQL("SELECT count(*), {} FROM {}").format(embedded, table.rows)).fetchone()
+            row = connection.execute(
+                sql.SQL("SELECT count(*), {} FROM {}").format(embedded, table.identifier)
+            ).fetchone()
     except psycopg.errors.QueryCanceled:
         return Rows(total=estimate, with_vector=None, is_estimate=True)
     assert row is not None
@@ -63,7 +65,7 @@ def count_unrecorded(connection: Connection, table: CollectionTable) -> int | No
         "SELECT count(*) FROM (SELECT a.{vector} FROM {table} a WHERE a.{vector} IS NOT NULL AND {unrecorded} OFFSET 0) AS a "
         "WHERE NOT {is_zero}"
     ).format(
-        vector=table.vector, table=table.rows, unrecorded=without_record(table), is_zero=is_zero(table)
+        vector=table.vector, table=table.identifier, unrecorded=without_record(table), is_zero=is_zero(table)
     )  # fmt: skip
     try:
         with connection.transaction():

@@ -10,7 +10,7 @@ from typing import Any
 from pgvector import Vector
 from psycopg import sql
 
-from everindex.articles.declared import ARTICLES, EMBEDDING_INDEX
+from everindex.articles.declared import ARTICLES
 from everindex.articles.model import Filters
 from everindex.articles.partial_indexes import read_partial_indexes
 from everindex.articles.recall_queries import RecallQueries
@@ -21,7 +21,6 @@ from everindex.articles.search.vector.strategy import choose
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.articles.table_models import notes_of, unrecorded_note
-from everindex.errors import ColumnMismatch, NotMigrated
 from everindex.index.catalog.effective_spec import as_tuned, effective_spec
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed
@@ -121,12 +120,7 @@ def _of_partial(connection: Connection, table: CollectionTable, *, samples: int,
 
 def _declared(connection: Connection, collection: CollectionSpec) -> IndexSpec:
     """The declared index. That of the articles is known without their table, whose absence is a finding."""
-    if collection is not ARTICLES:
-        return read_table(connection, collection).index
-    try:
-        return read_table(connection, collection).index
-    except (NotMigrated, ColumnMismatch):
-        return EMBEDDING_INDEX
+    return collection.index or read_table(connection, collection).index
 
 
 def read_state(connection: Connection, collection: CollectionSpec = ARTICLES, *, floor: float) -> str:
@@ -149,7 +143,7 @@ def _rows_and_vector(connection: Connection, table: CollectionTable) -> tuple[in
     with translate_errors("counting rows"):
         row = connection.execute(
             sql.SQL("SELECT count({1}), (SELECT {2} FROM {0} WHERE {1} IS NOT NULL LIMIT 1) FROM {0}").format(
-                table.rows, table.vector, table.vector_read
+                table.identifier, table.vector, table.vector_read
             ),
             binary=True,
         ).fetchone()

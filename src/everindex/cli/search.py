@@ -189,7 +189,6 @@ def _explained(instance: Searchable, request: SearchRequest) -> Explanation | No
             f"is {request.mode})"
         )
         return None
-    request = instance.searches.pinned(request)
     vector = instance.query_embedder.of(request)
     if isinstance(vector, EverindexError):
         tell(f"note: no semantic search: {vector.what}")

@@ -29,7 +29,6 @@ from everindex.index.plan.ddl import comment_statement, drop_statement
 from everindex.index.reporter import Reporter
 from everindex.index.spec import IndexSpec
 from everindex.migrate.standing import read_standing, require_known
-from everindex.pg import own_schema
 from everindex.pg.attachment import read_attachment, write_attachment
 from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.index_catalog import OF_TABLE_AND_PARTITIONS, CatalogIndex, catalog_indexes, indexes_query
@@ -274,22 +273,8 @@ def _own_schema(connection: Connection) -> OwnSchema | None:
     return None if row is None else OwnSchema(tables=tuple(row[0]), extensions=tuple(row[1]))
 
 
-def _serving_generation(connection: Connection) -> list[str]:
-    """The vectors that would go with our schema although searches use them."""
-    if not own_schema.is_readable(connection, "model_generation"):
-        return []
-    row = connection.execute(
-        "SELECT number, model FROM everindex_meta.model_generation WHERE state = 'serving' AND number > 1"
-    ).fetchone()
-    return (
-        []
-        if row is None
-        else [f"the vectors that serve ({row[1]}, generation {row[0]}) are in everindex_meta and go with it"]
-    )
-
-
 def _warnings(connection: Connection) -> list[str]:
-    warnings = _serving_generation(connection)
+    warnings = []
     keeper = holder_of(connection, "keeper")
     if keeper is not None:
         warnings.append(f"everindex is running here, {keeper}: stop it first, or it may build the index again")

@@ -17,11 +17,11 @@ from everindex.pg.connections import Connection, connect, lift_time_limits
 from everindex.pg.pooler import require_session
 from everindex.pg.sqlstate import translate_errors
 
-LockName = Literal["migrate", "own-schema", "build", "keeper", "aside", "model"]
+LockName = Literal["migrate", "own-schema", "build", "keeper", "aside"]
 
 #: First half of every key: "ever" in ASCII. Advisory locks belong to one database, so the second half may be small.
 LOCK_CLASS = 0x65766572
-LOCK_IDS: dict[LockName, int] = {"migrate": 1, "own-schema": 2, "build": 3, "keeper": 4, "aside": 5, "model": 6}
+LOCK_IDS: dict[LockName, int] = {"migrate": 1, "own-schema": 2, "build": 3, "keeper": 4, "aside": 5}
 
 
 @contextmanager

@@ -296,38 +296,6 @@ VERSIONS = (
     CREATE INDEX index_size_index_name_idx ON everindex_meta.index_size (index_schema, index_name, id);
     COMMENT ON TABLE everindex_meta.index_size IS 'size and rows of serving indexes, noted by the keeper once an hour';
     """,
-    """
-    CREATE TABLE everindex_meta.model_generation (
-        number integer PRIMARY KEY CHECK (number > 0),
-        model text,
-        name text,
-        dimensions integer NOT NULL,
-        vector_type text NOT NULL,
-        state text NOT NULL CHECK (state IN ('filling', 'serving', 'kept', 'dropped')),
-        texts bigint NOT NULL DEFAULT 0,
-        tokens bigint NOT NULL DEFAULT 0,
-        seconds double precision NOT NULL DEFAULT 0,
-        began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        served_at timestamptz,
-        kept_until timestamptz,
-        verdict json
-    );
-    CREATE UNIQUE INDEX model_generation_serving_idx ON everindex_meta.model_generation (state) WHERE state = 'serving';
-    CREATE UNIQUE INDEX model_generation_filling_idx ON everindex_meta.model_generation (state) WHERE state = 'filling';
-    COMMENT ON TABLE everindex_meta.model_generation IS
-        'the generations of the articles'' vectors: 1 is their own column, each later one the table article_vector_N';
-    CREATE TABLE everindex_meta.model_failure (
-        generation integer NOT NULL REFERENCES everindex_meta.model_generation ON DELETE CASCADE,
-        uri text NOT NULL,
-        digest bytea NOT NULL,
-        reason text NOT NULL,
-        attempts integer NOT NULL DEFAULT 1,
-        failed_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (generation, uri)
-    );
-    COMMENT ON TABLE everindex_meta.model_failure IS
-        'why an article has no vector in a generation; `everindex model switch` tries again';
-    """,
 )
 
 

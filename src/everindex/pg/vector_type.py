@@ -28,11 +28,6 @@ def as_binary(vector: np.ndarray) -> bytes:
     return _HEAD.pack(len(vector), 0) + vector.astype(">f4").tobytes()
 
 
-def as_half_binary(vector: np.ndarray) -> bytes:
-    """The same as a halfvec: IEEE half precision (pgvector, halfvec_recv)."""
-    return _HEAD.pack(len(vector), 0) + vector.astype(">f2").tobytes()
-
-
 def register_vector(connection: Connection) -> None:
     """Teaches a connection pgvector's type, wherever the extension lies; does nothing before it is created."""
     from pgvector.psycopg.vector import register_vector_info

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from everindex.access.authenticator import Authenticator
 from everindex.articles.collections.collection import Collection
 from everindex.articles.embedding import Embedder, OpenAICompatibleEmbedder
-from everindex.articles.embedding.choose import embedder_named
+from everindex.articles.embedding.choose import choose_embedder
 from everindex.articles.embedding.endpoint import RetryPolicy
 from everindex.articles.instance import Instance
 from everindex.errors import EmbeddingFailed, EverindexError, ServerBusy
@@ -136,29 +136,24 @@ class Site:
         """The metrics of this process and its database as Prometheus reads them. Queries nothing. Raises ServerBusy."""
         return await self._scrapes.run(lambda: as_text(*self._metrics))
 
-    def query_embedder(self, generation: int | None = None) -> Embedder:
-        """The model that embeds queries, of that generation of vectors; a remote one with short timeouts. May query the
-        database."""
-        chosen = self.instance.query_embedder.of_generation(generation)
-        known = self._query_embedder
-        if known is None or known.model != chosen.model:
+    def query_embedder(self) -> Embedder:
+        """The model that embeds queries; a remote one with short timeouts. May query the database once."""
+        if self._query_embedder is None:
+            chosen = self.instance.embedder
             if chosen.is_remote:
                 settings = self.instance.settings
                 patience = min(settings.embedding_timeout_seconds, QUERY_TIMEOUT_SECONDS)
-                chosen = embedder_named(
-                    chosen.model, settings.model_copy(update={"embedding_timeout_seconds": patience}),
-                    width=chosen.dimensions, retries=QUERY_RETRIES,
+                chosen = choose_embedder(
+                    settings.model_copy(update={"embedding_timeout_seconds": patience}), width=chosen.dimensions,
+                    retries=QUERY_RETRIES,
                 )  # fmt: skip
-            known = self._query_embedder = chosen
-        return known
+            self._query_embedder = chosen
+        return self._query_embedder
 
     @property
     def known_query_embedder(self) -> Embedder | None:
-        """The model that embeds queries if it is already chosen and runs in this process, so that no vector has to be made
-        beforehand; None otherwise."""
-        known = self._query_embedder
-        follows = self.instance.query_embedder.follows
-        return None if known is None or known.is_remote or follows else known
+        """The model that embeds queries if it is already chosen; None before the first use."""
+        return self._query_embedder
 
 
 def site_of(request: Request) -> Site:

@@ -11,7 +11,6 @@ from typing import assert_never
 
 from everindex.articles.background.declared_model_watch import DeclaredModelTask
 from everindex.articles.background.expired_rows import ExpiredRowsTask
-from everindex.articles.background.model_generations import ModelGenerationsTask
 from everindex.articles.collections.description import has_only_collections
 from everindex.articles.collections.registry import declared_indexes, read_collections
 from everindex.articles.declared import ARTICLES
@@ -109,7 +108,6 @@ def article_tasks(conninfo: str, settings: Settings) -> tuple[PeriodicTask, ...]
         KeywordIndexTask(conninfo, settings.text_search),
         CollectionWordsTask(conninfo, settings.text_search),
         DeclaredModelTask(conninfo, settings),
-        ModelGenerationsTask(conninfo, settings),
         *((ExpiredRowsTask(conninfo),) if settings.keep_expired == "delete" else ()),
     )
 

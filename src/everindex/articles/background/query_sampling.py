@@ -39,8 +39,6 @@ class QuerySampler:
         self._lock = threading.Lock()
         self._drawn: list[np.ndarray] = []
         self._seen = 0
-        self.generation: int | None = None
-        """The generation of vectors whose model made the drawn ones."""
 
     def note(self, vector: np.ndarray) -> None:
         """Offers the vector of one answered search. Source: Vitter, Random Sampling with a Reservoir (1985), algorithm R."""
@@ -111,10 +109,6 @@ def hand_over(searched: Searchable, sampler: QuerySampler, *, budget: int) -> No
         return
     try:
         # Vectors of different models must not be compared; this includes query vectors.
-        table = searched.engine.known()[0]
-        if sampler.generation not in (None, table.number):
-            drawn = []  # some of them may be of the model before
-        sampler.generation = table.number
         model = searched.query_embedder.table_models().only or "unknown"
         with connect(searched.direct_conninfo, application_name="everindex queries") as connection:
             spec = in_search_path(connection, read_table(connection, searched.spec).index)

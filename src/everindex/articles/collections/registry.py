@@ -12,7 +12,6 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from everindex.articles.declared import ARTICLES, EMBEDDING_INDEX
-from everindex.articles.model_generations import GENERATION_TABLE, read_generations
 from everindex.articles.partial_indexes import PartialIndex, read_partial_indexes
 from everindex.articles.shape.spec import CollectionSpec, invalid
 from everindex.articles.table import read_table
@@ -110,10 +109,8 @@ def declared_indexes(connection: Connection, collection: str | None = None) -> l
     partial = read_partial_indexes(connection)
     if collection is not None:
         spec = require_collection(connection, collection)
-        if spec is ARTICLES:
-            return _of_articles(connection, partial)
-        return _with_partial(read_table(connection, spec).index, partial)
-    found = _of_articles(connection, partial) if has_article_schema(connection) else []
+        return _with_partial(EMBEDDING_INDEX if spec is ARTICLES else read_table(connection, spec).index, partial)
+    found = _with_partial(EMBEDDING_INDEX, partial) if has_article_schema(connection) else []
     for spec in read_collections(connection):
         try:
             table = read_table(connection, spec)
@@ -122,14 +119,6 @@ def declared_indexes(connection: Connection, collection: str | None = None) -> l
         if table.dimensions is not None:
             found += _with_partial(table.index, partial)
     return found
-
-
-def _of_articles(connection: Connection, partial: Sequence[PartialIndex]) -> list[IndexSpec]:
-    """The indexes of the articles: of their column, and of every further generation of vectors that serves or is kept. One that
-    is being filled gets its index when it is full."""
-    generations = read_generations(connection) if own_schema.is_readable(connection, GENERATION_TABLE) else ()
-    further = [each.index for each in generations if not each.is_column and each.state != "filling"]
-    return [*_with_partial(EMBEDDING_INDEX, partial), *further]
 
 
 def _with_partial(whole: IndexSpec, partial: Sequence[PartialIndex]) -> list[IndexSpec]:

@@ -91,7 +91,7 @@ def read_unrecorded(connection: Connection, table: CollectionTable, *, rows: int
     """A random sample of up to `rows` rows whose vector has no record and is not zero. Reads the keys of the whole
     table, and the vectors of several times `rows` rows."""
     draw = sql.SQL("SELECT a.{} FROM {} a WHERE a.{} IS NOT NULL AND {} ORDER BY random() LIMIT {}").format(
-        table.key, table.rows, table.vector, without_record(table), sql.Literal(4 * rows)
+        table.key, table.identifier, table.vector, without_record(table), sql.Literal(4 * rows)
     )
     read = sql.SQL(
         "SELECT {texts}, {vector} FROM {table} a WHERE a.{key} = ANY(%s) AND NOT {is_zero} ORDER BY random() LIMIT "
@@ -99,7 +99,7 @@ def read_unrecorded(connection: Connection, table: CollectionTable, *, rows: int
     ).format(
         texts=table.title_and_body,
         vector=table.vector_read,
-        table=table.rows,
+        table=table.identifier,
         key=table.key,
         is_zero=is_zero(table),
         rows=sql.Literal(rows),

@@ -65,8 +65,6 @@ def count_models(connection: Connection, table: CollectionTable) -> ModelCounts:
             rows=rows, without_vector=rows, zero=0, not_unit=0, recorded={}, unrecorded=0, declared=None,
             declared_form=None, dimensions=None,
         )  # fmt: skip
-    if table.generation is not None:
-        return _of_generation(connection, table, table.generation.model)
     statement = sql.SQL(
         """
         SELECT m.model, count(*), count(m.length), count(*) FILTER (WHERE m.length = 0),
@@ -99,30 +97,5 @@ def count_models(connection: Connection, table: CollectionTable) -> ModelCounts:
         unrecorded=vectors.get(None, 0),
         declared=declared[0],
         declared_form=declared[1],
-        dimensions=table.dimensions,
-    )
-
-
-def _of_generation(connection: Connection, table: CollectionTable, model: str | None) -> ModelCounts:
-    """The same of a generation in a table of its own, of which one model made every vector and none is zero."""
-    with translate_errors("counting vectors"):
-        row = connection.execute(
-            sql.SQL(
-                "SELECT count(*), count(a.{vector}), "
-                "count(*) FILTER (WHERE abs({norm}(a.{vector}) - 1) > {tolerance}) FROM {rows} a"
-            ).format(
-                vector=table.vector, norm=norm_function(table), tolerance=sql.Literal(UNIT_TOLERANCE), rows=table.rows
-            )
-        ).fetchone()
-    assert row is not None
-    return ModelCounts(
-        rows=row[0],
-        without_vector=row[0] - row[1],
-        zero=0,
-        not_unit=row[2],
-        recorded={model: row[1]} if model is not None and row[1] else {},
-        unrecorded=0,
-        declared=None,
-        declared_form=None,
         dimensions=table.dimensions,
     )

@@ -51,7 +51,6 @@ class ArticleWriter(CollectionWriter):
                     )
                 else:
                     report = ingest.import_rows(connection, rows, embedder)
-            self._follow(connection, [row.uri for row in rows])
         self._forget_after_write(are_recorded=vectors is None or model is not None)
         self._cut(report, {row.uri for row in rows if row.raw_text}, None)
         return report
@@ -84,7 +83,6 @@ class ArticleWriter(CollectionWriter):
                     connection, chain(first, iterator), embedder, on_rows=on_rows, stored_uris=stored,
                     require_expiry=partial(require_expiry, connection, conninfo=self._direct_conninfo),
                 )  # fmt: skip
-            self._follow(connection, sorted(stored))
         self._forget_after_write(are_recorded=True)
         self._cut(report, stored if has_texts else (), reporter)
         return report

@@ -116,7 +116,7 @@ def _look(connection: Connection, collection: CollectionSpec, vectors_coming: in
     with translate_errors("counting vectors"):
         row = connection.execute(
             sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} IS NOT NULL LIMIT %s) AS few").format(
-                table.rows, table.vector
+                table.identifier, table.vector
             ),
             (SMALL_TABLE_ROWS,),
         ).fetchone()

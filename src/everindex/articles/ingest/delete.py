@@ -74,13 +74,6 @@ def delete_rows(
         )
     if table.has_passages:
         parts += _passages_too(table, records_too)
-    parts += [
-        sql.SQL("{} AS (DELETE FROM {} v USING gone WHERE v.{} = gone.key::{})").format(
-            sql.Identifier(f"no_vector_{each.number}"), each.identifier, table.key, table.key_type
-        )
-        for each in table.generations
-        if not each.is_column
-    ]
     statement = sql.SQL("WITH {} SELECT count(*) FROM gone").format(sql.SQL(", ").join(parts))
     with translate_errors(f"deleting rows of {table.spec.name}"):
         row = connection.execute(statement, values).fetchone()

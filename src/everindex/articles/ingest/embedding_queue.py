@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from psycopg import sql
 
 from everindex.articles.embedding import Embedder
-from everindex.articles.ingest.generation_vectors import lacks_vector
 from everindex.articles.ingest.import_rows import ImportReport, note_failures
 from everindex.articles.ingest.rows import Texts, text_to_embed
 from everindex.articles.ingest.upsert import Stored, texts_of_keys
@@ -60,7 +59,7 @@ def read_queue(
     vectors: 10 ms for 1,000 rows, measured."""
     table = read_table(connection) if table is None else table
     statement = sql.SQL("SELECT a.{}::pg_catalog.text FROM {} a WHERE {}").format(
-        table.key, table.rows, _due(table, overwrite_unrecorded=overwrite_unrecorded)
+        table.key, table.identifier, _due(table, overwrite_unrecorded=overwrite_unrecorded)
     )
     with translate_errors("looking for articles without a vector"):
         # Sorted here: with ORDER BY the planner may walk the primary key and read the table's pages out of order.
@@ -69,8 +68,6 @@ def read_queue(
 
 def _due(table: CollectionTable, *, overwrite_unrecorded: bool) -> sql.Composable:
     """The condition that a row needs a vector."""
-    if table.generation is not None:
-        return lacks_vector(table)
     due: list[sql.Composable] = [sql.SQL("a.{} IS NULL").format(table.vector)]
     if table.has_embedding_records:
         due.append(

@@ -14,7 +14,6 @@ from psycopg import sql
 from everindex.articles.embedding import Embedder, check_vectors
 from everindex.articles.ingest import upsert as store
 from everindex.articles.ingest.entry_uris import settle_uris
-from everindex.articles.ingest.generation_vectors import lacks_vector
 from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.ingest.rows import Row, Texts, article_rows, last_of_each, row_or_problem, text_to_embed
 from everindex.articles.ingest.upsert import MaybeVector, Stored
@@ -193,12 +192,6 @@ def store_vectors(
 
     Raises QueryInvalid when `vectors` does not fit the rows or contains a vector that no search could use.
     """
-    if table.generation is not None and model != table.generation.model:
-        raise QueryInvalid(
-            f"the vectors cannot be stored: their model is {'not named' if model is None else model}.",
-            why=f"all vectors that serve are by {table.generation.model}, and two models cannot be compared.",
-            next_step=f"pass model={table.generation.model!r} with vectors that it made, or no vectors: everindex makes them.",
-        )
     array = np.asarray(vectors, dtype=np.float32)
     width = table.dimensions or 0
     fits = array.ndim == 2 and len(array) == len(rows)
@@ -288,14 +281,14 @@ def _store_texts(
     with translate_errors("looking for rows without a vector"):
         found = connection.execute(
             sql.SQL(
-                "SELECT a.{key}::pg_catalog.text, a.{vector} IS NULL OR {is_zero}, {unrecorded} FROM {rows} a "
+                "SELECT a.{key}::pg_catalog.text, a.{vector} IS NULL OR {is_zero}, {unrecorded} FROM {table} a "
                 "WHERE a.{key} = ANY({keys})"
             ).format(
                 key=table.key,
                 vector=table.vector,
                 is_zero=is_zero(table),
                 unrecorded=without_record(table),
-                rows=table.rows,
+                table=table.identifier,
                 keys=store.keys_parameter(table),
             ),
             {"keys": [rows[number].key for number in needed]},
@@ -312,7 +305,7 @@ def _embed_lost(
     """Embeds rows that have no vector after their upsert although nothing failed: between comparison and upsert
     another writer stored its own text, or the half that this import does not contain. The text is left as found; after
     LOST_ROUNDS attempts the row stays in the queue."""
-    statement = sql.SQL("{} AND {} ORDER BY a.{}").format(store.texts_of_keys(table), lacks_vector(table), table.key)
+    statement = sql.SQL("{} AND a.{} IS NULL ORDER BY a.{}").format(store.texts_of_keys(table), table.vector, table.key)
     for _ in range(LOST_ROUNDS):
         with translate_errors("looking for missing vectors"):
             lost = [(row[0], row[1:]) for row in connection.execute(statement, {"keys": keys}).fetchall()]

@@ -10,15 +10,8 @@ from pgvector import HalfVector, Vector
 from psycopg import sql
 
 from everindex.articles.expiry import store_expiry
-from everindex.articles.ingest.generation_vectors import (
-    is_of_generation,
-    lacks_vector,
-    remove_outdated,
-    store_made,
-)
 from everindex.articles.ingest.rows import Row, Texts
 from everindex.articles.ingest.vector_records import forget_records, forget_unknown, record_vectors, text_columns
-from everindex.articles.model_generations import COLUMN, digest_of
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import declared_sql, is_record_of, is_zero, records, without_record
 from everindex.pg.connections import Connection
@@ -58,22 +51,22 @@ def needs_vector(
         if table.has_embedding_records
         else sql.SQL("NULL")
     )
-    due = lacks_vector(table)
-    if table.generation is None:
-        due = sql.SQL("{lacks} OR {is_zero} OR coalesce(coalesce({record}, {declared}) <> %(model)s, false)").format(
-            lacks=due, is_zero=is_zero(table), record=record, declared=declared_sql(table, "model")
-        )
+    other_model = sql.SQL("coalesce({}, {}) <> %(model)s").format(record, declared_sql(table, "model"))
     with translate_errors("comparing rows"):
         known: dict[str, tuple[Texts, bool]] = {
             row[0]: (row[2:], row[1])
             for row in connection.execute(
                 sql.SQL(
-                    "SELECT a.{key}::pg_catalog.text, {due}{texts} FROM {rows} a WHERE a.{key} = ANY({keys})"
+                    "SELECT a.{key}::pg_catalog.text, "
+                    "a.{vector} IS NULL OR {is_zero} OR coalesce({other_model}, false){texts} "
+                    "FROM {table} a WHERE a.{key} = ANY({keys})"
                 ).format(
                     key=table.key,
-                    due=due,
+                    vector=table.vector,
+                    is_zero=is_zero(table),
+                    other_model=other_model,
                     texts=sql.Composed([sql.SQL(", a.{}").format(column) for column in text_columns(table)]),
-                    rows=table.rows,
+                    table=table.identifier,
                     keys=keys_parameter(table),
                 ),
                 {"keys": [row.key for row in rows], "model": model},
@@ -100,7 +93,7 @@ def texts_of_keys(table: CollectionTable) -> sql.Composed:
     return sql.SQL("SELECT a.{key}::pg_catalog.text{texts} FROM {table} a WHERE a.{key} = ANY({keys})").format(
         key=table.key,
         texts=sql.Composed([sql.SQL(", a.{}").format(column) for column in text_columns(table)]),
-        table=table.rows,
+        table=table.identifier,
         keys=keys_parameter(table),
     )
 
@@ -132,13 +125,6 @@ def upsert(
     vector (None: unknown). Takes ROW EXCLUSIVE on the tables it writes. Raises PermissionDenied, ReadOnlyServer,
     StatementFailed.
     """
-    if not is_of_generation(table, model):
-        vectors = [None] * len(rows)
-    if table.generation is not None:
-        return _upsert_beside(
-            connection, table, rows, vectors, embedded=embedded or {}, keeps_unrecorded=keeps_unrecorded,
-            replaces_metadata=replaces_metadata,
-        )  # fmt: skip
     replaced = frozenset(table.spec.metadata if replaces_metadata else ())
     columns = _columns(table, rows, replaced)
     with translate_errors(f"writing {table.spec.name}"), connection.transaction():
@@ -155,37 +141,7 @@ def upsert(
             connection.execute(forget_records(table))
             connection.execute(forget_unknown(table) if model is None else record_vectors(table), {"model": model})
         connection.execute("DROP TABLE pg_temp.everindex_staging, pg_temp.everindex_written")
-        if table.generations:
-            remove_outdated(connection, table, [row.key for row in rows])
     return Stored(inserted=inserted, updated=updated, unchanged=len(rows) - inserted - updated)
-
-
-def _upsert_beside(
-    connection: Connection,
-    table: CollectionTable,
-    rows: Sequence[Row],
-    vectors: Sequence[MaybeVector],
-    *,
-    embedded: Mapping[int, Texts],
-    keeps_unrecorded: bool,
-    replaces_metadata: bool,
-) -> Stored:
-    """The upsert where the vectors are in a table of their own: rows and vectors in one transaction. In the articles' own column
-    a changed text loses its vector, which whoever keeps that generation makes anew."""
-    with connection.transaction():
-        stored = upsert(
-            connection, table.of_generation(COLUMN), rows, [None] * len(rows), model=None,
-            keeps_unrecorded=keeps_unrecorded, replaces_metadata=replaces_metadata,
-        )  # fmt: skip
-        given = {row.key: number for number, row in enumerate(rows) if vectors[number] is not None}
-        texts = connection.execute(texts_of_keys(table), {"keys": list(given)}).fetchall() if given else []
-        made = []
-        for key, title, summary in texts:
-            vector = vectors[given[key]]
-            if vector is not None and embedded.get(given[key], (title, summary)) == (title, summary):
-                made.append((key, digest_of(title, summary), vector))
-        store_made(connection, table, made)
-    return stored
 
 
 def _columns(table: CollectionTable, rows: Sequence[Row], replaced: frozenset[str]) -> tuple[str, ...]:

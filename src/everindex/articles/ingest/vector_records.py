@@ -9,9 +9,7 @@ from pgvector import HalfVector, Vector
 from psycopg import sql
 
 from everindex.articles.declared import ARTICLES
-from everindex.articles.ingest.generation_vectors import is_of_generation, store_made
 from everindex.articles.ingest.rows import Texts
-from everindex.articles.model_generations import digest_of
 from everindex.articles.table import CollectionTable
 from everindex.articles.table_models import records
 from everindex.pg.connections import Connection
@@ -122,10 +120,8 @@ def set_vectors(
     connection: Connection, table: CollectionTable, rows: Sequence[tuple[str, Texts, np.ndarray]], *, model: str
 ) -> int:
     """Stores the vectors of (key, texts, vector) unless a text has changed meanwhile; returns how many were stored."""
-    if not rows or not is_of_generation(table, model):
+    if not rows:
         return 0
-    if table.generation is not None:
-        return store_made(connection, table, [(key, digest_of(*texts), vector) for key, texts, vector in rows])
     texts = text_columns(table)
     update = sql.SQL(
         "UPDATE {table} a SET {vector} = %s WHERE {key} = %s::{key_type} AND ROW({texts}) IS NOT DISTINCT FROM ROW({values})"

@@ -32,7 +32,6 @@ from everindex.articles.ingest import import_rows as ingest
 from everindex.articles.ingest.bulk_load import LARGE_LOAD_ROWS, without_index
 from everindex.articles.ingest.delete import delete_rows
 from everindex.articles.ingest.import_rows import ImportReport
-from everindex.articles.ingest.other_generations import follow
 from everindex.articles.ingest.passage_report import PassageReport
 from everindex.articles.ingest.rows import collection_rows
 from everindex.articles.model import RowProblem
@@ -224,11 +223,9 @@ class CollectionWriter:
     def _embedder_to_write(self, connection: Connection, *, overwrites: bool = False) -> Embedder | EverindexError:
         """The model that makes vectors for this table, or why none may be made: vectors of different models could not
         be told apart beside unrecorded ones, and where nothing can be recorded, new ones would be unrecorded too."""
-        table = read_table(connection, self.collection)
+        table, _ = self._engine.known()
         if table.dimensions is None:
             return self._query_embedder.embedder
-        if table.generations:
-            return self._query_embedder.of_table(table)
         if not overwrites and self._query_embedder.table_models(connection).is_unrecorded:
             return unrecorded_error(table)
         if not table.has_embedding_records:
@@ -265,12 +262,6 @@ class CollectionWriter:
                 "then run  everindex embed.",
             ) from exc
         self._invalidate()
-
-    def _follow(self, connection: Connection, keys: Sequence[str]) -> None:
-        """Gives rows that were just written their vectors in the generations that do not serve."""
-        table = read_table(connection, self.collection)
-        if len(table.generations) > 1:
-            follow(connection, table, keys, self._query_embedder.of_table)
 
     def _forget_after_write(self, *, are_recorded: bool) -> None:
         if are_recorded:

@@ -15,19 +15,11 @@ import numpy as np
 
 from everindex.articles.connections.reading import Reading
 from everindex.articles.embedding import Embedder, OpenAICompatibleEmbedder, choose_embedder, embed_queries
-from everindex.articles.embedding.choose import embedder_named
 from everindex.articles.embedding.recent import RecentVectors
 from everindex.articles.model import VISIBLE
-from everindex.articles.model_generations import COLUMN, ModelGeneration
 from everindex.articles.search.request.search_request import SearchRequest, check_query
 from everindex.articles.search.vector.engine import SearchEngine
-from everindex.articles.table import CollectionTable
-from everindex.articles.table_models import (
-    TableModels,
-    models_of_generation,
-    read_table_models,
-    unrecorded_error,
-)
+from everindex.articles.table_models import TableModels, read_table_models, unrecorded_error
 from everindex.errors import (
     EmbeddingFailed,
     EmbeddingModelsMixed,
@@ -62,67 +54,35 @@ class QueryEmbedder:
         self._reading = reading
         self._engine = engine
         self._settings = settings
-        self.follows = False
-        """Whether the database records which model serves, as it does from the first switch on."""
-
         self._embedder: Embedder | None = None
-        self._of_generations: dict[str, Embedder] = {}
         self._embedder_lock = threading.Lock()
         self.recent = RecentVectors()
-        self._models: tuple[float, int, TableModels] | None = None
+        self._models: tuple[float, TableModels] | None = None
         self._unrecorded: tuple[float, bool] | None = None
 
     @property
     def embedder(self) -> Embedder:
         """The model that embeds queries and articles, loaded at its first use. Raises EmbeddingModelUnusable, NotMigrated."""
-        return self.of_generation(None)
+        known = self._embedder
+        return waiting.beside(self._loaded) if known is None else known
 
     @embedder.setter
     def embedder(self, embedder: Embedder) -> None:
         with self._embedder_lock:
             self._embedder = embedder
 
-    def of_generation(self, number: int | None) -> Embedder:
-        """The model of that generation of vectors, by default of the one that serves; as `embedder`."""
-        known = self._embedder
-        if known is not None and number is None and not self.follows:
-            return known
-        return waiting.beside(lambda: self.of_table(self._engine.known(number)[0]))
-
-    def of_table(self, table: CollectionTable) -> Embedder:
-        """The model of the generation that `table` describes: that of the settings, unless a switch has recorded another."""
-        column = next((each for each in table.generations if each.is_column), None)
-        generation = table.generation or column
-        self.follows = bool(table.generations)
-        if generation is None or generation.model is None:
-            return self._loaded(table)
-        try:
-            chosen = self._loaded(table.of_generation(COLUMN))
-            if chosen.model == generation.model:
-                return chosen
-        except EmbeddingModelUnusable:
-            pass
-        with self._embedder_lock:
-            found = self._of_generations.get(generation.model)
-            if found is None:
-                found = embedder_named(generation.name or generation.model, self._settings, width=generation.dimensions)
-                if found.model != generation.model:
-                    raise model_elsewhere(generation, found)
-                self._of_generations[generation.model] = found
-            return found
-
-    def _loaded(self, table: CollectionTable) -> Embedder:
+    def _loaded(self) -> Embedder:
         with self._embedder_lock:
             if self._embedder is None:
+                table, _ = self._engine.known()
                 self._embedder = choose_embedder(self._settings, width=table.dimensions or self._settings.dimensions)
             return self._embedder
 
     def close(self) -> None:
         """Closes the connections to the model's endpoint where it has one."""
         with self._embedder_lock:
-            for embedder in (self._embedder, *self._of_generations.values()):
-                if isinstance(embedder, OpenAICompatibleEmbedder):
-                    embedder.close()
+            if isinstance(self._embedder, OpenAICompatibleEmbedder):
+                self._embedder.close()
 
     def load(self) -> None:
         """Loads the model where it runs in this process, some 0.2 s; a remote one is not called. Raises as
@@ -136,29 +96,28 @@ class QueryEmbedder:
         if isinstance(text, EverindexError):
             return text
         try:
-            return self.of_text(text, generation=request.generation)
+            return self.of_text(text)
         except NO_VECTOR as exc:
             return exc
 
-    def of_text(self, text: str, *, generation: int | None = None) -> np.ndarray:
-        """The vector of a search text as `check_query` gives it, (dim,) float32, of the model that made the table's vectors, or
-        those of that generation."""
-        self.require_known_model(generation)
-        embedder = self.of_generation(generation)
-        self.require_one_model(embedder, generation)
+    def of_text(self, text: str) -> np.ndarray:
+        """The vector of a search text as `check_query` gives it, (dim,) float32, of the model that made the table's vectors."""
+        self.require_known_model()
+        embedder = self.embedder
+        self.require_one_model(embedder)
         with _as_query_error(embedder):
             return self.recent.vector(embedder, text)
 
-    def require_known_model(self, generation: int | None = None) -> None:
+    def require_known_model(self) -> None:
         """Raises EmbeddingModelUnrecorded where the table has vectors without a record of the model that made them."""
-        if self.table_models(generation=generation).is_unrecorded:
-            raise unrecorded_error(self._engine.known(generation)[0])
+        if self.table_models().is_unrecorded:
+            raise unrecorded_error(self._engine.known()[0])
 
-    def require_one_model(self, embedder: Embedder, generation: int | None = None) -> None:
+    def require_one_model(self, embedder: Embedder) -> None:
         """Raises EmbeddingModelsMixed where the table holds vectors of a model other than `embedder`'s, and
         EmbeddingModelUnrecorded where that is not known."""
-        self.require_known_model(generation)
-        models = self.table_models(generation=generation)
+        self.require_known_model()
+        models = self.table_models()
         others = models.names - {embedder.model}
         if others:
             names = ", ".join(
@@ -173,9 +132,7 @@ class QueryEmbedder:
                 next_step="run  everindex embed  to bring every article to this model, or set EMBEDDING_MODEL back.",
             )
 
-    def of_each(
-        self, queries: Sequence[str | np.ndarray] | np.ndarray, *, generation: int | None = None
-    ) -> list[np.ndarray]:
+    def of_each(self, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """The vectors of queries, in their order."""
         if isinstance(queries, str):
             raise QueryInvalid(
@@ -186,9 +143,9 @@ class QueryEmbedder:
         texts = {number: check_query(query) for number, query in enumerate(queries) if isinstance(query, str)}
         vectors = [np.empty(0) if isinstance(query, str) else query for query in queries]
         if texts:
-            self.require_known_model(generation)
-            embedder = self.of_generation(generation)
-            self.require_one_model(embedder, generation)
+            self.require_known_model()
+            embedder = self.embedder
+            self.require_one_model(embedder)
             with _as_query_error(embedder):
                 found = embed_queries(embedder, list(texts.values()))
             for number, vector in zip(texts, found, strict=True):
@@ -199,18 +156,13 @@ class QueryEmbedder:
         """Model name → number of the table's vectors it is recorded to have made; cached for a few seconds."""
         return dict(self.table_models().recorded)
 
-    def table_models(self, connection: Connection | None = None, *, generation: int | None = None) -> TableModels:
+    def table_models(self, connection: Connection | None = None) -> TableModels:
         """What is recorded about the models that made the table's vectors; cached for a few seconds. Read over
         `connection` where one is passed: a writer must read the primary."""
         cached, now = self._models, time.monotonic()
-        number = generation
-        if number is None and self.follows:
-            number = self._engine.known()[0].number
-        if cached is not None and now <= cached[0] and number in (None, cached[1]):
-            return cached[2]
-        table, _ = self._engine.known(generation)
-        if table.generation is not None:
-            return models_of_generation(table.generation)
+        if cached is not None and now <= cached[0]:
+            return cached[1]
+        table, _ = self._engine.known()
         known = self._unrecorded
         has_unrecorded = known[1] if known is not None and now <= known[0] else None
 
@@ -221,7 +173,7 @@ class QueryEmbedder:
         if has_unrecorded is None:
             took = time.monotonic() - now
             self._unrecorded = (now + max(MODELS_SECONDS, MODELS_TIMES * took), models.has_unrecorded)
-        self._models = (now + MODELS_SECONDS, table.number, models)
+        self._models = (now + MODELS_SECONDS, models)
         return models
 
     def invalidate(self) -> None:
@@ -232,15 +184,6 @@ class QueryEmbedder:
         """Like `invalidate`, but after a write that recorded all its vectors: the table need not be compared with the
         records again."""
         self._models = None
-
-
-def model_elsewhere(generation: ModelGeneration, found: Embedder) -> EmbeddingModelUnusable:
-    """The error of a process that has another model under the name that the database records."""
-    return EmbeddingModelUnusable(
-        f"the vectors are by {generation.model}, which is not available in this process.",
-        why=f"under the name {generation.name} it has {found.model}.",
-        next_step="give this process the settings that the process had which ran  everindex model switch.",
-    )
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class SearchService:
         return answer
 
     def _answered(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
-        request = self._unexpired(self.pinned(request))
+        request = self._unexpired(request)
         if request.after:
             if is_numbered(request.after):
                 return numbered_page(request, lambda one: self._answered(one, query_vector))
@@ -175,10 +175,10 @@ class SearchService:
     def answer_many(self, request: SearchRequest, queries: Sequence[str | np.ndarray] | np.ndarray) -> list[Answer]:
         """An answer by meaning for each query, in their order, with the options of `request` and without pages. Raises
         as `answer`; then no query is answered."""
-        request = self._unexpired(self.pinned(request))
+        request = self._unexpired(request)
         self._check_filters(request)
         try:
-            vectors = self._embedder.of_each(queries, generation=request.generation)
+            vectors = self._embedder.of_each(queries)
         except EmbeddingModelUnrecorded as exc:
             unrecorded = exc
             return [
@@ -187,7 +187,7 @@ class SearchService:
                 else self.answer(replace(request, vector=query))
                 for query in queries
             ]
-        table, _ = self._engine.known(request.generation)
+        table, _ = self._engine.known()
         checked = [checked_vector(vector, table) for vector in vectors]
         page = Page(request=request, k=request.k)
         if self._texts is not None and table.has_passages:
@@ -200,9 +200,9 @@ class SearchService:
 
     def explain(self, request: SearchRequest, query_vector: np.ndarray | None = None) -> Explanation:
         """How the semantic search finds its candidates. `query_vector` is the vector of the request's text."""
-        request = self._unexpired(self.pinned(request))
+        request = self._unexpired(request)
         given = request.vector if query_vector is None else query_vector
-        vector = checked_vector(given, self._engine.known(request.generation)[0])
+        vector = checked_vector(given, self._engine.known()[0])
         after = request.read_cursor("semantic", *self._cursor_parts(request, given))
         k = request.k if request.diversity is None else candidates_for_variety(request.k)
         explained = self._engine.explain(Page(request=request, k=k, after=after), vector)
@@ -210,14 +210,6 @@ class SearchService:
             return explained
         asked = self._passages.of(request, self._engine.known()[0])
         return explained if asked.others else replace(explained, passages=asked.explain(vector, k=k))
-
-    def pinned(self, request: SearchRequest) -> SearchRequest:
-        """The request for one generation of vectors, the one that serves now; as it is where it names one, or there is only one.
-        Whoever makes the vector of its text beforehand pins it first."""
-        if request.generation is not None:
-            return request
-        table, _ = self._engine.known()
-        return replace(request, generation=table.number) if table.generations else request
 
     def explain_words(self, request: SearchRequest) -> WordsExplanation:
         """How the words of a text are found."""
@@ -256,7 +248,7 @@ class SearchService:
     def _similar(self, request: SearchRequest) -> Answer:
         """The articles nearest to another. Raises ArticleNotFound."""
         assert request.key is not None
-        table, _ = self._engine.known(request.generation)
+        table, _ = self._engine.known()
         require_width(table)
         stored = read_vector(self._reading, table, request.key)
         vector = None if stored is None else stored.to_numpy()
@@ -267,7 +259,7 @@ class SearchService:
         return self._nearest(request, vector)
 
     def _nearest(self, request: SearchRequest, given: np.ndarray | None) -> Answer:
-        vector = checked_vector(given, self._engine.known(request.generation)[0])
+        vector = checked_vector(given, self._engine.known()[0])
         answer = self._nearest_hits(request, given, vector)
         if request.facets:
             self._facets.add(answer, partial(self._facets.of_nearest, request, vector))
@@ -332,11 +324,7 @@ class SearchService:
     def _by_both(self, request: SearchRequest, query_vector: QueryVector | None) -> Answer:
         """The articles that answer a text best, by meaning and by words."""
         given = self._embedder.of(request) if query_vector is None else query_vector
-        vector = (
-            given
-            if isinstance(given, EverindexError)
-            else checked_vector(given, self._engine.known(request.generation)[0])
-        )
+        vector = given if isinstance(given, EverindexError) else checked_vector(given, self._engine.known()[0])
         answer = self._ranked(lambda page: self._both.search(page, vector), request, "hybrid")
         if request.facets:
             self._facets.add(answer, partial(self._facets.of_words_or_nearest, request, vector))
@@ -375,7 +363,7 @@ class SearchService:
         """What the cursors of a semantic search belong to. For a text this is the text and not its vector, since some
         models return a slightly different one each time."""
         if request.text is not None:
-            return "text", request.text, self._embedder.of_generation(request.generation).model
+            return "text", request.text, self._embedder.embedder.model
         vector = np.asarray(given)
         return (vector,) if request.key is None else ("similar", request.key, vector)
 

@@ -28,7 +28,7 @@ async def answer(site: Site, request: SearchRequest, collection: Searchable | No
     ):  # its width is its own, and so is its model: an endpoint is asked in the database's thread
         searches = collection.searches
         return await site.in_database(lambda: searches.answer(request))
-    request, query_vector = await _remote_vector(site, request) if request.is_embedded else (request, None)
+    query_vector = await _remote_vector(site, request) if request.is_embedded else None
     return await site.in_database(lambda: site.instance.searches.answer(request, query_vector))
 
 
@@ -41,50 +41,40 @@ async def answer_many(
         with suppress(
             EmbeddingModelUnrecorded, EmbeddingModelUnusable
         ):  # the service answers by words, or says why not
-            request, embedder = await _embedder(site, request)
+            embedder = await _embedder(site)
             if embedder.is_remote:
+                await site.in_database(lambda: site.instance.query_embedder.require_one_model(embedder))
                 cleaned = [str(query) for query in queries]
                 queries = list(await site.in_embedding(lambda: embed_queries(embedder, cleaned)))
-    found, pinned = queries, request
-    return await site.in_database(lambda: site.instance.searches.answer_many(pinned, found))
+    found = queries
+    return await site.in_database(lambda: site.instance.searches.answer_many(request, found))
 
 
-async def _embedder(site: Site, request: SearchRequest) -> tuple[SearchRequest, Embedder]:
-    """The request, pinned to the generation of vectors that answers it, and the model of that. Raises EmbeddingModelsMixed."""
+async def _embedder(site: Site) -> Embedder:
     known = site.known_query_embedder
-    if known is not None:
-        return request, known
-
-    def chosen() -> tuple[SearchRequest, Embedder]:
-        pinned = site.instance.searches.pinned(request)
-        embedder = site.query_embedder(pinned.generation)
-        if embedder.is_remote:
-            site.instance.query_embedder.require_one_model(embedder, pinned.generation)
-        return pinned, embedder
-
-    return await site.in_database(chosen)
+    return known if known is not None else await site.in_database(site.query_embedder)
 
 
-async def _remote_vector(site: Site, request: SearchRequest) -> tuple[SearchRequest, QueryVector | None]:
-    """The request, pinned to a generation of vectors where that matters, and the vector from an endpoint, or why there is none;
-    None where the model runs in this process, or is unusable.
+async def _remote_vector(site: Site, request: SearchRequest) -> QueryVector | None:
+    """The vector from an endpoint, or why there is none; None where the model runs in this process, or is unusable.
 
     Uses two threads in turn, so that neither a connection nor a database thread is held while the endpoint is
     called."""
     try:
-        request, embedder = await _embedder(site, request)
+        embedder = await _embedder(site)
         if not embedder.is_remote:
-            return request, None
+            return None
         text = text_to_embed(request)
         if isinstance(text, EverindexError):
-            return request, text
+            return text
         recent = site.instance.query_embedder.recent
+        await site.in_database(lambda: site.instance.query_embedder.require_one_model(embedder))
         known = recent.known(embedder, text)
-        return request, known if known is not None else await site.in_embedding(lambda: recent.vector(embedder, text))
+        return known if known is not None else await site.in_embedding(lambda: recent.vector(embedder, text))
     except EmbeddingModelUnusable:
-        return request, None  # the service says so, or what keeps it from asking the model at all
+        return None  # the service says so, or what keeps it from asking the model at all
     except NO_VECTOR as exc:
-        return request, exc
+        return exc
 
 
 def vector_of(numbers: list[float]) -> np.ndarray:

@@ -11,7 +11,6 @@ from pgvector import Vector
 from psycopg import sql
 
 from everindex.articles.instance import Instance
-from everindex.articles.model_switch.state import list_generations
 from everindex.articles.search.diagnostics.explain import without_vectors
 from everindex.articles.search.filters import NO_FILTERS
 from everindex.articles.search.vector import statement
@@ -95,9 +94,6 @@ class IndexReport:
     is_model_unknown: bool
     """Unrecorded vectors exist, and no model is declared for them."""
 
-    generations: list[dict[str, Any]]
-    """The generations of vectors, once the model was changed, as `everindex model --json` lists them."""
-
     failures: list[Failure]
     builds: list[RunningBuild]
     steps: list[str]
@@ -154,15 +150,11 @@ def read_index_report(instance: Instance, searched: Searchable | None = None) ->
                 {"name": table.identifier.as_string(connection)},
             ).fetchone()
             assert sizes is not None
-            rows = count_rows(connection, table, estimate=observed.estimated_rows)
-            made_by = dict(models.recorded)
-            if table.generation is not None and table.generation.model is not None:
-                made_by = {table.generation.model: rows.with_vector or 0}
             return IndexReport(
                 state=state, declared=spec, vector_type=table.vector_type, dimensions=table.dimensions,
-                uses=_uses(connection, spec, observed, server.server_version_num), rows=rows,
-                table_bytes=sizes[0], indexes_bytes=sizes[1], models=made_by,
-                generations=list_generations(connection) if table.generations else [],
+                uses=_uses(connection, spec, observed, server.server_version_num),
+                rows=count_rows(connection, table, estimate=observed.estimated_rows),
+                table_bytes=sizes[0], indexes_bytes=sizes[1], models=dict(models.recorded),
                 unrecorded=count_unrecorded(connection, table) if models.has_unrecorded else 0,
                 declared_model=models.declared, is_model_unknown=models.is_unrecorded, failures=read_failures(connection, table),
                 builds=running_builds(connection, spec), steps=steps,

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from everindex.articles.collections.registry import read_collections
 from everindex.articles.connections.reading import Reading, Source
+from everindex.articles.declared import EMBEDDING_INDEX
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
 from everindex.errors import EverindexError
@@ -216,7 +217,7 @@ def _of_articles(connection: Connection) -> Readiness:
             is_ready=False, is_degraded=False, revision=current, head=head, is_attached=standing.is_attached,
             reasons=[f"{exc.what} {exc.why}"],
         )  # fmt: skip
-    spec = effective_spec(connection, table.index)
+    spec = effective_spec(connection, EMBEDDING_INDEX)
     observed = observe(connection, spec)
     state, percent = index_state(connection, spec, observed)
     reasons = [] if standing.is_right or standing.kind == "unreadable" else [standing.sentence]
@@ -242,6 +243,6 @@ def try_search(connection: Connection, table: CollectionTable) -> None:
     with translate_errors("searching"):
         connection.execute(
             sql.SQL("SELECT {columns}, {vector} {distance} {vector} FROM {table} LIMIT 0").format(
-                columns=table.selected, vector=table.vector, distance=table.distance, table=table.rows
+                columns=table.selected, vector=table.vector, distance=table.distance, table=table.identifier
             )
         )

@@ -274,21 +274,20 @@ class Ranking:
         """The k best rows with their scores, best first, those of equal score by key."""
         if not best.marks:
             return []
-        known, number = self._known, self._request.generation
-        compared = None if vector is None else known.table
-        if compared is not None and number is not None:
-            # Of a generation that is not known here yet, only the search by meaning gives distances.
-            compared = compared.of_generation(number) if compared.has_generation(number) else None
-        shape = None if compared is None else compared.number
+        known, has_vector = self._known, vector is not None
         parameters: dict[str, Any] = {"text": self._request.words.query, "vector": vector}
         if isinstance(best.marks[0], bytes):
             marks = self._first_of_ties(best, k=k)
             parameters["places"] = tid_array(place_texts(marks))
-            [rows] = self._run(("rows", shape), lambda: rows_at_places(known, distances_in=compared), parameters)
+            [rows] = self._run(
+                ("rows", has_vector), lambda: rows_at_places(known, with_distance=has_vector), parameters
+            )
         else:
             marks = best.marks[:k]
             parameters |= {"keys": json.dumps(marks), "text": self._matched}
-            [rows] = self._run(("keys", shape), lambda: rows_with_keys(known, distances_in=compared), parameters)
+            [rows] = self._run(
+                ("keys", has_vector), lambda: rows_with_keys(known, with_distance=has_vector), parameters
+            )
         at = len(known.table.spec.columns.names)
         with_all = set(best.marks[: best.with_all])
         score_of = dict(zip(best.marks, best.scores, strict=True))

@@ -10,7 +10,6 @@ from everindex.articles.search.filters import AnyFilters, where
 from everindex.articles.search.keyword.document import document, query
 from everindex.articles.search.keyword.postings import TITLE_WEIGHT
 from everindex.articles.search.keyword.state import Known
-from everindex.articles.table import CollectionTable
 
 #: The hashes of the stems of the query, 4 bytes each, and of its items with their numbers, 8 bytes each.
 #: Of each matching row its place and its transaction, 10 bytes.
@@ -123,13 +122,13 @@ def stems_of_items(known: Known, *, count_up_to: int) -> sql.Composed:
     return sql.SQL(_ITEMS).format(**common, count=sql.SQL(_COUNT).format(**common, most=sql.Literal(count_up_to)))
 
 
-def rows_at_places(known: Known, *, distances_in: CollectionTable | None) -> sql.Composed:
+def rows_at_places(known: Known, *, with_distance: bool) -> sql.Composed:
     """Parameters `places`, and `vector` for the distance. The columns of a hit, then place and transaction (10 bytes)."""
     mark = sql.SQL("pg_catalog.tidsend(ctid) OPERATOR(pg_catalog.||) pg_catalog.xidsend(xmin)")
-    return _rows(known, mark, OF_PLACES, distances_in=distances_in)
+    return _rows(known, mark, OF_PLACES, with_distance=with_distance)
 
 
-def rows_with_keys(known: Known, *, distances_in: CollectionTable | None) -> sql.Composed:
+def rows_with_keys(known: Known, *, with_distance: bool) -> sql.Composed:
     """Parameters `keys` (JSON), `text`, and `vector` for the distance. The columns of a hit, then its key as text, of those
     of the rows that match."""
     table = known.table
@@ -137,7 +136,7 @@ def rows_with_keys(known: Known, *, distances_in: CollectionTable | None) -> sql
         "{key} IN (SELECT given.key::{key_type} FROM pg_catalog.jsonb_array_elements_text(%(keys)s::pg_catalog.jsonb) "
         "AS given (key)) AND {document} OPERATOR(pg_catalog.@@) {query}"
     ).format(key=table.key, key_type=table.key_type, **_common(known))
-    return _rows(known, table.key_text, which, distances_in=distances_in)
+    return _rows(known, table.key_text, which, with_distance=with_distance)
 
 
 def first_by_key(known: Known, *, most: int) -> sql.Composed:
@@ -147,18 +146,13 @@ def first_by_key(known: Known, *, most: int) -> sql.Composed:
     )
 
 
-def _rows(
-    known: Known, mark: sql.Composable, which: sql.Composable, *, distances_in: CollectionTable | None
-) -> sql.Composed:
-    table = distances_in
+def _rows(known: Known, mark: sql.Composable, which: sql.Composable, *, with_distance: bool) -> sql.Composed:
+    table = known.table
+    distance = (
+        sql.SQL(", {} {} {}").format(table.vector, table.distance, table.query_vector) if with_distance else sql.SQL("")
+    )
     return sql.SQL(_ROWS).format(
-        columns=known.table.selected,
-        mark=mark,
-        distance=sql.SQL("")
-        if table is None
-        else sql.SQL(", {} {} {}").format(table.vector, table.distance, table.query_vector),
-        table=known.table.identifier if table is None else table.rows,
-        which=which,
+        columns=table.selected, mark=mark, distance=distance, table=table.identifier, which=which
     )
 
 

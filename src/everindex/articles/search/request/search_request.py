@@ -97,10 +97,6 @@ class SearchRequest:
     sort: Sort = "relevance"
     """newest: the matches by date and not by relevance, see search/by_date.py."""
 
-    generation: int | None = None
-    """The generation of vectors that answers, from the vector of the text to the last statement; None where there is only one.
-    `SearchService.pinned` sets it, so that a change of the model between two steps mixes nothing."""
-
     facets: tuple[str, ...] = ()
     """Columns and JSON members whose values are counted over the result, named as in a filter."""
 

@@ -185,7 +185,9 @@ def read_vectors(
     statement = sql.SQL(
         "SELECT {key}::pg_catalog.text, {read} FROM {table} WHERE {vector} IS NOT NULL AND {key} IN "
         "(SELECT key::{key_type} FROM pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb) AS given (key))"
-    ).format(key=table.key, read=table.vector_read, vector=table.vector, table=table.rows, key_type=table.key_type)
+    ).format(
+        key=table.key, read=table.vector_read, vector=table.vector, table=table.identifier, key_type=table.key_type
+    )
     with translate_errors("reading the vectors of candidates"):
         rows = roundtrip.run(connection, (), statement.as_string(None), [json.dumps(list(uris))])
     return {uri: vector.to_numpy() for uri, vector in rows}

@@ -105,7 +105,6 @@ class SearchEngine:
         self.collection = collection
         self._slow_query_ms = slow_query_ms
         self._known: tuple[float, CollectionTable, Serving] | None = None
-        self._other: tuple[float, CollectionTable, Serving] | None = None
         self._texts = StatementTexts()
         self._passing = PassingRows()
         self._history = FilterHistory()
@@ -119,7 +118,7 @@ class SearchEngine:
         of the request. Raises NotMigrated, StatementTimedOut, ServerUnreachable.
         """
         started = time.perf_counter()
-        table, serving = self.known(page.request.generation)
+        table, serving = self.known()
         batch = _Batch(table, serving, page, (vector,))
         ((rows, search_plan, notices),) = self._reading.ask(partial(self._nearest, batch=batch))
         hits = hits_of(table, rows, page)
@@ -145,7 +144,7 @@ class SearchEngine:
         answers: list[Answer] = []
         for some in (vectors[start : start + at_once] for start in range(0, len(vectors), at_once)):
             started = time.perf_counter()
-            table, serving = self.known(page.request.generation)
+            table, serving = self.known()
             batch = _Batch(table, serving, page, some)
             found = self._reading.ask(partial(self._nearest, batch=batch))
             hits = [hits_of(table, rows, page) for rows, _, _ in found]
@@ -209,7 +208,7 @@ class SearchEngine:
             return batch, found, as_read(search_plan, reason=SMALL_TABLE), []
         before = batch
         with limited(connection):
-            table, serving = self._look(connection, batch.page.request.generation)
+            table, serving = self._look(connection)
         batch = replace(batch, table=table, serving=serving)
         if search_plan.partial is not None:
             return self._without_partials(connection, batch, search_plan)
@@ -279,7 +278,7 @@ class SearchEngine:
     def explain(self, page: Page, vector: np.ndarray) -> Explanation:
         """How such a search is answered: its strategy and the reason, its settings, its statement, and its plan as it ran. Runs
         the statement twice more. Raises as `search`."""
-        table, serving = self.known(page.request.generation)
+        table, serving = self.known()
 
         def explained(connection: Connection) -> Explanation:
             with translate_errors("explaining a search"):
@@ -296,28 +295,16 @@ class SearchEngine:
 
         return self._reading.ask(explained)
 
-    def known(self, generation: int | None = None) -> tuple[CollectionTable, Serving]:
-        """Table and index, at most a few seconds old; those of that generation of vectors, where it is no longer, or not yet,
-        the one that serves here. Raises NotMigrated where no table with vectors exists, GenerationGone."""
+    def known(self) -> tuple[CollectionTable, Serving]:
+        """Table and index, at most a few seconds old. Raises NotMigrated where no table with vectors exists."""
         known = self._known
         if known is None or time.monotonic() - known[0] > SERVING_SECONDS:
-            found = self._reading.read(self._look)
-        else:
-            found = known[1], known[2]
-        if generation is None or generation == found[0].number:
-            return found
-        other = self._other
-        if other is None or other[1].number != generation or time.monotonic() - other[0] > SERVING_SECONDS:
-            return self._reading.read(partial(self._look, generation=generation))
-        return other[1], other[2]
+            return self._reading.read(self._look)
+        return known[1], known[2]
 
-    def _look(self, connection: Connection, generation: int | None = None) -> tuple[CollectionTable, Serving]:
+    def _look(self, connection: Connection) -> tuple[CollectionTable, Serving]:
         """Reads table and index and caches them."""
         known = self._known
-        if generation is not None and (known is None or known[1].number != generation):
-            table, serving = look_at(connection, self.collection, generation=generation)
-            self._other = (time.monotonic(), table, serving)
-            return table, serving
         table, serving = look_at(connection, self.collection)
         if known is None or (table, serving) != known[1:]:
             self._texts = StatementTexts()
@@ -330,7 +317,7 @@ class SearchEngine:
 
     def invalidate(self) -> None:
         """Discards the cache: the next search reads table and index again."""
-        self._known = self._other = None
+        self._known = None
         self._passing.invalidate()
 
     def _run(
@@ -343,8 +330,7 @@ class SearchEngine:
             return [[] for _ in batch.vectors], "as-chosen", ()
         filters, bound, rows = page.request.filters, page.request.bound(table), page.rows
         text = self._texts.of(
-            (table.number, rows, *search_plan.shape, *bound.shape),
-            lambda: statement.of(table, filters, search_plan, k=rows)[0],
+            (rows, *search_plan.shape, *bound.shape), lambda: statement.of(table, filters, search_plan, k=rows)[0]
         )
         parameters = bound.values if page.after is None else {**bound.values, **page.place}
         values = [

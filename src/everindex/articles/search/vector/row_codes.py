@@ -111,8 +111,6 @@ class RowCodes:
         most_rows = MOST_BYTES // ((table.dimensions or 0) // 8 + _PLACE.itemsize + 2)
         if table.spec.metric != "cosine" or table.vector_type != "vector":
             return None  # sign bits order directions, not lengths
-        if table.generation is not None:
-            return None  # a row's transaction says nothing of a vector in another table
         if not FEWEST_ROWS <= estimated_rows <= most_rows or route_of(connection).is_pooled:
             return None
         with connection.transaction():

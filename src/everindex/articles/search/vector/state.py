@@ -11,7 +11,6 @@ from everindex.articles.declared import ARTICLES
 from everindex.articles.search.vector.strategy import PUSHED_FROM_ROWS, Serving
 from everindex.articles.shape.spec import CollectionSpec
 from everindex.articles.table import CollectionTable, read_table
-from everindex.errors import GenerationGone
 from everindex.index.catalog.effective_spec import effective_spec, read_tuned
 from everindex.index.catalog.observe import observe
 from everindex.index.catalog.observed import Observed, ObservedIndex
@@ -39,27 +38,11 @@ _COUNTED = """
 """
 
 
-def look_at(
-    connection: Connection, collection: CollectionSpec = ARTICLES, *, generation: int | None = None
-) -> tuple[CollectionTable, Serving]:
-    """The current table and index, or those of another generation of its vectors. Reads only. Raises NotMigrated, ColumnMismatch,
-    GenerationGone."""
+def look_at(connection: Connection, collection: CollectionSpec = ARTICLES) -> tuple[CollectionTable, Serving]:
+    """The current table and index. Reads only. Raises NotMigrated, ColumnMismatch."""
     table = read_table(connection, collection)
-    if generation is not None and generation != table.number:
-        if not table.has_generation(generation):
-            raise generation_gone(generation)
-        table = table.of_generation(generation)
     spec = effective_spec(connection, table.index)
     return table, serving_of(connection, spec, observe(connection, spec))
-
-
-def generation_gone(number: int) -> GenerationGone:
-    """The error of a search by vectors that were dropped while it ran."""
-    return GenerationGone(
-        f"the vectors of generation {number} are gone.",
-        why="the embedding model was changed, and its old vectors were dropped while this search ran.",
-        next_step="search again: the current model answers.",
-    )
 
 
 def serving_of(connection: Connection, spec: IndexSpec, observed: Observed) -> Serving:

@@ -52,7 +52,7 @@ def _nearest(table: CollectionTable, condition: sql.Composable, *, k: int, conti
     ).format(
         columns=table.selected,
         measured=measured,
-        table=table.rows,
+        table=table.identifier,
         vector=table.vector,
         condition=condition,
         place=sql.SQL(" AND {}").format(_after(table, measured)) if continues else sql.SQL(""),
@@ -76,7 +76,7 @@ def nearest_of_all(
     ).format(
         columns=table.selected,
         measured=_measured(table),
-        table=table.rows,
+        table=table.identifier,
         vector=table.vector,
         condition=condition,
     )
@@ -95,7 +95,7 @@ def nearest_of_rows(table: CollectionTable, *, k: int) -> sql.Composed:
     ).format(
         columns=table.selected,
         measured=_measured(table),
-        table=table.rows,
+        table=table.identifier,
         vector=table.vector,
         key=table.key_text,
         k=sql.Literal(k),
@@ -120,7 +120,7 @@ def _nearest_by_codes(
         names=table.names,
         columns=table.selected,
         measured=_measured(table),
-        table=table.rows,
+        table=table.identifier,
         vector=table.vector,
         condition=condition,
         code=table.code(table.vector, key_type),
@@ -139,7 +139,7 @@ def count_passing(table: CollectionTable, filters: AnyFilters, *, limit: int) ->
     return (
         sql.SQL(
             "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {vector} IS NOT NULL{condition} LIMIT {limit}) AS passing"
-        ).format(table=table.rows, vector=table.vector, condition=condition, limit=sql.Literal(limit)),
+        ).format(table=table.identifier, vector=table.vector, condition=condition, limit=sql.Literal(limit)),
         parameters,
     )
 
