@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from psycopg import sql
@@ -61,11 +62,13 @@ def _password(folder: Path, role: str) -> str:
         )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            return path.read_text(encoding="utf-8").strip()
+        if path.exists() and (kept := path.read_text(encoding="utf-8").strip()):
+            return kept
         password = secrets.token_urlsafe(32)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        # Beside it and then in its place, so that a process that is killed leaves no empty password.
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, prefix=".", delete=False) as file:
             file.write(password + "\n")
+        os.replace(file.name, path)
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(
             f"the password of {role} cannot be kept in {folder}.",

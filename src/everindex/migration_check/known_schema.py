@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from everindex.migration_check.ddl import VECTOR_METHODS, CreateIndex, Name
+from everindex.migration_check.ddl import VECTOR_METHODS
+from everindex.migration_check.operations import CreateIndex, Name
 from everindex.pg.connections import Connection
 from everindex.pg.index_catalog import catalog_indexes, indexes_query
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from everindex.migration_check.ddl import (
-    VECTOR_METHODS,
-    VECTOR_TYPES,
+from everindex.migration_check.ddl import VECTOR_METHODS, VECTOR_TYPES, MigrationStatement, migration_statements
+from everindex.migration_check.finding import Level, MigrationFinding
+from everindex.migration_check.known_schema import KnownIndex, KnownSchema
+from everindex.migration_check.operations import (
     AlterTable,
     CreateIndex,
     CreateTable,
@@ -21,17 +22,13 @@ from everindex.migration_check.ddl import (
     DropExtension,
     DropIndex,
     DropTable,
-    MigrationStatement,
     Name,
     Operation,
     Other,
     Reindex,
     RenameIndex,
     Transaction,
-    migration_statements,
 )
-from everindex.migration_check.finding import Level, MigrationFinding
-from everindex.migration_check.known_schema import KnownIndex, KnownSchema
 from everindex.units import count_text
 
 _ALLOWED = "If it is meant, write  -- everindex: allow {rule}  before the statement."

@@ -64,6 +64,11 @@ def test_the_start_of_a_database_of_collections_is_their_list(site: httpx2.Clien
     assert "vector(2500), cosine" in page
 
 
+def test_the_articles_are_searched_on_the_start_page(site: httpx2.Client) -> None:
+    answer = site.get("/collections/articles")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
 def test_without_a_text_the_newest_rows_are_listed_with_their_columns(site: httpx2.Client) -> None:
     page = site.get("/collections/docs").text
     assert re.search(r"<strong>1–10</strong> of\s+<strong>30</strong> rows\s+· newest first", page)

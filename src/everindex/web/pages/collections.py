@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from everindex.articles.collections.collection import Collection
 from everindex.articles.collections.description import describe, rows_of
+from everindex.articles.declared import ARTICLES
 from everindex.articles.export import ExportFormat
 from everindex.articles.model import DEFAULT_MODE, SORTS, Answer
 from everindex.articles.search.filters.condition_sql import TEXTS, TIMES
@@ -179,7 +180,9 @@ async def row_page(request: Request, name: str) -> Response:
 
 @router.get("/{name:path}")
 async def search_page(request: Request, name: str) -> Response:
-    """The search of one collection; without a text or a filter, its newest rows."""
+    """The search of one collection; without a text or a filter, its newest rows. That of the articles is the start page."""
+    if name == ARTICLES.name:
+        return RedirectResponse("/", status_code=303)
     site = site_of(request)
     collection = await site.collection(name)
     given = request.query_params

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from everindex.index.tuning.curve import Curve, Point
 from everindex.units import count_text, size_text
+from everindex.web.reports.chart_axes import Tick
 
 WIDTH, PLOT_HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 28, 14, 46
@@ -23,14 +24,6 @@ ROW_HEIGHT = 20
 LABEL_OFFSETS = ((7, 4), (-3, 18), (-3, -8), (7, 16), (-15, 16), (-15, -6))
 LABEL_SIZE = 12
 LABEL_ROOM = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
-    """A value on an axis, and its position."""
-
-    at: float
-    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
