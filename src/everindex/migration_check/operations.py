@@ -1,5 +1,7 @@
-"""What a statement of a migration does to tables and indexes, as data. Names are as they were written, folded to lower case
-unless quoted."""
+"""What a statement of a migration does to tables and indexes, as data.
+
+Names are as they were written, folded to lower case unless quoted.
+"""
 
 from __future__ import annotations
 
